@@ -1,0 +1,37 @@
+"""Fast convolution for NumPy and Numba.
+
+One dispatcher, `conv`, and three backends that compute the same thing: every convolution is the
+weight matrix times the patch matrix, and the backends differ in where the patch matrix lives.
+
+>>> import numpy as np
+>>> import numbaconv as nc
+>>> photo = np.random.default_rng(0).random((3, 64, 64), np.float32)
+>>> edges = nc.conv2d(photo, np.ones((8, 3, 3, 3), np.float32), padding="same")
+>>> edges.shape
+(8, 64, 64)
+"""
+
+from numbaconv.conv import conv, conv1d, conv2d, conv3d
+from numbaconv.dispatch import available_backends, get_backend, set_backend, use_backend
+from numbaconv.errors import BackendUnavailableError
+from numbaconv.inspection import explain, show_config
+from numbaconv.patches import col2im, im2col
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendUnavailableError",
+    "__version__",
+    "available_backends",
+    "col2im",
+    "conv",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "explain",
+    "get_backend",
+    "im2col",
+    "set_backend",
+    "show_config",
+    "use_backend",
+]

@@ -1,0 +1,27 @@
+"""Block sizes, each with the arithmetic that gives it.
+
+BLIS's words: a register block is MR x NR values of C; cache blocks bound what a task reads.
+"""
+
+from numbaconv.target import REGISTERS
+
+# Register block of `microkernel.tile`: MR x NV accumulators, NV vectors of pixels and one
+# broadcast weight must fit: MR * NV + NV + 1 <= registers. Two vectors load least for each
+# multiply-add of the shapes that fit: 14 x 2 on 32 registers, 6 x 2 on 16.
+TILE_VECTORS = 2
+TILE_ROWS = (REGISTERS - 1) // TILE_VECTORS - 1
+
+# Register blocks of `microkernel.band`: 4 x 4 + 4 + 1 <= 32 registers, 4 x 2 + 2 + 1 <= 16.
+# Four rows are as many as pay: a 3-row kernel already reads each input row 1.5 times only.
+BAND_ROWS = (1, 2, 4)
+BAND_VECTORS = (1, 2, 4) if REGISTERS >= 32 else (1, 2)
+
+# What a task reads again and again (a halo tile or patch panels) is to stay in the second-level
+# cache beside the weights that stream past: half of the 512 KiB that small cores have.
+CACHE_BYTES = 256 * 1024
+
+# Below this many multiply-adds a parallel region (1-2 us) costs more than a second core saves.
+SERIAL_LIMIT = 60_000
+
+# Tasks for each thread: enough that the last one running is a small part of the whole.
+TASKS_PER_THREAD = 4

@@ -1,0 +1,327 @@
+"""The public convolutions: find the plan of a call, hand its data to a backend."""
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv.arguments import check_out
+from numbaconv.backends import cpu
+from numbaconv.dispatch import AUTO, load_backend, requested_backend
+from numbaconv.layout import flat_bias, flat_input, flat_weight, result_array, takes_result
+from numbaconv.plan import Plan, check_rank, find_plan
+from numbaconv.threads import thread_limit
+
+
+def execute(
+    plan: Plan,
+    name: str,
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray | None,
+) -> np.ndarray:
+    """Run a planned convolution on a CPU backend."""
+    straight = out is not None and takes_result(out, plan)
+    y = out.reshape(-1) if straight else np.empty(plan.out_size, plan.arithmetic.compute)  # type: ignore[union-attr]
+    b = flat_bias(bias, plan)
+    if plan.multiply_adds:
+        template = plan.template(name, thread_limit(plan.multiply_adds))
+        x, w = flat_input(input, plan), flat_weight(weight, plan)
+        cpu.run(template, x, w, plan.not_packed, b, y)
+    elif y.size:  # no input channels: sums of nothing, so the bias is left
+        fill_with_bias(y, b, plan)
+    if straight:
+        return out  # type: ignore[return-value]
+    result = result_array(y, plan)
+    if out is None:
+        return result
+    np.copyto(out, result)
+    return out
+
+
+def fill_with_bias(y: np.ndarray, bias: np.ndarray, plan: Plan) -> None:
+    """Set every output to its channel's bias."""
+    s = plan.shape
+    if s.out_strides[1] == 1 and s.out_strides[4] != 1:
+        y.reshape(-1, plan.channels)[:] = bias
+    else:
+        y.reshape(s.n, plan.channels, s.pixels)[:] = bias[:, None]
+
+
+def conv(
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Convolve an input with weights along one, two or three axes.
+
+    As in all neural-network libraries this is a correlation: the kernel is not flipped. The
+    number of axes is ``weight.ndim - 2``.
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C_in, *spatial), or (C_in, *spatial) for a single image; with
+        ``data_format="channels_last"`` (N, *spatial, C_in) or (*spatial, C_in). Any strides and
+        byte order. Dtypes: float16 (computed in float32), float32, float64, complex64,
+        complex128, and all integers (exact, wrapping as NumPy's own arithmetic). Input, weight
+        and bias are promoted by `numpy.result_type`.
+    weight : ndarray
+        Shape (C_out, C_in/groups, *kernel).
+    bias : ndarray, optional
+        Shape (C_out,), added to each output channel.
+    stride : int or tuple of int
+        Steps from one output to the next, along all axes or each.
+    padding : int, tuple of int, tuple of (int, int), or str
+        Elements added on both sides: along all axes, each axis, or (before, after) each axis.
+        "valid": none. "same": an output of ceil(size / stride), with the odd element after;
+        "same_lower": with the odd element before. "full": every output that any input reaches.
+    dilation : int or tuple of int
+        Steps from one tap of the kernel to the next.
+    groups : int
+        Groups into which the channels are split, each convolved by itself.
+    padding_mode : {"zeros", "reflect", "replicate", "circular", "symmetric"}
+        What is added: zeros; the mirror image without or ("symmetric") with its edge; the edge
+        element; the other end.
+    data_format : {"channels_first", "channels_last"}
+        Where the channels of input and output are. The order of the weight is the same for both.
+    activation : {None, "relu", "relu6", "silu", "sigmoid", "tanh", "hardswish"}
+        Function applied to each output as it is stored. Real floating dtypes only.
+    out : ndarray, optional
+        Array of the result's shape and dtype to store the result in. It must not overlap the
+        input, weight or bias.
+    backend : {"auto", "direct", "im2col", "cuda"}, optional
+        Backend of this call. By default `use_backend`, `set_backend` and the environment variable
+        ``NUMBACONV_BACKEND`` decide, in this order.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, C_out, *output), or as `data_format` and an unbatched input say, where along
+        each axis output = (size + padding - dilation * (kernel - 1) - 1) // stride + 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; the message names it.
+    BackendUnavailableError
+        If the backend that was asked for cannot run here.
+
+    Notes
+    -----
+    Each output is the weight matrix times its column of the patch matrix [1]_; the backends
+    differ in where the patch matrix lives.
+
+    References
+    ----------
+    .. [1] K. Chellapilla, S. Puri, P. Simard, "High Performance Convolutional Neural Networks for
+       Document Processing", 2006, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> image = np.arange(16.0, dtype=np.float32).reshape(1, 4, 4)
+    >>> box = np.ones((1, 1, 3, 3), np.float32)
+    >>> nc.conv(image, box)
+    array([[[45., 54.],
+            [81., 90.]]], dtype=float32)
+    >>> nc.conv(image, box, padding=1).shape
+    (1, 4, 4)
+    """
+    plan = find_plan(
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        data_format,
+        activation,
+    )
+    name, _ = requested_backend(backend)
+    if name == AUTO:
+        name = plan.auto
+    elif name == "cuda":
+        load_backend(name)
+    if out is not None:
+        inputs = {"input": input, "weight": weight, "bias": bias}
+        check_out(out, plan.out_shape, plan.result, inputs)
+    return execute(plan, name, input, weight, bias, out)
+
+
+def conv1d(
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Convolve signals: `conv` for an input (N, C_in, L) and a weight (C_out, C_in/groups, K).
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C_in, L) or (C_in, L).
+    weight : ndarray
+        Shape (C_out, C_in/groups, K).
+    bias, stride, padding, dilation, groups
+        As in `conv`.
+    padding_mode, data_format, activation, out, backend
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, C_out, OL) or (C_out, OL).
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv`.
+    """
+    check_rank("conv1d", weight, 1)
+    return conv(
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode=padding_mode,
+        data_format=data_format,
+        activation=activation,
+        out=out,
+        backend=backend,
+    )
+
+
+def conv2d(
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Convolve images: `conv` for an input (N, C_in, H, W).
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C_in, H, W) or (C_in, H, W).
+    weight : ndarray
+        Shape (C_out, C_in/groups, KH, KW).
+    bias, stride, padding, dilation, groups
+        As in `conv`.
+    padding_mode, data_format, activation, out, backend
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, C_out, OH, OW) or (C_out, OH, OW).
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv`.
+    """
+    check_rank("conv2d", weight, 2)
+    return conv(
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode=padding_mode,
+        data_format=data_format,
+        activation=activation,
+        out=out,
+        backend=backend,
+    )
+
+
+def conv3d(
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Convolve volumes: `conv` for an input (N, C_in, D, H, W).
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C_in, D, H, W) or (C_in, D, H, W).
+    weight : ndarray
+        Shape (C_out, C_in/groups, KD, KH, KW).
+    bias, stride, padding, dilation, groups
+        As in `conv`.
+    padding_mode, data_format, activation, out, backend
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv`.
+    """
+    check_rank("conv3d", weight, 3)
+    return conv(
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode=padding_mode,
+        data_format=data_format,
+        activation=activation,
+        out=out,
+        backend=backend,
+    )

@@ -1,0 +1,195 @@
+"""Which backend runs a call.
+
+Precedence: the ``backend=`` argument, `use_backend`, `set_backend`, the environment variable
+``NUMBACONV_BACKEND``, else ``auto``. What is forced either runs or raises; ``auto`` chooses among
+the backends that can run here.
+"""
+
+import functools
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+from numbaconv.errors import BackendUnavailableError
+from numbaconv.shape import ConvShape
+
+ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
+AUTO = "auto"
+
+# Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend
+# module has `unavailable()` (a reason, or None), `make_template`, `pack` and `run`.
+BACKENDS = {
+    "direct": "numbaconv.backends.direct",
+    "im2col": "numbaconv.backends.im2col",
+    "cuda": "numbaconv.backends.cuda",
+}
+NAMES = (AUTO, *BACKENDS)
+
+_context: ContextVar[str | None] = ContextVar("numbaconv_backend", default=None)
+_process: str | None = None
+
+
+def check_backend(name: Any, source: str) -> str:
+    """Return a backend's name in lower case; `source` says in errors where it came from."""
+    if not isinstance(name, str):
+        raise TypeError(f"{source} must be a string, got {type(name).__name__}")
+    known = name.strip().lower()
+    if known not in NAMES:
+        raise ValueError(f"{source} must be one of {', '.join(NAMES)}; got {name!r}")
+    return known
+
+
+def requested_backend(argument: str | None = None) -> tuple[str, str]:
+    """Return the name that is asked for, maybe ``auto``, and where it comes from."""
+    if argument is not None:
+        return check_backend(argument, "backend"), "the argument backend="
+    name = _context.get()
+    if name is not None:
+        return name, "use_backend"
+    if _process is not None:
+        return _process, "set_backend"
+    name = os.environ.get(ENVIRONMENT_VARIABLE)
+    if name:
+        source = f"the environment variable {ENVIRONMENT_VARIABLE}"
+        return check_backend(name, source), source
+    return AUTO, "the default"
+
+
+@functools.cache
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(BACKENDS[name])
+
+
+def load_backend(name: str) -> ModuleType:
+    """Return a backend's module, or raise BackendUnavailableError with the reason."""
+    module = _load(name)
+    reason = module.unavailable()
+    if reason is not None:
+        raise BackendUnavailableError(
+            f"backend {name!r} cannot run here: {reason}; "
+            f"available are {', '.join(available_backends())}"
+        )
+    return module
+
+
+def available_backends() -> tuple[str, ...]:
+    """Names of the backends that can run here.
+
+    Returns
+    -------
+    tuple of str
+        A subset of ``("direct", "im2col", "cuda")``.
+    """
+    return tuple(name for name in BACKENDS if _load(name).unavailable() is None)
+
+
+def get_backend() -> str:
+    """Return the backend that a call without ``backend=`` would ask for, ``"auto"`` included.
+
+    Raises
+    ------
+    ValueError
+        If the environment variable ``NUMBACONV_BACKEND`` names no backend.
+    """
+    return requested_backend()[0]
+
+
+def set_backend(name: str) -> None:
+    """Choose the backend of all calls of this process that do not say otherwise.
+
+    Parameters
+    ----------
+    name : {"auto", "direct", "im2col", "cuda"}
+        In any case. It takes precedence over ``NUMBACONV_BACKEND``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no such name.
+    BackendUnavailableError
+        If that backend cannot run here.
+    """
+    global _process
+    checked = check_backend(name, "name")
+    if checked != AUTO:
+        load_backend(checked)
+    _process = checked
+
+
+def use_backend(name: str) -> Any:
+    """Choose the backend inside a ``with`` block.
+
+    The choice holds for this thread or asynchronous task alone, and takes precedence over
+    `set_backend`.
+
+    Parameters
+    ----------
+    name : {"auto", "direct", "im2col", "cuda"}
+        In any case.
+
+    Returns
+    -------
+    context manager
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no such name.
+    BackendUnavailableError
+        If that backend cannot run here.
+
+    Examples
+    --------
+    >>> import numbaconv as nc
+    >>> with nc.use_backend("im2col"):
+    ...     nc.get_backend()
+    'im2col'
+    """
+    checked = check_backend(name, "name")
+    if checked != AUTO:
+        load_backend(checked)
+    return _hold(checked)
+
+
+@contextmanager
+def _hold(name: str) -> Iterator[None]:
+    token = _context.set(name)
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def is_depthwise(s: ConvShape) -> bool:
+    """One input and one output channel a group: image filters too."""
+    return s.c_in == 1 and s.c_out == 1
+
+
+def is_pointwise(s: ConvShape) -> bool:
+    """A 1x1 kernel: the patch matrix is the input itself."""
+    return s.taps == 1
+
+
+def has_wide_halo(s: ConvShape) -> bool:
+    """Whether the taps reach so far that a halo tile is mostly halo, as under a large dilation."""
+    reach = (s.kernel[2] - 1) * s.dilation[2] // s.stride[2]
+    return reach * 4 > s.output[2]
+
+
+def choose_backend(s: ConvShape) -> tuple[str, str]:
+    """Return what ``auto`` chooses for a problem, and the reason in words.
+
+    The choice is a function of the problem alone. `benchmarks/choose.py` measures how often it
+    is within 5% of the better backend.
+    """
+    if is_depthwise(s):
+        return "direct", "one channel a group: rows of the image fill the register block"
+    if is_pointwise(s):
+        return "direct", "a 1x1 kernel: the input is its own patch matrix"
+    if has_wide_halo(s) and s.c_out >= 64:
+        return "im2col", "the taps reach far: packed patches hold no halo"
+    return "direct", "the input is read in place or from a halo tile: nothing to pack"

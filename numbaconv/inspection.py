@@ -1,0 +1,159 @@
+"""What the library would do, and where it runs: `explain` and `show_config`."""
+
+import platform
+from typing import Any, NamedTuple
+
+import llvmlite
+import numba
+import numpy as np
+
+from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
+from numbaconv.dispatch import AUTO, BACKENDS, load_backend, requested_backend
+from numbaconv.errors import BackendUnavailableError
+from numbaconv.plan import find_plan
+from numbaconv.shape import PADDING_MODES, ConvShape
+from numbaconv.target import REGISTERS, VECTOR_BYTES, cpu_name
+
+
+class Explanation(NamedTuple):
+    """What a call would do; ``str()`` says it in words.
+
+    Attributes
+    ----------
+    backend : str
+        The backend that would run.
+    source : str
+        Where the choice comes from.
+    reason : str
+        Why this backend.
+    shape : ConvShape
+        The problem as the kernels see it.
+    out_shape : tuple of int
+        Shape of the result.
+    dtype : dtype
+        Dtype of the result.
+    """
+
+    backend: str
+    source: str
+    reason: str
+    shape: ConvShape
+    out_shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __str__(self) -> str:
+        s = self.shape
+        m, n, k = s.gemm
+        return "\n".join(
+            (
+                f"backend   {self.backend}, from {self.source}",
+                f"reason    {self.reason}",
+                f"result    {self.out_shape} {self.dtype}",
+                f"input     {s.n} x {s.groups * s.c_in} channels, size {s.size}",
+                f"kernel    {s.kernel}, stride {s.stride}, dilation {s.dilation}, groups {s.groups}",
+                f"padding   {s.padding} before, {PADDING_MODES[s.padding_mode]}",
+                f"product   {s.groups} x (M {m}, N {n}, K {k}), {s.flops / 1e9:.4g} GFLOP",
+            )
+        )
+
+
+def explain(
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+    backend: str | None = None,
+) -> Explanation:
+    """Say which backend a call of `conv` would use, why, and the geometry of the problem.
+
+    Parameters
+    ----------
+    input, weight, bias, stride, padding, dilation, groups
+        As in `conv`.
+    padding_mode, data_format, activation, out, backend
+        As in `conv`; nothing is computed and `out` is not touched.
+
+    Returns
+    -------
+    Explanation
+        Printable, with the parts as attributes.
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        As the call would.
+    """
+    plan = find_plan(
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        data_format,
+        activation,
+    )
+    name, source = requested_backend(backend)
+    reason = plan.reason
+    if name != AUTO:
+        load_backend(name)
+        reason = "it was asked for"
+    else:
+        name = plan.auto
+    return Explanation(name, source, reason, plan.shape, plan.out_shape, plan.result)
+
+
+def _threading_layer() -> str:
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return f"{numba.config.THREADING_LAYER} (not started yet)"
+
+
+def _backend_state(name: str) -> str:
+    try:
+        load_backend(name)
+    except BackendUnavailableError as error:
+        return str(error)
+    return "available"
+
+
+def configuration() -> dict[str, str]:
+    """Return what `show_config` prints, as a dict."""
+    import numbaconv
+
+    name, source = requested_backend()
+    return {
+        "numbaconv": numbaconv.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
+        "numpy": np.__version__,
+        "cpu target": cpu_name(),
+        "vector": f"{VECTOR_BYTES} bytes ({VECTOR_BYTES // 4} lanes of float32), "
+        f"{REGISTERS} registers",
+        "register block": f"{TILE_ROWS} x {TILE_VECTORS} vectors",
+        "threads": f"{numba.get_num_threads()} of {numba.config.NUMBA_NUM_THREADS}",
+        "threading layer": _threading_layer(),
+        "jit": "disabled" if numba.config.DISABLE_JIT else "enabled",
+        "cache": str(numba.config.CACHE_DIR or "beside the package, else the user's cache"),
+        "backend asked for": f"{name}, from {source}",
+        **{f"backend {name}": _backend_state(name) for name in BACKENDS},
+    }
+
+
+def show_config() -> None:
+    """Print versions, the CPU target, threads and backends: what a bug report needs."""
+    for key, value in configuration().items():
+        print(f"{key:18} {value}")

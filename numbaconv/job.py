@@ -1,0 +1,107 @@
+"""A job: what the workers of a convolution are given, as one array of integers.
+
+Workers are compiled once for each element type and called through their address, so what they
+need travels as addresses and sizes. A backend fills everything but the data into a template,
+which is kept for the next call of the same problem; `run` adds the data and launches.
+"""
+
+import numpy as np
+from numba import prange, types
+from numba.core import config
+
+from numbaconv.jit import inline, kernel
+from numbaconv.pointers import address_of, call
+from numbaconv.shape import SHAPE_SIZE
+
+# Addresses of functions, set in the template: the register tiles, the worker that packs weights
+# and the worker that convolves. A PACKER of 0: the weights are read as they are.
+TILE, BAND, PACKER, WORKER = range(4)
+# Addresses of data, set by `run`. SCRATCH and INDICES are cut into a piece for each worker.
+X, WEIGHTS, PACKED, BIAS, OUT, SCRATCH, INDICES, COUNTER = range(4, 12)
+# Sizes, set in the template: workers of each launch, elements of a worker's pieces;
+# lanes of a vector; code of the activation.
+PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(12, 18)
+# Where the backend's blocks and the ConvShape begin.
+BLOCKS, SHAPE = 18, 30
+JOB_SIZE = SHAPE + SHAPE_SIZE
+
+
+def worker_signature(dtype):
+    """Signature of a worker: (number, job, a pointer that only says the element type)."""
+    return types.void(types.int64, types.CPointer(types.int64), types.CPointer(dtype))
+
+
+@inline
+def set_entries(job, first, values):
+    """Write a tuple of integers (a ConvShape, a backend's blocks) into a job."""
+    for i in range(len(values)):
+        job[first + i] = values[i]
+
+
+def new_template():
+    """An empty job. Without JIT its addresses are Python objects."""
+    return np.zeros(JOB_SIZE, object if config.DISABLE_JIT else np.int64)
+
+
+@kernel(parallel=True)
+def launch(worker, workers, job):
+    """Call worker(i, job) for i < workers, each on a thread of its own; a single one right here.
+
+    This is the one parallel region of the package. Which worker does what is the workers' own
+    affair: they take tasks off a common counter.
+    """
+    if workers == 1:
+        call(worker, (0, address_of(job), 0))
+    else:
+        for i in prange(workers):
+            call(worker, (np.int64(i), address_of(job), 0))
+
+
+@kernel()
+def run(template, x, weights, packed, bias, out):
+    """Convolve flat arrays of one dtype: pack the weights unless they come packed, then work.
+
+    Parameters
+    ----------
+    template : 1-D ndarray of int64
+        From a backend's `plan`.
+    x, weights, bias, out : 1-D contiguous ndarray
+        `bias` has C_out entries, zeros for none.
+    packed : 1-D contiguous ndarray
+        From `pack`, or empty.
+    """
+    job = template.copy()
+    counter = np.zeros(1, np.int64)
+    job[COUNTER] = address_of(counter)
+    if packed.size == 0 and job[PACKER] == 0:
+        packed = weights
+    elif packed.size == 0:
+        packed = np.empty(weights.size, weights.dtype)
+        job[WEIGHTS] = address_of(weights)
+        job[PACKED] = address_of(packed)
+        launch(job[PACKER], job[PACK_WORKERS], job)
+        counter[0] = 0
+    scratch = np.empty(job[WORKERS] * job[SCRATCH_SIZE], x.dtype)
+    indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
+    job[X] = address_of(x)
+    job[PACKED] = address_of(packed)
+    job[BIAS] = address_of(bias)
+    job[OUT] = address_of(out)
+    job[SCRATCH] = address_of(scratch)
+    job[INDICES] = address_of(indices)
+    launch(job[WORKER], job[WORKERS], job)
+    # Only addresses were handed on: this use keeps the memory until the workers are done.
+    return packed.size + scratch.size + indices.size + counter.size
+
+
+@kernel()
+def pack(template, weights):
+    """Pack the weights of a problem for `run`."""
+    job = template.copy()
+    counter = np.zeros(1, np.int64)
+    packed = np.empty(weights.size, weights.dtype)
+    job[COUNTER] = address_of(counter)
+    job[WEIGHTS] = address_of(weights)
+    job[PACKED] = address_of(packed)
+    launch(job[PACKER], job[PACK_WORKERS], job)
+    return packed, counter

@@ -1,0 +1,180 @@
+"""The patch matrix in the open: `im2col` writes it, `col2im` is its adjoint.
+
+They are what the im2col backend does panel by panel without ever holding the whole matrix.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv.arguments import check_array, integer, per_axis
+from numbaconv.arguments import output_size as positions_along
+
+_LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}
+
+
+def _kernel_axes(kernel_size: Any, array_rank: int, name: str) -> tuple[int, ...]:
+    """Return the kernel as a tuple; an int takes its rank from a batched array."""
+    if isinstance(kernel_size, (tuple, list)):
+        rank = len(kernel_size)
+    else:
+        integer("kernel_size", kernel_size, 1)
+        rank = array_rank
+    if not 1 <= rank <= 3:
+        raise ValueError(
+            f"kernel_size must be for 1, 2 or 3 axes, got {kernel_size!r} for {name} which "
+            f"makes it {rank}"
+        )
+    return per_axis("kernel_size", kernel_size, rank)
+
+
+def _reads(
+    dilation: tuple[int, ...],
+    stride: tuple[int, ...],
+    output: tuple[int, ...],
+    tap: tuple[int, ...],
+) -> tuple[slice, ...]:
+    """Index of what one tap reads, for all outputs, in the padded array (N, C, *spatial)."""
+    axes = zip(tap, dilation, stride, output, strict=True)
+    return (
+        slice(None),
+        slice(None),
+        *(slice(t * d, t * d + s * (o - 1) + 1, s) for t, d, s, o in axes),
+    )
+
+
+def im2col(
+    input: np.ndarray,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> np.ndarray:
+    """Write out each position's surroundings as a column: the patch matrix.
+
+    A convolution is then one matrix product, ``weight.reshape(C_out, -1) @ columns``.
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C, *spatial), of 1 to 3 spatial axes and any supported dtype. With a tuple
+        `kernel_size` also (C, *spatial).
+    kernel_size : int or tuple of int
+        Size of a patch. A tuple gives the number of spatial axes; with an int the input is
+        batched and has ``input.ndim - 2`` of them.
+    dilation, padding, stride : int or tuple of int
+        As in `conv`; padding is with zeros.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, C * prod(kernel_size), L), or without N for an unbatched input, where L is the
+        number of positions. Rows are in the order (channel, tap), as ``torch.nn.functional.unfold``
+        has them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> image = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> nc.im2col(image, 3).shape  # 3 x 3 values around each of 2 x 2 positions
+    (1, 9, 4)
+    """
+    check_array("input", input)
+    kernel = _kernel_axes(kernel_size, input.ndim - 2, f"an input of shape {input.shape}")
+    rank = len(kernel)
+    if input.ndim not in (rank + 1, rank + 2):
+        raise ValueError(
+            f"input must have shape (N, C, {_LETTERS[rank]}) or (C, {_LETTERS[rank]}) for the "
+            f"kernel_size {kernel_size!r}; got shape {input.shape}"
+        )
+    strides = per_axis("stride", stride, rank)
+    dilations = per_axis("dilation", dilation, rank)
+    pads = per_axis("padding", padding, rank, 0)
+    batched = input.ndim == rank + 2
+    x = input if batched else input[np.newaxis]
+    pairs = tuple((p, p) for p in pads)
+    output = positions_along(x.shape[2:], kernel, strides, pairs, dilations, name="kernel_size")
+    padded = np.pad(x, ((0, 0), (0, 0), *pairs)) if any(pads) else x
+    columns = np.empty((*x.shape[:2], *kernel, *output), x.dtype.newbyteorder("="))
+    for tap in np.ndindex(kernel):
+        columns[(slice(None), slice(None), *tap)] = padded[
+            _reads(dilations, strides, output, tap)
+        ]
+    n, c = x.shape[:2]
+    taps, positions = int(np.prod(kernel)), int(np.prod(output))
+    result = columns.reshape(n, c * taps, positions)
+    return result if batched else result[0]
+
+
+def col2im(
+    columns: np.ndarray,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> np.ndarray:
+    """Add each column back to where `im2col` took it from: the adjoint of `im2col`.
+
+    Parameters
+    ----------
+    columns : ndarray
+        Shape (N, C * prod(kernel_size), L) or (C * prod(kernel_size), L).
+    output_size : int or tuple of int
+        Spatial size of the result: the input of the `im2col` that it is the adjoint of.
+    kernel_size, dilation, padding, stride : int or tuple of int
+        As in `im2col`. Where both sizes are ints, there are two spatial axes.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, C, *output_size), or without N.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; the message names it.
+    """
+    check_array("columns", columns)
+    if columns.ndim not in (2, 3):
+        raise ValueError(
+            f"columns must have shape (N, C * prod(kernel_size), L) or without N, "
+            f"got shape {columns.shape}"
+        )
+    rank = next((len(v) for v in (output_size, kernel_size) if isinstance(v, (tuple, list))), 2)
+    size = per_axis("output_size", output_size, rank)
+    kernel = _kernel_axes(kernel_size, rank, f"an output_size of {output_size!r}")
+    if len(kernel) != rank:
+        raise ValueError(
+            f"kernel_size {kernel_size!r} and output_size {output_size!r} must have as many axes"
+        )
+    strides = per_axis("stride", stride, rank)
+    dilations = per_axis("dilation", dilation, rank)
+    pads = per_axis("padding", padding, rank, 0)
+    pairs = tuple((p, p) for p in pads)
+    positions = positions_along(size, kernel, strides, pairs, dilations, name="kernel_size")
+    batched = columns.ndim == 3
+    batch = columns if batched else columns[np.newaxis]
+    taps, count = int(np.prod(kernel)), int(np.prod(positions))
+    if batch.shape[1] % taps or batch.shape[2] != count:
+        raise ValueError(
+            f"columns must have a multiple of {taps} rows (the taps of kernel_size) and {count} "
+            f"positions {positions}, got shape {columns.shape}"
+        )
+    n, c = batch.shape[0], batch.shape[1] // taps
+    split = batch.reshape(n, c, *kernel, *positions)
+    padded_size = tuple(s + 2 * p for s, p in zip(size, pads, strict=True))
+    padded = np.zeros((n, c, *padded_size), batch.dtype.newbyteorder("="))
+    for tap in np.ndindex(kernel):
+        padded[_reads(dilations, strides, positions, tap)] += split[
+            (slice(None), slice(None), *tap)
+        ]
+    inside = tuple(slice(p, p + s) for p, s in zip(pads, size, strict=True))
+    result = np.ascontiguousarray(padded[(slice(None), slice(None), *inside)])
+    return result if batched else result[0]

@@ -1,0 +1,114 @@
+"""Raw pointers inside compiled code, and calls through addresses.
+
+Numba indexes a ``CPointer`` without bounds checks and without the wrap-around of negative
+indices, which would keep loops from being vectorised. Everything is validated before the first
+pointer is made. Under ``NUMBA_DISABLE_JIT=1`` a pointer is an array view and an address is the
+array or the function itself.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+
+@intrinsic
+def _address_of(typing_context, array):
+    signature = types.int64(array)
+
+    def codegen(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return signature, codegen
+
+
+@intrinsic
+def _pointer_at(typing_context, address, like):
+    signature = like(types.int64, like)
+
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return signature, codegen
+
+
+@intrinsic
+def _indices_at(typing_context, address):
+    signature = types.CPointer(types.int64)(types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return signature, codegen
+
+
+@intrinsic
+def _shift(typing_context, pointer, index):
+    signature = pointer(pointer, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return signature, codegen
+
+
+@intrinsic
+def _fetch_add(typing_context, counter):
+    signature = types.int64(counter)
+
+    def codegen(context, builder, signature, arguments):
+        one = ir.Constant(ir.IntType(64), 1)
+        return builder.atomic_rmw("add", arguments[0], one, "monotonic")
+
+    return signature, codegen
+
+
+@intrinsic
+def _call(typing_context, address, arguments):
+    signature = types.void(types.int64, arguments)
+
+    def codegen(context, builder, signature, values):
+        tuple_type = signature.args[1]
+        members = [
+            context.cast(
+                builder,
+                builder.extract_value(values[1], i),
+                member,
+                member if isinstance(member, types.CPointer) else types.int64,
+            )
+            for i, member in enumerate(tuple_type)
+        ]
+        function = ir.FunctionType(ir.VoidType(), [m.type for m in members])
+        builder.call(builder.inttoptr(values[0], function.as_pointer()), members)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _fetch_add_in_python(counter):
+    counter[0] += 1
+    return counter[0] - 1
+
+
+if config.DISABLE_JIT:
+
+    def address_of(array):
+        return array
+
+    def pointer_at(address, like):
+        return address
+
+    def indices_at(address):
+        return address
+
+    def shift(pointer, index):
+        return pointer[index:]
+
+    def call(address, arguments):
+        address(*arguments)
+
+    fetch_add = _fetch_add_in_python
+else:
+    address_of, pointer_at, indices_at = _address_of, _pointer_at, _indices_at
+    shift, call, fetch_add = _shift, _call, _fetch_add

@@ -1,0 +1,63 @@
+"""The vector unit of the CPU that Numba compiles for: bytes in a vector, number of registers.
+
+Both follow ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` and not only the host, so that code
+built for another machine, or tested as if on one, has the register block of that machine.
+"""
+
+import functools
+from typing import NamedTuple
+
+import llvmlite.binding as llvm
+from numba.core import config
+
+_PROBE = """
+define void @probe(ptr %p) {
+  %v = load <16 x float>, ptr %p, align 4
+  %w = fadd <16 x float> %v, %v
+  store <16 x float> %w, ptr %p, align 4
+  ret void
+}
+"""
+
+
+class VectorUnit(NamedTuple):
+    """Width and number of the vector registers of a CPU."""
+
+    vector_bytes: int
+    registers: int
+
+
+def cpu_name() -> str:
+    """Name of the CPU that Numba compiles for."""
+    return config.CPU_NAME or llvm.get_host_cpu_name()
+
+
+def _cpu_features() -> str:
+    if config.CPU_FEATURES is not None:
+        return str(config.CPU_FEATURES)
+    return llvm.get_host_cpu_features().flatten()
+
+
+@functools.cache
+def vector_unit() -> VectorUnit:
+    """Ask LLVM which registers it would use for 16 floats on the target CPU.
+
+    Feature strings alone do not say: a CPU's name implies features of its own, and only LLVM
+    knows which. So a three-line function is compiled and its assembly is read.
+    """
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=cpu_name(), features=_cpu_features()
+    )
+    assembly = machine.emit_assembly(llvm.parse_assembly(_PROBE))
+    if "zmm" in assembly:
+        return VectorUnit(64, 32)
+    if "ymm" in assembly:
+        return VectorUnit(32, 16)
+    if "xmm" in assembly:
+        return VectorUnit(16, 16)
+    return VectorUnit(16, 32)  # NEON, VSX and the like
+
+
+VECTOR_BYTES, REGISTERS = vector_unit()

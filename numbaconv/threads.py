@@ -1,0 +1,51 @@
+"""How many threads a call may use, and what keeps Numba's threading layers from being misused.
+
+Two layers have a trap (Numba 0.68). Under OpenMP a forked child is killed at its first parallel
+launch if its parent had launched before: such a child works on one thread. Under workqueue two
+Python threads that launch at once abort the process: there launches take turns.
+"""
+
+import os
+import threading
+from contextlib import AbstractContextManager, nullcontext
+
+import numba
+
+from numbaconv.blocking import SERIAL_LIMIT
+
+_turns = threading.Lock()
+_launched = False
+_forked_after_launch = False
+
+
+def _after_fork() -> None:
+    global _forked_after_launch, _turns
+    _forked_after_launch = _forked_after_launch or _launched
+    _turns = threading.Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def thread_limit(multiply_adds: int) -> int:
+    """Threads for a problem of so many multiply-adds: the caller's limit, or 1 if it is small."""
+    if multiply_adds < SERIAL_LIMIT or _forked_after_launch:
+        return 1
+    return int(numba.get_num_threads())
+
+
+def turn(threads: int) -> AbstractContextManager[object]:
+    """Context of a launch on so many threads: a lock where the layer wants turns, else nothing."""
+    global _launched
+    if threads == 1:
+        return nullcontext()
+    if not _launched:
+        # The first launch decides the layer, so it is made alone.
+        _launched = True
+        return _turns
+    try:
+        layer = numba.threading_layer()
+    except ValueError:  # the first launch is under way in another thread
+        return _turns
+    return _turns if layer == "workqueue" else nullcontext()
