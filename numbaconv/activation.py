@@ -2,7 +2,10 @@
 
 import math
 
-from numbaconv.jit import inline
+from numba import types
+
+from numbaconv.jit import inline, native
+from numbaconv.pointers import shift
 
 NONE, RELU, RELU6, SILU, SIGMOID, TANH, HARDSWISH = range(7)
 ACTIVATIONS = {
@@ -17,29 +20,13 @@ ACTIVATIONS = {
 
 
 @inline
-def activate(tile, row_step, rows, width, code):
-    """Apply the activation to `rows` rows of `width` elements behind a pointer. NaN stays NaN."""
-    if code == RELU:
-        for i in range(rows):
-            for j in range(width):
-                y = tile[i * row_step + j]
-                tile[i * row_step + j] = y if not y < 0 else 0
-    elif code == RELU6:
-        for i in range(rows):
-            for j in range(width):
-                y = tile[i * row_step + j]
-                y = y if not y < 0 else 0
-                tile[i * row_step + j] = y if not y > 6 else 6
-    elif code == HARDSWISH:
-        for i in range(rows):
-            for j in range(width):
-                y = tile[i * row_step + j]
-                gate = min(max(y + 3, 0), 6)
-                tile[i * row_step + j] = y * gate / 6
-    elif code != NONE:
-        for i in range(rows):
-            for j in range(width):
-                tile[i * row_step + j] = smooth(tile[i * row_step + j], code)
+def hard_gate(y):
+    """min(max(y + 3, 0), 6) / 6, NaN for NaN."""
+    if y <= -3:
+        return 0.0
+    if y >= 3:
+        return 1.0
+    return (y + 3) / 6
 
 
 @inline
@@ -49,3 +36,31 @@ def smooth(y, code):
         return math.tanh(y)
     sigmoid = 1 / (1 + math.exp(-y))
     return y * sigmoid if code == SILU else sigmoid
+
+
+def _signature(dtype):
+    i = types.int64
+    return types.void(types.CPointer(dtype), i, i, i, i)
+
+
+@native(_signature)
+def activate(tile, row_step, rows, width, code):
+    """Apply the activation to `rows` rows of `width` elements behind a pointer. NaN stays NaN."""
+    for i in range(rows):
+        row = shift(tile, i * row_step)
+        if code == RELU:
+            for j in range(width):
+                if row[j] < 0:
+                    row[j] = 0
+        elif code == RELU6:
+            for j in range(width):
+                if row[j] < 0:
+                    row[j] = 0
+                elif row[j] > 6:
+                    row[j] = 6
+        elif code == HARDSWISH:
+            for j in range(width):
+                row[j] = row[j] * hard_gate(row[j])
+        else:
+            for j in range(width):
+                row[j] = smooth(row[j], code)

@@ -3,6 +3,7 @@
 All of it is done with Python's exact integers before any memory is touched.
 """
 
+import math
 from collections.abc import Sequence
 from operator import index
 from typing import Any
@@ -14,7 +15,9 @@ from numbaconv.shape import CIRCULAR, PADDING_MODES, REFLECT, REPLICATE, SYMMETR
 
 DATA_FORMATS = ("channels_first", "channels_last")
 PADDING_WORDS = ("valid", "same", "same_lower", "full")
-_LARGEST = 2**62  # sizes beyond this cannot be allocated; sums of two still fit 64 bits
+_LARGEST = 2**40  # a step or margin beyond this fits no array
+
+_MOST_ELEMENTS = 2**56  # their size in bytes fits 64 bits
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -142,6 +145,12 @@ def output_size(
             )
         result.append((padded - extent) // s + 1)
     return tuple(result)
+
+
+def check_addressable(name: str, *extents: int) -> None:
+    """Refuse a result of so many elements that not even its size fits an index."""
+    if math.prod(extents) > _MOST_ELEMENTS:
+        raise ValueError(f"{name} makes a result of {' x '.join(map(str, extents))} elements")
 
 
 def check_array(name: str, array: Any) -> None:

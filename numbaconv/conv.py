@@ -151,11 +151,11 @@ def conv(
         data_format,
         activation,
     )
-    name, _ = requested_backend(backend)
+    name, source = requested_backend(backend)
     if name == AUTO:
         name = plan.auto
-    elif name == "cuda":
-        load_backend(name)
+    else:
+        load_backend(name, source)
     if out is not None:
         inputs = {"input": input, "weight": weight, "bias": bias}
         check_out(out, plan.out_shape, plan.result, inputs)

@@ -64,13 +64,17 @@ def _load(name: str) -> ModuleType:
     return importlib.import_module(BACKENDS[name])
 
 
-def load_backend(name: str) -> ModuleType:
-    """Return a backend's module, or raise BackendUnavailableError with the reason."""
+def load_backend(name: str, source: str = "") -> ModuleType:
+    """Return a backend's module, or raise BackendUnavailableError with the reason.
+
+    `source` says in the message who asked for it.
+    """
     module = _load(name)
     reason = module.unavailable()
     if reason is not None:
+        asked = f", asked for by {source}," if source else ""
         raise BackendUnavailableError(
-            f"backend {name!r} cannot run here: {reason}; "
+            f"backend {name!r}{asked} cannot run here: {reason}; "
             f"available are {', '.join(available_backends())}"
         )
     return module
@@ -88,7 +92,11 @@ def available_backends() -> tuple[str, ...]:
 
 
 def get_backend() -> str:
-    """Return the backend that a call without ``backend=`` would ask for, ``"auto"`` included.
+    """Return the backend that a call without ``backend=`` would ask for.
+
+    Returns
+    -------
+    {"auto", "direct", "im2col", "cuda"}
 
     Raises
     ------
@@ -98,13 +106,13 @@ def get_backend() -> str:
     return requested_backend()[0]
 
 
-def set_backend(name: str) -> None:
+def set_backend(name: str | None) -> None:
     """Choose the backend of all calls of this process that do not say otherwise.
 
     Parameters
     ----------
-    name : {"auto", "direct", "im2col", "cuda"}
-        In any case. It takes precedence over ``NUMBACONV_BACKEND``.
+    name : {"auto", "direct", "im2col", "cuda"} or None
+        In any case. It takes precedence over ``NUMBACONV_BACKEND``; None takes the choice back.
 
     Raises
     ------
@@ -114,8 +122,8 @@ def set_backend(name: str) -> None:
         If that backend cannot run here.
     """
     global _process
-    checked = check_backend(name, "name")
-    if checked != AUTO:
+    checked = None if name is None else check_backend(name, "name")
+    if checked not in (None, AUTO):
         load_backend(checked)
     _process = checked
 

@@ -10,18 +10,36 @@ phase 1, at shift 0.
 
 from typing import NamedTuple
 
-from numbaconv.jit import inline
-from numbaconv.padding import copy_padded, fill_zero, padded_index
+import numpy as np
+from numba import types
+
+from numbaconv.jit import inline, native
+from numbaconv.job import HALO, SHAPE
+from numbaconv.padding import copy_padded, padded_index
 from numbaconv.pointers import shift
+from numbaconv.shape import read_shape
 
 
 class Halo(NamedTuple):
-    """Layout of a halo tile: elements from one row, plane, phase or channel to the next."""
+    """Layout of a halo tile.
+
+    Attributes
+    ----------
+    rows : int
+        Rows that a plane has more than the block of outputs.
+    cols : int
+        Columns of the block of outputs.
+    phases_h, phases_w : int
+        Phases of rows and columns.
+    pitch, plane, phase, depth, channel : int
+        Elements from one row, phase w, phase h, plane kd or channel to the next.
+    """
 
     rows: int
-    pitch: int
+    cols: int
     phases_h: int
     phases_w: int
+    pitch: int
     plane: int
     phase: int
     depth: int
@@ -49,86 +67,82 @@ def halo_layout(s, rows, cols):
     """Layout of the halo tile of a block of `rows` x `cols` outputs."""
     phases_h = axis_phases(s.kernel[1], s.stride[1], s.dilation[1])
     phases_w = axis_phases(s.kernel[2], s.stride[2], s.dilation[2])
-    halo_rows = rows + axis_reach(s.kernel[1], s.stride[1], s.dilation[1])
+    reach = axis_reach(s.kernel[1], s.stride[1], s.dilation[1])
     pitch = cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])
-    plane = halo_rows * pitch
+    plane = (rows + reach) * pitch
     phase = phases_w * plane
     depth = phases_h * phase
-    return Halo(halo_rows, pitch, phases_h, phases_w, plane, phase, depth, s.kernel[0] * depth)
+    return Halo(
+        reach, cols, phases_h, phases_w, pitch, plane, phase, depth, s.kernel[0] * depth
+    )
 
 
 @inline
-def tap_offsets(offsets, s, halo, channels):
-    """offsets[(c, kd, kh, kw)] = where a tap reads in a halo tile, for the output at its corner."""
-    at = 0
-    for c in range(channels):
-        for kd in range(s.kernel[0]):
-            for kh in range(s.kernel[1]):
-                row = (
-                    c * halo.channel
-                    + kd * halo.depth
-                    + kh % halo.phases_h * halo.phase
-                    + kh * s.dilation[1] // s.stride[1] * halo.pitch
-                )
-                for kw in range(s.kernel[2]):
-                    column = kw * s.dilation[2] // s.stride[2]
-                    offsets[at] = row + kw % halo.phases_w * halo.plane + column
-                    at += 1
+def read_halo(job):
+    """Rebuild the layout that a backend wrote into a job."""
+    i = HALO
+    return Halo(
+        job[i],
+        job[i + 1],
+        job[i + 2],
+        job[i + 3],
+        job[i + 4],
+        job[i + 5],
+        job[i + 6],
+        job[i + 7],
+        job[i + 8],
+    )
 
 
-@inline
-def tap_offsets_in_place(offsets, s, channels):
-    """The same offsets in the input itself (stride 1)."""
-    at = 0
-    for c in range(channels):
-        for kd in range(s.kernel[0]):
-            for kh in range(s.kernel[1]):
-                row = (
-                    c * s.in_strides[1]
-                    + kd * s.dilation[0] * s.in_strides[2]
-                    + kh * s.dilation[1] * s.in_strides[3]
-                )
-                for kw in range(s.kernel[2]):
-                    offsets[at] = row + kw * s.dilation[2]
-                    at += 1
+def tap_offsets(s, halo, channels):
+    """Where the taps (c, kd, kh, kw) read in a halo tile, for the output at its corner."""
+    c, kd, kh, kw = np.ogrid[:channels, : s.kernel[0], : s.kernel[1], : s.kernel[2]]
+    rows = kh % halo.phases_h * halo.phase + kh * s.dilation[1] // s.stride[1] * halo.pitch
+    columns = kw % halo.phases_w * halo.plane + kw * s.dilation[2] // s.stride[2]
+    return (c * halo.channel + kd * halo.depth + rows + columns).ravel()
 
 
-@inline
-def fill_halo(target, x, s, halo, channel0, channels, d0, h0, w0, rows, cols):
+def tap_offsets_in_place(s, channels):
+    """Where the taps read in the input itself (stride 1)."""
+    c, kd, kh, kw = np.ogrid[:channels, : s.kernel[0], : s.kernel[1], : s.kernel[2]]
+    taps = (c, kd * s.dilation[0], kh * s.dilation[1], kw * s.dilation[2])
+    return sum(tap * step for tap, step in zip(taps, s.in_strides[1:], strict=True)).ravel()
+
+
+def _signature(dtype):
+    i, p = types.int64, types.CPointer(dtype)
+    return types.void(p, p, types.CPointer(i), i, i, i, i, i, i, i)
+
+
+@native(_signature)
+def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
     """Copy the halo tile whose first element is the padded input's (d0, h0, w0).
 
     `x` points at the image. Loop over the layout's axes in order; each row is one padded copy.
     """
-    reach_h = axis_reach(s.kernel[1], s.stride[1], s.dilation[1])
-    count = cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])
-    stride_h, stride_w = s.stride[1], s.stride[2]
+    s, halo = read_shape(job, SHAPE), read_halo(job)
+    halo_rows = rows + halo.rows
+    count = cols + halo.pitch - halo.cols
     for c in range(channels):
         for kd in range(s.kernel[0]):
             d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
-            for qh in range(halo.phases_h):
-                first_h = h0 + qh * s.dilation[1] % stride_h
-                for qw in range(halo.phases_w):
-                    first_w = w0 + qw * s.dilation[2] % stride_w
-                    at = c * halo.channel + kd * halo.depth + qh * halo.phase + qw * halo.plane
-                    for r in range(rows + reach_h):
-                        h = padded_index(first_h + r * stride_h, s.size[1], s.padding_mode)
-                        row = shift(target, at + r * halo.pitch)
-                        if d < 0 or h < 0:
-                            fill_zero(row, count)
-                        else:
-                            base = (
-                                (channel0 + c) * s.in_strides[1]
-                                + d * s.in_strides[2]
-                                + h * s.in_strides[3]
-                            )
-                            copy_padded(
-                                row,
-                                x,
-                                base,
-                                s.in_strides[4],
-                                first_w,
-                                stride_w,
-                                count,
-                                s.size[2],
-                                s.padding_mode,
-                            )
+            for q in range(halo.phases_h * halo.phases_w):
+                qh = q // halo.phases_w
+                qw = q - qh * halo.phases_w
+                first_h = h0 + qh * s.dilation[1] % s.stride[1]
+                first_w = w0 + qw * s.dilation[2] % s.stride[2]
+                at = c * halo.channel + kd * halo.depth + qh * halo.phase + qw * halo.plane
+                base = (channel0 + c) * s.in_strides[1] + d * s.in_strides[2]
+                for r in range(halo_rows):
+                    h = padded_index(first_h + r * s.stride[1], s.size[1], s.padding_mode)
+                    copy_padded(
+                        shift(target, at + r * halo.pitch),
+                        x,
+                        base + h * s.in_strides[3],
+                        s.in_strides[4],
+                        first_w,
+                        s.stride[2],
+                        count,
+                        s.size[2] if d >= 0 and h >= 0 else 0,
+                        s.padding_mode,
+                    )

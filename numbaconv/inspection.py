@@ -106,7 +106,7 @@ def explain(
     name, source = requested_backend(backend)
     reason = plan.reason
     if name != AUTO:
-        load_backend(name)
+        load_backend(name, source)
         reason = "it was asked for"
     else:
         name = plan.auto

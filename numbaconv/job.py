@@ -13,16 +13,18 @@ from numbaconv.jit import inline, kernel
 from numbaconv.pointers import address_of, call
 from numbaconv.shape import SHAPE_SIZE
 
-# Addresses of functions, set in the template: the register tiles, the worker that packs weights
-# and the worker that convolves. A PACKER of 0: the weights are read as they are.
-TILE, BAND, PACKER, WORKER = range(4)
+# Addresses of functions, set in the template; 0 for those that the problem does not need. Without
+# a PACKER the weights are read as they are.
+TILE, BAND, FILL_HALO, ACTIVATE, PACKER, WORKER = range(6)
 # Addresses of data, set by `run`. SCRATCH and INDICES are cut into a piece for each worker.
-X, WEIGHTS, PACKED, BIAS, OUT, SCRATCH, INDICES, COUNTER = range(4, 12)
-# Sizes, set in the template: workers of each launch, elements of a worker's pieces;
-# lanes of a vector; code of the activation.
-PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(12, 18)
-# Where the backend's blocks and the ConvShape begin.
-BLOCKS, SHAPE = 18, 30
+X, WEIGHTS, PACKED, BIAS, OUT, SCRATCH, INDICES, COUNTER = range(6, 14)
+# Address of a table of offsets, set in the template, and its size.
+TABLE, TABLE_SIZE = range(14, 16)
+# Sizes, set in the template: workers of each launch, elements of a worker's pieces, lanes of a
+# vector; code of the activation.
+PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(16, 22)
+# Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
+BLOCKS, HALO, SHAPE = 22, 34, 43
 JOB_SIZE = SHAPE + SHAPE_SIZE
 
 

@@ -57,23 +57,19 @@ def pack_work(worker, job, like):
 
 
 @inline
-def scatter_rows(tile, first, tile_step, rows, width, out, at, row_step, column_step):
-    """out[at + i * row_step + j * column_step] = tile[i][first + j]."""
+def move_rows(tile, first, tile_step, rows, width, out, at, row_step, column_step, gather):
+    """out[at + i * row_step + j * column_step] = tile[i][first + j], or back where `gather`."""
     target = shift(out, at)
-    if column_step == 1:
+    source = shift(tile, first)
+    if gather:
         for i in range(rows):
             for j in range(width):
-                target[i * row_step + j] = tile[first + i * tile_step + j]
+                source[i * tile_step + j] = target[i * row_step + j * column_step]
+    elif column_step == 1:
+        for i in range(rows):
+            for j in range(width):
+                target[i * row_step + j] = source[i * tile_step + j]
     else:
         for j in range(width):
             for i in range(rows):
-                target[i * row_step + j * column_step] = tile[first + i * tile_step + j]
-
-
-@inline
-def gather_rows(tile, first, tile_step, rows, width, out, at, row_step, column_step):
-    """tile[i][first + j] = out[at + i * row_step + j * column_step]: the inverse of `scatter_rows`."""
-    source = shift(out, at)
-    for i in range(rows):
-        for j in range(width):
-            tile[first + i * tile_step + j] = source[i * row_step + j * column_step]
+                target[i * row_step + j * column_step] = source[i * tile_step + j]

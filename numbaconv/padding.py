@@ -24,44 +24,27 @@ def padded_index(i, size, mode):
 
 
 @inline
-def fill_zero(target, count):
-    """Set `count` elements behind a pointer to zero."""
-    for j in range(count):
-        target[j] = 0
-
-
-@inline
-def copy_element(target, j, x, base, step, i):
-    """target[j] = element i of a row, or zero where i is -1."""
-    if i >= 0:
-        target[j] = x[base + i * step]
-    else:
-        target[j] = 0
-
-
-@inline
 def copy_padded(target, x, base, x_step, first, step, count, size, mode):
     """Copy `count` elements `first, first + step, ...` of a padded row to `target`.
 
-    The row lies at x[base + i * x_step] for 0 <= i < size. Inside the row the loop is a plain
-    (strided) copy; the padding on both sides goes element by element.
+    The row lies at x[base + i * x_step] for 0 <= i < size; a row of size 0 is all padding, zero.
+    Inside the row the loop is a plain (strided) copy; the padding goes element by element.
     """
     begin = min(max(-first + step - 1, 0) // step, count)
     end = max(min((size - first + step - 1) // step, count), begin)
-    for j in range(begin):
-        copy_element(target, j, x, base, x_step, padded_index(first + j * step, size, mode))
-    if end > begin:
-        source = shift(x, base + (first + begin * step) * x_step)
-        inside = shift(target, begin)
-        stride = step * x_step
-        if stride == 1:
-            for j in range(end - begin):
-                inside[j] = source[j]
-        elif stride == 2:
-            for j in range(end - begin):
-                inside[j] = source[j * 2]
+    source = shift(x, base + (first + begin * step) * x_step)
+    inside = shift(target, begin)
+    stride = step * x_step
+    if stride == 1:
+        for j in range(end - begin):
+            inside[j] = source[j]
+    else:
+        for j in range(end - begin):
+            inside[j] = source[j * stride]
+    for edge in range(begin + count - end):
+        j = edge if edge < begin else edge - begin + end
+        i = padded_index(first + j * step, size, mode)
+        if i >= 0:
+            target[j] = x[base + i * x_step]
         else:
-            for j in range(end - begin):
-                inside[j] = source[j * stride]
-    for j in range(end, count):
-        copy_element(target, j, x, base, x_step, padded_index(first + j * step, size, mode))
+            target[j] = 0

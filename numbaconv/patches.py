@@ -3,11 +3,18 @@
 They are what the im2col backend does panel by panel without ever holding the whole matrix.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 
-from numbaconv.arguments import check_array, integer, per_axis
+from numbaconv.arguments import (
+    check_addressable,
+    check_array,
+    integer,
+    padding_pairs,
+    per_axis,
+)
 from numbaconv.arguments import output_size as positions_along
 
 _LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}
@@ -62,8 +69,8 @@ def im2col(
     kernel_size : int or tuple of int
         Size of a patch. A tuple gives the number of spatial axes; with an int the input is
         batched and has ``input.ndim - 2`` of them.
-    dilation, padding, stride : int or tuple of int
-        As in `conv`; padding is with zeros.
+    dilation, padding, stride
+        As in `conv`, in all forms; padding is with zeros.
 
     Returns
     -------
@@ -95,19 +102,19 @@ def im2col(
         )
     strides = per_axis("stride", stride, rank)
     dilations = per_axis("dilation", dilation, rank)
-    pads = per_axis("padding", padding, rank, 0)
     batched = input.ndim == rank + 2
     x = input if batched else input[np.newaxis]
-    pairs = tuple((p, p) for p in pads)
+    pairs = padding_pairs(padding, x.shape[2:], kernel, strides, dilations)
     output = positions_along(x.shape[2:], kernel, strides, pairs, dilations, name="kernel_size")
-    padded = np.pad(x, ((0, 0), (0, 0), *pairs)) if any(pads) else x
+    n, c = x.shape[:2]
+    taps, positions = math.prod(kernel), math.prod(output)
+    check_addressable("padding", n, c, taps, positions)
+    padded = np.pad(x, ((0, 0), (0, 0), *pairs)) if any(map(any, pairs)) else x
     columns = np.empty((*x.shape[:2], *kernel, *output), x.dtype.newbyteorder("="))
     for tap in np.ndindex(kernel):
         columns[(slice(None), slice(None), *tap)] = padded[
             _reads(dilations, strides, output, tap)
         ]
-    n, c = x.shape[:2]
-    taps, positions = int(np.prod(kernel)), int(np.prod(output))
     result = columns.reshape(n, c * taps, positions)
     return result if batched else result[0]
 
@@ -128,7 +135,7 @@ def col2im(
         Shape (N, C * prod(kernel_size), L) or (C * prod(kernel_size), L).
     output_size : int or tuple of int
         Spatial size of the result: the input of the `im2col` that it is the adjoint of.
-    kernel_size, dilation, padding, stride : int or tuple of int
+    kernel_size, dilation, padding, stride
         As in `im2col`. Where both sizes are ints, there are two spatial axes.
 
     Returns
@@ -156,12 +163,11 @@ def col2im(
         )
     strides = per_axis("stride", stride, rank)
     dilations = per_axis("dilation", dilation, rank)
-    pads = per_axis("padding", padding, rank, 0)
-    pairs = tuple((p, p) for p in pads)
+    pairs = padding_pairs(padding, size, kernel, strides, dilations)
     positions = positions_along(size, kernel, strides, pairs, dilations, name="kernel_size")
     batched = columns.ndim == 3
     batch = columns if batched else columns[np.newaxis]
-    taps, count = int(np.prod(kernel)), int(np.prod(positions))
+    taps, count = math.prod(kernel), math.prod(positions)
     if batch.shape[1] % taps or batch.shape[2] != count:
         raise ValueError(
             f"columns must have a multiple of {taps} rows (the taps of kernel_size) and {count} "
@@ -169,12 +175,13 @@ def col2im(
         )
     n, c = batch.shape[0], batch.shape[1] // taps
     split = batch.reshape(n, c, *kernel, *positions)
-    padded_size = tuple(s + 2 * p for s, p in zip(size, pads, strict=True))
+    padded_size = tuple(s + a + b for s, (a, b) in zip(size, pairs, strict=True))
+    check_addressable("padding", n, c, *padded_size)
     padded = np.zeros((n, c, *padded_size), batch.dtype.newbyteorder("="))
     for tap in np.ndindex(kernel):
         padded[_reads(dilations, strides, positions, tap)] += split[
             (slice(None), slice(None), *tap)
         ]
-    inside = tuple(slice(p, p + s) for p, s in zip(pads, size, strict=True))
+    inside = tuple(slice(a, a + s) for (a, _), s in zip(pairs, size, strict=True))
     result = np.ascontiguousarray(padded[(slice(None), slice(None), *inside)])
     return result if batched else result[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from numbaconv.activation import ACTIVATIONS
 from numbaconv.arguments import (
+    check_addressable,
     check_array,
     check_data_format,
     check_padding_fits,
@@ -74,9 +75,9 @@ class Plan:
         self.out_size = self.shape.n * self.channels * self.shape.pixels
         self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
         self.not_packed = np.empty(0, self.arithmetic.compute)
-        self._templates: dict[tuple[str, int], np.ndarray] = {}
+        self._templates: dict[tuple[str, int], cpu.Template] = {}
 
-    def template(self, name: str, threads: int) -> np.ndarray:
+    def template(self, name: str, threads: int) -> cpu.Template:
         """Return the job of this problem on a backend."""
         job = self._templates.get((name, threads))
         if job is None:
@@ -145,6 +146,8 @@ def describe(
     pairs = padding_pairs(padding, size, kernel, strides, dilations)
     check_padding_fits(mode, pairs, size)
     output = output_size(size, kernel, strides, pairs, dilations)
+
+    check_addressable("padding", n, c_out, *output)
 
     ones, zeros = (1,) * (3 - rank), (0,) * (3 - rank)
     size3, output3 = ones + tuple(size), ones + output
@@ -244,16 +247,19 @@ def find_plan(
     activation: Any,
 ) -> Plan:
     """Return the plan of a call, kept from an earlier one or made after validation."""
-    for name, array in (("input", input), ("weight", weight)):
-        if not isinstance(array, np.ndarray):
-            check_array(name, array)
+    if not isinstance(input, np.ndarray):
+        check_array("input", input)
+    if not isinstance(weight, np.ndarray):
+        check_array("weight", weight)
+    if not (bias is None or isinstance(bias, np.ndarray)):
+        check_array("bias", bias)
     layout = input_layout(input, weight, data_format)
     key = (
         input.shape,
         input.dtype,
         weight.shape,
         weight.dtype,
-        None if bias is None else (np.shape(bias), getattr(bias, "dtype", None)),
+        None if bias is None else (bias.shape, bias.dtype),
         stride if type(stride) is int else freeze("stride", stride),
         padding if type(padding) is int else freeze("padding", padding),
         dilation if type(dilation) is int else freeze("dilation", dilation),

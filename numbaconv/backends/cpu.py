@@ -1,57 +1,61 @@
 """What the CPU backends share: templates of jobs, packed weights, and the launch."""
 
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
+from numba.core import config
 
 from numbaconv import job as _job
 from numbaconv.dtypes import Arithmetic
 from numbaconv.job import (
     ACTIVATION,
-    BAND,
     PACK_WORKERS,
     PACKER,
     SHAPE,
-    TILE,
-    WORKER,
+    TABLE,
     WORKERS,
     new_template,
     set_entries,
 )
-from numbaconv.microkernel import band, tile
-from numbaconv.packing import pack_work
 from numbaconv.shape import ConvShape
 from numbaconv.threads import turn
 
 
+class Template(NamedTuple):
+    """A job without its data, and the table that its address of one points to."""
+
+    job: np.ndarray
+    table: np.ndarray
+
+
 def make_template(
     backend: ModuleType, shape: ConvShape, arithmetic: Arithmetic, threads: int, activation: int
-) -> np.ndarray:
+) -> Template:
     """Return the job of a problem, complete but for its data."""
+    itemsize = arithmetic.compute.itemsize
     job = new_template()
-    dtype = arithmetic.numba
     set_entries(job, SHAPE, shape.as_tuple())
-    tasks = backend.plan(job, shape, arithmetic.compute.itemsize, threads)
-    job[TILE] = tile.address(dtype)
-    job[BAND] = band.address(dtype) if backend.uses_bands(shape) else 0
-    job[PACKER] = 0 if backend.uses_bands(shape) else pack_work.address(dtype)
-    job[WORKER] = backend.work.address(dtype)
-    job[PACK_WORKERS] = threads if shape.groups * shape.c_out > 1 else 1
-    job[WORKERS] = max(1, min(threads, tasks))
     job[ACTIVATION] = activation
-    return job
+    backend.set_addresses(job, shape, arithmetic.numba)
+    tasks = backend.plan(job, shape, itemsize, threads)
+    job[WORKERS] = max(1, min(threads, tasks))
+    job[PACK_WORKERS] = threads
+    table = backend.make_table(shape, itemsize, threads)
+    job[TABLE] = table if config.DISABLE_JIT else table.ctypes.data
+    return Template(job, table)
 
 
-def pack(template: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     """Return flat weights in the order in which the problem's kernels read them."""
-    if not template[PACKER]:
+    if not template.job[PACKER]:
         return weights.copy()
-    with turn(template[PACK_WORKERS]):
-        return _job.pack(template, weights)[0]
+    with turn(template.job[PACK_WORKERS]):
+        return _job.pack(template.job, weights)[0]
 
 
 def run(
-    template: np.ndarray,
+    template: Template,
     x: np.ndarray,
     weights: np.ndarray,
     packed: np.ndarray,
@@ -59,5 +63,5 @@ def run(
     out: np.ndarray,
 ) -> None:
     """Convolve flat arrays; `packed` is empty or comes from `pack`."""
-    with turn(template[WORKERS]):
-        _job.run(template, x, weights, packed, bias, out)
+    with turn(template.job[WORKERS]):
+        _job.run(template.job, x, weights, packed, bias, out)

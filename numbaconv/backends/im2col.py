@@ -11,10 +11,13 @@ channels; jr over panels of NR pixels; the tile's own loop over k.
 
 from typing import NamedTuple
 
+import numpy as np
+
 from numbaconv.activation import NONE, activate
 from numbaconv.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS
 from numbaconv.jit import inline, native
 from numbaconv.job import (
+    ACTIVATE,
     ACTIVATION,
     BIAS,
     BLOCKS,
@@ -23,15 +26,20 @@ from numbaconv.job import (
     INDICES,
     OUT,
     PACKED,
+    PACKER,
     SCRATCH,
     SCRATCH_SIZE,
     SHAPE,
+    TABLE,
+    TABLE_SIZE,
     TILE,
+    WORKER,
     X,
     set_entries,
     worker_signature,
 )
-from numbaconv.packing import block_rows, gather_rows, register_rows, scatter_rows
+from numbaconv.microkernel import tile
+from numbaconv.packing import block_rows, move_rows, pack_work, register_rows
 from numbaconv.padding import padded_index
 from numbaconv.pointers import call, fetch_add, indices_at, pointer_at, shift
 from numbaconv.shape import image_pixels, kernel_taps, read_shape
@@ -203,15 +211,13 @@ def move_pixels(tile_at, nr, rows, out, s, channel, first, width, gather):
         pixel = first + j - n * pixels
         run = min(pixels - pixel, width - j)
         at = n * s.out_strides[0] + channel * s.out_strides[1] + pixel * s.out_strides[4]
-        if gather:
-            gather_rows(tile_at, j, nr, rows, run, out, at, s.out_strides[1], s.out_strides[4])
-        else:
-            scatter_rows(tile_at, j, nr, rows, run, out, at, s.out_strides[1], s.out_strides[4])
+        row_step, column_step = s.out_strides[1], s.out_strides[4]
+        move_rows(tile_at, j, nr, rows, run, out, at, row_step, column_step, gather)
         j += run
 
 
 @inline
-def multiply_panel(tile_address, m, s, b, g, block, begin, first, width, k0, k1, activation):
+def multiply_panel(job, m, s, b, g, block, begin, first, width, k0, k1):
     """One register block of output channels times one panel: C[MR, NR] = or += A[MR, KC] B[KC, NR].
 
     The tile is stored straight to the output where its pixels are neighbours there, and through
@@ -240,19 +246,19 @@ def multiply_panel(tile_address, m, s, b, g, block, begin, first, width, k0, k1,
     panel = shift(m.panels, (first - begin) * b.kc)
     bias = shift(m.bias, channel)
     call(
-        tile_address,
+        job[TILE],
         (
             rows, vectors, k1 - k0, weights, panel, m.offsets, target, step, bias, more, last
         ),
     )  # fmt: skip
-    if k1 == k_size and activation != NONE:
-        activate(target, step, rows, width, activation)
+    if k1 == k_size and job[ACTIVATION] != NONE:
+        call(job[ACTIVATE], (target, step, rows, width, job[ACTIVATION]))
     if not straight:
         move_pixels(target, b.nr, rows, m.out, s, channel, first, width, False)
 
 
 @inline
-def run_task(task, tile_address, m, s, b, activation):
+def run_task(task, job, m, s, b):
     """All register blocks of one part of the channels, for one group and one block of pixels."""
     rest = task // b.oc_parts
     part = task - rest * b.oc_parts
@@ -271,9 +277,7 @@ def run_task(task, tile_address, m, s, b, activation):
         for block in range(block0, block1):
             for first in range(begin, end, b.nr):
                 width = min(b.nr, end - first)
-                multiply_panel(
-                    tile_address, m, s, b, g, block, begin, first, width, k0, k1, activation
-                )
+                multiply_panel(job, m, s, b, g, block, begin, first, width, k0, k1)
 
 
 @native(worker_signature)
@@ -290,15 +294,13 @@ def work(worker, job, like):
         pointer_at(job[OUT], like),
         scratch,
         shift(scratch, b.panels * b.nr * b.kc),
+        indices_at(job[TABLE]),
         indices,
-        shift(indices, b.kc),
     )
-    for k in range(b.kc):
-        m.offsets[k] = k * b.nr
     counter = indices_at(job[COUNTER])
     task = fetch_add(counter)
     while task < b.tasks:
-        run_task(task, job[TILE], m, s, b, job[ACTIVATION])
+        run_task(task, job, m, s, b)
         task = fetch_add(counter)
 
 
@@ -324,14 +326,23 @@ def plan(job, s, itemsize, threads):
     b = cut(s, itemsize, threads)
     set_entries(job, BLOCKS, b)
     job[SCRATCH_SIZE] = b.panels * b.nr * b.kc + TILE_ROWS * b.nr
-    job[INDEX_SIZE] = b.kc + 5 * b.nr
+    job[INDEX_SIZE] = 5 * b.nr
+    job[TABLE_SIZE] = b.kc
     return b.tasks
 
 
-@inline
-def uses_bands(s):
-    """Never: every lowering here is the matrix product."""
-    return False
+def make_table(s, itemsize, threads):
+    """Offsets of the rows of a panel."""
+    b = cut(s, itemsize, threads)
+    return np.arange(b.kc) * b.nr
+
+
+def set_addresses(job, s, dtype):
+    """Compile the functions that a problem needs and write their addresses into its job."""
+    job[TILE], job[WORKER] = tile.address(dtype), work.address(dtype)
+    job[PACKER] = pack_work.address(dtype)
+    if job[ACTIVATION] != NONE:
+        job[ACTIVATE] = activate.address(dtype)
 
 
 def unavailable() -> str | None:

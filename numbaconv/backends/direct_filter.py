@@ -1,0 +1,106 @@
+"""direct, second lowering: rows of one channel fill the register block.
+
+It serves groups of few output channels: image filters and depthwise layers. Loops of a task: pc
+over input channels, KC at a time; output channels; output rows, MR at a time; columns, a few
+vectors at a time; input channels, kd and phases; the band's own loops over kh and kw.
+"""
+
+from numbaconv.backends.direct_tasks import (
+    finish_tile,
+    locate_task,
+    open_memory,
+    open_view,
+    out_index,
+    read_blocks,
+)
+from numbaconv.blocking import BAND_VECTORS
+from numbaconv.jit import inline, native
+from numbaconv.job import BAND, COUNTER, LANES, SHAPE, worker_signature
+from numbaconv.packing import move_rows
+from numbaconv.pointers import call, fetch_add, indices_at, shift
+from numbaconv.shape import kernel_taps, read_shape
+
+
+@inline
+def filter_tile(job, s, view, weights, channels, rows, vectors, at, target, step, bias, more, last):
+    """MR output rows x some vectors of columns: all input channels, kd and phases of rows."""
+    height, width = s.kernel[1], s.kernel[2]
+    layout, phases = view.layout, view.layout.phases_h
+    # Rows that share input rows are a dilation apart; a stride has phases instead.
+    x_step = layout.pitch * s.dilation[1] if s.stride[1] == 1 else layout.pitch
+    for c in range(channels):
+        for kd in range(s.kernel[0]):
+            for q in range(phases):
+                x = shift(view.x, at + c * layout.channel + kd * layout.depth + q * layout.phase)
+                w = shift(weights, ((c * s.kernel[0] + kd) * height + q) * width)
+                kh = (height - q + phases - 1) // phases
+                w_step = width * phases
+                add = more or c + kd + q > 0
+                call(
+                    job[BAND],
+                    (
+                        rows, vectors, kh, width, x, x_step, view.offsets, w, w_step,
+                        target, step, bias, add, last,
+                    ),
+                )  # fmt: skip
+
+
+@inline
+def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, final):
+    """`rows` output rows, a dilation apart: their columns, a few vectors at a time."""
+    lanes = job[LANES]
+    first = 0
+    row_step, column_step = s.dilation[1] * s.out_strides[3], s.out_strides[4]
+    while first < t.cols:
+        vectors = min((t.cols - first + lanes - 1) // lanes, BAND_VECTORS[-1])
+        vectors = 2 if vectors == 3 else vectors
+        width = min(vectors * lanes, t.cols - first)
+        at = out_index(s, t, channel) + r * s.out_strides[3] + first * column_step
+        target, step = m.tile, BAND_VECTORS[-1] * lanes
+        if column_step == 1:
+            target, step = shift(m.out, at), row_step
+        elif more:
+            move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, True)
+        corner = r * view.layout.pitch + first
+        bias = shift(m.bias, channel)
+        last = width - (vectors - 1) * lanes
+        filter_tile(
+            job, s, view, weights, channels, rows, vectors, corner, target, step, bias, more, last
+        )
+        finish_tile(job, target, step, rows, width, final)
+        if column_step != 1:
+            move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, False)
+        first += width
+
+
+@inline
+def filter_channels(job, m, s, t, c0, channels):
+    """Some input channels of a task: output channels one at a time, rows MR at a time."""
+    view = open_view(m, s, job, t, c0, channels)
+    apart = s.dilation[1]
+    final = c0 + channels == s.c_in
+    for oc in range(s.c_out):
+        channel = t.g * s.c_out + oc
+        weights = shift(m.weights, (channel * s.c_in + c0) * kernel_taps(s))
+        for residue in range(min(apart, t.rows)):
+            r = residue
+            while r < t.rows:
+                left = (t.rows - r + apart - 1) // apart
+                rows = 4 if left >= 4 else (2 if left >= 2 else 1)
+                filter_rows(
+                    job, m, s, t, view, weights, channels, channel, r, rows, c0 > 0, final
+                )
+                r += rows * apart
+
+
+@native(worker_signature)
+def filter_work(worker, job, like):
+    """Take tasks off the common counter until none is left."""
+    s, b = read_shape(job, SHAPE), read_blocks(job)
+    m = open_memory(worker, job, like)
+    number = fetch_add(indices_at(job[COUNTER]))
+    while number < b.tasks:
+        t = locate_task(number, s, b)
+        for c0 in range(0, s.c_in, b.kc):
+            filter_channels(job, m, s, t, c0, min(b.kc, s.c_in - c0))
+        number = fetch_add(indices_at(job[COUNTER]))

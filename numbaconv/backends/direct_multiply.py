@@ -1,0 +1,121 @@
+"""direct, first lowering: the weight matrix times the input, read at each tap's offset.
+
+Loops of a task: pc over input channels, KC at a time; ic over register blocks of MR output
+channels; jr over pixels, NR at a time; the tile's own loop over k = (channel, tap).
+"""
+
+from numbaconv.backends.direct_tasks import (
+    finish_tile,
+    locate_task,
+    open_memory,
+    open_view,
+    out_index,
+    read_blocks,
+)
+from numbaconv.blocking import TILE_VECTORS
+from numbaconv.jit import inline, native
+from numbaconv.job import COUNTER, LANES, SHAPE, TILE, worker_signature
+from numbaconv.packing import block_rows, move_rows
+from numbaconv.pointers import call, fetch_add, indices_at, shift
+from numbaconv.shape import kernel_taps, read_shape
+
+
+@inline
+def move_segments(m, step, rows, s, at, p, width, pitch, cols, gather):
+    """Move a tile of flat pixels p, p + 1, ... to the output (or back), row by row.
+
+    Flat pixel r * pitch + c is output (r, c); those with c >= cols are junk and are dropped.
+    """
+    j = 0
+    while j < width:
+        r = (p + j) // pitch
+        c = p + j - r * pitch
+        run = min(cols - c, width - j)
+        if run > 0:
+            to = at + r * s.out_strides[3] + c * s.out_strides[4]
+            row_step, column_step = s.out_strides[1], s.out_strides[4]
+            move_rows(m.tile, j, step, rows, run, m.out, to, row_step, column_step, gather)
+            j += run
+        else:
+            j += pitch - c
+
+
+@inline
+def multiply_pixels(job, m, s, t, view, weights, rows, count, channel, p, end, more, final):
+    """One register tile: MR channels x the NR flat pixels from p on. Returns the next pixel."""
+    lanes, pitch = job[LANES], view.layout.pitch
+    width = min(TILE_VECTORS * lanes, end - p)
+    vectors = (width + lanes - 1) // lanes
+    r = p // pitch
+    c = p - r * pitch
+    at = out_index(s, t, channel)
+    straight = c + width <= t.cols and s.out_strides[4] == 1
+    target, step = m.tile, TILE_VECTORS * lanes
+    if straight:
+        target, step = shift(m.out, at + r * s.out_strides[3] + c), s.out_strides[1]
+    elif more:
+        move_segments(m, step, rows, s, at, p, width, pitch, t.cols, True)
+    pixels, bias = shift(view.x, p), shift(m.bias, channel)
+    last = width - (vectors - 1) * lanes
+    call(
+        job[TILE],
+        (rows, vectors, count, weights, pixels, view.offsets, target, step, bias, more, last),
+    )
+    finish_tile(job, target, step, rows, width, final)
+    if not straight:
+        move_segments(m, step, rows, s, at, p, width, pitch, t.cols, False)
+    p += width
+    column = p % pitch
+    return p if column < t.cols else p - column + pitch
+
+
+@inline
+def multiply_channels(job, m, s, b, t, c0, channels):
+    """Some input channels of a task, for all of its output channels.
+
+    The rows are one long vector with the pitch of the view, junk between them, where that takes
+    fewer vectors than going row by row.
+    """
+    view = open_view(m, s, job, t, c0, channels)
+    taps, lanes = kernel_taps(s), job[LANES]
+    flat = (t.rows - 1) * view.layout.pitch + t.cols
+    by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
+    length = flat if (flat + lanes - 1) // lanes < by_rows else t.cols
+    final = c0 + channels == s.c_in
+    for block in range(t.part * b.oc_blocks // b.oc_parts, (t.part + 1) * b.oc_blocks // b.oc_parts):
+        rows = block_rows(s.c_out, b.mr, block)
+        channel = t.g * s.c_out + block * b.mr
+        weights = shift(m.weights, channel * s.c_in * taps + c0 * taps * rows)
+        p = 0
+        end = length
+        while p < flat:
+            if p >= end:
+                end = min(flat, p + length)
+            p = multiply_pixels(
+                job,
+                m,
+                s,
+                t,
+                view,
+                weights,
+                rows,
+                channels * taps,
+                channel,
+                p,
+                end,
+                c0 > 0,
+                final,
+            )
+
+
+@native(worker_signature)
+def multiply_work(worker, job, like):
+    """Take tasks off the common counter until none is left."""
+    s, b = read_shape(job, SHAPE), read_blocks(job)
+    m = open_memory(worker, job, like)
+    number = fetch_add(indices_at(job[COUNTER]))
+    while number < b.tasks:
+        t = locate_task(number, s, b)
+        for c0 in range(0, s.c_in, b.kc):
+            multiply_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
+        number = fetch_add(indices_at(job[COUNTER]))

@@ -1,0 +1,212 @@
+"""Tasks of the direct backend: which outputs one covers, and where it reads the input."""
+
+from typing import NamedTuple
+
+from numbaconv.halo import Halo, read_halo
+from numbaconv.jit import inline
+from numbaconv.job import (
+    ACTIVATE,
+    ACTIVATION,
+    BIAS,
+    BLOCKS,
+    FILL_HALO,
+    LANES,
+    OUT,
+    PACKED,
+    SCRATCH,
+    SCRATCH_SIZE,
+    TABLE,
+    TABLE_SIZE,
+    X,
+)
+from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, TILE_ROWS, TILE_VECTORS
+from numbaconv.pointers import call, indices_at, pointer_at, shift
+
+
+class Blocks(NamedTuple):
+    """How a problem is cut.
+
+    Attributes
+    ----------
+    mr, oc_blocks, oc_parts : int
+        Rows of a register block; blocks of a group; tasks that share them.
+    rows, cols : int
+        Outputs of a task.
+    row_blocks, col_blocks : int
+        Blocks of an output plane.
+    kc : int
+        Input channels in a halo tile.
+    bands : int
+        1: `filter_block`; 0: `multiply_block`.
+    tasks : int
+        Tasks of the problem.
+    """
+
+    mr: int
+    oc_blocks: int
+    oc_parts: int
+    rows: int
+    cols: int
+    row_blocks: int
+    col_blocks: int
+    kc: int
+    bands: int
+    tasks: int
+
+
+class Memory(NamedTuple):
+    """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
+
+    x: object
+    weights: object
+    bias: object
+    out: object
+    halo: object
+    tile: object
+    offsets: object
+    offsets_in_place: object
+
+
+class View(NamedTuple):
+    """Where a task reads: a pointer to its first element, the offsets of taps, the layout."""
+
+    x: object
+    offsets: object
+    layout: Halo
+
+
+class Task(NamedTuple):
+    """One block of the output: its first element and its extents."""
+
+    n: int
+    g: int
+    od: int
+    oh: int
+    ow: int
+    rows: int
+    cols: int
+    part: int
+
+
+@inline
+def tile_size(lanes):
+    """Elements of the tile that is moved to the output in pieces."""
+    return max(TILE_ROWS * TILE_VECTORS, BAND_ROWS[-1] * BAND_VECTORS[-1]) * lanes
+
+
+@inline
+def read_blocks(job):
+    """Rebuild the blocks that `plan` wrote."""
+    i = BLOCKS
+    return Blocks(
+        job[i],
+        job[i + 1],
+        job[i + 2],
+        job[i + 3],
+        job[i + 4],
+        job[i + 5],
+        job[i + 6],
+        job[i + 7],
+        job[i + 8],
+        job[i + 9],
+    )
+
+
+@inline
+def open_memory(worker, job, like):
+    """Collect a worker's pointers."""
+    scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    offsets = indices_at(job[TABLE])
+    return Memory(
+        pointer_at(job[X], like),
+        pointer_at(job[PACKED], like),
+        pointer_at(job[BIAS], like),
+        pointer_at(job[OUT], like),
+        shift(scratch, tile_size(job[LANES])),
+        scratch,
+        offsets,
+        shift(offsets, job[TABLE_SIZE] // 2),
+    )
+
+
+@inline
+def locate_task(number, s, b):
+    """Decode a task number: parts of the channels run fastest, so that they share a halo tile."""
+    rest = number // b.oc_parts
+    part = number - rest * b.oc_parts
+    plane = rest // (b.row_blocks * b.col_blocks)
+    block = rest - plane * b.row_blocks * b.col_blocks
+    oh = block // b.col_blocks * b.rows
+    ow = block % b.col_blocks * b.cols
+    image = plane // s.output[0]
+    return Task(
+        image // s.groups,
+        image % s.groups,
+        plane % s.output[0],
+        oh,
+        ow,
+        min(b.rows, s.output[1] - oh),
+        min(b.cols, s.output[2] - ow),
+        part,
+    )
+
+
+@inline
+def can_read_in_place(s, t, channels, lanes, x_first):
+    """Whether a task's reads, whole vectors included, stay inside the input and off its padding."""
+    if s.stride[1] != 1 or s.stride[2] != 1 or s.in_strides[4] != 1:
+        return False
+    d = t.od * s.stride[0] - s.padding[0]
+    h, w = t.oh - s.padding[1], t.ow - s.padding[2]
+    last_d = d + (s.kernel[0] - 1) * s.dilation[0]
+    last_h = h + t.rows - 1 + (s.kernel[1] - 1) * s.dilation[1]
+    last_w = w + t.cols - 1 + (s.kernel[2] - 1) * s.dilation[2]
+    inside = d >= 0 and h >= 0 and w >= 0
+    inside = inside and last_d < s.size[0] and last_h < s.size[1] and last_w < s.size[2]
+    last = (
+        x_first
+        + (channels - 1) * s.in_strides[1]
+        + last_d * s.in_strides[2]
+        + last_h * s.in_strides[3]
+        + last_w
+    )
+    return inside and last + TILE_VECTORS * lanes <= s.n * s.in_strides[0]
+
+
+@inline
+def open_view(m, s, job, t, c0, channels):
+    """Let a task read in place where it can, else copy its halo tile and read that."""
+    image = t.n * s.in_strides[0]
+    channel0 = t.g * s.c_in + c0
+    d = t.od * s.stride[0] - s.padding[0]
+    h = t.oh * s.stride[1] - s.padding[1]
+    w = t.ow * s.stride[2] - s.padding[2]
+    if can_read_in_place(s, t, channels, job[LANES], image + channel0 * s.in_strides[1]):
+        at = image + channel0 * s.in_strides[1] + d * s.in_strides[2] + h * s.in_strides[3] + w
+        steps = s.in_strides
+        layout = Halo(0, 0, 1, 1, steps[3], 0, 0, s.dilation[0] * steps[2], steps[1])
+        return View(shift(m.x, at), m.offsets_in_place, layout)
+    call(
+        job[FILL_HALO],
+        (m.halo, shift(m.x, image), job, channel0, channels, d, h, w, t.rows, t.cols),
+    )
+    return View(m.halo, m.offsets, read_halo(job))
+
+
+@inline
+def out_index(s, t, channel):
+    """Index of the first output of a task in a channel."""
+    return (
+        t.n * s.out_strides[0]
+        + channel * s.out_strides[1]
+        + t.od * s.out_strides[2]
+        + t.oh * s.out_strides[3]
+        + t.ow * s.out_strides[4]
+    )
+
+
+@inline
+def finish_tile(job, target, step, rows, width, final):
+    """Apply the activation, if there is one, to a tile whose sums are complete."""
+    if final and job[ACTIVATION] != 0:
+        call(job[ACTIVATE], (target, step, rows, width, job[ACTIVATION]))

@@ -1,0 +1,63 @@
+"""The commands of ``python -m numbaconv``; needs typer and rich."""
+
+import time
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import numbaconv as nc
+from numbaconv.dtypes import SUPPORTED
+
+COMMON = ("float32", "float64")
+
+# Input and weight of one small problem for each kind of kernel: those of many channels, and those
+# of one channel a group, which is what image filters and depthwise layers are.
+PROBLEMS = {
+    "layer": ((1, 4, 16, 16), (8, 4, 3, 3)),
+    "filter": ((1, 4, 16, 16), (4, 1, 3, 3)),
+}
+
+app = typer.Typer(
+    help="numbaconv: fast convolution for NumPy and Numba.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.command()
+def info() -> None:
+    """Print versions, the CPU target, threads and backends: what a bug report needs."""
+    nc.show_config()
+
+
+@app.command()
+def warmup(
+    all_dtypes: Annotated[
+        bool, typer.Option("--all", help="Every supported dtype, not only float32 and float64.")
+    ] = False,
+) -> None:
+    """Compile the common kernels into the cache, so that no later process has to wait for them."""
+    dtypes = SUPPORTED if all_dtypes else COMMON
+    # What runs on a GPU is compiled for the device that is there, when it is first used.
+    backends = [name for name in nc.available_backends() if name != "cuda"]
+    console = Console()
+    start = time.perf_counter()
+    columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task("", total=len(backends) * len(dtypes) * len(PROBLEMS))
+        for backend in backends:
+            for dtype in dtypes:
+                for problem, (input_shape, weight_shape) in PROBLEMS.items():
+                    progress.update(task, description=f"{backend}, {dtype}, {problem}")
+                    x, w = np.ones(input_shape, dtype), np.ones(weight_shape, dtype)
+                    groups = input_shape[1] // weight_shape[1]
+                    nc.conv2d(x, w, padding=1, groups=groups, backend=backend)
+                    progress.advance(task)
+        progress.update(task, description="done")
+    console.print(
+        f"{', '.join(backends)} are compiled for {', '.join(dtypes)} "
+        f"({time.perf_counter() - start:.1f} s)"
+    )
