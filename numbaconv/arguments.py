@@ -15,7 +15,8 @@ from numbaconv.shape import CIRCULAR, PADDING_MODES, REFLECT, REPLICATE, SYMMETR
 
 DATA_FORMATS = ("channels_first", "channels_last")
 PADDING_WORDS = ("valid", "same", "same_lower", "full")
-_LARGEST = 2**40  # a step or margin beyond this fits no array
+_LARGEST = 2**62
+_MOST_PADDING = 2**40  # more fits no array; with this, all that kernels compute fits 64 bits
 
 _MOST_ELEMENTS = 2**56  # their size in bytes fits 64 bits
 
@@ -79,6 +80,20 @@ def padding_pairs(
     dilation: Sequence[int],
 ) -> Pairs:
     """Return any form of `padding` as (before, after) for each axis."""
+    pairs = _padding_pairs(padding, size, kernel, stride, dilation)
+    largest = max(map(max, pairs))
+    if largest > _MOST_PADDING:
+        raise ValueError(f"padding must be at most {_MOST_PADDING}, got {largest}")
+    return pairs
+
+
+def _padding_pairs(
+    padding: Any,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> Pairs:
     rank = len(kernel)
     if isinstance(padding, str):
         word = padding.lower()

@@ -26,6 +26,11 @@ class Arithmetic(NamedTuple):
     numba: Any
     is_complex: bool
 
+    @property
+    def plain(self) -> np.dtype | None:
+        """Dtype of arrays that kernels can read as they are."""
+        return None if self.is_complex else self.compute
+
 
 def _arithmetic(convert: str, compute: str, is_complex: bool = False) -> Arithmetic:
     dtype = np.dtype(compute)

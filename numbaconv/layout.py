@@ -55,7 +55,7 @@ def _in_memory_order(x: np.ndarray, plan: "Plan") -> np.ndarray:
 def flat_input(x: np.ndarray, plan: "Plan") -> np.ndarray:
     """Return an input as the kernels read it."""
     how = plan.arithmetic
-    if x.dtype == how.compute and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
+    if x.dtype == how.plain and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
         return x.reshape(-1)
     x = np.require(_in_memory_order(x, plan), how.convert, ("C", "A"))
     if how.is_complex:
@@ -67,7 +67,7 @@ def flat_input(x: np.ndarray, plan: "Plan") -> np.ndarray:
 def flat_weight(weight: np.ndarray, plan: "Plan") -> np.ndarray:
     """Return the weights as the kernels read them."""
     how = plan.arithmetic
-    if weight.dtype == how.compute and weight.flags.c_contiguous and weight.flags.aligned:
+    if weight.dtype == how.plain and weight.flags.c_contiguous and weight.flags.aligned:
         return weight.reshape(-1)
     weight = np.require(weight, how.convert, ("C", "A"))
     if how.is_complex:

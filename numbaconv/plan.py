@@ -148,6 +148,9 @@ def describe(
     output = output_size(size, kernel, strides, pairs, dilations)
 
     check_addressable("padding", n, c_out, *output)
+    # A step that is never taken is one of 1: fewer kinds of problem, and no huge numbers.
+    strides = tuple(1 if o == 1 else step for o, step in zip(output, strides, strict=True))
+    dilations = tuple(1 if k == 1 else step for k, step in zip(kernel, dilations, strict=True))
 
     ones, zeros = (1,) * (3 - rank), (0,) * (3 - rank)
     size3, output3 = ones + tuple(size), ones + output
