@@ -16,6 +16,7 @@ from numbaconv.dispatch import available_backends, get_backend, set_backend, use
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.inspection import explain, show_config
 from numbaconv.patches import col2im, im2col
+from numbaconv.prepared import prepare
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "explain",
     "get_backend",
     "im2col",
+    "prepare",
     "set_backend",
     "show_config",
     "use_backend",

@@ -12,6 +12,15 @@ from numbaconv.plan import Plan, check_rank, find_plan
 from numbaconv.threads import thread_limit
 
 
+def resolve(plan: Plan, backend: str | None) -> str:
+    """Return the backend of a call, which can run here."""
+    name, source = requested_backend(backend)
+    if name == AUTO:
+        return plan.auto
+    load_backend(name, source)
+    return name
+
+
 def execute(
     plan: Plan,
     name: str,
@@ -19,15 +28,27 @@ def execute(
     weight: np.ndarray,
     bias: np.ndarray | None,
     out: np.ndarray | None,
+    kept: dict[Any, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Run a planned convolution on a CPU backend."""
-    straight = out is not None and takes_result(out, plan)
+    """Run a planned convolution on a CPU backend.
+
+    `kept` is where a prepared layer keeps its packed weights.
+    """
+    straight = False
+    if out is not None:
+        arrays = {"input": input, "weight": weight, "bias": bias}
+        check_out(out, plan.out_shape, plan.result, arrays)
+        straight = takes_result(out, plan)
     y = out.reshape(-1) if straight else np.empty(plan.out_size, plan.arithmetic.compute)  # type: ignore[union-attr]
     b = flat_bias(bias, plan)
     if plan.multiply_adds:
         template = plan.template(name, thread_limit(plan.multiply_adds))
-        x, w = flat_input(input, plan), flat_weight(weight, plan)
-        cpu.run(template, x, w, plan.not_packed, b, y)
+        x = flat_input(input, plan)
+        if kept is None:
+            cpu.run(template, x, flat_weight(weight, plan), plan.not_packed, b, y)
+        else:
+            packed = packed_weights(template, weight, plan, kept)
+            cpu.run(template, x, packed, packed, b, y)
     elif y.size:  # no input channels: sums of nothing, so the bias is left
         fill_with_bias(y, b, plan)
     if straight:
@@ -37,6 +58,17 @@ def execute(
         return result
     np.copyto(out, result)
     return out
+
+
+def packed_weights(
+    template: cpu.Template, weight: np.ndarray, plan: Plan, kept: dict[Any, np.ndarray]
+) -> np.ndarray:
+    """Return a layer's packed weights, packed now if they were not for this kind of job."""
+    key = cpu.packing_order(template), plan.arithmetic
+    packed = kept.get(key)
+    if packed is None:
+        packed = kept[key] = cpu.pack(template, flat_weight(weight, plan))
+    return packed
 
 
 def fill_with_bias(y: np.ndarray, bias: np.ndarray, plan: Plan) -> None:
@@ -151,15 +183,7 @@ def conv(
         data_format,
         activation,
     )
-    name, source = requested_backend(backend)
-    if name == AUTO:
-        name = plan.auto
-    else:
-        load_backend(name, source)
-    if out is not None:
-        inputs = {"input": input, "weight": weight, "bias": bias}
-        check_out(out, plan.out_shape, plan.result, inputs)
-    return execute(plan, name, input, weight, bias, out)
+    return execute(plan, resolve(plan, backend), input, weight, bias, out)
 
 
 def conv1d(

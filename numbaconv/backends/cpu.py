@@ -46,9 +46,14 @@ def make_template(
     return Template(job, table)
 
 
+def packing_order(template: Template) -> bool:
+    """Whether the weights are packed into panels, or read as they are."""
+    return bool(template.job[PACKER])
+
+
 def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     """Return flat weights in the order in which the problem's kernels read them."""
-    if not template.job[PACKER]:
+    if not packing_order(template):
         return weights.copy()
     with turn(template.job[PACK_WORKERS]):
         return _job.pack(template.job, weights)[0]

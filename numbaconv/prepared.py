@@ -1,0 +1,158 @@
+"""Prepared layers: weights packed once, geometry kept for each shape of input."""
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv.arguments import check_array, check_data_format, freeze
+from numbaconv.conv import execute, resolve
+from numbaconv.dispatch import check_backend
+from numbaconv.plan import Plan, find_plan
+
+
+class PreparedConv:
+    """A convolution with fixed weights, made by `prepare`; call it with an input.
+
+    The weights are a copy of what `prepare` was given: changing that array does not change the
+    layer, `update` does. A layer may be called from several threads at once and can be pickled
+    (the copy packs again on first use).
+
+    Parameters
+    ----------
+    weight, bias, options
+        From `prepare`.
+    """
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray | None, options: dict[str, Any]) -> None:
+        self._options = options
+        self.update(weight, bias)
+
+    def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
+        """Replace the weights and the bias; they are packed again at the next call.
+
+        Not to be called while other threads call the layer.
+
+        Parameters
+        ----------
+        weight : ndarray
+            Shape (C_out, C_in/groups, *kernel).
+        bias : ndarray, optional
+            Shape (C_out,); None for no bias.
+
+        Raises
+        ------
+        TypeError
+            If one is not an array of a supported dtype.
+        """
+        check_array("weight", weight)
+        if bias is not None:
+            check_array("bias", bias)
+        self._weight = np.array(weight, order="C")
+        self._bias = None if bias is None else np.array(bias, order="C")
+        self._plans: dict[Any, Plan] = {}
+        self._packed: dict[Any, np.ndarray] = {}
+
+    def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Convolve an input.
+
+        Parameters
+        ----------
+        x : ndarray
+            As the input of `numbaconv.conv`.
+        out : ndarray, optional
+            As in `numbaconv.conv`.
+
+        Returns
+        -------
+        ndarray
+            As `numbaconv.conv` returns.
+
+        Raises
+        ------
+        TypeError, ValueError, BackendUnavailableError
+            As `numbaconv.conv` raises.
+        """
+        plan = self._plan(x)
+        name = resolve(plan, self._options["backend"])
+        return execute(plan, name, x, self._weight, self._bias, out, self._packed)
+
+    def _plan(self, x: np.ndarray) -> Plan:
+        if not isinstance(x, np.ndarray):
+            check_array("x", x)
+        options = self._options
+        key = (x.shape, x.dtype, x.flags.c_contiguous or x.strides)
+        plan = self._plans.get(key)
+        if plan is None:
+            names = ("stride", "padding", "dilation", "groups", "padding_mode", "data_format")
+            plan = find_plan(
+                x, self._weight, self._bias, *(options[n] for n in names), options["activation"]
+            )
+            self._plans[key] = plan
+        return plan
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._weight, self._bias, self._options
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        weight, bias, self._options = state
+        self.update(weight, bias)
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self._options.items())
+        return f"PreparedConv(weight {self._weight.shape} {self._weight.dtype}, {options})"
+
+
+def prepare(
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    backend: str | None = None,
+) -> PreparedConv:
+    """Fix the weights of a convolution: they are packed once, not on every call.
+
+    Parameters
+    ----------
+    weight, bias, stride, padding, dilation, groups
+        As in `conv`.
+    padding_mode, data_format, activation
+        As in `conv`.
+    backend : {"auto", "direct", "im2col", "cuda"}, optional
+        Backend of all calls; by default each call is dispatched as `conv` would be.
+
+    Returns
+    -------
+    PreparedConv
+        Call it as ``layer(x)`` or ``layer(x, out=y)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; what depends on the input's shape is checked at the call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> layer = nc.prepare(np.ones((8, 3, 3, 3), np.float32), padding=1, activation="relu")
+    >>> layer(np.ones((1, 3, 32, 32), np.float32)).shape
+    (1, 8, 32, 32)
+    """
+    options = {
+        "stride": freeze("stride", stride),
+        "padding": freeze("padding", padding),
+        "dilation": freeze("dilation", dilation),
+        "groups": freeze("groups", groups),
+        "padding_mode": padding_mode,
+        "data_format": data_format,
+        "activation": activation,
+        "backend": None if backend is None else check_backend(backend, "backend"),
+    }
+    check_data_format(data_format)
+    return PreparedConv(weight, bias, options)
