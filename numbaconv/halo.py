@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from numbaconv.jit import inline, native
-from numbaconv.job import HALO, SHAPE
+from numbaconv.job import HALO, LANES, SHAPE
 from numbaconv.padding import copy_padded, padded_index
 from numbaconv.pointers import shift
 from numbaconv.shape import read_shape
@@ -137,12 +137,16 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
                     h = padded_index(first_h + r * s.stride[1], s.size[1], s.padding_mode)
                     copy_padded(
                         shift(target, at + r * halo.pitch),
+                        0,
                         x,
                         base + h * s.in_strides[3],
                         s.in_strides[4],
+                        0,
+                        1,
                         first_w,
                         s.stride[2],
                         count,
                         s.size[2] if d >= 0 and h >= 0 else 0,
                         s.padding_mode,
+                        job[LANES],
                     )

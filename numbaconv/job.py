@@ -23,8 +23,10 @@ TABLE, TABLE_SIZE = range(14, 16)
 # Sizes, set in the template: workers of each launch, elements of a worker's pieces, lanes of a
 # vector; code of the activation.
 PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(16, 22)
+# 1: packed weights are in the order k = (tap, channel), 0: (channel, tap).
+PACK_TAPS_OUTER = 22
 # Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
-BLOCKS, HALO, SHAPE = 22, 34, 43
+BLOCKS, HALO, SHAPE = 23, 35, 44
 JOB_SIZE = SHAPE + SHAPE_SIZE
 
 

@@ -347,6 +347,87 @@ def _band(
     return signature, codegen
 
 
+def _transposed(vectors, rows):
+    """Transpose L vectors of L lanes: log2(L) rounds of interleaving row i with row i + L/2."""
+    lanes = vectors.lanes
+    low = [i // 2 + (i % 2) * lanes for i in range(lanes)]
+    masks = [
+        ir.Constant(ir.VectorType(_I32, lanes), [i + half for i in low]) for half in (0, lanes // 2)
+    ]
+    for _ in range(lanes.bit_length() - 1):
+        pairs = zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True)
+        rows = [
+            vectors.builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks
+        ]
+    return rows
+
+
+@intrinsic
+def _transpose_lanes(
+    typing_context, target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
+):
+    i64 = types.int64
+    signature = types.void(target, source, i64, i64, i64, i64, i64, i64, i64)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, source_step, rows, tap, channel, taps, tap_step, channel_step = arguments
+        vectors = _Vectors(builder, signature.args[0].dtype)
+        lanes = vectors.lanes
+        mask = vectors.first_lanes(rows)
+        final = builder.sub(rows, _i64(1))
+        loaded = []
+        for i in range(lanes):
+            # Lanes beyond the last row are not stored: read that row once more for them.
+            row = builder.select(builder.icmp_signed("<", _i64(i), rows), _i64(i), final)
+            loaded.append(vectors.load(vectors.at(source, builder.mul(row, source_step))))
+        for value in _transposed(vectors, loaded):
+            at = builder.add(builder.mul(tap, tap_step), builder.mul(channel, channel_step))
+            vectors.store_masked(value, vectors.at(target, at), mask)
+            tap = builder.add(tap, _i64(1))
+            wraps = builder.icmp_signed("==", tap, taps)
+            tap = builder.select(wraps, _i64(0), tap)
+            channel = builder.select(wraps, builder.add(channel, _i64(1)), channel)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def _copy_lanes(typing_context, target, source, count):
+    signature = types.void(target, source, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, count = arguments
+        vectors = _Vectors(builder, signature.args[0].dtype)
+        whole = builder.icmp_signed(">=", count, _i64(vectors.lanes))
+        with builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                vectors.store(vectors.load(source), target)
+            with otherwise:
+                mask = vectors.first_lanes(count)
+                vectors.store_masked(vectors.load_masked(source, mask), target, mask)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _transpose_lanes_in_numpy(
+    target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
+):
+    lanes = min(VECTOR_BYTES // target.itemsize, len(source))
+    for k in range(lanes):
+        at = tap * tap_step + channel * channel_step
+        target[at : at + rows] = [source[i * source_step + k] for i in range(rows)]
+        tap += 1
+        if tap == taps:
+            tap, channel = 0, channel + 1
+
+
+def _copy_lanes_in_numpy(target, source, count):
+    count = min(count, VECTOR_BYTES // target.itemsize)
+    target[:count] = source[:count]
+
+
 def _tile_in_numpy(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last):
     lanes = VECTOR_BYTES // c.itemsize
     width = (nv - 1) * lanes + last
@@ -435,5 +516,13 @@ def band(mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accum
     )
 
 
+# copy_lanes(target, source, count) copies `count` elements, at most a vector, and touches no others.
+copy_lanes = _copy_lanes
+# transpose_lanes reads one vector of elements k from each of `rows` rows, at most as many as the
+# vector has lanes, and stores the rows' elements of each k side by side. The first k is
+# (channel, tap), and k = (channel, tap) goes to target[tap * tap_step + channel * channel_step].
+transpose_lanes = _transpose_lanes
+
 if config.DISABLE_JIT:
     _tile, _band = _tile_in_numpy, _band_in_numpy
+    copy_lanes, transpose_lanes = _copy_lanes_in_numpy, _transpose_lanes_in_numpy

@@ -2,7 +2,8 @@
 
 from numbaconv.blocking import TILE_ROWS
 from numbaconv.jit import inline, native
-from numbaconv.job import COUNTER, PACKED, SHAPE, WEIGHTS, worker_signature
+from numbaconv.job import COUNTER, LANES, PACK_TAPS_OUTER, PACKED, SHAPE, WEIGHTS, worker_signature
+from numbaconv.microkernel import transpose_lanes
 from numbaconv.pointers import fetch_add, indices_at, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
@@ -21,16 +22,36 @@ def block_rows(c_out, mr, block):
 
 
 @inline
-def pack_block(packed, weights, rows, k_size):
-    """packed[k][i] = weights[i][k] for one register block.
+def pack_block(packed, weights, rows, channels, taps, taps_outer, lanes):
+    """packed[k][i] = weights[i][k] for one register block, k = (channel, tap) or (tap, channel).
 
-    Loop over k 16 at a time, so that each row's cache line is read once while it is near.
+    Loop over k a vector at a time, over rows as many at a time, each such square transposed in
+    registers; what is left of k goes element by element.
     """
-    for k0 in range(0, k_size, 16):
-        past = min(k0 + 16, k_size)
+    k_size = channels * taps
+    # With (channel, tap) for k, k itself may be called the channel: there is one tap then.
+    period = taps if taps_outer != 0 else 1
+    tap_step, channel_step = channels * rows, rows
+    whole = k_size - k_size % lanes
+    for k in range(0, whole, lanes):
+        channel = k // period
+        for i in range(0, rows, lanes):
+            transpose_lanes(
+                shift(packed, i),
+                shift(weights, i * k_size + k),
+                k_size,
+                min(lanes, rows - i),
+                k - channel * period,
+                channel,
+                period,
+                tap_step,
+                channel_step,
+            )
+    for k in range(whole, k_size):
+        channel = k // period
+        at = (k - channel * period) * tap_step + channel * channel_step
         for i in range(rows):
-            for k in range(k0, past):
-                packed[k * rows + i] = weights[i * k_size + k]
+            packed[at + i] = weights[i * k_size + k]
 
 
 @native(worker_signature)
@@ -42,7 +63,8 @@ def pack_work(worker, job, like):
     """
     s = read_shape(job, SHAPE)
     weights, packed = pointer_at(job[WEIGHTS], like), pointer_at(job[PACKED], like)
-    k_size = s.c_in * kernel_taps(s)
+    taps = kernel_taps(s)
+    k_size = s.c_in * taps
     mr = register_rows(s.c_out)
     blocks = -(-s.c_out // mr)
     task = fetch_add(indices_at(job[COUNTER]))
@@ -50,9 +72,9 @@ def pack_work(worker, job, like):
         g = task // blocks
         block = task - g * blocks
         first = (g * s.c_out + block * mr) * k_size
-        pack_block(
-            shift(packed, first), shift(weights, first), block_rows(s.c_out, mr, block), k_size
-        )
+        rows = block_rows(s.c_out, mr, block)
+        target, source = shift(packed, first), shift(weights, first)
+        pack_block(target, source, rows, s.c_in, taps, job[PACK_TAPS_OUTER], job[LANES])
         task = fetch_add(indices_at(job[COUNTER]))
 
 

@@ -1,6 +1,7 @@
 """Where a padded coordinate reads from, and copies of padded rows."""
 
 from numbaconv.jit import inline
+from numbaconv.microkernel import copy_lanes
 from numbaconv.pointers import shift
 from numbaconv.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC
 
@@ -24,27 +25,31 @@ def padded_index(i, size, mode):
 
 
 @inline
-def copy_padded(target, x, base, x_step, first, step, count, size, mode):
-    """Copy `count` elements `first, first + step, ...` of a padded row to `target`.
+def copy_padded(
+    target, target_step, x, x_at, x_step, row_step, rows, first, step, count, size, mode, lanes
+):
+    """Copy `count` elements `first, first + step, ...` of some padded rows.
 
-    The row lies at x[base + i * x_step] for 0 <= i < size; a row of size 0 is all padding, zero.
-    Inside the row the loop is a plain (strided) copy; the padding goes element by element.
+    Element i of row r, 0 <= i < size, lies at x[x_at + r * row_step + i * x_step] and goes to
+    target[r * target_step + j] as the j-th copied; a row of size 0 is all padding, zero. Inside
+    the rows this is a plain (strided) copy; the padding goes element by element.
     """
-    begin = min(max(-first + step - 1, 0) // step, count)
+    begin = min(max(step - 1 - first, 0) // step, count)
     end = max(min((size - first + step - 1) // step, count), begin)
-    source = shift(x, base + (first + begin * step) * x_step)
-    inside = shift(target, begin)
-    stride = step * x_step
-    if stride == 1:
-        for j in range(end - begin):
-            inside[j] = source[j]
-    else:
-        for j in range(end - begin):
-            inside[j] = source[j * stride]
+    at = x_at + (first + begin * step) * x_step
+    for r in range(rows):
+        source, inside = shift(x, at + r * row_step), shift(target, r * target_step + begin)
+        if step * x_step == 1:
+            for j in range(0, end - begin, lanes):
+                copy_lanes(shift(inside, j), shift(source, j), end - begin - j)
+        else:
+            for j in range(end - begin):
+                inside[j] = source[j * step * x_step]
     for edge in range(begin + count - end):
         j = edge if edge < begin else edge - begin + end
         i = padded_index(first + j * step, size, mode)
-        if i >= 0:
-            target[j] = x[base + i * x_step]
-        else:
-            target[j] = 0
+        for r in range(rows):
+            if i >= 0:
+                target[r * target_step + j] = x[x_at + r * row_step + i * x_step]
+            else:
+                target[r * target_step + j] = 0

@@ -10,6 +10,7 @@ from numbaconv import job as _job
 from numbaconv.dtypes import Arithmetic
 from numbaconv.job import (
     ACTIVATION,
+    PACK_TAPS_OUTER,
     PACK_WORKERS,
     PACKER,
     SHAPE,
@@ -46,9 +47,9 @@ def make_template(
     return Template(job, table)
 
 
-def packing_order(template: Template) -> bool:
-    """Whether the weights are packed into panels, or read as they are."""
-    return bool(template.job[PACKER])
+def packing_order(template: Template) -> int:
+    """Return a number for the order of packed weights; 0: they are read as they are."""
+    return 1 + int(template.job[PACK_TAPS_OUTER]) if template.job[PACKER] else 0
 
 
 def pack(template: Template, weights: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@ block of pixels and a slice of k, which stays in its second-level cache while ev
 block of output channels is multiplied with it.
 
 Loops, outermost first: tasks (group, pixel block, part of the output channels), shared out over
-the threads; pc over k, KC at a time; packing of the panels; ic over register blocks of MR output
-channels; jr over panels of NR pixels; the tile's own loop over k.
+the threads; pc over k = (tap, channel), KC at a time; packing of the panels; ic over register
+blocks of MR output channels; jr over panels of NR pixels; runs of taps that read more than
+padding; the tile's own loop over k.
 """
 
 from typing import NamedTuple
@@ -24,7 +25,9 @@ from numbaconv.job import (
     COUNTER,
     INDEX_SIZE,
     INDICES,
+    LANES,
     OUT,
+    PACK_TAPS_OUTER,
     PACKED,
     PACKER,
     SCRATCH,
@@ -40,9 +43,9 @@ from numbaconv.job import (
 )
 from numbaconv.microkernel import tile
 from numbaconv.packing import block_rows, move_rows, pack_work, register_rows
-from numbaconv.padding import padded_index
+from numbaconv.padding import copy_padded, padded_index
 from numbaconv.pointers import call, fetch_add, indices_at, pointer_at, shift
-from numbaconv.shape import image_pixels, kernel_taps, read_shape
+from numbaconv.shape import ZEROS, image_pixels, kernel_taps, read_shape
 from numbaconv.target import VECTOR_BYTES
 
 NAME = "im2col"
@@ -63,6 +66,8 @@ class Blocks(NamedTuple):
         Rows of the patch matrix in a panel.
     pixel_blocks, tasks : int
         Blocks of pixels of a group; tasks of the problem.
+    strip : int
+        Columns of the output plane that pixels are counted through before the next ones.
     """
 
     mr: int
@@ -73,6 +78,7 @@ class Blocks(NamedTuple):
     kc: int
     pixel_blocks: int
     tasks: int
+    strip: int
 
 
 class Memory(NamedTuple):
@@ -85,7 +91,16 @@ class Memory(NamedTuple):
     panels: object
     tile: object
     offsets: object
-    lanes: object
+    reads: object
+
+
+class Pixel(NamedTuple):
+    """A pixel's place: image, row of all its planes, column, and columns left in its strip."""
+
+    n: int
+    row: int
+    column: int
+    left: int
 
 
 @inline
@@ -95,6 +110,9 @@ def cut(s, itemsize, threads):
     KC x NC values fill CACHE_BYTES, with k cut only beyond 1024 (each cut reads C once more) and
     at least one panel. Fewer panels a task where there would be too few tasks for the threads;
     then parts of the output channels, at the price of packing the panels for each part.
+
+    Where the taps of a row lie far apart, pixels are counted in strips as wide as that: then
+    most panels have taps that read nothing but padding, and these are skipped.
     """
     k_size = s.c_in * kernel_taps(s)
     pixels = s.n * image_pixels(s)
@@ -116,145 +134,157 @@ def cut(s, itemsize, threads):
         panels = min(all_panels, max(1, CACHE_BYTES // itemsize // (kc * nr)))
         pixel_blocks = -(-all_panels // panels)
     tasks = s.groups * pixel_blocks * oc_parts
-    return Blocks(mr, oc_blocks, oc_parts, nr, panels, kc, pixel_blocks, tasks)
+    apart = s.dilation[2] // s.stride[2]
+    far = s.kernel[2] > 1 and s.padding_mode == ZEROS and s.padding[2] >= apart >= nr // 4
+    strip = min(apart, s.output[2]) if far else s.output[2]
+    return Blocks(mr, oc_blocks, oc_parts, nr, panels, kc, pixel_blocks, tasks, strip)
 
 
 @inline
-def locate_pixels(lanes, nr, s, first, width):
-    """For each pixel of a panel: offset of its image, and where its patch begins on each axis."""
-    od, oh, ow = s.output
-    for j in range(width):
-        row = (first + j) // ow
-        plane = row // oh
-        n = plane // od
-        w = first + j - row * ow
-        h = row - plane * oh
-        d = plane - n * od
-        lanes[j] = n * s.in_strides[0]
-        lanes[nr + j] = d * s.stride[0] - s.padding[0]
-        lanes[2 * nr + j] = h * s.stride[1] - s.padding[1]
-        lanes[3 * nr + j] = w * s.stride[2] - s.padding[2]
+def locate(p, s, strip):
+    """Place of pixel `p`: images, then strips of columns, then rows, then columns."""
+    rows = s.output[0] * s.output[1]
+    n = p // (rows * s.output[2])
+    p -= n * rows * s.output[2]
+    first = p // (rows * strip) * strip
+    p -= first * rows
+    width = min(strip, s.output[2] - first)
+    row = p // width
+    column = p - row * width
+    return Pixel(n, row, first + column, width - column)
 
 
 @inline
-def locate_tap(lanes, nr, s, kd, kh, kw, width):
-    """lanes[4 * nr + j] = offset of the element that pixel j reads through a tap, or -1: zero."""
-    for j in range(width):
-        d = padded_index(lanes[nr + j] + kd * s.dilation[0], s.size[0], s.padding_mode)
-        h = padded_index(lanes[2 * nr + j] + kh * s.dilation[1], s.size[1], s.padding_mode)
-        w = padded_index(lanes[3 * nr + j] + kw * s.dilation[2], s.size[2], s.padding_mode)
-        at = lanes[j] + d * s.in_strides[2] + h * s.in_strides[3] + w * s.in_strides[4]
-        lanes[4 * nr + j] = at if d >= 0 and h >= 0 and w >= 0 else -1
+def pack_run(panel, m, b, s, g, pixel, run, tap, c0, c1, lanes):
+    """Write what the pixels of a run read through a tap, for channels c0 .. c1 - 1.
 
-
-@inline
-def is_run(at, first, past):
-    """Whether the pixels [first, past) read neighbouring elements, none of them padding."""
-    run = at[first] >= 0
-    for j in range(first + 1, past):
-        run &= at[j] == at[first] + j - first
-    return run
-
-
-@inline
-def pack_tap(panel, nr, step, x, channel_step, channels, at, width):
-    """Write one tap's row of the panel for each channel, a vector of pixels at a time."""
-    vector = nr // TILE_VECTORS
-    for v in range(0, width, vector):
-        past = min(v + vector, width)
-        if is_run(at, v, past):
-            for c in range(channels):
-                source = shift(x, c * channel_step + at[v])
-                target = shift(panel, c * step * nr + v)
-                for j in range(past - v):
-                    target[j] = source[j]
-        else:
-            for c in range(channels):
-                source = shift(x, c * channel_step)
-                target = shift(panel, c * step * nr)
-                for j in range(v, past):
-                    if at[j] >= 0:
-                        target[j] = source[at[j]]
-                    else:
-                        target[j] = 0
-
-
-@inline
-def pack_panel(panel, nr, x, s, g, first, width, k0, k1, lanes):
-    """panel[(k - k0) * nr + j] = element k = (c, kd, kh, kw) of the patch of pixel first + j.
-
-    Loop over taps, for each find where the pixels read; loop over channels, which all read there.
+    Returns 1 if that is more than padding, else 0; then nothing is written.
     """
-    locate_pixels(lanes, nr, s, first, width)
-    taps = kernel_taps(s)
-    channel_step = s.in_strides[1]
-    for tap in range(taps):
-        c0 = max(0, -((tap - k0) // taps))
-        c1 = min(s.c_in, (k1 - 1 - tap) // taps + 1)
-        if c1 > c0:
-            kw = tap % s.kernel[2]
-            kh = tap // s.kernel[2] % s.kernel[1]
-            kd = tap // (s.kernel[2] * s.kernel[1])
-            locate_tap(lanes, nr, s, kd, kh, kw, width)
-            row = shift(panel, (c0 * taps + tap - k0) * nr)
-            channels = shift(x, (g * s.c_in + c0) * channel_step)
-            pack_tap(row, nr, taps, channels, channel_step, c1 - c0, shift(lanes, 4 * nr), width)
+    kw = tap % s.kernel[2]
+    kh = tap // s.kernel[2] % s.kernel[1]
+    kd = tap // (s.kernel[1] * s.kernel[2])
+    od = pixel.row // s.output[1]
+    oh = pixel.row - od * s.output[1]
+    mode = s.padding_mode
+    d = padded_index(od * s.stride[0] + kd * s.dilation[0] - s.padding[0], s.size[0], mode)
+    h = padded_index(oh * s.stride[1] + kh * s.dilation[1] - s.padding[1], s.size[1], mode)
+    first = pixel.column * s.stride[2] + kw * s.dilation[2] - s.padding[2]
+    padding = first >= s.size[2] or first + (run - 1) * s.stride[2] < 0
+    inside = d >= 0 and h >= 0 and not (padding and mode == ZEROS)
+    at = (
+        pixel.n * s.in_strides[0]
+        + (g * s.c_in + c0) * s.in_strides[1]
+        + d * s.in_strides[2]
+        + h * s.in_strides[3]
+    )
+    copy_padded(
+        panel,
+        b.nr,
+        m.x,
+        at,
+        s.in_strides[4],
+        s.in_strides[1],
+        c1 - c0,
+        first,
+        s.stride[2],
+        run,
+        s.size[2] if inside else 0,
+        mode,
+        lanes,
+    )
+    return 1 if inside else 0
 
 
 @inline
-def move_pixels(tile_at, nr, rows, out, s, channel, first, width, gather):
-    """Scatter a tile from scratch to the output (or gather it), in runs within one image."""
-    pixels = image_pixels(s)
+def pack_panel(panel, m, s, b, g, begin, width, k0, k1, reads, lanes):
+    """panel[(k - k0) * nr + j] = element k = (tap, c) of the patch of pixel begin + j.
+
+    Loops: taps; runs of pixels in one row; channels; pixels. A tap that reads only padding is
+    marked in `reads`, unless it is the first of a slice of which none reads more: every output
+    is to be stored.
+    """
+    tap0, tap1 = k0 // s.c_in, (k1 - 1) // s.c_in + 1
+    any_read = 0
+    for tap in range(tap1 - 1, tap0 - 1, -1):
+        c0, c1 = max(0, k0 - tap * s.c_in), min(s.c_in, k1 - tap * s.c_in)
+        row = shift(panel, (tap * s.c_in + c0 - k0) * b.nr)
+        read = 0
+        j = 0
+        while j < width:
+            pixel = locate(begin + j, s, b.strip)
+            run = min(pixel.left, width - j)
+            read |= pack_run(shift(row, j), m, b, s, g, pixel, run, tap, c0, c1, lanes)
+            j += run
+        any_read |= read
+        reads[tap - tap0] = 1 if tap == tap0 and any_read == 0 else read
+
+
+@inline
+def move_pixels(m, b, rows, s, channel, first, width, gather):
+    """Move a tile from scratch to the output (or back), in runs of pixels that are neighbours."""
     j = 0
     while j < width:
-        n = (first + j) // pixels
-        pixel = first + j - n * pixels
-        run = min(pixels - pixel, width - j)
-        at = n * s.out_strides[0] + channel * s.out_strides[1] + pixel * s.out_strides[4]
+        p = locate(first + j, s, b.strip)
+        run = min(p.left, width - j)
+        at = p.n * s.out_strides[0] + channel * s.out_strides[1]
+        at += (p.row * s.output[2] + p.column) * s.out_strides[4]
         row_step, column_step = s.out_strides[1], s.out_strides[4]
-        move_rows(tile_at, j, nr, rows, run, out, at, row_step, column_step, gather)
+        move_rows(m.tile, j, b.nr, rows, run, m.out, at, row_step, column_step, gather)
         j += run
 
 
 @inline
-def multiply_panel(job, m, s, b, g, block, begin, first, width, k0, k1):
+def in_one_image(first, width, s):
+    """Whether pixels, counted through whole rows, belong to one image."""
+    return first // image_pixels(s) == (first + width - 1) // image_pixels(s)
+
+
+@inline
+def multiply_panel(job, m, s, b, g, block, first, width, panel, reads, k0, k1):
     """One register block of output channels times one panel: C[MR, NR] = or += A[MR, KC] B[KC, NR].
 
     The tile is stored straight to the output where its pixels are neighbours there, and through
-    a small tile in scratch where they belong to several images or the output is channels_last.
+    a small tile in scratch where they are not or the output is channels_last.
     """
     rows = block_rows(s.c_out, b.mr, block)
     channel = g * s.c_out + block * b.mr
     k_size = s.c_in * kernel_taps(s)
-    pixels = image_pixels(s)
     lanes = b.nr // TILE_VECTORS
-    vectors = -(-width // lanes)
-    last = width - (vectors - 1) * lanes
+    vectors = (width + lanes - 1) // lanes
     more = k0 > 0
-    n = first // pixels
-    pixel = first - n * pixels
-    straight = s.out_strides[4] == 1 and pixel + width <= pixels
+    p = locate(first, s, b.strip)
+    straight = s.out_strides[4] == 1 and (
+        p.left >= width if b.strip < s.output[2] else in_one_image(first, width, s)
+    )
+    target, step = m.tile, b.nr
     if straight:
         step = s.out_strides[1]
-        target = shift(m.out, n * s.out_strides[0] + channel * step + pixel)
-    else:
-        step = b.nr
-        target = m.tile
-        if more:
-            move_pixels(target, b.nr, rows, m.out, s, channel, first, width, True)
-    weights = shift(m.packed, channel * k_size + k0 * rows)
-    panel = shift(m.panels, (first - begin) * b.kc)
+        at = p.n * s.out_strides[0] + channel * step + p.row * s.output[2] + p.column
+        target = shift(m.out, at)
+    elif more:
+        move_pixels(m, b, rows, s, channel, first, width, True)
+    weights = shift(m.packed, channel * k_size)
     bias = shift(m.bias, channel)
-    call(
-        job[TILE],
-        (
-            rows, vectors, k1 - k0, weights, panel, m.offsets, target, step, bias, more, last
-        ),
-    )  # fmt: skip
+    tap0, tap1 = k0 // s.c_in, (k1 - 1) // s.c_in + 1
+    tap = tap0
+    while tap < tap1:
+        run = tap
+        while run < tap1 and reads[run - tap0] != 0:
+            run += 1
+        if run > tap:
+            ka, kb = max(k0, tap * s.c_in), min(k1, run * s.c_in)
+            a, pixels = shift(weights, ka * rows), shift(panel, (ka - k0) * b.nr)
+            last = width - (vectors - 1) * lanes
+            call(
+                job[TILE],
+                (rows, vectors, kb - ka, a, pixels, m.offsets, target, step, bias, more, last),
+            )
+            more = True
+        tap = run + 1
     if k1 == k_size and job[ACTIVATION] != NONE:
         call(job[ACTIVATE], (target, step, rows, width, job[ACTIVATION]))
     if not straight:
-        move_pixels(target, b.nr, rows, m.out, s, channel, first, width, False)
+        move_pixels(m, b, rows, s, channel, first, width, False)
 
 
 @inline
@@ -266,18 +296,28 @@ def run_task(task, job, m, s, b):
     begin = (rest - g * b.pixel_blocks) * b.panels * b.nr
     end = min(begin + b.panels * b.nr, s.n * image_pixels(s))
     k_size = s.c_in * kernel_taps(s)
+    taps = most_taps(s, b.kc)
     block0 = part * b.oc_blocks // b.oc_parts
     block1 = (part + 1) * b.oc_blocks // b.oc_parts
     for k0 in range(0, k_size, b.kc):
         k1 = min(k0 + b.kc, k_size)
-        for first in range(begin, end, b.nr):
-            panel = shift(m.panels, (first - begin) * b.kc)
+        for i in range((end - begin + b.nr - 1) // b.nr):
+            first = begin + i * b.nr
+            panel, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
             width = min(b.nr, end - first)
-            pack_panel(panel, b.nr, m.x, s, g, first, width, k0, k1, m.lanes)
+            pack_panel(panel, m, s, b, g, first, width, k0, k1, reads, job[LANES])
         for block in range(block0, block1):
-            for first in range(begin, end, b.nr):
+            for i in range((end - begin + b.nr - 1) // b.nr):
+                first = begin + i * b.nr
+                panel, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
                 width = min(b.nr, end - first)
-                multiply_panel(job, m, s, b, g, block, begin, first, width, k0, k1)
+                multiply_panel(job, m, s, b, g, block, first, width, panel, reads, k0, k1)
+
+
+@inline
+def most_taps(s, kc):
+    """Taps that a slice of KC rows can touch."""
+    return min(kc // s.c_in + 2, kernel_taps(s))
 
 
 @native(worker_signature)
@@ -286,7 +326,6 @@ def work(worker, job, like):
     s = read_shape(job, SHAPE)
     b = read_blocks(job)
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
-    indices = shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE])
     m = Memory(
         pointer_at(job[X], like),
         pointer_at(job[PACKED], like),
@@ -295,7 +334,7 @@ def work(worker, job, like):
         scratch,
         shift(scratch, b.panels * b.nr * b.kc),
         indices_at(job[TABLE]),
-        indices,
+        shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
     counter = indices_at(job[COUNTER])
     task = fetch_add(counter)
@@ -317,6 +356,7 @@ def read_blocks(job):
         job[i + 5],
         job[i + 6],
         job[i + 7],
+        job[i + 8],
     )
 
 
@@ -326,7 +366,9 @@ def plan(job, s, itemsize, threads):
     b = cut(s, itemsize, threads)
     set_entries(job, BLOCKS, b)
     job[SCRATCH_SIZE] = b.panels * b.nr * b.kc + TILE_ROWS * b.nr
-    job[INDEX_SIZE] = 5 * b.nr
+    job[INDEX_SIZE] = b.panels * most_taps(s, b.kc)
+    job[PACK_TAPS_OUTER] = 1
+    job[LANES] = b.nr // TILE_VECTORS
     job[TABLE_SIZE] = b.kc
     return b.tasks
 
