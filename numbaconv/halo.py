@@ -133,16 +133,23 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
                 first_w = w0 + qw * s.dilation[2] % s.stride[2]
                 at = c * halo.channel + kd * halo.depth + qh * halo.phase + qw * halo.plane
                 base = (channel0 + c) * s.in_strides[1] + d * s.in_strides[2]
-                for r in range(halo_rows):
+                # Rows of the input itself are copied in one go; each padded row by itself.
+                begin = min(max(s.stride[1] - 1 - first_h, 0) // s.stride[1], halo_rows)
+                end = (s.size[1] - first_h + s.stride[1] - 1) // s.stride[1]
+                end = max(min(end, halo_rows), begin)
+                for piece in range(1 + begin + halo_rows - end):
+                    r, many = begin, end - begin
+                    if piece > 0:
+                        r, many = piece - 1 if piece <= begin else piece - 1 - begin + end, 1
                     h = padded_index(first_h + r * s.stride[1], s.size[1], s.padding_mode)
                     copy_padded(
                         shift(target, at + r * halo.pitch),
-                        0,
+                        halo.pitch,
                         x,
                         base + h * s.in_strides[3],
                         s.in_strides[4],
-                        0,
-                        1,
+                        s.stride[1] * s.in_strides[3],
+                        many,
                         first_w,
                         s.stride[2],
                         count,

@@ -411,6 +411,34 @@ def _copy_lanes(typing_context, target, source, count):
     return signature, codegen
 
 
+@intrinsic
+def _copy_even_lanes(typing_context, target, source, count):
+    signature = types.void(target, source, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, count = arguments
+        vectors = _Vectors(builder, signature.args[0].dtype)
+        lanes = vectors.lanes
+        reach = builder.sub(builder.shl(count, _i64(1)), _i64(1))  # up to the last even element
+        beyond = builder.sub(reach, _i64(lanes))
+        none = builder.icmp_signed("<", beyond, _i64(0))
+        low = vectors.load_masked(source, vectors.first_lanes(reach))
+        high = vectors.load_masked(
+            vectors.column(source, 1), vectors.first_lanes(builder.select(none, _i64(0), beyond))
+        )
+        even = ir.Constant(ir.VectorType(_I32, lanes), list(range(0, 2 * lanes, 2)))
+        value = builder.shuffle_vector(low, high, even)
+        vectors.store_masked(value, target, vectors.first_lanes(count))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _copy_even_lanes_in_numpy(target, source, count):
+    count = min(count, VECTOR_BYTES // target.itemsize)
+    target[:count] = source[: 2 * count : 2]
+
+
 def _transpose_lanes_in_numpy(
     target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
 ):
@@ -518,6 +546,8 @@ def band(mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accum
 
 # copy_lanes(target, source, count) copies `count` elements, at most a vector, and touches no others.
 copy_lanes = _copy_lanes
+# copy_even_lanes(target, source, count) does so with the elements 0, 2, 4, ... of the source.
+copy_even_lanes = _copy_even_lanes
 # transpose_lanes reads one vector of elements k from each of `rows` rows, at most as many as the
 # vector has lanes, and stores the rows' elements of each k side by side. The first k is
 # (channel, tap), and k = (channel, tap) goes to target[tap * tap_step + channel * channel_step].
@@ -526,3 +556,4 @@ transpose_lanes = _transpose_lanes
 if config.DISABLE_JIT:
     _tile, _band = _tile_in_numpy, _band_in_numpy
     copy_lanes, transpose_lanes = _copy_lanes_in_numpy, _transpose_lanes_in_numpy
+    copy_even_lanes = _copy_even_lanes_in_numpy

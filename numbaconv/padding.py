@@ -1,7 +1,7 @@
 """Where a padded coordinate reads from, and copies of padded rows."""
 
 from numbaconv.jit import inline
-from numbaconv.microkernel import copy_lanes
+from numbaconv.microkernel import copy_even_lanes, copy_lanes
 from numbaconv.pointers import shift
 from numbaconv.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC
 
@@ -42,6 +42,9 @@ def copy_padded(
         if step * x_step == 1:
             for j in range(0, end - begin, lanes):
                 copy_lanes(shift(inside, j), shift(source, j), end - begin - j)
+        elif step * x_step == 2:
+            for j in range(0, end - begin, lanes):
+                copy_even_lanes(shift(inside, j), shift(source, 2 * j), end - begin - j)
         else:
             for j in range(end - begin):
                 inside[j] = source[j * step * x_step]
