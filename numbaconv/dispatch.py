@@ -177,9 +177,14 @@ def is_depthwise(s: ConvShape) -> bool:
     return s.c_in == 1 and s.c_out == 1
 
 
-def is_pointwise(s: ConvShape) -> bool:
-    """A 1x1 kernel: the patch matrix is the input itself."""
-    return s.taps == 1
+def is_small_map(s: ConvShape) -> bool:
+    """An output of at most about 32 x 32: its rows are short, and its halo tile mostly halo."""
+    return s.pixels <= 1024
+
+
+def pays_for_packing(s: ConvShape) -> bool:
+    """Output channels enough to use a packed panel often, and a product deep enough to need one."""
+    return s.c_out >= 64 and s.c_in * s.taps >= 256
 
 
 def has_wide_halo(s: ConvShape) -> bool:
@@ -196,8 +201,8 @@ def choose_backend(s: ConvShape) -> tuple[str, str]:
     """
     if is_depthwise(s):
         return "direct", "one channel a group: rows of the image fill the register block"
-    if is_pointwise(s):
-        return "direct", "a 1x1 kernel: the input is its own patch matrix"
-    if has_wide_halo(s) and s.c_out >= 64:
-        return "im2col", "the taps reach far: packed patches hold no halo"
-    return "direct", "the input is read in place or from a halo tile: nothing to pack"
+    if pays_for_packing(s) and is_small_map(s):
+        return "im2col", "a small map: packed panels have neither halo nor short rows"
+    if pays_for_packing(s) and has_wide_halo(s):
+        return "im2col", "the taps reach far: packed panels hold no halo"
+    return "direct", "a halo tile in cache: nothing to pack"

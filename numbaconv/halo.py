@@ -72,9 +72,7 @@ def halo_layout(s, rows, cols):
     plane = (rows + reach) * pitch
     phase = phases_w * plane
     depth = phases_h * phase
-    return Halo(
-        reach, cols, phases_h, phases_w, pitch, plane, phase, depth, s.kernel[0] * depth
-    )
+    return Halo(reach, cols, phases_h, phases_w, pitch, plane, phase, depth, s.kernel[0] * depth)
 
 
 @inline

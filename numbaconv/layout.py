@@ -104,7 +104,11 @@ def result_array(y: np.ndarray, plan: "Plan") -> np.ndarray:
         parts = y.reshape(*shape[: c + 1], 2, *shape[c + 1 :])
         result = np.empty(shape, dtype)
         result.real, result.imag = np.take(parts, 0, c + 1), np.take(parts, 1, c + 1)
-        return np.ascontiguousarray(np.moveaxis(result, c, -1)) if plan.layout.channels_last else result
+        return (
+            np.ascontiguousarray(np.moveaxis(result, c, -1))
+            if plan.layout.channels_last
+            else result
+        )
     if y.dtype != dtype:
         with np.errstate(over="ignore"):  # float16 ends at 65504: beyond is inf, as computed
             y = y.view(dtype) if y.itemsize == dtype.itemsize else y.astype(dtype)

@@ -91,9 +91,7 @@ class _Vectors:
         )
         zeros = ir.Constant(vector, [0] * self.lanes)
         counts = self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
-        return self.builder.icmp_unsigned(
-            "<", ir.Constant(vector, list(range(self.lanes))), counts
-        )
+        return self.builder.icmp_unsigned("<", ir.Constant(vector, list(range(self.lanes))), counts)
 
     def load_masked(self, pointer, mask):
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
@@ -140,7 +138,10 @@ class _Accumulators:
                 ]
                 fresh_block = builder.block
         self.values = [
-            [self._join([(read[i][j], read_block), (fresh[i], fresh_block)]) for j in range(self.columns)]
+            [
+                self._join([(read[i][j], read_block), (fresh[i], fresh_block)])
+                for j in range(self.columns)
+            ]
             for i in range(self.rows)
         ]
 
@@ -240,7 +241,6 @@ def _tile(typing_context, mr, nv, count, a, b, offsets, c, row_step, bias, accum
     return signature, codegen
 
 
-
 class _Band:
     """Emits the loops of `band` for one register block."""
 
@@ -261,9 +261,7 @@ class _Band:
             new = list(values)
             for i in rows:
                 w = v.broadcast(v.at(w_rows[i], k))
-                new[i] = [
-                    v.multiply_add(w, x, old) for x, old in zip(xs, values[i], strict=True)
-                ]
+                new[i] = [v.multiply_add(w, x, old) for x, old in zip(xs, values[i], strict=True)]
             return new
 
         self.block.loop(self.kw, step, name)
@@ -297,7 +295,9 @@ class _Band:
         self.block.loop(builder.sub(kh, _i64(first)), one_row, "full_rows")
 
 
-def _emit_band(vectors, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last):
+def _emit_band(
+    vectors, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last
+):
     builder = vectors.builder
     block = _Accumulators(vectors, mr, nv, c, row_step, last)
     block.start(accumulate, bias, bias_rows=False)
@@ -324,7 +324,21 @@ def _emit_band(vectors, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_st
 
 @intrinsic
 def _band(
-    typing_context, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last
+    typing_context,
+    mr,
+    nv,
+    kh,
+    kw,
+    x,
+    x_step,
+    columns,
+    w,
+    w_step,
+    c,
+    row_step,
+    bias,
+    accumulate,
+    last,
 ):
     i64 = types.int64
     signature = types.void(
@@ -356,9 +370,7 @@ def _transposed(vectors, rows):
     ]
     for _ in range(lanes.bit_length() - 1):
         pairs = zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True)
-        rows = [
-            vectors.builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks
-        ]
+        rows = [vectors.builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]
     return rows
 
 
@@ -485,7 +497,6 @@ def _band_in_numpy(
         row[:] = total
 
 
-
 def _tile_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
     return types.void(i, i, i, p, p, types.CPointer(i), p, i, p, i, i)
@@ -539,9 +550,7 @@ def band(mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accum
     bias : pointer
         One value for all rows.
     """
-    _band(
-        mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate != 0, last
-    )
+    _band(mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate != 0, last)
 
 
 # copy_lanes(target, source, count) copies `count` elements, at most a vector, and touches no others.

@@ -112,9 +112,7 @@ def im2col(
     padded = np.pad(x, ((0, 0), (0, 0), *pairs)) if any(map(any, pairs)) else x
     columns = np.empty((*x.shape[:2], *kernel, *output), x.dtype.newbyteorder("="))
     for tap in np.ndindex(kernel):
-        columns[(slice(None), slice(None), *tap)] = padded[
-            _reads(dilations, strides, output, tap)
-        ]
+        columns[(slice(None), slice(None), *tap)] = padded[_reads(dilations, strides, output, tap)]
     result = columns.reshape(n, c * taps, positions)
     return result if batched else result[0]
 

@@ -59,9 +59,7 @@ class Plan:
         The backend that ``auto`` takes, and why.
     """
 
-    def __init__(
-        self, problem: Problem, result: np.dtype, layout: Layout, activation: int
-    ) -> None:
+    def __init__(self, problem: Problem, result: np.dtype, layout: Layout, activation: int) -> None:
         self.shape, self.out_shape = problem.shape, problem.out_shape
         self.result = result
         self.arithmetic: Arithmetic = arithmetic(result)
@@ -291,5 +289,3 @@ def find_plan(
             _plans.clear()
         _plans[key] = plan
     return plan
-
-

@@ -23,7 +23,9 @@ class PreparedConv:
         From `prepare`.
     """
 
-    def __init__(self, weight: np.ndarray, bias: np.ndarray | None, options: dict[str, Any]) -> None:
+    def __init__(
+        self, weight: np.ndarray, bias: np.ndarray | None, options: dict[str, Any]
+    ) -> None:
         self._options = options
         self.update(weight, bias)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numbaconv.activation import NONE, activate
 from numbaconv.backends.direct_filter import filter_work
 from numbaconv.backends.direct_multiply import multiply_work
-from numbaconv.backends.direct_tasks import Blocks, tile_size
+from numbaconv.backends.direct_tasks import Blocks, tile_size, uses_bands
 from numbaconv.blocking import BAND_VECTORS, CACHE_BYTES, TASKS_PER_THREAD
 from numbaconv.halo import fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
 from numbaconv.jit import inline
@@ -34,15 +34,6 @@ from numbaconv.microkernel import band, tile
 from numbaconv.packing import pack_work, register_rows
 from numbaconv.shape import kernel_taps
 from numbaconv.target import VECTOR_BYTES
-
-# Below this many output channels a group, rows of one channel fill the register block better.
-BAND_CHANNELS = 4
-
-
-@inline
-def uses_bands(s):
-    """Few output channels a group, and rows that share input rows (stride or dilation is 1)."""
-    return s.c_out < BAND_CHANNELS and (s.stride[1] == 1 or s.dilation[1] == 1)
 
 
 @inline

@@ -87,9 +87,7 @@ def filter_channels(job, m, s, t, c0, channels):
             while r < t.rows:
                 left = (t.rows - r + apart - 1) // apart
                 rows = 4 if left >= 4 else (2 if left >= 2 else 1)
-                filter_rows(
-                    job, m, s, t, view, weights, channels, channel, r, rows, c0 > 0, final
-                )
+                filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, c0 > 0, final)
                 r += rows * apart
 
 

@@ -82,7 +82,9 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
     length = flat if (flat + lanes - 1) // lanes < by_rows else t.cols
     final = c0 + channels == s.c_in
-    for block in range(t.part * b.oc_blocks // b.oc_parts, (t.part + 1) * b.oc_blocks // b.oc_parts):
+    for block in range(
+        t.part * b.oc_blocks // b.oc_parts, (t.part + 1) * b.oc_blocks // b.oc_parts
+    ):
         rows = block_rows(s.c_out, b.mr, block)
         channel = t.g * s.c_out + block * b.mr
         weights = shift(m.weights, channel * s.c_in * taps + c0 * taps * rows)

@@ -23,6 +23,10 @@ from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, TILE_ROWS, TILE_VECTORS
 from numbaconv.pointers import call, indices_at, pointer_at, shift
 
 
+# Below this many output channels a group, rows of one channel fill the register block better.
+BAND_CHANNELS = 4
+
+
 class Blocks(NamedTuple):
     """How a problem is cut.
 
@@ -86,6 +90,12 @@ class Task(NamedTuple):
     rows: int
     cols: int
     part: int
+
+
+@inline
+def uses_bands(s):
+    """Few output channels a group, and rows that share input rows (stride or dilation is 1)."""
+    return s.c_out < BAND_CHANNELS and (s.stride[1] == 1 or s.dilation[1] == 1)
 
 
 @inline
@@ -153,8 +163,13 @@ def locate_task(number, s, b):
 
 @inline
 def can_read_in_place(s, t, channels, lanes, x_first):
-    """Whether a task's reads, whole vectors included, stay inside the input and off its padding."""
-    if s.stride[1] != 1 or s.stride[2] != 1 or s.in_strides[4] != 1:
+    """Whether a task's reads, whole vectors included, stay inside the input and off its padding.
+
+    Only filters read in place: each input row serves a task once or twice. The matrix product
+    reads many channels side by side, each a stream of its own to the prefetcher; copied to a halo
+    tile first it ran up to 1.5 times as fast (C1, B2 and A1 of `benchmarks/layers.csv`).
+    """
+    if not uses_bands(s) or s.stride[1] != 1 or s.stride[2] != 1 or s.in_strides[4] != 1:
         return False
     d = t.od * s.stride[0] - s.padding[0]
     h, w = t.oh - s.padding[1], t.ow - s.padding[2]
