@@ -3,8 +3,8 @@
 from numbaconv.blocking import TILE_ROWS
 from numbaconv.jit import inline, native
 from numbaconv.job import COUNTER, LANES, PACK_TAPS_OUTER, PACKED, SHAPE, WEIGHTS, worker_signature
-from numbaconv.microkernel import transpose_lanes
-from numbaconv.pointers import fetch_add, indices_at, pointer_at, shift
+from numbaconv.microkernel import copy_lanes, transpose_lanes
+from numbaconv.pointers import fetch_add, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
 
@@ -51,6 +51,7 @@ def pack_block(packed, weights, rows, channels, taps, taps_outer, lanes):
         channel = k // period
         at = (k - channel * period) * tap_step + channel * channel_step
         for i in range(rows):
+            keep_scalar()
             packed[at + i] = weights[i * k_size + k]
 
 
@@ -79,19 +80,22 @@ def pack_work(worker, job, like):
 
 
 @inline
-def move_rows(tile, first, tile_step, rows, width, out, at, row_step, column_step, gather):
+def move_rows(tile, first, tile_step, rows, width, out, at, row_step, column_step, gather, lanes):
     """out[at + i * row_step + j * column_step] = tile[i][first + j], or back where `gather`."""
-    target = shift(out, at)
-    source = shift(tile, first)
-    if gather:
+    if column_step == 1:
         for i in range(rows):
-            for j in range(width):
-                source[i * tile_step + j] = target[i * row_step + j * column_step]
-    elif column_step == 1:
-        for i in range(rows):
-            for j in range(width):
-                target[i * row_step + j] = source[i * tile_step + j]
-    else:
+            source, target = shift(tile, first + i * tile_step), shift(out, at + i * row_step)
+            for j in range(0, width, lanes):
+                if gather:
+                    copy_lanes(shift(source, j), shift(target, j), width - j)
+                else:
+                    copy_lanes(shift(target, j), shift(source, j), width - j)
+    else:  # channels_last: rows are neighbours in memory
         for j in range(width):
+            source, target = shift(tile, first + j), shift(out, at + j * column_step)
             for i in range(rows):
-                target[i * row_step + j * column_step] = source[i * tile_step + j]
+                keep_scalar()
+                if gather:
+                    source[i * tile_step] = target[i * row_step]
+                else:
+                    target[i * row_step] = source[i * tile_step]

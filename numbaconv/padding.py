@@ -2,7 +2,7 @@
 
 from numbaconv.jit import inline
 from numbaconv.microkernel import copy_even_lanes, copy_lanes
-from numbaconv.pointers import shift
+from numbaconv.pointers import keep_scalar, shift
 from numbaconv.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC
 
 
@@ -47,11 +47,13 @@ def copy_padded(
                 copy_even_lanes(shift(inside, j), shift(source, 2 * j), end - begin - j)
         else:
             for j in range(end - begin):
+                keep_scalar()
                 inside[j] = source[j * step * x_step]
     for edge in range(begin + count - end):
         j = edge if edge < begin else edge - begin + end
         i = padded_index(first + j * step, size, mode)
         for r in range(rows):
+            keep_scalar()
             if i >= 0:
                 target[r * target_step + j] = x[x_at + r * row_step + i * x_step]
             else:

@@ -4,6 +4,9 @@ Numba indexes a ``CPointer`` without bounds checks and without the wrap-around o
 indices, which would keep loops from being vectorised. Everything is validated before the first
 pointer is made. Under ``NUMBA_DISABLE_JIT=1`` a pointer is an array view and an address is the
 array or the function itself.
+
+`keep_scalar()` in a loop keeps LLVM from vectorising it. A loop of a few turns gains nothing by
+that, and the versions that LLVM makes of each took half of the package's compile time.
 """
 
 from llvmlite import ir
@@ -86,6 +89,18 @@ def _call(typing_context, address, arguments):
     return signature, codegen
 
 
+@intrinsic
+def _keep_scalar(typing_context):
+    signature = types.void()
+
+    def codegen(context, builder, signature, arguments):
+        function = ir.FunctionType(ir.VoidType(), [])
+        builder.asm(function, "", "", [], side_effect=True)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 def _fetch_add_in_python(counter):
     counter[0] += 1
     return counter[0] - 1
@@ -108,7 +123,10 @@ if config.DISABLE_JIT:
     def call(address, arguments):
         address(*arguments)
 
+    def keep_scalar():
+        pass
+
     fetch_add = _fetch_add_in_python
 else:
     address_of, pointer_at, indices_at = _address_of, _pointer_at, _indices_at
-    shift, call, fetch_add = _shift, _call, _fetch_add
+    shift, call, fetch_add, keep_scalar = _shift, _call, _fetch_add, _keep_scalar

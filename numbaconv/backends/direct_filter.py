@@ -60,7 +60,7 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
         if column_step == 1:
             target, step = shift(m.out, at), row_step
         elif more:
-            move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, True)
+            move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, True, lanes)
         corner = r * view.layout.pitch + first
         bias = shift(m.bias, channel)
         last = width - (vectors - 1) * lanes
@@ -69,7 +69,7 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
         )
         finish_tile(job, target, step, rows, width, final)
         if column_step != 1:
-            move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, False)
+            move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, False, lanes)
         first += width
 
 

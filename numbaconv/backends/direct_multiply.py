@@ -34,7 +34,19 @@ def move_segments(m, step, rows, s, at, p, width, pitch, cols, gather):
         if run > 0:
             to = at + r * s.out_strides[3] + c * s.out_strides[4]
             row_step, column_step = s.out_strides[1], s.out_strides[4]
-            move_rows(m.tile, j, step, rows, run, m.out, to, row_step, column_step, gather)
+            move_rows(
+                m.tile,
+                j,
+                step,
+                rows,
+                run,
+                m.out,
+                to,
+                row_step,
+                column_step,
+                gather,
+                step // TILE_VECTORS,
+            )
             j += run
         else:
             j += pitch - c

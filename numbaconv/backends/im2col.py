@@ -229,7 +229,19 @@ def move_pixels(m, b, rows, s, channel, first, width, gather):
         at = p.n * s.out_strides[0] + channel * s.out_strides[1]
         at += (p.row * s.output[2] + p.column) * s.out_strides[4]
         row_step, column_step = s.out_strides[1], s.out_strides[4]
-        move_rows(m.tile, j, b.nr, rows, run, m.out, at, row_step, column_step, gather)
+        move_rows(
+            m.tile,
+            j,
+            b.nr,
+            rows,
+            run,
+            m.out,
+            at,
+            row_step,
+            column_step,
+            gather,
+            b.nr // TILE_VECTORS,
+        )
         j += run
 
 
