@@ -1,0 +1,105 @@
+"""The speeds that numbaconv is meant to reach, as data. Rows are named by id or by kind."""
+
+from typing import NamedTuple
+
+TORCH = ("torch", "torch-cl")
+EVERYONE = ("torch", "torch-cl", "onnxruntime", "opencv", "scipy")
+
+NETWORKS = ("R", "V", "G", "U", "S", "B", "C1", "C2")
+IMAGES = ("I", "C3")
+AUDIO_AND_ODD = ("A", "D", "T")
+
+
+class Target(NamedTuple):
+    """How many times as fast as others numbaconv is to be on a group of rows."""
+
+    stage: str
+    name: str
+    rows: tuple[str, ...]
+    ours: str
+    theirs: tuple[tuple[str, ...], ...]
+    """Sets of libraries in order of preference: the best of the first set that has the row."""
+    mean: float
+    """Geometric mean of the ratios."""
+    worst: float
+    """Smallest ratio."""
+
+
+class Share(NamedTuple):
+    """Which share of a limit of the machine numbaconv is to reach on each of some rows."""
+
+    stage: str
+    name: str
+    rows: tuple[str, ...]
+    ours: str
+    limit: str
+    """``fma`` or ``copy``."""
+    worst: float
+
+
+TARGETS = (
+    Target(
+        "foundation",
+        "networks, plain / onnxruntime",
+        ("R", "V", "G", "U", "B", "C1", "C2"),
+        "nc",
+        (("onnxruntime",),),
+        0.7,
+        0.4,
+    ),
+    Target("foundation", "images / OpenCV", ("I2", "I3", "I4"), "nc", (("opencv",),), 1.5, 1.5),
+    Target("foundation", "images / SciPy", ("I2", "I3", "I4"), "nc", (("scipy",),), 30, 30),
+    Target("foundation", "audio, dilated / best PyTorch", ("A", "D"), "nc", (TORCH,), 1.0, 1.0),
+    Target(
+        "speed",
+        "networks, prepared / onnxruntime",
+        NETWORKS,
+        "nc-prep",
+        (("onnxruntime",),),
+        0.95,
+        0.8,
+    ),
+    Target("speed", "networks, plain / PyTorch NCHW", NETWORKS, "nc", (("torch",),), 1.15, 0.95),
+    Target(
+        "speed",
+        "networks, plain / PyTorch channels_last",
+        NETWORKS,
+        "nc",
+        (("torch-cl",),),
+        1.0,
+        0.8,
+    ),
+    Target(
+        "speed",
+        "depthwise, groups, prepared / onnxruntime",
+        ("M", "X"),
+        "nc-prep",
+        (("onnxruntime",),),
+        1.2,
+        1.0,
+    ),
+    Target(
+        "speed",
+        "images, volumes / OpenCV, else best",
+        IMAGES,
+        "nc",
+        (("opencv",), EVERYONE),
+        2.0,
+        1.0,
+    ),
+    Target("speed", "audio, dilated, odd / best", AUDIO_AND_ODD, "nc", (EVERYONE,), 1.5, 1.0),
+    Target("speed", "tiny calls, prepared / PyTorch", ("Q",), "nc-prep", (TORCH,), 1.0, 0),
+    Target("speed", "tiny calls, plain / PyTorch", ("Q",), "nc", (TORCH,), 0.6, 0),
+)
+
+SHARES = (
+    Share(
+        "speed",
+        "share of the FMA limit, prepared",
+        ("R3", "R5", "V2", "V3", "U1", "B1"),
+        "nc-prep",
+        "fma",
+        0.88,
+    ),
+    Share("speed", "share of the copy bandwidth", ("I1", "M2"), "nc", "copy", 0.7),
+)

@@ -1,0 +1,374 @@
+"""Named convolution problems, shared by every backend.
+
+Each is one change from the one before it or from the plain one of its section. Sizes are odd or
+prime, so that no vector, register block or cache block divides them, and small enough for the
+oracle (`test_reference.py` keeps every case under `MAX_FLOPS`).
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import reference
+
+MAX_FLOPS = 2_000_000
+
+Array = NDArray[Any]
+
+
+class Case(NamedTuple):
+    """One problem: the shapes as they are passed, and the options."""
+
+    name: str
+    input: tuple[int, ...]
+    weight: tuple[int, ...]
+    kwargs: dict[str, Any]
+    bias: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def channels_last(self) -> bool:
+        return self.kwargs.get("data_format") == "channels_last"
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """The result's shape."""
+        rank = len(self.weight) - 2
+        split = (lambda s: s[-1 - rank : -1]) if self.channels_last else (lambda s: s[-rank:])
+        options = {k: self.kwargs[k] for k in ("stride", "padding", "dilation") if k in self.kwargs}
+        axes = reference.axes_of(split(self.input), self.weight[2:], **options)
+        batch = self.input[: len(self.input) - rank - 1]
+        sizes = tuple(axis.out for axis in axes)
+        c_out = self.weight[:1]
+        return batch + (sizes + c_out if self.channels_last else c_out + sizes)
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions."""
+        return 2 * math.prod(self.output) * math.prod(self.weight[1:])
+
+
+def problem(
+    name: str, input: tuple[int, ...], weight: tuple[int, ...], *, bias: bool = False, **kwargs: Any
+) -> Case:
+    """Write a `Case` as one writes the call."""
+    return Case(name, input, weight, kwargs, bias)
+
+
+LAST: dict[str, Any] = {"data_format": "channels_last"}
+
+CASES: tuple[Case, ...] = (
+    # The worked example, and problems with a single output or a single product.
+    problem("worked_example", (1, 1, 4, 4), (1, 1, 3, 3)),
+    problem("worked_example_padded", (1, 1, 4, 4), (1, 1, 3, 3), padding=1),
+    problem("one_product", (1, 1, 1, 1), (1, 1, 1, 1)),
+    problem("one_output", (1, 3, 3, 3), (5, 3, 3, 3)),
+    problem("one_output_of_padding", (1, 2, 1, 1), (3, 2, 3, 3), padding=1),
+    problem("kernel_is_input", (2, 3, 5, 7), (11, 3, 5, 7), bias=True),
+    # A plain layer, then one change at a time.
+    problem("plain", (1, 5, 27, 37), (7, 5, 3, 3)),
+    problem("bias", (1, 5, 27, 37), (7, 5, 3, 3), bias=True),
+    problem("batch_2", (2, 5, 13, 17), (7, 5, 3, 3)),
+    problem("batch_5", (5, 3, 7, 11), (7, 3, 3, 3), bias=True),
+    problem("batch_17_small_maps", (17, 5, 5, 5), (3, 5, 3, 3), padding=1),
+    problem("unbatched", (5, 27, 37), (7, 5, 3, 3)),
+    problem("unbatched_bias", (5, 13, 17), (7, 5, 3, 3), bias=True, padding=1),
+    problem("channels_23_to_19", (1, 23, 11, 13), (19, 23, 3, 3)),
+    problem("channels_23_to_19_padded", (1, 23, 11, 13), (19, 23, 3, 3), padding=1),
+    problem("channels_1_to_19", (1, 1, 27, 37), (19, 1, 3, 3)),
+    problem("channels_23_to_1", (1, 23, 27, 37), (1, 23, 3, 3)),
+    problem("channels_67_to_3", (1, 67, 11, 13), (3, 67, 3, 3), padding=1),
+    problem("channels_3_to_67", (1, 3, 11, 13), (67, 3, 3, 3), padding=1),
+    problem("channels_301_deep", (1, 301, 5, 7), (5, 301, 3, 3)),
+    problem("channels_1201_deep", (1, 1201, 3, 5), (2, 1201, 3, 3)),
+    problem("channels_2_to_515", (1, 2, 3, 5), (515, 2, 3, 3), padding=1, bias=True),
+    problem("first_layer", (1, 3, 31, 29), (16, 3, 7, 7), stride=2, padding=3),
+    problem("kernel_2x2", (1, 5, 27, 37), (7, 5, 2, 2)),
+    problem("kernel_5x3", (1, 5, 19, 23), (7, 5, 5, 3)),
+    problem("kernel_3x5", (1, 5, 19, 23), (7, 5, 3, 5)),
+    problem("kernel_7x7", (1, 3, 17, 19), (5, 3, 7, 7)),
+    problem("kernel_1x7", (1, 5, 27, 37), (7, 5, 1, 7)),
+    problem("kernel_7x1", (1, 5, 27, 37), (7, 5, 7, 1)),
+    problem("kernel_1x37_row", (1, 2, 27, 37), (3, 2, 1, 37)),
+    problem("kernel_27x1_column", (1, 2, 27, 37), (3, 2, 27, 1)),
+    problem("tall", (1, 3, 211, 3), (5, 3, 3, 3), padding=1),
+    problem("wide", (1, 3, 3, 211), (5, 3, 3, 3), padding=1),
+    problem("tall_one_column", (1, 3, 131, 1), (5, 3, 3, 1)),
+    problem("wide_one_row", (1, 3, 1, 131), (5, 3, 1, 3)),
+    problem("many_pixels", (1, 1, 97, 113), (2, 1, 3, 3), padding=1),
+    # Stride.
+    problem("stride_2", (1, 5, 27, 37), (7, 5, 3, 3), stride=2),
+    problem("stride_2_padded", (1, 5, 27, 37), (7, 5, 3, 3), stride=2, padding=1),
+    problem("stride_3", (1, 5, 27, 37), (7, 5, 3, 3), stride=3),
+    problem("stride_2x1", (1, 5, 27, 37), (7, 5, 3, 3), stride=(2, 1)),
+    problem("stride_1x2", (1, 5, 27, 37), (7, 5, 3, 3), stride=(1, 2)),
+    problem("stride_3x2", (1, 5, 27, 37), (7, 5, 3, 3), stride=(3, 2), padding=(1, 2)),
+    problem("stride_over_kernel", (1, 5, 27, 37), (7, 5, 2, 2), stride=5),
+    problem("stride_over_input", (1, 5, 27, 37), (7, 5, 3, 3), stride=41),
+    problem("stride_2_even_size", (1, 5, 26, 38), (7, 5, 3, 3), stride=2, padding=1),
+    problem("stride_2_channels_23_to_19", (1, 23, 13, 17), (19, 23, 3, 3), stride=2, padding=1),
+    # Dilation.
+    problem("dilation_2", (1, 5, 27, 37), (7, 5, 3, 3), dilation=2),
+    problem("dilation_2_padded", (1, 5, 27, 37), (7, 5, 3, 3), dilation=2, padding=2),
+    problem("dilation_12", (1, 5, 27, 37), (7, 5, 3, 3), dilation=12, padding=12),
+    problem("dilation_1x3", (1, 5, 27, 37), (7, 5, 3, 3), dilation=(1, 3)),
+    problem("dilation_3x1", (1, 5, 27, 37), (7, 5, 3, 3), dilation=(3, 1)),
+    problem("dilation_2_stride_2", (1, 5, 27, 37), (7, 5, 3, 3), dilation=2, stride=2),
+    problem("dilation_2_stride_3", (1, 5, 27, 37), (7, 5, 3, 3), dilation=2, stride=3, padding=2),
+    problem("dilation_of_one_tap", (1, 5, 27, 37), (7, 5, 1, 1), dilation=50),
+    # Pointwise.
+    problem("pointwise", (1, 23, 13, 17), (19, 23, 1, 1)),
+    problem("pointwise_batch", (3, 23, 7, 7), (19, 23, 1, 1), bias=True),
+    problem("pointwise_stride_2", (1, 23, 13, 17), (19, 23, 1, 1), stride=2),
+    problem("pointwise_padded", (1, 23, 11, 13), (19, 23, 1, 1), padding=1, bias=True),
+    problem("pointwise_one_pixel", (3, 67, 1, 1), (41, 67, 1, 1), bias=True),
+    problem("pointwise_channels_last", (2, 13, 17, 23), (19, 23, 1, 1), **LAST),
+    problem("pointwise_groups_3", (1, 21, 13, 17), (15, 7, 1, 1), groups=3),
+    # Groups.
+    problem("groups_2", (1, 6, 27, 37), (10, 3, 3, 3), groups=2),
+    problem("groups_3_bias", (2, 9, 13, 17), (15, 3, 3, 3), groups=3, bias=True, padding=1),
+    problem("groups_7_of_3_to_1", (1, 21, 13, 17), (7, 3, 3, 3), groups=7, padding=1),
+    problem("groups_of_17_to_19", (1, 34, 7, 11), (38, 17, 3, 3), groups=2),
+    problem("groups_strided_2", (1, 6, 27, 37), (10, 3, 3, 3), groups=2, stride=2, dilation=2),
+    problem("depthwise", (1, 11, 27, 37), (11, 1, 3, 3), groups=11),
+    problem("depthwise_padded", (1, 11, 27, 37), (11, 1, 3, 3), groups=11, padding=1),
+    problem("depthwise_stride_2", (1, 11, 27, 37), (11, 1, 3, 3), groups=11, padding=1, stride=2),
+    problem("depthwise_dilation_2", (1, 11, 27, 37), (11, 1, 3, 3), groups=11, dilation=2),
+    problem("depthwise_7x7_bias", (2, 5, 19, 23), (5, 1, 7, 7), groups=5, padding=3, bias=True),
+    problem("depthwise_batch_small", (3, 67, 7, 7), (67, 1, 3, 3), groups=67, padding=1),
+    problem("depthwise_multiplier_3", (1, 7, 13, 17), (21, 1, 3, 3), groups=7, padding=1),
+    problem("depthwise_multiplier_3_stride_2", (1, 7, 13, 17), (21, 1, 3, 3), groups=7, stride=2),
+    problem("depthwise_last", (1, 27, 37, 11), (11, 1, 3, 3), groups=11, padding=1, **LAST),
+    # One channel.
+    problem("one_channel_3x3", (1, 1, 61, 67), (1, 1, 3, 3), padding=1),
+    problem("one_channel_15x15", (1, 1, 37, 41), (1, 1, 15, 15), padding=7),
+    problem("one_channel_31x31", (1, 1, 41, 43), (1, 1, 31, 31), padding="valid"),
+    problem("one_channel_31x31_same", (1, 1, 23, 19), (1, 1, 31, 31), padding="same"),
+    problem("one_channel_4x6", (1, 1, 37, 41), (1, 1, 4, 6), padding="same"),
+    problem("one_channel_5x5_batch", (3, 1, 29, 31), (1, 1, 5, 5), padding=2, bias=True),
+    problem("one_channel_5x5_stride_2", (1, 1, 37, 41), (1, 1, 5, 5), padding=2, stride=2),
+    problem("one_channel_5x5_dilation_3", (1, 1, 37, 41), (1, 1, 5, 5), padding=6, dilation=3),
+    problem("one_channel_1x15", (1, 1, 37, 41), (1, 1, 1, 15), padding=(0, 7)),
+    problem("one_channel_15x1", (1, 1, 37, 41), (1, 1, 15, 1), padding=(7, 0)),
+    problem("one_channel_unbatched", (1, 37, 41), (1, 1, 5, 5), padding=2),
+    # Every form of padding.
+    problem("padding_1x0", (1, 5, 13, 17), (7, 5, 3, 3), padding=(1, 0)),
+    problem("padding_0x2", (1, 5, 13, 17), (7, 5, 3, 3), padding=(0, 2)),
+    problem("padding_pairs", (1, 5, 13, 17), (7, 5, 3, 3), padding=((1, 2), (3, 0))),
+    problem("padding_before_only", (1, 5, 13, 17), (7, 5, 3, 3), padding=((2, 0), (2, 0))),
+    problem("padding_after_only", (1, 5, 13, 17), (7, 5, 3, 3), padding=((0, 2), (0, 2))),
+    problem("padding_over_kernel", (1, 5, 7, 11), (7, 5, 3, 3), padding=5),
+    problem("padding_over_input", (1, 5, 3, 2), (7, 5, 3, 3), padding=4),
+    problem("padding_valid", (1, 5, 13, 17), (7, 5, 3, 3), padding="valid"),
+    problem("padding_same", (1, 5, 13, 17), (7, 5, 3, 3), padding="same"),
+    problem("padding_same_4x6", (1, 5, 13, 17), (7, 5, 4, 6), padding="same"),
+    problem("padding_same_lower_4x6", (1, 5, 13, 17), (7, 5, 4, 6), padding="same_lower"),
+    problem("padding_same_stride_2", (1, 5, 13, 18), (7, 5, 3, 3), padding="same", stride=2),
+    problem("padding_same_lower_odd", (1, 5, 13, 18), (7, 5, 3, 3), padding="same_lower", stride=2),
+    problem("padding_same_stride_5", (1, 5, 13, 17), (7, 5, 2, 3), padding="same", stride=5),
+    problem("padding_same_dilation_3", (1, 5, 13, 17), (7, 5, 4, 3), padding="same", dilation=3),
+    problem("padding_full", (1, 5, 13, 17), (7, 5, 3, 5), padding="full"),
+    problem("padding_full_dilation_2", (1, 5, 13, 17), (7, 5, 3, 3), padding="full", dilation=2),
+    problem("padding_full_over_input", (1, 5, 2, 3), (7, 5, 7, 5), padding="full"),
+    # Every padding mode.
+    *(
+        case
+        for mode in ("reflect", "replicate", "circular", "symmetric")
+        for case in (
+            problem(mode, (1, 5, 13, 17), (7, 5, 3, 3), padding=1, padding_mode=mode),
+            problem(
+                f"{mode}_pairs_stride_2",
+                (2, 5, 11, 13),
+                (7, 5, 5, 3),
+                padding=((3, 2), (0, 4)),
+                padding_mode=mode,
+                stride=2,
+                bias=True,
+            ),
+            problem(
+                f"{mode}_widest",
+                (1, 2, 4, 5),
+                (3, 2, 3, 3),
+                padding=(3, 4) if mode == "reflect" else (4, 5),
+                padding_mode=mode,
+            ),
+            problem(
+                f"{mode}_depthwise",
+                (1, 5, 13, 17),
+                (5, 1, 5, 5),
+                padding=2,
+                padding_mode=mode,
+                groups=5,
+            ),
+        )
+    ),
+    problem(
+        "reflect_same_last",
+        (2, 13, 17, 5),
+        (7, 5, 4, 3),
+        padding="same",
+        padding_mode="reflect",
+        **LAST,
+    ),
+    problem(
+        "replicate_over_input", (1, 2, 3, 1), (3, 2, 3, 3), padding=7, padding_mode="replicate"
+    ),
+    # Channels last.
+    problem("last", (1, 27, 37, 5), (7, 5, 3, 3), **LAST),
+    problem("last_batch_bias", (3, 11, 13, 5), (7, 5, 3, 3), padding=1, bias=True, **LAST),
+    problem("last_unbatched", (27, 37, 5), (7, 5, 3, 3), **LAST),
+    problem("last_stride_2", (1, 27, 37, 5), (7, 5, 3, 3), stride=2, padding=1, **LAST),
+    problem("last_groups_2", (1, 13, 17, 6), (10, 3, 3, 3), groups=2, **LAST),
+    problem("last_one_channel", (2, 27, 37, 1), (1, 1, 3, 3), **LAST),
+    problem("last_23_to_19", (1, 11, 13, 23), (19, 23, 3, 3), padding=1, **LAST),
+    # One dimension.
+    problem("1d", (1, 5, 101), (7, 5, 3)),
+    problem("1d_one_tap", (2, 5, 101), (7, 5, 1)),
+    problem("1d_bias_padded", (3, 5, 61), (7, 5, 3), padding=1, bias=True),
+    problem("1d_unbatched", (5, 101), (7, 5, 3), padding="same"),
+    problem("1d_stride_5", (1, 1, 503), (19, 1, 10), stride=5),
+    problem("1d_stride_over_kernel", (1, 3, 101), (5, 3, 2), stride=7),
+    problem("1d_dilation_16", (1, 5, 101), (7, 5, 3), dilation=16, padding=16),
+    problem("1d_causal", (1, 7, 211), (7, 7, 2), padding=((1, 0),)),
+    problem("1d_depthwise", (2, 11, 101), (11, 1, 5), groups=11, padding=2),
+    problem("1d_fir_101", (1, 1, 997), (1, 1, 101), padding=50),
+    problem("1d_groups_2", (1, 6, 101), (10, 3, 3), groups=2),
+    problem("1d_last", (2, 101, 5), (7, 5, 3), padding=1, **LAST),
+    problem("1d_last_unbatched", (101, 5), (7, 5, 4), padding="same_lower", **LAST),
+    problem("1d_circular", (1, 5, 31), (7, 5, 7), padding=3, padding_mode="circular"),
+    problem("1d_full", (1, 1, 31), (1, 1, 7), padding="full"),
+    problem("1d_kernel_is_input", (1, 3, 67), (5, 3, 67)),
+    # Three dimensions.
+    problem("3d", (1, 3, 7, 9, 11), (5, 3, 3, 3, 3)),
+    problem("3d_bias_padded", (2, 3, 5, 7, 9), (5, 3, 3, 3, 3), padding=1, bias=True),
+    problem("3d_unbatched", (3, 7, 9, 11), (5, 3, 3, 3, 3)),
+    problem("3d_stride_1x2x3", (1, 3, 9, 11, 13), (5, 3, 3, 3, 3), stride=(1, 2, 3), padding=1),
+    problem("3d_dilation_3x2x1", (1, 3, 9, 9, 9), (5, 3, 3, 3, 3), dilation=(3, 2, 1)),
+    problem("3d_kernel_1x3x3", (1, 3, 7, 9, 11), (5, 3, 1, 3, 3)),
+    problem("3d_kernel_3x1x1", (1, 3, 7, 9, 11), (5, 3, 3, 1, 1)),
+    problem("3d_kernel_2x3x4", (1, 3, 7, 9, 11), (5, 3, 2, 3, 4), padding="same"),
+    problem("3d_pairs", (1, 2, 5, 7, 9), (3, 2, 3, 3, 3), padding=((1, 0), (0, 2), (3, 1))),
+    problem("3d_groups_2", (1, 6, 5, 7, 9), (4, 3, 3, 3, 3), groups=2, padding=1),
+    problem("3d_depthwise", (1, 5, 7, 9, 11), (5, 1, 3, 3, 3), groups=5, padding=1),
+    problem("3d_one_channel_5x5x5", (1, 1, 9, 11, 13), (1, 1, 5, 5, 5), padding=2),
+    problem("3d_pointwise", (1, 11, 5, 7, 9), (13, 11, 1, 1, 1)),
+    problem("3d_last", (1, 7, 9, 11, 3), (5, 3, 3, 3, 3), padding=1, **LAST),
+    problem("3d_reflect", (1, 2, 5, 7, 9), (3, 2, 3, 3, 3), padding=2, padding_mode="reflect"),
+    problem("3d_one_slice", (1, 3, 1, 13, 17), (5, 3, 1, 3, 3), padding=(0, 1, 1)),
+    # Nothing to do.
+    problem("empty_batch", (0, 5, 13, 17), (7, 5, 3, 3), padding=1),
+    problem("empty_batch_last_1d", (0, 13, 5), (7, 5, 3), bias=True, **LAST),
+    problem("no_input_channels", (2, 0, 5, 7), (3, 0, 3, 3)),
+    problem("no_input_channels_bias", (2, 0, 5, 7), (3, 0, 3, 3), bias=True),
+    problem("no_output_channels", (2, 3, 5, 7), (0, 3, 3, 3)),
+    problem("empty_axis_padded", (1, 2, 0, 5), (3, 2, 3, 3), padding=2, bias=True),
+)
+
+# Sizes on both sides of every vector and register block.
+SWEEPS: tuple[Case, ...] = (
+    *(
+        problem(f"width_{w}", (1, 3, 5, w), (5, 3, 3, 3), padding=1, stride=1 + w % 2)
+        for w in range(1, 71)
+    ),
+    *(problem(f"width_{w}_one_channel", (1, 1, 7, w + 4), (1, 1, 3, 5)) for w in range(1, 71)),
+    *(problem(f"length_{w}", (1, 2, w), (3, 2, 3), padding=1, bias=True) for w in range(1, 71)),
+    *(problem(f"c_out_{c}", (1, 3, 7, 9), (c, 3, 3, 3), bias=True) for c in range(1, 41)),
+    *(problem(f"c_in_{c}", (1, c, 5, 9), (5, c, 3, 3), padding=1) for c in range(1, 41)),
+)
+
+# Enough work for several threads and cache blocks: `reference.conv_by_taps` is their oracle.
+LARGE: tuple[Case, ...] = (
+    problem("large_3x3", (1, 67, 57, 53), (61, 67, 3, 3), padding=1, bias=True),
+    problem("large_batch_small_maps", (19, 131, 7, 7), (137, 131, 3, 3), padding=1),
+    problem("large_deep", (1, 523, 13, 11), (67, 523, 3, 3), padding=1),
+    problem("large_stride_2", (2, 67, 57, 53), (61, 67, 3, 3), padding=1, stride=2),
+    problem("large_first_layer", (1, 3, 223, 227), (64, 3, 7, 7), padding=3, stride=2),
+    problem("large_dilation_12", (1, 131, 33, 31), (67, 131, 3, 3), padding=12, dilation=12),
+    problem("large_pointwise", (1, 257, 29, 31), (509, 257, 1, 1), bias=True),
+    problem("large_pointwise_stride_2", (2, 257, 29, 31), (131, 257, 1, 1), stride=2),
+    problem("large_groups_32", (1, 128, 57, 53), (128, 4, 3, 3), padding=1, groups=32),
+    problem("large_depthwise", (2, 67, 113, 109), (67, 1, 3, 3), padding=1, groups=67),
+    problem("large_depthwise_stride_2", (1, 67, 113, 109), (67, 1, 5, 5), stride=2, groups=67),
+    problem("large_one_channel_15x15", (1, 1, 521, 509), (1, 1, 15, 15), padding=7),
+    problem("large_one_channel_3x3", (1, 1, 1021, 1019), (1, 1, 3, 3), padding="same"),
+    problem("large_last", (2, 57, 53, 67), (61, 67, 3, 3), padding=1, **LAST),
+    problem("large_reflect", (1, 67, 57, 53), (61, 67, 3, 3), padding=1, padding_mode="reflect"),
+    problem("large_1d_fir_101", (1, 1, 100003), (1, 1, 101), padding=50),
+    problem("large_1d_dilation_16", (1, 61, 8009), (67, 61, 3), padding=16, dilation=16),
+    problem("large_1d_stride_5", (1, 1, 40009), (127, 1, 10), stride=5),
+    problem("large_3d", (1, 31, 13, 29, 27), (37, 31, 3, 3, 3), padding=1),
+    problem("large_3d_one_channel", (1, 1, 41, 43, 47), (1, 1, 5, 5, 5), padding=2),
+)
+
+BY_NAME = {c.name: c for c in CASES}
+
+# One of each kind, for tests that repeat a problem many times over.
+REDUCED: tuple[Case, ...] = tuple(
+    BY_NAME[name]
+    for name in (
+        "channels_23_to_19_padded",
+        "groups_3_bias",
+        "depthwise_stride_2",
+        "one_channel_5x5_batch",
+        "pointwise_batch",
+        "last_batch_bias",
+        "reflect_pairs_stride_2",
+        "1d_bias_padded",
+        "3d_bias_padded",
+    )
+)
+
+
+def _fill(case: Case, draw: Any) -> tuple[Array, Array, Array | None]:
+    bias = draw(case.weight[:1]) if case.bias else None
+    return draw(case.input), draw(case.weight), bias
+
+
+def integer_arrays(
+    case: Case, dtype: Any = np.float32, largest: int = 4
+) -> tuple[Array, Array, Array | None]:
+    """Small integers, some of them zero, in any dtype: results in floats are then exact."""
+    rng = np.random.default_rng(zlib.crc32(case.name.encode()))
+    dtype = np.dtype(dtype)
+    least = 0 if dtype.kind == "u" else -largest
+
+    def draw(shape: tuple[int, ...]) -> Array:
+        values = rng.integers(least, largest, shape, endpoint=True)
+        if dtype.kind == "c":
+            return (values + 1j * rng.integers(least, largest, shape, endpoint=True)).astype(dtype)
+        return values.astype(dtype)
+
+    return _fill(case, draw)
+
+
+def wrapping_arrays(case: Case, dtype: Any) -> tuple[Array, Array, Array | None]:
+    """Integers over the whole range of their dtype: results wrap."""
+    rng = np.random.default_rng(zlib.crc32(case.name.encode()))
+    info = np.iinfo(dtype)
+    return _fill(
+        case, lambda shape: rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+    )
+
+
+def normal_arrays(case: Case, dtype: Any = np.float32) -> tuple[Array, Array, Array | None]:
+    """Normally distributed real or complex numbers."""
+    rng = np.random.default_rng(zlib.crc32(case.name.encode()))
+    dtype = np.dtype(dtype)
+
+    def draw(shape: tuple[int, ...]) -> Array:
+        values = rng.standard_normal(shape)
+        if dtype.kind == "c":
+            return (values + 1j * rng.standard_normal(shape)).astype(dtype)
+        return values.astype(dtype)
+
+    return _fill(case, draw)

@@ -1,0 +1,73 @@
+"""Fixtures and settings of the whole suite."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parents[1]
+
+settings.register_profile("numbaconv", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("numbaconv")
+
+MARKERS = {
+    "target": "run again for other CPU targets and thread counts by test_targets.py",
+    "nojit": "run again without the compiler (NUMBA_DISABLE_JIT=1) by test_targets.py",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+@pytest.fixture(scope="module", params=("direct", "im2col"))
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each CPU backend in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def clean_choice(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test begins, and leaves the next one, with no backend chosen."""
+    monkeypatch.delenv("NUMBACONV_BACKEND", raising=False)
+    yield
+    if package := sys.modules.get("numbaconv"):  # the oracle's own tests do without it
+        package.set_backend(None)
+
+
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run_script() -> Script:
+    """Run Python code in a process of its own; fail with its output unless it exits with 0.
+
+    Environment variables come as keywords; None removes one.
+    """
+
+    def run(*arguments: str, timeout: float = 240, **variables: str | None) -> object:
+        environment = {k: v for k, v in os.environ.items() if k != "NUMBACONV_BACKEND"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        for name, value in variables.items():
+            environment.pop(name, None)
+            if value is not None:
+                environment[name] = value
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *arguments],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run

@@ -1,0 +1,100 @@
+"""Numba's cache on disk is never the cause of an exception."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CALL = """
+import numpy as np, numbaconv as nc
+x = np.arange(2 * 16.0, dtype=np.float32).reshape(1, 2, 4, 4)
+w = np.ones((1, 2, 3, 3), np.float32)
+assert nc.conv2d(x, w, backend="im2col").tolist() == [[[[234, 252], [306, 324]]]]
+assert nc.im2col(x, 3).shape == (1, 18, 4)
+"""
+
+
+def cache_files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Every cache file that the call leaves: its relative path and content."""
+    import subprocess
+    import sys
+
+    from conftest import ROOT
+
+    directory = tmp_path_factory.mktemp("filled")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(directory), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", CALL], env=environment, check=True, timeout=240)
+    return {str(p.relative_to(directory)): p.read_bytes() for p in cache_files(directory)}
+
+
+def test_calls_are_cached(filled: dict[str, bytes], run_script: Any, tmp_path: Path):
+    """A second process compiles nothing, so that it adds and changes no file."""
+    restore(filled, tmp_path)
+    assert len(filled) >= 2
+    stamps = {path: path.stat().st_mtime_ns for path in cache_files(tmp_path)}
+    run_script("-c", CALL, NUMBA_CACHE_DIR=str(tmp_path))
+    assert {path: path.stat().st_mtime_ns for path in cache_files(tmp_path)} == stamps
+
+
+def restore(files: dict[str, bytes], directory: Path) -> None:
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def flip(content: bytes, at: float) -> bytes:
+    """One bit, at a fraction of the length."""
+    flipped = bytearray(content)
+    if flipped:
+        flipped[min(int(at * len(flipped)), len(flipped) - 1)] ^= 0x10
+    return bytes(flipped)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "emptied": lambda content: b"",
+    "truncated": lambda content: content[: len(content) // 2],
+    "last_byte_lost": lambda content: content[:-1],
+    "bit_flipped_early": lambda content: flip(content, 0.02),
+    "bit_flipped_midway": lambda content: flip(content, 0.5),
+    "bit_flipped_late": lambda content: flip(content, 0.95),
+    "overwritten": lambda content: os.urandom(len(content)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_files_are_recovered_from(
+    damage: str, filled: dict[str, bytes], run_script: Any, tmp_path: Path
+):
+    restore({name: DAMAGES[damage](content) for name, content in filled.items()}, tmp_path)
+    run_script("-c", CALL, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+def test_directory_is_a_file(run_script: Any, tmp_path: Path):
+    """Not writable even for root."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    run_script("-c", CALL, NUMBA_CACHE_DIR=str(blocked / "cache"))
+    assert blocked.read_bytes() == b""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions of POSIX")
+def test_directory_is_read_only(run_script: Any, tmp_path: Path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    tmp_path.chmod(0o500)
+    run_script("-c", CALL, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+@pytest.mark.parametrize("home", [None, "/nonexistent/home"], ids=["none", "missing"])
+def test_without_a_home(home: str | None, run_script: Any):
+    run_script("-c", CALL, HOME=home, NUMBA_CACHE_DIR=None, XDG_CACHE_HOME=None)
