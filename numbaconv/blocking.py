@@ -21,7 +21,7 @@ BAND_VECTORS = (1, 2, 4) if REGISTERS >= 32 else (1, 2)
 CACHE_BYTES = 256 * 1024
 
 # Below this many multiply-adds a parallel region (1-2 us) costs more than a second core saves.
-SERIAL_LIMIT = 60_000
+SERIAL_LIMIT = 400_000
 
 # Tasks for each thread: enough that the last one running is a small part of the whole.
 TASKS_PER_THREAD = 4

@@ -1,7 +1,7 @@
 """The commands of ``python -m numbaconv``; needs typer and rich."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -53,8 +53,13 @@ def warmup(
                 for problem, (input_shape, weight_shape) in PROBLEMS.items():
                     progress.update(task, description=f"{backend}, {dtype}, {problem}")
                     x, w = np.ones(input_shape, dtype), np.ones(weight_shape, dtype)
-                    groups = input_shape[1] // weight_shape[1]
-                    nc.conv2d(x, w, padding=1, groups=groups, backend=backend)
+                    options: dict[str, Any] = {
+                        "groups": input_shape[1] // weight_shape[1],
+                        "activation": "relu" if dtype in COMMON else None,
+                        "backend": backend,
+                    }
+                    nc.conv2d(x, w, **options)
+                    nc.prepare(w, **options)(x)
                     progress.advance(task)
         progress.update(task, description="done")
     console.print(

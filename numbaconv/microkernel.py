@@ -35,6 +35,10 @@ def _i64(value):
     return ir.Constant(_I64, value)
 
 
+# Filters of this many columns run without a loop over them.
+_COMMON_WIDTH = 3
+
+
 class _Vectors:
     """Vector arithmetic on one element type, on top of an llvmlite builder."""
 
@@ -244,7 +248,8 @@ def _tile(typing_context, mr, nv, count, a, b, offsets, c, row_step, bias, accum
 class _Band:
     """Emits the loops of `band` for one register block."""
 
-    def __init__(self, block, kw, x, x_step, columns, w, w_step):
+    def __init__(self, block, kw, static_kw, x, x_step, columns, w, w_step):
+        self.static_kw = static_kw
         self.block, self.kw, self.x, self.x_step = block, kw, x, x_step
         self.columns, self.w, self.w_step = columns, w, w_step
 
@@ -264,7 +269,32 @@ class _Band:
                 new[i] = [v.multiply_add(w, x, old) for x, old in zip(xs, values[i], strict=True)]
             return new
 
-        self.block.loop(self.kw, step, name)
+        if self.static_kw is None:
+            self.block.loop(self.kw, step, name)
+        else:
+            for k in range(self.static_kw):
+                self.block.values = step(_i64(k), self.block.values)
+
+    def emit(self, kh, start):
+        """Switch on the filter's height, and store the block after each case."""
+        builder = self.block.v.builder
+        end = builder.append_basic_block("band_end")
+        tall = builder.append_basic_block("tall")
+        switch = builder.switch(kh, tall)
+        for height in range(1, self.block.rows):
+            case = builder.append_basic_block(f"short_{height}")
+            switch.add_case(_i64(height), case)
+            builder.position_at_end(case)
+            self.block.values = start
+            self.short_kernel(height)
+            self.block.store()
+            builder.branch(end)
+        builder.position_at_end(tall)
+        self.block.values = start
+        self.tall_kernel(kh)
+        self.block.store()
+        builder.branch(end)
+        builder.position_at_end(end)
 
     def short_kernel(self, kernel_height):
         """A kernel of fewer rows than the block: every input row is unrolled."""
@@ -296,30 +326,36 @@ class _Band:
 
 
 def _emit_band(
-    vectors, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last
+    vectors,
+    mr,
+    nv,
+    kh,
+    kw,
+    x,
+    x_step,
+    columns,
+    w,
+    w_step,
+    c,
+    row_step,
+    bias,
+    accumulate,
+    last,
 ):
+    """One register block, with loops over kw, or without for the commonest width.
+
+    Three columns are too few to fill a pipeline between two branches.
+    """
     builder = vectors.builder
     block = _Accumulators(vectors, mr, nv, c, row_step, last)
     block.start(accumulate, bias, bias_rows=False)
     start = block.values
-    band = _Band(block, kw, x, x_step, columns, w, w_step)
-    end = builder.append_basic_block("band_end")
-    tall = builder.append_basic_block("tall")
-    switch = builder.switch(kh, tall)
-    for height in range(1, mr):
-        case = builder.append_basic_block(f"short_{height}")
-        switch.add_case(_i64(height), case)
-        builder.position_at_end(case)
-        block.values = start
-        band.short_kernel(height)
-        block.store()
-        builder.branch(end)
-    builder.position_at_end(tall)
-    block.values = start
-    band.tall_kernel(kh)
-    block.store()
-    builder.branch(end)
-    builder.position_at_end(end)
+    is_common = builder.icmp_signed("==", kw, _i64(_COMMON_WIDTH))
+    with builder.if_else(is_common) as (then, otherwise):
+        for branch, static_kw in ((then, _COMMON_WIDTH), (otherwise, None)):
+            with branch:
+                band = _Band(block, kw, static_kw, x, x_step, columns, w, w_step)
+                band.emit(kh, start)
 
 
 @intrinsic
@@ -424,6 +460,19 @@ def _copy_lanes(typing_context, target, source, count):
 
 
 @intrinsic
+def _clear_lanes(typing_context, target, count):
+    signature = types.void(target, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, count = arguments
+        vectors = _Vectors(builder, signature.args[0].dtype)
+        vectors.store_masked(vectors.zero(), target, vectors.first_lanes(count))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
 def _copy_even_lanes(typing_context, target, source, count):
     signature = types.void(target, source, types.int64)
 
@@ -444,6 +493,10 @@ def _copy_even_lanes(typing_context, target, source, count):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+def _clear_lanes_in_numpy(target, count):
+    target[: min(count, VECTOR_BYTES // target.itemsize)] = 0
 
 
 def _copy_even_lanes_in_numpy(target, source, count):
@@ -555,6 +608,8 @@ def band(mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accum
 
 # copy_lanes(target, source, count) copies `count` elements, at most a vector, and touches no others.
 copy_lanes = _copy_lanes
+# clear_lanes(target, count) sets them to zero.
+clear_lanes = _clear_lanes
 # copy_even_lanes(target, source, count) does so with the elements 0, 2, 4, ... of the source.
 copy_even_lanes = _copy_even_lanes
 # transpose_lanes reads one vector of elements k from each of `rows` rows, at most as many as the
@@ -565,4 +620,4 @@ transpose_lanes = _transpose_lanes
 if config.DISABLE_JIT:
     _tile, _band = _tile_in_numpy, _band_in_numpy
     copy_lanes, transpose_lanes = _copy_lanes_in_numpy, _transpose_lanes_in_numpy
-    copy_even_lanes = _copy_even_lanes_in_numpy
+    clear_lanes, copy_even_lanes = _clear_lanes_in_numpy, _copy_even_lanes_in_numpy

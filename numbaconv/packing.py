@@ -35,7 +35,8 @@ def pack_block(packed, weights, rows, channels, taps, taps_outer, lanes):
     whole = k_size - k_size % lanes
     for k in range(0, whole, lanes):
         channel = k // period
-        for i in range(0, rows, lanes):
+        i = 0
+        while i < rows:
             transpose_lanes(
                 shift(packed, i),
                 shift(weights, i * k_size + k),
@@ -47,6 +48,7 @@ def pack_block(packed, weights, rows, channels, taps, taps_outer, lanes):
                 tap_step,
                 channel_step,
             )
+            i += lanes
     for k in range(whole, k_size):
         channel = k // period
         at = (k - channel * period) * tap_step + channel * channel_step
@@ -85,11 +87,13 @@ def move_rows(tile, first, tile_step, rows, width, out, at, row_step, column_ste
     if column_step == 1:
         for i in range(rows):
             source, target = shift(tile, first + i * tile_step), shift(out, at + i * row_step)
-            for j in range(0, width, lanes):
+            j = 0
+            while j < width:  # a range with a step divides by it first
                 if gather:
                     copy_lanes(shift(source, j), shift(target, j), width - j)
                 else:
                     copy_lanes(shift(target, j), shift(source, j), width - j)
+                j += lanes
     else:  # channels_last: rows are neighbours in memory
         for j in range(width):
             source, target = shift(tile, first + j), shift(out, at + j * column_step)

@@ -1,9 +1,9 @@
 """Where a padded coordinate reads from, and copies of padded rows."""
 
 from numbaconv.jit import inline
-from numbaconv.microkernel import copy_even_lanes, copy_lanes
+from numbaconv.microkernel import clear_lanes, copy_even_lanes, copy_lanes
 from numbaconv.pointers import keep_scalar, shift
-from numbaconv.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC
+from numbaconv.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC, ZEROS
 
 
 @inline
@@ -25,6 +25,15 @@ def padded_index(i, size, mode):
 
 
 @inline
+def clear(target, count, lanes):
+    """Set `count` elements to zero."""
+    j = 0
+    while j < count:  # a range with a step divides by it first
+        clear_lanes(shift(target, j), count - j)
+        j += lanes
+
+
+@inline
 def copy_padded(
     target, target_step, x, x_at, x_step, row_step, rows, first, step, count, size, mode, lanes
 ):
@@ -32,7 +41,7 @@ def copy_padded(
 
     Element i of row r, 0 <= i < size, lies at x[x_at + r * row_step + i * x_step] and goes to
     target[r * target_step + j] as the j-th copied; a row of size 0 is all padding, zero. Inside
-    the rows this is a plain (strided) copy; the padding goes element by element.
+    the rows this is a plain (strided) copy; padding other than zeros goes element by element.
     """
     begin = min(max(step - 1 - first, 0) // step, count)
     end = max(min((size - first + step - 1) // step, count), begin)
@@ -40,15 +49,24 @@ def copy_padded(
     for r in range(rows):
         source, inside = shift(x, at + r * row_step), shift(target, r * target_step + begin)
         if step * x_step == 1:
-            for j in range(0, end - begin, lanes):
+            j = 0
+            while j < end - begin:
                 copy_lanes(shift(inside, j), shift(source, j), end - begin - j)
+                j += lanes
         elif step * x_step == 2:
-            for j in range(0, end - begin, lanes):
+            j = 0
+            while j < end - begin:
                 copy_even_lanes(shift(inside, j), shift(source, 2 * j), end - begin - j)
+                j += lanes
         else:
             for j in range(end - begin):
                 keep_scalar()
                 inside[j] = source[j * step * x_step]
+    if mode == ZEROS or size == 0:
+        for r in range(rows):
+            clear(shift(target, r * target_step), begin, lanes)
+            clear(shift(target, r * target_step + end), count - end, lanes)
+        return
     for edge in range(begin + count - end):
         j = edge if edge < begin else edge - begin + end
         i = padded_index(first + j * step, size, mode)

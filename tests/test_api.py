@@ -36,6 +36,10 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "conv1d": (CONV, KEYWORDS),
     "conv2d": (CONV, KEYWORDS),
     "conv3d": (CONV, KEYWORDS),
+    "prepare": (
+        {name: default for name, default in CONV.items() if name != "input"},
+        {name: default for name, default in KEYWORDS.items() if name != "out"},
+    ),
     "im2col": ({"input": REQUIRED, "kernel_size": REQUIRED} | PATCHES, {}),
     "col2im": (
         {"columns": REQUIRED, "output_size": REQUIRED, "kernel_size": REQUIRED} | PATCHES,

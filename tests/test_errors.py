@@ -26,18 +26,24 @@ def choose_for_a_while(name: Any) -> None:
         pass
 
 
+def prepare_and_call(weight: Any, input: Any, bias: Any = None, **options: Any) -> None:
+    nc.prepare(weight, bias, **options)(input)
+
+
 VALID: dict[str, dict[str, Any]] = {
     "conv1d": {"input": array(2, 4, 9), "weight": array(6, 4, 3)},
     "conv2d": {"input": array(2, 4, 9, 8), "weight": array(6, 4, 3, 3)},
     "conv3d": {"input": array(2, 4, 9, 8, 7), "weight": array(6, 4, 3, 3, 3)},
     "conv": {"input": array(2, 4, 9, 8), "weight": array(6, 4, 3, 3)},
     "explain": {"input": array(2, 4, 9, 8), "weight": array(6, 4, 3, 3)},
+    "prepare": {"weight": array(6, 4, 3, 3), "input": array(2, 4, 9, 8)},
     "im2col": {"input": array(2, 4, 9, 8), "kernel_size": (3, 3)},
     "col2im": {"columns": array(2, 36, 42), "output_size": (9, 8), "kernel_size": (3, 3)},
     "set_backend": {"name": "auto"},
     "use_backend": {"name": "auto"},
 }
-FUNCTIONS = {name: getattr(nc, name) for name in VALID} | {"use_backend": choose_for_a_while}
+FUNCTIONS = {name: getattr(nc, name) for name in VALID}
+FUNCTIONS |= {"prepare": prepare_and_call, "use_backend": choose_for_a_while}
 
 
 class Bad(NamedTuple):
@@ -237,6 +243,33 @@ CALLS: list[Bad] = [
         for value in (array(2, 6, 7, 7), array(6, 7, 6), array(2, 6, 7, 6, dtype="f8"))
     ),
     Bad("conv2d", {"strides": 1}, TypeError),
+    # A prepared layer: what it can, it refuses before the first call.
+    *(
+        Bad("prepare", {name: value}, TypeError)
+        for name in ("stride", "padding", "dilation", "groups")
+        for value in (True, 1.5, None, math.nan)
+    ),
+    *(
+        Bad("prepare", {name: -1}, ValueError)
+        for name in ("stride", "padding", "dilation", "groups")
+    ),
+    *(Bad("prepare", {name: 0}, ValueError) for name in ("stride", "dilation", "groups")),
+    *(Bad("prepare", {name: (1, 1, 1)}, ValueError) for name in ("stride", "padding", "dilation")),
+    *(Bad("prepare", {"weight": value}, TypeError) for value in NOT_ARRAYS),
+    *(Bad("prepare", {"weight": array(6, 4, 3, 3, dtype=d)}, TypeError) for d in NOT_NUMBERS),
+    *(Bad("prepare", {"weight": array(*(4,) * ndim)}, ValueError) for ndim in (0, 2, 6)),
+    *(Bad("prepare", {"bias": value}, TypeError) for value in NOT_ARRAYS if value is not None),
+    *(Bad("prepare", {"bias": array(*shape)}, ValueError) for shape in ((5,), (), (6, 1))),
+    *(Bad("prepare", {"input": value}, TypeError, "input|x") for value in NOT_ARRAYS),
+    *(
+        Bad("prepare", {"input": array(*shape)}, ValueError, "input|x|weight")
+        for shape in ((4,), (9, 8), (2, 5, 9, 8), (2, 4, 2, 8), (1, 2, 4, 9, 8))
+    ),
+    *(
+        Bad("prepare", {name: value}, EITHER)
+        for name in ("padding_mode", "data_format", "activation", "backend")
+        for value in ("", "nonsense", 1, True, [])
+    ),
     # im2col
     *(Bad("im2col", {"input": value}, TypeError) for value in NOT_ARRAYS),
     *(Bad("im2col", {"input": array(2, 4, 9, 8, dtype=d)}, TypeError) for d in NOT_NUMBERS),

@@ -43,6 +43,9 @@ def cut(s, itemsize, threads):
     Rows: at least about 400 pixels, so that a panel of weights is used often; then more while the
     halo tile stays within CACHE_BYTES and the threads have tasks enough. Where even the fewest
     rows of all channels are too much, fewer channels at a time.
+
+    Small planes of bands: several groups a task. What was just stored to a halo tile is slow to
+    load again before it has left the store buffer, and the other groups' tiles give it time.
     """
     lanes = VECTOR_BYTES // itemsize
     budget = CACHE_BYTES // itemsize
@@ -57,9 +60,10 @@ def cut(s, itemsize, threads):
     if kc * halo_layout(s, least, cols).channel > budget:
         kc = max(1, min(kc, budget // halo_layout(s, least, cols).channel))
         kc = -(-s.c_in // -(-s.c_in // kc))
-    planes = s.n * s.groups * od * col_blocks
+    groups = 1
     wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
     rows = least
+    planes = s.n * s.groups * od * col_blocks
     while (
         rows < oh
         and kc * halo_layout(s, 2 * rows, cols).channel <= budget
@@ -69,6 +73,15 @@ def cut(s, itemsize, threads):
     row_blocks = -(-oh // rows)
     rows = -(-oh // row_blocks)
     row_blocks = -(-oh // rows)
+    if bands and kc == s.c_in and row_blocks == 1:
+        halo = kc * halo_layout(s, rows, cols).channel
+        while (
+            2 * groups <= s.groups
+            and 2 * groups * halo <= budget // 8
+            and s.n * od * col_blocks * (s.groups // (2 * groups)) >= wanted
+        ):
+            groups *= 2
+        planes = s.n * -(-s.groups // groups) * od * col_blocks
     mr = register_rows(s.c_out)
     oc_blocks = -(-s.c_out // mr)
     blocks = planes * row_blocks
@@ -76,7 +89,17 @@ def cut(s, itemsize, threads):
     if threads > 1 and blocks < 2 * threads and not bands:
         oc_parts = min(oc_blocks, -(-wanted // blocks))
     return Blocks(
-        mr, oc_blocks, oc_parts, rows, cols, row_blocks, col_blocks, kc, bands, blocks * oc_parts
+        mr,
+        oc_blocks,
+        oc_parts,
+        rows,
+        cols,
+        row_blocks,
+        col_blocks,
+        kc,
+        groups,
+        bands,
+        blocks * oc_parts,
     )
 
 
@@ -90,7 +113,7 @@ def plan(job, s, itemsize, threads):
     slack = halo.pitch + BAND_VECTORS[-1] * lanes
     set_entries(job, BLOCKS, b)
     set_entries(job, HALO, halo)
-    job[SCRATCH_SIZE] = tile_size(lanes) + b.kc * halo.channel + slack
+    job[SCRATCH_SIZE] = tile_size(lanes) + b.groups * b.kc * halo.channel + slack
     job[TABLE_SIZE] = 2 * b.kc * kernel_taps(s)
     job[LANES] = lanes
     return b.tasks

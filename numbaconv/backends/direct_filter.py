@@ -6,6 +6,7 @@ vectors at a time; input channels, kd and phases; the band's own loops over kh a
 """
 
 from numbaconv.backends.direct_tasks import (
+    View,
     finish_tile,
     locate_task,
     open_memory,
@@ -74,13 +75,12 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
 
 
 @inline
-def filter_channels(job, m, s, t, c0, channels):
-    """Some input channels of a task: output channels one at a time, rows MR at a time."""
-    view = open_view(m, s, job, t, c0, channels)
+def filter_group(job, m, s, t, view, g, c0, channels):
+    """Some input channels of a group: output channels one at a time, rows MR at a time."""
     apart = s.dilation[1]
     final = c0 + channels == s.c_in
     for oc in range(s.c_out):
-        channel = t.g * s.c_out + oc
+        channel = g * s.c_out + oc
         weights = shift(m.weights, (channel * s.c_in + c0) * kernel_taps(s))
         for residue in range(min(apart, t.rows)):
             r = residue
@@ -91,6 +91,18 @@ def filter_channels(job, m, s, t, c0, channels):
                 r += rows * apart
 
 
+@inline
+def filter_task(job, m, s, b, t):
+    """All groups of a task, KC input channels at a time, out of one halo tile."""
+    for c0 in range(0, s.c_in, b.kc):
+        channels = min(b.kc, s.c_in - c0)
+        view = open_view(m, s, job, t, c0, channels * t.groups)
+        for i in range(t.groups):
+            x = shift(view.x, i * s.c_in * view.layout.channel)
+            group = View(x, view.offsets, view.layout)
+            filter_group(job, m, s, t, group, t.g + i, c0, channels)
+
+
 @native(worker_signature)
 def filter_work(worker, job, like):
     """Take tasks off the common counter until none is left."""
@@ -98,7 +110,5 @@ def filter_work(worker, job, like):
     m = open_memory(worker, job, like)
     number = fetch_add(indices_at(job[COUNTER]))
     while number < b.tasks:
-        t = locate_task(number, s, b)
-        for c0 in range(0, s.c_in, b.kc):
-            filter_channels(job, m, s, t, c0, min(b.kc, s.c_in - c0))
+        filter_task(job, m, s, b, locate_task(number, s, b))
         number = fetch_add(indices_at(job[COUNTER]))

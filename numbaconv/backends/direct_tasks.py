@@ -39,7 +39,9 @@ class Blocks(NamedTuple):
     row_blocks, col_blocks : int
         Blocks of an output plane.
     kc : int
-        Input channels in a halo tile.
+        Input channels of a group in a halo tile.
+    groups : int
+        Groups of a task, more than one only with bands and all input channels at once.
     bands : int
         1: `filter_block`; 0: `multiply_block`.
     tasks : int
@@ -54,6 +56,7 @@ class Blocks(NamedTuple):
     row_blocks: int
     col_blocks: int
     kc: int
+    groups: int
     bands: int
     tasks: int
 
@@ -90,6 +93,7 @@ class Task(NamedTuple):
     rows: int
     cols: int
     part: int
+    groups: int
 
 
 @inline
@@ -119,6 +123,7 @@ def read_blocks(job):
         job[i + 7],
         job[i + 8],
         job[i + 9],
+        job[i + 10],
     )
 
 
@@ -148,16 +153,20 @@ def locate_task(number, s, b):
     block = rest - plane * b.row_blocks * b.col_blocks
     oh = block // b.col_blocks * b.rows
     ow = block % b.col_blocks * b.cols
-    image = plane // s.output[0]
+    row = plane // s.output[0]
+    group_blocks = (s.groups + b.groups - 1) // b.groups
+    n = row // group_blocks
+    g = (row - n * group_blocks) * b.groups
     return Task(
-        image // s.groups,
-        image % s.groups,
+        n,
+        g,
         plane % s.output[0],
         oh,
         ow,
         min(b.rows, s.output[1] - oh),
         min(b.cols, s.output[2] - ow),
         part,
+        min(b.groups, s.groups - g),
     )
 
 
