@@ -201,6 +201,6 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, inputs: dict[st
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     try:
-        return bool(np.shares_memory(a, b, max_work=10_000))
+        return bool(np.shares_memory(a, b, max_work=10_000))  # type: ignore[arg-type]  # NumPy's stub allows only 0 and -1
     except np.exceptions.TooHardError:
         return True  # cannot be excluded

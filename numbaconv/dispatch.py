@@ -21,7 +21,7 @@ ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
 AUTO = "auto"
 
 # Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend
-# module has `unavailable()` (a reason, or None), `make_template`, `pack` and `run`.
+# module has `unavailable()` (a reason, or None), `plan`, `make_table` and `set_addresses`.
 BACKENDS = {
     "direct": "numbaconv.backends.direct",
     "im2col": "numbaconv.backends.im2col",

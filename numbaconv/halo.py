@@ -2,7 +2,8 @@
 
 A stride s splits rows (and columns) into s phases: phase q holds the padded rows q, q + s, ...
 Inside a phase neighbouring outputs read neighbouring elements, so every tap is one offset from
-which the register tile reads with unit stride. Layout: [channel][kd][phase h][phase w][row][column].
+which the register tile reads with unit stride. Layout:
+[channel][kd][phase h][phase w][row][column].
 
 For example stride 2 under 3 taps: taps 0 and 2 read phase 0, at shifts 0 and 1; tap 1 reads
 phase 1, at shift 0.

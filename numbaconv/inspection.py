@@ -50,7 +50,8 @@ class Explanation(NamedTuple):
                 f"reason    {self.reason}",
                 f"result    {self.out_shape} {self.dtype}",
                 f"input     {s.n} x {s.groups * s.c_in} channels, size {s.size}",
-                f"kernel    {s.kernel}, stride {s.stride}, dilation {s.dilation}, groups {s.groups}",
+                f"kernel    {s.kernel}, stride {s.stride}, dilation {s.dilation}",
+                f"groups    {s.groups}",
                 f"padding   {s.padding} before, {PADDING_MODES[s.padding_mode]}",
                 f"product   {s.groups} x (M {m}, N {n}, K {k}), {s.flops / 1e9:.4g} GFLOP",
             )

@@ -17,7 +17,6 @@ the whole package, every stored kernel carries a checksum, and any failure means
 
 import functools
 import hashlib
-import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -49,10 +48,12 @@ class _CheckedImpl(caching.CompileResultCacheImpl):
     """Stores a kernel as (checksum, pickle) and refuses one whose bytes have changed."""
 
     def reduce(self, data: Any) -> tuple[str, bytes]:
+        """Return what is stored."""
         payload = caching.dumps(super().reduce(data))
         return hashlib.sha256(payload).hexdigest(), payload
 
     def rebuild(self, target_context: Any, reduced_data: tuple[str, bytes]) -> Any:
+        """Return what was stored, or raise."""
         checksum, payload = reduced_data
         if hashlib.sha256(payload).hexdigest() != checksum:
             raise ValueError("checksum of a cached kernel does not match")
@@ -69,19 +70,21 @@ class _SafeCache(caching.FunctionCache):
         self._cache_file._source_stamp = package_digest()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return a stored function, or None."""
         try:
             return super().load_overload(sig, target_context)
         except Exception:  # whatever a damaged file makes pickle raise
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        """Store a function if that is possible."""
         try:
             super().save_overload(sig, data)
         except OSError:  # full disk, directory gone
             return
         except Exception:  # a damaged index: write a new one
             try:
-                os.unlink(self._cache_file._index_path)
+                Path(self._cache_file._index_path).unlink()
                 super().save_overload(sig, data)
             except Exception:
                 return

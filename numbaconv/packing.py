@@ -3,7 +3,7 @@
 from numbaconv.blocking import TILE_ROWS
 from numbaconv.jit import inline, native
 from numbaconv.job import COUNTER, LANES, PACK_TAPS_OUTER, PACKED, SHAPE, WEIGHTS, worker_signature
-from numbaconv.microkernel import copy_lanes, transpose_lanes
+from numbaconv.lanes import copy_lanes, transpose_lanes
 from numbaconv.pointers import fetch_add, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 

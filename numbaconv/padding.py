@@ -1,7 +1,7 @@
 """Where a padded coordinate reads from, and copies of padded rows."""
 
 from numbaconv.jit import inline
-from numbaconv.microkernel import clear_lanes, copy_even_lanes, copy_lanes
+from numbaconv.lanes import clear_lanes, copy_even_lanes, copy_lanes
 from numbaconv.pointers import keep_scalar, shift
 from numbaconv.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC, ZEROS
 

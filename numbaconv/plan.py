@@ -4,6 +4,7 @@ Validation and planning cost tens of microseconds and depend on shapes, dtypes a
 so the plan is kept for the next call with the same ones.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +25,8 @@ from numbaconv.arguments import (
 from numbaconv.backends import cpu
 from numbaconv.dispatch import choose_backend, load_backend
 from numbaconv.dtypes import Arithmetic, arithmetic
-from numbaconv.shape import ConvShape
 from numbaconv.layout import Layout, input_layout
+from numbaconv.shape import ConvShape, Triple
 
 _MOST_PLANS = 1024
 
@@ -150,8 +151,7 @@ def describe(
     strides = tuple(1 if o == 1 else step for o, step in zip(output, strides, strict=True))
     dilations = tuple(1 if k == 1 else step for k, step in zip(kernel, dilations, strict=True))
 
-    ones, zeros = (1,) * (3 - rank), (0,) * (3 - rank)
-    size3, output3 = ones + tuple(size), ones + output
+    size3, output3 = triple(size, 1), triple(output, 1)
     in_channels, out_channels = c_in * parts, c_out * parts
     shape = ConvShape(
         n,
@@ -159,10 +159,10 @@ def describe(
         in_channels // groups,
         out_channels // groups,
         size3,
-        ones + tuple(kernel),
-        ones + strides,
-        ones + dilations,
-        zeros + tuple(before for before, _ in pairs),
+        triple(kernel, 1),
+        triple(strides, 1),
+        triple(dilations, 1),
+        triple([before for before, _ in pairs], 0),
         output3,
         mode,
         memory_strides(in_channels, size3, layout.memory_last),
@@ -172,8 +172,14 @@ def describe(
     return Problem(shape, (n, *pixels) if batched else pixels, batched)
 
 
+def triple(values: Sequence[int], fill: int) -> Triple:
+    """Return the values of the last axes as (depth, height, width)."""
+    d, h, w = (fill,) * (3 - len(values)) + tuple(values)
+    return d, h, w
+
+
 def memory_strides(
-    channels: int, size: tuple[int, int, int], channels_last: bool
+    channels: int, size: Triple, channels_last: bool
 ) -> tuple[int, int, int, int, int]:
     """Steps of (n, c, d, h, w) in a contiguous array."""
     d, h, w = size

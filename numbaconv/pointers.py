@@ -101,32 +101,39 @@ def _keep_scalar(typing_context):
     return signature, codegen
 
 
+def _address_of_in_python(array):
+    return array
+
+
+def _pointer_at_in_python(address, like):
+    return address
+
+
+def _indices_at_in_python(address):
+    return address
+
+
+def _shift_in_python(pointer, index):
+    return pointer[index:]
+
+
+def _call_in_python(address, arguments):
+    address(*arguments)
+
+
 def _fetch_add_in_python(counter):
     counter[0] += 1
     return counter[0] - 1
 
 
+def _keep_scalar_in_python():
+    pass
+
+
 if config.DISABLE_JIT:
-
-    def address_of(array):
-        return array
-
-    def pointer_at(address, like):
-        return address
-
-    def indices_at(address):
-        return address
-
-    def shift(pointer, index):
-        return pointer[index:]
-
-    def call(address, arguments):
-        address(*arguments)
-
-    def keep_scalar():
-        pass
-
-    fetch_add = _fetch_add_in_python
+    address_of, pointer_at = _address_of_in_python, _pointer_at_in_python
+    indices_at, shift, call = _indices_at_in_python, _shift_in_python, _call_in_python
+    fetch_add, keep_scalar = _fetch_add_in_python, _keep_scalar_in_python
 else:
     address_of, pointer_at, indices_at = _address_of, _pointer_at, _indices_at
     shift, call, fetch_add, keep_scalar = _shift, _call, _fetch_add, _keep_scalar

@@ -19,14 +19,19 @@ class PreparedConv:
 
     Parameters
     ----------
-    weight, bias, options
+    weight, bias, options, backend
         From `prepare`.
     """
 
     def __init__(
-        self, weight: np.ndarray, bias: np.ndarray | None, options: dict[str, Any]
+        self,
+        weight: np.ndarray,
+        bias: np.ndarray | None,
+        options: dict[str, Any],
+        backend: str | None,
     ) -> None:
         self._options = options
+        self._backend = backend
         self.update(weight, bias)
 
     def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
@@ -54,7 +59,7 @@ class PreparedConv:
         self._plans: dict[Any, Plan] = {}
         self._packed: dict[Any, np.ndarray] = {}
 
-    def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve an input.
 
         Parameters
@@ -75,28 +80,24 @@ class PreparedConv:
             As `numbaconv.conv` raises.
         """
         plan = self._plan(x)
-        name = resolve(plan, self._options["backend"])
+        name = resolve(plan, self._backend)
         return execute(plan, name, x, self._weight, self._bias, out, self._packed)
 
-    def _plan(self, x: np.ndarray) -> Plan:
+    def _plan(self, x: Any) -> Plan:
         if not isinstance(x, np.ndarray):
-            check_array("x", x)
-        options = self._options
+            raise TypeError(f"x must be a numpy.ndarray, got {type(x).__name__}")
         key = (x.shape, x.dtype, x.flags.c_contiguous or x.strides)
         plan = self._plans.get(key)
         if plan is None:
-            names = ("stride", "padding", "dilation", "groups", "padding_mode", "data_format")
-            plan = find_plan(
-                x, self._weight, self._bias, *(options[n] for n in names), options["activation"]
-            )
+            plan = find_plan(x, self._weight, self._bias, **self._options)
             self._plans[key] = plan
         return plan
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._weight, self._bias, self._options
+        return self._weight, self._bias, self._options, self._backend
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        weight, bias, self._options = state
+        weight, bias, self._options, self._backend = state
         self.update(weight, bias)
 
     def __repr__(self) -> str:
@@ -154,7 +155,7 @@ def prepare(
         "padding_mode": padding_mode,
         "data_format": data_format,
         "activation": activation,
-        "backend": None if backend is None else check_backend(backend, "backend"),
     }
     check_data_format(data_format)
-    return PreparedConv(weight, bias, options)
+    name = None if backend is None else check_backend(backend, "backend")
+    return PreparedConv(weight, bias, options, name)

@@ -51,12 +51,12 @@ class ConvShape(NamedTuple):
     @property
     def taps(self) -> int:
         """Elements of the kernel."""
-        return kernel_taps(self)
+        return int(kernel_taps(self))
 
     @property
     def pixels(self) -> int:
         """Output positions of one image."""
-        return image_pixels(self)
+        return int(image_pixels(self))
 
     @property
     def gemm(self) -> Triple:

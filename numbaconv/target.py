@@ -29,13 +29,13 @@ class VectorUnit(NamedTuple):
 
 def cpu_name() -> str:
     """Name of the CPU that Numba compiles for."""
-    return config.CPU_NAME or llvm.get_host_cpu_name()
+    return str(config.CPU_NAME or llvm.get_host_cpu_name())
 
 
 def _cpu_features() -> str:
     if config.CPU_FEATURES is not None:
         return str(config.CPU_FEATURES)
-    return llvm.get_host_cpu_features().flatten()
+    return str(llvm.get_host_cpu_features().flatten())
 
 
 @functools.cache

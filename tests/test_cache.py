@@ -52,12 +52,18 @@ def restore(files: dict[str, bytes], directory: Path) -> None:
         path.write_bytes(content)
 
 
-def flip(content: bytes, step: int) -> bytes:
-    """One bit in every ``step`` bytes of the middle half, where code lies."""
+def flip(content: bytes, start: int, stop: int, step: int) -> bytes:
+    """One bit in every ``step`` bytes."""
     flipped = bytearray(content)
-    for at in range(len(flipped) // 4, 3 * len(flipped) // 4, step):
+    for at in range(start, min(stop, len(content)), step):
         flipped[at] ^= 0x10
     return bytes(flipped)
+
+
+def flip_instructions(content: bytes) -> bytes:
+    """Bits of machine code, so that the file unpickles as before, where the code is ELF's."""
+    start = max(content.find(b"\x7fELF"), 0) + 64  # behind the header
+    return flip(content, start, start + 4000, 20)
 
 
 # Numba keeps an index (.nbi) of the compiled code (.nbc): with the index damaged the code is never
@@ -66,10 +72,11 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "all_emptied": (".nbi .nbc", lambda content: b""),
     "all_overwritten": (".nbi .nbc", lambda content: os.urandom(len(content))),
     "index_truncated": (".nbi", lambda content: content[: len(content) // 2]),
-    "index_bits_flipped": (".nbi", lambda content: flip(content, 40)),
+    "index_bits_flipped": (".nbi", lambda content: flip(content, 0, len(content), 40)),
     "code_truncated": (".nbc", lambda content: content[: len(content) // 2]),
     "code_cut_by_a_byte": (".nbc", lambda content: content[:-1]),
-    "code_bits_flipped": (".nbc", lambda content: flip(content, 500)),
+    "code_bits_flipped": (".nbc", lambda content: flip(content, 0, len(content), 500)),
+    "instructions_flipped": (".nbc", flip_instructions),
 }
 
 

@@ -1,0 +1,1 @@
+"""The backends, and the lowerings and tasks that they are made of."""

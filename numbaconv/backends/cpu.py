@@ -57,7 +57,8 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     if not packing_order(template):
         return weights.copy()
     with turn(template.job[PACK_WORKERS]):
-        return _job.pack(template.job, weights)[0]
+        packed: np.ndarray = _job.pack(template.job, weights)[0]
+        return packed
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, TILE_ROWS, TILE_VECTORS
 from numbaconv.halo import Halo, read_halo
 from numbaconv.jit import inline
 from numbaconv.job import (
@@ -19,9 +20,7 @@ from numbaconv.job import (
     TABLE_SIZE,
     X,
 )
-from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, TILE_ROWS, TILE_VECTORS
 from numbaconv.pointers import call, indices_at, pointer_at, shift
-
 
 # Below this many output channels a group, rows of one channel fill the register block better.
 BAND_CHANNELS = 4

@@ -1,0 +1,154 @@
+"""Copies by whole vectors that touch no element outside what is copied.
+
+`copy_lanes(target, source, count)`
+    Copies `count` elements, at most a vector.
+`copy_even_lanes(target, source, count)`
+    Copies the elements 0, 2, 4, ... of the source.
+`clear_lanes(target, count)`
+    Sets elements to zero.
+`transpose_lanes(target, source, source_step, rows, tap, channel, taps, tap_step, channel_step)`
+    Reads one vector of elements k from each of `rows` rows, at most as many as a vector has
+    lanes, and stores the rows' elements of each k side by side. The first k is (channel, tap),
+    of `taps` taps a channel, and goes to target[tap * tap_step + channel * channel_step].
+
+The functions in NumPy below say the same, and run under ``NUMBA_DISABLE_JIT=1``.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+from numbaconv.target import VECTOR_BYTES
+from numbaconv.vectors import I32, Vectors, i64
+
+
+def _transposed(vectors, rows):
+    """Transpose L vectors of L lanes: log2(L) rounds of interleaving row i with row i + L/2."""
+    lanes = vectors.lanes
+    low = [i // 2 + (i % 2) * lanes for i in range(lanes)]
+    masks = [
+        ir.Constant(ir.VectorType(I32, lanes), [i + half for i in low]) for half in (0, lanes // 2)
+    ]
+    for _ in range(lanes.bit_length() - 1):
+        pairs = zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True)
+        rows = [vectors.builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]
+    return rows
+
+
+@intrinsic
+def _transpose_lanes(
+    typing_context, target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
+):
+    signature = types.void(target, source, *[types.int64] * 7)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, source_step, rows, tap, channel, taps, tap_step, channel_step = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        lanes = vectors.lanes
+        mask = vectors.first_lanes(rows)
+        final = builder.sub(rows, i64(1))
+        loaded = []
+        for i in range(lanes):
+            # Lanes beyond the last row are not stored: read that row once more for them.
+            row = builder.select(builder.icmp_signed("<", i64(i), rows), i64(i), final)
+            loaded.append(vectors.load(vectors.at(source, builder.mul(row, source_step))))
+        for value in _transposed(vectors, loaded):
+            at = builder.add(builder.mul(tap, tap_step), builder.mul(channel, channel_step))
+            vectors.store_masked(value, vectors.at(target, at), mask)
+            tap = builder.add(tap, i64(1))
+            wraps = builder.icmp_signed("==", tap, taps)
+            tap = builder.select(wraps, i64(0), tap)
+            channel = builder.select(wraps, builder.add(channel, i64(1)), channel)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def _copy_lanes(typing_context, target, source, count):
+    signature = types.void(target, source, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, count = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        whole = builder.icmp_signed(">=", count, i64(vectors.lanes))
+        with builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                vectors.store(vectors.load(source), target)
+            with otherwise:
+                mask = vectors.first_lanes(count)
+                vectors.store_masked(vectors.load_masked(source, mask), target, mask)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def _clear_lanes(typing_context, target, count):
+    signature = types.void(target, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, count = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        vectors.store_masked(vectors.zero(), target, vectors.first_lanes(count))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def _copy_even_lanes(typing_context, target, source, count):
+    signature = types.void(target, source, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, count = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        lanes = vectors.lanes
+        reach = builder.sub(builder.shl(count, i64(1)), i64(1))  # up to the last even element
+        beyond = builder.sub(reach, i64(lanes))
+        none = builder.icmp_signed("<", beyond, i64(0))
+        low = vectors.load_masked(source, vectors.first_lanes(reach))
+        high = vectors.load_masked(
+            vectors.column(source, 1), vectors.first_lanes(builder.select(none, i64(0), beyond))
+        )
+        even = ir.Constant(ir.VectorType(I32, lanes), list(range(0, 2 * lanes, 2)))
+        value = builder.shuffle_vector(low, high, even)
+        vectors.store_masked(value, target, vectors.first_lanes(count))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _clear_lanes_in_numpy(target, count):
+    target[: min(count, VECTOR_BYTES // target.itemsize)] = 0
+
+
+def _copy_even_lanes_in_numpy(target, source, count):
+    count = min(count, VECTOR_BYTES // target.itemsize)
+    target[:count] = source[: 2 * count : 2]
+
+
+def _transpose_lanes_in_numpy(
+    target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
+):
+    lanes = min(VECTOR_BYTES // target.itemsize, len(source))
+    for k in range(lanes):
+        at = tap * tap_step + channel * channel_step
+        target[at : at + rows] = [source[i * source_step + k] for i in range(rows)]
+        tap += 1
+        if tap == taps:
+            tap, channel = 0, channel + 1
+
+
+def _copy_lanes_in_numpy(target, source, count):
+    count = min(count, VECTOR_BYTES // target.itemsize)
+    target[:count] = source[:count]
+
+
+if config.DISABLE_JIT:
+    copy_lanes, clear_lanes = _copy_lanes_in_numpy, _clear_lanes_in_numpy
+    copy_even_lanes, transpose_lanes = _copy_even_lanes_in_numpy, _transpose_lanes_in_numpy
+else:
+    copy_lanes, clear_lanes = _copy_lanes, _clear_lanes
+    copy_even_lanes, transpose_lanes = _copy_even_lanes, _transpose_lanes

@@ -1,0 +1,101 @@
+"""Vector arithmetic in LLVM IR, on top of an llvmlite builder."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from numbaconv.target import VECTOR_BYTES
+
+I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+
+
+def i64(value):
+    """Return a constant."""
+    return ir.Constant(I64, value)
+
+
+class Vectors:
+    """Vector arithmetic on one element type, on top of an llvmlite builder."""
+
+    def __init__(self, builder, dtype):
+        self.builder = builder
+        self.is_float = isinstance(dtype, types.Float)
+        self.lanes = VECTOR_BYTES // (dtype.bitwidth // 8)
+        self.element = (
+            {32: ir.FloatType(), 64: ir.DoubleType()}[dtype.bitwidth]
+            if self.is_float
+            else ir.IntType(dtype.bitwidth)
+        )
+        self.align = dtype.bitwidth // 8
+        self.vector = ir.VectorType(self.element, self.lanes)
+        self.mask = ir.VectorType(I1, self.lanes)
+        letter = "f" if self.is_float else "i"
+        self.suffix = f"v{self.lanes}{letter}{dtype.bitwidth}"
+
+    def _intrinsic(self, name, result, arguments):
+        signature = ir.FunctionType(result, [a.type for a in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, arguments)
+
+    def at(self, pointer, index):
+        """Address of the element `index` behind a pointer."""
+        return self.builder.gep(pointer, [index])
+
+    def column(self, pointer, j):
+        """Address of the j-th vector behind a pointer."""
+        return self.at(pointer, i64(j * self.lanes))
+
+    def splat(self, scalar):
+        """Vector of one scalar in all lanes."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
+    def broadcast(self, pointer):
+        """Vector of the scalar behind a pointer in all lanes."""
+        return self.splat(self.builder.load(pointer))
+
+    def load(self, pointer):
+        """Vector behind a pointer, which need not be aligned."""
+        address = self.builder.bitcast(pointer, self.vector.as_pointer())
+        return self.builder.load(address, align=self.align)
+
+    def store(self, value, pointer):
+        """Store a vector behind a pointer."""
+        address = self.builder.bitcast(pointer, self.vector.as_pointer())
+        self.builder.store(value, address, align=self.align)
+
+    def first_lanes(self, count):
+        """Mask of the first `count` (an i64) lanes."""
+        count = self.builder.trunc(count, I32)
+        vector = ir.VectorType(I32, self.lanes)
+        first = self.builder.insert_element(
+            ir.Constant(vector, ir.Undefined), count, ir.Constant(I32, 0)
+        )
+        zeros = ir.Constant(vector, [0] * self.lanes)
+        counts = self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+        return self.builder.icmp_unsigned("<", ir.Constant(vector, list(range(self.lanes))), counts)
+
+    def load_masked(self, pointer, mask):
+        """Lanes of the mask from behind a pointer, zero in the others; only those are read."""
+        address = self.builder.bitcast(pointer, self.vector.as_pointer())
+        arguments = [address, ir.Constant(I32, self.align), mask, self.zero()]
+        return self._intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.vector, arguments)
+
+    def store_masked(self, value, pointer, mask):
+        """Store the lanes of the mask; no others are written."""
+        address = self.builder.bitcast(pointer, self.vector.as_pointer())
+        arguments = [value, address, ir.Constant(I32, self.align), mask]
+        self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), arguments)
+
+    def zero(self):
+        """Vector of zeros."""
+        return ir.Constant(self.vector, [0.0 if self.is_float else 0] * self.lanes)
+
+    def multiply_add(self, a, b, c):
+        """Return a * b + c: one instruction where the CPU has it, wrapping for integers."""
+        if self.is_float:
+            # fmuladd and not fma: without the instruction, fma would call the C library.
+            return self._intrinsic(f"llvm.fmuladd.{self.suffix}", self.vector, [a, b, c])
+        return self.builder.add(self.builder.mul(a, b), c)
