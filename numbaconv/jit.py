@@ -126,6 +126,7 @@ class native:  # noqa: N801 (a decorator)
         self._alive: list[Any] = []
 
     def __call__(self, function: Callable[..., Any]) -> "native":
+        """Take the function."""
         functools.update_wrapper(self, function)
         self._function = function
         return self

@@ -74,8 +74,6 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "index_truncated": (".nbi", lambda content: content[: len(content) // 2]),
     "index_bits_flipped": (".nbi", lambda content: flip(content, 0, len(content), 40)),
     "code_truncated": (".nbc", lambda content: content[: len(content) // 2]),
-    "code_cut_by_a_byte": (".nbc", lambda content: content[:-1]),
-    "code_bits_flipped": (".nbc", lambda content: flip(content, 0, len(content), 500)),
     "instructions_flipped": (".nbc", flip_instructions),
 }
 

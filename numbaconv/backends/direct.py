@@ -51,7 +51,7 @@ def cut(s, itemsize, threads):
     budget = CACHE_BYTES // itemsize
     bands = 1 if uses_bands(s) else 0
     od, oh, ow = s.output
-    widest = 1024 if bands else 512
+    widest = 1024
     col_blocks = -(-ow // widest)
     cols = min(ow, -(-ow // col_blocks // (4 * lanes)) * 4 * lanes)
     col_blocks = -(-ow // cols)

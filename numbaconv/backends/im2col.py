@@ -15,6 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from numbaconv.activation import NONE, activate
+from numbaconv.backends.im2col_panels import (
+    are_neighbours,
+    locate,
+    locate_panel,
+    make_zones,
+)
 from numbaconv.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS
 from numbaconv.jit import inline, native
 from numbaconv.job import (
@@ -45,7 +51,7 @@ from numbaconv.microkernel import tile
 from numbaconv.packing import block_rows, move_rows, pack_work, register_rows
 from numbaconv.padding import copy_padded, padded_index
 from numbaconv.pointers import call, fetch_add, indices_at, pointer_at, shift
-from numbaconv.shape import ZEROS, image_pixels, kernel_taps, read_shape
+from numbaconv.shape import ZEROS, kernel_taps, read_shape
 from numbaconv.target import VECTOR_BYTES
 
 NAME = "im2col"
@@ -64,10 +70,10 @@ class Blocks(NamedTuple):
         Pixels of a panel; panels of a task.
     kc : int
         Rows of the patch matrix in a panel.
-    pixel_blocks, tasks : int
-        Blocks of pixels of a group; tasks of the problem.
-    strip : int
-        Columns of the output plane that pixels are counted through before the next ones.
+    zones, zone_panels : int
+        Zones of the output, and panels of all of them (of one image, if there are several zones).
+    all_panels, pixel_blocks, tasks : int
+        Panels of a group; tasks that they make; tasks of the problem.
     """
 
     mr: int
@@ -76,9 +82,11 @@ class Blocks(NamedTuple):
     nr: int
     panels: int
     kc: int
+    zones: int
+    zone_panels: int
+    all_panels: int
     pixel_blocks: int
     tasks: int
-    strip: int
 
 
 class Memory(NamedTuple):
@@ -91,71 +99,52 @@ class Memory(NamedTuple):
     panels: object
     tile: object
     offsets: object
+    zones: object
     reads: object
 
 
-class Pixel(NamedTuple):
-    """A pixel's place: image, row of all its planes, column, and columns left in its strip."""
-
-    n: int
-    row: int
-    column: int
-    left: int
-
-
-@inline
 def cut(s, itemsize, threads):
     """Choose the blocks of a problem.
 
-    KC x NC values fill CACHE_BYTES, with k cut only beyond 1024 (each cut reads C once more) and
+    KC x NC values fill CACHE_BYTES, with k cut only beyond 1280 (each cut reads C once more) and
     at least one panel. Fewer panels a task where there would be too few tasks for the threads;
     then parts of the output channels, at the price of packing the panels for each part.
-
-    Where the taps of a row lie far apart, pixels are counted in strips as wide as that: then
-    most panels have taps that read nothing but padding, and these are skipped.
     """
     k_size = s.c_in * kernel_taps(s)
-    pixels = s.n * image_pixels(s)
     nr = TILE_VECTORS * (VECTOR_BYTES // itemsize)
     pieces = -(-k_size // 1280)
     kc = -(-k_size // pieces)
-    panels = max(1, CACHE_BYTES // itemsize // (kc * nr))
-    all_panels = -(-pixels // nr)
-    wanted = threads * TASKS_PER_THREAD
+    zones = make_zones(s, nr)
+    zone_panels = int(zones[-1, 0]) - (-int(zones[-1, 2] * zones[-1, 4]) // nr)
+    all_panels = zone_panels * (1 if len(zones) == 1 else s.n)
+    in_cache = max(1, CACHE_BYTES // itemsize // (kc * nr))
+    panels = min(in_cache, all_panels)
     if threads > 1:
-        panels = max(1, min(panels, all_panels * s.groups // wanted))
-    panels = min(panels, all_panels)
-    pixel_blocks = -(-all_panels // panels)
+        panels = max(1, min(panels, all_panels * s.groups // (threads * TASKS_PER_THREAD)))
     mr = register_rows(s.c_out)
     oc_blocks = -(-s.c_out // mr)
     oc_parts = 1
-    if threads > 1 and pixel_blocks * s.groups < threads:
+    if threads > 1 and -(-all_panels // panels) * s.groups < threads:
         oc_parts = min(oc_blocks, threads)
-        panels = min(all_panels, max(1, CACHE_BYTES // itemsize // (kc * nr)))
-        pixel_blocks = -(-all_panels // panels)
-    tasks = s.groups * pixel_blocks * oc_parts
-    apart = s.dilation[2] // s.stride[2]
-    far = s.kernel[2] > 1 and s.padding_mode == ZEROS and s.padding[2] >= apart >= nr // 4
-    strip = min(apart, s.output[2]) if far else s.output[2]
-    return Blocks(mr, oc_blocks, oc_parts, nr, panels, kc, pixel_blocks, tasks, strip)
+        panels = min(in_cache, all_panels)
+    pixel_blocks = -(-all_panels // panels)
+    return Blocks(
+        mr,
+        oc_blocks,
+        oc_parts,
+        nr,
+        panels,
+        kc,
+        len(zones),
+        zone_panels,
+        all_panels,
+        pixel_blocks,
+        s.groups * pixel_blocks * oc_parts,
+    )
 
 
 @inline
-def locate(p, s, strip):
-    """Place of pixel `p`: images, then strips of columns, then rows, then columns."""
-    rows = s.output[0] * s.output[1]
-    n = p // (rows * s.output[2])
-    p -= n * rows * s.output[2]
-    first = p // (rows * strip) * strip
-    p -= first * rows
-    width = min(strip, s.output[2] - first)
-    row = p // width
-    column = p - row * width
-    return Pixel(n, row, first + column, width - column)
-
-
-@inline
-def pack_run(panel, m, b, s, g, pixel, run, tap, c0, c1, lanes):
+def pack_run(target, m, b, s, g, pixel, run, tap, c0, c1, lanes):
     """Write what the pixels of a run read through a tap, for channels c0 .. c1 - 1.
 
     Returns 1 if that is more than padding, else 0; then nothing is written.
@@ -178,7 +167,7 @@ def pack_run(panel, m, b, s, g, pixel, run, tap, c0, c1, lanes):
         + h * s.in_strides[3]
     )
     copy_padded(
-        panel,
+        target,
         b.nr,
         m.x,
         at,
@@ -196,8 +185,8 @@ def pack_run(panel, m, b, s, g, pixel, run, tap, c0, c1, lanes):
 
 
 @inline
-def pack_panel(panel, m, s, b, g, begin, width, k0, k1, reads, lanes):
-    """panel[(k - k0) * nr + j] = element k = (tap, c) of the patch of pixel begin + j.
+def pack_panel(target, m, s, b, g, panel, k0, k1, reads, lanes):
+    """target[(k - k0) * nr + j] = element k = (tap, c) of the patch of pixel j of the panel.
 
     Loops: taps; runs of pixels in one row; channels; pixels. A tap that reads only padding is
     marked in `reads`, unless it is the first of a slice of which none reads more: every output
@@ -205,14 +194,15 @@ def pack_panel(panel, m, s, b, g, begin, width, k0, k1, reads, lanes):
     """
     tap0, tap1 = k0 // s.c_in, (k1 - 1) // s.c_in + 1
     any_read = 0
-    for tap in range(tap1 - 1, tap0 - 1, -1):
+    for i in range(tap1 - tap0):
+        tap = tap1 - 1 - i
         c0, c1 = max(0, k0 - tap * s.c_in), min(s.c_in, k1 - tap * s.c_in)
-        row = shift(panel, (tap * s.c_in + c0 - k0) * b.nr)
+        row = shift(target, (tap * s.c_in + c0 - k0) * b.nr)
         read = 0
         j = 0
-        while j < width:
-            pixel = locate(begin + j, s, b.strip)
-            run = min(pixel.left, width - j)
+        while j < panel.width:
+            pixel = locate(panel, j, s)
+            run = min(pixel.left, panel.width - j)
             read |= pack_run(shift(row, j), m, b, s, g, pixel, run, tap, c0, c1, lanes)
             j += run
         any_read |= read
@@ -220,39 +210,22 @@ def pack_panel(panel, m, s, b, g, begin, width, k0, k1, reads, lanes):
 
 
 @inline
-def move_pixels(m, b, rows, s, channel, first, width, gather):
+def move_pixels(m, b, rows, s, channel, panel, gather):
     """Move a tile from scratch to the output (or back), in runs of pixels that are neighbours."""
     j = 0
-    while j < width:
-        p = locate(first + j, s, b.strip)
-        run = min(p.left, width - j)
+    while j < panel.width:
+        p = locate(panel, j, s)
+        run = min(p.left, panel.width - j)
         at = p.n * s.out_strides[0] + channel * s.out_strides[1]
         at += (p.row * s.output[2] + p.column) * s.out_strides[4]
         row_step, column_step = s.out_strides[1], s.out_strides[4]
-        move_rows(
-            m.tile,
-            j,
-            b.nr,
-            rows,
-            run,
-            m.out,
-            at,
-            row_step,
-            column_step,
-            gather,
-            b.nr // TILE_VECTORS,
-        )
+        lanes = b.nr // TILE_VECTORS
+        move_rows(m.tile, j, b.nr, rows, run, m.out, at, row_step, column_step, gather, lanes)
         j += run
 
 
 @inline
-def in_one_image(first, width, s):
-    """Whether pixels, counted through whole rows, belong to one image."""
-    return first // image_pixels(s) == (first + width - 1) // image_pixels(s)
-
-
-@inline
-def multiply_panel(job, m, s, b, g, block, first, width, panel, reads, k0, k1):
+def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
     """One register block of output channels times one panel: C[MR, NR] = or += A[MR, KC] B[KC, NR].
 
     The tile is stored straight to the output where its pixels are neighbours there, and through
@@ -262,19 +235,18 @@ def multiply_panel(job, m, s, b, g, block, first, width, panel, reads, k0, k1):
     channel = g * s.c_out + block * b.mr
     k_size = s.c_in * kernel_taps(s)
     lanes = b.nr // TILE_VECTORS
-    vectors = (width + lanes - 1) // lanes
+    vectors = (panel.width + lanes - 1) // lanes
+    last = panel.width - (vectors - 1) * lanes
     more = k0 > 0
-    p = locate(first, s, b.strip)
-    straight = s.out_strides[4] == 1 and (
-        p.left >= width if b.strip < s.output[2] else in_one_image(first, width, s)
-    )
+    straight = s.out_strides[4] == 1 and are_neighbours(panel, s)
     target, step = m.tile, b.nr
     if straight:
+        p = locate(panel, 0, s)
         step = s.out_strides[1]
         at = p.n * s.out_strides[0] + channel * step + p.row * s.output[2] + p.column
         target = shift(m.out, at)
     elif more:
-        move_pixels(m, b, rows, s, channel, first, width, True)
+        move_pixels(m, b, rows, s, channel, panel, True)
     weights = shift(m.packed, channel * k_size)
     bias = shift(m.bias, channel)
     tap0, tap1 = k0 // s.c_in, (k1 - 1) // s.c_in + 1
@@ -285,45 +257,44 @@ def multiply_panel(job, m, s, b, g, block, first, width, panel, reads, k0, k1):
             run += 1
         if run > tap:
             ka, kb = max(k0, tap * s.c_in), min(k1, run * s.c_in)
-            a, pixels = shift(weights, ka * rows), shift(panel, (ka - k0) * b.nr)
-            last = width - (vectors - 1) * lanes
+            a, x = shift(weights, ka * rows), shift(pixels, (ka - k0) * b.nr)
             call(
                 job[TILE],
-                (rows, vectors, kb - ka, a, pixels, m.offsets, target, step, bias, more, last),
+                (rows, vectors, kb - ka, a, x, m.offsets, target, step, bias, more, last),
             )
             more = True
         tap = run + 1
     if k1 == k_size and job[ACTIVATION] != NONE:
-        call(job[ACTIVATE], (target, step, rows, width, job[ACTIVATION]))
+        call(job[ACTIVATE], (target, step, rows, panel.width, job[ACTIVATION]))
     if not straight:
-        move_pixels(m, b, rows, s, channel, first, width, False)
+        move_pixels(m, b, rows, s, channel, panel, False)
 
 
 @inline
 def run_task(task, job, m, s, b):
-    """All register blocks of one part of the channels, for one group and one block of pixels."""
+    """All register blocks of one part of the channels, for one group and one block of panels."""
     rest = task // b.oc_parts
     part = task - rest * b.oc_parts
     g = rest // b.pixel_blocks
-    begin = (rest - g * b.pixel_blocks) * b.panels * b.nr
-    end = min(begin + b.panels * b.nr, s.n * image_pixels(s))
+    begin = (rest - g * b.pixel_blocks) * b.panels
+    panels = min(b.panels, b.all_panels - begin)
     k_size = s.c_in * kernel_taps(s)
     taps = most_taps(s, b.kc)
     block0 = part * b.oc_blocks // b.oc_parts
     block1 = (part + 1) * b.oc_blocks // b.oc_parts
-    for k0 in range(0, k_size, b.kc):
+    k0 = 0
+    while k0 < k_size:
         k1 = min(k0 + b.kc, k_size)
-        for i in range((end - begin + b.nr - 1) // b.nr):
-            first = begin + i * b.nr
-            panel, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-            width = min(b.nr, end - first)
-            pack_panel(panel, m, s, b, g, first, width, k0, k1, reads, job[LANES])
+        for i in range(panels):
+            panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
+            pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
+            pack_panel(pixels, m, s, b, g, panel, k0, k1, reads, job[LANES])
         for block in range(block0, block1):
-            for i in range((end - begin + b.nr - 1) // b.nr):
-                first = begin + i * b.nr
-                panel, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-                width = min(b.nr, end - first)
-                multiply_panel(job, m, s, b, g, block, first, width, panel, reads, k0, k1)
+            for i in range(panels):
+                panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
+                pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
+                multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1)
+        k0 = k1
 
 
 @inline
@@ -346,6 +317,7 @@ def work(worker, job, like):
         scratch,
         shift(scratch, b.panels * b.nr * b.kc),
         indices_at(job[TABLE]),
+        shift(indices_at(job[TABLE]), b.kc),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
     counter = indices_at(job[COUNTER])
@@ -369,10 +341,11 @@ def read_blocks(job):
         job[i + 6],
         job[i + 7],
         job[i + 8],
+        job[i + 9],
+        job[i + 10],
     )
 
 
-@inline
 def plan(job, s, itemsize, threads):
     """Fill a job's blocks and sizes for a problem; return its number of tasks."""
     b = cut(s, itemsize, threads)
@@ -381,14 +354,14 @@ def plan(job, s, itemsize, threads):
     job[INDEX_SIZE] = b.panels * most_taps(s, b.kc)
     job[PACK_TAPS_OUTER] = 1
     job[LANES] = b.nr // TILE_VECTORS
-    job[TABLE_SIZE] = b.kc
+    job[TABLE_SIZE] = b.kc + 5 * b.zones
     return b.tasks
 
 
 def make_table(s, itemsize, threads):
-    """Offsets of the rows of a panel."""
+    """Offsets of the rows of a panel, and the zones."""
     b = cut(s, itemsize, threads)
-    return np.arange(b.kc) * b.nr
+    return np.concatenate((np.arange(b.kc) * b.nr, make_zones(s, b.nr).ravel()))
 
 
 def set_addresses(job, s, dtype):
