@@ -2,10 +2,10 @@
 
 import math
 
-from numba import types
+from numba import from_dtype, types
 
-from numbaconv.jit import inline, native
-from numbaconv.pointers import shift
+from numbaconv.jit import inline, kernel, native
+from numbaconv.pointers import address_of, call, shift
 
 NONE, RELU, RELU6, SILU, SIGMOID, TANH, HARDSWISH = range(7)
 ACTIVATIONS = {
@@ -64,3 +64,13 @@ def activate(tile, row_step, rows, width, code):
         else:
             for j in range(width):
                 row[j] = smooth(row[j], code)
+
+
+@kernel()
+def _activate_pointed(address, array, code):
+    call(address, (address_of(array), 0, 1, array.size, code))
+
+
+def activate_array(array, code):
+    """Apply the activation to a 1-D contiguous array in place."""
+    _activate_pointed(activate.address(from_dtype(array.dtype)), array, code)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.activation import NONE, activate_array
 from numbaconv.arguments import check_out
 from numbaconv.backends import cpu
 from numbaconv.dispatch import AUTO, load_backend, requested_backend
@@ -72,7 +73,10 @@ def packed_weights(
 
 
 def fill_with_bias(y: np.ndarray, bias: np.ndarray, plan: Plan) -> None:
-    """Set every output to its channel's bias."""
+    """Set every output to its channel's bias, activated."""
+    bias = bias.copy()
+    if plan.activation != NONE:
+        activate_array(bias, plan.activation)
     s = plan.shape
     if s.out_strides[1] == 1 and s.out_strides[4] != 1:
         y.reshape(-1, plan.channels)[:] = bias

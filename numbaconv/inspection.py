@@ -110,7 +110,7 @@ def explain(
         load_backend(name, source)
         reason = "it was asked for"
     else:
-        name = plan.auto
+        name, source = plan.auto, f"auto, {source}"
     return Explanation(name, source, reason, plan.shape, plan.out_shape, plan.result)
 
 

@@ -28,9 +28,6 @@ from numbaconv.jit import native
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.vectors import I64, Vectors, i64
 
-# Filters of this many columns run without a loop over them.
-_COMMON_WIDTH = 3
-
 
 class _Accumulators:
     """The MR x NV block of C: loaded or set to the bias, carried by loops, stored at the end."""
@@ -162,8 +159,7 @@ def _tile(typing_context, mr, nv, count, a, b, offsets, c, row_step, bias, accum
 class _Band:
     """Emits the loops of `band` for one register block."""
 
-    def __init__(self, block, kw, static_kw, x, x_step, columns, w, w_step):
-        self.static_kw = static_kw
+    def __init__(self, block, kw, x, x_step, columns, w, w_step):
         self.block, self.kw, self.x, self.x_step = block, kw, x, x_step
         self.columns, self.w, self.w_step = columns, w, w_step
 
@@ -183,14 +179,11 @@ class _Band:
                 new[i] = [v.multiply_add(w, x, old) for x, old in zip(xs, values[i], strict=True)]
             return new
 
-        if self.static_kw is None:
-            self.block.loop(self.kw, step, name)
-        else:
-            for k in range(self.static_kw):
-                self.block.values = step(i64(k), self.block.values)
+        self.block.loop(self.kw, step, name)
 
-    def emit(self, kh, start):
+    def emit(self, kh):
         """Switch on the filter's height, and store the block after each case."""
+        start = self.block.values
         builder = self.block.v.builder
         end = builder.append_basic_block("band_end")
         tall = builder.append_basic_block("tall")
@@ -256,20 +249,10 @@ def _emit_band(
     accumulate,
     last,
 ):
-    """One register block, with loops over kw, or without for the commonest width.
-
-    Three columns are too few to fill a pipeline between two branches.
-    """
-    builder = vectors.builder
+    """One register block: start, the loops of `_Band`, store."""
     block = _Accumulators(vectors, mr, nv, c, row_step, last)
     block.start(accumulate, bias, bias_rows=False)
-    start = block.values
-    is_common = builder.icmp_signed("==", kw, i64(_COMMON_WIDTH))
-    with builder.if_else(is_common) as (then, otherwise):
-        for branch, static_kw in ((then, _COMMON_WIDTH), (otherwise, None)):
-            with branch:
-                band = _Band(block, kw, static_kw, x, x_step, columns, w, w_step)
-                band.emit(kh, start)
+    _Band(block, kw, x, x_step, columns, w, w_step).emit(kh)
 
 
 @intrinsic

@@ -111,11 +111,6 @@ def describe(
         Real channels that stand for one channel: 2 for complex numbers.
     """
     rank = len(weight_shape) - 2
-    if not 1 <= rank <= 3:
-        raise ValueError(
-            f"weight must have 3, 4 or 5 axes (C_out, C_in/groups, *kernel), "
-            f"got shape {weight_shape}"
-        )
     if len(input_shape) not in (rank + 1, rank + 2):
         raise ValueError(
             f"input must have {rank + 2} axes, or {rank + 1} unbatched, for a weight of shape "
@@ -197,6 +192,32 @@ def check_rank(name: str, weight: Any, rank: int) -> None:
         )
 
 
+def check_weight(weight: Any) -> None:
+    """Refuse what cannot be the weight of any convolution."""
+    check_array("weight", weight)
+    if not 3 <= weight.ndim <= 5:
+        raise ValueError(
+            f"weight must have 3, 4 or 5 axes (C_out, C_in/groups, *kernel), "
+            f"got shape {weight.shape}"
+        )
+
+
+def check_bias(bias: Any, weight: np.ndarray) -> None:
+    """Refuse a bias that is not one value for each output channel."""
+    if bias is None:
+        return
+    check_array("bias", bias)
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias must have shape (C_out,) = {weight.shape[:1]}, got {bias.shape}")
+
+
+def check_activation(activation: Any) -> None:
+    """Refuse what is no activation."""
+    if not (activation is None or (isinstance(activation, str) and activation in ACTIVATIONS)):
+        names = ", ".join(str(name) for name in ACTIVATIONS)
+        raise ValueError(f"activation must be one of {names}; got {activation!r}")
+
+
 def _new_plan(
     input: Any,
     weight: Any,
@@ -211,20 +232,14 @@ def _new_plan(
     layout: Layout,
 ) -> Plan:
     check_array("input", input)
-    check_array("weight", weight)
+    check_weight(weight)
     check_data_format(data_format)
     arrays = [input, weight]
+    check_bias(bias, weight)
     if bias is not None:
-        check_array("bias", bias)
-        if bias.shape != weight.shape[:1]:
-            raise ValueError(
-                f"bias must have shape (C_out,) = {weight.shape[:1]}, got {bias.shape}"
-            )
         arrays.append(bias)
     result = np.result_type(*(a.dtype for a in arrays))
-    if activation not in ACTIVATIONS:
-        names = ", ".join(str(name) for name in ACTIVATIONS)
-        raise ValueError(f"activation must be one of {names}; got {activation!r}")
+    check_activation(activation)
     if activation is not None and result.kind != "f":
         raise TypeError(f"activation {activation!r} needs a real floating dtype, got {result}")
     problem = describe(

@@ -4,10 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.arguments import check_array, check_data_format, freeze
+from numbaconv.arguments import (
+    check_data_format,
+    freeze,
+    integer,
+    padding_code,
+    padding_pairs,
+    per_axis,
+)
 from numbaconv.conv import execute, resolve
 from numbaconv.dispatch import check_backend
-from numbaconv.plan import Plan, find_plan
+from numbaconv.plan import Plan, check_activation, check_bias, check_weight, find_plan
 
 
 class PreparedConv:
@@ -51,9 +58,8 @@ class PreparedConv:
         TypeError
             If one is not an array of a supported dtype.
         """
-        check_array("weight", weight)
-        if bias is not None:
-            check_array("bias", bias)
+        check_weight(weight)
+        check_bias(bias, weight)
         self._weight = np.array(weight, order="C")
         self._bias = None if bias is None else np.array(bias, order="C")
         self._plans: dict[Any, Plan] = {}
@@ -157,5 +163,17 @@ def prepare(
         "activation": activation,
     }
     check_data_format(data_format)
+    padding_code(padding_mode)
+    check_activation(activation)
+    check_weight(weight)
+    rank = weight.ndim - 2
+    ones = (1,) * rank
+    padding_pairs(padding, ones, ones, ones, ones)
+    per_axis("stride", stride, rank)
+    per_axis("dilation", dilation, rank)
+    if weight.shape[0] % integer("groups", groups, 1):
+        raise ValueError(
+            f"groups = {groups} does not divide the {weight.shape[0]} output channels of weight"
+        )
     name = None if backend is None else check_backend(backend, "backend")
     return PreparedConv(weight, bias, options, name)

@@ -243,7 +243,7 @@ CALLS: list[Bad] = [
         for value in (array(2, 6, 7, 7), array(6, 7, 6), array(2, 6, 7, 6, dtype="f8"))
     ),
     Bad("conv2d", {"strides": 1}, TypeError),
-    # A prepared layer: what it can, it refuses before the first call.
+    # A prepared layer, refused when it is made or when it is first called.
     *(
         Bad("prepare", {name: value}, TypeError)
         for name in ("stride", "padding", "dilation", "groups")

@@ -14,7 +14,7 @@ from numbaconv.backends.direct_tasks import (
     out_index,
     read_blocks,
 )
-from numbaconv.blocking import BAND_VECTORS
+from numbaconv.blocking import BAND_ROWS, BAND_VECTORS
 from numbaconv.jit import inline, native
 from numbaconv.job import BAND, COUNTER, LANES, SHAPE, worker_signature
 from numbaconv.packing import move_rows
@@ -75,6 +75,16 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
 
 
 @inline
+def most_rows(left):
+    """Rows of the largest register block that holds no more than what is left."""
+    rows = 1
+    for height in BAND_ROWS:
+        if height <= left:
+            rows = height
+    return rows
+
+
+@inline
 def filter_group(job, m, s, t, view, g, c0, channels):
     """Some input channels of a group: output channels one at a time, rows MR at a time."""
     apart = s.dilation[1]
@@ -86,7 +96,7 @@ def filter_group(job, m, s, t, view, g, c0, channels):
             r = residue
             while r < t.rows:
                 left = (t.rows - r + apart - 1) // apart
-                rows = 4 if left >= 4 else (2 if left >= 2 else 1)
+                rows = most_rows(left)
                 filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, c0 > 0, final)
                 r += rows * apart
 
