@@ -6,7 +6,8 @@ pointer is made. Under ``NUMBA_DISABLE_JIT=1`` a pointer is an array view and an
 array or the function itself.
 
 `keep_scalar()` in a loop keeps LLVM from vectorising it. A loop of a few turns gains nothing by
-that, and the versions that LLVM makes of each took half of the package's compile time.
+that, and the versions that LLVM makes of each cost compile time: on the machine where it was tried
+a cold first call went from 5.3 s to 4.6 s.
 """
 
 from llvmlite import ir

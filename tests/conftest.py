@@ -16,16 +16,6 @@ ROOT = Path(__file__).parents[1]
 settings.register_profile("numbaconv", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("numbaconv")
 
-MARKERS = {
-    "target": "run again for other CPU targets and thread counts by test_targets.py",
-    "nojit": "run again without the compiler (NUMBA_DISABLE_JIT=1) by test_targets.py",
-}
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    for name, meaning in MARKERS.items():
-        config.addinivalue_line("markers", f"{name}: {meaning}")
-
 
 @pytest.fixture(scope="module", params=("direct", "im2col"))
 def backend(request: pytest.FixtureRequest) -> str:
