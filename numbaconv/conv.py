@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv import recycling
 from numbaconv.activation import NONE, activate_array
 from numbaconv.arguments import check_out
 from numbaconv.backends import cpu
@@ -40,7 +41,7 @@ def execute(
         arrays = {"input": input, "weight": weight, "bias": bias}
         check_out(out, plan.out_shape, plan.result, arrays)
         straight = takes_result(out, plan)
-    y = out.reshape(-1) if straight else np.empty(plan.out_size, plan.arithmetic.compute)  # type: ignore[union-attr]
+    y = out.reshape(-1) if straight else recycling.empty(plan.out_size, plan.arithmetic.compute)  # type: ignore[union-attr]
     b = flat_bias(bias, plan)
     if plan.multiply_adds:
         template = plan.template(name, thread_limit(plan.multiply_adds))
