@@ -10,23 +10,25 @@ from numba import prange, types
 from numba.core import config
 
 from numbaconv.jit import inline, kernel
-from numbaconv.pointers import address_of, call
+from numbaconv.pointers import CACHE_LINE, address_of, align, call
 from numbaconv.shape import SHAPE_SIZE
 
 # Addresses of functions, set in the template; 0 for those that the problem does not need. Without
 # a PACKER the weights are read as they are.
 TILE, BAND, FILL_HALO, ACTIVATE, PACKER, WORKER = range(6)
-# Addresses of data, set by `run`. SCRATCH and INDICES are cut into a piece for each worker.
+# Addresses of data, set by `run`. SCRATCH and INDICES are cut into a piece for each worker;
+# SCRATCH begins at a cache line.
 X, WEIGHTS, PACKED, BIAS, OUT, SCRATCH, INDICES, COUNTER = range(6, 14)
 # Address of a table of offsets, set in the template, and its size.
 TABLE, TABLE_SIZE = range(14, 16)
 # Sizes, set in the template: workers of each launch, elements of a worker's pieces, lanes of a
 # vector; code of the activation.
 PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(16, 22)
-# 1: packed weights are in the order k = (tap, channel), 0: (channel, tap).
-PACK_TAPS_OUTER = 22
+# Rows of a panel of packed weights; 1: their order is k = (tap, channel), 0: (channel, tap);
+# 1: where the weights come unpacked, each task packs those that it needs.
+PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK = 22, 23, 24
 # Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
-BLOCKS, HALO, SHAPE = 23, 35, 44
+BLOCKS, HALO, SHAPE = 25, 36, 45
 JOB_SIZE = SHAPE + SHAPE_SIZE
 
 
@@ -85,13 +87,13 @@ def run(template, x, weights, packed, bias, out):
         job[PACKED] = address_of(packed)
         launch(job[PACKER], job[PACK_WORKERS], job)
         counter[0] = 0
-    scratch = np.empty(job[WORKERS] * job[SCRATCH_SIZE], x.dtype)
+    scratch = np.empty(job[WORKERS] * job[SCRATCH_SIZE] + CACHE_LINE, x.dtype)
     indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
     job[X] = address_of(x)
     job[PACKED] = address_of(packed)
     job[BIAS] = address_of(bias)
     job[OUT] = address_of(out)
-    job[SCRATCH] = address_of(scratch)
+    job[SCRATCH] = align(address_of(scratch))
     job[INDICES] = address_of(indices)
     launch(job[WORKER], job[WORKERS], job)
     # Only addresses were handed on: this use keeps the memory until the workers are done.

@@ -10,6 +10,9 @@
     Reads one vector of elements k from each of `rows` rows, at most as many as a vector has
     lanes, and stores the rows' elements of each k side by side. The first k is (channel, tap),
     of `taps` taps a channel, and goes to target[tap * tap_step + channel * channel_step].
+`transpose_square(target, target_step, source, source_step, rows, columns)`
+    target[j * target_step + i] = source[i * source_step + j] for i < rows, j < columns, both at
+    most the lanes of a vector.
 
 The functions in NumPy below say the same, and run under ``NUMBA_DISABLE_JIT=1``.
 """
@@ -60,6 +63,29 @@ def _transpose_lanes(
             wraps = builder.icmp_signed("==", tap, taps)
             tap = builder.select(wraps, i64(0), tap)
             channel = builder.select(wraps, builder.add(channel, i64(1)), channel)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def _transpose_square(typing_context, target, target_step, source, source_step, rows, columns):
+    signature = types.void(target, types.int64, source, *[types.int64] * 3)
+
+    def codegen(context, builder, signature, arguments):
+        target, target_step, source, source_step, rows, columns = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        read, none = vectors.first_lanes(columns), ir.Constant(vectors.mask, None)
+        written = vectors.first_lanes(rows)
+        loaded = []
+        for i in range(vectors.lanes):
+            mask = builder.select(builder.icmp_signed("<", i64(i), rows), read, none)
+            pointer = vectors.at(source, builder.mul(source_step, i64(i)))
+            loaded.append(vectors.load_masked(pointer, mask))
+        for j, value in enumerate(_transposed(vectors, loaded)):
+            mask = builder.select(builder.icmp_signed("<", i64(j), columns), written, none)
+            pointer = vectors.at(target, builder.mul(target_step, i64(j)))
+            vectors.store_masked(value, pointer, mask)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -141,6 +167,13 @@ def _transpose_lanes_in_numpy(
             tap, channel = 0, channel + 1
 
 
+def _transpose_square_in_numpy(target, target_step, source, source_step, rows, columns):
+    for j in range(columns):
+        target[j * target_step : j * target_step + rows] = [
+            source[i * source_step + j] for i in range(rows)
+        ]
+
+
 def _copy_lanes_in_numpy(target, source, count):
     count = min(count, VECTOR_BYTES // target.itemsize)
     target[:count] = source[:count]
@@ -149,6 +182,8 @@ def _copy_lanes_in_numpy(target, source, count):
 if config.DISABLE_JIT:
     copy_lanes, clear_lanes = _copy_lanes_in_numpy, _clear_lanes_in_numpy
     copy_even_lanes, transpose_lanes = _copy_even_lanes_in_numpy, _transpose_lanes_in_numpy
+    transpose_square = _transpose_square_in_numpy
 else:
     copy_lanes, clear_lanes = _copy_lanes, _clear_lanes
     copy_even_lanes, transpose_lanes = _copy_even_lanes, _transpose_lanes
+    transpose_square = _transpose_square

@@ -29,7 +29,7 @@ from numbaconv.target import VECTOR_BYTES
 from numbaconv.vectors import I64, Vectors, i64
 
 
-class _Accumulators:
+class Accumulators:
     """The MR x NV block of C: loaded or set to the bias, carried by loops, stored at the end."""
 
     def __init__(self, vectors, rows, columns, c, row_step, last):
@@ -39,26 +39,22 @@ class _Accumulators:
         self.mask = vectors.first_lanes(last)
         self.values = []
 
-    def start(self, accumulate, bias, bias_rows):
-        """Read C where `accumulate` holds; else start from the bias and do not read C."""
+    def start(self, accumulate, fresh):
+        """Read C where `accumulate` holds; else start from `fresh(i, j)` and do not read C."""
         builder = self.v.builder
         with builder.if_else(accumulate) as (then, otherwise):
             with then:
-                read = [[self._load(i, j) for j in range(self.columns)] for i in range(self.rows)]
+                read = self._block(lambda i, j: self.load_column(self.pointers[i], j))
                 read_block = builder.block
             with otherwise:
-                fresh = [
-                    self.v.broadcast(self.v.at(bias, i64(i if bias_rows else 0)))
-                    for i in range(self.rows)
-                ]
-                fresh_block = builder.block
-        self.values = [
-            [
-                self._join([(read[i][j], read_block), (fresh[i], fresh_block)])
-                for j in range(self.columns)
-            ]
-            for i in range(self.rows)
-        ]
+                first = self._block(fresh)
+                first_block = builder.block
+        self.values = self._block(
+            lambda i, j: self._join([(read[i][j], read_block), (first[i][j], first_block)])
+        )
+
+    def _block(self, value):
+        return [[value(i, j) for j in range(self.columns)] for i in range(self.rows)]
 
     def _join(self, incoming):
         phi = self.v.builder.phi(self.v.vector)
@@ -66,13 +62,15 @@ class _Accumulators:
             phi.add_incoming(value, block)
         return phi
 
-    def _load(self, i, j):
-        pointer = self.v.column(self.pointers[i], j)
+    def load_column(self, row, j):
+        """Vector j behind a pointer: of the last one only the lanes of C are read."""
+        pointer = self.v.column(row, j)
         if j == self.columns - 1:
             return self.v.load_masked(pointer, self.mask)
         return self.v.load(pointer)
 
     def store(self):
+        """Store C, of its last vectors only the lanes that belong to it."""
         for pointer, row in zip(self.pointers, self.values, strict=True):
             for j, value in enumerate(row[:-1]):
                 self.v.store(value, self.v.column(pointer, j))
@@ -100,7 +98,7 @@ class _Accumulators:
         self.values = new
 
 
-def _for_each_block(builder, rows, columns, choices, columns_choices, emit):
+def for_each_block(builder, rows, columns, choices, columns_choices, emit):
     """Switch on (rows, columns) and let `emit(rows, columns)` fill each case."""
     stride = max(columns_choices) + 1
     end = builder.append_basic_block("blocks_end")
@@ -117,8 +115,8 @@ def _for_each_block(builder, rows, columns, choices, columns_choices, emit):
 
 
 def _emit_tile(vectors, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last):
-    block = _Accumulators(vectors, mr, nv, c, row_step, last)
-    block.start(accumulate, bias, bias_rows=True)
+    block = Accumulators(vectors, mr, nv, c, row_step, last)
+    block.start(accumulate, lambda i, j: vectors.broadcast(vectors.at(bias, i64(i))))
     builder = vectors.builder
 
     def step(k, values):
@@ -143,7 +141,7 @@ def _tile(typing_context, mr, nv, count, a, b, offsets, c, row_step, bias, accum
     def codegen(context, builder, signature, arguments):
         mr, nv, *rest = arguments
         vectors = Vectors(builder, signature.args[3].dtype)
-        _for_each_block(
+        for_each_block(
             builder,
             mr,
             nv,
@@ -250,8 +248,8 @@ def _emit_band(
     last,
 ):
     """One register block: start, the loops of `_Band`, store."""
-    block = _Accumulators(vectors, mr, nv, c, row_step, last)
-    block.start(accumulate, bias, bias_rows=False)
+    block = Accumulators(vectors, mr, nv, c, row_step, last)
+    block.start(accumulate, lambda i, j: vectors.broadcast(bias))
     _Band(block, kw, x, x_step, columns, w, w_step).emit(kh)
 
 
@@ -281,7 +279,7 @@ def _band(
     def codegen(context, builder, signature, arguments):
         mr, nv, *rest = arguments
         vectors = Vectors(builder, signature.args[4].dtype)
-        _for_each_block(
+        for_each_block(
             builder,
             mr,
             nv,

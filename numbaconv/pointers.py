@@ -15,6 +15,9 @@ from numba import types
 from numba.core import config
 from numba.extending import intrinsic
 
+# Bytes to which scratch is aligned: a vector that lies across two lines is loaded twice.
+CACHE_LINE = 64
+
 
 @intrinsic
 def _address_of(typing_context, array):
@@ -102,8 +105,24 @@ def _keep_scalar(typing_context):
     return signature, codegen
 
 
+@intrinsic
+def _align(typing_context, address):
+    signature = types.int64(types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        line = ir.Constant(ir.IntType(64), CACHE_LINE)
+        past = builder.add(arguments[0], builder.sub(line, ir.Constant(ir.IntType(64), 1)))
+        return builder.and_(past, builder.neg(line))
+
+    return signature, codegen
+
+
 def _address_of_in_python(array):
     return array
+
+
+def _align_in_python(address):
+    return address
 
 
 def _pointer_at_in_python(address, like):
@@ -134,7 +153,8 @@ def _keep_scalar_in_python():
 if config.DISABLE_JIT:
     address_of, pointer_at = _address_of_in_python, _pointer_at_in_python
     indices_at, shift, call = _indices_at_in_python, _shift_in_python, _call_in_python
-    fetch_add, keep_scalar = _fetch_add_in_python, _keep_scalar_in_python
+    fetch_add, keep_scalar, align = _fetch_add_in_python, _keep_scalar_in_python, _align_in_python
 else:
     address_of, pointer_at, indices_at = _address_of, _pointer_at, _indices_at
     shift, call, fetch_add, keep_scalar = _shift, _call, _fetch_add, _keep_scalar
+    align = _align

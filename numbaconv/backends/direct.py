@@ -2,16 +2,17 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of two lowerings: `direct_multiply`, or `direct_filter` where a
-group has few output channels.
+input in place, and then runs one of three lowerings: `direct_multiply`; `direct_filter` where a
+group has few output channels; `direct_channels` for depthwise layers of many channels.
 """
 
 import numpy as np
 
 from numbaconv.activation import NONE, activate
+from numbaconv.backends import direct_channels
 from numbaconv.backends.direct_filter import filter_work
 from numbaconv.backends.direct_multiply import multiply_work
-from numbaconv.backends.direct_tasks import Blocks, tile_size, uses_bands
+from numbaconv.backends.direct_tasks import Blocks, tile_size, uses_bands, uses_channels
 from numbaconv.blocking import BAND_VECTORS, CACHE_BYTES, TASKS_PER_THREAD
 from numbaconv.halo import fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
 from numbaconv.jit import inline
@@ -103,9 +104,10 @@ def cut(s, itemsize, threads):
     )
 
 
-@inline
 def plan(job, s, itemsize, threads):
     """Fill a job's blocks and sizes for a problem; return its number of tasks."""
+    if uses_channels(s, VECTOR_BYTES // itemsize):
+        return direct_channels.plan(job, s, itemsize, threads)
     b = cut(s, itemsize, threads)
     halo = halo_layout(s, b.rows, b.cols)
     lanes = VECTOR_BYTES // itemsize
@@ -121,6 +123,8 @@ def plan(job, s, itemsize, threads):
 
 def make_table(s, itemsize, threads):
     """Offsets of the taps in a halo tile and in the input, for KC channels."""
+    if uses_channels(s, VECTOR_BYTES // itemsize):
+        return direct_channels.make_table(s, itemsize, threads)
     b = cut(s, itemsize, threads)
     halo = halo_layout(s, b.rows, b.cols)
     return np.concatenate((tap_offsets(s, halo, b.kc), tap_offsets_in_place(s, b.kc)))
@@ -128,9 +132,12 @@ def make_table(s, itemsize, threads):
 
 def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
-    job[FILL_HALO] = fill_halo.address(dtype)
     if job[ACTIVATION] != NONE:
         job[ACTIVATE] = activate.address(dtype)
+    if uses_channels(s, VECTOR_BYTES * 8 // dtype.bitwidth):
+        direct_channels.set_addresses(job, dtype)
+        return
+    job[FILL_HALO] = fill_halo.address(dtype)
     if uses_bands(s):
         job[BAND], job[WORKER] = band.address(dtype), filter_work.address(dtype)
     else:

@@ -1,0 +1,196 @@
+"""The register tiles whose lanes are channels; in those of `microkernel` they are pixels.
+
+`pixel_tile`: MR neighbouring pixels of a row times NV vectors of output channels, for small maps,
+whose rows are too short for vectors of pixels, and for results with the channels last:
+
+    C[i, oc] = bias[oc] + sum_k X[offsets[k] + i] * W[k, oc]        (or C[i, oc] += ...)
+
+`depthwise_tile`: MR neighbouring pixels of a row, each lane a channel of its own. Nothing is
+shared between lanes, so any stride reads whole vectors:
+
+    C[i, c] = bias[c] + sum_k X[offsets[k] + i * x_step + c] * W[k, c]
+"""
+
+import numpy as np
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
+from numbaconv.jit import native
+from numbaconv.microkernel import Accumulators, for_each_block
+from numbaconv.target import VECTOR_BYTES
+from numbaconv.vectors import Vectors, i64
+
+
+def _emit_pixel_tile(
+    vectors, mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumulate, last
+):
+    builder = vectors.builder
+    block = Accumulators(vectors, mr, nv, c, row_step, last)
+    block.start(accumulate, lambda i, j: block.load_column(bias, j))
+
+    def step(k, values):
+        pixels = vectors.at(x, builder.load(vectors.at(offsets, k)))
+        weights = vectors.at(w, builder.mul(k, w_step))
+        ws = [vectors.load(vectors.column(weights, j)) for j in range(nv)]
+        new = []
+        for i, row in enumerate(values):
+            pixel = vectors.broadcast(vectors.at(pixels, i64(i)))
+            pairs = zip(ws, row, strict=True)
+            new.append([vectors.multiply_add(pixel, weight, old) for weight, old in pairs])
+        return new
+
+    block.loop(count, step, f"pixels_{mr}x{nv}")
+    block.store()
+
+
+@intrinsic
+def _pixel_tile(
+    typing_context, mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumulate, last
+):
+    word = types.int64
+    signature = types.void(
+        word, word, word, x, offsets, w, word, c, word, bias, types.boolean, word
+    )
+
+    def codegen(context, builder, signature, arguments):
+        mr, nv, *rest = arguments
+        vectors = Vectors(builder, signature.args[3].dtype)
+        for_each_block(
+            builder,
+            mr,
+            nv,
+            range(1, TILE_ROWS + 1),
+            range(1, TILE_VECTORS + 1),
+            lambda rows, columns: _emit_pixel_tile(vectors, rows, columns, *rest),
+        )
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _emit_depthwise_tile(vectors, mr, count, x, x_step, offsets, w, c, row_step, bias, last):
+    builder = vectors.builder
+    block = Accumulators(vectors, mr, 1, c, row_step, last)
+    start = block.load_column(bias, 0)
+    block.values = [[start] for _ in range(mr)]
+
+    def step(k, values):
+        pixels = vectors.at(x, builder.load(vectors.at(offsets, k)))
+        weight = vectors.load(vectors.at(w, builder.mul(k, i64(vectors.lanes))))
+        xs = [vectors.load(vectors.at(pixels, builder.mul(x_step, i64(i)))) for i in range(mr)]
+        return [[vectors.multiply_add(weight, x, old)] for x, [old] in zip(xs, values, strict=True)]
+
+    block.loop(count, step, f"depthwise_{mr}")
+    block.store()
+
+
+@intrinsic
+def _depthwise_tile(typing_context, mr, count, x, x_step, offsets, w, c, row_step, bias, last):
+    word = types.int64
+    signature = types.void(word, word, x, word, offsets, w, c, word, bias, word)
+
+    def codegen(context, builder, signature, arguments):
+        mr, count, x, x_step, *rest = arguments
+        vectors = Vectors(builder, signature.args[2].dtype)
+        dense = i64(vectors.lanes)
+
+        def emit(rows, _):
+            # With a constant step the addresses of all pixels are one register and a constant.
+            with builder.if_else(builder.icmp_signed("==", x_step, dense)) as (then, otherwise):
+                with then:
+                    _emit_depthwise_tile(vectors, rows, count, x, dense, *rest)
+                with otherwise:
+                    _emit_depthwise_tile(vectors, rows, count, x, x_step, *rest)
+
+        for_each_block(builder, mr, i64(1), range(1, vectors.lanes + 1), [1], emit)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _pixel_tile_in_numpy(mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumulate, last):
+    width = (nv - 1) * (VECTOR_BYTES // c.itemsize) + last
+    pixels = np.stack([x[o : o + mr] for o in offsets[:count]])
+    weights = np.stack([w[k * w_step : k * w_step + width] for k in range(count)])
+    rows = np.stack([c[i * row_step : i * row_step + width] for i in range(mr)])
+    start = rows if accumulate else np.broadcast_to(bias[:width], rows.shape)
+    with np.errstate(all="ignore"):
+        result = start + (pixels[:, :, None] * weights[:, None, :]).sum(0, dtype=c.dtype)
+    for i in range(mr):
+        c[i * row_step : i * row_step + width] = result[i]
+
+
+def _depthwise_tile_in_numpy(mr, count, x, x_step, offsets, w, c, row_step, bias, last):
+    lanes = VECTOR_BYTES // c.itemsize
+    weights = w[: count * lanes].reshape(count, lanes)[:, :last]
+    for i in range(mr):
+        pixels = np.stack([x[o + i * x_step : o + i * x_step + last] for o in offsets[:count]])
+        with np.errstate(all="ignore"):
+            total = bias[:last] + (weights * pixels).sum(0, dtype=c.dtype)
+        c[i * row_step : i * row_step + last] = total
+
+
+def _pixel_tile_signature(dtype):
+    i, p = types.int64, types.CPointer(dtype)
+    return types.void(i, i, i, p, types.CPointer(i), p, i, p, i, p, i, i)
+
+
+@native(_pixel_tile_signature)
+def pixel_tile(mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumulate, last):
+    """C[MR, NV vectors] = bias + (or C +=) X at the offsets times W[count, NV vectors].
+
+    Parameters
+    ----------
+    mr, nv : int
+        Pixels and vectors of channels of the block.
+    count : int
+        Length of k, at least 1.
+    x, offsets : pointer
+        Pixel i of row k of X is x[offsets[k] + i].
+    w, w_step : pointer, int
+        Weights, and elements from one k to the next.
+    c, row_step : pointer, int
+        First pixel of C, and elements from one to the next.
+    bias : pointer
+        One value for each channel; read only where `accumulate` is 0.
+    accumulate : int
+        1: add to C. 0: do not read C.
+    last : int
+        Lanes of the last vector that belong to C.
+    """
+    _pixel_tile(mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumulate != 0, last)
+
+
+def _depthwise_tile_signature(dtype):
+    i, p = types.int64, types.CPointer(dtype)
+    return types.void(i, i, p, i, types.CPointer(i), p, p, i, p, i)
+
+
+@native(_depthwise_tile_signature)
+def depthwise_tile(mr, count, x, x_step, offsets, w, c, row_step, bias, last):
+    """C[MR, lanes] = bias + sum over k of X[offsets[k]] * W[k], element by element.
+
+    Parameters
+    ----------
+    mr : int
+        Pixels, at most as many as a vector has lanes.
+    count : int
+        Taps k, at least 1.
+    x, x_step, offsets : pointer, int, pointer
+        Pixel i as tap k sees it is the vector at x[offsets[k] + i * x_step].
+    w : pointer
+        Weights, [count][lanes].
+    c, row_step : pointer, int
+        First pixel of C, and elements from one to the next.
+    bias : pointer
+        One value for each lane.
+    last : int
+        Lanes that are stored; of the bias only these are read.
+    """
+    _depthwise_tile(mr, count, x, x_step, offsets, w, c, row_step, bias, last)
+
+
+if config.DISABLE_JIT:
+    _pixel_tile, _depthwise_tile = _pixel_tile_in_numpy, _depthwise_tile_in_numpy
