@@ -177,9 +177,14 @@ def is_depthwise(s: ConvShape) -> bool:
     return s.c_in == 1 and s.c_out == 1
 
 
-def is_small_map(s: ConvShape) -> bool:
-    """An output of at most about 32 x 32: its rows are short, and its halo tile mostly halo."""
-    return s.pixels <= 1024
+def is_strided(s: ConvShape) -> bool:
+    """Taps that are read at a stride: a halo tile is sorted into phases, a panel just gathers."""
+    return s.taps > 1 and max(s.stride) > 1
+
+
+def fills_panels(s: ConvShape) -> bool:
+    """An output small enough to need few panels, but not so small that the last is a large part."""
+    return s.n * s.pixels >= 256 and s.pixels <= 1024
 
 
 def pays_for_packing(s: ConvShape) -> bool:
@@ -201,8 +206,8 @@ def choose_backend(s: ConvShape) -> tuple[str, str]:
     """
     if is_depthwise(s):
         return "direct", "one channel a group: rows of the image fill the register block"
-    if pays_for_packing(s) and is_small_map(s):
-        return "im2col", "a small map: packed panels have neither halo nor short rows"
+    if pays_for_packing(s) and is_strided(s) and fills_panels(s):
+        return "im2col", "a stride on a small map: packed panels hold what it reads, and no more"
     if pays_for_packing(s) and has_wide_halo(s):
         return "im2col", "the taps reach far: packed panels hold no halo"
     return "direct", "a halo tile in cache: nothing to pack"

@@ -25,10 +25,11 @@ TABLE, TABLE_SIZE = range(14, 16)
 # vector; code of the activation.
 PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(16, 22)
 # Rows of a panel of packed weights; 1: their order is k = (tap, channel), 0: (channel, tap);
-# 1: where the weights come unpacked, each task packs those that it needs.
-PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK = 22, 23, 24
+# 1: where the weights come unpacked, each task packs those that it needs, into PANEL_SIZE
+# elements of its scratch.
+PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE = range(22, 26)
 # Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
-BLOCKS, HALO, SHAPE = 25, 36, 45
+BLOCKS, HALO, SHAPE = 26, 37, 46
 JOB_SIZE = SHAPE + SHAPE_SIZE
 
 
@@ -63,6 +64,17 @@ def launch(worker, workers, job):
             call(worker, (np.int64(i), address_of(job), 0))
 
 
+@inline
+def pack_weights(job, weights):
+    """Launch the packing of weights; the counter is the caller's to set back."""
+    # Slack for the vector that ends the last panel.
+    packed = np.empty(weights.size + CACHE_LINE, weights.dtype)
+    job[WEIGHTS] = address_of(weights)
+    job[PACKED] = address_of(packed)
+    launch(job[PACKER], job[PACK_WORKERS], job)
+    return packed
+
+
 @kernel()
 def run(template, x, weights, packed, bias, out):
     """Convolve flat arrays of one dtype: pack the weights unless they come packed, then work.
@@ -79,13 +91,12 @@ def run(template, x, weights, packed, bias, out):
     job = template.copy()
     counter = np.zeros(1, np.int64)
     job[COUNTER] = address_of(counter)
-    if packed.size == 0 and job[PACKER] == 0:
+    if packed.size > 0:
+        job[PACK_IN_TASK] = 0
+    elif job[PACKER] == 0 or job[PACK_IN_TASK] != 0:
         packed = weights
-    elif packed.size == 0:
-        packed = np.empty(weights.size, weights.dtype)
-        job[WEIGHTS] = address_of(weights)
-        job[PACKED] = address_of(packed)
-        launch(job[PACKER], job[PACK_WORKERS], job)
+    else:
+        packed = pack_weights(job, weights)
         counter[0] = 0
     scratch = np.empty(job[WORKERS] * job[SCRATCH_SIZE] + CACHE_LINE, x.dtype)
     indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
@@ -105,9 +116,5 @@ def pack(template, weights):
     """Pack the weights of a problem for `run`."""
     job = template.copy()
     counter = np.zeros(1, np.int64)
-    packed = np.empty(weights.size, weights.dtype)
     job[COUNTER] = address_of(counter)
-    job[WEIGHTS] = address_of(weights)
-    job[PACKED] = address_of(packed)
-    launch(job[PACKER], job[PACK_WORKERS], job)
-    return packed, counter
+    return pack_weights(job, weights), counter

@@ -25,6 +25,10 @@ from numba.extending import intrinsic
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.vectors import I32, Vectors, i64
 
+# Vectors that `transpose_lanes` prefetches ahead: rows of weights are more streams than hardware
+# follows.
+_AHEAD = 8
+
 
 def _transposed(vectors, rows):
     """Transpose L vectors of L lanes: log2(L) rounds of interleaving row i with row i + L/2."""
@@ -55,7 +59,9 @@ def _transpose_lanes(
         for i in range(lanes):
             # Lanes beyond the last row are not stored: read that row once more for them.
             row = builder.select(builder.icmp_signed("<", i64(i), rows), i64(i), final)
-            loaded.append(vectors.load(vectors.at(source, builder.mul(row, source_step))))
+            pointer = vectors.at(source, builder.mul(row, source_step))
+            loaded.append(vectors.load(pointer))
+            vectors.prefetch(vectors.at(pointer, i64(_AHEAD * lanes)))
         for value in _transposed(vectors, loaded):
             at = builder.add(builder.mul(tap, tap_step), builder.mul(channel, channel_step))
             vectors.store_masked(value, vectors.at(target, at), mask)

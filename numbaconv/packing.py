@@ -2,8 +2,17 @@
 
 from numbaconv.blocking import TILE_ROWS
 from numbaconv.jit import inline, native
-from numbaconv.job import COUNTER, LANES, PACK_TAPS_OUTER, PACKED, SHAPE, WEIGHTS, worker_signature
-from numbaconv.lanes import copy_lanes, transpose_lanes
+from numbaconv.job import (
+    COUNTER,
+    LANES,
+    PACK_ROWS,
+    PACK_TAPS_OUTER,
+    PACKED,
+    SHAPE,
+    WEIGHTS,
+    worker_signature,
+)
+from numbaconv.lanes import copy_lanes, transpose_lanes, transpose_square
 from numbaconv.pointers import fetch_add, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
@@ -22,8 +31,10 @@ def block_rows(c_out, mr, block):
 
 
 @inline
-def pack_block(packed, weights, rows, channels, taps, taps_outer, lanes):
-    """packed[k][i] = weights[i][k] for one register block, k = (channel, tap) or (tap, channel).
+def pack_block(packed, weights, step, rows, channels, taps, taps_outer, lanes):
+    """packed[k][i] = weights[i * step + k] for one register block.
+
+    The order of k becomes (tap, channel) where `taps_outer`, else it stays (channel, tap).
 
     Loop over k a vector at a time, over rows as many at a time, each such square transposed in
     registers; what is left of k goes element by element.
@@ -39,8 +50,8 @@ def pack_block(packed, weights, rows, channels, taps, taps_outer, lanes):
         while i < rows:
             transpose_lanes(
                 shift(packed, i),
-                shift(weights, i * k_size + k),
-                k_size,
+                shift(weights, i * step + k),
+                step,
                 min(lanes, rows - i),
                 k - channel * period,
                 channel,
@@ -54,7 +65,7 @@ def pack_block(packed, weights, rows, channels, taps, taps_outer, lanes):
         at = (k - channel * period) * tap_step + channel * channel_step
         for i in range(rows):
             keep_scalar()
-            packed[at + i] = weights[i * k_size + k]
+            packed[at + i] = weights[i * step + k]
 
 
 @native(worker_signature)
@@ -68,8 +79,8 @@ def pack_work(worker, job, like):
     weights, packed = pointer_at(job[WEIGHTS], like), pointer_at(job[PACKED], like)
     taps = kernel_taps(s)
     k_size = s.c_in * taps
-    mr = register_rows(s.c_out)
-    blocks = -(-s.c_out // mr)
+    mr = job[PACK_ROWS]
+    blocks = (s.c_out + mr - 1) // mr
     task = fetch_add(indices_at(job[COUNTER]))
     while task < s.groups * blocks:
         g = task // blocks
@@ -77,8 +88,27 @@ def pack_work(worker, job, like):
         first = (g * s.c_out + block * mr) * k_size
         rows = block_rows(s.c_out, mr, block)
         target, source = shift(packed, first), shift(weights, first)
-        pack_block(target, source, rows, s.c_in, taps, job[PACK_TAPS_OUTER], job[LANES])
+        pack_block(target, source, k_size, rows, s.c_in, taps, job[PACK_TAPS_OUTER], job[LANES])
         task = fetch_add(indices_at(job[COUNTER]))
+
+
+@inline
+def transpose_block(target, target_step, source, source_step, rows, columns, lanes):
+    """target[j * target_step + i] = source[i * source_step + j], by squares."""
+    i = 0
+    while i < rows:
+        j = 0
+        while j < columns:
+            transpose_square(
+                shift(target, j * target_step + i),
+                target_step,
+                shift(source, i * source_step + j),
+                source_step,
+                min(lanes, rows - i),
+                min(lanes, columns - j),
+            )
+            j += lanes
+        i += lanes
 
 
 @inline
@@ -94,7 +124,13 @@ def move_rows(tile, first, tile_step, rows, width, out, at, row_step, column_ste
                 else:
                     copy_lanes(shift(target, j), shift(source, j), width - j)
                 j += lanes
-    else:  # channels_last: rows are neighbours in memory
+    elif row_step == 1:  # channels_last, or a tile whose rows are pixels
+        inside, outside = shift(tile, first), shift(out, at)
+        if gather:
+            transpose_block(inside, tile_step, outside, column_step, width, rows, lanes)
+        else:
+            transpose_block(outside, column_step, inside, tile_step, rows, width, lanes)
+    else:
         for j in range(width):
             source, target = shift(tile, first + j), shift(out, at + j * column_step)
             for i in range(rows):

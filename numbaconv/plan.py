@@ -26,7 +26,7 @@ from numbaconv.backends import cpu
 from numbaconv.dispatch import choose_backend, load_backend
 from numbaconv.dtypes import Arithmetic, arithmetic
 from numbaconv.layout import Layout, input_layout
-from numbaconv.shape import ConvShape, Triple
+from numbaconv.shape import ConvShape, Triple, one_row
 
 _MOST_PLANS = 1024
 
@@ -81,7 +81,7 @@ class Plan:
         job = self._templates.get((name, threads))
         if job is None:
             job = cpu.make_template(
-                load_backend(name), self.shape, self.arithmetic, threads, self.activation
+                load_backend(name), one_row(self.shape), self.arithmetic, threads, self.activation
             )
             self._templates[name, threads] = job
         return job

@@ -108,3 +108,14 @@ def test_directory_is_read_only(run_script: Any, tmp_path: Path):
 @pytest.mark.parametrize("home", [None, "/nonexistent/home"], ids=["none", "missing"])
 def test_without_a_home(home: str | None, run_script: Any):
     run_script("-c", CALL, HOME=home, NUMBA_CACHE_DIR=None, XDG_CACHE_HOME=None)
+
+
+def test_first_call_of_a_process_may_be_a_small_one_from_the_cache(run_script: Any, tmp_path: Path):
+    """A cached kernel that was linked with a cached parallel one needs the threading layer."""
+    call = """
+import numpy as np, numbaconv as nc
+x, w = np.ones((1, 1, 8, 8), np.{0}), np.ones((1, 1, 3, 3), np.{0})
+assert nc.conv2d(x, w).sum() == 324
+"""
+    for dtype in ("float32", "int32", "int32"):
+        run_script("-c", call.format(dtype), NUMBA_CACHE_DIR=str(tmp_path))

@@ -4,12 +4,14 @@ from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
+from numba import get_num_threads
 from numba.core import config
 
 from numbaconv import job as _job
 from numbaconv.dtypes import Arithmetic
 from numbaconv.job import (
     ACTIVATION,
+    PACK_ROWS,
     PACK_TAPS_OUTER,
     PACK_WORKERS,
     PACKER,
@@ -34,6 +36,9 @@ def make_template(
     backend: ModuleType, shape: ConvShape, arithmetic: Arithmetic, threads: int, activation: int
 ) -> Template:
     """Return the job of a problem, complete but for its data."""
+    # Loads the threading layer, whose functions `job.run` is linked with. Numba does that for a
+    # cached function only if it has a parallel region of its own, not if it calls one that has.
+    get_num_threads()
     itemsize = arithmetic.compute.itemsize
     job = new_template()
     set_entries(job, SHAPE, shape.as_tuple())
@@ -47,9 +52,10 @@ def make_template(
     return Template(job, table)
 
 
-def packing_order(template: Template) -> int:
-    """Return a number for the order of packed weights; 0: they are read as they are."""
-    return 1 + int(template.job[PACK_TAPS_OUTER]) if template.job[PACKER] else 0
+def packing_order(template: Template) -> tuple[int, ...]:
+    """Return what the order of packed weights depends on; empty: they are read as they are."""
+    job = template.job
+    return (int(job[PACK_ROWS]), int(job[PACK_TAPS_OUTER])) if job[PACKER] else ()
 
 
 def pack(template: Template, weights: np.ndarray) -> np.ndarray:

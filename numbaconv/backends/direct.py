@@ -2,8 +2,9 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of three lowerings: `direct_multiply`; `direct_filter` where a
-group has few output channels; `direct_channels` for depthwise layers of many channels.
+input in place, and then runs one of four lowerings: `direct_multiply` on long rows of pixels,
+`direct_transposed` on short ones; `direct_filter` where a group has few output channels;
+`direct_channels` for depthwise layers of many channels.
 """
 
 import numpy as np
@@ -12,8 +13,16 @@ from numbaconv.activation import NONE, activate
 from numbaconv.backends import direct_channels
 from numbaconv.backends.direct_filter import filter_work
 from numbaconv.backends.direct_multiply import multiply_work
-from numbaconv.backends.direct_tasks import Blocks, tile_size, uses_bands, uses_channels
-from numbaconv.blocking import BAND_VECTORS, CACHE_BYTES, TASKS_PER_THREAD
+from numbaconv.backends.direct_tasks import (
+    Blocks,
+    tile_size,
+    uses_bands,
+    uses_channels,
+    uses_transposed,
+)
+from numbaconv.backends.direct_transposed import transposed_work
+from numbaconv.blocking import BAND_VECTORS, CACHE_BYTES, TASKS_PER_THREAD, TILE_VECTORS
+from numbaconv.channel_tiles import pixel_tile
 from numbaconv.halo import fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
 from numbaconv.jit import inline
 from numbaconv.job import (
@@ -24,7 +33,10 @@ from numbaconv.job import (
     FILL_HALO,
     HALO,
     LANES,
+    PACK_IN_TASK,
+    PACK_ROWS,
     PACKER,
+    PANEL_SIZE,
     SCRATCH_SIZE,
     TABLE_SIZE,
     TILE,
@@ -83,12 +95,14 @@ def cut(s, itemsize, threads):
         ):
             groups *= 2
         planes = s.n * -(-s.groups // groups) * od * col_blocks
-    mr = register_rows(s.c_out)
+    mr = TILE_VECTORS * lanes if uses_transposed(s, lanes) else register_rows(s.c_out)
     oc_blocks = -(-s.c_out // mr)
     blocks = planes * row_blocks
     oc_parts = 1
-    if threads > 1 and blocks < 2 * threads and not bands:
-        oc_parts = min(oc_blocks, -(-wanted // blocks))
+    if blocks < 2 * threads and not bands:
+        # Each part copies the halo tile anew: one a thread, or two where they come out unequal.
+        shares = threads if threads % blocks == 0 else 2 * threads
+        oc_parts = min(oc_blocks, -(-shares // blocks))
     return Blocks(
         mr,
         oc_blocks,
@@ -99,7 +113,6 @@ def cut(s, itemsize, threads):
         col_blocks,
         kc,
         groups,
-        bands,
         blocks * oc_parts,
     )
 
@@ -115,7 +128,13 @@ def plan(job, s, itemsize, threads):
     slack = halo.pitch + BAND_VECTORS[-1] * lanes
     set_entries(job, BLOCKS, b)
     set_entries(job, HALO, halo)
-    job[SCRATCH_SIZE] = tile_size(lanes) + b.groups * b.kc * halo.channel + slack
+    job[PACK_ROWS] = b.mr
+    if not uses_bands(s) and b.tasks <= 2 * b.oc_parts * s.groups:
+        # Each panel is for one or two tasks: never written to memory, it is still in cache.
+        job[PACK_IN_TASK] = 1
+        job[PANEL_SIZE] = -(-b.mr * b.kc * kernel_taps(s) // lanes) * lanes + b.mr
+    halo_size = b.groups * b.kc * halo.channel + slack
+    job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + -(-halo_size // lanes) * lanes
     job[TABLE_SIZE] = 2 * b.kc * kernel_taps(s)
     job[LANES] = lanes
     return b.tasks
@@ -140,9 +159,12 @@ def set_addresses(job, s, dtype):
     job[FILL_HALO] = fill_halo.address(dtype)
     if uses_bands(s):
         job[BAND], job[WORKER] = band.address(dtype), filter_work.address(dtype)
+        return
+    job[PACKER] = pack_work.address(dtype)
+    if uses_transposed(s, VECTOR_BYTES * 8 // dtype.bitwidth):
+        job[TILE], job[WORKER] = pixel_tile.address(dtype), transposed_work.address(dtype)
     else:
         job[TILE], job[WORKER] = tile.address(dtype), multiply_work.address(dtype)
-        job[PACKER] = pack_work.address(dtype)
 
 
 def unavailable() -> str | None:

@@ -34,7 +34,8 @@ from numbaconv.job import (
     set_entries,
     worker_signature,
 )
-from numbaconv.lanes import clear_lanes, copy_lanes, transpose_square
+from numbaconv.lanes import clear_lanes, copy_lanes
+from numbaconv.packing import move_rows, transpose_block
 from numbaconv.padding import padded_index
 from numbaconv.pointers import call, fetch_add, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
@@ -86,7 +87,7 @@ def cut(s, itemsize, threads):
     rows = -(-oh // row_blocks)
     row_blocks = -(-oh // rows)
     tasks = planes * row_blocks
-    return Blocks(1, 1, 1, rows, cols, row_blocks, col_blocks, 1, lanes, 0, tasks)
+    return Blocks(1, 1, 1, rows, cols, row_blocks, col_blocks, 1, lanes, tasks)
 
 
 def plan(job, s, itemsize, threads):
@@ -121,19 +122,13 @@ def fill_row(target, x, s, at, channels, w0, cols, lanes):
     """target[column][lane] = the padded input row at x[at], from column w0 on."""
     begin = min(max(-w0, 0), cols)
     end = max(min(s.size[2] - w0, cols), begin)
-    j = begin
     if s.in_strides[4] == 1:
-        while j < end:
-            source, columns = shift(x, at + w0 + j), min(lanes, end - j)
-            transpose_square(
-                shift(target, j * lanes), lanes, source, s.in_strides[1], channels, columns
-            )
-            j += lanes
+        inside, source = shift(target, begin * lanes), shift(x, at + w0 + begin)
+        transpose_block(inside, lanes, source, s.in_strides[1], channels, end - begin, lanes)
     else:
-        while j < end:
+        for j in range(begin, end):
             source = shift(x, at + (w0 + j) * s.in_strides[4])
             copy_lanes(shift(target, j * lanes), source, channels)
-            j += 1
     for edge in range(begin + cols - end):
         j = edge if edge < begin else edge - begin + end
         i = padded_index(w0 + j, s.size[2], s.padding_mode)
@@ -174,12 +169,7 @@ def fill_channels(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
 def transpose_weights(m, s, t, lanes):
     """taps[k][lane] = the weight of tap k for each channel of a task."""
     count = kernel_taps(s)
-    k = 0
-    while k < count:
-        source = shift(m.weights, t.g * count + k)
-        columns = min(lanes, count - k)
-        transpose_square(shift(m.taps, k * lanes), lanes, source, count, t.groups, columns)
-        k += lanes
+    transpose_block(m.taps, lanes, shift(m.weights, t.g * count), count, t.groups, count, lanes)
 
 
 @inline
@@ -216,8 +206,10 @@ def channels_task(job, m, s, b, t):
             )  # fmt: skip
             finish_tile(job, target, step, pixels, t.groups, True)
             if s.out_strides[1] != 1:
-                out = shift(m.out, at)
-                transpose_square(out, s.out_strides[1], target, step, pixels, t.groups)
+                move_rows(
+                    m.tile, 0, lanes, pixels, t.groups,
+                    m.out, at, s.out_strides[4], s.out_strides[1], False, lanes,
+                )  # fmt: skip
 
 
 @native(worker_signature)

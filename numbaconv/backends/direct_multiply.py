@@ -11,6 +11,7 @@ from numbaconv.backends.direct_tasks import (
     open_view,
     out_index,
     read_blocks,
+    task_weights,
 )
 from numbaconv.blocking import TILE_VECTORS
 from numbaconv.jit import inline, native
@@ -99,7 +100,7 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     ):
         rows = block_rows(s.c_out, b.mr, block)
         channel = t.g * s.c_out + block * b.mr
-        weights = shift(m.weights, channel * s.c_in * taps + c0 * taps * rows)
+        weights = task_weights(job, m, s, b, t, block, rows, c0, channels)
         p = 0
         end = length
         while p < flat:

@@ -13,13 +13,16 @@ from numbaconv.job import (
     FILL_HALO,
     LANES,
     OUT,
+    PACK_IN_TASK,
     PACKED,
+    PANEL_SIZE,
     SCRATCH,
     SCRATCH_SIZE,
     TABLE,
     TABLE_SIZE,
     X,
 )
+from numbaconv.packing import pack_block
 from numbaconv.pointers import call, indices_at, pointer_at, shift
 from numbaconv.shape import kernel_taps
 
@@ -42,8 +45,6 @@ class Blocks(NamedTuple):
         Input channels of a group in a halo tile.
     groups : int
         Groups of a task, more than one only with bands and all input channels at once.
-    bands : int
-        1: `filter_block`; 0: `multiply_block`.
     tasks : int
         Tasks of the problem.
     """
@@ -57,7 +58,6 @@ class Blocks(NamedTuple):
     col_blocks: int
     kc: int
     groups: int
-    bands: int
     tasks: int
 
 
@@ -68,8 +68,9 @@ class Memory(NamedTuple):
     weights: object
     bias: object
     out: object
-    halo: object
     tile: object
+    panel: object
+    halo: object
     offsets: object
     offsets_in_place: object
 
@@ -115,6 +116,18 @@ def uses_channels(s, lanes):
 
 
 @inline
+def uses_transposed(s, lanes):
+    """Output channels that fill vectors, and rows of pixels that do not, or that lie apart.
+
+    On rows under 14 vectors the product transposed is up to 1.3 times as fast (R5, R8, G1 of
+    `benchmarks/layers.csv`), on longer ones down to 0.65 times (V2, S1, A2, A4).
+    """
+    filled = -(-s.c_out // lanes) * lanes
+    fills = s.c_out >= 2 * lanes and 5 * filled <= 6 * s.c_out
+    return not uses_bands(s) and fills and (s.output[2] < 14 * lanes or s.out_strides[4] != 1)
+
+
+@inline
 def tile_size(lanes):
     """Elements of the tile that is moved to the output in pieces."""
     return max(TILE_ROWS * TILE_VECTORS, BAND_ROWS[-1] * BAND_VECTORS[-1]) * lanes
@@ -135,7 +148,6 @@ def read_blocks(job):
         job[i + 7],
         job[i + 8],
         job[i + 9],
-        job[i + 10],
     )
 
 
@@ -149,8 +161,9 @@ def open_memory(worker, job, like):
         pointer_at(job[PACKED], like),
         pointer_at(job[BIAS], like),
         pointer_at(job[OUT], like),
-        shift(scratch, tile_size(job[LANES])),
         scratch,
+        shift(scratch, tile_size(job[LANES])),
+        shift(scratch, tile_size(job[LANES]) + job[PANEL_SIZE]),
         offsets,
         shift(offsets, job[TABLE_SIZE] // 2),
     )
@@ -227,6 +240,19 @@ def open_view(m, s, job, t, c0, channels):
         (m.halo, shift(m.x, image), job, channel0, channels, d, h, w, t.rows, t.cols),
     )
     return View(m.halo, m.offsets, read_halo(job))
+
+
+@inline
+def task_weights(job, m, s, b, t, block, rows, c0, channels):
+    """Panel [k][rows] of a block of output channels: packed ahead, or packed here and now."""
+    taps = kernel_taps(s)
+    k_size = s.c_in * taps
+    first = (t.g * s.c_out + block * b.mr) * k_size
+    if job[PACK_IN_TASK] == 0:
+        return shift(m.weights, first + c0 * taps * rows)
+    source = shift(m.weights, first + c0 * taps)
+    pack_block(m.panel, source, k_size, rows, channels, taps, 0, job[LANES])
+    return m.panel
 
 
 @inline

@@ -33,6 +33,7 @@ from numbaconv.job import (
     INDICES,
     LANES,
     OUT,
+    PACK_ROWS,
     PACK_TAPS_OUTER,
     PACKED,
     PACKER,
@@ -352,7 +353,7 @@ def plan(job, s, itemsize, threads):
     set_entries(job, BLOCKS, b)
     job[SCRATCH_SIZE] = b.panels * b.nr * b.kc + TILE_ROWS * b.nr
     job[INDEX_SIZE] = b.panels * most_taps(s, b.kc)
-    job[PACK_TAPS_OUTER] = 1
+    job[PACK_ROWS], job[PACK_TAPS_OUTER] = b.mr, 1
     job[LANES] = b.nr // TILE_VECTORS
     job[TABLE_SIZE] = b.kc + 5 * b.zones
     return b.tasks
