@@ -25,7 +25,7 @@ class Memory:
 
     def setup(self, backend: str, layer: str) -> None:
         """Load the kernels, and make the arrays."""
-        for small in ("T1", "Q1"):  # a matrix product and a filter
+        for small in ("T1", "Q1", "M1"):  # a matrix product, a filter, a depthwise layer
             ready(backend, small)
         problem = LAYERS[layer]
         self.call = numbaconv(backend=backend)(problem, *arrays(problem))

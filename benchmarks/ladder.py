@@ -180,7 +180,7 @@ STEPS: dict[str, Callable[[Layer, Any, Any], Run]] = {
     "im2col + np.dot": dot,
     "im2col + register tile": tile,
     "packed panels (im2col)": library(backend="im2col"),
-    "halo tiles, bands (direct)": library(backend="direct"),
+    "no patch matrix (direct)": library(backend="direct"),
     "weights packed ahead (auto)": library(prepared=True, backend="auto"),
 }
 

@@ -80,8 +80,8 @@ def ready(backend: str, layer_id: str, prepared: bool = False) -> Callable[[], A
 
 
 def compile_all() -> None:
-    """Fill the kernel cache, so that no later process compiles: one layer of each rank."""
+    """Fill the kernel cache, so that no later process compiles: a layer of each rank and kind."""
     for backend in available_backends():
-        for layer_id in ("T1", "A1", "C3"):
+        for layer_id in ("T1", "A1", "C3", "M1", "R9"):
             with contextlib.suppress(SkipNotImplemented):
                 ready(backend, layer_id)
