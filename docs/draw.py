@@ -1,0 +1,193 @@
+"""Draw the pictures of how-it-works.md: ``python docs/draw.py``.
+
+The ladder is drawn by ``benchmarks/ladder.py --plot``. Matplotlib is imported where it is used,
+because pytest imports this module too, and does without it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import numbaconv as nc
+
+IMAGES = Path(__file__).parent / "img"
+BLUE, ORANGE, GREEN, RED, GREY = "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#d9d9d9"
+
+IMAGE = np.array([[0, 1, 4, 9], [6, 5, 6, 9], [4, 1, 0, 1], [4, 9, 6, 5]], np.float32)
+DETECTORS = np.array(
+    [[[1, 0, -1], [2, 0, -2], [1, 0, -1]], [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]], np.float32
+)
+
+
+def cells(axes: Any, x: float, y: float, values: Any, colours: Any = "white", size: float = 1):
+    """Draw a matrix as cells whose top left corner is (x, y); y grows downwards.
+
+    `colours` is one colour, or a function of (row, column); None in `values` leaves a cell empty.
+    """
+    from matplotlib.patches import Rectangle
+
+    for r, row in enumerate(values):
+        for c, value in enumerate(row):
+            colour = colours(r, c) if callable(colours) else colours
+            corner = (x + c * size, y + r * size)
+            axes.add_patch(Rectangle(corner, size, size, fc=colour, ec="black", lw=0.6, alpha=0.55))
+            if value is not None:
+                text = value if isinstance(value, str) else f"{value:g}"
+                centre = (corner[0] + size / 2, corner[1] + size / 2)
+                axes.text(*centre, text, ha="center", va="center", fontsize=9)
+
+
+def frame(axes: Any, x: float, y: float, width: float, height: float, colour: str):
+    """Draw a thick frame."""
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, ec=colour, lw=2.5, zorder=4))
+
+
+def arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], bend: float = 0.0):
+    """Draw an arrow."""
+    style = {"arrowstyle": "-|>", "color": "black", "connectionstyle": f"arc3,rad={bend}"}
+    axes.annotate("", end, start, arrowprops=style, zorder=5)
+
+
+def canvas(width: float, height: float, size: tuple[float, float], panels: int = 1):
+    """Make axes on which y grows downwards and a cell is square."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, grid = plt.subplots(1, panels, figsize=size, layout="constrained", squeeze=False)
+    for axes in grid[0]:
+        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+        axes.set_axis_off()
+    return figure, grid[0]
+
+
+def save(figure: Any, name: str):
+    """Write a picture."""
+    from matplotlib import pyplot as plt
+
+    figure.savefig(IMAGES / name, dpi=110)
+    plt.close(figure)
+    print(f"saved {IMAGES / name}")
+
+
+def draw_patches():
+    """Draw a 4 x 4 input under two 3 x 3 detectors as one matrix product."""
+    patches = nc.im2col(IMAGE[None], (3, 3))
+    weights = DETECTORS.reshape(2, 9)
+    maps = nc.conv2d(IMAGE[None], DETECTORS[:, None])
+    assert np.array_equal(weights @ patches, maps.reshape(2, 4))
+    places = (BLUE, ORANGE, GREEN, RED)
+
+    figure, (axes,) = canvas(24, 14.2, (9.5, 5.7))
+    cells(axes, 2, 1.5, IMAGE, lambda r, c: BLUE if r < 3 and c < 3 else "white")
+    frame(axes, 2, 1.5, 3, 3, BLUE)
+    frame(axes, 3.05, 2.55, 2.95, 2.95, RED)
+    note = "input, 4 x 4: a 3 x 3 detector\nfits in four places; the first\nand the last are framed"
+    axes.text(4, 6, note, ha="center", va="top", fontsize=9)
+    arrow(axes, (5.1, 1.6), (11.9, 1.6), -0.15)
+    cells(axes, 12, 1, patches, lambda r, c: places[c])
+    axes.text(14, 0.6, "patch matrix: each place a column", ha="center")
+    cells(axes, 2, 11, weights, GREY)
+    axes.text(6.5, 13.7, "weight matrix: each detector a row", ha="center")
+    cells(axes, 12, 11, weights @ patches, lambda r, c: places[c])
+    axes.text(14, 13.7, "their product", ha="center")
+    axes.text(21, 2.8, "the same, as maps", ha="center")
+    for i, (name, result) in enumerate(zip(("vertical", "horizontal"), maps, strict=True)):
+        cells(axes, 20, 3.5 + 3.8 * i, result, lambda r, c: places[2 * r + c])
+        axes.text(21, 6.1 + 3.8 * i, f"{name} edges, 2 x 2", ha="center", fontsize=9)
+    arrow(axes, (16.2, 12), (20.8, 10.2), 0.25)
+    save(figure, "patches.png")
+
+
+def draw_tile():
+    """Draw the register tile: MR weights of a step k times two vectors of pixels."""
+    mr, lanes, shown = 6, 5, 6
+    k = 3
+    figure, (axes,) = canvas(25, 15.5, (9.5, 6))
+    left, top = 7.5, 8
+    cells(axes, left, 1, [[None] * 2 * lanes] * shown, lambda r, c: ORANGE if r == k else "white")
+    cells(axes, 1, top, [[None] * shown] * mr, lambda r, c: BLUE if c == k else "white")
+    cells(axes, left, top, [[None] * 2 * lanes] * mr, GREEN)
+    for x in (left, left + lanes):
+        frame(axes, x, top, lanes, mr, GREEN)
+        frame(axes, x, 1 + k, lanes, 1, ORANGE)
+    frame(axes, 1 + k, top, 1, mr, BLUE)
+    axes.text(left + lanes, 0.5, "B: patches, NR pixels wide", ha="center")
+    axes.text(4, top - 0.5, "A: weights", ha="center")
+    axes.text(left + lanes, top + mr + 0.9, "C: MR x NR sums, in registers", ha="center")
+    axes.text(6.9, 1.5 + k, "step k", ha="right", va="center")
+    axes.text(1.5 + k, top + mr + 0.9, "step k", ha="center")
+    arrow(axes, (left + lanes / 2, 2 + k), (left + lanes / 2, top))
+    arrow(axes, (left + 1.5 * lanes, 2 + k), (left + 1.5 * lanes, top))
+    for i in range(mr):
+        arrow(axes, (2 + k, top + i + 0.5), (left, top + i + 0.5))
+    notes = (
+        (1.0 + k, "two loads of a vector each,\nat base + offset[k] and one vector on"),
+        (top + 0.6, "MR weights, neighbours in memory;\neach is broadcast to a vector"),
+        (top + 3.2, "for each i and j\nC[i, j] += A[k, i] * B[k, j]\nMR x 2 multiply-adds"),
+    )
+    for y, note in notes:
+        axes.text(left + 2 * lanes + 0.5, y, note, va="top", fontsize=10)
+    save(figure, "tile.png")
+
+
+def draw_halo(axes: Any):
+    """Draw a halo tile, and what two of its taps read for the same outputs."""
+    rows, columns = 6, 8
+    cells(
+        axes, 1, 2, [[None] * columns] * rows,
+        lambda r, c: GREY if r == 0 or c in (0, columns - 1) else "white",
+    )  # fmt: skip
+    frame(axes, 1, 3, 6, 1, BLUE)
+    frame(axes, 3, 4.06, 6, 0.94, ORANGE)
+    axes.set_title("halo tile", fontsize=11)
+    axes.text(5, 1.5, "grey: padding", ha="center", fontsize=9)
+    note = "one output row, as the taps\n(0, 0) and (1, 2) of 3 x 3 read it:\na shift of pitch + 2"
+    axes.text(5, 8.6, note, ha="center", va="top", fontsize=9)
+
+
+def draw_phases(axes: Any):
+    """Draw a row under stride 2, split into two phases."""
+    axes.set_title("stride phases", fontsize=11)
+    colour = (BLUE, ORANGE)
+    cells(axes, 0.5, 2, [[str(i) for i in range(9)]], lambda r, c: colour[c % 2])
+    axes.text(5, 1.5, "a row of the input, stride 2", ha="center", fontsize=9)
+    cells(axes, 0.5, 5, [[str(i) for i in range(0, 9, 2)]], BLUE)
+    cells(axes, 0.5, 6.6, [[str(i) for i in range(1, 9, 2)]], ORANGE)
+    arrow(axes, (3, 3.1), (3, 4.9))
+    axes.text(5.8, 5.5, "phase 0: taps 0, 2", va="center", fontsize=9)
+    axes.text(5.8, 7.1, "phase 1: tap 1", va="center", fontsize=9)
+    note = "neighbouring outputs read\nneighbouring elements again"
+    axes.text(5, 8.6, note, ha="center", va="top", fontsize=9)
+
+
+def draw_band(axes: Any):
+    """Draw how four output rows share the input rows that a 3 x 3 filter reads."""
+    axes.set_title("band", fontsize=11)
+    cells(axes, 0.5, 2, [[None] * 3] * 6, lambda r, c: ORANGE if r == 2 else "white")
+    taps = [[None, f"kh {2 - i}" if i < 3 else None, None] for i in range(4)]
+    cells(axes, 6.5, 3, taps, lambda r, c: GREEN if r < 3 else "white")
+    for i in range(3):
+        arrow(axes, (3.6, 4.5), (6.4, 3.5 + i))
+    axes.text(2, 1.5, "input rows", ha="center", fontsize=9)
+    axes.text(8, 1.5, "output rows", ha="center", fontsize=9)
+    note = "an input row is loaded once and\nserves every output row whose\nwindow holds it"
+    axes.text(5, 8.6, note, ha="center", va="top", fontsize=9)
+
+
+def draw_lowerings():
+    """Draw three ways to make ordinary data fit the register tiles."""
+    figure, axes = canvas(10, 10.6, (9.5, 3.9), panels=3)
+    for draw, panel in zip((draw_halo, draw_phases, draw_band), axes, strict=True):
+        draw(panel)
+    save(figure, "lowerings.png")
+
+
+if __name__ == "__main__":
+    draw_patches()
+    draw_tile()
+    draw_lowerings()
