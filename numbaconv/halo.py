@@ -117,12 +117,16 @@ def _signature(dtype):
 def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
     """Copy the halo tile whose first element is the padded input's (d0, h0, w0).
 
-    `x` points at the image. Loop over the layout's axes in order; each row is one padded copy.
+    `x` points at the image. Loop over the layout's axes in order; each row is one padded copy, of
+    several channels at once where they are neighbours in memory.
     """
     s, halo = read_shape(job, SHAPE), read_halo(job)
     halo_rows = rows + halo.rows
     count = cols + halo.pitch - halo.cols
-    for c in range(channels):
+    neighbours = s.in_strides[1] == 1 and channels > 1
+    c = 0
+    while c < channels:
+        together = min(job[LANES], channels - c) if neighbours else 1
         for kd in range(s.kernel[0]):
             d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
             for q in range(halo.phases_h * halo.phases_w):
@@ -132,10 +136,13 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
                 first_w = w0 + qw * s.dilation[2] % s.stride[2]
                 at = c * halo.channel + kd * halo.depth + qh * halo.phase + qw * halo.plane
                 base = (channel0 + c) * s.in_strides[1] + d * s.in_strides[2]
-                # Rows of the input itself are copied in one go; each padded row by itself.
+                # Rows of the input itself are copied in one go, if channels are not; each padded
+                # row by itself.
                 begin = min(max(s.stride[1] - 1 - first_h, 0) // s.stride[1], halo_rows)
                 end = (s.size[1] - first_h + s.stride[1] - 1) // s.stride[1]
                 end = max(min(end, halo_rows), begin)
+                if neighbours:
+                    begin, end = 0, 0
                 for piece in range(1 + begin + halo_rows - end):
                     r, many = begin, end - begin
                     if piece > 0:
@@ -143,12 +150,12 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
                     h = padded_index(first_h + r * s.stride[1], s.size[1], s.padding_mode)
                     copy_padded(
                         shift(target, at + r * halo.pitch),
-                        halo.pitch,
+                        halo.channel if neighbours else halo.pitch,
                         x,
                         base + h * s.in_strides[3],
                         s.in_strides[4],
-                        s.stride[1] * s.in_strides[3],
-                        many,
+                        1 if neighbours else s.stride[1] * s.in_strides[3],
+                        many * together,
                         first_w,
                         s.stride[2],
                         count,
@@ -156,3 +163,4 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
                         s.padding_mode,
                         job[LANES],
                     )
+        c += together

@@ -2,6 +2,7 @@
 
 from numbaconv.jit import inline
 from numbaconv.lanes import clear_lanes, copy_even_lanes, copy_lanes
+from numbaconv.packing import transpose_block
 from numbaconv.pointers import keep_scalar, shift
 from numbaconv.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC, ZEROS
 
@@ -46,7 +47,13 @@ def copy_padded(
     begin = min(max(step - 1 - first, 0) // step, count)
     end = max(min((size - first + step - 1) // step, count), begin)
     at = x_at + (first + begin * step) * x_step
-    for r in range(rows):
+    if row_step == 1:  # rows are channels that lie side by side
+        inside, source = shift(target, begin), shift(x, at)
+        transpose_block(inside, target_step, source, step * x_step, end - begin, rows, lanes)
+        copied = 0
+    else:
+        copied = rows
+    for r in range(copied):
         source, inside = shift(x, at + r * row_step), shift(target, r * target_step + begin)
         if step * x_step == 1:
             j = 0
