@@ -275,7 +275,7 @@ def find_plan(
         check_array("weight", weight)
     if not (bias is None or isinstance(bias, np.ndarray)):
         check_array("bias", bias)
-    layout = input_layout(input, weight, data_format)
+    layout = input_layout(input, weight, bias, data_format)
     key = (
         input.shape,
         input.dtype,
