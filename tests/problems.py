@@ -81,9 +81,7 @@ def random_case(
     rank = choose(integer, ranks)
     mode, word = choose(integer, modes), choose(integer, words)
     limit = (longest or LONGEST)[rank]
-    axes = [
-        random_axis(integer, mode, word, limit, WIDEST_KERNEL[rank], pad) for _ in range(rank)
-    ]
+    axes = [random_axis(integer, mode, word, limit, WIDEST_KERNEL[rank], pad) for _ in range(rank)]
     groups, c_in, c_out = (integer(1, most) for most in (max_groups, *channels))
     return problem(
         name,
@@ -100,7 +98,7 @@ def random_case(
 
 def respelled(case: Case, integer: Integer) -> Case:
     """Give the same problem in another form: unbatched, channels last, shorter options."""
-    input, options = case.input, dict(case.kwargs)
+    shape, options = case.input, dict(case.kwargs)
     for name in ("stride", "dilation", "padding"):
         value = options[name]
         if isinstance(value, str):
@@ -111,12 +109,12 @@ def respelled(case: Case, integer: Integer) -> Case:
             value = value[0]
         options[name] = value
     if not integer(0, 3):
-        input = input[1:]
+        shape = shape[1:]
     if not integer(0, 2):
-        c = len(input) - (len(case.weight) - 1)
-        input = (*input[:c], *input[c + 1 :], input[c])
+        c = len(shape) - (len(case.weight) - 1)
+        shape = (*shape[:c], *shape[c + 1 :], shape[c])
         options["data_format"] = "channels_last"
-    return case._replace(input=input, kwargs=options)
+    return case._replace(input=shape, kwargs=options)
 
 
 def varied_case(integer: Integer, name: str) -> Case:
