@@ -156,7 +156,11 @@ class KernelCache(caching.NullCache):
             checksum, payload = content[:_CHECKSUM_SIZE], content[_CHECKSUM_SIZE:]
             if checksum != _checksum(identity, payload):
                 return None
-            return CompileResult._rebuild(target_context, *pickle.loads(payload))
+            result = CompileResult._rebuild(target_context, *pickle.loads(payload))
+            # Numba forgets to (0.68): what is compiled to call a loaded kernel, and stored, must
+            # start the threads that the kernel needs, or the next process calls address 0.
+            result.library._reload_init.update(result.reload_init)
+            return result
         except Exception:  # no directory, no file, none that may be read
             return None
 
