@@ -53,5 +53,5 @@ ctypes.c_double.from_address(y.ctypes.data + 4 * 8).value
 print("inside", flush=True)
 ctypes.c_double.from_address(y.ctypes.data + 5 * 8).value
 """
-    with pytest.raises(AssertionError, match=r"exit -\d+\ninside"):
+    with pytest.raises(AssertionError, match=r"exit -\d+\s+inside"):
         run_script("-c", code)
