@@ -28,8 +28,8 @@ def test_guard_pages(backend: str, target: str, run_script: Script, tmp_path: Pa
 
 @pytest.mark.slow
 def test_guard_pages_around_random_problems(backend: str, run_script: Script):
-    done = run_script(GUARDED, backend, "--random", "300")
-    assert "300 problems, no access outside the arrays" in done.stdout
+    done = run_script(GUARDED, backend, "--random", "150")
+    assert "150 problems, no access outside the arrays" in done.stdout
 
 
 @pytest.mark.stress

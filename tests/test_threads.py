@@ -46,14 +46,19 @@ def test_sixteen_threads_of_a_thousand_calls(width: str, layer: dict[str, str], 
     run_script(MIXED_CALLS, "threads", timeout=3600, **variables)
 
 
-@pytest.mark.parametrize("way", ["pool", "dask", "joblib"])
+@pytest.mark.parametrize(
+    "way", ["pool", *(pytest.param(way, marks=pytest.mark.stress) for way in ("dask", "joblib"))]
+)
 def test_nested_in_other_pools(way: str, layer: dict[str, str], run_script: Script):
     if way != "pool" and not importlib.util.find_spec(way):
         pytest.skip(f"{way} is not installed")
     run_script("-W", "ignore", MIXED_CALLS, way, "--threads", "4", "--calls", "84", **layer)
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize(
+    "method",
+    ["fork", *(pytest.param(m, marks=pytest.mark.stress) for m in ("forkserver", "spawn"))],
+)
 def test_child_processes_compute(method: str, layer: dict[str, str], run_script: Script):
     """A forked child inherits the parent's threads in name only."""
     if method not in multiprocessing.get_all_start_methods():
