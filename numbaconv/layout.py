@@ -35,7 +35,7 @@ def input_layout(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, data_format: Any
 ) -> Layout:
     """Return the layout of an input: dense memory is read as it lies, whatever its axes' order."""
-    channels_last = data_format == "channels_last"
+    channels_last = isinstance(data_format, str) and data_format == "channels_last"
     if "c" in (x.dtype.kind, weight.dtype.kind, "" if bias is None else bias.dtype.kind):
         return Layout(channels_last, False)
     if not x.flags.c_contiguous and x.ndim > 1 and weight.ndim - x.ndim in (0, 1):
