@@ -33,6 +33,8 @@ def integer(name: str, value: Any, least: int) -> int:
         raise TypeError(
             f"{name} must be an integer, got {value!r} of type {type(value).__name__}"
         ) from None
+    if number.bit_length() > 128:  # Python prints no number of more than 4300 digits
+        raise ValueError(f"{name} is out of range: an integer of {number.bit_length()} bits")
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     if number > _LARGEST:
@@ -56,13 +58,18 @@ def per_axis(name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...
     return tuple(integer(name, entry, least) for entry in value)
 
 
-def freeze(name: str, value: Any) -> Any:
-    """Return an option in a form that can be a dict key and cannot hide a bool or a float."""
-    if type(value) is int or type(value) is str or value is None:
+def freeze(name: str, value: Any, depth: int = 2) -> Any:
+    """Return an option in a form that can be a dict key and cannot hide a bool or a float.
+
+    No option nests sequences more than `depth` times: pairs in a tuple.
+    """
+    if type(value) is str or value is None or (type(value) is int and abs(value) <= _LARGEST):
         return value
-    if _is_sequence(value):
-        return tuple(freeze(name, entry) for entry in value)
-    return integer(name, value, -_LARGEST)
+    if not _is_sequence(value):
+        return integer(name, value, -_LARGEST)
+    if not depth:
+        raise ValueError(f"{name} is nested too deeply, down to {value!r}")
+    return tuple(freeze(name, entry, depth - 1) for entry in value)
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int, lower: bool) -> tuple[int, int]:
@@ -120,7 +127,7 @@ def _padding_pairs(
 
 def padding_code(padding_mode: Any) -> int:
     """Return the number of a padding mode."""
-    if padding_mode not in PADDING_MODES:
+    if not isinstance(padding_mode, str) or padding_mode not in PADDING_MODES:
         raise ValueError(
             f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}"
         )
@@ -177,7 +184,7 @@ def check_array(name: str, array: Any) -> None:
 
 def check_data_format(data_format: Any) -> bool:
     """Return whether the format is channels_last."""
-    if data_format not in DATA_FORMATS:
+    if not isinstance(data_format, str) or data_format not in DATA_FORMATS:
         raise ValueError(
             f"data_format must be one of {', '.join(DATA_FORMATS)}; got {data_format!r}"
         )
@@ -194,9 +201,21 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, inputs: dict[st
         raise TypeError(f"out has dtype {out.dtype}, the result has {dtype}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
+    if not out.flags.c_contiguous and _overlaps_itself(out):
+        raise ValueError(f"out overlaps itself in memory: strides {out.strides}")
     for name, array in inputs.items():
         if array is not None and np.may_share_memory(out, array) and _overlap(out, array):
             raise ValueError(f"out overlaps {name} in memory")
+
+
+def _overlaps_itself(a: np.ndarray) -> bool:
+    """Whether some axis steps by less than the axes of smaller steps cover."""
+    covered = a.itemsize
+    for step, n in sorted(zip(map(abs, a.strides), a.shape, strict=True)):
+        if n > 1 and step < covered:
+            return True
+        covered += step * (n - 1)
+    return False
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ import numba
 import numpy as np
 
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
+from numbaconv.cache import cache_directory
 from numbaconv.dispatch import AUTO, BACKENDS, load_backend, requested_backend
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.plan import find_plan
@@ -129,6 +130,13 @@ def _backend_state(name: str) -> str:
     return "available"
 
 
+def _cache_state() -> str:
+    try:
+        return str(cache_directory())
+    except OSError as reason:
+        return f"none: {reason}"
+
+
 def configuration() -> dict[str, str]:
     """Return what `show_config` prints, as a dict."""
     import numbaconv
@@ -148,7 +156,7 @@ def configuration() -> dict[str, str]:
         "threads": f"{numba.get_num_threads()} of {numba.config.NUMBA_NUM_THREADS}",
         "threading layer": _threading_layer(),
         "jit": "disabled" if numba.config.DISABLE_JIT else "enabled",
-        "cache": str(numba.config.CACHE_DIR or "beside the package, else the user's cache"),
+        "cache": _cache_state(),
         "backend asked for": f"{name}, from {source}",
         **{f"backend {name}": _backend_state(name) for name in BACKENDS},
     }

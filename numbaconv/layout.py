@@ -31,10 +31,12 @@ class Layout(NamedTuple):
 _FIRST, _LAST = Layout(False, False), Layout(True, True)
 
 
-def input_layout(x: np.ndarray, weight: np.ndarray, data_format: Any) -> Layout:
+def input_layout(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, data_format: Any
+) -> Layout:
     """Return the layout of an input: dense memory is read as it lies, whatever its axes' order."""
-    channels_last = data_format == "channels_last"
-    if x.dtype.kind == "c" or weight.dtype.kind == "c":
+    channels_last = isinstance(data_format, str) and data_format == "channels_last"
+    if "c" in (x.dtype.kind, weight.dtype.kind, "" if bias is None else bias.dtype.kind):
         return Layout(channels_last, False)
     if not x.flags.c_contiguous and x.ndim > 1 and weight.ndim - x.ndim in (0, 1):
         c = x.ndim - weight.ndim + 1
@@ -55,7 +57,7 @@ def _in_memory_order(x: np.ndarray, plan: "Plan") -> np.ndarray:
 def flat_input(x: np.ndarray, plan: "Plan") -> np.ndarray:
     """Return an input as the kernels read it."""
     how = plan.arithmetic
-    if x.dtype == how.plain and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
+    if how.is_plain(x) and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
         return x.reshape(-1)
     x = np.require(_in_memory_order(x, plan), how.convert, ("C", "A"))
     if how.is_complex:
@@ -67,7 +69,7 @@ def flat_input(x: np.ndarray, plan: "Plan") -> np.ndarray:
 def flat_weight(weight: np.ndarray, plan: "Plan") -> np.ndarray:
     """Return the weights as the kernels read them."""
     how = plan.arithmetic
-    if weight.dtype == how.plain and weight.flags.c_contiguous and weight.flags.aligned:
+    if how.is_plain(weight) and weight.flags.c_contiguous and weight.flags.aligned:
         return weight.reshape(-1)
     weight = np.require(weight, how.convert, ("C", "A"))
     if how.is_complex:

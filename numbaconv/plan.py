@@ -90,6 +90,13 @@ class Plan:
 _plans: dict[Any, Plan] = {}
 
 
+def keep(plans: dict[Any, Plan], key: Any, plan: Plan) -> None:
+    """Keep a plan for the next call; memory must not grow with every new shape."""
+    if len(plans) >= _MOST_PLANS:
+        plans.clear()
+    plans[key] = plan
+
+
 def describe(
     input_shape: tuple[int, ...],
     weight_shape: tuple[int, ...],
@@ -275,7 +282,7 @@ def find_plan(
         check_array("weight", weight)
     if not (bias is None or isinstance(bias, np.ndarray)):
         check_array("bias", bias)
-    layout = input_layout(input, weight, data_format)
+    layout = input_layout(input, weight, bias, data_format)
     key = (
         input.shape,
         input.dtype,
@@ -306,7 +313,5 @@ def find_plan(
             activation,
             layout,
         )
-        if len(_plans) >= _MOST_PLANS:
-            _plans.clear()
-        _plans[key] = plan
+        keep(_plans, key, plan)
     return plan

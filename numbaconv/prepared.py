@@ -14,7 +14,7 @@ from numbaconv.arguments import (
 )
 from numbaconv.conv import execute, resolve
 from numbaconv.dispatch import check_backend
-from numbaconv.plan import Plan, check_activation, check_bias, check_weight, find_plan
+from numbaconv.plan import Plan, check_activation, check_bias, check_weight, find_plan, keep
 
 
 class PreparedConv:
@@ -96,7 +96,7 @@ class PreparedConv:
         plan = self._plans.get(key)
         if plan is None:
             plan = find_plan(x, self._weight, self._bias, **self._options)
-            self._plans[key] = plan
+            keep(self._plans, key, plan)
         return plan
 
     def __getstate__(self) -> tuple[Any, ...]:

@@ -264,6 +264,15 @@ CASES: tuple[Case, ...] = (
     problem("3d_pointwise", (1, 11, 5, 7, 9), (13, 11, 1, 1, 1)),
     problem("3d_last", (1, 7, 9, 11, 3), (5, 3, 3, 3, 3), padding=1, **LAST),
     problem("3d_reflect", (1, 2, 5, 7, 9), (3, 2, 3, 3, 3), padding=2, padding_mode="reflect"),
+    # Padding as wide as a vector of two lanes, and taps that all read the same rows.
+    problem(
+        "3d_batch_one_zone",
+        (2, 1, 4, 8, 1),
+        (64, 1, 1, 1, 3),
+        padding=((0, 0), (0, 0), (2, 2)),
+        dilation=(1, 1, 2),
+        stride=(4, 1, 1),
+    ),
     problem("3d_one_slice", (1, 3, 1, 13, 17), (5, 3, 1, 3, 3), padding=(0, 1, 1)),
     # Nothing to do.
     problem("empty_batch", (0, 5, 13, 17), (7, 5, 3, 3), padding=1),

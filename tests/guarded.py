@@ -1,28 +1,39 @@
 """Arrays beside pages that nobody may touch: an access outside kills the process.
 
-    python tests/guarded.py BACKEND [NAME ...]
+    python tests/guarded.py BACKEND [NAME ...] [--random COUNT] [--seed SEED] [--start NUMBER]
 
-runs the named cases (all, if none is named) with every array at either end of its pages.
+runs the named cases (all, if none is named and no random ones are asked for) and random problems
+with every array at either end of its pages: input, weights, bias, `out` and the workspace.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import mmap
-import sys
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
 import numbaconv as nc
-from cases import CASES, SWEEPS, Case, integer_arrays
+import reference
+from cases import CASES, SWEEPS, Array, Case, integer_arrays
+from numbaconv import job
+from problems import choose, varied_case
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
+# Those that kernels read in place.
+DTYPES = ("float32", "float32", "float64", "int32", "int64")
 
-def guarded(array: np.ndarray, at_end: bool) -> np.ndarray:
+
+def guarded(array: Array, at_end: bool) -> Array:
     """Return a copy of an array with a forbidden page right behind it, or right before it."""
     pages = -(-max(array.nbytes, 1) // mmap.PAGESIZE)
     memory = mmap.mmap(-1, (pages + 2) * mmap.PAGESIZE)
@@ -31,34 +42,78 @@ def guarded(array: np.ndarray, at_end: bool) -> np.ndarray:
         if LIBC.mprotect(base + page * mmap.PAGESIZE, mmap.PAGESIZE, 0):
             raise OSError(ctypes.get_errno(), "mprotect")
     first = (pages + 1) * mmap.PAGESIZE - array.nbytes if at_end else mmap.PAGESIZE
-    copy: np.ndarray = np.ndarray(array.shape, array.dtype, memory, first)
+    copy: Array = np.ndarray(array.shape, array.dtype, memory, first)
     copy[...] = array
     return copy
 
 
+def filler(dtype: np.dtype[Any]) -> Any:
+    """What must not be left in a result, nor be read from a workspace."""
+    return np.nan if dtype.kind == "f" else 77
+
+
+class GuardedNumPy:
+    """NumPy for `job.run`: what it allocates lies beside forbidden pages too."""
+
+    int64 = np.int64
+
+    def __init__(self, at_end: bool) -> None:
+        self.at_end = at_end
+
+    def empty(self, size: int, dtype: Any) -> Array:
+        return guarded(np.full(size, filler(np.dtype(dtype)), dtype), self.at_end)
+
+    def zeros(self, size: int, dtype: Any) -> Array:
+        return guarded(np.zeros(size, dtype), self.at_end)
+
+
 @contextmanager
-def announced(what: str) -> Iterator[None]:
-    """Say what is running, so that a crash names it."""
-    print(what, end=" ", flush=True)
-    yield
-    print("ok")
+def guarded_workspace(at_end: bool) -> Iterator[None]:
+    """Allocate workspaces in Python; the workers are compiled code as ever."""
+    names = vars(job) | {
+        "np": GuardedNumPy(at_end),
+        "address_of": lambda array: array.ctypes.data,
+    }
+    run = FunctionType(job.run.py_func.__code__, names)
+    with mock.patch.object(job, "run", run):
+        yield
 
 
-def check(case: Case, backend: str) -> None:
-    """Run a case at both ends of its pages; the result must be that of ordinary memory."""
-    x, weight, bias = integer_arrays(case, "float32")
-    expected = nc.conv(x, weight, bias, **case.kwargs, backend=backend)
+def check(case: Case, dtype: str, backend: str) -> None:
+    """Run a case at both ends of its pages."""
+    x, weight, bias = integer_arrays(case, dtype)
+    expected = reference.conv_by_taps(x, weight, bias, **case.kwargs).astype(dtype)
     for at_end in (False, True):
-        with announced(f"{case.name} at_end={at_end}"):
-            out = guarded(np.full(expected.shape, np.nan, np.float32), at_end)
-            arrays = [None if a is None else guarded(a, at_end) for a in (x, weight, bias)]
+        print(f"{case.name} {dtype} at_end={at_end}", end=" ", flush=True)  # a crash names it
+        out = guarded(np.full(expected.shape, filler(expected.dtype), dtype), at_end)
+        arrays = [None if a is None else guarded(a, at_end) for a in (x, weight, bias)]
+        with guarded_workspace(at_end):
             nc.conv(*arrays, **case.kwargs, out=out, backend=backend)
-            np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(out, expected)
+        print("ok")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("backend")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--random", type=int, default=0, metavar="COUNT")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=int, default=0)
+    options = parser.parse_args()
+
+    problems = 0
+    for case in (*CASES, *SWEEPS):
+        if case.name in options.names or not (options.names or options.random):
+            check(case, "float32", options.backend)
+            problems += 1
+    for number in range(options.start, options.start + options.random):
+        integer = random.Random(f"{options.seed}/{number}").randint
+        case = varied_case(integer, f"{options.seed}/{number}")
+        check(case, choose(integer, DTYPES), options.backend)
+        problems += 1
+    print(f"{options.backend}: {problems} problems, no access outside the arrays")
 
 
 if __name__ == "__main__":
-    backend, *names = sys.argv[1:]
-    for case in (*CASES, *SWEEPS):
-        if not names or case.name in names:
-            check(case, backend)
-    print("no access outside the arrays")
+    main()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -172,6 +172,21 @@ def conv(
     return np.moveaxis(y, -1 - rank, -1) if data_format == "channels_last" else y
 
 
+def pad(x: Array, axes: list[Axis], mode: str) -> Array:
+    """Add to the spatial axes what `mode` supplies."""
+    for i, axis in enumerate(axes, start=2):
+        if axis.lo or axis.hi:
+            wanted = range(-axis.lo, axis.size + axis.hi)
+            reads = [source(position, axis.size, mode) for position in wanted]
+            inside = [element is not None for element in reads]
+            shape = (*x.shape[:i], len(reads), *x.shape[i + 1 :])
+            padded = np.zeros(shape, x.dtype)
+            at = (slice(None),) * i
+            padded[(*at, inside)] = np.take(x, [e for e in reads if e is not None], i)
+            x = padded
+    return x
+
+
 def conv_by_taps(
     input: Array,
     weight: Array,
@@ -184,18 +199,20 @@ def conv_by_taps(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
 ) -> Array:
-    """Compute `conv` in float64, the loop over taps outside: fast enough for large problems."""
+    """Compute `conv` with the loop over taps outside: fast enough for large or many problems."""
     rank = weight.ndim - 2
-    w = weight.astype(np.float64)
-    x = np.moveaxis(input, -1, 1) if data_format == "channels_last" else input
+    dtype = result_dtype(input, weight, bias)
+    dtype = ACCUMULATORS.get(dtype.name, dtype)
+    w = weight.astype(dtype)
+    batched = input.ndim == rank + 2
+    x = input if batched else input[np.newaxis]
+    x = np.moveaxis(x, -1, 1) if data_format == "channels_last" else x
     n, _, *sizes = x.shape
     c_out, c_group, *kernel = w.shape
     axes = axes_of(tuple(sizes), tuple(kernel), stride, padding, dilation)
-    mode = {"zeros": "constant", "replicate": "edge", "circular": "wrap"}
-    widths = [(0, 0), (0, 0), *((axis.lo, axis.hi) for axis in axes)]
-    x = np.pad(x.astype(np.float64), widths, mode.get(padding_mode, padding_mode))
+    x = pad(x.astype(dtype), axes, padding_mode)
     out = tuple(axis.out for axis in axes)
-    y = np.zeros((n, groups, c_out // groups, math.prod(out)))
+    y = np.zeros((n, groups, c_out // groups, math.prod(out)), dtype)
     for tap in itertools.product(*map(range, kernel)):
         starts = [k * axis.dilation for k, axis in zip(tap, axes, strict=True)]
         reads = tuple(
@@ -206,8 +223,9 @@ def conv_by_taps(
         y += w[(slice(None), slice(None), *tap)].reshape(groups, c_out // groups, c_group) @ seen
     y = y.reshape(n, c_out, *out)
     if bias is not None:
-        y += bias.astype(np.float64).reshape(c_out, *(1,) * rank)
-    return np.moveaxis(y, 1, -1) if data_format == "channels_last" else y
+        y += bias.astype(dtype).reshape(c_out, *(1,) * rank)
+    y = np.moveaxis(y, 1, -1) if data_format == "channels_last" else y
+    return y if batched else y[0]
 
 
 def gamma(n: int, unit: float) -> float:
@@ -221,7 +239,12 @@ def unit_roundoff(dtype: np.dtype[Any]) -> float:
 
 
 def error_bound(
-    input: Array, weight: Array, bias: Array | None = None, **options: Any
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    oracle: Callable[..., Array] = conv,
+    **options: Any,
 ) -> NDArray[np.floating[Any]]:
     """How far a correct result may lie from `conv`, whatever the order of its additions.
 
@@ -240,7 +263,7 @@ def error_bound(
     dtype = result_dtype(input, weight, bias)
     wide = ACCUMULATORS[dtype.name]
     magnitudes = [None if a is None else np.abs(a.astype(wide)) for a in (input, weight, bias)]
-    magnitude = conv(*magnitudes, **options)
+    magnitude = oracle(*magnitudes, **options)
 
     k = math.prod(weight.shape[1:])
     n, constant = (2 * k + 4, 4.0) if dtype.kind == "c" else (k + 2, 1.0)
@@ -248,7 +271,7 @@ def error_bound(
     g = gamma(n, unit_roundoff(computed_in)) + gamma(n, unit_roundoff(wide))
     bound = constant * g * magnitude
     if dtype == np.float16:
-        stored = np.abs(conv(input, weight, bias, **options)) + bound
+        stored = np.abs(oracle(input, weight, bias, **options)) + bound
         half = np.finfo(np.float16)
         bound += unit_roundoff(dtype) * stored + float(half.smallest_subnormal) / 2
     return bound

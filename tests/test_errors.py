@@ -65,6 +65,12 @@ def brief(value: Any) -> str:
     return repr(value)[:40].replace(" ", "")
 
 
+def nested_in_itself() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
 EITHER = (TypeError, ValueError)
 NOT_INTEGERS = (
     True,
@@ -243,6 +249,17 @@ CALLS: list[Bad] = [
         for value in (array(2, 6, 7, 7), array(6, 7, 6), array(2, 6, 7, 6, dtype="f8"))
     ),
     Bad("conv2d", {"strides": 1}, TypeError),
+    # Sequences that hold themselves, and arrays where a word belongs.
+    *(
+        Bad(function, {name: nested_in_itself()}, EITHER)
+        for function in ("conv2d", "prepare")
+        for name in ("stride", "padding", "dilation", "groups")
+    ),
+    *(
+        Bad(function, {name: np.array(["zeros", "channels_last"])}, EITHER)
+        for function in ("conv2d", "prepare")
+        for name in ("padding_mode", "data_format", "activation", "backend")
+    ),
     # A prepared layer, refused when it is made or when it is first called.
     *(
         Bad("prepare", {name: value}, TypeError)
@@ -322,6 +339,7 @@ def says(message: str, value: Any) -> bool:
     """Whether a message tells what was given, in whole or by the part of it that is wrong."""
     if isinstance(value, np.ndarray):
         told = [str(value.dtype), str(value.shape), str(value.ndim), *map(str, value.shape)]
+        told.append(type(value).__name__)
     else:
         told = [repr(value), str(value), type(value).__name__]
     parts = value if isinstance(value, tuple) else ()
@@ -353,6 +371,23 @@ def test_the_table_is_large_and_without_repetition():
     assert len(CALLS) >= 300
     for function in VALID:
         assert sum(bad.function == function for bad in CALLS) >= 5
+
+
+@pytest.mark.parametrize("function", ["conv2d", "prepare", "im2col"])
+@pytest.mark.parametrize("name", ["stride", "padding", "dilation"])
+@pytest.mark.parametrize("value", [10**5000, (1, 10**5000), -(10**5000)], ids=["int", "tuple", "-"])
+def test_numbers_that_python_does_not_print(function: str, name: str, value: Any):
+    with pytest.raises(ValueError, match=rf"\b{name}\b.*bits"):
+        FUNCTIONS[function](*VALID[function].values(), **{name: value})
+
+
+def test_out_whose_elements_share_memory_is_refused():
+    shared = np.lib.stride_tricks.as_strided(array(42), (2, 6, 7, 6), (0, 0, 24, 4))
+    with pytest.raises(ValueError, match=r"\bout\b.*itself"):
+        nc.conv2d(**VALID["conv2d"], out=shared)
+    sliding = np.lib.stride_tricks.as_strided(array(600), (2, 6, 7, 6), (1000, 164, 24, 4))
+    with pytest.raises(ValueError, match=r"\bout\b.*itself"):
+        nc.conv2d(**VALID["conv2d"], out=sliding)
 
 
 @pytest.mark.parametrize("name", ["stride", "padding", "dilation", "groups", "padding_mode"])

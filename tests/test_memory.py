@@ -11,6 +11,7 @@ from conftest import Script
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="guard pages are made by mprotect")
 
+GUARDED = str(Path(__file__).with_name("guarded.py"))
 TARGETS = {
     "host": {},
     "haswell": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""},
@@ -21,10 +22,36 @@ TARGETS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_guard_pages(backend: str, target: str, run_script: Script, tmp_path: Path):
-    done = run_script(
-        str(Path(__file__).with_name("guarded.py")),
-        backend,
-        NUMBA_CACHE_DIR=str(tmp_path),
-        **TARGETS[target],
-    )
+    done = run_script(GUARDED, backend, NUMBA_CACHE_DIR=str(tmp_path), **TARGETS[target])
     assert "no access outside the arrays" in done.stdout
+
+
+@pytest.mark.slow
+def test_guard_pages_around_random_problems(backend: str, run_script: Script):
+    done = run_script(GUARDED, backend, "--random", "150")
+    assert "150 problems, no access outside the arrays" in done.stdout
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("target", TARGETS)
+def test_guard_pages_around_many_random_problems(backend: str, target: str, run_script: Script):
+    done = run_script(GUARDED, backend, "--random", "5000", timeout=3600, **TARGETS[target])
+    assert "5000 problems, no access outside the arrays" in done.stdout
+
+
+@pytest.mark.parametrize("array", ["out", "workspace"])
+def test_an_access_outside_is_noticed(array: str, run_script: Script):
+    """The guards themselves work: one element too far ends the process."""
+    code = f"""
+import ctypes, numpy as np, guarded
+if {array!r} == "out":
+    y = guarded.guarded(np.zeros(5), at_end=True)
+else:
+    with guarded.guarded_workspace(at_end=True):
+        y = guarded.job.run.__globals__["np"].empty(5, np.float64)
+ctypes.c_double.from_address(y.ctypes.data + 4 * 8).value
+print("inside", flush=True)
+ctypes.c_double.from_address(y.ctypes.data + 5 * 8).value
+"""
+    with pytest.raises(AssertionError, match=r"exit -\d+\s+inside"):
+        run_script("-c", code)

@@ -6,135 +6,90 @@ Each test is a process of its own: what goes wrong here aborts or hangs.
 from __future__ import annotations
 
 import importlib.util
-import os
+import multiprocessing
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-LAYERS = ["omp", "workqueue", *(["tbb"] if importlib.util.find_spec("tbb") else [])]
+from conftest import Script
 
-# Problems large enough for a parallel region, and their results, computed before any thread starts.
-COMMON = """
-import os, sys, threading
-import numba, numpy as np, numbaconv as nc
-rng = np.random.default_rng(0)
-def integers(*shape, dtype="f4"):
-    return rng.integers(-4, 4, shape, endpoint=True).astype(dtype)
-problems = [
-    (integers(1, 32, 57, 53), integers(61, 32, 3, 3), dict(padding=1)),
-    (integers(4, 67, 29, 31), integers(67, 1, 3, 3), dict(groups=67)),
-    (integers(1, 1, 257, 251), integers(1, 1, 7, 7), dict(padding="same")),
-    (integers(1, 1, 9, 9), integers(3, 1, 3, 3), dict()),
-]
-from reference import conv_by_taps
-expected = [conv_by_taps(x, w, **options) for x, w, options in problems]
-def check(i, backend):
-    x, w, options = problems[i]
-    assert np.array_equal(nc.conv2d(x, w, **options, backend=backend), expected[i]), (i, backend)
-"""
+MIXED_CALLS = str(Path(__file__).with_name("mixed_calls.py"))
 
-THREADS = """
-failures = []
-start = threading.Barrier(8)
-def work(seed):
-    try:
-        start.wait(60)
-        for step in range(25):
-            check((seed + step) % 4, ("direct", "im2col")[(seed // 2 + step // 4) % 2])
-    except BaseException as failure:
-        failures.append(repr(failure))
-        raise
-threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-assert not failures, failures
-assert numba.threading_layer() == os.environ["NUMBA_THREADING_LAYER"]
-"""
-
-# The child inherits the parent's threads in name only.
-FORK = """
-for backend in ("direct", "im2col"):
-    for i in range(4):
-        check(i, backend)
-sys.stdout.flush()
-children = []
-for _ in range(2):
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            for backend in ("direct", "im2col"):
-                for i in range(4):
-                    check(i, backend)
-            status = 0
-        finally:
-            os._exit(status)
-    children.append(child)
-for child in children:
-    assert os.waitpid(child, 0)[1] == 0
-for i in range(4):
-    check(i, "direct")
-"""
+# The wheel of TBB puts its library where the loader does not look by itself.
+TBB = Path(sys.prefix) / "lib" / "libtbb.so.12"
+LAYERS = {
+    "omp": {"NUMBA_THREADING_LAYER": "omp"},
+    "workqueue": {"NUMBA_THREADING_LAYER": "workqueue"},
+    "tbb": {"NUMBA_THREADING_LAYER": "tbb", "LD_LIBRARY_PATH": str(TBB.parent)},
+}
 
 
-def layer_or_skip(layer: str) -> None:
-    if layer == "omp" and sys.platform == "darwin":
+@pytest.fixture(params=LAYERS)
+def layer(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Variables that choose each threading layer in turn."""
+    if request.param == "omp" and sys.platform == "darwin":
         pytest.skip("macOS wheels have no omp layer")
+    if request.param == "tbb" and not TBB.exists():
+        pytest.skip("TBB is not installed")
+    return LAYERS[request.param] | {"NUMBA_NUM_THREADS": "2"}
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_threads_call_at_once(layer: str, run_script: Any):
-    layer_or_skip(layer)
-    run_script("-c", COMMON + THREADS, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2")
+def test_threads_call_at_once(layer: dict[str, str], run_script: Script):
+    run_script(MIXED_CALLS, "threads", "--threads", "8", "--calls", "60", **layer)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.parametrize("layer", LAYERS)
-def test_forked_children_compute(layer: str, run_script: Any):
-    layer_or_skip(layer)
-    run_script(
-        *("-W", "ignore::DeprecationWarning", "-c", COMMON + FORK),
-        NUMBA_THREADING_LAYER=layer,
-        NUMBA_NUM_THREADS="2",
-    )
+@pytest.mark.stress
+@pytest.mark.parametrize("width", ["2", "4"])
+def test_sixteen_threads_of_a_thousand_calls(width: str, layer: dict[str, str], run_script: Script):
+    variables = layer | {"NUMBA_NUM_THREADS": width}
+    run_script(MIXED_CALLS, "threads", timeout=3600, **variables)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_number_of_threads_is_the_callers(layer: str, run_script: Any):
-    """It is what it was after a call, thread by thread, even after one that was refused."""
-    layer_or_skip(layer)
+@pytest.mark.parametrize(
+    "way", ["pool", *(pytest.param(way, marks=pytest.mark.stress) for way in ("dask", "joblib"))]
+)
+def test_nested_in_other_pools(way: str, layer: dict[str, str], run_script: Script):
+    if way != "pool" and not importlib.util.find_spec(way):
+        pytest.skip(f"{way} is not installed")
+    run_script("-W", "ignore", MIXED_CALLS, way, "--threads", "4", "--calls", "84", **layer)
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["fork", *(pytest.param(m, marks=pytest.mark.stress) for m in ("forkserver", "spawn"))],
+)
+def test_child_processes_compute(method: str, layer: dict[str, str], run_script: Script):
+    """A forked child inherits the parent's threads in name only."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    run_script("-W", "ignore::DeprecationWarning", MIXED_CALLS, method, **layer)
+
+
+def test_number_of_threads_is_the_callers(layer: dict[str, str], run_script: Script):
+    """It is what it was after a call, even after one that was refused."""
     code = """
+import numba, numbaconv as nc
+from mixed_calls import PROBLEMS, check
 for threads in (1, 2):
     numba.set_num_threads(threads)
-    for backend in ("direct", "im2col"):
-        for i in range(4):
-            check(i, backend)
-            assert numba.get_num_threads() == threads
+    for step in range(2 * len(PROBLEMS)):
+        check(step)
+        assert numba.get_num_threads() == threads
     try:
-        nc.conv2d(problems[0][0], problems[0][1], stride=0)
+        nc.conv2d(*PROBLEMS[0][1], stride=0)
     except ValueError:
         assert numba.get_num_threads() == threads
-def other():
-    numba.set_num_threads(1)
-    check(0, "direct")
-    seen.append(numba.get_num_threads())
-seen = []
-thread = threading.Thread(target=other)
-thread.start()
-thread.join()
-assert seen == [1] and numba.get_num_threads() == 2
 """
-    run_script("-c", COMMON + code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2")
+    run_script("-c", code, **layer)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts CPU time in Linux's /proc")
-def test_one_thread_means_one_thread(run_script: Any):
+def test_one_thread_means_one_thread(run_script: Script):
     """Under set_num_threads(1) only the caller works; under 2, another works too."""
     code = """
+import os, numba, numpy as np
+from mixed_calls import check
 def ticks():
     main, others = 0, 0
     for task in os.listdir("/proc/self/task"):
@@ -146,20 +101,19 @@ def ticks():
         else:
             others += used
     return np.array([main, others])
-x, w, options = problems[0]
 def used(threads):
     numba.set_num_threads(threads)
-    nc.conv2d(x, w, **options)
+    check(0)
     before = ticks()
     while (ticks() - before)[0] < 40:
-        nc.conv2d(x, w, **options)
+        check(0)
     return ticks() - before
 one, two = used(1), used(2)
 assert one[1] <= 2, one
 assert two[1] >= 10, two
 """
     run_script(
-        *("-c", COMMON + code),
+        *("-c", code),
         NUMBA_THREADING_LAYER="omp",
         NUMBA_NUM_THREADS="2",
         OMP_WAIT_POLICY="passive",

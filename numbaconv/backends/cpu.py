@@ -4,7 +4,6 @@ from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads
 from numba.core import config
 
 from numbaconv import job as _job
@@ -36,9 +35,6 @@ def make_template(
     backend: ModuleType, shape: ConvShape, arithmetic: Arithmetic, threads: int, activation: int
 ) -> Template:
     """Return the job of a problem, complete but for its data."""
-    # Loads the threading layer, whose functions `job.run` is linked with. Numba does that for a
-    # cached function only if it has a parallel region of its own, not if it calls one that has.
-    get_num_threads()
     itemsize = arithmetic.compute.itemsize
     job = new_template()
     set_entries(job, SHAPE, shape.as_tuple())

@@ -69,7 +69,8 @@ def make_zones(s, nr):
         for left, right in itertools.pairwise(across):
             zones.append((panels, top, bottom - top, left, right - left))
             panels += -(-(bottom - top) * (right - left) // nr)
-    return np.array(zones)
+    # A zone that stands alone is of all images, not of each.
+    return np.array(zones) if len(zones) > 1 else single
 
 
 @inline
