@@ -26,10 +26,9 @@ class Arithmetic(NamedTuple):
     numba: Any
     is_complex: bool
 
-    @property
-    def plain(self) -> np.dtype | None:
-        """Dtype of arrays that kernels can read as they are."""
-        return None if self.is_complex else self.compute
+    def reads(self, dtype: np.dtype) -> bool:
+        """Whether kernels can read arrays of a dtype as they are."""
+        return not self.is_complex and bool(dtype == self.compute)
 
 
 def _arithmetic(convert: str, compute: str, is_complex: bool = False) -> Arithmetic:

@@ -44,7 +44,8 @@ def input_layout(x: np.ndarray, weight: np.ndarray, data_format: Any) -> Layout:
     return _LAST if channels_last else _FIRST
 
 
-def _in_memory_order(x: np.ndarray, plan: "Plan") -> np.ndarray:
+def in_memory_order(x: np.ndarray, plan: "Plan") -> np.ndarray:
+    """Return the view of an input whose axes are in the order of the kernels' memory."""
     layout = plan.layout
     if layout.channels_last == layout.memory_last:
         return x
@@ -55,9 +56,9 @@ def _in_memory_order(x: np.ndarray, plan: "Plan") -> np.ndarray:
 def flat_input(x: np.ndarray, plan: "Plan") -> np.ndarray:
     """Return an input as the kernels read it."""
     how = plan.arithmetic
-    if x.dtype == how.plain and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
+    if how.reads(x.dtype) and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
         return x.reshape(-1)
-    x = np.require(_in_memory_order(x, plan), how.convert, ("C", "A"))
+    x = np.require(in_memory_order(x, plan), how.convert, ("C", "A"))
     if how.is_complex:
         parts = np.stack((x.real, x.imag), axis=2 if plan.batched else 1)
         return np.ascontiguousarray(parts).reshape(-1)
@@ -67,7 +68,7 @@ def flat_input(x: np.ndarray, plan: "Plan") -> np.ndarray:
 def flat_weight(weight: np.ndarray, plan: "Plan") -> np.ndarray:
     """Return the weights as the kernels read them."""
     how = plan.arithmetic
-    if weight.dtype == how.plain and weight.flags.c_contiguous and weight.flags.aligned:
+    if how.reads(weight.dtype) and weight.flags.c_contiguous and weight.flags.aligned:
         return weight.reshape(-1)
     weight = np.require(weight, how.convert, ("C", "A"))
     if how.is_complex:
