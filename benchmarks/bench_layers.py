@@ -12,7 +12,7 @@ class Plain:
     timeout = 300
     prepared = False
     param_names = ("backend", "layer")
-    params = (BACKENDS, rows("R1 R3 R9 V1 M1 X1 D1 A1 C3"))
+    params = (BACKENDS, rows("R1 R3 R9 V1 M1 X1 D1 I2 A1 A3 C3", slow="V3"))
 
     def setup(self, backend: str, layer: str) -> None:
         """Make and compile the call."""
@@ -29,7 +29,7 @@ class Plain:
         self.call()
 
     # asv takes less for better, which holds for times only; a few of them are enough to tell.
-    time_call.params = (BACKENDS, ("R3", "V1", "M1", "I2"))
+    time_call.params = (BACKENDS, rows("R3 V1 M1 I2"))
     time_call.rounds = 1
 
 

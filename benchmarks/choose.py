@@ -16,15 +16,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.layers import LAYERS, Layer, arrays
+from benchmarks.layers import Layer, arrays
 from benchmarks.machine import describe
 from benchmarks.worker import median_time
 
 BACKENDS = ("direct", "im2col")
-QUICK = 600
-"""Problems that --quick draws from the grid."""
-FLOPS = (1e5, 2e9)
-"""Problems smaller and larger than these are left out."""
 CLOSE = 1.05
 """A choice is good if it takes at most this many times as long as the better backend."""
 
@@ -41,14 +37,14 @@ class Choice(NamedTuple):
         """How many times as long the choice takes as the better backend."""
         return self.seconds[self.backend] / min(self.seconds.values())
 
-    @property
-    def family(self) -> str:
-        """Kind of problem, to count the choices by."""
-        return "layer table" if self.layer.id in LAYERS else self.layer.what
 
-
-def grid() -> list[Layer]:
+def grid(flops: tuple[float, float] = (1e5, 2e9)) -> list[Layer]:
     """List problems of every rank: dense, grouped and depthwise, strided and dilated.
+
+    Parameters
+    ----------
+    flops : tuple of float
+        Problems smaller and larger than these are left out.
 
     Returns
     -------
@@ -70,10 +66,9 @@ def grid() -> list[Layer]:
             reach = dilation * (k - 1)
             if reach >= size or (k == 1 and dilation > 1):
                 continue
-            kind = "depthwise" if groups == c_in > 1 else "grouped" if groups > 1 else "dense"
             layer = Layer(
-                "",
-                f"{rank}-D {kind}",
+                f"{rank}D",
+                f"{rank}-D",
                 n,
                 c_in,
                 (size,) * rank,
@@ -84,7 +79,7 @@ def grid() -> list[Layer]:
                 dilation,
                 groups,
             )
-            if FLOPS[0] <= layer.flops <= FLOPS[1]:
+            if flops[0] <= layer.flops <= flops[1]:
                 found.append(layer)
     return found
 
@@ -117,49 +112,18 @@ def describe_problem(layer: Layer) -> str:
     return ", ".join([text, *extra])
 
 
-def summary(choices: list[Choice]) -> Table:
-    """Count the good choices of each family, and what always taking one backend would give."""
-    table = Table("problems", title="Within 5% of the better backend")
-    for name in ("number", "good", "share", "mean loss", *(f"always {name}" for name in BACKENDS)):
-        table.add_column(name, justify="right")
-
-    def add(name: str, chosen: list[Choice]) -> None:
-        good = sum(choice.loss <= CLOSE for choice in chosen)
-        cells = [str(len(chosen)), str(good), f"{100 * good / len(chosen):.0f}%"]
-        always = ([c._replace(backend=backend).loss for c in chosen] for backend in BACKENDS)
-        losses = map(mean_loss, ([choice.loss for choice in chosen], *always))
-        table.add_row(name, *cells, *losses)
-
-    for family in sorted({choice.family for choice in choices}):
-        add(family, [choice for choice in choices if choice.family == family])
-    table.add_section()
-    add("all", choices)
-    return table
-
-
-def mean_loss(losses: list[float]) -> str:
-    """Write by how much a geometric mean exceeds 1."""
-    return f"{100 * (statistics.geometric_mean(losses) - 1):.1f}%"
-
-
 def main(
-    count: Annotated[int | None, typer.Option(min=1, help="Draw so many from the grid.")] = None,
-    quick: Annotated[bool, typer.Option(help=f"Draw {QUICK}: about three minutes.")] = False,
+    count: Annotated[int, typer.Option(min=1, help="Problems, drawn from the grid.")] = 150,
     seed: Annotated[int, typer.Option(help="Which problems are drawn.")] = 0,
     seconds: Annotated[float, typer.Option(help="Time for each measurement.")] = 0.02,
     worst: Annotated[int, typer.Option(help="How many of the worst choices to list.")] = 15,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
 ) -> None:
-    """Time direct and im2col over a grid of problems and judge numbaconv's choice between them.
-
-    The layers of the benchmarks' own table that are no larger are always among the problems.
-    """
+    """Time direct and im2col over a grid of problems and judge numbaconv's choice between them."""
     import numbaconv as nc
 
     problems = grid()
-    count = min(count or (QUICK if quick else len(problems)), len(problems))
-    problems = random.Random(seed).sample(problems, count)
-    problems += [layer for layer in LAYERS.values() if layer.flops <= FLOPS[1]]
+    problems = random.Random(seed).sample(problems, min(count, len(problems)))
     console = Console(width=None if sys.stdout.isatty() else 150)
     choices = [judge(nc, p, seconds) for p in track(problems, "timing", console=console)]
 
@@ -171,11 +135,19 @@ def main(
         times = (f"{1e6 * choice.seconds[name]:.0f}" for name in BACKENDS)
         table.add_row(describe_problem(choice.layer), choice.backend, *times, f"{choice.loss:.2f}")
     console.print(table)
-    console.print(summary(choices))
+
     good = sum(choice.loss <= CLOSE for choice in choices)
     share = 100 * good / len(choices)
+    mean = statistics.geometric_mean(choice.loss for choice in choices)
     console.print(f"{good} of {len(choices)} choices ({share:.0f}%) within 5% of the better")
-    console.print(describe(), soft_wrap=True)
+    console.print(f"mean loss {100 * (mean - 1):.1f}%")
+    for name in BACKENDS:
+        always = [c.seconds[name] / min(c.seconds.values()) for c in choices]
+        loss = 100 * (statistics.geometric_mean(always) - 1)
+        console.print(
+            f"always {name}: {sum(a <= CLOSE for a in always)} good, mean loss {loss:.1f}%"
+        )
+    console.print(describe())
     if json_file:
         rows = [{**c._asdict(), "layer": c.layer._asdict()} for c in choices]
         json_file.write_text(json.dumps(rows, indent=1) + "\n")

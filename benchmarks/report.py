@@ -109,17 +109,14 @@ def terminal(sheet: Sheet) -> Table:
     return table
 
 
-def markdown_table(sheet: Sheet) -> str:
-    """Give a sheet the form of a Markdown table."""
-    rule = [":--"] + ["--:"] * (len(sheet.header) - 1)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [sheet.header, rule, *sheet.lines])
-
-
 def markdown(results: Results, sheets: list[Sheet]) -> str:
     """Write sheets, and the circumstances of their run, as Markdown."""
     parts = ["\n".join(f"- {line}" for line in circumstances(results))]
     for sheet in filter(lambda sheet: sheet.lines, sheets):
-        parts += [f"### {sheet.title}", markdown_table(sheet)]
+        rule = [":--"] + ["--:"] * (len(sheet.header) - 1)
+        table = [sheet.header, rule, *sheet.lines]
+        parts.append(f"### {sheet.title}")
+        parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in table))
     return "\n\n".join(parts) + "\n"
 
 

@@ -15,23 +15,26 @@ from benchmarks import rivals
 from benchmarks.layers import LAYERS, arrays
 
 BACKENDS = ("direct", "im2col", "cuda")
+EVERYTHING = bool(os.environ.get("NUMBACONV_BENCH_ALL"))
 SKIP_SLOW = bool(os.environ.get("ASV_SKIP_SLOW"))
 
 
-def rows(few: str) -> tuple[str, ...]:
+def rows(usual: str, slow: str = "") -> tuple[str, ...]:
     """Pick the layers of a suite.
 
     Parameters
     ----------
-    few : str
-        Ids with spaces between.
+    usual, slow : str
+        Ids with spaces between; the slow ones are left out if ASV_SKIP_SLOW is set.
 
     Returns
     -------
     tuple of str
-        The ids of every layer; the few if ASV_SKIP_SLOW is set.
+        The ids; if NUMBACONV_BENCH_ALL is set, those of every layer.
     """
-    return tuple(few.split()) if SKIP_SLOW else tuple(LAYERS)
+    if EVERYTHING:
+        return tuple(LAYERS)
+    return (*usual.split(), *(() if SKIP_SLOW else slow.split()))
 
 
 def available_backends() -> tuple[str, ...]:
@@ -80,8 +83,8 @@ def ready(backend: str, layer_id: str, prepared: bool = False) -> Callable[[], A
 
 
 def compile_all() -> None:
-    """Fill the kernel cache, so that no later process compiles: a layer of each rank and kind."""
+    """Fill the kernel cache, so that no later process compiles: one layer of each rank."""
     for backend in available_backends():
-        for layer_id in ("T1", "A1", "C3", "M1", "R9"):
+        for layer_id in ("T1", "A1", "C3"):
             with contextlib.suppress(SkipNotImplemented):
                 ready(backend, layer_id)
