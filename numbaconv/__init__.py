@@ -14,11 +14,14 @@ weight matrix times the patch matrix, and the backends differ in where the patch
 from numbaconv.conv import conv, conv1d, conv2d, conv3d
 from numbaconv.dispatch import available_backends, get_backend, set_backend, use_backend
 from numbaconv.errors import BackendUnavailableError
+from numbaconv.extension import init as _init
 from numbaconv.inspection import explain, show_config
 from numbaconv.patches import col2im, im2col
 from numbaconv.prepared import prepare
 
 __version__ = "0.1.0"
+
+_init()
 
 __all__ = [
     "BackendUnavailableError",

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
+from numbaconv.entry import CHOICE, CONTEXTS, ENTRY, as_word
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.shape import ConvShape
 
@@ -29,7 +30,22 @@ BACKENDS = {
 }
 NAMES = (AUTO, *BACKENDS)
 
-_context: ContextVar[str | None] = ContextVar("numbaconv_backend", default=None)
+
+class _Choice:
+    """A choice of `use_backend`. It lives as long as any context has it.
+
+    Compiled callers cannot see contexts. While there is a choice in one, they ask.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        ENTRY[CONTEXTS] += 1
+
+    def __del__(self) -> None:
+        ENTRY[CONTEXTS] -= 1
+
+
+_context: ContextVar[_Choice | None] = ContextVar("numbaconv_backend", default=None)
 _process: str | None = None
 
 
@@ -47,9 +63,9 @@ def requested_backend(argument: str | None = None) -> tuple[str, str]:
     """Return the name that is asked for, maybe ``auto``, and where it comes from."""
     if argument is not None:
         return check_backend(argument, "backend"), "the argument backend="
-    name = _context.get()
-    if name is not None:
-        return name, "use_backend"
+    choice = _context.get()
+    if choice is not None:
+        return choice.name, "use_backend"
     if _process is not None:
         return _process, "set_backend"
     name = os.environ.get(ENVIRONMENT_VARIABLE)
@@ -126,6 +142,7 @@ def set_backend(name: str | None) -> None:
     if checked not in (None, AUTO):
         load_backend(checked)
     _process = checked
+    ENTRY[CHOICE] = as_word(checked)
 
 
 def use_backend(name: str) -> Any:
@@ -165,7 +182,7 @@ def use_backend(name: str) -> Any:
 
 @contextmanager
 def _hold(name: str) -> Iterator[None]:
-    token = _context.set(name)
+    token = _context.set(_Choice(name))
     try:
         yield
     finally:

@@ -46,7 +46,8 @@ def input_layout(
     return _LAST if channels_last else _FIRST
 
 
-def _in_memory_order(x: np.ndarray, plan: "Plan") -> np.ndarray:
+def in_memory_order(x: np.ndarray, plan: "Plan") -> np.ndarray:
+    """Return the view of an input whose axes are in the order of the kernels' memory."""
     layout = plan.layout
     if layout.channels_last == layout.memory_last:
         return x
@@ -59,7 +60,7 @@ def flat_input(x: np.ndarray, plan: "Plan") -> np.ndarray:
     how = plan.arithmetic
     if how.is_plain(x) and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
         return x.reshape(-1)
-    x = np.require(_in_memory_order(x, plan), how.convert, ("C", "A"))
+    x = np.require(in_memory_order(x, plan), how.convert, ("C", "A"))
     if how.is_complex:
         parts = np.stack((x.real, x.imag), axis=2 if plan.batched else 1)
         return np.ascontiguousarray(parts).reshape(-1)

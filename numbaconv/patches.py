@@ -4,11 +4,12 @@ They are what the im2col backend does panel by panel without ever holding the wh
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbaconv.arguments import (
+    Pairs,
     check_addressable,
     check_array,
     integer,
@@ -35,19 +36,130 @@ def _kernel_axes(kernel_size: Any, array_rank: int, name: str) -> tuple[int, ...
     return per_axis("kernel_size", kernel_size, rank)
 
 
-def _reads(
-    dilation: tuple[int, ...],
-    stride: tuple[int, ...],
-    output: tuple[int, ...],
-    tap: tuple[int, ...],
-) -> tuple[slice, ...]:
-    """Index of what one tap reads, for all outputs, in the padded array (N, C, *spatial)."""
-    axes = zip(tap, dilation, stride, output, strict=True)
-    return (
-        slice(None),
-        slice(None),
-        *(slice(t * d, t * d + s * (o - 1) + 1, s) for t, d, s, o in axes),
-    )
+class Patches(NamedTuple):
+    """A validated call: the image of all axes, and where its patches are.
+
+    Attributes
+    ----------
+    n, c : int
+        Images and channels.
+    batched : bool
+        Whether the caller's arrays have an axis for the batch.
+    size, kernel, dilation, stride, positions : tuple of int
+        Along each spatial axis.
+    pairs : tuple of (int, int)
+        Padding before and after.
+    """
+
+    n: int
+    c: int
+    batched: bool
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    dilation: tuple[int, ...]
+    stride: tuple[int, ...]
+    pairs: Pairs
+    positions: tuple[int, ...]
+
+    def _shape(self, *rest: int) -> tuple[int, ...]:
+        return (self.n, *rest) if self.batched else rest
+
+    @property
+    def columns_shape(self) -> tuple[int, ...]:
+        """Shape of the patch matrix as the caller has it."""
+        return self._shape(self.c * math.prod(self.kernel), math.prod(self.positions))
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the image as the caller has it."""
+        return self._shape(self.c, *self.size)
+
+    @property
+    def split_shape(self) -> tuple[int, ...]:
+        """Shape of the patch matrix with an axis for each tap and position."""
+        return (self.n, self.c, *self.kernel, *self.positions)
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether anything is added."""
+        return any(map(any, self.pairs))
+
+    @property
+    def padded_shape(self) -> tuple[int, ...]:
+        """Shape of the padded batch."""
+        axes = zip(self.size, self.pairs, strict=True)
+        return (self.n, self.c, *(s + a + b for s, (a, b) in axes))
+
+    @property
+    def inside(self) -> tuple[slice, ...]:
+        """Index of the image in the padded batch."""
+        axes = zip(self.size, self.pairs, strict=True)
+        return (slice(None), slice(None), *(slice(a, a + s) for s, (a, _) in axes))
+
+    def reads(self, tap: tuple[int, ...]) -> tuple[slice, ...]:
+        """Index of what one tap reads, for all positions, in the padded batch."""
+        axes = zip(tap, self.dilation, self.stride, self.positions, strict=True)
+        return (
+            slice(None),
+            slice(None),
+            *(slice(t * d, t * d + s * (o - 1) + 1, s) for t, d, s, o in axes),
+        )
+
+
+def im2col_patches(
+    input: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> Patches:
+    """Validate a call of `im2col`."""
+    check_array("input", input)
+    kernel = _kernel_axes(kernel_size, input.ndim - 2, f"an input of shape {input.shape}")
+    rank = len(kernel)
+    if input.ndim not in (rank + 1, rank + 2):
+        raise ValueError(
+            f"input must have shape (N, C, {_LETTERS[rank]}) or (C, {_LETTERS[rank]}) for the "
+            f"kernel_size {kernel_size!r}; got shape {input.shape}"
+        )
+    strides = per_axis("stride", stride, rank)
+    dilations = per_axis("dilation", dilation, rank)
+    batched = input.ndim == rank + 2
+    n, c, *size = input.shape if batched else (1, *input.shape)
+    pairs = padding_pairs(padding, size, kernel, strides, dilations)
+    positions = positions_along(size, kernel, strides, pairs, dilations, name="kernel_size")
+    check_addressable("padding", n, c, math.prod(kernel), math.prod(positions))
+    return Patches(n, c, batched, tuple(size), kernel, dilations, strides, pairs, positions)
+
+
+def col2im_patches(
+    columns: Any, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> Patches:
+    """Validate a call of `col2im`."""
+    check_array("columns", columns)
+    if columns.ndim not in (2, 3):
+        raise ValueError(
+            f"columns must have shape (N, C * prod(kernel_size), L) or without N, "
+            f"got shape {columns.shape}"
+        )
+    rank = next((len(v) for v in (output_size, kernel_size) if isinstance(v, (tuple, list))), 2)
+    size = per_axis("output_size", output_size, rank)
+    kernel = _kernel_axes(kernel_size, rank, f"an output_size of {output_size!r}")
+    if len(kernel) != rank:
+        raise ValueError(
+            f"kernel_size {kernel_size!r} and output_size {output_size!r} must have as many axes"
+        )
+    strides = per_axis("stride", stride, rank)
+    dilations = per_axis("dilation", dilation, rank)
+    pairs = padding_pairs(padding, size, kernel, strides, dilations)
+    positions = positions_along(size, kernel, strides, pairs, dilations, name="kernel_size")
+    batched = columns.ndim == 3
+    n, rows, count = columns.shape if batched else (1, *columns.shape)
+    taps = math.prod(kernel)
+    if rows % taps or count != math.prod(positions):
+        raise ValueError(
+            f"columns must have a multiple of {taps} rows (the taps of kernel_size) and "
+            f"{math.prod(positions)} positions {positions}, got shape {columns.shape}"
+        )
+    p = Patches(n, rows // taps, batched, size, kernel, dilations, strides, pairs, positions)
+    check_addressable("padding", *p.padded_shape)
+    return p
 
 
 def im2col(
@@ -92,29 +204,13 @@ def im2col(
     >>> nc.im2col(image, 3).shape  # 3 x 3 values around each of 2 x 2 positions
     (1, 9, 4)
     """
-    check_array("input", input)
-    kernel = _kernel_axes(kernel_size, input.ndim - 2, f"an input of shape {input.shape}")
-    rank = len(kernel)
-    if input.ndim not in (rank + 1, rank + 2):
-        raise ValueError(
-            f"input must have shape (N, C, {_LETTERS[rank]}) or (C, {_LETTERS[rank]}) for the "
-            f"kernel_size {kernel_size!r}; got shape {input.shape}"
-        )
-    strides = per_axis("stride", stride, rank)
-    dilations = per_axis("dilation", dilation, rank)
-    batched = input.ndim == rank + 2
-    x = input if batched else input[np.newaxis]
-    pairs = padding_pairs(padding, x.shape[2:], kernel, strides, dilations)
-    output = positions_along(x.shape[2:], kernel, strides, pairs, dilations, name="kernel_size")
-    n, c = x.shape[:2]
-    taps, positions = math.prod(kernel), math.prod(output)
-    check_addressable("padding", n, c, taps, positions)
-    padded = np.pad(x, ((0, 0), (0, 0), *pairs)) if any(map(any, pairs)) else x
-    columns = np.empty((*x.shape[:2], *kernel, *output), x.dtype.newbyteorder("="))
-    for tap in np.ndindex(kernel):
-        columns[(slice(None), slice(None), *tap)] = padded[_reads(dilations, strides, output, tap)]
-    result = columns.reshape(n, c * taps, positions)
-    return result if batched else result[0]
+    p = im2col_patches(input, kernel_size, dilation, padding, stride)
+    x = input if p.batched else input[np.newaxis]
+    padded = np.pad(x, ((0, 0), (0, 0), *p.pairs)) if p.is_padded else x
+    columns = np.empty(p.split_shape, x.dtype.newbyteorder("="))
+    for tap in np.ndindex(p.kernel):
+        columns[(slice(None), slice(None), *tap)] = padded[p.reads(tap)]
+    return columns.reshape(p.columns_shape)
 
 
 def col2im(
@@ -146,40 +242,9 @@ def col2im(
     TypeError, ValueError
         If an argument does not fit; the message names it.
     """
-    check_array("columns", columns)
-    if columns.ndim not in (2, 3):
-        raise ValueError(
-            f"columns must have shape (N, C * prod(kernel_size), L) or without N, "
-            f"got shape {columns.shape}"
-        )
-    rank = next((len(v) for v in (output_size, kernel_size) if isinstance(v, (tuple, list))), 2)
-    size = per_axis("output_size", output_size, rank)
-    kernel = _kernel_axes(kernel_size, rank, f"an output_size of {output_size!r}")
-    if len(kernel) != rank:
-        raise ValueError(
-            f"kernel_size {kernel_size!r} and output_size {output_size!r} must have as many axes"
-        )
-    strides = per_axis("stride", stride, rank)
-    dilations = per_axis("dilation", dilation, rank)
-    pairs = padding_pairs(padding, size, kernel, strides, dilations)
-    positions = positions_along(size, kernel, strides, pairs, dilations, name="kernel_size")
-    batched = columns.ndim == 3
-    batch = columns if batched else columns[np.newaxis]
-    taps, count = math.prod(kernel), math.prod(positions)
-    if batch.shape[1] % taps or batch.shape[2] != count:
-        raise ValueError(
-            f"columns must have a multiple of {taps} rows (the taps of kernel_size) and {count} "
-            f"positions {positions}, got shape {columns.shape}"
-        )
-    n, c = batch.shape[0], batch.shape[1] // taps
-    split = batch.reshape(n, c, *kernel, *positions)
-    padded_size = tuple(s + a + b for s, (a, b) in zip(size, pairs, strict=True))
-    check_addressable("padding", n, c, *padded_size)
-    padded = np.zeros((n, c, *padded_size), batch.dtype.newbyteorder("="))
-    for tap in np.ndindex(kernel):
-        padded[_reads(dilations, strides, positions, tap)] += split[
-            (slice(None), slice(None), *tap)
-        ]
-    inside = tuple(slice(a, a + s) for (a, _), s in zip(pairs, size, strict=True))
-    result = np.ascontiguousarray(padded[(slice(None), slice(None), *inside)])
-    return result if batched else result[0]
+    p = col2im_patches(columns, output_size, kernel_size, dilation, padding, stride)
+    split = columns.reshape(p.split_shape)
+    padded = np.zeros(p.padded_shape, columns.dtype.newbyteorder("="))
+    for tap in np.ndindex(p.kernel):
+        padded[p.reads(tap)] += split[(slice(None), slice(None), *tap)]
+    return np.ascontiguousarray(padded[p.inside].reshape(p.image_shape))

@@ -15,6 +15,8 @@ from numba import types
 from numba.core import config
 from numba.extending import intrinsic
 
+from numbaconv.entry import SYMBOL
+
 # Bytes to which scratch is aligned: a vector that lies across two lines is loaded twice.
 CACHE_LINE = 64
 
@@ -71,24 +73,98 @@ def _fetch_add(typing_context, counter):
     return signature, codegen
 
 
+def _call_address(context, builder, signature, values, result):
+    members = [
+        context.cast(
+            builder,
+            builder.extract_value(values[1], i),
+            member,
+            member if isinstance(member, types.CPointer) else types.int64,
+        )
+        for i, member in enumerate(signature.args[1])
+    ]
+    function = ir.FunctionType(result, [m.type for m in members])
+    return builder.call(builder.inttoptr(values[0], function.as_pointer()), members)
+
+
 @intrinsic
 def _call(typing_context, address, arguments):
     signature = types.void(types.int64, arguments)
 
     def codegen(context, builder, signature, values):
-        tuple_type = signature.args[1]
-        members = [
-            context.cast(
-                builder,
-                builder.extract_value(values[1], i),
-                member,
-                member if isinstance(member, types.CPointer) else types.int64,
-            )
-            for i, member in enumerate(tuple_type)
-        ]
-        function = ir.FunctionType(ir.VoidType(), [m.type for m in members])
-        builder.call(builder.inttoptr(values[0], function.as_pointer()), members)
+        _call_address(context, builder, signature, values, ir.VoidType())
         return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def call_for_integer(typing_context, address, arguments):
+    """Call a function that returns an int64 (or an int, in the low half)."""
+    signature = types.int64(types.int64, arguments)
+
+    def codegen(context, builder, signature, values):
+        return _call_address(context, builder, signature, values, ir.IntType(64))
+
+    return signature, codegen
+
+
+@intrinsic
+def entry_table(typing_context):
+    """The table of `entry`, found by its name when the machine code is loaded."""
+    signature = types.CPointer(types.int64)()
+
+    def codegen(context, builder, signature, arguments):
+        table = builder.module.globals.get(SYMBOL)
+        if table is None:
+            table = ir.GlobalVariable(builder.module, ir.IntType(64), SYMBOL)
+        return table
+
+    return signature, codegen
+
+
+@intrinsic
+def characters_at(typing_context, address):
+    """The bytes at an address."""
+    signature = types.CPointer(types.uint8)(types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return signature, codegen
+
+
+@intrinsic
+def load_ordered(typing_context, pointer, index):
+    """Read pointer[index], in one order with all other ordered operations."""
+    signature = types.int64(pointer, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        return builder.load_atomic(builder.gep(arguments[0], [arguments[1]]), "seq_cst", 8)
+
+    return signature, codegen
+
+
+@intrinsic
+def exchange_ordered(typing_context, pointer, index, value):
+    """Replace pointer[index] and return what was there, as `load_ordered` orders it."""
+    signature = types.int64(pointer, types.int64, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target = builder.gep(arguments[0], [arguments[1]])
+        return builder.atomic_rmw("xchg", target, arguments[2], "seq_cst")
+
+    return signature, codegen
+
+
+@intrinsic
+def add_ordered(typing_context, pointer, index, value):
+    """Add to pointer[index] and return what was there, as `load_ordered` orders it."""
+    signature = types.int64(pointer, types.int64, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target = builder.gep(arguments[0], [arguments[1]])
+        return builder.atomic_rmw("add", target, arguments[2], "seq_cst")
 
     return signature, codegen
 

@@ -1,6 +1,8 @@
 """Prepared layers: weights packed once, geometry kept for each shape of input."""
 
+import itertools
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -12,9 +14,14 @@ from numbaconv.arguments import (
     padding_pairs,
     per_axis,
 )
-from numbaconv.conv import execute, resolve
+from numbaconv.backends.cpu import Template
+from numbaconv.conv import execute, packed_weights, resolve
 from numbaconv.dispatch import check_backend
+from numbaconv.layout import flat_bias
 from numbaconv.plan import Plan, check_activation, check_bias, check_weight, find_plan, keep
+
+_tickets = itertools.count(1)
+_layers: "WeakValueDictionary[int, PreparedConv]" = WeakValueDictionary()
 
 
 class PreparedConv:
@@ -38,7 +45,7 @@ class PreparedConv:
         backend: str | None,
     ) -> None:
         self._options = options
-        self._backend = backend
+        self.backend = backend
         self.update(weight, bias)
 
     def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
@@ -64,6 +71,12 @@ class PreparedConv:
         self._bias = None if bias is None else np.array(bias, order="C")
         self._plans: dict[Any, Plan] = {}
         self._packed: dict[Any, np.ndarray] = {}
+        # Compiled callers know these weights by a number that is never used again, and find it
+        # at an address that stays.
+        self._ticket = getattr(self, "_ticket", np.zeros(1, np.int64))
+        self.ticket_address = self._ticket.ctypes.data
+        self._ticket[0] = ticket = next(_tickets)
+        _layers[ticket] = self
 
     def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve an input.
@@ -85,11 +98,12 @@ class PreparedConv:
         TypeError, ValueError, BackendUnavailableError
             As `numbaconv.conv` raises.
         """
-        plan = self._plan(x)
-        name = resolve(plan, self._backend)
+        plan = self.plan(x)
+        name = resolve(plan, self.backend)
         return execute(plan, name, x, self._weight, self._bias, out, self._packed)
 
-    def _plan(self, x: Any) -> Plan:
+    def plan(self, x: Any) -> Plan:
+        """Return the plan for an input, kept from an earlier call or made after validation."""
         if not isinstance(x, np.ndarray):
             raise TypeError(f"x must be a numpy.ndarray, got {type(x).__name__}")
         key = (x.shape, x.dtype, x.flags.c_contiguous or x.strides)
@@ -99,16 +113,37 @@ class PreparedConv:
             keep(self._plans, key, plan)
         return plan
 
+    def packed_weights(self, template: Template, plan: Plan) -> np.ndarray:
+        """Return the weights packed for a job; the layer keeps them."""
+        return packed_weights(template, self._weight, plan, self._packed)
+
+    def flat_bias(self, plan: Plan) -> np.ndarray:
+        """Return the bias as the kernels read it; the layer keeps it."""
+        key = "bias", plan.arithmetic
+        if key not in self._packed:
+            self._packed[key] = flat_bias(self._bias, plan)
+        return self._packed[key]
+
+    @property
+    def dtypes(self) -> tuple[np.dtype, ...]:
+        """Dtypes of the weights and, if there is one, of the bias."""
+        return tuple(a.dtype for a in (self._weight, self._bias) if a is not None)
+
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._weight, self._bias, self._options, self._backend
+        return self._weight, self._bias, self._options, self.backend
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        weight, bias, self._options, self._backend = state
+        weight, bias, self._options, self.backend = state
         self.update(weight, bias)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._options.items())
         return f"PreparedConv(weight {self._weight.shape} {self._weight.dtype}, {options})"
+
+
+def layer_of_ticket(number: int) -> PreparedConv:
+    """Return the layer that a compiled caller has."""
+    return _layers[number]
 
 
 def prepare(

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numba
 
 from numbaconv.blocking import SERIAL_LIMIT
+from numbaconv.entry import ENTRY, FORKED, READERS
 
 _turns = threading.Lock()
 _launched = False
@@ -22,6 +23,8 @@ def _after_fork() -> None:
     global _forked_after_launch, _turns
     _forked_after_launch = _forked_after_launch or _launched
     _turns = threading.Lock()  # another thread of the parent may have held it
+    ENTRY[FORKED] = _forked_after_launch
+    ENTRY[READERS] = 0  # the parent's other threads are not here
 
 
 if hasattr(os, "register_at_fork"):
@@ -49,3 +52,19 @@ def turn(threads: int) -> AbstractContextManager[object]:
     except ValueError:  # the first launch is under way in another thread
         return _turns
     return _turns if layer == "workqueue" else nullcontext()
+
+
+def note_launch() -> None:
+    """Tell that compiled callers are going to launch."""
+    global _launched
+    _launched = True
+
+
+def take_turn() -> None:
+    """Wait until no other launch of the package is running."""
+    _turns.acquire()
+
+
+def give_turn() -> None:
+    """Let the next launch run."""
+    _turns.release()

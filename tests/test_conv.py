@@ -251,6 +251,8 @@ PROMOTIONS = [
     ("float32", "complex64", None),
     ("complex64", "float32", None),
     ("complex64", "float32", "float64"),
+    ("float64", "complex64", "float64"),  # what NumPy takes None for, as a dtype
+    ("complex128", "float64", None),
     ("int32", "complex64", None),
     ("complex128", "int8", "complex64"),
 ]

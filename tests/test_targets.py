@@ -23,6 +23,7 @@ if platform.machine() in ("x86_64", "AMD64"):
         "haswell": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""},
         "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
     }
+FILES = ("conv", "inside", "patches", "properties")
 
 
 def passed(report: str) -> int:
@@ -34,7 +35,7 @@ def passed(report: str) -> int:
 def test_target(target: str, run_script: Any, tmp_path: Path):
     done = run_script(
         *("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "target"),
-        *(str(ROOT / "tests" / f"test_{name}.py") for name in ("conv", "patches", "properties")),
+        *(str(ROOT / "tests" / f"test_{name}.py") for name in FILES),
         NUMBA_CACHE_DIR=str(tmp_path),
         **TARGETS[target],
     )

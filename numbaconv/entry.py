@@ -1,0 +1,62 @@
+"""The door for compiled callers: one table of addresses that machine code finds by its name.
+
+A user's ``@njit(cache=True)`` function is machine code that outlives the process, so it can hold
+no address. It names SYMBOL, which is the table ENTRY, and calls what ENTRY[ENTER] points to. That
+is Python at first, which loads the rest; from then on it is `calls.enter`.
+
+This module is imported with the package, so it costs next to nothing.
+"""
+
+import ctypes
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+SYMBOL = "numbaconv_entry"
+
+# Address of `calls.enter`, and of what it asks Python with.
+ENTER, ASK = range(2)
+# Address of the table of records; number of callers that may be reading one.
+RECORDS, READERS = range(2, 4)
+# The choice of `set_backend` as a word; live choices of `use_backend`; addresses of the C
+# library's getenv and of the name of the environment variable.
+CHOICE, CONTEXTS, GETENV, VARIABLE = range(4, 8)
+# Addresses of Numba's get_num_threads and of Python's PyGILState_GetThisThreadState; whether this
+# is a forked child, which must not launch; whether launches take turns.
+GET_NUM_THREADS, THREAD_STATE, FORKED, TURNS = range(8, 12)
+
+ENTRY = np.zeros(12, np.int64)
+
+# enter(address of a request, stage) and ask(question, address of a request).
+Callback = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+
+
+def as_word(name: str | None) -> int:
+    """Return a backend's name, of at most seven characters, as an integer; 0 for none."""
+    return int.from_bytes((name or "").encode(), "big")
+
+
+def from_word(word: int) -> str:
+    """Return the name that `as_word` made an integer of."""
+    return word.to_bytes(8, "big").lstrip(b"\0").decode("latin-1")
+
+
+def address_of_function(function: Any) -> int:
+    """Address that a function or pointer of `ctypes` stands for."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+@Callback
+def _load_and_enter(request: int, stage: int) -> int:
+    from numbaconv import records
+
+    try:
+        records.load()
+    except BaseException as error:
+        return records.report(request, error)
+    return int(Callback(int(ENTRY[ENTER]))(request, stage))
+
+
+ENTRY[ENTER] = address_of_function(_load_and_enter)
+llvm.add_symbol(SYMBOL, ENTRY.__array_interface__["data"][0])

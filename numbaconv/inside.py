@@ -1,0 +1,355 @@
+"""Calls in a user's ``@njit`` code: how they are typed, and the machine code they become.
+
+That code is small: it writes a request on its stack, enters twice through one address, and makes
+the array for the result in between. All else is behind the address (`calls.py`), compiled once.
+
+Loaded when Numba first meets one of the package's functions in code that it compiles.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.extending import intrinsic, overload, register_jitable
+from numba.np.numpy_support import as_dtype
+
+from numbaconv import calls
+from numbaconv.dtypes import SUPPORTED, arithmetic
+from numbaconv.entry import ENTER
+from numbaconv.errors import BackendUnavailableError
+from numbaconv.extension import LayerType
+from numbaconv.pointers import call_for_integer, entry_table
+from numbaconv.request import BASES, parse
+
+INT64 = ir.IntType(64)
+
+# --- The machine code -------------------------------------------------------------------------
+
+
+def _integers(
+    context: Any, builder: ir.IRBuilder, kind: types.Type, value: ir.Value
+) -> Iterator[ir.Value]:
+    """Yield the integers of a value: what its form in `request.Text` takes from the key."""
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        for extents in (array.shape, array.strides):
+            yield from cgutils.unpack_tuple(builder, extents, kind.ndim)
+    elif isinstance(kind, types.BaseTuple):
+        members = cgutils.unpack_tuple(builder, value, len(kind))
+        for member_kind, member in zip(kind, members, strict=True):
+            yield from _integers(context, builder, member_kind, member)
+    elif isinstance(kind, types.Integer):
+        yield context.cast(builder, value, kind, types.int64)
+    elif isinstance(kind, LayerType):
+        yield builder.load(builder.inttoptr(value, INT64.as_pointer()))
+
+
+def _key_digest(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
+
+
+@intrinsic(prefer_literal=True)
+def open_request(typing_context, text, arguments):
+    """Write a request on the stack of the caller: all but the addresses of the arrays."""
+    signature = types.CPointer(types.int64)(text, arguments)
+    source = text.literal_value
+    backend_given = any(
+        name == "backend" and form != ("value", None) for name, form in parse(source).arguments
+    )
+
+    def codegen(context, builder, signature, values):
+        integers = list(_integers(context, builder, signature.args[1], values[1]))
+        size = calls.INTEGERS + len(integers)
+        request = cgutils.alloca_once(builder, INT64, size=ir.Constant(INT64, size))
+        text_pointer = context.insert_const_string(builder.module, source)
+        fields = {
+            calls.LAYOUT: calls.THIS_LAYOUT,
+            calls.MESSAGE: 0,
+            calls.TEXT: builder.ptrtoint(text_pointer, INT64),
+            calls.BACKEND_GIVEN: int(backend_given),
+            calls.KEY_SIZE: size - calls.KEY,
+            calls.KEY: _key_digest(source),
+            calls.BACKEND: 0,
+            calls.THREADS: 0,
+            **dict(enumerate(integers, calls.INTEGERS)),
+        }
+        for field, value in fields.items():
+            value = value if isinstance(value, ir.Value) else ir.Constant(INT64, value)
+            builder.store(value, builder.gep(request, [ir.Constant(INT64, field)]))
+        return request
+
+    return signature, codegen
+
+
+@intrinsic
+def set_addresses(typing_context, request, arrays):
+    """Write the addresses of a tuple of arrays (or None) into a request."""
+    signature = types.void(request, arrays)
+
+    def codegen(context, builder, signature, values):
+        members = cgutils.unpack_tuple(builder, values[1], len(signature.args[1]))
+        for i, (kind, member) in enumerate(zip(signature.args[1], members, strict=True)):
+            address = ir.Constant(INT64, 0)
+            if isinstance(kind, types.Array):
+                data = context.make_array(kind)(context, builder, member).data
+                address = builder.ptrtoint(data, INT64)
+            field = ir.Constant(INT64, calls.ADDRESSES + i)
+            builder.store(address, builder.gep(values[0], [field]))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def result_shape(typing_context, request, axes):
+    """Shape that the first stage wrote."""
+    signature = types.UniTuple(types.int64, axes.literal_value)(request, axes)
+
+    def codegen(context, builder, signature, values):
+        fields = range(calls.RESULT, calls.RESULT + len(signature.return_type))
+        extents = [builder.load(builder.gep(values[0], [ir.Constant(INT64, f)])) for f in fields]
+        return context.make_tuple(builder, signature.return_type, extents)
+
+    return signature, codegen
+
+
+@intrinsic
+def keep_alive(typing_context, arrays):
+    """Use arrays: only their addresses were handed on, and Numba frees what is used no more."""
+    signature = types.void(arrays)
+
+    def codegen(context, builder, signature, values):
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def take_message(typing_context, request):
+    """Take the message of an exception out of a request."""
+    signature = types.unicode_type(request)
+
+    def codegen(context, builder, signature, values):
+        python = context.get_python_api(builder)
+        lock = python.gil_ensure()
+        field = builder.gep(values[0], [ir.Constant(INT64, calls.MESSAGE)])
+        message = builder.inttoptr(builder.load(field), python.pyobj)
+        native = python.to_native_value(types.unicode_type, message)
+        python.decref(message)
+        python.gil_release(lock)
+        return native.value
+
+    return signature, codegen
+
+
+@register_jitable
+def enter(request, stage):
+    """Do one stage of a call; raise what it reports."""
+    status = call_for_integer(entry_table()[ENTER], (request, stage))
+    if status == calls.WELL:
+        return
+    if status == calls.NO_MEMORY:
+        raise MemoryError("no memory for a convolution")
+    message = take_message(request)
+    if status == calls.RAISED:
+        raise ValueError(message)
+    if status == calls.RAISED + 1:
+        raise TypeError(message)
+    if status == calls.RAISED + 2:
+        raise BackendUnavailableError(message)
+    if status == calls.RAISED + 3:
+        raise MemoryError(message)
+    raise RuntimeError(message)
+
+
+def as_passed(array: Any, dtype: Any) -> Any:
+    """Return an array (or None) of a dtype, itself if it has it."""
+
+
+@overload(as_passed)
+def _as_passed(array, dtype):
+    if isinstance(array, types.Array) and array.dtype != dtype.dtype:
+        return lambda array, dtype: array.astype(dtype)
+    return lambda array, dtype: array
+
+
+def result_array(out: Any, request: Any, axes: Any, dtype: Any) -> Any:
+    """Return the array that takes the result: `out`, or a new one if that is None."""
+
+
+@overload(result_array, prefer_literal=True)
+def _result_array(out, request, axes, dtype):
+    if isinstance(out, types.Array):
+        return lambda out, request, axes, dtype: out
+    return lambda out, request, axes, dtype: np.empty(result_shape(request, axes), dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def performer(source: str, axes: int) -> Callable[..., Any]:
+    """Return the jitable function that makes the calls of one text; `axes` are the result's.
+
+    It takes the arrays of a call (`out` where `calls` has the result) and the other arguments.
+    """
+    passed, result = np.dtype(parse(source).passed), np.dtype(parse(source).result)
+
+    @register_jitable
+    def perform(x, weight, bias, out, options):
+        a, b, c = as_passed(x, passed), as_passed(weight, passed), as_passed(bias, passed)
+        request = open_request(source, (a, b, c, out, options))
+        enter(request, calls.FIND)
+        y = result_array(out, request, axes, passed)
+        set_addresses(request, (a, b, c, y))
+        enter(request, calls.CARRY_OUT)
+        keep_alive((a, b, c, y))
+        return as_passed(y, result)
+
+    return perform  # type: ignore[no-any-return]  # Numba's decorator
+
+
+# --- The types --------------------------------------------------------------------------------
+
+
+# Arguments that are strings or None: part of the text, not of the key.
+_WORDS = ("padding_mode", "data_format", "activation", "backend")
+
+
+def _form(function: str, name: str, kind: Any, passed: np.dtype) -> tuple[Any, ...]:
+    """Return the form (`request.Text`) of an argument, given as a type or a default value."""
+    if isinstance(kind, types.StringLiteral):
+        return "value", kind.literal_value
+    if _is_none(kind) or isinstance(kind, str):
+        return "value", kind if isinstance(kind, str) else None
+    if name in BASES:
+        dtype = as_dtype(kind.dtype).name
+        passed_as = dtype if name == "out" else passed.name
+        return "array", dtype, passed_as, kind.ndim, bool(kind.mutable)
+    if isinstance(kind, LayerType):
+        return ("layer",)
+    if name in _WORDS:
+        raise TypingError(
+            f"numbaconv.{function}: {name} is {kind}; pass a literal string, or a global one: "
+            f"Numba compiles for its value"
+        )
+    return _number_form(function, name, kind)
+
+
+def _number_form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
+    is_bool = isinstance(kind, (bool, types.Boolean))
+    if isinstance(kind, (int, types.Integer)) and not is_bool:
+        return ("int",)
+    if isinstance(kind, types.BaseTuple):
+        return "tuple", tuple(_number_form(function, name, member) for member in kind)
+    if isinstance(kind, types.UnicodeType):
+        advice = "pass a literal string, or a global one: Numba compiles for its value"
+    elif isinstance(kind, (types.List, types.ListType, types.Array)):
+        advice = "pass a tuple"
+    elif isinstance(kind, types.Float):
+        advice = "convert it with int()"
+    elif isinstance(kind, types.Optional):
+        advice = "what may be None at run time needs an if and an else, with a call in each"
+    else:
+        advice = "pass an integer or a tuple of integers"
+    raise TypingError(f"numbaconv.{function}: {name} is {kind}; {advice}")
+
+
+def _check_array(function: str, name: str, kind: Any) -> None:
+    """Refuse at compile time what is no array that compiled code can convolve."""
+    where = f"numbaconv.{function}: {name}"
+    if isinstance(kind, types.Optional):
+        raise TypingError(
+            f"{where} may be None at run time; call with it in an if, and without it in an else"
+        )
+    if not isinstance(kind, types.Array):
+        raise TypingError(f"{where} must be an array, got {kind}; make one with np.array")
+    try:
+        dtype = as_dtype(kind.dtype)
+    except NotImplementedError:
+        dtype = None
+    if dtype is None or dtype.name not in SUPPORTED:
+        raise TypingError(
+            f"{where} has dtype {kind.dtype}, which is not supported; "
+            f"convert it with .astype to one of {', '.join(SUPPORTED)}"
+        )
+    if dtype == np.float16:
+        raise TypingError(
+            f"{where} has dtype float16, which Numba cannot compute with; "
+            f"convert it to float32 before the compiled code"
+        )
+
+
+def describe(function: str, arguments: dict[str, Any], more_dtypes: tuple[Any, ...] = ()) -> str:
+    """Return the text of a call, or raise a TypingError that says what to change.
+
+    Parameters
+    ----------
+    function : str
+        Name in `recipes.RECIPES`.
+    arguments : dict
+        Numba types, or defaults, by name.
+    more_dtypes : tuple of dtype
+        Of arrays that are not among the arguments.
+    """
+    arguments = {
+        name: kind.value if isinstance(kind, types.Omitted) else kind
+        for name, kind in arguments.items()
+    }
+    given = {
+        name: kind
+        for name, kind in arguments.items()
+        if name in BASES and not (name in ("bias", "out") and _is_none(kind))
+    }
+    for name, kind in given.items():
+        _check_array(function, name, kind)
+    dtypes = [as_dtype(kind.dtype) for name, kind in given.items() if name != "out"]
+    result = np.result_type(*dtypes, *more_dtypes)
+    how = arithmetic(result)
+    passed = result if function in ("im2col", "col2im") else how.convert
+    if "out" in given and passed != result:
+        raise TypingError(
+            f"numbaconv.{function}: out cannot be {given['out'].dtype} in compiled code, where "
+            f"{result} is computed as {passed}; leave out= away and assign the result"
+        )
+    forms = [(name, _form(function, name, kind, passed)) for name, kind in arguments.items()]
+    return repr((function, result.name, passed.name, tuple(forms)))
+
+
+def _is_none(kind: Any) -> bool:
+    return kind is None or isinstance(kind, types.NoneType)
+
+
+def conv(function: str, **arguments: Any) -> Callable[..., Any]:
+    """Return the function that makes a call of `conv`, `conv1d`, ... of these types."""
+    order = ("input", "weight", "bias", "out", "stride", "padding", "dilation", "groups")
+    rest = [name for name in arguments if name not in order]
+    source = describe(function, {name: arguments[name] for name in (*order, *rest)})
+    return performer(source, arguments["input"].ndim)
+
+
+def im2col(**arguments: Any) -> Callable[..., Any]:
+    """Return the function that makes a call of `im2col` of these types."""
+    source = describe("im2col", arguments)
+    kernel = arguments["kernel_size"]
+    rank = len(kernel) if isinstance(kernel, types.BaseTuple) else arguments["input"].ndim - 2
+    return performer(source, 2 if arguments["input"].ndim == rank + 1 else 3)
+
+
+def col2im(**arguments: Any) -> Callable[..., Any]:
+    """Return the function that makes a call of `col2im` of these types."""
+    source = describe("col2im", arguments)
+    sizes = (arguments["output_size"], arguments["kernel_size"])
+    rank = next((len(size) for size in sizes if isinstance(size, types.BaseTuple)), 2)
+    return performer(source, rank + arguments["columns"].ndim - 1)
+
+
+def layer(**arguments: Any) -> Callable[..., Any]:
+    """Return the function that calls a prepared layer with arguments of these types."""
+    order = ("input", "out", "layer")
+    dtypes = tuple(as_dtype(dtype) for dtype in arguments["layer"].dtypes)
+    source = describe("layer", {name: arguments[name] for name in order}, dtypes)
+    return performer(source, arguments["input"].ndim)

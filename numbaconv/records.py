@@ -1,0 +1,175 @@
+"""What Python does for compiled callers: plan a new call, and keep it as a record.
+
+`calls.py` says what requests and records are; `request.py` reads a request, and `recipes.py` says
+what steps a call takes. Here records are written and published, and exceptions handed over.
+"""
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding as llvm
+from numba import types
+
+from numbaconv import calls, recipes, threads
+from numbaconv.dispatch import ENVIRONMENT_VARIABLE, requested_backend
+from numbaconv.entry import (
+    ASK,
+    ENTER,
+    ENTRY,
+    GET_NUM_THREADS,
+    GETENV,
+    RECORDS,
+    THREAD_STATE,
+    TURNS,
+    VARIABLE,
+    Callback,
+    address_of_function,
+    as_word,
+)
+from numbaconv.errors import BackendUnavailableError
+from numbaconv.recipe import Recipe
+from numbaconv.request import Call, check_overlap
+
+# What compiled callers can raise, by number from calls.RAISED on. Others become the last.
+EXCEPTIONS = (ValueError, TypeError, BackendUnavailableError, MemoryError, RuntimeError)
+
+Request = Any  # ctypes array of int64
+
+_lock = threading.Lock()
+_records: dict[bytes, tuple[np.ndarray, Recipe | None]] = {}
+_dropped: list[Any] = []
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _request_at(address: int) -> Request:
+    header = (ctypes.c_int64 * calls.INTEGERS).from_address(address)
+    return (ctypes.c_int64 * (calls.KEY + header[calls.KEY_SIZE])).from_address(address)
+
+
+def _read(request: Request) -> Call:
+    text = ctypes.string_at(request[calls.TEXT]).decode()
+    backend = None if request[calls.BACKEND_GIVEN] else request[calls.BACKEND]
+    return Call(text, request[calls.INTEGERS :], backend, request[calls.THREADS])
+
+
+def _write(request: Request, recipe: Recipe | None) -> np.ndarray:
+    """Return a record; without a recipe, the one that says to ask for the number of threads."""
+    key = request[calls.KEY :]
+    record = np.zeros(calls.RECORD_KEY + len(key), np.int64)
+    record[calls.RECORD_KEY_SIZE] = len(key)
+    record[calls.RECORD_KEY :] = key
+    if recipe is None:
+        record[calls.ASK_THREADS] = 1
+        return record
+    record[calls.LAUNCHES] = recipe.launches
+    record[calls.SHAPE : calls.SHAPE + len(recipe.shape)] = recipe.shape
+    bounds = np.ravel(recipe.bounds())
+    record[calls.BOUNDS : calls.BOUNDS + len(bounds)] = bounds
+    record[calls.CARRY_OUT_ADDRESS] = calls.carry_out.address(types.int64)
+    record[calls.SCRATCH_BYTES] = recipe.scratch_bytes
+    record[calls.STEPS] = len(recipe.steps)
+    record[calls.FIRST_STEP] = len(record)
+    return np.concatenate([record, *recipe.steps])
+
+
+def _make(request: Request) -> None:
+    """Plan a call and publish its record."""
+    recipe = recipes.plan(_read(request))
+    if recipe is not None and recipe.launches:
+        threads.note_launch()
+    record = _write(request, recipe)
+    key = bytes(memoryview(request)[calls.KEY :])
+    with _lock:
+        if key in _records:  # another thread was faster
+            return
+        if len(_records) >= calls.MOST_RECORDS:
+            _update_table(0)
+            _dropped.append(dict(_records))
+            _records.clear()
+        _records[key] = record, recipe
+        readers = _update_table(record.ctypes.data)
+        if not readers:
+            _dropped.clear()
+
+
+def _get_backend(request: Request) -> None:
+    request[calls.BACKEND] = as_word(requested_backend()[0])
+
+
+def _check_overlap(request: Request) -> None:
+    addresses = request[calls.ADDRESSES : calls.ADDRESSES + calls.MOST_ARRAYS]
+    check_overlap(_read(request), addresses)
+
+
+def _refuse_layout(request: Request) -> None:
+    raise RuntimeError(
+        "this compiled function is from Numba's cache and was compiled with another version of "
+        "numbaconv: delete the cache files (__pycache__/*.nbi) beside its source and run again"
+    )
+
+
+_ANSWERS: dict[int, Callable[[Request], None]] = {
+    calls.MAKE: _make,
+    calls.GET_BACKEND: _get_backend,
+    calls.CHECK_OVERLAP: _check_overlap,
+    calls.TAKE_TURN: lambda request: threads.take_turn(),
+    calls.GIVE_TURN: lambda request: threads.give_turn(),
+    calls.WRONG_LAYOUT: _refuse_layout,
+}
+
+
+def report(address: int, error: BaseException) -> int:
+    """Leave an exception's message in a request and return its number."""
+    number = next((i for i, cls in enumerate(EXCEPTIONS) if isinstance(error, cls)), None)
+    message = str(error) if number is not None else f"{type(error).__name__}: {error}"
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(message))  # the caller's reference
+    header = (ctypes.c_int64 * calls.TEXT).from_address(address)
+    header[calls.MESSAGE] = id(message)
+    return calls.RAISED + (len(EXCEPTIONS) - 1 if number is None else number)
+
+
+@Callback
+def _ask(question: int, address: int) -> int:
+    """Answer a question of `calls.enter`."""
+    try:
+        _ANSWERS[question](address if question == calls.WRONG_LAYOUT else _request_at(address))
+    except BaseException as error:
+        return report(address, error)
+    return calls.WELL
+
+
+def _update_table(address: int) -> int:
+    return int(Callback(calls.update_table.address(types.int64))(address, 0))
+
+
+_table = np.zeros(calls.SLOTS, np.int64)
+_variable = ENVIRONMENT_VARIABLE.encode() + b"\0"
+
+
+def load() -> None:
+    """Compile what compiled callers enter by, or load it from the cache, and open the door."""
+    c_library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
+    ENTRY[GETENV] = address_of_function(c_library.getenv)
+    ENTRY[VARIABLE] = address_of_function(ctypes.c_char_p(_variable))
+    ENTRY[THREAD_STATE] = address_of_function(ctypes.pythonapi.PyGILState_GetThisThreadState)
+    numba.get_num_threads()  # loads the threading layer, whose functions `calls.convolve` names
+    ENTRY[GET_NUM_THREADS] = llvm.address_of_symbol("get_num_threads")
+    ENTRY[TURNS] = numba.threading_layer() == "workqueue"
+    ENTRY[RECORDS] = _table.ctypes.data
+    ENTRY[ASK] = address_of_function(_ask)
+    calls.update_table.address(types.int64)
+    ENTRY[ENTER] = calls.enter.address(types.int64)
