@@ -77,9 +77,7 @@ def _emit_dot(vectors, mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offset
 
 
 @intrinsic
-def _dot(
-    typing_context, mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offsets, c, c_row, add
-):
+def _dot(typing_context, mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offsets, c, c_row, add):
     word = types.int64
     signature = types.void(
         word, word, word, word, g, word, word, x, word, offsets, c, word, types.boolean

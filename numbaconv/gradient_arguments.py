@@ -139,9 +139,7 @@ def _forward_problem(
             f"{names[0]} {input_shape} and {names[1]} {grad_shape} must both be batched or both not"
         )
     if grad_shape[: -rank - 1] != input_shape[: -rank - 1]:
-        raise ValueError(
-            f"{names[0]} has {input_shape[0]} images, {names[1]} has {grad_shape[0]}"
-        )
+        raise ValueError(f"{names[0]} has {input_shape[0]} images, {names[1]} has {grad_shape[0]}")
     c = -rank - 1
     _check_channels(input_shape[c], grad_shape[c], weight_shape, groups, names)
     size, kernel, output = input_shape[-rank:], weight_shape[2:], grad_shape[-rank:]

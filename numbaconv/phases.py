@@ -85,7 +85,9 @@ def axis_phases(
             first = (start + padding - tap * dilation) // stride  # the output read through `tap`
             count = (size - 1 - start) // stride + 1
             before = (taps - 1) * step - first
-            phases.append(AxisPhase(start, count, tap, apart, taps, step if taps > 1 else 1, before))
+            phases.append(
+                AxisPhase(start, count, tap, apart, taps, step if taps > 1 else 1, before)
+            )
     return phases
 
 

@@ -1,6 +1,5 @@
 """Transposed copies of small matrices: a vector of elements from each row, turned in registers."""
 
-import numpy as np
 from numba import types
 from numba.core import config
 from numba.extending import intrinsic

@@ -13,34 +13,23 @@ from numbaconv.blocking import TILE_ROWS
 from numbaconv.dot import dot
 from numbaconv.dtypes import Arithmetic, arithmetic
 from numbaconv.halo import fill_halo, halo_layout, tap_offsets
-from numbaconv.jit import kernel
 from numbaconv.job import (
-    BIAS,
-    COUNTER,
     FILL_HALO,
     HALO,
     INDEX_SIZE,
-    INDICES,
     LANES,
-    OUT,
-    PACKED,
-    SCRATCH,
     SCRATCH_SIZE,
     SHAPE,
     TABLE,
     TILE,
-    WEIGHTS,
     WORKER,
     WORKERS,
-    X,
-    launch,
     new_template,
     set_entries,
 )
 from numbaconv.layout import flat_channels, narrowed
 from numbaconv.microkernel import tile
 from numbaconv.plan import Problem
-from numbaconv.pointers import address_of
 from numbaconv.shape import ConvShape
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.threads import thread_limit, turn
@@ -56,29 +45,6 @@ class Template(NamedTuple):
     job: np.ndarray
     table: np.ndarray
     sums: int
-
-
-@kernel()
-def run(template, x, gradient, zeros, sums, out):
-    """Sum the products of flat arrays into `sums`, or into `out` if that is empty."""
-    job = template.copy()
-    counters = np.zeros(2, np.int64)
-    scratch = np.empty(job[WORKERS] * job[SCRATCH_SIZE], x.dtype)
-    indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
-    job[COUNTER] = address_of(counters)
-    job[X] = address_of(x)
-    job[WEIGHTS] = address_of(gradient)
-    job[BIAS] = address_of(zeros)
-    job[PACKED] = address_of(sums) if sums.size > 0 else address_of(out)
-    job[OUT] = address_of(out)
-    job[SCRATCH] = address_of(scratch)
-    job[INDICES] = address_of(indices)
-    launch(job[WORKER], job[WORKERS], job)
-    if sums.size > 0:
-        job[COUNTER] = address_of(counters[1:])
-        launch(job[weight_tasks.FINISH], job[WORKERS], job)
-    # Only addresses were handed on: this use keeps the memory until the workers are done.
-    return scratch.size + indices.size + counters.size
 
 
 def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) -> Template:
@@ -153,7 +119,7 @@ def weight_gradient(
     y, sums = np.empty(size, how.compute), np.empty(template.sums, how.compute)
     x, gradient = flat_channels(input, how, c), flat_channels(grad_output, how, c)
     with turn(int(template.job[WORKERS])):
-        run(template.job, x, gradient, plan.zeros, sums, y)
+        weight_tasks.run_sums(template.job, x, gradient, plan.zeros, sums, y)
     if not how.is_complex:
         return narrowed(y, plan.result).reshape(plan.out_shape)
     return _complex_sums(y, plan)

@@ -56,9 +56,29 @@ def check(case: Case, backend: str) -> None:
             np.testing.assert_array_equal(out, expected)
 
 
+def check_gradients(case: Case, backend: str) -> None:
+    """Do the same with the gradients of a case, which allocate their results themselves."""
+    rank = len(case.weight) - 2
+    x, weight, _ = integer_arrays(case, "float32")
+    gradient = np.ones(case.output, np.float32)
+    conv_input, conv_weight = (getattr(nc.grad, f"conv{rank}d_{of}") for of in ("input", "weight"))
+    options = case.kwargs | {"backend": backend}
+    of_input = conv_input(case.input, weight, gradient, **options)
+    of_weight = conv_weight(x, case.weight, gradient, **options)
+    for at_end in (False, True):
+        with announced(f"gradients of {case.name} at_end={at_end}"):
+            arrays = [guarded(a, at_end) for a in (x, weight, gradient)]
+            got = conv_input(case.input, arrays[1], arrays[2], **options)
+            np.testing.assert_array_equal(got, of_input)
+            got = conv_weight(arrays[0], case.weight, arrays[2], **options)
+            np.testing.assert_array_equal(got, of_weight)
+
+
 if __name__ == "__main__":
     backend, *names = sys.argv[1:]
     for case in (*CASES, *SWEEPS):
         if not names or case.name in names:
             check(case, backend)
+            if not {"padding_mode", "data_format"} & case.kwargs.keys():
+                check_gradients(case, backend)
     print("no access outside the arrays")

@@ -34,7 +34,10 @@ def passed(report: str) -> int:
 def test_target(target: str, run_script: Any, tmp_path: Path):
     done = run_script(
         *("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "target"),
-        *(str(ROOT / "tests" / f"test_{name}.py") for name in ("conv", "patches", "properties")),
+        *(
+            str(ROOT / "tests" / f"test_{name}.py")
+            for name in ("conv", "patches", "properties", "gradients")
+        ),
         NUMBA_CACHE_DIR=str(tmp_path),
         **TARGETS[target],
     )
@@ -64,7 +67,7 @@ def test_without_the_compiler(run_script: Any, tmp_path: Path):
     """Interpreted, the same few results; what an intrinsic alone can do may be refused by name."""
     done = run_script(
         *("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "nojit"),
-        *(str(ROOT / "tests" / f"test_{name}.py") for name in ("conv", "patches")),
+        *(str(ROOT / "tests" / f"test_{name}.py") for name in ("conv", "patches", "gradients")),
         NUMBA_DISABLE_JIT="1",
         NUMBA_CACHE_DIR=str(tmp_path),
     )

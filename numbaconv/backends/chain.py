@@ -7,8 +7,9 @@ in turn, with no barrier between: phases write to different elements.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.core import config
 
+from numbaconv.backends import cpu
+from numbaconv.dtypes import Arithmetic
 from numbaconv.jit import inline, kernel, native
 from numbaconv.job import (
     BIAS,
@@ -33,11 +34,17 @@ from numbaconv.job import (
     launch,
     worker_signature,
 )
-from numbaconv.backends import cpu
-from numbaconv.dtypes import Arithmetic
 from numbaconv.packing import block_rows, register_rows
 from numbaconv.phases import Phase
-from numbaconv.pointers import address_of, call, fetch_add, indices_at, keep_scalar, pointer_at, shift
+from numbaconv.pointers import (
+    address_of,
+    call,
+    fetch_add,
+    indices_at,
+    keep_scalar,
+    pointer_at,
+    shift,
+)
 from numbaconv.shape import kernel_taps, read_shape
 from numbaconv.threads import turn
 from numbaconv.transposition import transpose

@@ -11,14 +11,34 @@ Two lowerings compute the sums: `weight_products`, lanes over the input channels
 
 from typing import NamedTuple
 
+import numpy as np
+
 from numbaconv.backends.direct_tasks import tile_size
 from numbaconv.blocking import BAND_VECTORS, CACHE_BYTES, TILE_VECTORS
-from numbaconv.dot import DOT_COLUMNS, DOT_ROWS
+from numbaconv.dot import DOT_ROWS
 from numbaconv.halo import halo_layout
-from numbaconv.jit import inline, native
-from numbaconv.job import COUNTER, GRADIENT, LANES, OUT, PACKED, SHAPE, worker_signature
+from numbaconv.jit import inline, kernel, native
+from numbaconv.job import (
+    BIAS,
+    COUNTER,
+    GRADIENT,
+    INDEX_SIZE,
+    INDICES,
+    LANES,
+    OUT,
+    PACKED,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SHAPE,
+    WEIGHTS,
+    WORKER,
+    WORKERS,
+    X,
+    launch,
+    worker_signature,
+)
 from numbaconv.packing import register_rows
-from numbaconv.pointers import call, fetch_add, indices_at, pointer_at, shift
+from numbaconv.pointers import address_of, call, fetch_add, indices_at, pointer_at, shift
 from numbaconv.shape import image_pixels, kernel_taps, read_shape
 from numbaconv.target import VECTOR_BYTES
 
@@ -136,9 +156,7 @@ def cut(s, itemsize, threads, patches):
     plane_blocks, col_blocks = -(-all_planes // planes), -(-s.output[2] // cols)
     sums = s.groups * s.c_out * s.c_in * kernel_taps(s)
     slabs = MOST_SLABS
-    while slabs > 1 and (
-        slabs * sums > MOST_SUMS or slabs * SLAB_PIXELS > s.n * image_pixels(s)
-    ):
+    while slabs > 1 and (slabs * sums > MOST_SUMS or slabs * SLAB_PIXELS > s.n * image_pixels(s)):
         slabs //= 2
     row_blocks = -(-s.output[1] // rows)
     if planes == 1:
@@ -296,3 +314,26 @@ def finish_work(worker, job, like):
             else:
                 call(job[TRANSPOSE], (target, taps, source, s.c_in, taps, s.c_in, job[LANES]))
         first = fetch_add(indices_at(job[COUNTER])) * each
+
+
+@kernel()
+def run_sums(template, x, gradient, zeros, sums, out):
+    """Sum the products of flat arrays into `sums`, or into `out` if that is empty."""
+    job = template.copy()
+    counters = np.zeros(2, np.int64)
+    scratch = np.empty(job[WORKERS] * job[SCRATCH_SIZE], x.dtype)
+    indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
+    job[COUNTER] = address_of(counters)
+    job[X] = address_of(x)
+    job[WEIGHTS] = address_of(gradient)
+    job[BIAS] = address_of(zeros)
+    job[PACKED] = address_of(sums) if sums.size > 0 else address_of(out)
+    job[OUT] = address_of(out)
+    job[SCRATCH] = address_of(scratch)
+    job[INDICES] = address_of(indices)
+    launch(job[WORKER], job[WORKERS], job)
+    if sums.size > 0:
+        job[COUNTER] = address_of(counters[1:])
+        launch(job[FINISH], job[WORKERS], job)
+    # Only addresses were handed on: this use keeps the memory until the workers are done.
+    return scratch.size + indices.size + counters.size
