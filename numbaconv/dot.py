@@ -54,7 +54,7 @@ def _emit_dot(vectors, mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offset
             mask = vectors.first_lanes(builder.sub(cols, p))
             at_x, at_g = builder.add(of_x, p), builder.add(of_g, p)
             gs = [vectors.load_masked(vectors.at(channel, at_g), mask) for channel in channels]
-            new = [[] for _ in gs]
+            new: list[list[ir.Value]] = [[] for _ in gs]
             for t, tap in enumerate(taps):
                 pixels = vectors.load_masked(vectors.at(tap, at_x), mask)
                 for i, gradient in enumerate(gs):

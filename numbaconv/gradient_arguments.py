@@ -1,4 +1,4 @@
-"""Validation for gradients and transposed convolution: which forward problem are they of?"""
+"""Validation for gradients and transposed convolution: the forward problem they belong to."""
 
 from collections.abc import Sequence
 from typing import Any

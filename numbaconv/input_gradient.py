@@ -43,6 +43,7 @@ class AdjointPlan:
         self.sizes = (s.n, self.channels, *s.size)
         self.multiply_adds = sum(phase.shape.flops for phase in self.phases) // 2
         elements = s.size[0] * s.size[1] * s.size[2]
+        self.out_size = s.n * self.channels * elements
         self.has_gaps = sum(phase.shape.pixels for phase in self.phases) < elements
         self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
         self._chains: dict[tuple[str, int], chain.Chain] = {}
@@ -90,7 +91,7 @@ def apply_adjoint(
     """
     how, c = plan.arithmetic, 1 if plan.batched else 0
     straight = out is not None and out.dtype == how.plain and out.flags.carray
-    y = out.reshape(-1) if straight else recycling.empty(int(np.prod(plan.sizes)), how.compute)  # type: ignore[union-attr]
+    y = out.reshape(-1) if straight else recycling.empty(plan.out_size, how.compute)  # type: ignore[union-attr]
     b = plan.no_bias if bias is None else flat_channels(bias, how, 0)
     if plan.has_gaps or not plan.multiply_adds:
         y.reshape(*plan.sizes)[...] = b.reshape(-1, 1, 1, 1)

@@ -24,7 +24,7 @@ class AxisPhase(NamedTuple):
 
     Attributes
     ----------
-    start, count : int
+    start, elements : int
         Elements start, start + stride, ...; how many.
     tap, apart, taps : int
         Taps tap, tap + apart, ...; how many.
@@ -34,7 +34,7 @@ class AxisPhase(NamedTuple):
     """
 
     start: int
-    count: int
+    elements: int
     tap: int
     apart: int
     taps: int
@@ -83,10 +83,10 @@ def axis_phases(
         if start < size:
             taps = (kernel - 1 - tap) // apart + 1
             first = (start + padding - tap * dilation) // stride  # the output read through `tap`
-            count = (size - 1 - start) // stride + 1
+            elements = (size - 1 - start) // stride + 1
             before = (taps - 1) * step - first
             phases.append(
-                AxisPhase(start, count, tap, apart, taps, step if taps > 1 else 1, before)
+                AxisPhase(start, elements, tap, apart, taps, step if taps > 1 else 1, before)
             )
     return phases
 
@@ -106,7 +106,7 @@ def find_phases(s: ConvShape) -> list[Phase]:
     steps = s.in_strides[2:]
     found = []
     for d, h, w in itertools.product(*axes):
-        count = (d.count, h.count, w.count)
+        count = (d.elements, h.elements, w.elements)
         apart = [
             step * _distance(phase, stride)
             for step, phase, stride in zip(steps, (d, h, w), s.stride, strict=True)
@@ -133,4 +133,4 @@ def find_phases(s: ConvShape) -> list[Phase]:
 
 
 def _distance(phase: AxisPhase, stride: int) -> int:
-    return stride if phase.count > 1 else 1
+    return stride if phase.elements > 1 else 1

@@ -45,7 +45,7 @@ from numbaconv.pointers import (
     pointer_at,
     shift,
 )
-from numbaconv.shape import kernel_taps, read_shape
+from numbaconv.shape import ConvShape, kernel_taps, read_shape
 from numbaconv.threads import turn
 from numbaconv.transposition import transpose
 
@@ -55,8 +55,11 @@ JOBS, CHAIN, CALLED = GRADIENT, GRADIENT + 1, GRADIENT + 2
 # the `Taps` of its phase.
 TRANSPOSE, ORIGIN, ROWS, TAPS = GRADIENT + 3, GRADIENT + 4, GRADIENT + 5, GRADIENT + 6
 
-# Input channels that a packing task takes.
-PACK_CHANNELS = 32
+# Elements that a packing task writes, about.
+PACKED_ELEMENTS = 4096
+# Fewer elements than this are packed faster by one thread than brought from one core to another
+# (row M1 of `benchmarks/compare.py --backward`).
+SERIAL_PACKING = 8192
 
 
 class Taps(NamedTuple):
@@ -91,33 +94,50 @@ def read_taps(job):
 
 
 @inline
-def source_tap(t, s, tap):
-    """Tap of the whole kernel that the phase's tap `tap` is: they run in opposite directions."""
-    kw = tap % s.kernel[2]
-    kh = tap // s.kernel[2] % s.kernel[1]
-    kd = tap // (s.kernel[1] * s.kernel[2])
-    d = t.first_d + (s.kernel[0] - 1 - kd) * t.apart_d
-    h = t.first_h + (s.kernel[1] - 1 - kh) * t.apart_h
-    w = t.first_w + (s.kernel[2] - 1 - kw) * t.apart_w
-    return (d * t.kh + h) * t.kw + w
-
-
-@inline
-def pack_channel(job, s, t, target, source, rows, tap_step):
-    """One input channel of a block: target[tap * tap_step + i] = source[i][tap of the kernel].
+def pack_taps(s, t, target, source, rows, tap_step):
+    """target[tap * tap_step + i] = source[i][tap of the kernel], in the opposite direction.
 
     `source` holds the whole kernels of `rows` output channels, one behind the other.
     """
+    all_taps = t.kd * t.kh * t.kw
+    tap = 0
+    for kd in range(s.kernel[0]):
+        d = t.first_d + (s.kernel[0] - 1 - kd) * t.apart_d
+        for kh in range(s.kernel[1]):
+            h = t.first_h + (s.kernel[1] - 1 - kh) * t.apart_h
+            for kw in range(s.kernel[2]):
+                w = t.first_w + (s.kernel[2] - 1 - kw) * t.apart_w
+                of = (d * t.kh + h) * t.kw + w
+                for i in range(rows):
+                    keep_scalar()
+                    target[tap * tap_step + i] = source[i * all_taps + of]
+                tap += 1
+
+
+@inline
+def pack_panel(job, s, t, weights, packed, panel, first, last):
+    """Input channels `first` to `last` of a panel: one register block of one group."""
     taps, all_taps = kernel_taps(s), t.kd * t.kh * t.kw
-    if taps == all_taps:  # all of them, backwards
-        at = shift(target, (taps - 1) * tap_step)
-        call(job[TRANSPOSE], (at, -tap_step, source, all_taps, rows, taps, job[LANES]))
-    else:
-        for tap in range(taps):
-            at, of = tap * tap_step, source_tap(t, s, tap)
-            for i in range(rows):
+    blocks = -(-s.c_out // job[ROWS])
+    g = panel // blocks
+    block = panel - g * blocks
+    rows = block_rows(s.c_out, job[ROWS], block)
+    tap_step, channel_step = rows, taps * rows
+    if job[PACK_TAPS_OUTER] != 0:
+        tap_step, channel_step = s.c_in * rows, rows
+    base = shift(packed, (g * s.c_out + block * job[ROWS]) * s.c_in * taps)
+    for c in range(first, last):
+        of = ((g * s.c_in + c) * s.c_out + block * job[ROWS]) * all_taps
+        target, source = shift(base, c * channel_step), shift(weights, of)
+        if taps == all_taps and rows == 1:  # all of them, backwards
+            for tap in range(taps):
                 keep_scalar()
-                target[at + i] = source[i * all_taps + of]
+                target[tap * tap_step] = source[taps - 1 - tap]
+        elif taps == all_taps:
+            at = shift(target, (taps - 1) * tap_step)
+            call(job[TRANSPOSE], (at, -tap_step, source, all_taps, rows, taps, job[LANES]))
+        else:
+            pack_taps(s, t, target, source, rows, tap_step)
 
 
 @native(worker_signature)
@@ -125,28 +145,22 @@ def pack_phase(worker, job, like):
     """Write the weights (C_in, C_out, taps) of an adjoint as panels [group][block][k][rows].
 
     The phase convolves from the C_in channels of the output's gradient to the C_out of the
-    input's. A task is some of the C_in channels of one block.
+    input's. A task is some input channels of one panel, or some panels where they are small.
     """
     s, t = read_shape(job, SHAPE), read_taps(job)
     weights, packed = pointer_at(job[WEIGHTS], like), pointer_at(job[PACKED], like)
-    taps, all_taps = kernel_taps(s), t.kd * t.kh * t.kw
-    blocks = -(-s.c_out // job[ROWS])
-    pieces = -(-s.c_in // PACK_CHANNELS)
+    panels = s.groups * -(-s.c_out // job[ROWS])
+    each = max(1, PACKED_ELEMENTS // (s.c_in * kernel_taps(s) * job[ROWS]))
+    channels = max(1, PACKED_ELEMENTS // (kernel_taps(s) * job[ROWS]))
+    pieces = -(-s.c_in // channels)
+    tasks = -(-panels // each) * pieces
     task = fetch_add(indices_at(job[COUNTER]))
-    while task < s.groups * blocks * pieces:
-        panel = task // pieces
-        first = (task - panel * pieces) * PACK_CHANNELS
-        g = panel // blocks
-        block = panel - g * blocks
-        rows = block_rows(s.c_out, job[ROWS], block)
-        tap_step, channel_step = rows, taps * rows
-        if job[PACK_TAPS_OUTER] != 0:
-            tap_step, channel_step = s.c_in * rows, rows
-        target = shift(packed, (g * s.c_out + block * job[ROWS]) * s.c_in * taps)
-        for c in range(first, min(first + PACK_CHANNELS, s.c_in)):
-            of = ((g * s.c_in + c) * s.c_out + block * job[ROWS]) * all_taps
-            source = shift(weights, of)
-            pack_channel(job, s, t, shift(target, c * channel_step), source, rows, tap_step)
+    while task < tasks:
+        piece = task // pieces
+        first = (task - piece * pieces) * channels
+        for panel in range(piece * each, min((piece + 1) * each, panels)):
+            last = min(first + channels, s.c_in)
+            pack_panel(job, s, t, weights, packed, panel, first, last)
         task = fetch_add(indices_at(job[COUNTER]))
 
 
@@ -191,10 +205,16 @@ def run_chain(templates, x, weights, bias, out):
 
 
 class Chain(NamedTuple):
-    """The jobs of a chain without their data, and the tables that their addresses point to."""
+    """The jobs of a chain without their data, their tables of offsets, and the most workers."""
 
     jobs: np.ndarray
     tables: list[np.ndarray]
+    workers: int
+
+
+def _weights(s: ConvShape) -> int:
+    m, _, k = s.gemm
+    return s.groups * m * k
 
 
 def make_chain(
@@ -222,12 +242,15 @@ def make_chain(
         for job, _ in templates:
             job[entry] = largest
     jobs = np.concatenate([job for job, _ in templates])
+    if sum(_weights(phase.shape) for phase in phases) < SERIAL_PACKING:
+        jobs[PACK_WORKERS] = 1
     jobs[JOBS] = len(phases)
     jobs[CHAIN] = chain_work.address(arithmetic.numba)
-    return Chain(jobs, [table for _, table in templates])
+    workers = max(int(jobs[WORKERS]), int(jobs[PACK_WORKERS]))
+    return Chain(jobs, [table for _, table in templates], workers)
 
 
 def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
     """Run a chain on flat arrays."""
-    with turn(int(chain.jobs[PACK_WORKERS])):
+    with turn(chain.workers):
         run_chain(chain.jobs, x, weights, bias, out)
