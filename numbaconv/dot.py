@@ -14,7 +14,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from numbaconv.jit import native
-from numbaconv.microkernel import _Accumulators, _for_each_block
+from numbaconv.microkernel import Accumulators, for_each_block
 from numbaconv.target import REGISTERS
 from numbaconv.vectors import I32, Vectors, i64
 
@@ -38,7 +38,7 @@ def _sum_of_lanes(vectors, value):
 
 def _emit_dot(vectors, mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offsets, c, c_row, add):
     builder = vectors.builder
-    block = _Accumulators(vectors, mr, nt, c, c_row, cols)
+    block = Accumulators(vectors, mr, nt, c, c_row, cols)
     block.values = [[vectors.zero()] * nt for _ in range(mr)]
     taps = [vectors.at(x, builder.load(vectors.at(offsets, i64(t)))) for t in range(nt)]
     channels = [vectors.at(g, builder.mul(g_channel, i64(i))) for i in range(mr)]
@@ -86,7 +86,7 @@ def _dot(typing_context, mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offs
     def codegen(context, builder, signature, arguments):
         mr, nt, *rest = arguments
         vectors = Vectors(builder, signature.args[4].dtype)
-        _for_each_block(
+        for_each_block(
             builder,
             mr,
             nt,

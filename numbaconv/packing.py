@@ -3,7 +3,7 @@
 from numbaconv.blocking import TILE_ROWS
 from numbaconv.jit import inline, native
 from numbaconv.job import COUNTER, LANES, PACK_TAPS_OUTER, PACKED, SHAPE, WEIGHTS, worker_signature
-from numbaconv.lanes import copy_lanes, transpose_lanes
+from numbaconv.lanes import copy_even_lanes, copy_lanes, spread_lanes, transpose_lanes
 from numbaconv.pointers import fetch_add, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
@@ -93,6 +93,16 @@ def move_rows(tile, first, tile_step, rows, width, out, at, row_step, column_ste
                     copy_lanes(shift(source, j), shift(target, j), width - j)
                 else:
                     copy_lanes(shift(target, j), shift(source, j), width - j)
+                j += lanes
+    elif column_step == 2 and row_step != 1:  # a phase of a gradient under stride 2
+        for i in range(rows):
+            source, target = shift(tile, first + i * tile_step), shift(out, at + i * row_step)
+            j = 0
+            while j < width:
+                if gather:
+                    copy_even_lanes(shift(source, j), shift(target, 2 * j), width - j)
+                else:
+                    spread_lanes(shift(target, 2 * j), shift(source, j), width - j)
                 j += lanes
     else:  # channels_last: rows are neighbours in memory
         for j in range(width):

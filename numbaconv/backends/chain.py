@@ -20,6 +20,8 @@ from numbaconv.job import (
     JOB_SIZE,
     LANES,
     OUT,
+    PACK_IN_TASK,
+    PACK_ROWS,
     PACK_TAPS_OUTER,
     PACK_WORKERS,
     PACKED,
@@ -37,7 +39,9 @@ from numbaconv.job import (
 from numbaconv.packing import block_rows, register_rows
 from numbaconv.phases import Phase
 from numbaconv.pointers import (
+    CACHE_LINE,
     address_of,
+    align,
     call,
     fetch_add,
     indices_at,
@@ -179,7 +183,7 @@ def run_chain(templates, x, weights, bias, out):
     count = jobs[JOBS]
     counters = np.zeros(2 * count, np.int64)
     packed = np.empty(weights.size, weights.dtype)
-    scratch = np.empty(jobs[WORKERS] * jobs[SCRATCH_SIZE], x.dtype)
+    scratch = np.empty(jobs[WORKERS] * jobs[SCRATCH_SIZE] + CACHE_LINE, x.dtype)
     indices = np.empty(jobs[WORKERS] * jobs[INDEX_SIZE], np.int64)
     at = 0
     for j in range(count):
@@ -190,7 +194,7 @@ def run_chain(templates, x, weights, bias, out):
         job[PACKED] = address_of(packed[at:])
         job[BIAS] = address_of(bias)
         job[OUT] = address_of(out[job[ORIGIN] :])
-        job[SCRATCH] = address_of(scratch)
+        job[SCRATCH] = align(address_of(scratch))
         job[INDICES] = address_of(indices)
         s = read_shape(job, SHAPE)
         at += s.groups * s.c_out * s.c_in * kernel_taps(s)
@@ -231,7 +235,8 @@ def make_chain(
     ]
     for (job, _), phase in zip(templates, phases, strict=True):
         # A backend without a packer reads the weights in their natural order: blocks of one row.
-        job[ROWS] = register_rows(phase.shape.c_out) if job[PACKER] else 1
+        job[ROWS] = job[PACK_ROWS] or register_rows(phase.shape.c_out) if job[PACKER] else 1
+        job[PACK_IN_TASK] = 0
         job[PACKER] = pack_phase.address(arithmetic.numba)
         job[TRANSPOSE] = transpose.address(arithmetic.numba)
         job[ORIGIN] = phase.origin

@@ -111,7 +111,8 @@ def uses_channels(s, lanes):
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
     depthwise = s.c_in == 1 and s.c_out == 1 and s.groups >= lanes
-    return depthwise and not (wide_rows and kernel_taps(s) >= 25)
+    neighbours = s.out_strides[1] == 1 or s.out_strides[4] == 1  # not in a phase of a gradient
+    return depthwise and neighbours and not (wide_rows and kernel_taps(s) >= 25)
 
 
 @inline

@@ -38,7 +38,16 @@ from numbaconv.job import (
     worker_signature,
 )
 from numbaconv.packing import register_rows
-from numbaconv.pointers import address_of, call, fetch_add, indices_at, pointer_at, shift
+from numbaconv.pointers import (
+    CACHE_LINE,
+    address_of,
+    align,
+    call,
+    fetch_add,
+    indices_at,
+    pointer_at,
+    shift,
+)
 from numbaconv.shape import image_pixels, kernel_taps, read_shape
 from numbaconv.target import VECTOR_BYTES
 
@@ -321,7 +330,7 @@ def run_sums(template, x, gradient, zeros, sums, out):
     """Sum the products of flat arrays into `sums`, or into `out` if that is empty."""
     job = template.copy()
     counters = np.zeros(2, np.int64)
-    scratch = np.empty(job[WORKERS] * job[SCRATCH_SIZE], x.dtype)
+    scratch = np.empty(job[WORKERS] * job[SCRATCH_SIZE] + CACHE_LINE, x.dtype)
     indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
     job[COUNTER] = address_of(counters)
     job[X] = address_of(x)
@@ -329,7 +338,7 @@ def run_sums(template, x, gradient, zeros, sums, out):
     job[BIAS] = address_of(zeros)
     job[PACKED] = address_of(sums) if sums.size > 0 else address_of(out)
     job[OUT] = address_of(out)
-    job[SCRATCH] = address_of(scratch)
+    job[SCRATCH] = align(address_of(scratch))
     job[INDICES] = address_of(indices)
     launch(job[WORKER], job[WORKERS], job)
     if sums.size > 0:
