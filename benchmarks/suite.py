@@ -12,20 +12,22 @@ from typing import Any
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from benchmarks import rivals
-from benchmarks.layers import LAYERS, arrays
+from benchmarks.layers import EVERY_ROW, LAYERS, Layer, arrays
 
 BACKENDS = ("direct", "im2col", "cuda")
 EVERYTHING = bool(os.environ.get("NUMBACONV_BENCH_ALL"))
 SKIP_SLOW = bool(os.environ.get("ASV_SKIP_SLOW"))
 
 
-def rows(usual: str, slow: str = "") -> tuple[str, ...]:
+def rows(usual: str, slow: str = "", table: dict[str, Layer] = LAYERS) -> tuple[str, ...]:
     """Pick the layers of a suite.
 
     Parameters
     ----------
     usual, slow : str
         Ids with spaces between; the slow ones are left out if ASV_SKIP_SLOW is set.
+    table : dict of str to Layer
+        All that there are.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def rows(usual: str, slow: str = "") -> tuple[str, ...]:
         The ids; if NUMBACONV_BENCH_ALL is set, those of every layer.
     """
     if EVERYTHING:
-        return tuple(LAYERS)
+        return tuple(table)
     return (*usual.split(), *(() if SKIP_SLOW else slow.split()))
 
 
@@ -73,7 +75,7 @@ def ready(backend: str, layer_id: str, prepared: bool = False) -> Callable[[], A
         Does the convolution.
     """
     require(backend)
-    layer = LAYERS[layer_id]
+    layer = EVERY_ROW[layer_id]
     try:
         call = rivals.numbaconv(prepared, backend=backend)(layer, *arrays(layer))
     except (ImportError, AttributeError) as error:  # no prepare, no conv3d
