@@ -33,8 +33,10 @@ console = Console()
 class Convolution:
     """Detectors at every position: (N, C_in, H, W) to (N, C_out, H, W)."""
 
-    def __init__(self, c_in: int, c_out: int, size: int, rng: np.random.Generator) -> None:
-        self.padding = size // 2
+    def __init__(
+        self, c_in: int, c_out: int, size: int, rng: np.random.Generator, first: bool = False
+    ) -> None:
+        self.padding, self.first = size // 2, first
         # He's initialisation keeps the variance of the maps from layer to layer.
         noise = rng.standard_normal((c_out, c_in, size, size), np.float32)
         self.weight = noise * np.float32(np.sqrt(2 / (c_in * size**2)))
@@ -45,11 +47,13 @@ class Convolution:
         self.x = x
         return nc.conv2d(x, self.weight, self.bias, padding=self.padding)
 
-    def backward(self, g: np.ndarray) -> np.ndarray:
+    def backward(self, g: np.ndarray) -> np.ndarray | None:
         self.gradients = (
             nc.grad.conv2d_weight(self.x, self.weight.shape, g, padding=self.padding),
             g.sum((0, 2, 3)),
         )
+        if self.first:  # nothing before it learns: the images stay as they are
+            return None
         return nc.grad.conv2d_input(self.x.shape, self.weight, g, padding=self.padding)
 
     @property
@@ -74,18 +78,20 @@ class MaxPool:
     """The largest of each 2 x 2 pixels: (N, C, H, W) to (N, C, H/2, W/2)."""
 
     parameters = gradients = ()
+    places = ((0, 0), (0, 1), (1, 0), (1, 1))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        n, c, h, w = x.shape
-        blocks = x.reshape(n, c, h // 2, 2, w // 2, 2)
-        largest = blocks.max((3, 5), keepdims=True)
-        self.chosen = blocks == largest
-        return largest[:, :, :, 0, :, 0]
+        a, b, c, d = corners = [x[:, :, i::2, j::2] for i, j in self.places]
+        largest = np.maximum(np.maximum(a, b), np.maximum(c, d))
+        self.chosen = [corner == largest for corner in corners]
+        return largest
 
     def backward(self, g: np.ndarray) -> np.ndarray:
         n, c, h, w = g.shape
-        spread = g[:, :, :, None, :, None] * self.chosen
-        return spread.reshape(n, c, 2 * h, 2 * w)
+        spread = np.empty((n, c, 2 * h, 2 * w), g.dtype)
+        for (i, j), chosen in zip(self.places, self.chosen, strict=True):
+            spread[:, :, i::2, j::2] = g * chosen
+        return spread
 
 
 class Linear:
@@ -113,7 +119,7 @@ class Network:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.layers: list[Any] = [
-            *(Convolution(1, 16, 5, rng), Relu()),
+            *(Convolution(1, 16, 5, rng, first=True), Relu()),
             *(Convolution(16, 32, 3, rng), Relu(), MaxPool()),
             *(Convolution(32, 64, 3, rng), Relu(), MaxPool()),
             Linear(64 * 2 * 2, 10, rng),

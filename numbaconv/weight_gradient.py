@@ -1,12 +1,11 @@
 """Gradients of convolutions with respect to their weights: planning, and the launch."""
 
-from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba.core import config
 
-from numbaconv import recycling
+from numbaconv import recycling, spare
 from numbaconv.backends import weight_tasks
 from numbaconv.backends.weight_dots import dots_work
 from numbaconv.backends.weight_products import products_work, scratch_sizes
@@ -78,32 +77,6 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     return Template(job, table, sums)
 
 
-# Memory of sums, for the next call: pages fresh from the system cost more to clear than R8 takes
-# to compute. A deque, because its methods are atomic.
-_spare: deque[np.ndarray] = deque(maxlen=2)
-_MOST_SPARE = 8 << 20
-
-
-def _borrow(size: int, dtype: np.dtype) -> np.ndarray:
-    """Return an array for sums, from memory that was used before if that is large enough."""
-    nbytes = size * dtype.itemsize
-    if nbytes > _MOST_SPARE:
-        return recycling.empty(size, dtype)
-    try:
-        memory = _spare.pop()
-    except IndexError:
-        memory = np.empty(0, np.uint8)
-    if memory.size < nbytes:
-        memory = np.empty(nbytes, np.uint8)
-    return memory[:nbytes].view(dtype)
-
-
-def _give_back(sums: np.ndarray) -> None:
-    """Keep the memory of an array that `_borrow` returned, if it is not too large."""
-    if 0 < sums.nbytes <= _MOST_SPARE:
-        _spare.append(sums.base)  # type: ignore[arg-type]  # the memory that it is a view of
-
-
 class WeightPlan:
     """What the gradient of a convolution's weights needs beside its data.
 
@@ -144,11 +117,11 @@ def weight_gradient(
     if not plan.multiply_adds:
         return np.zeros(plan.out_shape, plan.result)
     template = plan.template(name, thread_limit(plan.multiply_adds))
-    y, sums = recycling.empty(size, how.compute), _borrow(template.sums, how.compute)
+    y, sums = recycling.empty(size, how.compute), spare.borrow(template.sums, how.compute)
     x, gradient = flat_channels(input, how, c), flat_channels(grad_output, how, c)
     with turn(int(template.job[WORKERS])):
         weight_tasks.run_sums(template.job, x, gradient, plan.zeros, sums, y)
-    _give_back(sums)
+    spare.give_back(sums)
     if not how.is_complex:
         return narrowed(y, plan.result).reshape(plan.out_shape)
     return _complex_sums(y, plan)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbaconv import spare
 from numbaconv.backends import cpu
 from numbaconv.dtypes import Arithmetic
 from numbaconv.jit import inline, kernel, native
@@ -177,12 +178,14 @@ def chain_work(worker, jobs, like):
 
 
 @kernel()
-def run_chain(templates, x, weights, bias, out):
-    """Pack the weights of all jobs, then convolve: flat arrays of one dtype, as in `job.run`."""
+def run_chain(templates, x, weights, packed, bias, out):
+    """Pack the weights of all jobs, then convolve: flat arrays of one dtype, as in `job.run`.
+
+    `packed` is memory for as many elements as there are weights.
+    """
     jobs = templates.copy()
     count = jobs[JOBS]
     counters = np.zeros(2 * count, np.int64)
-    packed = np.empty(weights.size, weights.dtype)
     scratch = np.empty(jobs[WORKERS] * jobs[SCRATCH_SIZE] + CACHE_LINE, x.dtype)
     indices = np.empty(jobs[WORKERS] * jobs[INDEX_SIZE], np.int64)
     at = 0
@@ -205,7 +208,7 @@ def run_chain(templates, x, weights, bias, out):
     jobs[CALLED] = WORKER
     launch(jobs[CHAIN], jobs[WORKERS], jobs)
     # Only addresses were handed on: this use keeps the memory until the workers are done.
-    return packed.size + scratch.size + indices.size + counters.size
+    return scratch.size + indices.size + counters.size
 
 
 class Chain(NamedTuple):
@@ -258,4 +261,6 @@ def make_chain(
 def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
     """Run a chain on flat arrays."""
     with turn(chain.workers):
-        run_chain(chain.jobs, x, weights, bias, out)
+        packed = spare.borrow(weights.size, weights.dtype)
+        run_chain(chain.jobs, x, weights, packed, bias, out)
+        spare.give_back(packed)
