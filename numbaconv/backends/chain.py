@@ -61,7 +61,7 @@ JOBS, CHAIN, CALLED = GRADIENT, GRADIENT + 1, GRADIENT + 2
 TRANSPOSE, ORIGIN, ROWS, TAPS = GRADIENT + 3, GRADIENT + 4, GRADIENT + 5, GRADIENT + 6
 
 # Elements that a packing task writes, about.
-PACKED_ELEMENTS = 4096
+PACKED_ELEMENTS = 16384
 # Fewer elements than this are packed faster by one thread than brought from one core to another
 # (row M1 of `benchmarks/compare.py --backward`).
 SERIAL_PACKING = 8192
@@ -120,29 +120,25 @@ def pack_taps(s, t, target, source, rows, tap_step):
 
 
 @inline
-def pack_panel(job, s, t, weights, packed, panel, first, last):
-    """Input channels `first` to `last` of a panel: one register block of one group."""
+def pack_block(job, s, t, weights, packed, g, c, block):
+    """One input channel of one register block of a group."""
     taps, all_taps = kernel_taps(s), t.kd * t.kh * t.kw
-    blocks = -(-s.c_out // job[ROWS])
-    g = panel // blocks
-    block = panel - g * blocks
     rows = block_rows(s.c_out, job[ROWS], block)
     tap_step, channel_step = rows, taps * rows
     if job[PACK_TAPS_OUTER] != 0:
         tap_step, channel_step = s.c_in * rows, rows
-    base = shift(packed, (g * s.c_out + block * job[ROWS]) * s.c_in * taps)
-    for c in range(first, last):
-        of = ((g * s.c_in + c) * s.c_out + block * job[ROWS]) * all_taps
-        target, source = shift(base, c * channel_step), shift(weights, of)
-        if taps == all_taps and rows == 1:  # all of them, backwards
-            for tap in range(taps):
-                keep_scalar()
-                target[tap * tap_step] = source[taps - 1 - tap]
-        elif taps == all_taps:
-            at = shift(target, (taps - 1) * tap_step)
-            call(job[TRANSPOSE], (at, -tap_step, source, all_taps, rows, taps, job[LANES]))
-        else:
-            pack_taps(s, t, target, source, rows, tap_step)
+    first = block * job[ROWS]
+    target = shift(packed, (g * s.c_out + first) * s.c_in * taps + c * channel_step)
+    source = shift(weights, ((g * s.c_in + c) * s.c_out + first) * all_taps)
+    if taps == all_taps and rows == 1:  # all of them, backwards
+        for tap in range(taps):
+            keep_scalar()
+            target[tap * tap_step] = source[taps - 1 - tap]
+    elif taps == all_taps:
+        at = shift(target, (taps - 1) * tap_step)
+        call(job[TRANSPOSE], (at, -tap_step, source, all_taps, rows, taps, job[LANES]))
+    else:
+        pack_taps(s, t, target, source, rows, tap_step)
 
 
 @native(worker_signature)
@@ -150,23 +146,19 @@ def pack_phase(worker, job, like):
     """Write the weights (C_in, C_out, taps) of an adjoint as panels [group][block][k][rows].
 
     The phase convolves from the C_in channels of the output's gradient to the C_out of the
-    input's. A task is some input channels of one panel, or some panels where they are small.
+    input's. A task is some of the C_in channels, whose weights are read in the order of memory.
     """
     s, t = read_shape(job, SHAPE), read_taps(job)
     weights, packed = pointer_at(job[WEIGHTS], like), pointer_at(job[PACKED], like)
-    panels = s.groups * -(-s.c_out // job[ROWS])
-    each = max(1, PACKED_ELEMENTS // (s.c_in * kernel_taps(s) * job[ROWS]))
-    channels = max(1, PACKED_ELEMENTS // (kernel_taps(s) * job[ROWS]))
-    pieces = -(-s.c_in // channels)
-    tasks = -(-panels // each) * pieces
-    task = fetch_add(indices_at(job[COUNTER]))
-    while task < tasks:
-        piece = task // pieces
-        first = (task - piece * pieces) * channels
-        for panel in range(piece * each, min((piece + 1) * each, panels)):
-            last = min(first + channels, s.c_in)
-            pack_panel(job, s, t, weights, packed, panel, first, last)
-        task = fetch_add(indices_at(job[COUNTER]))
+    channels, blocks = s.groups * s.c_in, -(-s.c_out // job[ROWS])
+    each = max(1, PACKED_ELEMENTS // (s.c_out * kernel_taps(s)))
+    first = fetch_add(indices_at(job[COUNTER])) * each
+    while first < channels:
+        for channel in range(first, min(first + each, channels)):
+            g = channel // s.c_in
+            for block in range(blocks):
+                pack_block(job, s, t, weights, packed, g, channel - g * s.c_in, block)
+        first = fetch_add(indices_at(job[COUNTER])) * each
 
 
 @native(worker_signature)
