@@ -1,4 +1,4 @@
-"""Memory for packed weights and partial sums, kept from one call to the next.
+"""Memory for scratch, packed weights and partial sums, kept from one call to the next.
 
 What malloc has given back to the system comes again as pages that the system has to clear first:
 for the 2 MB of weights of a 3x3 layer with 256 channels that takes longer than its gradient.
@@ -13,7 +13,7 @@ from numbaconv import recycling
 MOST_BYTES = 8 << 20
 
 # A deque, because its methods are atomic: calls may come from several threads.
-_kept: deque[np.ndarray] = deque(maxlen=2)
+_kept: deque[np.ndarray] = deque(maxlen=4)
 
 
 def borrow(size: int, dtype: np.dtype) -> np.ndarray:

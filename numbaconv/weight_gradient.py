@@ -31,6 +31,7 @@ from numbaconv.job import (
 from numbaconv.layout import flat_channels, narrowed
 from numbaconv.microkernel import tile
 from numbaconv.plan import Problem
+from numbaconv.pointers import CACHE_LINE
 from numbaconv.shape import ConvShape
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.threads import thread_limit, turn
@@ -38,7 +39,7 @@ from numbaconv.transposition import transpose
 
 
 class Template(NamedTuple):
-    """A job without its data, the table that it points to, and elements of the slabs' sums.
+    """A job without its data, the table that it points to, elements of sums and of scratch.
 
     With no sums beside the result, that takes them as they are.
     """
@@ -46,6 +47,7 @@ class Template(NamedTuple):
     job: np.ndarray
     table: np.ndarray
     sums: int
+    scratch: int
 
 
 def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) -> Template:
@@ -74,7 +76,8 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     job[TABLE] = table if config.DISABLE_JIT else table.ctypes.data
     in_place = b.slabs == 1 and (b.dots or s.taps == 1)
     sums = 0 if in_place else b.slabs * s.groups * s.c_out * s.c_in * s.taps
-    return Template(job, table, sums)
+    scratch = int(job[WORKERS] * job[SCRATCH_SIZE]) + CACHE_LINE
+    return Template(job, table, sums, scratch)
 
 
 class WeightPlan:
@@ -118,10 +121,12 @@ def weight_gradient(
         return np.zeros(plan.out_shape, plan.result)
     template = plan.template(name, thread_limit(plan.multiply_adds))
     y, sums = recycling.empty(size, how.compute), spare.borrow(template.sums, how.compute)
+    scratch = spare.borrow(template.scratch, how.compute)
     x, gradient = flat_channels(input, how, c), flat_channels(grad_output, how, c)
     with turn(int(template.job[WORKERS])):
-        weight_tasks.run_sums(template.job, x, gradient, plan.zeros, sums, y)
+        weight_tasks.run_sums(template.job, x, gradient, plan.zeros, sums, scratch, y)
     spare.give_back(sums)
+    spare.give_back(scratch)
     if not how.is_complex:
         return narrowed(y, plan.result).reshape(plan.out_shape)
     return _complex_sums(y, plan)

@@ -170,15 +170,14 @@ def chain_work(worker, jobs, like):
 
 
 @kernel()
-def run_chain(templates, x, weights, packed, bias, out):
+def run_chain(templates, x, weights, packed, scratch, bias, out):
     """Pack the weights of all jobs, then convolve: flat arrays of one dtype, as in `job.run`.
 
-    `packed` is memory for as many elements as there are weights.
+    `packed` is memory for as many elements as there are weights, `scratch` for all workers' pieces.
     """
     jobs = templates.copy()
     count = jobs[JOBS]
     counters = np.zeros(2 * count, np.int64)
-    scratch = np.empty(jobs[WORKERS] * jobs[SCRATCH_SIZE] + CACHE_LINE, x.dtype)
     indices = np.empty(jobs[WORKERS] * jobs[INDEX_SIZE], np.int64)
     at = 0
     for j in range(count):
@@ -200,15 +199,16 @@ def run_chain(templates, x, weights, packed, bias, out):
     jobs[CALLED] = WORKER
     launch(jobs[CHAIN], jobs[WORKERS], jobs)
     # Only addresses were handed on: this use keeps the memory until the workers are done.
-    return scratch.size + indices.size + counters.size
+    return indices.size + counters.size
 
 
 class Chain(NamedTuple):
-    """The jobs of a chain without their data, their tables of offsets, and the most workers."""
+    """The jobs of a chain without their data, their tables, most workers, elements of scratch."""
 
     jobs: np.ndarray
     tables: list[np.ndarray]
     workers: int
+    scratch: int
 
 
 def _weights(s: ConvShape) -> int:
@@ -246,13 +246,16 @@ def make_chain(
         jobs[PACK_WORKERS] = 1
     jobs[JOBS] = len(phases)
     jobs[CHAIN] = chain_work.address(arithmetic.numba)
+    scratch = int(jobs[WORKERS] * jobs[SCRATCH_SIZE]) + CACHE_LINE
     workers = max(int(jobs[WORKERS]), int(jobs[PACK_WORKERS]))
-    return Chain(jobs, [table for _, table in templates], workers)
+    return Chain(jobs, [table for _, table in templates], workers, scratch)
 
 
 def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
     """Run a chain on flat arrays."""
     with turn(chain.workers):
         packed = spare.borrow(weights.size, weights.dtype)
-        run_chain(chain.jobs, x, weights, packed, bias, out)
+        scratch = spare.borrow(chain.scratch, x.dtype)
+        run_chain(chain.jobs, x, weights, packed, scratch, bias, out)
         spare.give_back(packed)
+        spare.give_back(scratch)

@@ -28,7 +28,6 @@ from numbaconv.job import (
     OUT,
     PACKED,
     SCRATCH,
-    SCRATCH_SIZE,
     SHAPE,
     WEIGHTS,
     WORKER,
@@ -39,7 +38,6 @@ from numbaconv.job import (
 )
 from numbaconv.packing import register_rows
 from numbaconv.pointers import (
-    CACHE_LINE,
     address_of,
     align,
     call,
@@ -326,11 +324,10 @@ def finish_work(worker, job, like):
 
 
 @kernel()
-def run_sums(template, x, gradient, zeros, sums, out):
+def run_sums(template, x, gradient, zeros, sums, scratch, out):
     """Sum the products of flat arrays into `sums`, or into `out` if that is empty."""
     job = template.copy()
     counters = np.zeros(2, np.int64)
-    scratch = np.empty(job[WORKERS] * job[SCRATCH_SIZE] + CACHE_LINE, x.dtype)
     indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
     job[COUNTER] = address_of(counters)
     job[X] = address_of(x)
@@ -345,4 +342,4 @@ def run_sums(template, x, gradient, zeros, sums, out):
         job[COUNTER] = address_of(counters[1:])
         launch(job[FINISH], job[WORKERS], job)
     # Only addresses were handed on: this use keeps the memory until the workers are done.
-    return scratch.size + indices.size + counters.size
+    return indices.size + counters.size
