@@ -7,6 +7,7 @@ in turn, with no barrier between: phases write to different elements.
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba.core import config
 
 from numbaconv import spare
 from numbaconv.backends import cpu
@@ -65,6 +66,10 @@ PACKED_ELEMENTS = 16384
 # Fewer elements than this are packed faster by one thread than brought from one core to another
 # (row M1 of `benchmarks/compare.py --backward`).
 SERIAL_PACKING = 8192
+
+
+# Without the compiler an array view stands for a pointer, and it cannot be walked backwards.
+BACKWARDS = not config.DISABLE_JIT
 
 
 class Taps(NamedTuple):
@@ -134,7 +139,7 @@ def pack_block(job, s, t, weights, packed, g, c, block):
         for tap in range(taps):
             keep_scalar()
             target[tap * tap_step] = source[taps - 1 - tap]
-    elif taps == all_taps:
+    elif taps == all_taps and BACKWARDS:
         at = shift(target, (taps - 1) * tap_step)
         call(job[TRANSPOSE], (at, -tap_step, source, all_taps, rows, taps, job[LANES]))
     else:
