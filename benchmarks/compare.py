@@ -132,6 +132,7 @@ def main(
     passes: Annotated[int, typer.Option(min=1, help="Turns that each library gets.")] = 3,
     seconds: Annotated[float, typer.Option(help="Time for each row in each pass.")] = 0.25,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    backward: Annotated[bool, typer.Option(help="Both gradients of each row instead.")] = False,
     quick: Annotated[bool, typer.Option(help="One short pass: a rough idea.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a picture.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
@@ -150,7 +151,7 @@ def main(
     if dtype not in ("float32", "float64"):
         raise typer.BadParameter(f"dtype is float32 or float64, not {dtype}")
     try:
-        ids = [layer.id for layer in select(_split(rows), _split(kinds))]
+        ids = [layer.id for layer in select(_split(rows), _split(kinds), backward)]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if quick:

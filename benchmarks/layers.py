@@ -11,6 +11,8 @@ U    diffusion U-Net             I    images, one filter
 M    depthwise                   A    audio, 1-D
 Q    tiny calls                  C    volumes, 3-D
 ===  ==========================  ===  ==========================
+
+Each row stands for two more problems, its gradients: ``R3-input`` and ``R3-weight``.
 """
 
 import csv
@@ -43,9 +45,14 @@ class Layer(NamedTuple):
     groups: int = 1
 
     @property
+    def gradient(self) -> str:
+        """``input`` or ``weight`` where that gradient is the problem, else empty."""
+        return self.id.partition("-")[2]
+
+    @property
     def kind(self) -> str:
-        """Family of the row: the first letter of its id."""
-        return self.id[0]
+        """Family of the row: the first letter of its id, or which gradient it is."""
+        return self.gradient or self.id[0]
 
     @property
     def rank(self) -> int:
@@ -64,10 +71,16 @@ class Layer(NamedTuple):
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """(N, C_out, *output size)."""
+        """(N, C_out, *output size), of the convolution."""
         spans = (self.dilation * (k - 1) + 1 for k in self.kernel)
         room = (s + 2 * self.padding - span for s, span in zip(self.size, spans, strict=True))
         return (self.n, self.c_out, *(r // self.stride + 1 for r in room))
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """Shape of what is computed: that of the output, or of what the gradient is of."""
+        shapes = {"input": self.input_shape, "weight": self.weight_shape}
+        return shapes.get(self.gradient, self.output_shape)
 
     @property
     def reduction(self) -> int:
@@ -108,14 +121,19 @@ def arrays(layer: Layer, seed: int = 0, dtype: str = "float32") -> tuple[Any, An
         C-contiguous arrays of shapes `layer.input_shape` and `layer.weight_shape`.
     """
     rng = np.random.default_rng(seed)
+    return _uniform(rng, layer.input_shape, dtype), _uniform(rng, layer.weight_shape, dtype)
 
-    def uniform(shape: tuple[int, ...]) -> Any:
-        array = rng.random(shape, dtype="float32")
-        array *= 2  # in place: the memory suites would see a copy
-        array -= 1
-        return array.astype(dtype, copy=False)
 
-    return uniform(layer.input_shape), uniform(layer.weight_shape)
+def output_gradient(layer: Layer, dtype: str = "float32") -> Any:
+    """Make a gradient of the output, of shape `layer.output_shape`, uniform in [-1, 1)."""
+    return _uniform(np.random.default_rng(1), layer.output_shape, dtype)
+
+
+def _uniform(rng: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    array = rng.random(shape, dtype="float32")
+    array *= 2  # in place: the memory suites would see a copy
+    array -= 1
+    return array.astype(dtype, copy=False)
 
 
 def read_layers(path: Path) -> dict[str, Layer]:
@@ -146,15 +164,25 @@ def read_layers(path: Path) -> dict[str, Layer]:
 
 
 LAYERS = read_layers(HERE / "layers.csv") | read_layers(HERE / "tiny.csv")
+GRADIENTS = {
+    f"{row}-{of}": layer._replace(id=f"{row}-{of}", what=f"{layer.what}, gradient of {of}")
+    for row, layer in LAYERS.items()
+    for of in ("input", "weight")
+}
+EVERY_ROW = LAYERS | GRADIENTS
 
 
-def select(rows: Iterable[str] = (), kinds: Iterable[str] = ()) -> list[Layer]:
+def select(
+    rows: Iterable[str] = (), kinds: Iterable[str] = (), backward: bool = False
+) -> list[Layer]:
     """Pick layers by id and by kind.
 
     Parameters
     ----------
     rows, kinds : iterable of str
         Ids and first letters. With neither, every layer is picked.
+    backward : bool
+        Whether to return both gradients of each layer instead.
 
     Returns
     -------
@@ -171,4 +199,7 @@ def select(rows: Iterable[str] = (), kinds: Iterable[str] = ()) -> list[Layer]:
     if unknown:
         raise ValueError(f"no such row or kind: {', '.join(sorted(unknown))}")
     everything = not rows and not kinds
-    return [la for la in LAYERS.values() if everything or la.id in rows or la.kind in kinds]
+    layers = [la for la in LAYERS.values() if everything or la.id in rows or la.kind in kinds]
+    if not backward:
+        return layers
+    return [GRADIENTS[f"{layer.id}-{of}"] for layer in layers for of in ("input", "weight")]

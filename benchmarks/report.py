@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich import box
 from rich.table import Table
 
-from benchmarks.layers import LAYERS
+from benchmarks.layers import EVERY_ROW
 from benchmarks.results import Results, verdicts
 from benchmarks.rivals import OURS
 
@@ -59,7 +59,7 @@ def speeds(results: Results, baseline: Results | None = None, names: bool = True
         figures += [share, *(results.ratio(name, row) for name in compared)]
         if baseline:
             figures += [results.gflops(n, row) / baseline.gflops(n, row) for n in compared]
-        return [f"{row} {LAYERS[row].what}" if names else row, *map(number, figures)]
+        return [f"{row} {EVERY_ROW[row].what}" if names else row, *map(number, figures)]
 
     title = f"GFLOP/s, {results.threads} threads, {results.dtype}"
     return Sheet(title, header, [line(row) for row in results.rows])
@@ -149,7 +149,7 @@ def plot(results: Results, path: Path) -> None:
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
-    axes.set_yticks(rows, [f"{row}  {LAYERS[row].what}" for row in rows], fontsize=8)
+    axes.set_yticks(rows, [f"{row}  {EVERY_ROW[row].what}" for row in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(alpha=0.3)
     axes.set_xlabel(f"share of the FMA limit ({number(results.limits['fma'] / 1e9)} GFLOP/s)")

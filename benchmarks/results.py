@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.layers import LAYERS
+from benchmarks.layers import EVERY_ROW
 from benchmarks.rivals import OURS, RIVALS
 from benchmarks.targets import SHARES, TARGETS, Target
 
@@ -48,7 +48,7 @@ class Results:
     @property
     def rows(self) -> list[str]:
         """The rows that any library was timed on, in the tables' order."""
-        return [row for row in LAYERS if any(row in times for times in self.seconds.values())]
+        return [row for row in EVERY_ROW if any(row in times for times in self.seconds.values())]
 
     @property
     def libraries(self) -> list[str]:
@@ -68,11 +68,11 @@ class Results:
 
     def gflops(self, library: str, row: str) -> float:
         """Speed in GFLOP/s; NaN where it was not measured."""
-        return LAYERS[row].flops / self._time(library, row) / 1e9
+        return EVERY_ROW[row].flops / self._time(library, row) / 1e9
 
     def share(self, library: str, row: str, limit: str = "fma") -> float:
         """Share of a limit of the machine: multiply-adds, or bytes that have to be moved."""
-        layer = LAYERS[row]
+        layer = EVERY_ROW[row]
         work = layer.elements * np.dtype(self.dtype).itemsize if limit == "copy" else layer.flops
         return work / self._time(library, row) / self.limits.get(limit, math.nan)
 
@@ -129,7 +129,7 @@ def verdicts(results: Results) -> list[Verdict]:
     """
     found = []
     for target in TARGETS + SHARES:
-        rows = [row for row, layer in LAYERS.items() if {row, layer.kind} & set(target.rows)]
+        rows = [row for row, layer in EVERY_ROW.items() if {row, layer.kind} & set(target.rows)]
         if isinstance(target, Target):
             values = {row: _preferred_ratio(results, target, row) for row in rows}
             mean = target.mean

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.layers import Layer
+from benchmarks.layers import Layer, output_gradient
 
 
 class Call(NamedTuple):
@@ -21,20 +21,29 @@ class Call(NamedTuple):
     run: Callable[[], Any]
     """Do the convolution once."""
     to_numpy: Callable[[Any], Any] = np.asarray
-    """Turn what `run` returned into an array of shape `layer.output_shape`; not timed."""
+    """Turn what `run` returned into an array of shape `layer.result_shape`; not timed."""
 
 
 Prepare = Callable[[Layer, Any, Any], Call | None]
 
 
-def numbaconv(prepared: bool = False, **options: Any) -> Callable[[Layer, Any, Any], Call]:
+def numbaconv(prepared: bool = False, **options: Any) -> Prepare:
     """Load numbaconv, as plain calls or as prepared layers, on the backend that `options` name."""
     import numbaconv as nc
 
     if prepared and not hasattr(nc, "prepare"):
         raise ImportError("this numbaconv has no prepare")
 
-    def prepare(layer: Layer, x: Any, w: Any) -> Call:
+    def gradient(layer: Layer, x: Any, w: Any) -> Call:
+        function = getattr(nc.grad, f"conv{layer.rank}d_{layer.gradient}")
+        g, kwargs = output_gradient(layer, x.dtype), layer.conv_kwargs | options
+        if layer.gradient == "input":
+            return Call(lambda: function(x.shape, w, g, **kwargs))
+        return Call(lambda: function(x, w.shape, g, **kwargs))
+
+    def prepare(layer: Layer, x: Any, w: Any) -> Call | None:
+        if layer.gradient:
+            return None if prepared else gradient(layer, x, w)
         if prepared:
             ready = nc.prepare(w, **layer.conv_kwargs, **options)
             return Call(lambda: ready(x))
@@ -51,6 +60,17 @@ def torch(threads: int, channels_last: bool = False) -> Prepare:
 
     torch.set_num_threads(threads)
 
+    def gradient(layer: Layer, x: Any, w: Any, g: Any) -> Call:
+        per_axis = ([value] * layer.rank for value in (layer.stride, layer.padding, layer.dilation))
+        wanted = [layer.gradient == "input", layer.gradient == "weight", False]
+        options = (None, *per_axis, False, [0] * layer.rank, layer.groups, wanted)
+
+        @torch.inference_mode()
+        def run() -> Any:
+            return torch.ops.aten.convolution_backward(g, x, w, *options)
+
+        return Call(run, lambda results: results[wanted.index(True)].numpy())
+
     def prepare(layer: Layer, x: Any, w: Any) -> Call | None:
         x, w = torch.from_numpy(x), torch.from_numpy(w)
         if channels_last:
@@ -58,6 +78,9 @@ def torch(threads: int, channels_last: bool = False) -> Prepare:
                 return None
             form = torch.channels_last if layer.rank == 2 else torch.channels_last_3d
             x, w = (a.contiguous(memory_format=form) for a in (x, w))
+        if layer.gradient:
+            g = torch.from_numpy(output_gradient(layer, x.numpy().dtype))
+            return gradient(layer, x, w, g.contiguous(memory_format=form) if channels_last else g)
         conv = getattr(torch.nn.functional, f"conv{layer.rank}d")
         kwargs = layer.conv_kwargs
 
@@ -105,6 +128,8 @@ def onnxruntime(threads: int) -> Prepare:
         )
 
     def prepare(layer: Layer, x: Any, w: Any) -> Call | None:
+        if layer.gradient:
+            return None
         try:
             model = session(layer, w)
         except NoSuchKernel:  # float64
@@ -172,7 +197,7 @@ def scipy() -> Prepare:
 
 def _crop(layer: Layer) -> tuple[Any, ...] | None:
     """Where a filter that keeps the image's size holds the layer's output; None if nowhere."""
-    filters = layer.groups == layer.c_in == layer.c_out
+    filters = layer.groups == layer.c_in == layer.c_out and not layer.gradient
     if not filters or layer.stride > 1 or layer.dilation > 1:
         return None
     starts = [k // 2 - layer.padding for k in layer.kernel]

@@ -12,26 +12,28 @@ from typing import Any
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from benchmarks import rivals
-from benchmarks.layers import LAYERS, arrays
+from benchmarks.layers import EVERY_ROW, LAYERS, Layer, arrays
 
 BACKENDS = ("direct", "im2col", "cuda")
 SKIP_SLOW = bool(os.environ.get("ASV_SKIP_SLOW"))
 
 
-def rows(few: str) -> tuple[str, ...]:
+def rows(few: str, table: dict[str, Layer] = LAYERS) -> tuple[str, ...]:
     """Pick the layers of a suite.
 
     Parameters
     ----------
     few : str
         Ids with spaces between.
+    table : dict of str to Layer
+        All that there are.
 
     Returns
     -------
     tuple of str
         The ids of every layer; the few if ASV_SKIP_SLOW is set.
     """
-    return tuple(few.split()) if SKIP_SLOW else tuple(LAYERS)
+    return tuple(few.split()) if SKIP_SLOW else tuple(table)
 
 
 def available_backends() -> tuple[str, ...]:
@@ -70,7 +72,7 @@ def ready(backend: str, layer_id: str, prepared: bool = False) -> Callable[[], A
         Does the convolution.
     """
     require(backend)
-    layer = LAYERS[layer_id]
+    layer = EVERY_ROW[layer_id]
     try:
         call = rivals.numbaconv(prepared, backend=backend)(layer, *arrays(layer))
     except (ImportError, AttributeError) as error:  # no prepare, no conv3d

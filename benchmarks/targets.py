@@ -5,6 +5,11 @@ from typing import NamedTuple
 TORCH = ("torch", "torch-cl")
 EVERYONE = ("torch", "torch-cl", "onnxruntime", "opencv", "scipy")
 
+BACKWARD = tuple(
+    f"{row}-{of}"
+    for row in ("R3", "R4", "R5", "R8", "V3", "B1", "M1", "A4", "C2")
+    for of in ("input", "weight")
+)
 NETWORKS = ("R", "V", "G", "U", "S", "B", "C1", "C2")
 IMAGES = ("I", "C3")
 AUDIO_AND_ODD = ("A", "D", "T")
@@ -90,6 +95,7 @@ TARGETS = (
     Target("speed", "audio, dilated, odd / best", AUDIO_AND_ODD, "nc", (EVERYONE,), 1.5, 1.0),
     Target("speed", "tiny calls, prepared / PyTorch", ("Q",), "nc-prep", (TORCH,), 1.0, 0),
     Target("speed", "tiny calls, plain / PyTorch", ("Q",), "nc", (TORCH,), 0.6, 0),
+    Target("gradients", "networks / PyTorch NCHW", BACKWARD, "nc", (("torch",),), 1.0, 0.7),
 )
 
 SHARES = (

@@ -11,6 +11,7 @@ weight matrix times the patch matrix, and the backends differ in where the patch
 (8, 64, 64)
 """
 
+from numbaconv import grad
 from numbaconv.conv import conv, conv1d, conv2d, conv3d
 from numbaconv.dispatch import available_backends, get_backend, set_backend, use_backend
 from numbaconv.errors import BackendUnavailableError
@@ -18,6 +19,7 @@ from numbaconv.extension import init as _init
 from numbaconv.inspection import explain, show_config
 from numbaconv.patches import col2im, im2col
 from numbaconv.prepared import prepare
+from numbaconv.transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 __version__ = "0.1.0"
 
@@ -32,8 +34,12 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "explain",
     "get_backend",
+    "grad",
     "im2col",
     "prepare",
     "set_backend",

@@ -30,7 +30,9 @@ PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(16, 2
 PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE = range(22, 26)
 # Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
 BLOCKS, HALO, SHAPE = 26, 37, 46
-JOB_SIZE = SHAPE + SHAPE_SIZE
+# What gradients add: see `backends/chain.py` and `backends/weight_tasks.py`.
+GRADIENT = SHAPE + SHAPE_SIZE
+JOB_SIZE = GRADIENT + 20
 
 
 def worker_signature(dtype):

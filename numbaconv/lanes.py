@@ -4,6 +4,8 @@
     Copies `count` elements, at most a vector.
 `copy_even_lanes(target, source, count)`
     Copies the elements 0, 2, 4, ... of the source.
+`spread_lanes(target, source, count)`
+    Copies `count` elements, at most a vector, to the elements 0, 2, 4, ... of the target.
 `clear_lanes(target, count)`
     Sets elements to zero.
 `transpose_lanes(target, source, source_step, rows, tap, channel, taps, tap_step, channel_step)`
@@ -152,6 +154,36 @@ def _copy_even_lanes(typing_context, target, source, count):
     return signature, codegen
 
 
+@intrinsic
+def _spread_lanes(typing_context, target, source, count):
+    signature = types.void(target, source, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, count = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        lanes = vectors.lanes
+        value = vectors.load_masked(source, vectors.first_lanes(count))
+        half = lanes // 2
+        even = ir.Constant(vectors.mask, [i % 2 == 0 for i in range(lanes)])
+        for part in range(2):
+            moved = [part * half + i // 2 for i in range(lanes)]
+            mask = ir.Constant(ir.VectorType(I32, lanes), moved)
+            spread = builder.shuffle_vector(value, value, mask)
+            left = builder.sub(builder.shl(count, i64(1)), i64(part * lanes))
+            none = builder.icmp_signed("<", left, i64(0))
+            written = vectors.first_lanes(builder.select(none, i64(0), left))
+            written = builder.and_(written, even)
+            vectors.store_masked(spread, vectors.column(target, part), written)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _spread_lanes_in_numpy(target, source, count):
+    count = min(count, VECTOR_BYTES // target.itemsize)
+    target[: 2 * count : 2] = source[:count]
+
+
 def _clear_lanes_in_numpy(target, count):
     target[: min(count, VECTOR_BYTES // target.itemsize)] = 0
 
@@ -188,8 +220,8 @@ def _copy_lanes_in_numpy(target, source, count):
 if config.DISABLE_JIT:
     copy_lanes, clear_lanes = _copy_lanes_in_numpy, _clear_lanes_in_numpy
     copy_even_lanes, transpose_lanes = _copy_even_lanes_in_numpy, _transpose_lanes_in_numpy
-    transpose_square = _transpose_square_in_numpy
+    transpose_square, spread_lanes = _transpose_square_in_numpy, _spread_lanes_in_numpy
 else:
     copy_lanes, clear_lanes = _copy_lanes, _clear_lanes
     copy_even_lanes, transpose_lanes = _copy_even_lanes, _transpose_lanes
-    transpose_square = _transpose_square
+    transpose_square, spread_lanes = _transpose_square, _spread_lanes

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from numbaconv.dtypes import Arithmetic
+
 if TYPE_CHECKING:
     from numbaconv.plan import Plan
 
@@ -60,16 +62,24 @@ def flat_input(x: np.ndarray, plan: "Plan") -> np.ndarray:
     how = plan.arithmetic
     if how.is_plain(x) and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
         return x.reshape(-1)
-    x = np.require(in_memory_order(x, plan), how.convert, ("C", "A"))
+    return flat_channels(in_memory_order(x, plan), how, 1 if plan.batched else 0)
+
+
+def flat_channels(x: np.ndarray, how: Arithmetic, c: int) -> np.ndarray:
+    """Return an array whose axis `c` has the channels, flat; complex channels become two each."""
+    x = np.require(x, how.convert, ("C", "A"))
     if how.is_complex:
-        parts = np.stack((x.real, x.imag), axis=2 if plan.batched else 1)
-        return np.ascontiguousarray(parts).reshape(-1)
+        return np.ascontiguousarray(np.stack((x.real, x.imag), axis=c + 1)).reshape(-1)
     return x.reshape(-1).view(how.compute)
 
 
 def flat_weight(weight: np.ndarray, plan: "Plan") -> np.ndarray:
     """Return the weights as the kernels read them."""
-    how = plan.arithmetic
+    return flat_kernels(weight, plan.arithmetic)
+
+
+def flat_kernels(weight: np.ndarray, how: Arithmetic) -> np.ndarray:
+    """Return weights (C_out, C_in, *kernel), flat; a complex one becomes a 2 x 2 matrix."""
     if how.is_plain(weight) and weight.flags.c_contiguous and weight.flags.aligned:
         return weight.reshape(-1)
     weight = np.require(weight, how.convert, ("C", "A"))
@@ -85,9 +95,7 @@ def flat_weight(weight: np.ndarray, plan: "Plan") -> np.ndarray:
 
 def flat_bias(bias: np.ndarray | None, plan: "Plan") -> np.ndarray:
     """Return the bias as the kernels read it: zeros for none."""
-    if bias is None:
-        return plan.no_bias
-    return np.require(bias, plan.arithmetic.convert, ("C", "A")).view(plan.arithmetic.compute)
+    return plan.no_bias if bias is None else flat_channels(bias, plan.arithmetic, 0)
 
 
 def takes_result(out: np.ndarray, plan: "Plan") -> bool:
@@ -112,7 +120,12 @@ def result_array(y: np.ndarray, plan: "Plan") -> np.ndarray:
             if plan.layout.channels_last
             else result
         )
-    if y.dtype != dtype:
-        with np.errstate(over="ignore"):  # float16 ends at 65504: beyond is inf, as computed
-            y = y.view(dtype) if y.itemsize == dtype.itemsize else y.astype(dtype)
-    return y.reshape(plan.out_shape)
+    return narrowed(y, dtype).reshape(plan.out_shape)
+
+
+def narrowed(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return real results in the caller's dtype."""
+    if y.dtype == dtype:
+        return y
+    with np.errstate(over="ignore"):  # float16 ends at 65504: beyond is inf, as computed
+        return y.view(dtype) if y.itemsize == dtype.itemsize else y.astype(dtype)

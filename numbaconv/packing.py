@@ -12,7 +12,13 @@ from numbaconv.job import (
     WEIGHTS,
     worker_signature,
 )
-from numbaconv.lanes import copy_lanes, transpose_lanes, transpose_square
+from numbaconv.lanes import (
+    copy_even_lanes,
+    copy_lanes,
+    spread_lanes,
+    transpose_lanes,
+    transpose_square,
+)
 from numbaconv.pointers import fetch_add, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
@@ -130,6 +136,16 @@ def move_rows(tile, first, tile_step, rows, width, out, at, row_step, column_ste
             transpose_block(inside, tile_step, outside, column_step, width, rows, lanes)
         else:
             transpose_block(outside, column_step, inside, tile_step, rows, width, lanes)
+    elif column_step == 2:  # a phase of a gradient under stride 2
+        for i in range(rows):
+            source, target = shift(tile, first + i * tile_step), shift(out, at + i * row_step)
+            j = 0
+            while j < width:
+                if gather:
+                    copy_even_lanes(shift(source, j), shift(target, 2 * j), width - j)
+                else:
+                    spread_lanes(shift(target, 2 * j), shift(source, j), width - j)
+                j += lanes
     else:
         for j in range(width):
             source, target = shift(tile, first + j), shift(out, at + j * column_step)

@@ -110,3 +110,7 @@ class Vectors:
             # fmuladd and not fma: without the instruction, fma would call the C library.
             return self._intrinsic(f"llvm.fmuladd.{self.suffix}", self.vector, [a, b, c])
         return self.builder.add(self.builder.mul(a, b), c)
+
+    def add(self, a, b):
+        """Return a + b, of vectors or of their elements."""
+        return self.builder.fadd(a, b) if self.is_float else self.builder.add(a, b)

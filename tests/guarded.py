@@ -24,6 +24,7 @@ import numbaconv as nc
 import reference
 from cases import CASES, SWEEPS, Array, Case, integer_arrays
 from numbaconv import job
+from numbaconv.pointers import CACHE_LINE
 from problems import choose, varied_case
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -73,7 +74,9 @@ def guarded_workspace(at_end: bool) -> Iterator[None]:
     names = vars(job) | {
         "np": GuardedNumPy(at_end),
         "address_of": lambda array: array.ctypes.data,
+        "align": lambda address: -(-address // CACHE_LINE) * CACHE_LINE,
     }
+    names["pack_weights"] = FunctionType(job.pack_weights.__code__, names)
     run = FunctionType(job.run.py_func.__code__, names)
     with mock.patch.object(job, "run", run):
         yield
@@ -93,6 +96,25 @@ def check(case: Case, dtype: str, backend: str) -> None:
         print("ok")
 
 
+def check_gradients(case: Case, backend: str) -> None:
+    """Do the same with the gradients of a case, which allocate their results themselves."""
+    rank = len(case.weight) - 2
+    x, weight, _ = integer_arrays(case, "float32")
+    gradient = np.ones(case.output, np.float32)
+    conv_input, conv_weight = (getattr(nc.grad, f"conv{rank}d_{of}") for of in ("input", "weight"))
+    options = case.kwargs | {"backend": backend}
+    of_input = conv_input(case.input, weight, gradient, **options)
+    of_weight = conv_weight(x, case.weight, gradient, **options)
+    for at_end in (False, True):
+        print(f"gradients of {case.name} at_end={at_end}", end=" ", flush=True)
+        arrays = [guarded(a, at_end) for a in (x, weight, gradient)]
+        got = conv_input(case.input, arrays[1], arrays[2], **options)
+        np.testing.assert_array_equal(got, of_input)
+        got = conv_weight(arrays[0], case.weight, arrays[2], **options)
+        np.testing.assert_array_equal(got, of_weight)
+        print("ok")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("backend")
@@ -106,6 +128,8 @@ def main() -> None:
     for case in (*CASES, *SWEEPS):
         if case.name in options.names or not (options.names or options.random):
             check(case, "float32", options.backend)
+            if not {"padding_mode", "data_format"} & case.kwargs.keys():
+                check_gradients(case, options.backend)
             problems += 1
     for number in range(options.start, options.start + options.random):
         integer = random.Random(f"{options.seed}/{number}").randint

@@ -187,6 +187,129 @@ def pad(x: Array, axes: list[Axis], mode: str) -> Array:
     return x
 
 
+def reads_of(axes: list[Axis]) -> Iterator[tuple[tuple[int, ...], Any, Any]]:
+    """(position, taps, elements) of every output: its windows, as indices of weight and input."""
+    windows = [[window(axis, o) for o in range(axis.out)] for axis in axes]
+    for position in itertools.product(*(range(axis.out) for axis in axes)):
+        reads = [on_axis[o] for on_axis, o in zip(windows, position, strict=True)]
+        taps = np.ix_(*(np.array([tap for tap, _ in r], np.intp) for r in reads))
+        elements = np.ix_(*(np.array([element for _, element in r], np.intp) for r in reads))
+        yield position, taps, elements
+
+
+def conv_input(
+    input_size: tuple[int, ...],
+    weight: Array,
+    grad_output: Array,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Array:
+    """Gradient of `conv` with respect to its input: each output's goes back to what it read.
+
+    With complex numbers it is the adjoint, as PyTorch has it: the weights are conjugated.
+    """
+    dtype = result_dtype(weight, grad_output)
+    dtype = ACCUMULATORS.get(dtype.name, dtype)
+    rank = weight.ndim - 2
+    c_out, c_group, *kernel = weight.shape
+    w = weight.astype(dtype).conj().reshape(groups, c_out // groups, c_group, *kernel)
+    batched = len(input_size) == rank + 2
+    n = input_size[0] if batched else 1
+    gradient = grad_output.astype(dtype).reshape(
+        n, groups, c_out // groups, *grad_output.shape[-rank:]
+    )
+    sizes = tuple(input_size[-rank:])
+    x = np.zeros((n, groups, c_group, *sizes), dtype)
+    axes = axes_of(sizes, tuple(kernel), stride, padding, dilation)
+    everything = (slice(None), slice(None), slice(None))
+    for position, taps, elements in reads_of(axes):
+        used = w[(*everything, *taps)]  # (g, oc, ic, *taps)
+        flat = used.reshape(groups, c_out // groups, math.prod(used.shape[2:]))
+        sent = (gradient[(*everything, *position)][..., None] * flat).sum(2, dtype=dtype)
+        x[(*everything, *elements)] += sent.reshape(n, groups, *used.shape[2:])
+    return x.reshape(input_size)
+
+
+def conv_weight(
+    input: Array,
+    weight_size: tuple[int, ...],
+    grad_output: Array,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Array:
+    """Gradient of `conv` with respect to its weight; a complex input is conjugated."""
+    dtype = result_dtype(input, grad_output)
+    dtype = ACCUMULATORS.get(dtype.name, dtype)
+    rank = len(weight_size) - 2
+    c_out, c_group, *kernel = weight_size
+    n = input.shape[0] if input.ndim == rank + 2 else 1
+    sizes = input.shape[-rank:]
+    x = input.astype(dtype).conj().reshape(n, groups, 1, c_group, *sizes)
+    gradient = grad_output.astype(dtype).reshape(
+        n, groups, c_out // groups, *grad_output.shape[-rank:]
+    )
+    w = np.zeros((groups, c_out // groups, c_group, *kernel), dtype)
+    axes = axes_of(sizes, tuple(kernel), stride, padding, dilation)
+    everything = (slice(None),) * 3
+    for position, taps, elements in reads_of(axes):
+        seen = x[(*everything, slice(None), *elements)]  # (n, g, 1, ic, *taps)
+        by = gradient[(*everything, *position)].reshape(
+            n, groups, c_out // groups, *(1,) * (rank + 1)
+        )
+        w[(*everything, *taps)] += (seen * by).sum(0, dtype=dtype)
+    return w.reshape(weight_size)
+
+
+def transposed_size(
+    size: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int], more: int
+) -> int:
+    """Elements of a transposed convolution's output along one axis."""
+    furthest = (size - 1) * stride + (kernel - 1) * dilation  # where the last element's last tap is
+    return furthest + 1 - sum(pads) + more
+
+
+def conv_transpose(
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Array:
+    """Spread each element of ``input`` over the taps of ``weight``, one input element at a time."""
+    dtype = result_dtype(input, weight, bias)
+    dtype = ACCUMULATORS.get(dtype.name, dtype)
+    rank = weight.ndim - 2
+    c_in, c_group, *kernel = weight.shape
+    batch, sizes = input.shape[: -rank - 1], input.shape[-rank:]
+    n = math.prod(batch)
+    x = input.astype(dtype).reshape(n, groups, c_in // groups, *sizes)
+    w = weight.astype(dtype).reshape(groups, c_in // groups, c_group, *kernel)
+    strides, dilations = per_axis(stride, rank), per_axis(dilation, rank)
+    more = per_axis(output_padding, rank)
+    pads = [padding_pair(padding, i, 0, 0, 0, 0) for i in range(rank)]
+    axes = list(zip(sizes, kernel, strides, dilations, pads, more, strict=True))
+    out = [transposed_size(*axis) for axis in axes]
+    # Uncut: everything that an element reaches, before the padding is taken off.
+    reached = [size + sum(pair) for size, pair in zip(out, pads, strict=True)]
+    y = np.zeros((n, groups, c_group, *reached), dtype)
+    everything = (slice(None),) * 3
+    for position in itertools.product(*map(range, sizes)):
+        spread = np.einsum("ngi,gio...->ngo...", x[(*everything, *position)], w)
+        steps = zip(position, kernel, strides, dilations, strict=True)
+        places = tuple(slice(p * s, p * s + (k - 1) * d + 1, d) for p, k, s, d in steps)
+        y[(*everything, *places)] += spread
+    cut = (slice(lo, lo + size) for (lo, _), size in zip(pads, out, strict=True))
+    y = y[(*everything, *cut)].reshape(*batch, groups * c_group, *out)
+    return y if bias is None else y + bias.astype(dtype).reshape(-1, *(1,) * rank)
+
+
 def conv_by_taps(
     input: Array,
     weight: Array,
@@ -264,16 +387,27 @@ def error_bound(
     wide = ACCUMULATORS[dtype.name]
     magnitudes = [None if a is None else np.abs(a.astype(wide)) for a in (input, weight, bias)]
     magnitude = oracle(*magnitudes, **options)
+    # Only the rounding to float16 asks for the result itself.
+    exact = oracle(input, weight, bias, **options) if dtype == np.float16 else magnitude
+    return sum_bound(math.prod(weight.shape[1:]), dtype, magnitude, exact)
 
-    k = math.prod(weight.shape[1:])
-    n, constant = (2 * k + 4, 4.0) if dtype.kind == "c" else (k + 2, 1.0)
+
+def sum_bound(
+    terms: int, dtype: np.dtype[Any], magnitude: Array, exact: Array
+) -> NDArray[np.floating[Any]]:
+    """How far sums of `terms` products may lie from the oracle's, as `error_bound` has it.
+
+    `magnitude` is the oracle's result for absolute values, `exact` the result itself.
+    """
+    wide = ACCUMULATORS[dtype.name]
+    n, constant = (2 * terms + 4, 4.0) if dtype.kind == "c" else (terms + 2, 1.0)
     computed_in = np.dtype(np.float32) if dtype == np.float16 else dtype
     g = gamma(n, unit_roundoff(computed_in)) + gamma(n, unit_roundoff(wide))
-    bound = constant * g * magnitude
+    bound = constant * g * np.abs(magnitude)
     if dtype == np.float16:
-        stored = np.abs(oracle(input, weight, bias, **options)) + bound
         half = np.finfo(np.float16)
-        bound += unit_roundoff(dtype) * stored + float(half.smallest_subnormal) / 2
+        bound = bound + unit_roundoff(dtype) * (np.abs(exact) + bound)
+        bound += float(half.smallest_subnormal) / 2
     return bound
 
 

@@ -36,6 +36,18 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "conv1d": (CONV, KEYWORDS),
     "conv2d": (CONV, KEYWORDS),
     "conv3d": (CONV, KEYWORDS),
+    **dict.fromkeys(
+        ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        (
+            {
+                **{name: CONV[name] for name in ("input", "weight", "bias", "stride", "padding")},
+                "output_padding": 0,
+                "groups": 1,
+                "dilation": 1,
+            },
+            {"out": None, "backend": None},
+        ),
+    ),
     "prepare": (
         {name: default for name, default in CONV.items() if name != "input"},
         {name: default for name, default in KEYWORDS.items() if name != "out"},
@@ -50,10 +62,26 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "set_backend": ({"name": REQUIRED}, {}),
     "use_backend": ({"name": REQUIRED}, {}),
 }
-NAMES = {*SIGNATURES, "explain", "show_config", "BackendUnavailableError", "__version__"}
+GEOMETRY = {name: CONV[name] for name in ("stride", "padding", "dilation", "groups")}
+GRADIENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    f"conv{rank}d_{of}": (dict.fromkeys(operands, REQUIRED) | GEOMETRY, {"backend": None})
+    for rank in (1, 2, 3)
+    for of, operands in (
+        ("input", ("input_size", "weight", "grad_output")),
+        ("weight", ("input", "weight_size", "grad_output")),
+    )
+}
+OTHERS = {"explain", "show_config", "BackendUnavailableError", "__version__", "grad"}
+NAMES = {*SIGNATURES, *OTHERS}
+
+
+def find(name: str) -> Any:
+    """A function of the package, or of its module of gradients."""
+    return getattr(nc.grad if name in GRADIENTS else nc, name)
 
 
 def test_public_names():
+    assert set(nc.grad.__all__) == set(GRADIENTS)
     assert len(nc.__all__) == len(set(nc.__all__))
     assert set(nc.__all__) == NAMES
     assert all(hasattr(nc, name) for name in NAMES)
@@ -69,17 +97,18 @@ def test_version_is_the_installed_one():
     assert nc.__version__ == installed
 
 
-@pytest.mark.parametrize("name", SIGNATURES)
+@pytest.mark.parametrize("name", [*SIGNATURES, *GRADIENTS])
 def test_signature(name: str):
-    parameters = inspect.signature(getattr(nc, name)).parameters.values()
+    signature = (SIGNATURES | GRADIENTS)[name]
+    parameters = inspect.signature(find(name)).parameters.values()
     by_kind: dict[Any, dict[str, Any]] = {}
     for p in parameters:
         by_kind.setdefault(p.kind, {})[p.name] = p.default
     positional = by_kind.pop(inspect.Parameter.POSITIONAL_OR_KEYWORD, {})
     keywords = by_kind.pop(inspect.Parameter.KEYWORD_ONLY, {})
     assert not by_kind
-    assert list(positional.items()) == list(SIGNATURES[name][0].items())
-    assert keywords == SIGNATURES[name][1]
+    assert list(positional.items()) == list(signature[0].items())
+    assert keywords == signature[1]
 
 
 def test_explain_takes_what_conv_takes():
@@ -101,9 +130,9 @@ def test_the_package_and_its_exception_are_documented():
     assert issubclass(nc.BackendUnavailableError, RuntimeError)
 
 
-@pytest.mark.parametrize("name", sorted(NAMES - {"BackendUnavailableError", "__version__"}))
+@pytest.mark.parametrize("name", sorted({*SIGNATURES, *GRADIENTS, "explain", "show_config"}))
 def test_docstring_has_numpydoc_sections(name: str):
-    function = getattr(nc, name)
+    function = find(name)
     text = inspect.getdoc(function) or ""
     first = text.splitlines()[0]
     assert first.endswith("."), first
@@ -113,7 +142,7 @@ def test_docstring_has_numpydoc_sections(name: str):
         assert "Parameters" in found
     if name not in ("set_backend", "use_backend", "show_config"):
         assert "Returns" in found
-    if name in SIGNATURES:
+    if name in SIGNATURES | GRADIENTS:
         described = text.partition("Parameters\n")[2]
         for parameter in parameters:
             assert re.search(rf"^[\w, ]*\b{parameter}\b[\w, ]*( :|$)", described, re.MULTILINE), (
@@ -123,9 +152,9 @@ def test_docstring_has_numpydoc_sections(name: str):
 
 def test_functions_say_where_they_live():
     """For pickling, and for the reader of a traceback."""
-    for name in SIGNATURES:
-        assert getattr(nc, name).__module__.startswith("numbaconv")
-        assert getattr(nc, name).__name__ == name
+    for name in SIGNATURES | GRADIENTS:
+        assert find(name).__module__.startswith("numbaconv")
+        assert find(name).__name__ == name
 
 
 def test_import_brings_no_heavy_package(run_script: Any):

@@ -23,7 +23,7 @@ if platform.machine() in ("x86_64", "AMD64"):
         "haswell": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""},
         "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
     }
-FILES = ("conv", "inside", "patches", "properties")
+FILES = ("conv", "gradients", "inside", "patches", "properties")
 
 
 def passed(report: str) -> int:
@@ -65,7 +65,7 @@ def test_without_the_compiler(run_script: Any, tmp_path: Path):
     """Interpreted, the same few results; what an intrinsic alone can do may be refused by name."""
     done = run_script(
         *("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "nojit"),
-        *(str(ROOT / "tests" / f"test_{name}.py") for name in ("conv", "patches")),
+        *(str(ROOT / "tests" / f"test_{name}.py") for name in ("conv", "patches", "gradients")),
         NUMBA_DISABLE_JIT="1",
         NUMBA_CACHE_DIR=str(tmp_path),
     )

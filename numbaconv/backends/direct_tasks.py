@@ -112,7 +112,8 @@ def uses_channels(s, lanes):
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
     depthwise = s.c_in == 1 and s.c_out == 1 and s.groups >= lanes
-    return depthwise and not (wide_rows and kernel_taps(s) >= 25)
+    neighbours = s.out_strides[1] == 1 or s.out_strides[4] == 1  # not in a phase of a gradient
+    return depthwise and neighbours and not (wide_rows and kernel_taps(s) >= 25)
 
 
 @inline
@@ -124,7 +125,8 @@ def uses_transposed(s, lanes):
     """
     filled = -(-s.c_out // lanes) * lanes
     fills = s.c_out >= 2 * lanes and 5 * filled <= 6 * s.c_out
-    return not uses_bands(s) and fills and (s.output[2] < 14 * lanes or s.out_strides[4] != 1)
+    short_rows = s.output[2] < 14 * lanes and s.out_strides[4] == 1
+    return not uses_bands(s) and fills and (short_rows or s.out_strides[1] == 1)
 
 
 @inline

@@ -20,6 +20,7 @@ from numbaconv.backends.im2col_panels import (
     locate,
     locate_panel,
     make_zones,
+    out_index,
 )
 from numbaconv.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS
 from numbaconv.jit import inline, native
@@ -217,8 +218,7 @@ def move_pixels(m, b, rows, s, channel, panel, gather):
     while j < panel.width:
         p = locate(panel, j, s)
         run = min(p.left, panel.width - j)
-        at = p.n * s.out_strides[0] + channel * s.out_strides[1]
-        at += (p.row * s.output[2] + p.column) * s.out_strides[4]
+        at = out_index(p, channel, s)
         row_step, column_step = s.out_strides[1], s.out_strides[4]
         lanes = b.nr // TILE_VECTORS
         move_rows(m.tile, j, b.nr, rows, run, m.out, at, row_step, column_step, gather, lanes)
@@ -239,13 +239,11 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
     vectors = (panel.width + lanes - 1) // lanes
     last = panel.width - (vectors - 1) * lanes
     more = k0 > 0
-    straight = s.out_strides[4] == 1 and are_neighbours(panel, s)
+    straight = are_neighbours(panel, s)
     target, step = m.tile, b.nr
     if straight:
-        p = locate(panel, 0, s)
         step = s.out_strides[1]
-        at = p.n * s.out_strides[0] + channel * step + p.row * s.output[2] + p.column
-        target = shift(m.out, at)
+        target = shift(m.out, out_index(locate(panel, 0, s), channel, s))
     elif more:
         move_pixels(m, b, rows, s, channel, panel, True)
     weights = shift(m.packed, channel * k_size)

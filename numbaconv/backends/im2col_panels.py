@@ -109,8 +109,21 @@ def locate(panel, j, s):
 
 
 @inline
+def out_index(pixel, channel, s):
+    """Index of a pixel of a channel in the output."""
+    od = pixel.row // s.output[1]
+    return (
+        pixel.n * s.out_strides[0]
+        + channel * s.out_strides[1]
+        + od * s.out_strides[2]
+        + (pixel.row - od * s.output[1]) * s.out_strides[3]
+        + pixel.column * s.out_strides[4]
+    )
+
+
+@inline
 def are_neighbours(panel, s):
-    """Whether the pixels of a panel lie side by side in the output (channels_first)."""
+    """Whether the pixels of a panel lie side by side in the output."""
     first, last = locate(panel, 0, s), locate(panel, panel.width - 1, s)
-    whole_rows = panel.zone_columns == s.output[2]
-    return first.n == last.n and (whole_rows or first.row == last.row)
+    apart = out_index(last, 0, s) - out_index(first, 0, s)
+    return s.out_strides[4] == 1 and first.n == last.n and apart == panel.width - 1

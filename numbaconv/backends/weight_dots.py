@@ -1,0 +1,102 @@
+"""The gradient of the weights, second lowering: lanes over the pixels.
+
+It serves groups of few input channels: first layers, image filters, depthwise layers. Each weight
+is the sum of the products of two images, the gradient of the output and the input as one tap sees
+it, which a halo tile makes neighbours in memory.
+
+Loops of a task: groups; chunks of pixels, with their halo tile; register blocks of output
+channels and of (channel, tap); the block's own loops over rows and columns of pixels.
+"""
+
+from numbaconv.backends.direct_tasks import tile_size
+from numbaconv.backends.weight_tasks import (
+    DOT,
+    gradient_index,
+    locate_chunk,
+    locate_part,
+    read_blocks,
+)
+from numbaconv.dot import DOT_COLUMNS, DOT_ROWS
+from numbaconv.halo import read_halo
+from numbaconv.jit import inline, native
+from numbaconv.job import (
+    COUNTER,
+    FILL_HALO,
+    LANES,
+    PACKED,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SHAPE,
+    TABLE,
+    WEIGHTS,
+    X,
+    worker_signature,
+)
+from numbaconv.pointers import call, fetch_add, indices_at, pointer_at, shift
+from numbaconv.shape import kernel_taps, read_shape
+
+
+@inline
+def largest(choices, left):
+    """Largest of some block sizes, in rising order, that is no more than what is left."""
+    found = 1
+    for choice in choices:
+        if choice <= left:
+            found = choice
+    return found
+
+
+@inline
+def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels, more):
+    """All weights of some output channels: blocks of MR channels x NT (channel, tap)s."""
+    size = s.c_in * kernel_taps(s)
+    oc = 0
+    while oc < channels:
+        mr = largest(DOT_ROWS, channels - oc)
+        t = 0
+        while t < size:
+            nt = largest(DOT_COLUMNS, size - t)
+            call(
+                job[DOT],
+                (
+                    mr, nt, chunk.rows, chunk.cols,
+                    shift(gradient, oc * s.out_strides[1]), s.out_strides[1], s.out_strides[3],
+                    halo, layout.pitch, shift(offsets, t), shift(sums, oc * size + t), size, more,
+                ),
+            )  # fmt: skip
+            t += nt
+        oc += mr
+
+
+@native(worker_signature)
+def dots_work(worker, job, like):
+    """Take tasks off the common counter until none is left."""
+    s, b, layout = read_shape(job, SHAPE), read_blocks(job), read_halo(job)
+    x, gradient = pointer_at(job[X], like), pointer_at(job[WEIGHTS], like)
+    scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    halo = shift(scratch, tile_size(job[LANES]))
+    size = s.c_in * kernel_taps(s)
+    number = fetch_add(indices_at(job[COUNTER]))
+    while number < b.tasks:
+        part = locate_part(number, s, b)
+        for g in range(part.g0, part.g1):
+            channel = g * s.c_out + part.oc0 * b.mr
+            channels = min(part.oc1 * b.mr, s.c_out) - part.oc0 * b.mr
+            at = (part.slab * s.groups * s.c_out + channel) * size
+            sums = shift(pointer_at(job[PACKED], like), at)
+            for i in range(part.chunk0, part.chunk1):
+                c = locate_chunk(i, s, b)
+                n = c.plane // s.output[0]
+                d = (c.plane - n * s.output[0]) * s.stride[0] - s.padding[0]
+                h, w = c.oh * s.stride[1] - s.padding[1], c.ow * s.stride[2] - s.padding[2]
+                image = shift(x, n * s.in_strides[0])
+                call(
+                    job[FILL_HALO],
+                    (halo, image, job, g * s.c_in, s.c_in, d, h, w, c.rows, c.cols),
+                )
+                source = shift(gradient, gradient_index(s, c.plane, channel, c.oh, c.ow))
+                add_products(
+                    job, s, layout, c, source, halo, indices_at(job[TABLE]), sums, channels,
+                    i > part.chunk0,
+                )  # fmt: skip
+        number = fetch_add(indices_at(job[COUNTER]))

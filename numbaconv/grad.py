@@ -1,0 +1,450 @@
+"""Gradients of convolutions with respect to their input and their weights.
+
+Both are convolutions again: see ``docs/gradients.md``. Names and arguments are those of
+``torch.nn.grad``.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv.arguments import check_array, freeze
+from numbaconv.dispatch import AUTO, load_backend, requested_backend
+from numbaconv.errors import BackendUnavailableError
+
+__all__ = [
+    "conv1d_input",
+    "conv1d_weight",
+    "conv2d_input",
+    "conv2d_weight",
+    "conv3d_input",
+    "conv3d_weight",
+]
+
+_MOST_PLANS = 1024
+_plans: dict[Any, Any] = {}
+
+
+def kept_plan(key: tuple[Any, ...], make: Any) -> Any:
+    """Return the plan of a call, kept from an earlier one with the same key or made now."""
+    plan = _plans.get(key)
+    if plan is None:
+        plan = make()
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        _plans[key] = plan
+    return plan
+
+
+def cpu_backend(backend: str | None) -> str:
+    """Return the backend of a call, ``auto`` or one that runs on the CPU."""
+    name, source = requested_backend(backend)
+    if name == AUTO:
+        return name
+    load_backend(name, source)
+    if name not in ("direct", "im2col"):
+        raise BackendUnavailableError(
+            f"backend {name!r}, asked for by {source}, has no gradients and no transposed "
+            f"convolution; direct, im2col and auto have"
+        )
+    return name
+
+
+def array_key(name: str, array: Any) -> tuple[Any, ...]:
+    """Return what a plan depends on of an array."""
+    if not isinstance(array, np.ndarray):
+        check_array(name, array)
+    return array.shape, array.dtype
+
+
+def frozen_sizes(name: str, sizes: Any) -> Any:
+    """Return a shape in a form that can be a dict key."""
+    return freeze(name, sizes) if isinstance(sizes, (tuple, list, np.ndarray)) else repr(sizes)
+
+
+def _input_gradient(
+    rank: int,
+    input_size: Any,
+    weight: np.ndarray,
+    grad_output: np.ndarray,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    backend: str | None,
+) -> np.ndarray:
+    from numbaconv import input_gradient
+    from numbaconv.gradient_arguments import input_gradient_problem
+
+    def make() -> Any:
+        arrays = weight, grad_output
+        result = np.result_type(*(a.dtype for a in arrays))
+        problem = input_gradient_problem(
+            rank,
+            input_size,
+            weight,
+            grad_output,
+            stride,
+            padding,
+            dilation,
+            groups,
+            2 if result.kind == "c" else 1,
+        )
+        shape = tuple(int(size) for size in input_size)
+        return input_gradient.AdjointPlan(problem, result, shape)
+
+    key = (
+        "input",
+        rank,
+        frozen_sizes("input_size", input_size),
+        array_key("weight", weight),
+        array_key("grad_output", grad_output),
+        freeze("stride", stride),
+        freeze("padding", padding),
+        freeze("dilation", dilation),
+        freeze("groups", groups),
+    )
+    plan = kept_plan(key, make)
+    return input_gradient.apply_adjoint(plan, cpu_backend(backend), grad_output, weight)
+
+
+def _weight_gradient(
+    rank: int,
+    input: np.ndarray,
+    weight_size: Any,
+    grad_output: np.ndarray,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    backend: str | None,
+) -> np.ndarray:
+    from numbaconv import weight_gradient
+    from numbaconv.gradient_arguments import weight_gradient_problem
+
+    def make() -> Any:
+        result = np.result_type(input.dtype, grad_output.dtype)
+        problem = weight_gradient_problem(
+            rank,
+            input,
+            weight_size,
+            grad_output,
+            stride,
+            padding,
+            dilation,
+            groups,
+            2 if result.kind == "c" else 1,
+        )
+        shape = tuple(int(size) for size in weight_size)
+        return weight_gradient.WeightPlan(problem, result, shape)
+
+    key = (
+        "weight",
+        rank,
+        array_key("input", input),
+        frozen_sizes("weight_size", weight_size),
+        array_key("grad_output", grad_output),
+        freeze("stride", stride),
+        freeze("padding", padding),
+        freeze("dilation", dilation),
+        freeze("groups", groups),
+    )
+    plan = kept_plan(key, make)
+    return weight_gradient.weight_gradient(plan, cpu_backend(backend), input, grad_output)
+
+
+def conv1d_input(
+    input_size: Any,
+    weight: np.ndarray,
+    grad_output: np.ndarray,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of `conv1d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : tuple of int
+        Shape of the input: (N, C_in, L) or (C_in, L).
+    weight : ndarray
+        Shape (C_out, C_in/groups, K). A complex one is conjugated.
+    grad_output : ndarray
+        Gradient with respect to the output, shape (N, C_out, OL) or (C_out, OL).
+    stride, padding, dilation, groups
+        As the convolution had them; padding was with zeros.
+    backend : {"auto", "direct", "im2col"}, optional
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape `input_size`, dtype of `weight` and `grad_output` promoted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; for a size that no such convolution has, the message says
+        which it could have.
+    BackendUnavailableError
+        If the backend that was asked for cannot run here.
+
+    Notes
+    -----
+    The input's gradient is the convolution of the output's gradient with the flipped weights, of
+    stride 1 in each phase of the stride [1]_.
+
+    References
+    ----------
+    .. [1] V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016,
+       chapter 4.
+    """
+    return _input_gradient(
+        1, input_size, weight, grad_output, stride, padding, dilation, groups, backend
+    )
+
+
+def conv1d_weight(
+    input: np.ndarray,
+    weight_size: Any,
+    grad_output: np.ndarray,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of `conv1d` with respect to its weight.
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C_in, L) or (C_in, L). A complex one is conjugated.
+    weight_size : tuple of int
+        Shape of the weight: (C_out, C_in/groups, K).
+    grad_output : ndarray
+        Gradient with respect to the output, shape (N, C_out, OL) or (C_out, OL).
+    stride, padding, dilation, groups
+        As the convolution had them; padding was with zeros.
+    backend : {"auto", "direct", "im2col"}, optional
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape `weight_size`, dtype of `input` and `grad_output` promoted. The bits do not depend
+        on the number of threads.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; for a size that no such convolution has, the message says
+        which it could have.
+    BackendUnavailableError
+        If the backend that was asked for cannot run here.
+    """
+    return _weight_gradient(
+        1, input, weight_size, grad_output, stride, padding, dilation, groups, backend
+    )
+
+
+def conv2d_input(
+    input_size: Any,
+    weight: np.ndarray,
+    grad_output: np.ndarray,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of `conv2d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : tuple of int
+        Shape of the input: (N, C_in, H, W) or (C_in, H, W).
+    weight : ndarray
+        Shape (C_out, C_in/groups, KH, KW). A complex one is conjugated.
+    grad_output : ndarray
+        Gradient with respect to the output, shape (N, C_out, OH, OW) or (C_out, OH, OW).
+    stride, padding, dilation, groups
+        As the convolution had them; padding was with zeros.
+    backend : {"auto", "direct", "im2col"}, optional
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape `input_size`, dtype of `weight` and `grad_output` promoted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; for a size that no such convolution has, the message says
+        which it could have.
+    BackendUnavailableError
+        If the backend that was asked for cannot run here.
+
+    Notes
+    -----
+    The input's gradient is the convolution of the output's gradient with the flipped weights, of
+    stride 1 in each phase of the stride [1]_.
+
+    References
+    ----------
+    .. [1] V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016,
+       chapter 4.
+    """
+    return _input_gradient(
+        2, input_size, weight, grad_output, stride, padding, dilation, groups, backend
+    )
+
+
+def conv2d_weight(
+    input: np.ndarray,
+    weight_size: Any,
+    grad_output: np.ndarray,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of `conv2d` with respect to its weight.
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C_in, H, W) or (C_in, H, W). A complex one is conjugated.
+    weight_size : tuple of int
+        Shape of the weight: (C_out, C_in/groups, KH, KW).
+    grad_output : ndarray
+        Gradient with respect to the output, shape (N, C_out, OH, OW) or (C_out, OH, OW).
+    stride, padding, dilation, groups
+        As the convolution had them; padding was with zeros.
+    backend : {"auto", "direct", "im2col"}, optional
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape `weight_size`, dtype of `input` and `grad_output` promoted. The bits do not depend
+        on the number of threads.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; for a size that no such convolution has, the message says
+        which it could have.
+    BackendUnavailableError
+        If the backend that was asked for cannot run here.
+    """
+    return _weight_gradient(
+        2, input, weight_size, grad_output, stride, padding, dilation, groups, backend
+    )
+
+
+def conv3d_input(
+    input_size: Any,
+    weight: np.ndarray,
+    grad_output: np.ndarray,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of `conv3d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : tuple of int
+        Shape of the input: (N, C_in, D, H, W) or (C_in, D, H, W).
+    weight : ndarray
+        Shape (C_out, C_in/groups, KD, KH, KW). A complex one is conjugated.
+    grad_output : ndarray
+        Gradient with respect to the output, shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
+    stride, padding, dilation, groups
+        As the convolution had them; padding was with zeros.
+    backend : {"auto", "direct", "im2col"}, optional
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape `input_size`, dtype of `weight` and `grad_output` promoted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; for a size that no such convolution has, the message says
+        which it could have.
+    BackendUnavailableError
+        If the backend that was asked for cannot run here.
+
+    Notes
+    -----
+    The input's gradient is the convolution of the output's gradient with the flipped weights, of
+    stride 1 in each phase of the stride [1]_.
+
+    References
+    ----------
+    .. [1] V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016,
+       chapter 4.
+    """
+    return _input_gradient(
+        3, input_size, weight, grad_output, stride, padding, dilation, groups, backend
+    )
+
+
+def conv3d_weight(
+    input: np.ndarray,
+    weight_size: Any,
+    grad_output: np.ndarray,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of `conv3d` with respect to its weight.
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C_in, D, H, W) or (C_in, D, H, W). A complex one is conjugated.
+    weight_size : tuple of int
+        Shape of the weight: (C_out, C_in/groups, KD, KH, KW).
+    grad_output : ndarray
+        Gradient with respect to the output, shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
+    stride, padding, dilation, groups
+        As the convolution had them; padding was with zeros.
+    backend : {"auto", "direct", "im2col"}, optional
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape `weight_size`, dtype of `input` and `grad_output` promoted. The bits do not depend
+        on the number of threads.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; for a size that no such convolution has, the message says
+        which it could have.
+    BackendUnavailableError
+        If the backend that was asked for cannot run here.
+    """
+    return _weight_gradient(
+        3, input, weight_size, grad_output, stride, padding, dilation, groups, backend
+    )
