@@ -1,6 +1,7 @@
 """What the library would do, and where it runs: `explain` and `show_config`."""
 
 import platform
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import llvmlite
@@ -8,7 +9,8 @@ import numba
 import numpy as np
 
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
-from numbaconv.dispatch import AUTO, BACKENDS, load_backend, requested_backend
+from numbaconv.device import is_on_device, plan_on_device
+from numbaconv.dispatch import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.plan import find_plan
 from numbaconv.shape import PADDING_MODES, ConvShape
@@ -92,6 +94,21 @@ def explain(
     TypeError, ValueError, BackendUnavailableError
         As the call would.
     """
+    if not isinstance(input, np.ndarray) and is_on_device(input):
+        arrays = {"input": input, "weight": weight, "bias": bias}
+        options = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+            "padding_mode": padding_mode,
+            "data_format": data_format,
+            "activation": activation,
+        }
+        plan = plan_on_device(arrays, options, backend)[2]
+        source = requested_backend(backend)[1]
+        reason = "the arrays are on a GPU"
+        return Explanation(CUDA, source, reason, plan.shape, plan.out_shape, plan.result)
     plan = find_plan(
         input,
         weight,
@@ -151,6 +168,7 @@ def configuration() -> dict[str, str]:
         "cache": str(numba.config.CACHE_DIR or "beside the package, else the user's cache"),
         "backend asked for": f"{name}, from {source}",
         **{f"backend {name}": _backend_state(name) for name in BACKENDS},
+        **import_module(BACKENDS[CUDA]).configuration(),
     }
 
 

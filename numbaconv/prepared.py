@@ -13,6 +13,7 @@ from numbaconv.arguments import (
     per_axis,
 )
 from numbaconv.conv import execute, resolve
+from numbaconv.device import convolve_layer_on_device, find_precision, is_on_device, on_host
 from numbaconv.dispatch import check_backend
 from numbaconv.plan import Plan, check_activation, check_bias, check_weight, find_plan
 
@@ -26,7 +27,7 @@ class PreparedConv:
 
     Parameters
     ----------
-    weight, bias, options, backend
+    weight, bias, options, backend, precision
         From `prepare`.
     """
 
@@ -36,9 +37,11 @@ class PreparedConv:
         bias: np.ndarray | None,
         options: dict[str, Any],
         backend: str | None,
+        precision: str | None = None,
     ) -> None:
         self._options = options
         self._backend = backend
+        self._precision = precision
         self.update(weight, bias)
 
     def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
@@ -58,21 +61,23 @@ class PreparedConv:
         TypeError
             If one is not an array of a supported dtype.
         """
+        weight, bias = on_host(weight), on_host(bias)
         check_weight(weight)
         check_bias(bias, weight)
         self._weight = np.array(weight, order="C")
         self._bias = None if bias is None else np.array(bias, order="C")
         self._plans: dict[Any, Plan] = {}
-        self._packed: dict[Any, np.ndarray] = {}
+        self._packed: dict[Any, Any] = {}
 
-    def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, x: Any, out: Any = None, stream: Any = None) -> Any:
         """Convolve an input.
 
         Parameters
         ----------
-        x : ndarray
-            As the input of `numbaconv.conv`.
-        out : ndarray, optional
+        x : ndarray or array on a GPU
+            As the input of `numbaconv.conv`. The weights go to the GPU at the first such call, and
+            stay there.
+        out, stream : optional
             As in `numbaconv.conv`.
 
         Returns
@@ -85,9 +90,22 @@ class PreparedConv:
         TypeError, ValueError, BackendUnavailableError
             As `numbaconv.conv` raises.
         """
+        if not isinstance(x, np.ndarray) and is_on_device(x):
+            return convolve_layer_on_device(
+                x,
+                self._weight,
+                self._bias,
+                out,
+                self._options,
+                self._packed,
+                self._backend,
+                stream,
+                self._precision,
+            )
         plan = self._plan(x)
         name = resolve(plan, self._backend)
-        return execute(plan, name, x, self._weight, self._bias, out, self._packed)
+        weight, bias, packed = self._weight, self._bias, self._packed
+        return execute(plan, name, x, weight, bias, out, packed, stream, self._precision)
 
     def _plan(self, x: Any) -> Plan:
         if not isinstance(x, np.ndarray):
@@ -100,10 +118,10 @@ class PreparedConv:
         return plan
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._weight, self._bias, self._options, self._backend
+        return self._weight, self._bias, self._options, self._backend, self._precision
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        weight, bias, self._options, self._backend = state
+        weight, bias, self._options, self._backend, self._precision = state
         self.update(weight, bias)
 
     def __repr__(self) -> str:
@@ -123,6 +141,7 @@ def prepare(
     data_format: str = "channels_first",
     activation: str | None = None,
     backend: str | None = None,
+    precision: str | None = None,
 ) -> PreparedConv:
     """Fix the weights of a convolution: they are packed once, not on every call.
 
@@ -134,6 +153,8 @@ def prepare(
         As in `conv`.
     backend : {"auto", "direct", "im2col", "cuda"}, optional
         Backend of all calls; by default each call is dispatched as `conv` would be.
+    precision : {"ieee", "tf32"}, optional
+        As in `conv`.
 
     Returns
     -------
@@ -165,7 +186,8 @@ def prepare(
     check_data_format(data_format)
     padding_code(padding_mode)
     check_activation(activation)
-    check_weight(weight)
+    find_precision(precision)
+    check_weight(weight := on_host(weight))
     rank = weight.ndim - 2
     ones = (1,) * rank
     padding_pairs(padding, ones, ones, ones, ones)
@@ -176,4 +198,4 @@ def prepare(
             f"groups = {groups} does not divide the {weight.shape[0]} output channels of weight"
         )
     name = None if backend is None else check_backend(backend, "backend")
-    return PreparedConv(weight, bias, options, name)
+    return PreparedConv(weight, bias, options, name, precision)
