@@ -94,9 +94,9 @@ def fill_with_bias(y: np.ndarray, bias: np.ndarray, plan: Plan) -> None:
 
 
 def conv(
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -105,7 +105,7 @@ def conv(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     backend: str | None = None,
     stream: Any = None,
     precision: str | None = None,
@@ -162,8 +162,9 @@ def conv(
     Returns
     -------
     ndarray
-        For arrays on a GPU an array there. Shape (N, C_out, *output), or as `data_format` and an unbatched input say, where along
-        each axis output = (size + padding - dilation * (kernel - 1) - 1) // stride + 1.
+        On a GPU for arrays there. Shape (N, C_out, *output), or as `data_format` and an unbatched
+        input say, where along each axis
+        output = (size + padding - dilation * (kernel - 1) - 1) // stride + 1.
 
     Raises
     ------
@@ -223,9 +224,9 @@ def conv(
 
 
 def conv1d(
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -234,7 +235,7 @@ def conv1d(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     backend: str | None = None,
     stream: Any = None,
     precision: str | None = None,
@@ -282,9 +283,9 @@ def conv1d(
 
 
 def conv2d(
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -293,7 +294,7 @@ def conv2d(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     backend: str | None = None,
     stream: Any = None,
     precision: str | None = None,
@@ -341,9 +342,9 @@ def conv2d(
 
 
 def conv3d(
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -352,7 +353,7 @@ def conv3d(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     backend: str | None = None,
     stream: Any = None,
     precision: str | None = None,

@@ -61,9 +61,9 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -72,7 +72,7 @@ def explain(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     backend: str | None = None,
 ) -> Explanation:
     """Say which backend a call of `conv` would use, why, and the geometry of the problem.

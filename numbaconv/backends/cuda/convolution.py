@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.backends.cuda import filters, gemm, passes, tiles
+from numbaconv.backends.cuda.kind import Kind
 from numbaconv.backends.cuda.memory import (
     SIMULATED,
     address,
@@ -117,7 +118,9 @@ class Convolution:
         s = self.shape
         if SIMULATED:
             block = filters.Block(min(block.columns, 2), min(block.rows, 2), min(block.planes, 2))
-        self.kernel = filter_kernel(filters.Filter(self.dtype.replace(TF32, "float32"), filters.is_unit(s)))
+        self.kernel = filter_kernel(
+            filters.Filter(self.dtype.replace(TF32, "float32"), filters.is_unit(s))
+        )
         self.name = f"filter {block}"
         self.blocks, self.threads = filters.blocks(s, block), block.threads
         self.shared = filters.shared_elements(s, block) * self.sum.itemsize
@@ -133,7 +136,7 @@ class Convolution:
     def _as_product(self) -> None:
         s = self.shape
         available = _TILES[self.dtype]
-        kind = gemm.Kind(available[0], self.dtype)
+        kind = Kind(available[0], self.dtype)
         scale = kind.lanes // kind.words
         plan = tiles.choose_tile(
             s, _TINY[available] if SIMULATED else available, self.device.processors, scale
@@ -179,11 +182,9 @@ class Convolution:
             return
         parts = allocate(y.size * self.splits, self.sum, stream)
         self._launch((*arguments, argument(parts), job), stream)
-        threads = passes.threads()
         launch(
             second_pass(self.dtype.replace(TF32, "float32")),
-            -(-y.size // threads),
-            threads,
+            *passes.grid(y.size),
             stream,
             (argument(parts), *arguments[1:], address(y), job),
             "second pass",

@@ -98,7 +98,8 @@ def activate(y, code, one):
 
 
 @device
-def _same(value):
+def same(value):
+    """Return the value itself."""
     return value
 
 
@@ -118,7 +119,7 @@ def make_finish(dtype: str, partial: bool = False) -> Any:
         Whether a second pass will add the bias and activate: then the sum is stored as it is.
     """
     total = sum_type(dtype)
-    convert = to_half if dtype == "float16" else _same
+    convert = to_half if dtype == "float16" else same
 
     @device
     def leave(value, bias, channel, header):

@@ -242,16 +242,17 @@ def _execute_on_device(
 ) -> Any:
     """Return the new device array, or fill `out`."""
     result = None
+    x, w, b = operands
     how = conv.storage
     if out is None:
         count = math.prod(plan.out_shape)
         result = allocate(count, plan.result, stream)
         out = _flat_shadow(result, count).reshape(plan.out_shape)
     if out.dtype == how.convert and not how.is_complex and out.flags.c_contiguous:
-        conv.run(*operands, out.reshape(-1), stream)
+        conv.run(x, w, b, out.reshape(-1), stream)
     else:
         y = side.buffer(plan.out_size, how.compute)
-        conv.run(*operands, y, stream)
+        conv.run(x, w, b, y, stream)
         store_result(side, out, y, plan, conv)
     return None if result is None else _shaped(result, out.shape)
 

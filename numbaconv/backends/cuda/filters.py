@@ -103,7 +103,9 @@ def choose_block(s: ConvShape, itemsize: int) -> Block | None:
     rows = _power(-(-s.output[1] // PATCH), 8)
     columns = _power(-(-s.output[2] // PATCH), max(most // rows, 1))
     planes = _power(s.n * s.groups * s.c_out, max(MOST_THREADS // (rows * columns), 1))
-    while planes * rows * columns > 1 and _bytes(s, (columns, rows, planes), itemsize) > ENOUGH_BYTES:
+    while (
+        planes * rows * columns > 1 and _bytes(s, (columns, rows, planes), itemsize) > ENOUGH_BYTES
+    ):
         if planes > 1:
             planes //= 2
         elif rows > 1:

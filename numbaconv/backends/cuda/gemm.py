@@ -17,7 +17,7 @@ adds to that comes from a table (`problem.patch_rows`).
 by constants only.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from numba import cuda
 
@@ -28,20 +28,21 @@ from numbaconv.backends.cuda.device import (
     image_pixels,
     make_finish,
     output_offset,
-    padded_index,
     read_shape,
+    same,
+)
+from numbaconv.backends.cuda.gemm_tiles import (
+    make_fetch_patches,
+    make_fetch_weights,
+    make_stage_patches,
+    make_stage_weights,
 )
 from numbaconv.backends.cuda.intrinsics import (
     SHARED_ALIGNMENT,
     bits_of_float,
     float_of_bits,
-    float32,
-    float64,
-    int32,
     int64,
-    load,
     load_header,
-    load_wide,
     make_load_matrix,
     make_outer,
     make_read,
@@ -50,283 +51,10 @@ from numbaconv.backends.cuda.intrinsics import (
     make_zeros,
     quotient,
     store,
-    to_tf32,
-    uint16,
-    uint32,
-    within,
-    write,
 )
-from numbaconv.backends.cuda.problem import (
-    ENTRY,
-    FAR,
-    HEADER,
-    PITCH,
-    SPLIT_TILES,
-    SPLITS,
-)
-from numbaconv.backends.cuda.tiles import WARP, Tile
-
-
-class Kind(NamedTuple):
-    """What a kernel is compiled for.
-
-    Attributes
-    ----------
-    tile : Tile
-        Block tile.
-    dtype : str
-        Of the elements: "float32", "float64", "float16", "int32", "int64"; "tf32" is float32 on
-        tensor cores.
-    wide : bool
-        Whether neighbouring channels are read together, 128 bits at a time.
-    mapped : bool
-        Whether padding reads elements of the input.
-    partial : bool
-        Whether a block stores only its part of the sums, for a second pass.
-    narrow : bool
-        Whether the tensor cores take half as many float16 at once (before capability 8.0).
-    """
-
-    tile: Tile
-    dtype: str
-    wide: bool = False
-    mapped: bool = False
-    partial: bool = False
-    narrow: bool = False
-
-    @property
-    def stored(self) -> Any:
-        """Numba type of an element in global memory; float16 counts as its bits."""
-        return {"tf32": float32, "float16": uint16}.get(self.dtype) or _TYPES[self.dtype]
-
-    @property
-    def shared(self) -> Any:
-        """Numba type of an element of the tiles in shared memory."""
-        return uint32 if self.tile.tensor else self.stored
-
-    @property
-    def lanes(self) -> int:
-        """Elements that are loaded at once."""
-        return 128 // self.stored.bitwidth
-
-    @property
-    def words(self) -> int:
-        """What they are in shared memory."""
-        return 128 // self.shared.bitwidth
-
-    @property
-    def loaded(self) -> Any:
-        """Numba type in which 128 bits are loaded."""
-        return uint32 if self.dtype == "float16" else self.stored
-
-    @property
-    def sum(self) -> Any:
-        """Numba type of the sums."""
-        return float32 if self.tile.tensor else self.stored
-
-    @property
-    def blocks(self) -> int:
-        """Blocks for a multiprocessor to hold: two, or four small ones, with 128 registers."""
-        fits = self.dtype in ("float32", "int32") and not self.mapped
-        return 512 // self.tile.threads if fits else 1
-
-    @property
-    def weight_rounds(self) -> int:
-        """Vectors of the weights that a thread fetches for a step."""
-        return -(-self.tile.bm * self.tile.bk // self.words // self.tile.threads)
-
-    @property
-    def patch_rounds(self) -> int:
-        """Vectors of the patch matrix that a thread fetches for a step."""
-        return self.tile.bk // self.words * self.tile.bn // self.tile.threads
-
-    @property
-    def depth(self) -> int:
-        """Elements along K of one step."""
-        return self.tile.bk * self.lanes // self.words
-
-
-_TYPES = {"float32": float32, "float64": float64, "int32": int32, "int64": int64}
-
-
-@device
-def same(value):
-    """The value itself."""
-    return value
-
-
-def make_fetch_weights(kind: Kind) -> Any:
-    """Return the function that fetches a thread's share of a tile of the weights."""
-    bm, threads, lanes, words = kind.tile.bm, kind.tile.threads, kind.lanes, kind.words
-    vectors = kind.depth // lanes
-    rounds = kind.weight_rounds
-    loaded, halves = kind.loaded, lanes // words
-    convert = to_tf32 if kind.dtype == "tf32" else same
-
-    @device
-    def fetch(into, w, first, rows, k0, pitch, thread):
-        """Take rows first.. of the weights, of which there are `rows`, from element k0 on."""
-        for i in range(rounds):
-            v = thread + i * threads
-            row, k = v // vectors, k0 + v % vectors * lanes
-            if row < rows and row < bm and k < pitch:
-                values = load_wide(w, ((first + row) * pitch + k) // halves, loaded)
-                for j in range(words):
-                    into[i * words + j] = convert(values[j])
-            else:
-                for j in range(words):
-                    into[i * words + j] = 0
-
-    return fetch
-
-
-def make_stage_weights(kind: Kind) -> Any:
-    """Return the function that writes what a thread fetched of the weights to shared memory."""
-    tile, words = kind.tile, kind.words
-    bm, threads, tensor = tile.bm, tile.threads, tile.tensor
-    vectors = tile.bk // words
-    rounds = kind.weight_rounds
-    pitch = tile.pitches(words)[0]
-
-    @device
-    def stage(As, start, fetched, thread):
-        """Write to the buffer that starts at `start`: [m][k] for tensor cores, else [k][m]."""
-        for i in range(rounds):
-            v = thread + i * threads
-            row, k = v // vectors, v % vectors * words
-            if row < bm:
-                if tensor:
-                    at = i * words
-                    vector = (fetched[at], fetched[at + 1], fetched[at + 2], fetched[at + 3])
-                    write(As, start + row * pitch + k, vector)
-                else:
-                    for j in range(words):
-                        As[start + (k + j) * pitch + row] = fetched[i * words + j]
-
-    return stage
-
-
-def make_pick(kind: Kind) -> Any:
-    """Return the function that reads the patch element, or wide vector, of a table entry."""
-    stored, loaded, words, mapped = kind.stored, kind.loaded, kind.words, kind.mapped
-    halves = kind.lanes // words
-
-    if kind.wide:
-
-        @device
-        def take(x, at):
-            return load_wide(x, at // halves, loaded)
-
-        @device
-        def nothing():
-            zero = loaded(0)
-            return (zero, zero) if words == 2 else (zero, zero, zero, zero)
-
-    else:
-
-        @device
-        def take(x, at):
-            return load(x, at, stored)
-
-        @device
-        def nothing():
-            return stored(0)
-
-    @device
-    def pick(x, window, entry, s):
-        at, d0, h0, w0 = window
-        d, h, w = int32(d0 + entry[1]), int32(h0 + entry[2]), int32(w0 + entry[3])
-        at += entry[0]
-        if mapped:
-            if d < FAR:
-                return nothing()
-            d = padded_index(d, s.size[0], s.padding_mode)
-            h = padded_index(h, s.size[1], s.padding_mode)
-            w = padded_index(w, s.size[2], s.padding_mode)
-            if d < 0 or h < 0 or w < 0:
-                return nothing()
-            at += d * s.in_strides[2] + h * s.in_strides[3] + w * s.in_strides[4]
-        elif not (within(d, s.size[0]) and within(h, s.size[1]) and within(w, s.size[2])):
-            return nothing()
-        return take(x, at)
-
-    return pick
-
-
-@device
-def table_entry(job, row):
-    """Entry of the table of rows."""
-    return load_wide(job, HEADER + row * ENTRY, int32)
-
-
-def make_fetch_patches(kind: Kind) -> Any:
-    """Return the function that fetches a thread's share of a tile of the patch matrix."""
-    bn, lanes, words, wide = kind.tile.bn, kind.lanes, kind.words, kind.wide
-    step, rounds = kind.tile.threads // bn, kind.patch_rounds
-    convert = to_tf32 if kind.dtype == "tf32" else same
-    pick = make_pick(kind)
-
-    if kind.dtype == "float16":
-
-        @device
-        def word(x, job, window, s, k, j):
-            low = pick(x, window, table_entry(job, k + 2 * j), s)
-            high = pick(x, window, table_entry(job, k + 2 * j + 1), s)
-            return uint32(low) | (uint32(high) << uint32(16))
-
-    else:
-
-        @device
-        def word(x, job, window, s, k, j):
-            return convert(pick(x, window, table_entry(job, k + j), s))
-
-    if wide:
-
-        @device
-        def fetch(into, x, job, window, s, k0, thread):
-            """Take the rows from k0 on of the thread's column, a vector of channels at a time."""
-            for i in range(rounds):
-                k = k0 + (thread // bn + i * step) * lanes
-                values = pick(x, window, table_entry(job, k // lanes), s)
-                for j in range(words):
-                    into[i * words + j] = convert(values[j])
-
-    else:
-
-        @device
-        def fetch(into, x, job, window, s, k0, thread):
-            """Take the rows from k0 on of the thread's column."""
-            for i in range(rounds):
-                k = k0 + (thread // bn + i * step) * lanes
-                for j in range(words):
-                    into[i * words + j] = word(x, job, window, s, k, j)
-
-    return fetch
-
-
-def make_stage_patches(kind: Kind) -> Any:
-    """Return the function that writes what a thread fetched of the patches to shared memory."""
-    tile, words = kind.tile, kind.words
-    bn, tensor = tile.bn, tile.tensor
-    step = tile.threads // bn
-    rounds = kind.patch_rounds
-    pitch = tile.pitches(words)[1]
-
-    @device
-    def stage(Bs, start, fetched, thread):
-        """Write to the buffer that starts at `start`: [n][k] for tensor cores, else [k][n]."""
-        column = thread % bn
-        for i in range(rounds):
-            k = (thread // bn + i * step) * words
-            if tensor:
-                at = i * words
-                vector = (fetched[at], fetched[at + 1], fetched[at + 2], fetched[at + 3])
-                write(Bs, start + column * pitch + k, vector)
-            else:
-                for j in range(words):
-                    Bs[start + (k + j) * pitch + column] = fetched[i * words + j]
-
-    return stage
+from numbaconv.backends.cuda.kind import Kind
+from numbaconv.backends.cuda.problem import PITCH, SPLIT_TILES, SPLITS
+from numbaconv.backends.cuda.tiles import WARP
 
 
 def make_multiply(kind: Kind) -> Any:

@@ -8,6 +8,7 @@ one shadow to another.
 """
 
 import functools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,15 @@ from numbaconv.backends.cuda.toolkit import simulated
 
 SIMULATED = simulated()
 ALIGNMENT = 16  # what wide loads need, and every allocation has
-LEGACY_STREAM = 1  # of the array interface: the default stream
+LEGACY_STREAM, THREAD_STREAM = 1, 2  # handles that the array interface gives a meaning
 
 
 class _Memory:
     """Holds the description of some memory for `np.asarray`, and its owner for as long."""
 
-    def __init__(self, pointer: int, shape: Any, strides: Any, dtype: np.dtype, owner: Any) -> None:
+    def __init__(self, data: Any, shape: Any, strides: Any, dtype: np.dtype, owner: Any) -> None:
         self.__array_interface__ = {
-            "data": (pointer, False),
+            "data": data,  # the address, and whether it is read-only
             "shape": tuple(shape),
             "strides": strides,
             "typestr": dtype.str,
@@ -45,12 +46,10 @@ def shadow(name: str, array: Any) -> np.ndarray:
     dtype = np.dtype(interface["typestr"])
     if not dtype.isnative:
         raise TypeError(f"{name} has the byte order of another machine; on a GPU it must be native")
-    pointer, read_only = interface["data"]
-    strides = interface.get("strides")
-    view = np.asarray(_Memory(pointer, interface["shape"], strides, dtype, array))
+    data, strides = interface["data"], interface.get("strides")
+    view = np.asarray(_Memory(data, interface["shape"], strides, dtype, array))
     if not view.flags.aligned:
         raise ValueError(f"{name} must begin at a multiple of its itemsize, {dtype.itemsize} bytes")
-    view.flags.writeable = not read_only
     return view
 
 
@@ -100,7 +99,11 @@ def _simulated_memory(array: np.ndarray) -> Any:
     low, high = np.lib.array_utils.byte_bounds(array) if array.size else (0, 0)
     count = (high - low) // array.itemsize
     strides, dtype = (array.itemsize,), array.dtype
-    flat = np.asarray(_Memory(low, (count,), strides, dtype, array)) if count else np.empty(0, dtype)
+    flat = (
+        np.asarray(_Memory((low, False), (count,), strides, dtype, array))
+        if count
+        else np.empty(0, dtype)
+    )
     if dtype == np.float16:
         flat = flat.view(np.uint16)
     return type(allocate(1, np.dtype("u1")))(flat)
@@ -119,8 +122,14 @@ def move(target: np.ndarray, source: np.ndarray, stream: Any, negate: bool = Fal
     """Copy from one shadow to another, converting."""
     if not target.size:
         return
-    here = 0 if SIMULATED else cuda.get_current_device().id
-    key = (here, target.shape, target.strides, source.strides, target.itemsize, source.itemsize)
+    key = (
+        device_number(),
+        target.shape,
+        target.strides,
+        source.strides,
+        target.itemsize,
+        source.itemsize,
+    )
     job = _move_jobs.get((key, negate))
     if job is None:
         if len(_move_jobs) >= _MOST_JOBS:
@@ -129,14 +138,33 @@ def move(target: np.ndarray, source: np.ndarray, stream: Any, negate: bool = Fal
         settle()
         _move_jobs[key, negate] = job
     kernel = _move_kernel(source.dtype.name, target.dtype.name)
-    blocks = -(-target.size // passes.threads())
     arguments = (address(source), address(target), argument(job))
-    launch(kernel, blocks, passes.threads(), stream, arguments, "copy", f"shape {target.shape}")
+    blocks, threads = passes.grid(target.size)
+    launch(kernel, blocks, threads, stream, arguments, "copy", f"shape {target.shape}")
 
 
 def argument(array: Any) -> Any:
     """Return the address of one of our own device arrays."""
     return array if SIMULATED else int(array.device_ctypes_pointer.value or 0)
+
+
+def device_number() -> int:
+    """Return the number of the current device."""
+    return 0 if SIMULATED else int(cuda.get_current_device().id)
+
+
+@functools.lru_cache(maxsize=1024)
+def _hold(kernel: Any, blocks: int, threads: int, stream: Any, shared: int, number: int) -> Any:
+    """Configure a launch, once: it takes time, and Numba warns of each grid that is small."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return kernel[blocks, threads, stream, shared]
+
+
+def _configured(kernel: Any, blocks: int, threads: int, stream: Any, *more: int) -> Any:
+    if SIMULATED:  # there a kernel has one configuration at a time
+        return kernel[blocks, threads, stream, more[0]]
+    return _hold(kernel, blocks, threads, stream, *more)
 
 
 def launch(
@@ -151,7 +179,7 @@ def launch(
 ) -> None:
     """Launch a kernel; an error names it and the problem."""
     try:
-        kernel[blocks, threads, stream, shared](*arguments)
+        _configured(kernel, blocks, threads, stream, shared, device_number())(*arguments)
     except Exception as error:
         raise RuntimeError(
             f"the CUDA kernel {name!r} failed on {problem}, launched with {blocks} blocks of "
@@ -195,6 +223,15 @@ def _as_stream(stream: Any) -> Any:
             f"stream must be a CUDA stream of Numba, CuPy or PyTorch or its handle, "
             f"got {type(stream).__name__}"
         )
-    if stream in (0, LEGACY_STREAM):
-        return cuda.default_stream() if stream == 0 else cuda.legacy_default_stream()
-    return cuda.per_thread_default_stream() if stream == 2 else cuda.external_stream(stream)
+    return _stream_of_handle(stream, device_number())
+
+
+@functools.lru_cache(maxsize=256)
+def _stream_of_handle(handle: int, number: int) -> Any:
+    if handle == 0:
+        return cuda.default_stream()
+    if handle == LEGACY_STREAM:
+        return cuda.legacy_default_stream()
+    if handle == THREAD_STREAM:
+        return cuda.per_thread_default_stream()
+    return cuda.external_stream(handle)

@@ -1,4 +1,4 @@
-"""The kernels before and after the convolution: one thread an element.
+"""The kernels before and after the convolution, element by element in a grid-stride loop.
 
 `make_move` copies between arrays of any strides and dtypes, which is how what does not lie as the
 kernels read it gets there; `make_second_pass` adds up the parts of split sums, always in the same
@@ -16,6 +16,7 @@ from numbaconv.backends.cuda.device import (
     image_pixels,
     make_finish,
     read_shape,
+    same,
     sum_type,
 )
 from numbaconv.backends.cuda.intrinsics import (
@@ -32,6 +33,7 @@ from numbaconv.backends.cuda.intrinsics import (
 from numbaconv.backends.cuda.problem import SPLITS
 
 THREADS = 256
+MOST_BLOCKS = 4096
 MOST_AXES = 6
 COUNT, TO_START, FROM_START, NEGATE, EXTENT = range(5)
 TO_STEP = EXTENT + MOST_AXES
@@ -39,9 +41,18 @@ FROM_STEP = TO_STEP + MOST_AXES
 MOVE_ENTRIES = FROM_STEP + MOST_AXES
 
 
-def threads() -> int:
-    """Threads of a block; in the simulator each takes as long as one of Python's."""
-    return 4 if SIMULATED else THREADS
+def grid(count: int) -> tuple[int, int]:
+    """Blocks and threads for so many elements, which the threads take in turn."""
+    if SIMULATED:  # where each thread takes as long to start as thousands elsewhere
+        return 1, 2
+    return min(max(-(-count // THREADS), 1), MOST_BLOCKS), THREADS
+
+
+@device
+def first_and_step():
+    """Return the first element of a thread, and the step to its next."""
+    step = int64(cuda.gridDim.x) * cuda.blockDim.x
+    return int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x, step
 
 
 def move_job(target: np.ndarray, source: np.ndarray, negate: bool) -> np.ndarray:
@@ -59,9 +70,7 @@ def move_job(target: np.ndarray, source: np.ndarray, negate: bool) -> np.ndarray
 
 def start(array: np.ndarray) -> int:
     """Elements from the lowest address of an array to its first element."""
-    back = (
-        (n - 1) * -step for n, step in zip(array.shape, array.strides, strict=True) if step < 0
-    )
+    back = ((n - 1) * -step for n, step in zip(array.shape, array.strides, strict=True) if step < 0)
     return sum(back) // array.itemsize if array.size else 0
 
 
@@ -69,16 +78,11 @@ def _stored(dtype: str) -> Any:
     return uint16 if dtype == "float16" else getattr(types, dtype)
 
 
-@device
-def _same(value):
-    return value
-
-
 def make_move(source: str, target: str) -> Any:
     """Return the kernel that copies from one dtype to another: (x, y, job)."""
     read_type, write_type = _stored(source), _stored(target)
     if source == target:
-        convert = _same
+        convert = same
     elif target == "float16":
         widen = from_half if source == "float16" else float32
 
@@ -97,16 +101,17 @@ def make_move(source: str, target: str) -> Any:
     half = source == "float16" == target
 
     def move(x, y, job):
-        i = int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
-        if i < load(job, COUNT, int64):
+        first, step = first_and_step()
+        for i in range(first, load(job, COUNT, int64), step):
             at_x, at_y = load(job, FROM_START, int64), load(job, TO_START, int64)
+            rest = i
             for axis in range(MOST_AXES - 1, -1, -1):
                 extent = load(job, EXTENT + axis, int64)
-                rest = i // extent
-                index = i - rest * extent
+                outer = rest // extent
+                index = rest - outer * extent
                 at_x += index * load(job, FROM_STEP + axis, int64)
                 at_y += index * load(job, TO_STEP + axis, int64)
-                i = rest
+                rest = outer
             value = load(x, at_x, read_type)
             if not half and load(job, NEGATE, int64) != 0:
                 value = read_type(-value)
@@ -125,8 +130,8 @@ def make_second_pass(dtype: str) -> Any:
         s = read_shape(header, 0)
         channels, pixels = s.groups * s.c_out, image_pixels(s)
         count = int64(s.n) * channels * pixels
-        i = int64(cuda.blockIdx.x) * cuda.blockDim.x + cuda.threadIdx.x
-        if i < count:
+        first, step = first_and_step()
+        for i in range(first, count, step):
             value = total(0)
             for part in range(header[SPLITS]):
                 value = total(value + load(parts, part * count + i, total))

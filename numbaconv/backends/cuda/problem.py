@@ -47,7 +47,9 @@ def patch_rows(s: ConvShape, channels_inside: bool, count: int, vector: int) -> 
     """
     taps = np.indices(s.kernel, np.int64).reshape(3, -1) * np.array(s.dilation)[:, None]
     channel = np.arange(s.c_in)
-    order = (slice(None), slice(None), None) if channels_inside else (slice(None), None, slice(None))
+    order = (
+        (slice(None), slice(None), None) if channels_inside else (slice(None), None, slice(None))
+    )
     d, h, w = np.broadcast_to(taps[order], _grid(s, channels_inside)).reshape(3, -1)
     c = np.broadcast_to(
         channel if channels_inside else channel[:, None], _grid(s, channels_inside)[1:]

@@ -5,18 +5,19 @@ barriers of the block, which is right as long as all of its warps get there toge
 """
 
 import threading
+from typing import Any
 
 import numpy as np
 
 from numbaconv.backends.cuda.problem import HEADER
 
 WARP = 32
-_words: dict[int, tuple] = {}
+_words: dict[int, Any] = {}
 
 
 def _warp_values(value):
     """Return what all lanes of this thread's warp passed, and this thread's lane."""
-    thread = threading.current_thread()
+    thread: Any = threading.current_thread()
     _words[thread.thread_id] = value
     thread.syncthreads()
     first = thread.thread_id // WARP * WARP
@@ -31,7 +32,7 @@ def within(i, size):
 
 
 def quotient(a, b):
-    """a // b."""
+    """A // b."""
     return a // b
 
 
