@@ -91,9 +91,9 @@ def one_output(layer: Layer, x: Any, w: Any, place: tuple[int, ...]) -> tuple[fl
         inside = (where >= 0) & (where < size)
         reads.append(where[inside])
         taps.append(np.arange(k)[inside])
-    seen = x[n, first : first + c_group].astype("f8")[np.ix_(np.arange(c_group), *reads)]
-    used = w[oc].astype("f8")[np.ix_(np.arange(c_group), *taps)]
-    products = seen * used
+    channels = np.arange(c_group)
+    seen = x[n][np.ix_(first + channels, *reads)].astype("f8")
+    products = seen * w[oc][np.ix_(channels, *taps)].astype("f8")
     return float(products.sum()), float(np.abs(products).sum())
 
 

@@ -323,6 +323,10 @@ def test_problems_too_large_are_refused():
     reason = convolution.refusal(plan.shape)
     assert reason is not None
     assert str(2**32) in reason
+    plan = nc.explain(np.zeros((1, 1, 9)), np.ones((1, 1, 1)), padding=2**30, stride=2**29)
+    reason = convolution.refusal(plan.shape)
+    assert reason is not None
+    assert str(2**30) in reason
 
 
 # Arrays on the device.
@@ -477,7 +481,7 @@ def test_streams():
 
     x, w, b = integer_arrays(TINY[0])
     stream = cuda.stream()
-    for given in (stream, stream.handle.value, 0, 1, 2):
+    for given in (stream, int(stream), 0, 1, 2):
         check_equal(nc.conv2d(x, w, b, backend="cuda", stream=given), x, w, b)
         y = nc.conv2d(OnDevice(x), OnDevice(w), OnDevice(b), stream=given)
         cuda.synchronize()

@@ -5,6 +5,7 @@ compiler has unrolled every loop around it before it looks, and around 64 sums i
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -172,6 +173,7 @@ def make_warp_multiply(rows, columns, dtype, narrow):
     narrow : bool
         Whether to take the words four at a time.
     """
+    instructions: tuple[Any, ...]
     if dtype == "tf32":
         instructions = ((_MMA_TF32, slice(0, 4), slice(0, 2)),)
     elif not narrow:

@@ -19,6 +19,7 @@ from numbaconv.backends.cuda.memory import (
 from numbaconv.backends.cuda.problem import (
     ACTIVATION,
     COLUMNS,
+    FAR,
     HAS_BIAS,
     PITCH,
     PLANES,
@@ -77,6 +78,10 @@ def refusal(s: ConvShape) -> str | None:
     ):
         if count > _MOST:
             return f"{what} {count} elements, and the kernels count to {_MOST}"
+    axes = zip(s.padding, s.output, s.stride, s.kernel, s.dilation, strict=True)
+    reach = max(max(p, (o - 1) * step + (k - 1) * d) for p, o, step, k, d in axes)
+    if reach >= -FAR:
+        return f"the windows reach over {reach} elements, and the kernels count to {-FAR}"
     return None
 
 

@@ -8,6 +8,7 @@ one shadow to another.
 """
 
 import functools
+import sys
 import warnings
 from typing import Any
 
@@ -199,8 +200,7 @@ def find_stream(stream: Any, arrays: dict[str, Any]) -> Any:
         return _as_stream(stream)
     handles = []
     for array in arrays.values():
-        interface = getattr(array, "__cuda_array_interface__", None) or {}
-        handle = interface.get("stream")
+        handle = _own_stream(array)
         if handle is not None and handle not in handles:
             handles.append(handle)
     if not handles:
@@ -210,15 +210,20 @@ def find_stream(stream: Any, arrays: dict[str, Any]) -> Any:
     return _as_stream(handles[0])
 
 
+def _own_stream(array: Any) -> int | None:
+    """Return the handle of the stream that an array is ready on; PyTorch says it elsewhere."""
+    if type(array).__module__.partition(".")[0] == "torch":
+        return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
+    interface = getattr(array, "__cuda_array_interface__", None) or {}
+    return interface.get("stream")
+
+
 def _as_stream(stream: Any) -> Any:
+    if hasattr(stream, "__cuda_stream__"):
+        stream = stream.__cuda_stream__()[1]
     for attribute in ("ptr", "cuda_stream"):
-        handle = getattr(stream, attribute, None)
-        if handle is not None:
-            stream = handle
-            break
+        stream = getattr(stream, attribute, stream)
     if not isinstance(stream, int):
-        if hasattr(stream, "synchronize"):
-            return stream
         raise TypeError(
             f"stream must be a CUDA stream of Numba, CuPy or PyTorch or its handle, "
             f"got {type(stream).__name__}"
