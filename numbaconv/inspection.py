@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
-from numbaconv.device import is_on_device, plan_on_device
+from numbaconv.device import is_on_device, plan_on_device, refuse_on_cpu
 from numbaconv.dispatch import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.plan import find_plan
@@ -74,6 +74,8 @@ def explain(
     activation: str | None = None,
     out: Any = None,
     backend: str | None = None,
+    stream: Any = None,
+    precision: str | None = None,
 ) -> Explanation:
     """Say which backend a call of `conv` would use, why, and the geometry of the problem.
 
@@ -81,7 +83,7 @@ def explain(
     ----------
     input, weight, bias, stride, padding, dilation, groups
         As in `conv`.
-    padding_mode, data_format, activation, out, backend
+    padding_mode, data_format, activation, out, backend, stream, precision
         As in `conv`; nothing is computed and `out` is not touched.
 
     Returns
@@ -128,6 +130,8 @@ def explain(
         reason = "it was asked for"
     else:
         name, source = plan.auto, f"auto, {source}"
+    if name != CUDA:
+        refuse_on_cpu(name, stream, precision)
     return Explanation(name, source, reason, plan.shape, plan.out_shape, plan.result)
 
 
