@@ -27,7 +27,9 @@ from cases import BY_NAME, CASES, LARGE, LAST, Array, Case, integer_arrays, norm
 if "cuda" not in nc.available_backends():
     pytest.skip("no CUDA device and no simulator", allow_module_level=True)
 
+from numbaconv import plan as plans
 from numbaconv.backends.cuda import convolution, memory, tiles, toolkit
+from numbaconv.device import on_host
 
 SIMULATED = toolkit.simulated()
 pytestmark = pytest.mark.usefixtures("fresh_plans")
@@ -125,10 +127,7 @@ class OnDevice:
 
     def get(self) -> Array:
         """What is in it now."""
-        if SIMULATED:
-            return self.array
-        view = memory.shadow("array", self)
-        return view if SIMULATED else nc.device.on_host(self)
+        return self.array if SIMULATED else on_host(self)
 
 
 def base(array: Array) -> Array:
@@ -137,9 +136,9 @@ def base(array: Array) -> Array:
     return array
 
 
-def on_host(result: Any) -> Array:
-    """A result of numbaconv's own on the device."""
-    return result.copy_to_host()
+def result_of(y: Any) -> Array:
+    """A result on the device, which is Numba's own array, as a NumPy array."""
+    return y.copy_to_host()
 
 
 def check_equal(y: Any, x: Array, w: Array, b: Array | None, **options: Any) -> None:
@@ -256,19 +255,13 @@ def test_split_sums(dtype: str, pretend: Any):
     case = problem("deep", (1, 301, 1, 3), (3, 301, 1, 1), bias=True)
     x, w, b = integer_arrays(case, dtype, 1 if dtype == "float16" else 3)
     y = nc.conv(x, w, b, backend="cuda")
-    plan = next(iter(memory_of_plans()))
+    plan = next(iter(plans._plans.values()))
     assert next(iter(plan.on_devices.values())).splits > 1
     check_equal(y, x, w, b)
     assert nc.conv(x, w, b, backend="cuda").tobytes() == y.tobytes()
     if dtype.startswith("float"):
         y = nc.conv(x, w, b, activation="relu", backend="cuda")
         np.testing.assert_array_equal(y, np.maximum(reference.conv(x, w, b), 0))
-
-
-def memory_of_plans() -> Any:
-    from numbaconv import plan
-
-    return plan._plans.values()
 
 
 def test_older_tensor_cores(pretend: Any):
@@ -337,7 +330,7 @@ def test_problems_too_large_are_refused():
 def test_arrays_on_the_device(case: Case, dtype: str):
     x, w, b = integer_arrays(case, dtype, 2)
     there = [None if a is None else OnDevice(a) for a in (x, w, b)]
-    check_equal(on_host(nc.conv(*there, **case.kwargs)), x, w, b, **case.kwargs)
+    check_equal(result_of(nc.conv(*there, **case.kwargs)), x, w, b, **case.kwargs)
     out = OnDevice(np.full(case.output, 9, dtype))
     assert nc.conv(*there, **case.kwargs, out=out, backend="cuda") is out
     check_equal(np.asarray(out.get()), x, w, b, **case.kwargs)
@@ -367,14 +360,14 @@ def test_device_arrays_promote():
     for types in (("int8", "float32", "float16"), ("float32", "complex64", "float32")):
         x, w, b = (integer_arrays(case, t, 2)[i] for i, t in enumerate(types))
         y = nc.conv(OnDevice(x), OnDevice(w), OnDevice(b), **case.kwargs)
-        check_equal(on_host(y), x, w, b, **case.kwargs)
+        check_equal(result_of(y), x, w, b, **case.kwargs)
 
 
 def test_a_result_is_an_argument():
     x, w, _ = integer_arrays(problem("chain", (1, 3, 5, 5), (3, 3, 3, 3)))
     w_there = OnDevice(w)
     y = nc.conv2d(nc.conv2d(OnDevice(x), w_there), w_there)
-    check_equal(on_host(y), reference.conv(x, w).astype("f4"), w, None)
+    check_equal(result_of(y), reference.conv(x, w).astype("f4"), w, None)
 
 
 def test_mixed_arrays_are_refused():
@@ -442,7 +435,7 @@ def test_prepared_layers(case: Case, dtype: str):
     layer = nc.prepare(w, b, **case.kwargs, backend="cuda")
     check_equal(layer(x), x, w, b, **case.kwargs)
     kept = list(layer._packed.values())
-    check_equal(on_host(layer(OnDevice(x))), x, w, b, **case.kwargs)
+    check_equal(result_of(layer(OnDevice(x))), x, w, b, **case.kwargs)
     assert list(layer._packed.values()) == kept  # on the device since the first call
     out = OnDevice(np.zeros(case.output, dtype))
     assert layer(OnDevice(x), out=out) is out
@@ -454,9 +447,9 @@ def test_prepared_from_device_arrays():
     x, w, b = integer_arrays(TINY[0])
     layer = nc.prepare(OnDevice(w), OnDevice(b), padding=1)
     check_equal(layer(x), x, w, b, padding=1)
-    check_equal(on_host(layer(OnDevice(x))), x, w, b, padding=1)
+    check_equal(result_of(layer(OnDevice(x))), x, w, b, padding=1)
     layer.update(OnDevice(w + 1))
-    check_equal(on_host(layer(OnDevice(x))), x, w + 1, None, padding=1)
+    check_equal(result_of(layer(OnDevice(x))), x, w + 1, None, padding=1)
 
 
 # Keywords.
@@ -485,7 +478,7 @@ def test_streams():
         check_equal(nc.conv2d(x, w, b, backend="cuda", stream=given), x, w, b)
         y = nc.conv2d(OnDevice(x), OnDevice(w), OnDevice(b), stream=given)
         cuda.synchronize()
-        check_equal(on_host(y), x, w, b)
+        check_equal(result_of(y), x, w, b)
     with pytest.raises(TypeError, match="stream"):
         nc.conv2d(x, w, backend="cuda", stream="fast")
 
