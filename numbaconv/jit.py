@@ -17,6 +17,7 @@ the whole package, every stored kernel carries a checksum, and any failure means
 
 import functools
 import hashlib
+import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -41,6 +42,8 @@ def package_digest() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
+    # Seen: a kernel stored by a process of the CUDA simulator crashes the others that load it.
+    digest.update(os.environ.get("NUMBA_ENABLE_CUDASIM", "").encode())
     return digest.hexdigest()
 
 
