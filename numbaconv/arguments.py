@@ -175,10 +175,15 @@ def check_addressable(name: str, *extents: int) -> None:
         raise ValueError(f"{name} makes a result of {' x '.join(map(str, extents))} elements")
 
 
+def _kind(value: Any) -> str:
+    there = hasattr(value, "__cuda_array_interface__") or hasattr(value, "__cuda_ndarray__")
+    return type(value).__name__ + (" on a GPU while input is in host memory" if there else "")
+
+
 def check_array(name: str, array: Any) -> None:
     """Refuse what is not a NumPy array of a supported dtype."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a numpy.ndarray, got {type(array).__name__}")
+        raise TypeError(f"{name} must be a numpy.ndarray, got {_kind(array)}")
     check_dtype(name, array)
 
 
@@ -194,7 +199,7 @@ def check_data_format(data_format: Any) -> bool:
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, inputs: dict[str, Any]) -> None:
     """Refuse an `out` that cannot take the result."""
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+        raise TypeError(f"out must be a numpy.ndarray, got {_kind(out)}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, the result has {shape}")
     if out.dtype != dtype:

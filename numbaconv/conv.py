@@ -8,7 +8,8 @@ from numbaconv import recycling
 from numbaconv.activation import NONE, activate_array
 from numbaconv.arguments import check_out
 from numbaconv.backends import cpu
-from numbaconv.dispatch import AUTO, load_backend, requested_backend
+from numbaconv.device import convolve_on_device, convolve_on_host, is_on_device, refuse_on_cpu
+from numbaconv.dispatch import AUTO, CUDA, load_backend, requested_backend
 from numbaconv.layout import flat_bias, flat_input, flat_weight, result_array, takes_result
 from numbaconv.plan import Plan, check_rank, find_plan
 from numbaconv.threads import thread_limit
@@ -30,9 +31,11 @@ def execute(
     weight: np.ndarray,
     bias: np.ndarray | None,
     out: np.ndarray | None,
-    kept: dict[Any, np.ndarray] | None = None,
+    kept: dict[Any, Any] | None = None,
+    stream: Any = None,
+    precision: str | None = None,
 ) -> np.ndarray:
-    """Run a planned convolution on a CPU backend.
+    """Run a planned convolution of NumPy arrays.
 
     `kept` is where a prepared layer keeps its packed weights.
     """
@@ -40,6 +43,12 @@ def execute(
     if out is not None:
         arrays = {"input": input, "weight": weight, "bias": bias}
         check_out(out, plan.out_shape, plan.result, arrays)
+    if name == CUDA:
+        arrays = {"input": input, "weight": weight, "bias": bias}
+        return convolve_on_host(plan, arrays, out, stream, precision, kept)
+    if stream is not None or precision is not None:
+        refuse_on_cpu(name, stream, precision)
+    if out is not None:
         straight = takes_result(out, plan)
     y = out.reshape(-1) if straight else recycling.empty(plan.out_size, plan.arithmetic.compute)  # type: ignore[union-attr]
     b = flat_bias(bias, plan)
@@ -86,9 +95,9 @@ def fill_with_bias(y: np.ndarray, bias: np.ndarray, plan: Plan) -> None:
 
 
 def conv(
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -97,9 +106,11 @@ def conv(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Convolve an input with weights along one, two or three axes.
 
     As in all neural-network libraries this is a correlation: the kernel is not flipped. The
@@ -107,12 +118,13 @@ def conv(
 
     Parameters
     ----------
-    input : ndarray
+    input : ndarray or array on a GPU
         Shape (N, C_in, *spatial), or (C_in, *spatial) for a single image; with
         ``data_format="channels_last"`` (N, *spatial, C_in) or (*spatial, C_in). Any strides and
         byte order. Dtypes: float16 (computed in float32), float32, float64, complex64,
         complex128, and all integers (exact, wrapping as NumPy's own arithmetic). Input, weight
-        and bias are promoted by `numpy.result_type`.
+        and bias are promoted by `numpy.result_type`. Arrays on a GPU (``__cuda_array_interface__``:
+        Numba, CuPy, PyTorch) are convolved there, by "cuda"; then all arrays must be.
     weight : ndarray
         Shape (C_out, C_in/groups, *kernel).
     bias : ndarray, optional
@@ -140,12 +152,20 @@ def conv(
     backend : {"auto", "direct", "im2col", "cuda"}, optional
         Backend of this call. By default `use_backend`, `set_backend` and the environment variable
         ``NUMBACONV_BACKEND`` decide, in this order.
+    stream : optional
+        CUDA stream to work on, of Numba, CuPy or PyTorch, or its handle; by default that of the
+        arrays. For "cuda" alone.
+    precision : {"ieee", "tf32"}, optional
+        How "cuda" multiplies float32: as IEEE says, or on tensor cores with factors rounded to 10
+        bits of mantissa. By default the environment variable ``NUMBACONV_PRECISION`` decides, else
+        "ieee". CPU backends refuse "tf32".
 
     Returns
     -------
     ndarray
-        Shape (N, C_out, *output), or as `data_format` and an unbatched input say, where along
-        each axis output = (size + padding - dilation * (kernel - 1) - 1) // stride + 1.
+        On a GPU for arrays there. Shape (N, C_out, *output), or as `data_format` and an unbatched
+        input say, where along each axis
+        output = (size + padding - dilation * (kernel - 1) - 1) // stride + 1.
 
     Raises
     ------
@@ -176,6 +196,18 @@ def conv(
     >>> nc.conv(image, box, padding=1).shape
     (1, 4, 4)
     """
+    if not isinstance(input, np.ndarray) and is_on_device(input):
+        arrays = {"input": input, "weight": weight, "bias": bias, "out": out}
+        options = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+            "padding_mode": padding_mode,
+            "data_format": data_format,
+            "activation": activation,
+        }
+        return convolve_on_device(arrays, options, backend, stream, precision)
     plan = find_plan(
         input,
         weight,
@@ -188,13 +220,14 @@ def conv(
         data_format,
         activation,
     )
-    return execute(plan, resolve(plan, backend), input, weight, bias, out)
+    name = resolve(plan, backend)
+    return execute(plan, name, input, weight, bias, out, None, stream, precision)
 
 
 def conv1d(
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -203,9 +236,11 @@ def conv1d(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Convolve signals: `conv` for an input (N, C_in, L) and a weight (C_out, C_in/groups, K).
 
     Parameters
@@ -216,7 +251,7 @@ def conv1d(
         Shape (C_out, C_in/groups, K).
     bias, stride, padding, dilation, groups
         As in `conv`.
-    padding_mode, data_format, activation, out, backend
+    padding_mode, data_format, activation, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -243,13 +278,15 @@ def conv1d(
         activation=activation,
         out=out,
         backend=backend,
+        stream=stream,
+        precision=precision,
     )
 
 
 def conv2d(
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -258,9 +295,11 @@ def conv2d(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Convolve images: `conv` for an input (N, C_in, H, W).
 
     Parameters
@@ -271,7 +310,7 @@ def conv2d(
         Shape (C_out, C_in/groups, KH, KW).
     bias, stride, padding, dilation, groups
         As in `conv`.
-    padding_mode, data_format, activation, out, backend
+    padding_mode, data_format, activation, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -298,13 +337,15 @@ def conv2d(
         activation=activation,
         out=out,
         backend=backend,
+        stream=stream,
+        precision=precision,
     )
 
 
 def conv3d(
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -313,9 +354,11 @@ def conv3d(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Convolve volumes: `conv` for an input (N, C_in, D, H, W).
 
     Parameters
@@ -326,7 +369,7 @@ def conv3d(
         Shape (C_out, C_in/groups, KD, KH, KW).
     bias, stride, padding, dilation, groups
         As in `conv`.
-    padding_mode, data_format, activation, out, backend
+    padding_mode, data_format, activation, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -353,4 +396,6 @@ def conv3d(
         activation=activation,
         out=out,
         backend=backend,
+        stream=stream,
+        precision=precision,
     )

@@ -19,14 +19,15 @@ from numbaconv.errors import BackendUnavailableError
 from numbaconv.shape import ConvShape
 
 ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
-AUTO = "auto"
+AUTO, CUDA = "auto", "cuda"
 
 # Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend
-# module has `unavailable()` (a reason, or None), `plan`, `make_table` and `set_addresses`.
+# module has `unavailable()` (a reason, or None), and on the CPU `plan`, `make_table` and
+# `set_addresses`.
 BACKENDS = {
     "direct": "numbaconv.backends.direct",
     "im2col": "numbaconv.backends.im2col",
-    "cuda": "numbaconv.backends.cuda",
+    CUDA: "numbaconv.backends.cuda",
 }
 NAMES = (AUTO, *BACKENDS)
 
@@ -218,7 +219,8 @@ def has_wide_halo(s: ConvShape) -> bool:
 def choose_backend(s: ConvShape) -> tuple[str, str]:
     """Return what ``auto`` chooses for a problem, and the reason in words.
 
-    The choice is a function of the problem alone. `benchmarks/choose.py` measures how often it
+    The choice is a function of the problem alone, and for arrays in host memory: those on a GPU
+    are convolved there. `benchmarks/choose.py` measures how often it
     is within 5% of the better backend.
     """
     if is_depthwise(s):

@@ -1,6 +1,7 @@
 """What the library would do, and where it runs: `explain` and `show_config`."""
 
 import platform
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import llvmlite
@@ -9,7 +10,8 @@ import numpy as np
 
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cache import cache_directory
-from numbaconv.dispatch import AUTO, BACKENDS, load_backend, requested_backend
+from numbaconv.device import is_on_device, plan_on_device, refuse_on_cpu
+from numbaconv.dispatch import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.plan import find_plan
 from numbaconv.shape import PADDING_MODES, ConvShape
@@ -60,9 +62,9 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -71,8 +73,10 @@ def explain(
     padding_mode: str = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     backend: str | None = None,
+    stream: Any = None,
+    precision: str | None = None,
 ) -> Explanation:
     """Say which backend a call of `conv` would use, why, and the geometry of the problem.
 
@@ -80,7 +84,7 @@ def explain(
     ----------
     input, weight, bias, stride, padding, dilation, groups
         As in `conv`.
-    padding_mode, data_format, activation, out, backend
+    padding_mode, data_format, activation, out, backend, stream, precision
         As in `conv`; nothing is computed and `out` is not touched.
 
     Returns
@@ -93,6 +97,21 @@ def explain(
     TypeError, ValueError, BackendUnavailableError
         As the call would.
     """
+    if not isinstance(input, np.ndarray) and is_on_device(input):
+        arrays = {"input": input, "weight": weight, "bias": bias}
+        options = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+            "padding_mode": padding_mode,
+            "data_format": data_format,
+            "activation": activation,
+        }
+        plan = plan_on_device(arrays, options, backend)[2]
+        source = requested_backend(backend)[1]
+        reason = "the arrays are on a GPU"
+        return Explanation(CUDA, source, reason, plan.shape, plan.out_shape, plan.result)
     plan = find_plan(
         input,
         weight,
@@ -112,6 +131,8 @@ def explain(
         reason = "it was asked for"
     else:
         name, source = plan.auto, f"auto, {source}"
+    if name != CUDA:
+        refuse_on_cpu(name, stream, precision)
     return Explanation(name, source, reason, plan.shape, plan.out_shape, plan.result)
 
 
@@ -159,6 +180,7 @@ def configuration() -> dict[str, str]:
         "cache": _cache_state(),
         "backend asked for": f"{name}, from {source}",
         **{f"backend {name}": _backend_state(name) for name in BACKENDS},
+        **import_module(BACKENDS[CUDA]).configuration(),
     }
 
 

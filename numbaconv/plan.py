@@ -75,6 +75,7 @@ class Plan:
         self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
         self.not_packed = np.empty(0, self.arithmetic.compute)
         self._templates: dict[tuple[str, int], cpu.Template] = {}
+        self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 
     def template(self, name: str, threads: int) -> cpu.Template:
         """Return the job of this problem on a backend."""

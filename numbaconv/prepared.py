@@ -16,6 +16,7 @@ from numbaconv.arguments import (
 )
 from numbaconv.backends.cpu import Template
 from numbaconv.conv import execute, packed_weights, resolve
+from numbaconv.device import convolve_layer_on_device, find_precision, is_on_device, on_host
 from numbaconv.dispatch import check_backend
 from numbaconv.layout import flat_bias
 from numbaconv.plan import Plan, check_activation, check_bias, check_weight, find_plan, keep
@@ -33,7 +34,7 @@ class PreparedConv:
 
     Parameters
     ----------
-    weight, bias, options, backend
+    weight, bias, options, backend, precision
         From `prepare`.
     """
 
@@ -43,9 +44,11 @@ class PreparedConv:
         bias: np.ndarray | None,
         options: dict[str, Any],
         backend: str | None,
+        precision: str | None = None,
     ) -> None:
         self._options = options
         self.backend = backend
+        self._precision = precision
         self.update(weight, bias)
 
     def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
@@ -65,12 +68,13 @@ class PreparedConv:
         TypeError
             If one is not an array of a supported dtype.
         """
+        weight, bias = on_host(weight), on_host(bias)
         check_weight(weight)
         check_bias(bias, weight)
         self._weight = np.array(weight, order="C")
         self._bias = None if bias is None else np.array(bias, order="C")
         self._plans: dict[Any, Plan] = {}
-        self._packed: dict[Any, np.ndarray] = {}
+        self._packed: dict[Any, Any] = {}
         # Compiled callers know these weights by a number that is never used again, and find it
         # at an address that stays.
         self._ticket = getattr(self, "_ticket", np.zeros(1, np.int64))
@@ -78,14 +82,15 @@ class PreparedConv:
         self._ticket[0] = ticket = next(_tickets)
         _layers[ticket] = self
 
-    def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, x: Any, out: Any = None, stream: Any = None) -> Any:
         """Convolve an input.
 
         Parameters
         ----------
-        x : ndarray
-            As the input of `numbaconv.conv`.
-        out : ndarray, optional
+        x : ndarray or array on a GPU
+            As the input of `numbaconv.conv`. The weights go to the GPU at the first such call, and
+            stay there.
+        out, stream : optional
             As in `numbaconv.conv`.
 
         Returns
@@ -98,9 +103,22 @@ class PreparedConv:
         TypeError, ValueError, BackendUnavailableError
             As `numbaconv.conv` raises.
         """
+        if not isinstance(x, np.ndarray) and is_on_device(x):
+            return convolve_layer_on_device(
+                x,
+                self._weight,
+                self._bias,
+                out,
+                self._options,
+                self._packed,
+                self.backend,
+                stream,
+                self._precision,
+            )
         plan = self.plan(x)
         name = resolve(plan, self.backend)
-        return execute(plan, name, x, self._weight, self._bias, out, self._packed)
+        weight, bias, packed = self._weight, self._bias, self._packed
+        return execute(plan, name, x, weight, bias, out, packed, stream, self._precision)
 
     def plan(self, x: Any) -> Plan:
         """Return the plan for an input, kept from an earlier call or made after validation."""
@@ -122,7 +140,8 @@ class PreparedConv:
         key = "bias", plan.arithmetic
         if key not in self._packed:
             self._packed[key] = flat_bias(self._bias, plan)
-        return self._packed[key]
+        flat: np.ndarray = self._packed[key]
+        return flat
 
     @property
     def dtypes(self) -> tuple[np.dtype, ...]:
@@ -130,10 +149,10 @@ class PreparedConv:
         return tuple(a.dtype for a in (self._weight, self._bias) if a is not None)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._weight, self._bias, self._options, self.backend
+        return self._weight, self._bias, self._options, self.backend, self._precision
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        weight, bias, self._options, self.backend = state
+        weight, bias, self._options, self.backend, self._precision = state
         self.update(weight, bias)
 
     def __repr__(self) -> str:
@@ -158,6 +177,7 @@ def prepare(
     data_format: str = "channels_first",
     activation: str | None = None,
     backend: str | None = None,
+    precision: str | None = None,
 ) -> PreparedConv:
     """Fix the weights of a convolution: they are packed once, not on every call.
 
@@ -169,6 +189,8 @@ def prepare(
         As in `conv`.
     backend : {"auto", "direct", "im2col", "cuda"}, optional
         Backend of all calls; by default each call is dispatched as `conv` would be.
+    precision : {"ieee", "tf32"}, optional
+        As in `conv`.
 
     Returns
     -------
@@ -200,7 +222,8 @@ def prepare(
     check_data_format(data_format)
     padding_code(padding_mode)
     check_activation(activation)
-    check_weight(weight)
+    find_precision(precision)
+    check_weight(weight := on_host(weight))
     rank = weight.ndim - 2
     ones = (1,) * rank
     padding_pairs(padding, ones, ones, ones, ones)
@@ -211,4 +234,4 @@ def prepare(
             f"groups = {groups} does not divide the {weight.shape[0]} output channels of weight"
         )
     name = None if backend is None else check_backend(backend, "backend")
-    return PreparedConv(weight, bias, options, name)
+    return PreparedConv(weight, bias, options, name, precision)

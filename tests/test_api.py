@@ -27,6 +27,8 @@ KEYWORDS = {
     "activation": None,
     "out": None,
     "backend": None,
+    "stream": None,
+    "precision": None,
 }
 PATCHES = {"dilation": 1, "padding": 0, "stride": 1}
 
@@ -50,7 +52,7 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "prepare": (
         {name: default for name, default in CONV.items() if name != "input"},
-        {name: default for name, default in KEYWORDS.items() if name != "out"},
+        {name: default for name, default in KEYWORDS.items() if name not in ("out", "stream")},
     ),
     "im2col": ({"input": REQUIRED, "kernel_size": REQUIRED} | PATCHES, {}),
     "col2im": (

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -320,3 +321,83 @@ def test_show_config(capsys: pytest.CaptureFixture[str]):
     text = (returned or "") + capsys.readouterr().out
     for word in (nc.__version__, np.__version__, "numba", "thread", "direct", "im2col", "cuda"):
         assert word.lower() in text.lower()
+
+
+def test_what_is_for_cuda_alone_is_refused_on_the_cpu(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+):
+    for function in (nc.conv2d, nc.explain):
+        with pytest.raises(ValueError, match=rf"stream is for backend 'cuda'.*{backend}"):
+            function(x, w, backend=backend, stream=0)
+        with pytest.raises(ValueError, match=rf"precision 'tf32' is for backend 'cuda'.*{backend}"):
+            function(x, w, backend=backend, precision="tf32")
+        with pytest.raises(ValueError, match=r"precision must be one of ieee, tf32"):
+            function(x, w, backend=backend, precision="half")
+        function(x, w, backend=backend, precision="ieee")
+    with pytest.raises(ValueError, match=r"precision must be one of ieee, tf32"):
+        nc.prepare(w, precision="half")
+    with pytest.raises(TypeError, match="precision"):
+        nc.conv2d(x, w, precision=32)
+    with pytest.raises(ValueError, match="tf32"):
+        nc.prepare(w, backend=backend, precision="tf32")(x)
+    monkeypatch.setenv("NUMBACONV_PRECISION", "tf32")  # for the calls that run on a GPU
+    nc.conv2d(x, w, backend=backend)
+
+
+class Elsewhere:
+    """An array that says it is on a GPU."""
+
+    def __init__(self, array: Any) -> None:
+        self.__cuda_array_interface__ = dict(array.__array_interface__)
+
+
+def test_arrays_on_a_gpu_are_never_copied_behind_the_back(backend: str):
+    for function in (nc.conv2d, nc.explain):
+        with pytest.raises(TypeError, match=rf"on a GPU.*{backend}"):
+            function(Elsewhere(x), Elsewhere(w), backend=backend)
+    with pytest.raises(TypeError, match=r"on a GPU is input; in host memory is weight"):
+        nc.conv2d(Elsewhere(x), w)
+    for arrays in ({"weight": Elsewhere(w)}, {"bias": Elsewhere(w)}, {"out": Elsewhere(x)}):
+        with pytest.raises(TypeError, match=rf"{next(iter(arrays))}.*GPU.*host memory"):
+            nc.conv2d(**{"input": x, "weight": w, "backend": backend} | arrays)
+    if "cuda" not in nc.available_backends():
+        with pytest.raises(nc.BackendUnavailableError, match="cuda"):
+            nc.conv2d(Elsewhere(x), Elsewhere(w))
+
+
+BROKEN = {
+    "missing": "",
+    "raises": "raise OSError('libcuda.so: wrong ELF class')",
+    "exits": "raise SystemError('half of it is missing')",
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_broken_cuda_packages_touch_nothing_else(how: str, run_script: Any, tmp_path: Path):
+    """With a numba-cuda that cannot be imported, the CPU works and `cuda` says why it does not."""
+    if how != "missing":
+        info = tmp_path / "numba_cuda-0.30.4.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: numba-cuda\nVersion: 0.30.4\n")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[:2] in (["numba", "cuda"], ["numba_cuda"]):
+            {BROKEN[how] or "raise ModuleNotFoundError(name)"}
+sys.meta_path.insert(0, Finder())
+import numpy as np, numbaconv as nc
+y = nc.conv2d(np.ones((1, 4, 4)), np.ones((1, 1, 3, 3)))
+assert not any(name.startswith("numba.cuda") for name in sys.modules), "imported for nothing"
+assert "cuda" not in nc.available_backends()
+try:
+    nc.conv2d(np.ones((1, 4, 4)), np.ones((1, 1, 3, 3)), backend="cuda")
+except nc.BackendUnavailableError as error:
+    print(error)
+nc.show_config()
+"""
+    text = run_script("-c", code).stdout
+    assert "cannot run here" in text
+    if how == "raises":
+        assert "wrong ELF class" in text or "NumPy" in text

@@ -1,0 +1,39 @@
+"""The CUDA backend: the patch matrix is built tile by tile in a GPU's shared memory.
+
+Everything that imports `numba.cuda` is in this package, and is imported when the first array is
+convolved: asking whether the backend can run here (`unavailable`) needs none of it to work.
+"""
+
+from typing import Any
+
+from numbaconv.backends.cuda.toolkit import configuration, unavailable
+
+__all__ = ["configuration", "execute", "find_stream", "shadow", "to_host", "unavailable"]
+
+
+def execute(*arguments: Any, **options: Any) -> Any:
+    """Run a planned convolution; see `numbaconv.backends.cuda.execution.execute`."""
+    from numbaconv.backends.cuda import execution
+
+    return execution.execute(*arguments, **options)
+
+
+def to_host(array: Any) -> Any:
+    """Copy a device array to a NumPy array."""
+    from numbaconv.backends.cuda import execution
+
+    return execution.to_host(array)
+
+
+def shadow(name: str, array: Any) -> Any:
+    """Describe a device array; see `numbaconv.backends.cuda.memory.shadow`."""
+    from numbaconv.backends.cuda import memory
+
+    return memory.shadow(name, array)
+
+
+def find_stream(stream: Any, arrays: dict[str, Any]) -> Any:
+    """Return the stream of a call; see `numbaconv.backends.cuda.memory.find_stream`."""
+    from numbaconv.backends.cuda import memory
+
+    return memory.find_stream(stream, arrays)

@@ -1,0 +1,265 @@
+"""The implicit matrix product: weights times a patch matrix that exists only tile by tile.
+
+Of one group, M = C_out, N = images x output pixels, K = C_in x taps. Each block of threads computes
+BM x BN of the outputs:
+
+    for each step of BK along K:
+        fetch the next BM x BK weights and BK x BN patch elements into registers
+        multiply the tiles that are in shared memory
+        write what was fetched into the other buffer of shared memory, and meet
+
+so that the loads of a step are on their way while the step before is computed, and one barrier a
+step is enough: nobody writes the buffer that others still read. A thread always fetches the patch
+elements of one pixel, whose place in the input it works out once; what a row of the patch matrix
+adds to that comes from a table (`problem.patch_rows`).
+
+`make_kernel` compiles all sizes and options into the code, since a register array must be indexed
+by constants only.
+"""
+
+from typing import Any
+
+from numba import cuda
+
+from numbaconv.backends.cuda.device import (
+    compile_kernel,
+    corner,
+    device,
+    image_pixels,
+    make_finish,
+    output_offset,
+    read_shape,
+    same,
+)
+from numbaconv.backends.cuda.gemm_tiles import (
+    make_fetch_patches,
+    make_fetch_weights,
+    make_stage_patches,
+    make_stage_weights,
+)
+from numbaconv.backends.cuda.intrinsics import (
+    SHARED_ALIGNMENT,
+    bits_of_float,
+    float_of_bits,
+    int64,
+    load_header,
+    make_load_matrix,
+    make_outer,
+    make_read,
+    make_row,
+    make_warp_multiply,
+    make_zeros,
+    quotient,
+    store,
+)
+from numbaconv.backends.cuda.kind import Kind
+from numbaconv.backends.cuda.problem import PITCH, SPLIT_TILES, SPLITS
+from numbaconv.backends.cuda.tiles import WARP
+
+
+def make_multiply(kind: Kind) -> Any:
+    """Return the function that adds the product of two tiles to a thread's TM x TN sums.
+
+    The rows and columns of a thread come in vectors that lie a whole row of threads apart, so
+    that the lanes of a warp read neighbouring vectors.
+    """
+    tile, words = kind.tile, kind.words
+    bk, TM, TN = tile.bk, tile.m, tile.n
+    across, down = tile.bn // TN, tile.bm // TM
+    a_pitch, b_pitch = tile.pitches(words)
+    read_rows = make_read(TM // words, down * words)
+    read_columns = make_read(TN // words, across * words)
+    outer = make_outer(TM, TN)
+
+    @device
+    def multiply(sums, As, a_start, Bs, b_start, thread):
+        a_at = a_start + thread // across * words
+        b_at = b_start + thread % across * words
+        for k in range(bk):
+            regM = read_rows(As, a_at + k * a_pitch)
+            regN = read_columns(Bs, b_at + k * b_pitch)
+            sums = outer(sums, regM, regN)
+        return sums
+
+    return multiply
+
+
+def make_tensor_multiply(kind: Kind) -> Any:
+    """Return the function that adds the product of two tiles to a warp's WM x WN sums.
+
+    A warp takes 8 words of K at a time. The lanes name the rows of the blocks that it reads: of
+    the weights four of 8 x 4 words to a tile of 16 rows, of the patches four to two tiles of 8.
+    """
+    tile = kind.tile
+    bk, WM, WN = tile.bk, tile.m, tile.n
+    across = tile.bn // WN
+    pitch = tile.pitches(kind.words)[0]
+    read_weights = make_load_matrix(WM // 16, 16 * pitch)
+    read_patches = make_load_matrix(WN // 16, 16 * pitch)
+    add_product = make_warp_multiply(WM // 16, WN // 8, kind.dtype, kind.narrow)
+
+    @device
+    def multiply(sums, As, a_start, Bs, b_start, thread):
+        lane, warp = thread % WARP, thread // WARP
+        a_at = a_start + (warp // across * WM + lane % 16) * pitch + lane // 16 * 4
+        b_row = warp % across * WN + lane % 8 + lane // 16 * 8
+        b_at = b_start + b_row * pitch + lane // 8 % 2 * 4
+        for step in range(bk // 8):
+            a = read_weights(As, a_at + step * 8)
+            b = read_patches(Bs, b_at + step * 8)
+            sums = add_product(sums, a, b)
+        return sums
+
+    return multiply
+
+
+def make_slices(kind: Kind) -> Any:
+    """Return the function that lays out a slice of the block's sums, its rows, and its place.
+
+    Slice i has the i-th row of every thread (or the i-th eight rows of every warp); row r of it
+    is row `first(i) + r // run * gap + r % run` of the block's tile.
+    """
+    tile, words = kind.tile, kind.words
+    TM, TN = tile.m, tile.n
+    across, down = tile.bn // TN, tile.bm // TM
+    pitch = tile.bn + words
+    row_of = make_row(TM, TN)
+
+    @device
+    def lay_out(Cs, sums, i, thread):
+        tx, ty = thread % across, thread // across
+        values = row_of(sums, i)
+        for j in range(TN):
+            column = (j // words * across + tx) * words + j % words
+            Cs[ty * pitch + column] = values[j]
+
+    @device
+    def tile_row(i, r):
+        return (i // words * down + r) * words + i % words
+
+    return lay_out, tile_row, same, TM, down
+
+
+def make_tensor_slices(kind: Kind) -> Any:
+    """Do what `make_slices` does for the fragments of a warp."""
+    tile, words = kind.tile, kind.words
+    WM, WN = tile.m, tile.n
+    across, down = tile.bn // WN, tile.bm // WM
+    pitch = tile.bn + words
+    row_of = make_row(WM // 16, WN // 8 * 4)
+
+    @device
+    def lay_out(Cs, sums, i, thread):
+        lane, warp = thread % WARP, thread // WARP
+        at = (warp // across * 8 + lane // 4) * pitch + warp % across * WN + lane % 4 * 2
+        upper, lower = i % 2 == 0, i // 2
+        values = row_of(sums, lower)
+        for j in range(WN // 8):
+            for e in range(2):
+                total = values[j * 4 + e] if upper else values[j * 4 + 2 + e]
+                Cs[at + j * 8 + e] = bits_of_float(total)
+
+    @device
+    def tile_row(i, r):
+        return r // 8 * WM + i * 8 + r % 8
+
+    return lay_out, tile_row, float_of_bits, WM // 8, down * 8
+
+
+def make_store(kind: Kind) -> Any:
+    """Return the function that stores a block's sums, through shared memory.
+
+    The threads then store whole rows of pixels, each a column of its own, whose place in the
+    output it works out once; and the activation is compiled once instead of for every register.
+    """
+    bn, step = kind.tile.bn, kind.tile.threads // kind.tile.bn
+    pitch = bn + kind.words
+    make = make_tensor_slices if kind.tile.tensor else make_slices
+    lay_out, tile_row, value_of, slices, rows = make(kind)
+    finish = make_finish(kind.dtype, kind.partial)
+
+    @device
+    def store_sums(sums, Cs, y, bias, header, s, place, thread):
+        group, m0, n0, part = place
+        column = thread % bn
+        inside = n0 + column < s.n * image_pixels(s)
+        start = part + (output_offset(n0 + column, s) if inside else int64(0))
+        for i in range(slices):
+            lay_out(Cs, sums, i, thread)
+            cuda.syncthreads()  # the slice is there
+            for r in range(thread // bn, rows, step):
+                m = m0 + tile_row(i, r)
+                if inside and m < s.c_out:
+                    channel = group * s.c_out + m
+                    value = finish(value_of(Cs[r * pitch + column]), bias, channel, header)
+                    store(y, start + channel * s.out_strides[1], value)
+            cuda.syncthreads()  # the slice is stored
+
+    return store_sums
+
+
+def make_kernel(kind: Kind) -> Any:
+    """Return the kernel of a kind, to be called with addresses: (x, w, bias, y, job).
+
+    Notes
+    -----
+    The blocks are in one dimension, with the tiles along M innermost: they read the same patches.
+    """
+    tile, words, depth = kind.tile, kind.words, kind.depth
+    bm, bn = tile.bm, tile.bn
+    a_size, b_size = tile.sizes(words)
+    a_both, b_both = 2 * a_size, 2 * b_size
+    a_fetched, b_fetched = kind.weight_rounds * words, kind.patch_rounds * words
+    shared = kind.shared
+    fetch_weights, fetch_patches = make_fetch_weights(kind), make_fetch_patches(kind)
+    stage_weights, stage_patches = make_stage_weights(kind), make_stage_patches(kind)
+    multiply = (make_tensor_multiply if tile.tensor else make_multiply)(kind)
+    store_sums = make_store(kind)
+    zeros = make_zeros(tile.m * tile.n // (WARP if tile.tensor else 1), kind.sum)
+
+    def conv_gemm(x, w, bias, y, job):
+        header = load_header(job)
+        s = read_shape(header, 0)
+        As = cuda.shared.array(a_both, shared, SHARED_ALIGNMENT)
+        Bs = cuda.shared.array(b_both, shared, SHARED_ALIGNMENT)
+        next_a = cuda.local.array(a_fetched, shared)
+        next_b = cuda.local.array(b_fetched, shared)
+        sums = zeros()
+        thread = cuda.threadIdx.x
+        m_tiles = (s.c_out + bm - 1) // bm
+        n_tiles = (s.n * image_pixels(s) + bn - 1) // bn
+        columns = quotient(cuda.blockIdx.x, m_tiles)
+        m0 = (cuda.blockIdx.x - columns * m_tiles) * bm
+        rest = quotient(columns, n_tiles)
+        n0 = (columns - rest * n_tiles) * bn
+        group = quotient(rest, header[SPLITS])
+        part = rest - group * header[SPLITS]
+        window = corner(n0 + thread % bn, group, s)
+        pitch = header[PITCH]
+        first_row, rows = group * s.c_out + m0, s.c_out - m0
+        k = part * header[SPLIT_TILES] * depth
+        end = min(k + header[SPLIT_TILES] * depth, pitch)
+
+        fetch_weights(next_a, w, first_row, rows, k, pitch, thread)
+        fetch_patches(next_b, x, job, window, s, k, thread)
+        stage_weights(As, 0, next_a, thread)
+        stage_patches(Bs, 0, next_b, thread)
+        cuda.syncthreads()  # the first tiles are there
+        buffer = 0
+        while k < end:
+            k += depth
+            more = k < end
+            if more:
+                fetch_weights(next_a, w, first_row, rows, k, pitch, thread)
+                fetch_patches(next_b, x, job, window, s, k, thread)
+            sums = multiply(sums, As, buffer * a_size, Bs, buffer * b_size, thread)
+            buffer = 1 - buffer
+            if more:
+                stage_weights(As, buffer * a_size, next_a, thread)
+                stage_patches(Bs, buffer * b_size, next_b, thread)
+            cuda.syncthreads()  # these tiles are read, the next ones are there
+
+        place = (group, m0, n0, part * s.n * s.out_strides[0])
+        store_sums(sums, Bs, y, bias, header, s, place, thread)
+
+    return compile_kernel(conv_gemm, tile.threads, kind.blocks)

@@ -1,0 +1,194 @@
+"""How a block brings its tiles to shared memory: fetched into registers, and written from there.
+
+Weights are fetched 128 bits at a time along a row. Of the patch matrix a thread always fetches
+the column of one pixel: `window` is where that begins, and a row's table entry what to add.
+"""
+
+from typing import Any
+
+from numbaconv.backends.cuda.device import device, padded_index, same
+from numbaconv.backends.cuda.intrinsics import (
+    int32,
+    load,
+    load_wide,
+    to_tf32,
+    uint32,
+    within,
+    write,
+)
+from numbaconv.backends.cuda.kind import Kind
+from numbaconv.backends.cuda.problem import ENTRY, FAR, HEADER
+
+
+def make_fetch_weights(kind: Kind) -> Any:
+    """Return the function that fetches a thread's share of a tile of the weights."""
+    bm, threads, lanes, words = kind.tile.bm, kind.tile.threads, kind.lanes, kind.words
+    vectors = kind.depth // lanes
+    rounds = kind.weight_rounds
+    loaded, halves = kind.loaded, lanes // words
+    convert = to_tf32 if kind.dtype == "tf32" else same
+
+    @device
+    def fetch(into, w, first, rows, k0, pitch, thread):
+        """Take rows first.. of the weights, of which there are `rows`, from element k0 on."""
+        for i in range(rounds):
+            v = thread + i * threads
+            row, k = v // vectors, k0 + v % vectors * lanes
+            if row < rows and row < bm and k < pitch:
+                values = load_wide(w, ((first + row) * pitch + k) // halves, loaded)
+                for j in range(words):
+                    into[i * words + j] = convert(values[j])
+            else:
+                for j in range(words):
+                    into[i * words + j] = 0
+
+    return fetch
+
+
+def make_stage_weights(kind: Kind) -> Any:
+    """Return the function that writes what a thread fetched of the weights to shared memory."""
+    tile, words = kind.tile, kind.words
+    bm, threads, tensor = tile.bm, tile.threads, tile.tensor
+    vectors = tile.bk // words
+    rounds = kind.weight_rounds
+    pitch = tile.pitches(words)[0]
+
+    @device
+    def stage(As, start, fetched, thread):
+        """Write to the buffer that starts at `start`: [m][k] for tensor cores, else [k][m]."""
+        for i in range(rounds):
+            v = thread + i * threads
+            row, k = v // vectors, v % vectors * words
+            if row < bm:
+                if tensor:
+                    at = i * words
+                    vector = (fetched[at], fetched[at + 1], fetched[at + 2], fetched[at + 3])
+                    write(As, start + row * pitch + k, vector)
+                else:
+                    for j in range(words):
+                        As[start + (k + j) * pitch + row] = fetched[i * words + j]
+
+    return stage
+
+
+def make_pick(kind: Kind) -> Any:
+    """Return the function that reads the patch element, or wide vector, of a table entry."""
+    stored, loaded, words, mapped = kind.stored, kind.loaded, kind.words, kind.mapped
+    halves = kind.lanes // words
+
+    if kind.wide:
+
+        @device
+        def take(x, at):
+            return load_wide(x, at // halves, loaded)
+
+        @device
+        def nothing():
+            zero = loaded(0)
+            return (zero, zero) if words == 2 else (zero, zero, zero, zero)
+
+    else:
+
+        @device
+        def take(x, at):
+            return load(x, at, stored)
+
+        @device
+        def nothing():
+            return stored(0)
+
+    @device
+    def pick(x, window, entry, s):
+        at, d0, h0, w0 = window
+        d, h, w = int32(d0 + entry[1]), int32(h0 + entry[2]), int32(w0 + entry[3])
+        at += entry[0]
+        if mapped:
+            if d < FAR:
+                return nothing()
+            d = padded_index(d, s.size[0], s.padding_mode)
+            h = padded_index(h, s.size[1], s.padding_mode)
+            w = padded_index(w, s.size[2], s.padding_mode)
+            if d < 0 or h < 0 or w < 0:
+                return nothing()
+            at += d * s.in_strides[2] + h * s.in_strides[3] + w * s.in_strides[4]
+        elif not (within(d, s.size[0]) and within(h, s.size[1]) and within(w, s.size[2])):
+            return nothing()
+        return take(x, at)
+
+    return pick
+
+
+@device
+def table_entry(job, row):
+    """Entry of the table of rows."""
+    return load_wide(job, HEADER + row * ENTRY, int32)
+
+
+def make_fetch_patches(kind: Kind) -> Any:
+    """Return the function that fetches a thread's share of a tile of the patch matrix."""
+    bn, lanes, words, wide = kind.tile.bn, kind.lanes, kind.words, kind.wide
+    step, rounds = kind.tile.threads // bn, kind.patch_rounds
+    convert = to_tf32 if kind.dtype == "tf32" else same
+    pick = make_pick(kind)
+
+    if kind.dtype == "float16":
+
+        @device
+        def word(x, job, window, s, k, j):
+            low = pick(x, window, table_entry(job, k + 2 * j), s)
+            high = pick(x, window, table_entry(job, k + 2 * j + 1), s)
+            return uint32(low) | (uint32(high) << uint32(16))
+
+    else:
+
+        @device
+        def word(x, job, window, s, k, j):
+            return convert(pick(x, window, table_entry(job, k + j), s))
+
+    if wide:
+
+        @device
+        def fetch(into, x, job, window, s, k0, thread):
+            """Take the rows from k0 on of the thread's column, a vector of channels at a time."""
+            for i in range(rounds):
+                k = k0 + (thread // bn + i * step) * lanes
+                values = pick(x, window, table_entry(job, k // lanes), s)
+                for j in range(words):
+                    into[i * words + j] = convert(values[j])
+
+    else:
+
+        @device
+        def fetch(into, x, job, window, s, k0, thread):
+            """Take the rows from k0 on of the thread's column."""
+            for i in range(rounds):
+                k = k0 + (thread // bn + i * step) * lanes
+                for j in range(words):
+                    into[i * words + j] = word(x, job, window, s, k, j)
+
+    return fetch
+
+
+def make_stage_patches(kind: Kind) -> Any:
+    """Return the function that writes what a thread fetched of the patches to shared memory."""
+    tile, words = kind.tile, kind.words
+    bn, tensor = tile.bn, tile.tensor
+    step = tile.threads // bn
+    rounds = kind.patch_rounds
+    pitch = tile.pitches(words)[1]
+
+    @device
+    def stage(Bs, start, fetched, thread):
+        """Write to the buffer that starts at `start`: [n][k] for tensor cores, else [k][n]."""
+        column = thread % bn
+        for i in range(rounds):
+            k = (thread // bn + i * step) * words
+            if tensor:
+                at = i * words
+                vector = (fetched[at], fetched[at + 1], fetched[at + 2], fetched[at + 3])
+                write(Bs, start + column * pitch + k, vector)
+            else:
+                for j in range(words):
+                    Bs[start + (k + j) * pitch + column] = fetched[i * words + j]
+
+    return stage

@@ -1,0 +1,124 @@
+"""The one door to `numba.cuda`: what is installed, what device there is, and why it cannot be used.
+
+Importing this module imports nothing of CUDA; `unavailable` says in words what is missing, and
+whatever goes wrong inside the CUDA packages is a reason there, never a traceback.
+"""
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+LEAST_CAPABILITY = (7, 5)  # the oldest that the CUDA 13 toolkit compiles for; has mma for float16
+TF32_CAPABILITY = (8, 0)
+INSTALL = 'pip install "numbaconv[cuda12]" or "numbaconv[cuda13]"'
+
+
+class Device(NamedTuple):
+    """What the choice of kernels depends on."""
+
+    name: str
+    capability: tuple[int, int]
+    processors: int
+
+
+def simulated() -> bool:
+    """Whether kernels run in Numba's simulator, as Python threads (``NUMBA_ENABLE_CUDASIM=1``)."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+def package_version() -> str | None:
+    """Version of numba-cuda, if it is installed."""
+    try:
+        return importlib.metadata.version("numba-cuda")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _missing_package() -> str | None:
+    if package_version() is None:
+        return f"the package numba-cuda is not installed; {INSTALL}"
+    newest = (2, 5)
+    if tuple(map(int, np.__version__.split(".")[:2])) >= newest:
+        return (
+            f"numba-cuda compiles nothing under NumPy {np.__version__}, it needs "
+            f'NumPy < {newest[0]}.{newest[1]}; pip install "numpy<{newest[0]}.{newest[1]}"'
+        )
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+@functools.cache
+def unavailable() -> str | None:
+    """Why no CUDA kernel can run here, or None."""
+    reason = _missing_package()
+    if reason is not None:
+        return reason
+    try:
+        from numba import cuda
+    except Exception as error:  # a broken installation fails in ways of its own
+        return f"numba-cuda {package_version()} cannot be imported ({_first_line(error)})"
+    if simulated():
+        return None
+    try:
+        if not cuda.is_available():
+            return "no CUDA device: the driver is missing, or it sees no GPU"
+        found = device()
+    except Exception as error:
+        return f"no CUDA device: {_first_line(error)}"
+    if found.capability < LEAST_CAPABILITY:
+        return (
+            f"{found.name} has compute capability {_dotted(found.capability)}; "
+            f"needed is {_dotted(LEAST_CAPABILITY)}"
+        )
+    return None
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def device() -> Device:
+    """Return the current device."""
+    if simulated():
+        # Tensor cores are simulated too. One processor: no grid leaves it idle unless a test
+        # asks for a split.
+        return Device("simulator", (9, 0), 1)
+    from numba import cuda
+
+    return _device(cuda.get_current_device().id)
+
+
+@functools.cache
+def _device(number: int) -> Device:
+    from numba import cuda
+
+    found = cuda.gpus[number]
+    name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
+    major, minor = found.compute_capability
+    return Device(name, (int(major), int(minor)), int(found.MULTIPROCESSOR_COUNT))
+
+
+def configuration() -> dict[str, Any]:
+    """Return what `show_config` says of CUDA."""
+    reason = unavailable()
+    facts = {"numba-cuda": package_version() or "not installed"}
+    if reason is not None:
+        return facts | {"cuda": f"none: {reason}"}
+    found = device()
+    facts["cuda device"] = (
+        f"{found.name}, compute capability {_dotted(found.capability)}, "
+        f"{found.processors} multiprocessors"
+    )
+    if not simulated():
+        from numba import cuda
+
+        facts["cuda toolkit"] = _dotted(cuda.runtime.get_version())
+    return facts
