@@ -21,7 +21,7 @@ from numbaconv.backends.direct_tasks import (
     uses_transposed,
 )
 from numbaconv.backends.direct_transposed import transposed_work
-from numbaconv.blocking import BAND_VECTORS, CACHE_BYTES, TASKS_PER_THREAD, TILE_VECTORS
+from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, CACHE_BYTES, TASKS_PER_THREAD, TILE_VECTORS
 from numbaconv.channel_tiles import pixel_tile
 from numbaconv.halo import fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
 from numbaconv.jit import inline
@@ -67,6 +67,10 @@ def cut(s, itemsize, threads):
     widest = 1024
     col_blocks = -(-ow // widest)
     cols = min(ow, -(-ow // col_blocks // (4 * lanes)) * 4 * lanes)
+    # Under a tall filter fewer columns, so that the halo tile has rows for a few register blocks.
+    tall = min(oh, 4 * BAND_ROWS[-1])
+    while bands and cols > 8 * lanes and halo_layout(s, tall, cols).channel > budget:
+        cols = -(-cols // (8 * lanes)) * 4 * lanes
     col_blocks = -(-ow // cols)
     least = min(oh, max(1, 400 // cols))
     kc = s.c_in
