@@ -35,6 +35,30 @@ def clear(target, count, lanes):
 
 
 @inline
+def copy_rows(target, target_step, source, step, row_step, rows, count, lanes):
+    """target[r * target_step + j] = source[r * row_step + j * step], j < count."""
+    if row_step == 1:  # rows are channels that lie side by side
+        transpose_block(target, target_step, source, step, count, rows, lanes)
+        return
+    for r in range(rows):
+        row, copy = shift(source, r * row_step), shift(target, r * target_step)
+        if step == 1:
+            j = 0
+            while j < count:
+                copy_lanes(shift(copy, j), shift(row, j), count - j)
+                j += lanes
+        elif step == 2:
+            j = 0
+            while j < count:
+                copy_even_lanes(shift(copy, j), shift(row, 2 * j), count - j)
+                j += lanes
+        else:
+            for j in range(count):
+                keep_scalar()
+                copy[j] = row[j * step]
+
+
+@inline
 def copy_padded(
     target, target_step, x, x_at, x_step, row_step, rows, first, step, count, size, mode, lanes
 ):
@@ -47,28 +71,16 @@ def copy_padded(
     begin = min(max(step - 1 - first, 0) // step, count)
     end = max(min((size - first + step - 1) // step, count), begin)
     at = x_at + (first + begin * step) * x_step
-    if row_step == 1:  # rows are channels that lie side by side
-        inside, source = shift(target, begin), shift(x, at)
-        transpose_block(inside, target_step, source, step * x_step, end - begin, rows, lanes)
-        copied = 0
-    else:
-        copied = rows
-    for r in range(copied):
-        source, inside = shift(x, at + r * row_step), shift(target, r * target_step + begin)
-        if step * x_step == 1:
-            j = 0
-            while j < end - begin:
-                copy_lanes(shift(inside, j), shift(source, j), end - begin - j)
-                j += lanes
-        elif step * x_step == 2:
-            j = 0
-            while j < end - begin:
-                copy_even_lanes(shift(inside, j), shift(source, 2 * j), end - begin - j)
-                j += lanes
-        else:
-            for j in range(end - begin):
-                keep_scalar()
-                inside[j] = source[j * step * x_step]
+    copy_rows(
+        shift(target, begin),
+        target_step,
+        shift(x, at),
+        step * x_step,
+        row_step,
+        rows,
+        end - begin,
+        lanes,
+    )
     if mode == ZEROS or size == 0:
         for r in range(rows):
             clear(shift(target, r * target_step), begin, lanes)
