@@ -18,9 +18,11 @@ Under ``NUMBA_DISABLE_JIT=1`` both run as the NumPy expressions near the end of 
 also say what is computed.
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 from numba import types
-from numba.core import config
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, TILE_ROWS, TILE_VECTORS
@@ -114,10 +116,31 @@ def for_each_block(builder, rows, columns, choices, columns_choices, emit):
     builder.position_at_end(end)
 
 
-def _emit_tile(vectors, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last):
-    block = Accumulators(vectors, mr, nv, c, row_step, last)
-    block.start(accumulate, lambda i, j: vectors.broadcast(vectors.at(bias, i64(i))))
+@contextmanager
+def side_by_side(vectors, blocks, nv, last, *pointers):
+    """Loop over blocks of NV vectors: yields the lanes stored of a block's last, and its pointers.
+
+    One call computes several blocks because a call costs as much as a few steps of k.
+    """
     builder = vectors.builder
+    final = builder.sub(blocks, i64(1))
+    with cgutils.for_range(builder, blocks) as loop:
+        first = builder.mul(loop.index, i64(nv * vectors.lanes))
+        is_final = builder.icmp_signed("==", loop.index, final)
+        stored = builder.select(is_final, last, i64(vectors.lanes))
+        yield stored, *(vectors.at(pointer, first) for pointer in pointers)
+
+
+def _emit_tiles(vectors, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks):
+    with side_by_side(vectors, blocks, nv, last, b, c) as (stored, pixels, target):
+        block = Accumulators(vectors, mr, nv, target, row_step, stored)
+        block.start(accumulate, lambda i, j: vectors.broadcast(vectors.at(bias, i64(i))))
+        _multiply_tile(vectors, block, count, a, pixels, offsets)
+        block.store()
+
+
+def _multiply_tile(vectors, block, count, a, b, offsets):
+    builder, mr, nv = vectors.builder, block.rows, block.columns
 
     def step(k, values):
         pixels = vectors.at(b, builder.load(vectors.at(offsets, k)))
@@ -130,13 +153,16 @@ def _emit_tile(vectors, mr, nv, count, a, b, offsets, c, row_step, bias, accumul
         return new
 
     block.loop(count, step, f"tile_{mr}x{nv}")
-    block.store()
 
 
 @intrinsic
-def _tile(typing_context, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last):
+def _tile(
+    typing_context, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks
+):
     word = types.int64
-    signature = types.void(word, word, word, a, b, offsets, c, word, bias, types.boolean, word)
+    signature = types.void(
+        word, word, word, a, b, offsets, c, word, bias, types.boolean, word, word
+    )
 
     def codegen(context, builder, signature, arguments):
         mr, nv, *rest = arguments
@@ -147,7 +173,7 @@ def _tile(typing_context, mr, nv, count, a, b, offsets, c, row_step, bias, accum
             nv,
             range(1, TILE_ROWS + 1),
             range(1, TILE_VECTORS + 1),
-            lambda rows, columns: _emit_tile(vectors, rows, columns, *rest),
+            lambda rows, columns: _emit_tiles(vectors, rows, columns, *rest),
         )
         return context.get_dummy_value()
 
@@ -230,50 +256,25 @@ class _Band:
         self.block.loop(builder.sub(kh, i64(first)), one_row, "full_rows")
 
 
-def _emit_band(
-    vectors,
-    mr,
-    nv,
-    kh,
-    kw,
-    x,
-    x_step,
-    columns,
-    w,
-    w_step,
-    c,
-    row_step,
-    bias,
-    accumulate,
-    last,
-):
-    """One register block: start, the loops of `_Band`, store."""
-    block = Accumulators(vectors, mr, nv, c, row_step, last)
-    block.start(accumulate, lambda i, j: vectors.broadcast(bias))
-    _Band(block, kw, x, x_step, columns, w, w_step).emit(kh)
+def _emit_bands(
+    vectors, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last,
+    blocks,
+):  # fmt: skip
+    """Register blocks side by side, each one: start, the loops of `_Band`, store."""
+    with side_by_side(vectors, blocks, nv, last, x, c) as (stored, pixels, target):
+        block = Accumulators(vectors, mr, nv, target, row_step, stored)
+        block.start(accumulate, lambda i, j: vectors.broadcast(bias))
+        _Band(block, kw, pixels, x_step, columns, w, w_step).emit(kh)
 
 
 @intrinsic
 def _band(
-    typing_context,
-    mr,
-    nv,
-    kh,
-    kw,
-    x,
-    x_step,
-    columns,
-    w,
-    w_step,
-    c,
-    row_step,
-    bias,
-    accumulate,
-    last,
-):
+    typing_context, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate,
+    last, blocks,
+):  # fmt: skip
     word = types.int64
     signature = types.void(
-        word, word, word, word, x, word, columns, w, word, c, word, bias, types.boolean, word
+        word, word, word, word, x, word, columns, w, word, c, word, bias, types.boolean, word, word
     )
 
     def codegen(context, builder, signature, arguments):
@@ -285,16 +286,16 @@ def _band(
             nv,
             BAND_ROWS,
             BAND_VECTORS,
-            lambda rows, columns: _emit_band(vectors, rows, columns, *rest),
+            lambda rows, columns: _emit_bands(vectors, rows, columns, *rest),
         )
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-def _tile_in_numpy(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last):
+def _tile_in_numpy(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks):
     lanes = VECTOR_BYTES // c.itemsize
-    width = (nv - 1) * lanes + last
+    width = (blocks * nv - 1) * lanes + last
     weights = a[: count * mr].reshape(count, mr)
     pixels = np.stack([b[o : o + width] for o in offsets[:count]])
     rows = np.stack([c[i * row_step : i * row_step + width] for i in range(mr)])
@@ -306,10 +307,10 @@ def _tile_in_numpy(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, 
 
 
 def _band_in_numpy(
-    mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last
+    mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last, blocks
 ):
     lanes = VECTOR_BYTES // c.itemsize
-    width = (nv - 1) * lanes + last
+    width = (blocks * nv - 1) * lanes + last
     for i in range(mr):
         row = c[i * row_step : i * row_step + width]
         total = row.copy() if accumulate else np.full(width, bias[0], c.dtype)
@@ -323,22 +324,22 @@ def _band_in_numpy(
 
 def _tile_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, p, p, types.CPointer(i), p, i, p, i, i)
+    return types.void(i, i, i, p, p, types.CPointer(i), p, i, p, i, i, i)
 
 
 def _band_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, i, p, i, types.CPointer(i), p, i, p, i, p, i, i)
+    return types.void(i, i, i, i, p, i, types.CPointer(i), p, i, p, i, p, i, i, i)
 
 
 @native(_tile_signature)
-def tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last):
+def tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks):
     """C[MR, NV vectors] = bias + (or C +=) A[count, MR] transposed times B at the offsets.
 
     Parameters
     ----------
     mr, nv : int
-        Rows and vectors of the block.
+        Rows and vectors of a block.
     count : int
         Length of k, at least 1.
     a : pointer
@@ -352,18 +353,22 @@ def tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last):
     accumulate : int
         1: add to C. 0: do not read C.
     last : int
-        Lanes of the last vector that belong to C.
+        Lanes of the last vector (of the last block) that belong to C.
+    blocks : int
+        Blocks, each of which begins NV vectors after the one before, in B and in C.
     """
-    _tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate != 0, last)
+    _tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate != 0, last, blocks)
 
 
 @native(_band_signature)
-def band(mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last):
+def band(
+    mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last, blocks
+):
     """C[MR, NV vectors] = bias[0] + (or C +=) the correlation of MR + kh - 1 input rows with W.
 
     Parameters
     ----------
-    mr, nv, c, row_step, accumulate, last
+    mr, nv, c, row_step, accumulate, last, blocks
         As in `tile`.
     kh, kw : int
         Rows and columns of the filter, at least 1.
@@ -374,7 +379,10 @@ def band(mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accum
     bias : pointer
         One value for all rows.
     """
-    _band(mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate != 0, last)
+    _band(
+        mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate != 0, last,
+        blocks,
+    )  # fmt: skip
 
 
 if config.DISABLE_JIT:

@@ -21,10 +21,16 @@ from numbaconv.packing import move_rows
 from numbaconv.pointers import call, fetch_add, indices_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
+# Register blocks of one call: their outputs are still in the first-level cache when they are
+# finished.
+MOST_BANDS = 16
+
 
 @inline
-def filter_tile(job, s, view, weights, channels, rows, vectors, at, target, step, bias, more, last):
-    """MR output rows x some vectors of columns: all input channels, kd and phases of rows."""
+def filter_tiles(
+    job, s, view, weights, channels, rows, vectors, at, target, step, bias, more, last, blocks
+):
+    """MR output rows x some blocks of columns: all input channels, kd and phases of rows."""
     height, width = s.kernel[1], s.kernel[2]
     layout, phases = view.layout, view.layout.phases_h
     # Rows that share input rows are a dilation apart; a stride has phases instead.
@@ -41,7 +47,7 @@ def filter_tile(job, s, view, weights, channels, rows, vectors, at, target, step
                     job[BAND],
                     (
                         rows, vectors, kh, width, x, x_step, view.offsets, w, w_step,
-                        target, step, bias, add, last,
+                        target, step, bias, add, last, blocks,
                     ),
                 )  # fmt: skip
 
@@ -52,22 +58,24 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
     lanes = job[LANES]
     first = 0
     row_step, column_step = s.dilation[1] * s.out_strides[3], s.out_strides[4]
+    bias = shift(m.bias, channel)
     while first < t.cols:
         vectors = min((t.cols - first + lanes - 1) // lanes, BAND_VECTORS[-1])
         vectors = 2 if vectors == 3 else vectors
-        width = min(vectors * lanes, t.cols - first)
+        blocks = min(max((t.cols - first) // (vectors * lanes), 1), MOST_BANDS)
         at = out_index(s, t, channel) + r * s.out_strides[3] + first * column_step
-        target, step = m.tile, BAND_VECTORS[-1] * lanes
-        if column_step == 1:
-            target, step = shift(m.out, at), row_step
-        elif more:
+        target, step = shift(m.out, at), row_step
+        if column_step != 1:
+            target, step, blocks = m.tile, BAND_VECTORS[-1] * lanes, 1
+        width = min(blocks * vectors * lanes, t.cols - first)
+        if column_step != 1 and more:
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, True, lanes)
         corner = r * view.layout.pitch + first
-        bias = shift(m.bias, channel)
-        last = width - (vectors - 1) * lanes
-        filter_tile(
-            job, s, view, weights, channels, rows, vectors, corner, target, step, bias, more, last
-        )
+        last = width - (blocks * vectors - 1) * lanes
+        filter_tiles(
+            job, s, view, weights, channels, rows, vectors, corner, target, step, bias, more, last,
+            blocks,
+        )  # fmt: skip
         finish_tile(job, target, step, rows, width, final)
         if column_step != 1:
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, False, lanes)

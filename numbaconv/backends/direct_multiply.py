@@ -20,6 +20,9 @@ from numbaconv.packing import block_rows, move_rows
 from numbaconv.pointers import call, fetch_add, indices_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
+# Tiles of one call: their outputs are still in the first-level cache when they are finished.
+MOST_TILES = 8
+
 
 @inline
 def move_segments(m, step, rows, s, at, p, width, pitch, cols, gather):
@@ -54,32 +57,73 @@ def move_segments(m, step, rows, s, at, p, width, pitch, cols, gather):
 
 
 @inline
-def multiply_pixels(job, m, s, t, view, weights, rows, count, channel, p, end, more, final):
-    """One register tile: MR channels x the NR flat pixels from p on. Returns the next pixel."""
-    lanes, pitch = job[LANES], view.layout.pitch
-    width = min(TILE_VECTORS * lanes, end - p)
-    vectors = (width + lanes - 1) // lanes
-    r = p // pitch
-    c = p - r * pitch
-    at = out_index(s, t, channel)
-    straight = c + width <= t.cols and s.out_strides[4] == 1
+def multiply_pixels(
+    job, m, s, view, weights, rows, count, at, bias, p, r, c, width, cols, more, final
+):
+    """MR channels x the `width` flat pixels from p, which is (r, c), on.
+
+    One register tile, or several side by side where they are stored straight.
+    """
+    lanes = job[LANES]
+    vectors = min((width + lanes - 1) // lanes, TILE_VECTORS)
+    blocks = (width + vectors * lanes - 1) // (vectors * lanes)
+    straight = c + width <= cols and s.out_strides[4] == 1
     target, step = m.tile, TILE_VECTORS * lanes
     if straight:
         target, step = shift(m.out, at + r * s.out_strides[3] + c), s.out_strides[1]
     elif more:
-        move_segments(m, step, rows, s, at, p, width, pitch, t.cols, True)
-    pixels, bias = shift(view.x, p), shift(m.bias, channel)
-    last = width - (vectors - 1) * lanes
+        move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, True)
+    last = width - (blocks * vectors - 1) * lanes
     call(
         job[TILE],
-        (rows, vectors, count, weights, pixels, view.offsets, target, step, bias, more, last),
-    )
+        (
+            rows, vectors, count, weights, shift(view.x, p), view.offsets,
+            target, step, bias, more, last, blocks,
+        ),
+    )  # fmt: skip
     finish_tile(job, target, step, rows, width, final)
     if not straight:
-        move_segments(m, step, rows, s, at, p, width, pitch, t.cols, False)
-    p += width
-    column = p % pitch
-    return p if column < t.cols else p - column + pitch
+        move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, False)
+
+
+@inline
+def tile_width(s, left_of_row, left, lanes):
+    """Pixels of the next tiles: as many whole ones as can be stored straight, else one tile.
+
+    What remains of a row makes one of them where it has more than one vector, as tiles have.
+    """
+    nr = TILE_VECTORS * lanes
+    straight = left_of_row // nr * nr
+    if left == left_of_row and left - straight > nr - lanes:
+        straight = left
+    if straight == 0 or s.out_strides[4] != 1:
+        return min(nr, left)
+    return min(straight, MOST_TILES * nr)
+
+
+@inline
+def multiply_block(job, m, s, t, view, weights, rows, count, channel, length, more, final):
+    """MR channels x the pixels of a task, NR at a time: `length` flat ones, or row by row."""
+    pitch = view.layout.pitch
+    flat = (t.rows - 1) * pitch + t.cols
+    at, bias = out_index(s, t, channel), shift(m.bias, channel)
+    p, r, c, end = 0, 0, 0, length
+    while p < flat:
+        width = tile_width(s, min(t.cols - c, end - p), end - p, job[LANES])
+        multiply_pixels(
+            job, m, s, view, weights, rows, count, at, bias, p, r, c, width, t.cols, more, final
+        )
+        p += width
+        c += width
+        while c >= pitch:
+            c -= pitch
+            r += 1
+        if c >= t.cols:  # the junk between two rows
+            p += pitch - c
+            c = 0
+            r += 1
+        if p >= end:
+            end = min(flat, p + length)
 
 
 @inline
@@ -101,26 +145,8 @@ def multiply_channels(job, m, s, b, t, c0, channels):
         rows = block_rows(s.c_out, b.mr, block)
         channel = t.g * s.c_out + block * b.mr
         weights = task_weights(job, m, s, b, t, block, rows, c0, channels)
-        p = 0
-        end = length
-        while p < flat:
-            if p >= end:
-                end = min(flat, p + length)
-            p = multiply_pixels(
-                job,
-                m,
-                s,
-                t,
-                view,
-                weights,
-                rows,
-                channels * taps,
-                channel,
-                p,
-                end,
-                c0 > 0,
-                final,
-            )
+        count = channels * taps
+        multiply_block(job, m, s, t, view, weights, rows, count, channel, length, c0 > 0, final)
 
 
 @native(worker_signature)
