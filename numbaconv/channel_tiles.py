@@ -1,7 +1,8 @@
 """The register tiles whose lanes are channels; in those of `microkernel` they are pixels.
 
-`pixel_tile`: MR neighbouring pixels of a row times NV vectors of output channels, for small maps,
-whose rows are too short for vectors of pixels, and for results with the channels last:
+`pixel_tile`: MR neighbouring pixels of a row (or two halves of them in two rows) times NV vectors
+of output channels, for small maps, whose rows are too short for vectors of pixels, and for results
+with the channels last:
 
     C[i, oc] = bias[oc] + sum_k X[offsets[k] + i] * W[k, oc]        (or C[i, oc] += ...)
 
@@ -17,26 +18,36 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
-from numbaconv.jit import native
+from numbaconv.jit import inline, native
 from numbaconv.microkernel import Accumulators, for_each_block
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.vectors import Vectors, i64
 
 
+@inline
+def first_half(mr):
+    """Pixels of the first half of a `pixel_tile`."""
+    return (mr + 1) // 2
+
+
 def _emit_pixel_tile(
-    vectors, mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumulate, last
+    vectors, mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, accumulate, last
 ):
     builder = vectors.builder
+    half = first_half(mr)
     block = Accumulators(vectors, mr, nv, c, row_step, last)
     block.start(accumulate, lambda i, j: block.load_column(bias, j))
 
     def step(k, values):
-        pixels = vectors.at(x, builder.load(vectors.at(offsets, k)))
+        first = vectors.at(x, builder.load(vectors.at(offsets, k)))
+        second = vectors.at(first, jump)
+        pixels = [vectors.at(first, i64(i)) for i in range(half)]
+        pixels += [vectors.at(second, i64(i)) for i in range(mr - half)]
         weights = vectors.at(w, builder.mul(k, w_step))
         ws = [vectors.load(vectors.column(weights, j)) for j in range(nv)]
         new = []
-        for i, row in enumerate(values):
-            pixel = vectors.broadcast(vectors.at(pixels, i64(i)))
+        for address, row in zip(pixels, values, strict=True):
+            pixel = vectors.broadcast(address)
             pairs = zip(ws, row, strict=True)
             new.append([vectors.multiply_add(pixel, weight, old) for weight, old in pairs])
         return new
@@ -47,11 +58,11 @@ def _emit_pixel_tile(
 
 @intrinsic
 def _pixel_tile(
-    typing_context, mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumulate, last
+    typing_context, mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, accumulate, last
 ):
     word = types.int64
     signature = types.void(
-        word, word, word, x, offsets, w, word, c, word, bias, types.boolean, word
+        word, word, word, x, word, offsets, w, word, c, word, bias, types.boolean, word
     )
 
     def codegen(context, builder, signature, arguments):
@@ -110,9 +121,13 @@ def _depthwise_tile(typing_context, mr, count, x, x_step, offsets, w, c, row_ste
     return signature, codegen
 
 
-def _pixel_tile_in_numpy(mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumulate, last):
+def _pixel_tile_in_numpy(
+    mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, accumulate, last
+):
     width = (nv - 1) * (VECTOR_BYTES // c.itemsize) + last
-    pixels = np.stack([x[o : o + mr] for o in offsets[:count]])
+    half = first_half(mr)
+    at = [i if i < half else jump + i - half for i in range(mr)]
+    pixels = np.stack([[x[o + i] for i in at] for o in offsets[:count]])
     weights = np.stack([w[k * w_step : k * w_step + width] for k in range(count)])
     rows = np.stack([c[i * row_step : i * row_step + width] for i in range(mr)])
     start = rows if accumulate else np.broadcast_to(bias[:width], rows.shape)
@@ -134,11 +149,11 @@ def _depthwise_tile_in_numpy(mr, count, x, x_step, offsets, w, c, row_step, bias
 
 def _pixel_tile_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, p, types.CPointer(i), p, i, p, i, p, i, i)
+    return types.void(i, i, i, p, i, types.CPointer(i), p, i, p, i, p, i, i)
 
 
 @native(_pixel_tile_signature)
-def pixel_tile(mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumulate, last):
+def pixel_tile(mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, accumulate, last):
     """C[MR, NV vectors] = bias + (or C +=) X at the offsets times W[count, NV vectors].
 
     Parameters
@@ -147,8 +162,9 @@ def pixel_tile(mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumula
         Pixels and vectors of channels of the block.
     count : int
         Length of k, at least 1.
-    x, offsets : pointer
-        Pixel i of row k of X is x[offsets[k] + i].
+    x, jump, offsets : pointer, int, pointer
+        Pixel i of row k of X is x[offsets[k] + i] in the first half of the pixels, and counted
+        from x[offsets[k] + jump] in the second: a row of its own, or the rest of the same.
     w, w_step : pointer, int
         Weights, and elements from one k to the next.
     c, row_step : pointer, int
@@ -160,7 +176,9 @@ def pixel_tile(mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumula
     last : int
         Lanes of the last vector that belong to C.
     """
-    _pixel_tile(mr, nv, count, x, offsets, w, w_step, c, row_step, bias, accumulate != 0, last)
+    _pixel_tile(
+        mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, accumulate != 0, last
+    )
 
 
 def _depthwise_tile_signature(dtype):

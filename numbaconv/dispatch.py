@@ -211,9 +211,9 @@ def pays_for_packing(s: ConvShape) -> bool:
 
 
 def has_wide_halo(s: ConvShape) -> bool:
-    """Whether the taps reach so far that a halo tile is mostly halo, as under a large dilation."""
+    """Whether taps lie so far apart that a halo tile is mostly halo, of which little is read."""
     reach = (s.kernel[2] - 1) * s.dilation[2] // s.stride[2]
-    return reach * 4 > s.output[2]
+    return s.dilation[2] >= 4 and reach * 4 > s.output[2]
 
 
 def choose_backend(s: ConvShape) -> tuple[str, str]:
@@ -227,6 +227,6 @@ def choose_backend(s: ConvShape) -> tuple[str, str]:
         return "direct", "one channel a group: rows of the image fill the register block"
     if pays_for_packing(s) and is_strided(s) and fills_panels(s):
         return "im2col", "a stride on a small map: packed panels hold what it reads, and no more"
-    if pays_for_packing(s) and has_wide_halo(s):
-        return "im2col", "the taps reach far: packed panels hold no halo"
+    if s.c_in >= 32 and has_wide_halo(s):
+        return "im2col", "taps far apart: packed panels hold what they read, and no more"
     return "direct", "a halo tile in cache: nothing to pack"
