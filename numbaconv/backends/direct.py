@@ -103,7 +103,11 @@ def cut(s, itemsize, threads):
     oc_blocks = -(-s.c_out // mr)
     blocks = planes * row_blocks
     oc_parts = 1
-    if blocks < 2 * threads and not bands:
+    if blocks == 1 and not bands and oh >= 2 * threads and oc_blocks % threads:
+        # A small map: parts of the rows come out equal, those of the channels would not.
+        rows = -(-oh // threads)
+        row_blocks = blocks = -(-oh // rows)
+    elif blocks < 2 * threads and not bands:
         # Each part copies the halo tile anew: one a thread, or two where they come out unequal.
         shares = threads if threads % blocks == 0 else 2 * threads
         oc_parts = min(oc_blocks, -(-shares // blocks))
