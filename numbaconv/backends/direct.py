@@ -64,15 +64,18 @@ def cut(s, itemsize, threads):
     budget = CACHE_BYTES // itemsize
     bands = 1 if uses_bands(s) else 0
     od, oh, ow = s.output
-    widest = 1024
+    widest, least_pixels = 1024, 400
+    if oh == 1:  # a pointwise layer or a signal: only columns can be shared out
+        widest = min(widest, max(least_pixels, -(-ow * s.n * s.groups * od // threads)))
     col_blocks = -(-ow // widest)
-    cols = min(ow, -(-ow // col_blocks // (4 * lanes)) * 4 * lanes)
+    unit = TILE_VECTORS * lanes
+    cols = min(ow, -(-ow // (col_blocks * unit)) * unit)
     # Under a tall filter fewer columns, so that the halo tile has rows for a few register blocks.
     tall = min(oh, 4 * BAND_ROWS[-1])
     while bands and cols > 8 * lanes and halo_layout(s, tall, cols).channel > budget:
         cols = -(-cols // (8 * lanes)) * 4 * lanes
     col_blocks = -(-ow // cols)
-    least = min(oh, max(1, 400 // cols))
+    least = min(oh, max(1, least_pixels // cols))
     kc = s.c_in
     if kc * halo_layout(s, least, cols).channel > budget:
         kc = max(1, min(kc, budget // halo_layout(s, least, cols).channel))
