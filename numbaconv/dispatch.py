@@ -216,6 +216,11 @@ def has_wide_halo(s: ConvShape) -> bool:
     return s.dilation[2] >= 4 and reach * 4 > s.output[2]
 
 
+def is_deep(s: ConvShape) -> bool:
+    """Pointwise, with many input channels, which lie far apart in a halo tile; in a panel not."""
+    return s.taps == 1 and s.c_in >= 512 and s.n * s.pixels >= 192 and s.c_out >= 64
+
+
 def choose_backend(s: ConvShape) -> tuple[str, str]:
     """Return what ``auto`` chooses for a problem, and the reason in words.
 
@@ -229,4 +234,6 @@ def choose_backend(s: ConvShape) -> tuple[str, str]:
         return "im2col", "a stride on a small map: packed panels hold what it reads, and no more"
     if s.c_in >= 32 and has_wide_halo(s):
         return "im2col", "taps far apart: packed panels hold what they read, and no more"
+    if is_deep(s):
+        return "im2col", "a deep product of single taps: panels hold it in the order it is read"
     return "direct", "a halo tile in cache: nothing to pack"

@@ -17,7 +17,7 @@ from numba import types
 from numbaconv.jit import inline, native
 from numbaconv.job import HALO, LANES, SHAPE
 from numbaconv.padding import copy_padded, padded_index
-from numbaconv.pointers import shift
+from numbaconv.pointers import CACHE_LINE, shift
 from numbaconv.shape import read_shape
 
 
@@ -64,7 +64,14 @@ def axis_reach(kernel, stride, dilation):
 
 
 @inline
-def halo_layout(s, rows, cols):
+def odd_lines(count, itemsize):
+    """Round up to an odd number of cache lines: neighbours then use all sets of a cache."""
+    line = CACHE_LINE // itemsize
+    return (count + line - 1) // line // 2 * 2 * line + line
+
+
+@inline
+def halo_layout(s, rows, cols, itemsize):
     """Layout of the halo tile of a block of `rows` x `cols` outputs."""
     phases_h = axis_phases(s.kernel[1], s.stride[1], s.dilation[1])
     phases_w = axis_phases(s.kernel[2], s.stride[2], s.dilation[2])
@@ -73,7 +80,8 @@ def halo_layout(s, rows, cols):
     plane = (rows + reach) * pitch
     phase = phases_w * plane
     depth = phases_h * phase
-    return Halo(reach, cols, phases_h, phases_w, pitch, plane, phase, depth, s.kernel[0] * depth)
+    channel = odd_lines(s.kernel[0] * depth, itemsize)
+    return Halo(reach, cols, phases_h, phases_w, pitch, plane, phase, depth, channel)
 
 
 @inline

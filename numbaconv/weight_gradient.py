@@ -62,7 +62,7 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     job[weight_tasks.FINISH] = finish_work.address(how.numba)
     job[weight_tasks.TRANSPOSE] = transpose.address(how.numba)
     if b.dots:
-        halo = halo_layout(s, b.rows, b.cols)
+        halo = halo_layout(s, b.rows, b.cols, itemsize)
         set_entries(job, HALO, halo)
         job[SCRATCH_SIZE] = weight_tasks.dot_scratch(s, b, lanes)
         job[WORKER], job[weight_tasks.DOT] = dots_work.address(how.numba), dot.address(how.numba)

@@ -72,13 +72,13 @@ def cut(s, itemsize, threads):
     cols = min(ow, -(-ow // (col_blocks * unit)) * unit)
     # Under a tall filter fewer columns, so that the halo tile has rows for a few register blocks.
     tall = min(oh, 4 * BAND_ROWS[-1])
-    while bands and cols > 8 * lanes and halo_layout(s, tall, cols).channel > budget:
+    while bands and cols > 8 * lanes and halo_layout(s, tall, cols, itemsize).channel > budget:
         cols = -(-cols // (8 * lanes)) * 4 * lanes
     col_blocks = -(-ow // cols)
     least = min(oh, max(1, least_pixels // cols))
     kc = s.c_in
-    if kc * halo_layout(s, least, cols).channel > budget:
-        kc = max(1, min(kc, budget // halo_layout(s, least, cols).channel))
+    if kc * halo_layout(s, least, cols, itemsize).channel > budget:
+        kc = max(1, min(kc, budget // halo_layout(s, least, cols, itemsize).channel))
         kc = -(-s.c_in // -(-s.c_in // kc))
     groups = 1
     wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
@@ -86,7 +86,7 @@ def cut(s, itemsize, threads):
     planes = s.n * s.groups * od * col_blocks
     while (
         rows < oh
-        and kc * halo_layout(s, 2 * rows, cols).channel <= budget
+        and kc * halo_layout(s, 2 * rows, cols, itemsize).channel <= budget
         and planes * (oh // (2 * rows)) >= wanted
     ):
         rows = min(oh, 2 * rows)
@@ -94,7 +94,7 @@ def cut(s, itemsize, threads):
     rows = -(-oh // row_blocks)
     row_blocks = -(-oh // rows)
     if bands and kc == s.c_in and row_blocks == 1:
-        halo = kc * halo_layout(s, rows, cols).channel
+        halo = kc * halo_layout(s, rows, cols, itemsize).channel
         while (
             2 * groups <= s.groups
             and 2 * groups * halo <= budget // 8
@@ -133,7 +133,7 @@ def plan(job, s, itemsize, threads):
     if uses_channels(s, VECTOR_BYTES // itemsize):
         return direct_channels.plan(job, s, itemsize, threads)
     b = cut(s, itemsize, threads)
-    halo = halo_layout(s, b.rows, b.cols)
+    halo = halo_layout(s, b.rows, b.cols, itemsize)
     lanes = VECTOR_BYTES // itemsize
     # Vector loads of the last tap reach past the last row.
     slack = halo.pitch + BAND_VECTORS[-1] * lanes
@@ -156,7 +156,7 @@ def make_table(s, itemsize, threads):
     if uses_channels(s, VECTOR_BYTES // itemsize):
         return direct_channels.make_table(s, itemsize, threads)
     b = cut(s, itemsize, threads)
-    halo = halo_layout(s, b.rows, b.cols)
+    halo = halo_layout(s, b.rows, b.cols, itemsize)
     return np.concatenate((tap_offsets(s, halo, b.kc), tap_offsets_in_place(s, b.kc)))
 
 

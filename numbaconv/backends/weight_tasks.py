@@ -144,7 +144,7 @@ def _pixels_of_chunk(s, itemsize, dots):
     if dots:
         cols = min(ow, 1024)
         rows = oh
-        while rows > 1 and s.c_in * halo_layout(s, rows, cols).channel > budget:
+        while rows > 1 and s.c_in * halo_layout(s, rows, cols, itemsize).channel > budget:
             rows = -(-rows // 2)
         return 1, rows, cols
     most = min(max(budget // max(s.c_out, 1), LEAST_PIXELS), MOST_PIXELS)
@@ -205,7 +205,7 @@ def cut(s, itemsize, threads, patches):
 
 def dot_scratch(s, b, lanes):
     """Elements of a worker's scratch for `weight_dots`: a halo tile, as `fill_halo` wants it."""
-    halo = halo_layout(s, b.rows, b.cols)
+    halo = halo_layout(s, b.rows, b.cols, VECTOR_BYTES // lanes)
     return tile_size(lanes) + s.c_in * halo.channel + halo.pitch + BAND_VECTORS[-1] * lanes
 
 
