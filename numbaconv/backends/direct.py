@@ -65,6 +65,8 @@ def cut(s, itemsize, threads):
     bands = 1 if uses_bands(s) else 0
     od, oh, ow = s.output
     widest, least_pixels = 1024, 400
+    if bands and ow <= 3 * widest:  # of three pieces two have padding, and are copied all the same
+        widest = ow
     if oh == 1:  # a pointwise layer or a signal: only columns can be shared out
         widest = min(widest, max(least_pixels, -(-ow * s.n * s.groups * od // threads)))
     col_blocks = -(-ow // widest)
