@@ -196,8 +196,12 @@ def is_depthwise(s: ConvShape) -> bool:
 
 
 def is_strided(s: ConvShape) -> bool:
-    """Taps that are read at a stride: a halo tile is sorted into phases, a panel just gathers."""
-    return s.taps > 1 and max(s.stride) > 1
+    """A stride under a small filter: a halo tile is sorted into phases, a panel just gathers.
+
+    A large filter reads each phase often enough; a dilation by the stride reads only one.
+    """
+    sorts = any(st > 1 and d % st for st, d in zip(s.stride, s.dilation, strict=True))
+    return sorts and 1 < max(s.kernel) <= 5
 
 
 def fills_panels(s: ConvShape) -> bool:
@@ -218,7 +222,8 @@ def has_wide_halo(s: ConvShape) -> bool:
 
 def is_deep(s: ConvShape) -> bool:
     """Pointwise, with many input channels, which lie far apart in a halo tile; in a panel not."""
-    return s.taps == 1 and s.c_in >= 512 and s.n * s.pixels >= 192 and s.c_out >= 64
+    pointwise = s.taps == 1 and max(s.stride) == 1
+    return pointwise and s.c_in >= 512 and s.n * s.pixels >= 192 and s.c_out >= 64
 
 
 def choose_backend(s: ConvShape) -> tuple[str, str]:
