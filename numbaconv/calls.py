@@ -11,6 +11,7 @@ one, and what is dropped is freed when there is no reader.
 import numpy as np
 from numba import carray, types
 
+from numbaconv.backends.chain import run_chain
 from numbaconv.entry import (
     ASK,
     CHOICE,
@@ -27,6 +28,7 @@ from numbaconv.entry import (
 from numbaconv.jit import inline, native
 from numbaconv.job import JOB_SIZE
 from numbaconv.job import run as run_job
+from numbaconv.loans import give_back, lend, managed, read_bound
 from numbaconv.pointers import (
     add_ordered,
     address_of,
@@ -40,6 +42,7 @@ from numbaconv.pointers import (
     pointer_at,
     shift,
 )
+from numbaconv.recycling import LEAST_BYTES
 
 # --- Requests ---------------------------------------------------------------------------------
 
@@ -51,15 +54,18 @@ TEXT = 2
 ADDRESSES, MOST_ARRAYS = 3, 4
 # Shape of the result, written by the first stage.
 RESULT, MOST_AXES = 7, 5
+# Memory for the result unless the call has an `out`, written by the first stage: its address, and
+# that of what counts references to it.
+DATA, COUNTED = 12, 13
 # Whether the call itself names the backend; number of integers in the key.
-BACKEND_GIVEN, KEY_SIZE = 12, 13
+BACKEND_GIVEN, KEY_SIZE = 14, 15
 # The key: digest of the text; the backend as a word; threads, 0 for not asked; what the call adds.
-KEY, BACKEND, THREADS, INTEGERS = range(14, 18)
+KEY, BACKEND, THREADS, INTEGERS = range(16, 20)
 
 # Value of LAYOUT. Raise it when a request changes: functions in users' caches have the old one.
-THIS_LAYOUT = 1
+THIS_LAYOUT = 2
 
-# The stages of a call. In between the caller makes the array for the result.
+# The stages of a call. In between the caller makes the result's memory an array.
 FIND, CARRY_OUT = range(2)
 
 # What a stage returns: nothing (a native that fails returns 0: no memory was left), all is well,
@@ -67,17 +73,19 @@ FIND, CARRY_OUT = range(2)
 NO_MEMORY, WELL, RAISED = range(3)
 
 # What Python is asked.
-MAKE, GET_BACKEND, CHECK_OVERLAP, TAKE_TURN, GIVE_TURN, WRONG_LAYOUT = range(6)
+MAKE, GET_BACKEND, CHECK_OVERLAP, TAKE_TURN, GIVE_TURN, WRONG_LAYOUT, CHECK_BOUND = range(7)
 
 # --- Records ----------------------------------------------------------------------------------
 
 # Whether to look again with the number of threads; whether its steps use more than one.
 ASK_THREADS, LAUNCHES = range(2)
+# Bytes of the result, NO_RESULT where the call has an `out`; bytes of scratch.
+RESULT_BYTES, SCRATCH_BYTES, NO_RESULT = 2, 3, -1
 # Shape of the result; first and last byte of each array, counted from its address.
-SHAPE, BOUNDS = 2, 7
-# Address of `carry_out`; bytes of scratch; number and place of the steps.
-CARRY_OUT_ADDRESS, SCRATCH_BYTES, STEPS, FIRST_STEP = range(15, 19)
-RECORD_KEY_SIZE, RECORD_KEY = 19, 20
+SHAPE, BOUNDS = 4, 9
+# Address of `carry_out`; number and place of the steps.
+CARRY_OUT_ADDRESS, STEPS, FIRST_STEP = range(17, 20)
+RECORD_KEY_SIZE, RECORD_KEY = 20, 21
 
 # Slots of the table, and how many of them are used at most: a quarter, so that searches are short.
 SLOTS = 4096
@@ -89,9 +97,12 @@ MOST_RECORDS = SLOTS // 4
 FUNCTION, KIND, SOURCE, TARGET = 0, 1, 2, 4
 EXTENTS, MOVE_AXES = 6, 8
 SOURCE_STEPS, TARGET_STEPS = EXTENTS + MOVE_AXES, EXTENTS + 2 * MOVE_AXES
-STEP_SIZE = EXTENTS + 3 * MOVE_AXES
-# Of `convolve`: further data, and the address of the job instead of a kind.
-JOB, WEIGHT, PACKED, BIAS, WEIGHT_SIZE, PACKED_SIZE = 1, 6, 8, 10, 12, 13
+# Whether the elements of a row lie one behind the other, in the source and in the target.
+DENSE = EXTENTS + 3 * MOVE_AXES
+STEP_SIZE = DENSE + 1
+# Of `convolve` and `spread`: further data, and the address of the jobs instead of a kind.
+JOB, WEIGHT, PACKED, BIAS, WORKSPACE = 1, 6, 8, 10, 12
+JOB_INTEGERS, WEIGHT_SIZE, PACKED_SIZE, TARGET_SIZE = range(14, 18)
 # Of `activate_sums`: their number, and the address of the function.
 COUNT, ACTIVATE = 6, 7
 # Bases: the arrays of the call, then scratch, then none (the offset is an address). Behind them
@@ -104,9 +115,10 @@ COPY, NEGATE, ADD, CLEAR = range(4)
 _SPREAD = -7046029254386353131  # 2^64 / golden ratio: multiplying spreads bits to the high end
 
 
-def _step_signature(dtype):
+def _step_signature(dtypes):
+    source, target = dtypes
     indices = types.CPointer(types.int64)
-    return types.void(indices, indices, types.CPointer(dtype))
+    return types.void(indices, indices, types.CPointer(source), types.CPointer(target))
 
 
 @inline
@@ -116,31 +128,39 @@ def place(step, field, bases):
 
 
 @inline
-def move_row(kind, source, source_step, target, target_step, count, like):
-    """Copy, negate, add or clear `count` elements, `step` bytes apart."""
+def move_row(step, source, target, source_like, target_like):
+    """Copy, negate, add or clear the elements of a row, each converted to the target's dtype."""
+    last, kind = MOVE_AXES - 1, step[KIND]
+    count = step[EXTENTS + last]
+    source_step, target_step = step[SOURCE_STEPS + last], step[TARGET_STEPS + last]
+    if kind == COPY and step[DENSE] != 0:  # LLVM can only vectorise what it sees to be dense
+        elements, to = pointer_at(source, source_like), pointer_at(target, target_like)
+        for i in range(count):
+            to[i] = elements[i]
+        return
     for i in range(count):
-        to = pointer_at(target + i * target_step, like)
+        to = pointer_at(target + i * target_step, target_like)
         if kind == CLEAR:
             to[0] = 0
         else:
-            value = pointer_at(source + i * source_step, like)[0]
+            value = pointer_at(source + i * source_step, source_like)[0]
             if kind == NEGATE:
-                value = -value
+                to[0] = -value
             elif kind == ADD:
-                value = to[0] + value
-            to[0] = value
+                to[0] = to[0] + value
+            else:
+                to[0] = value
 
 
 @native(_step_signature)
-def move(step, bases, like):
+def move(step, bases, source_like, target_like):
     """Move elements between arrays of any strides: row by row, in the order of the axes."""
     source, target = place(step, SOURCE, bases), place(step, TARGET, bases)
-    last = MOVE_AXES - 1
     rows = 1
-    for axis in range(last):
+    for axis in range(MOVE_AXES - 1):
         rows *= step[EXTENTS + axis]
     for row in range(rows):
-        s, t, rest, axis = source, target, row, last - 1
+        s, t, rest, axis = source, target, row, MOVE_AXES - 2
         while rest > 0:
             above = rest // step[EXTENTS + axis]
             i = rest - above * step[EXTENTS + axis]
@@ -148,36 +168,49 @@ def move(step, bases, like):
             t += i * step[TARGET_STEPS + axis]
             rest = above
             axis -= 1
-        move_row(
-            step[KIND],
-            s,
-            step[SOURCE_STEPS + last],
-            t,
-            step[TARGET_STEPS + last],
-            step[EXTENTS + last],
-            like,
-        )
+        move_row(step, s, t, source_like, target_like)
     bases[DONE] += 1
 
 
+@inline
+def array_at(step, field, bases, like, size):
+    """A step's data as an array; size 1 is enough where only its address is used."""
+    return carray(pointer_at(place(step, field, bases), like), (size,))
+
+
 @native(_step_signature)
-def convolve(step, bases, like):
+def convolve(step, bases, source_like, target_like):
     """Run a job, as `job.run` does for Python."""
     run_job(
         carray(indices_at(step[JOB]), (JOB_SIZE,)),
-        carray(pointer_at(place(step, SOURCE, bases), like), (1,)),
-        carray(pointer_at(place(step, WEIGHT, bases), like), (step[WEIGHT_SIZE],)),
-        carray(pointer_at(place(step, PACKED, bases), like), (step[PACKED_SIZE],)),
-        carray(pointer_at(place(step, BIAS, bases), like), (1,)),
-        carray(pointer_at(place(step, TARGET, bases), like), (1,)),
+        array_at(step, SOURCE, bases, source_like, 1),
+        array_at(step, WEIGHT, bases, source_like, step[WEIGHT_SIZE]),
+        array_at(step, PACKED, bases, source_like, step[PACKED_SIZE]),
+        array_at(step, BIAS, bases, source_like, 1),
+        array_at(step, TARGET, bases, target_like, 1),
     )
     bases[DONE] += 1
 
 
 @native(_step_signature)
-def activate_sums(step, bases, like):
+def spread(step, bases, source_like, target_like):
+    """Run a chain of jobs, as `chain.run` does for Python."""
+    run_chain(
+        carray(indices_at(step[JOB]), (step[JOB_INTEGERS],)),
+        array_at(step, SOURCE, bases, source_like, 1),
+        array_at(step, WEIGHT, bases, source_like, 1),
+        array_at(step, PACKED, bases, source_like, step[PACKED_SIZE]),
+        array_at(step, WORKSPACE, bases, source_like, 1),
+        array_at(step, BIAS, bases, source_like, 1),
+        array_at(step, TARGET, bases, target_like, step[TARGET_SIZE]),
+    )
+    bases[DONE] += 1
+
+
+@native(_step_signature)
+def activate_sums(step, bases, source_like, target_like):
     """Apply an activation to contiguous elements."""
-    target = pointer_at(place(step, TARGET, bases), like)
+    target = pointer_at(place(step, TARGET, bases), target_like)
     call(step[ACTIVATE], (target, 0, 1, step[COUNT], step[KIND]))
     bases[DONE] += 1
 
@@ -190,17 +223,19 @@ def _carry_out_signature(dtype):
 @native(_carry_out_signature)
 def carry_out(request, record):
     """Carry out the steps of a record on the data of a request."""
+    entry = entry_table()
+    scratch = lend(entry, record[SCRATCH_BYTES])
+    if scratch == 0:
+        return NO_MEMORY
     bases = np.zeros(DONE + 1, np.int64)
-    scratch = np.empty(record[SCRATCH_BYTES], np.uint8)
     for i in range(MOST_ARRAYS):
         bases[i] = request[ADDRESSES + i]
-    bases[SCRATCH] = address_of(scratch)
+    bases[SCRATCH] = scratch
     for i in range(record[STEPS]):
         step = shift(record, record[FIRST_STEP] + i * STEP_SIZE)
-        call(step[FUNCTION], (step, address_of(bases), 0))
-    done = bases[DONE] == record[STEPS]
-    # Only addresses were handed on: this use keeps the memory until here.
-    return WELL if done and scratch.size >= 0 else NO_MEMORY
+        call(step[FUNCTION], (step, address_of(bases), 0, 0))
+    give_back(entry, scratch)
+    return WELL if bases[DONE] == record[STEPS] else NO_MEMORY
 
 
 # --- Lookup -----------------------------------------------------------------------------------
@@ -335,6 +370,25 @@ def perform(entry, request, record):
     return status
 
 
+@inline
+def prepare_result(entry, request, record):
+    """Tell the caller the result's shape and lend the memory for it: the first stage."""
+    nbytes = record[RESULT_BYTES]
+    if max(nbytes, record[SCRATCH_BYTES]) >= LEAST_BYTES and not read_bound(entry):
+        status = ask(entry, CHECK_BOUND, request)
+        if status != WELL:
+            return status
+    for i in range(MOST_AXES):
+        request[RESULT + i] = record[SHAPE + i]
+    if nbytes == NO_RESULT:
+        return WELL
+    data = lend(entry, nbytes)
+    if data == 0:
+        return NO_MEMORY
+    request[DATA], request[COUNTED] = data, managed(entry, data)
+    return WELL if request[COUNTED] != 0 else NO_MEMORY
+
+
 def _enter_signature(dtype):
     return dtype(types.CPointer(dtype), dtype)
 
@@ -366,9 +420,7 @@ def enter(request, stage):
             elif stage == CARRY_OUT:
                 status = perform(entry, request, record)
             else:
-                status = WELL
-                for i in range(MOST_AXES):
-                    request[RESULT + i] = record[SHAPE + i]
+                status = prepare_result(entry, request, record)
             add_ordered(entry, READERS, -1)
             if not again:
                 return status

@@ -25,8 +25,15 @@ CHOICE, CONTEXTS, GETENV, VARIABLE = range(4, 8)
 # Addresses of Numba's get_num_threads and of Python's PyGILState_GetThisThreadState; whether this
 # is a forked child, which must not launch; whether launches take turns.
 GET_NUM_THREADS, THREAD_STATE, FORKED, TURNS = range(8, 12)
+# Of `loans`. Addresses of malloc, free and, on Linux, madvise; of the function by which Numba
+# counts references to memory of others, and of `take_back`; of the environment variable's name.
+MALLOC, FREE, MADVISE, MANAGE, TAKE_BACK, KEEP_VARIABLE = range(12, 18)
+# Bytes that may be kept and that are; number of the slot to be filled next; the slots.
+KEEP_BYTES, KEPT_BYTES, NEXT_SLOT, RING, RING_SLOTS = 18, 19, 20, 21, 64
 
-ENTRY = np.zeros(12, np.int64)
+ENTRY = np.zeros(RING + RING_SLOTS, np.int64)
+# Arrays from compiled code come back to the table, and the last of them may outlive this module.
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(ENTRY))
 
 # enter(address of a request, stage) and ask(question, address of a request).
 Callback = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)

@@ -1,9 +1,10 @@
 """What Numba is told when the package is imported, so that ``@njit`` code can call it.
 
-Each function here has a signature and little more: `inside.py`, which does the work, is loaded
-when the first such call is compiled. Overloads cannot have keyword-only arguments.
+All here is thin: `inside.py`, which does the work, is loaded when the first such call is compiled.
+Numba knows no keyword-only arguments, so they can be passed by position too.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -23,101 +24,64 @@ from numba.extending import (
 from numbaconv.conv import conv, conv1d, conv2d, conv3d
 from numbaconv.patches import col2im, im2col
 from numbaconv.prepared import PreparedConv
+from numbaconv.transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 # --- Functions --------------------------------------------------------------------------------
 
-
-def _overload_conv(function: Callable[..., Any]) -> None:
-    name = function.__name__
-
-    @overload(function)
-    def typing(
-        input,
-        weight,
-        bias=None,
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
-        padding_mode="zeros",
-        data_format="channels_first",
-        activation=None,
-        out=None,
-        backend=None,
-    ):
-        from numbaconv import inside
-
-        perform = inside.conv(
-            name,
-            input=input,
-            weight=weight,
-            bias=bias,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            padding_mode=padding_mode,
-            data_format=data_format,
-            activation=activation,
-            out=out,
-            backend=backend,
-        )
-
-        def implementation(
-            input,
-            weight,
-            bias=None,
-            stride=1,
-            padding=0,
-            dilation=1,
-            groups=1,
-            padding_mode="zeros",
-            data_format="channels_first",
-            activation=None,
-            out=None,
-            backend=None,
-        ):
-            return perform(input, weight, bias, out, (stride, padding, dilation, groups))
-
-        return implementation
-
-
-for _function in (conv, conv1d, conv2d, conv3d):
-    _overload_conv(_function)
-
-
-@overload(im2col)
-def _im2col(input, kernel_size, dilation=1, padding=0, stride=1):
+# Numba wants a function for the types and one for the values, both with the signature of what they
+# stand for. There is one place for that: the public function.
+_OVERLOAD = """
+def typing({parameters}):
     from numbaconv import inside
 
-    perform = inside.im2col(
-        input=input, kernel_size=kernel_size, dilation=dilation, padding=padding, stride=stride
-    )
+    perform = inside.find({function!r}, {given})
 
-    def implementation(input, kernel_size, dilation=1, padding=0, stride=1):
-        return perform(input, None, None, None, (kernel_size, dilation, padding, stride))
+    def implementation({parameters}):
+        return perform({arrays}, ({options},))
 
     return implementation
+"""
+
+# Order of the arrays in a request.
+_ARRAYS = (("input", "columns"), ("weight",), ("bias",), ("out",))
+# Arguments that Numba compiles for: no values travel.
+WORDS = ("padding_mode", "data_format", "activation", "backend")
+# Arguments for calls on a GPU.
+_CUDA = ("stream", "precision")
 
 
-@overload(col2im)
-def _col2im(columns, output_size, kernel_size, dilation=1, padding=0, stride=1):
-    from numbaconv import inside
-
-    perform = inside.col2im(
-        columns=columns,
-        output_size=output_size,
-        kernel_size=kernel_size,
-        dilation=dilation,
-        padding=padding,
-        stride=stride,
+def _make_callable(function: Callable[..., Any]) -> None:
+    """Let compiled code call a public function."""
+    signature = inspect.signature(function)
+    names = [name for name in signature.parameters if name not in _CUDA]
+    plain = [
+        signature.parameters[name].replace(annotation=inspect.Parameter.empty) for name in names
+    ]
+    arrays = [next((name for name in some if name in names), "None") for some in _ARRAYS]
+    source = _OVERLOAD.format(
+        function=function.__name__,
+        parameters=", ".join(map(str, plain)),
+        given=", ".join(f"{name}={name}" for name in names),
+        arrays=", ".join(arrays),
+        options=", ".join(name for name in names if name not in (*arrays, *WORDS)),
     )
+    namespace: dict[str, Any] = {}
+    exec(compile(source, f"<{function.__name__} in compiled code>", "exec"), namespace)
+    overload(function)(namespace["typing"])
 
-    def implementation(columns, output_size, kernel_size, dilation=1, padding=0, stride=1):
-        sizes = (output_size, kernel_size, dilation, padding, stride)
-        return perform(columns, None, None, None, sizes)
 
-    return implementation
+for _function in (
+    conv,
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    im2col,
+    col2im,
+):
+    _make_callable(_function)
 
 
 # --- Prepared layers --------------------------------------------------------------------------
@@ -171,7 +135,7 @@ def _freeze_layer(context: Any, builder: Any, layer_type: LayerType, layer: Prep
 def _call_layer(layer, x, out=None):
     from numbaconv import inside
 
-    perform = inside.layer(input=x, out=out, layer=layer)
+    perform = inside.find("layer", input=x, out=out, layer=layer)
 
     def implementation(layer, x, out=None):
         return perform(x, None, None, out, (layer,))

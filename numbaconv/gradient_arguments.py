@@ -13,11 +13,10 @@ from numbaconv.arguments import (
     padding_pairs,
     per_axis,
 )
-from numbaconv.layout import Layout
+from numbaconv.layout import CHANNELS_FIRST
 from numbaconv.plan import Problem, check_bias, describe, memory_strides, triple
 from numbaconv.shape import ZEROS, ConvShape
 
-_CHANNELS_FIRST = Layout(False, False)
 _LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}
 _SAME = ("same", "same_lower")
 
@@ -154,7 +153,7 @@ def _forward_problem(
         dilation,
         groups,
         "zeros",
-        _CHANNELS_FIRST,
+        CHANNELS_FIRST,
         parts,
     )
 

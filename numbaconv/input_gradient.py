@@ -13,7 +13,14 @@ from numbaconv.arguments import check_out
 from numbaconv.backends import chain
 from numbaconv.dispatch import AUTO, choose_backend, load_backend
 from numbaconv.dtypes import arithmetic
-from numbaconv.layout import flat_channels, flat_kernels, narrowed
+from numbaconv.layout import (
+    CHANNELS_FIRST,
+    flat_bias,
+    flat_input,
+    flat_weight,
+    result_array,
+    takes_result,
+)
 from numbaconv.phases import find_phases
 from numbaconv.plan import Problem
 from numbaconv.threads import thread_limit
@@ -38,6 +45,7 @@ class AdjointPlan:
         self.shape, self.batched = s, problem.batched
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
+        self.layout, self.layout_agrees = CHANNELS_FIRST, True
         self.phases = find_phases(s)
         self.channels = s.groups * s.c_in
         self.sizes = (s.n, self.channels, *s.size)
@@ -89,23 +97,17 @@ def apply_adjoint(
     out : ndarray, optional
         Where to store the result; checked already.
     """
-    how, c = plan.arithmetic, 1 if plan.batched else 0
-    straight = out is not None and how.is_plain(out) and out.flags.carray
-    y = out.reshape(-1) if straight else recycling.empty(plan.out_size, how.compute)  # type: ignore[union-attr]
-    b = plan.no_bias if bias is None else flat_channels(bias, how, 0)
+    straight = out is not None and takes_result(out, plan)
+    y = out.reshape(-1) if straight else recycling.empty(plan.out_size, plan.arithmetic.compute)  # type: ignore[union-attr]
+    b = flat_bias(bias, plan)
     if plan.has_gaps or not plan.multiply_adds:
         y.reshape(*plan.sizes)[...] = b.reshape(-1, 1, 1, 1)
     if plan.multiply_adds:
         jobs = plan.chain(name, thread_limit(plan.multiply_adds))
-        chain.run(jobs, flat_channels(x, how, c), flat_kernels(weight, how), b, y)
+        chain.run(jobs, flat_input(x, plan), flat_weight(weight, plan), b, y)
     if straight:
         return out  # type: ignore[return-value]
-    if how.is_complex:
-        parts = y.reshape(*plan.out_shape[: c + 1], 2, *plan.out_shape[c + 1 :])
-        result = np.empty(plan.out_shape, plan.result)
-        result.real, result.imag = np.take(parts, 0, c + 1), np.take(parts, 1, c + 1)
-    else:
-        result = narrowed(y, plan.result).reshape(plan.out_shape)
+    result = result_array(y, plan)
     if out is None:
         return result
     np.copyto(out, result)

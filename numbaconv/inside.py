@@ -16,14 +16,16 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
+from numba.core.imputils import impl_ret_new_ref
 from numba.extending import intrinsic, overload, register_jitable
+from numba.np import arrayobj
 from numba.np.numpy_support import as_dtype
 
 from numbaconv import calls
-from numbaconv.dtypes import SUPPORTED, arithmetic
+from numbaconv.dtypes import SUPPORTED
 from numbaconv.entry import ENTER
 from numbaconv.errors import BackendUnavailableError
-from numbaconv.extension import LayerType
+from numbaconv.extension import WORDS, LayerType
 from numbaconv.pointers import call_for_integer, entry_table
 from numbaconv.request import BASES, parse
 
@@ -107,14 +109,31 @@ def set_addresses(typing_context, request, arrays):
 
 
 @intrinsic(prefer_literal=True)
-def result_shape(typing_context, request, axes):
-    """Shape that the first stage wrote."""
-    signature = types.UniTuple(types.int64, axes.literal_value)(request, axes)
+def lent_array(typing_context, request, axes, dtype):
+    """Make the memory that the first stage lent an array of so many axes."""
+    array_type = types.Array(dtype.dtype, axes.literal_value, "C")
+    signature = array_type(request, axes, dtype)
 
     def codegen(context, builder, signature, values):
-        fields = range(calls.RESULT, calls.RESULT + len(signature.return_type))
-        extents = [builder.load(builder.gep(values[0], [ir.Constant(INT64, f)])) for f in fields]
-        return context.make_tuple(builder, signature.return_type, extents)
+        def field(number: int) -> ir.Value:
+            return builder.load(builder.gep(values[0], [ir.Constant(INT64, number)]))
+
+        array = context.make_array(array_type)(context, builder)
+        element = array.data.type.pointee
+        itemsize = ir.Constant(INT64, context.get_abi_sizeof(element))
+        shape = [field(calls.RESULT + axis) for axis in range(array_type.ndim)]
+        strides = [itemsize]
+        for extent in reversed(shape[1:]):
+            strides.insert(0, builder.mul(strides[0], extent))
+        arrayobj.populate_array(
+            array,
+            data=builder.inttoptr(field(calls.DATA), array.data.type),
+            shape=shape,
+            strides=strides,
+            itemsize=itemsize,
+            meminfo=builder.inttoptr(field(calls.COUNTED), cgutils.voidptr_t),
+        )
+        return impl_ret_new_ref(context, builder, array_type, array._getvalue())
 
     return signature, codegen
 
@@ -168,17 +187,6 @@ def enter(request, stage):
     raise RuntimeError(message)
 
 
-def as_passed(array: Any, dtype: Any) -> Any:
-    """Return an array (or None) of a dtype, itself if it has it."""
-
-
-@overload(as_passed)
-def _as_passed(array, dtype):
-    if isinstance(array, types.Array) and array.dtype != dtype.dtype:
-        return lambda array, dtype: array.astype(dtype)
-    return lambda array, dtype: array
-
-
 def result_array(out: Any, request: Any, axes: Any, dtype: Any) -> Any:
     """Return the array that takes the result: `out`, or a new one if that is None."""
 
@@ -187,7 +195,7 @@ def result_array(out: Any, request: Any, axes: Any, dtype: Any) -> Any:
 def _result_array(out, request, axes, dtype):
     if isinstance(out, types.Array):
         return lambda out, request, axes, dtype: out
-    return lambda out, request, axes, dtype: np.empty(result_shape(request, axes), dtype)
+    return lambda out, request, axes, dtype: lent_array(request, axes, dtype)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -196,18 +204,17 @@ def performer(source: str, axes: int) -> Callable[..., Any]:
 
     It takes the arrays of a call (`out` where `calls` has the result) and the other arguments.
     """
-    passed, result = np.dtype(parse(source).passed), np.dtype(parse(source).result)
+    dtype = np.dtype(parse(source).result)
 
     @register_jitable
     def perform(x, weight, bias, out, options):
-        a, b, c = as_passed(x, passed), as_passed(weight, passed), as_passed(bias, passed)
-        request = open_request(source, (a, b, c, out, options))
+        request = open_request(source, (x, weight, bias, out, options))
         enter(request, calls.FIND)
-        y = result_array(out, request, axes, passed)
-        set_addresses(request, (a, b, c, y))
+        y = result_array(out, request, axes, dtype)
+        set_addresses(request, (x, weight, bias, y))
         enter(request, calls.CARRY_OUT)
-        keep_alive((a, b, c, y))
-        return as_passed(y, result)
+        keep_alive((x, weight, bias, y))
+        return y
 
     return perform  # type: ignore[no-any-return]  # Numba's decorator
 
@@ -215,23 +222,17 @@ def performer(source: str, axes: int) -> Callable[..., Any]:
 # --- The types --------------------------------------------------------------------------------
 
 
-# Arguments that are strings or None: part of the text, not of the key.
-_WORDS = ("padding_mode", "data_format", "activation", "backend")
-
-
-def _form(function: str, name: str, kind: Any, passed: np.dtype) -> tuple[Any, ...]:
+def _form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
     """Return the form (`request.Text`) of an argument, given as a type or a default value."""
     if isinstance(kind, types.StringLiteral):
         return "value", kind.literal_value
     if _is_none(kind) or isinstance(kind, str):
         return "value", kind if isinstance(kind, str) else None
     if name in BASES:
-        dtype = as_dtype(kind.dtype).name
-        passed_as = dtype if name == "out" else passed.name
-        return "array", dtype, passed_as, kind.ndim, bool(kind.mutable)
+        return "array", as_dtype(kind.dtype).name, kind.ndim, bool(kind.mutable)
     if isinstance(kind, LayerType):
         return ("layer",)
-    if name in _WORDS:
+    if name in WORDS:
         raise TypingError(
             f"numbaconv.{function}: {name} is {kind}; pass a literal string, or a global one: "
             f"Numba compiles for its value"
@@ -278,7 +279,7 @@ def _check_array(function: str, name: str, kind: Any) -> None:
         )
     if dtype == np.float16:
         raise TypingError(
-            f"{where} has dtype float16, which Numba cannot compute with; "
+            f"{where} has dtype float16, which Numba has no machine type for; "
             f"convert it to float32 before the compiled code"
         )
 
@@ -308,48 +309,35 @@ def describe(function: str, arguments: dict[str, Any], more_dtypes: tuple[Any, .
         _check_array(function, name, kind)
     dtypes = [as_dtype(kind.dtype) for name, kind in given.items() if name != "out"]
     result = np.result_type(*dtypes, *more_dtypes)
-    how = arithmetic(result)
-    passed = result if function in ("im2col", "col2im") else how.convert
-    if "out" in given and passed != result:
-        raise TypingError(
-            f"numbaconv.{function}: out cannot be {given['out'].dtype} in compiled code, where "
-            f"{result} is computed as {passed}; leave out= away and assign the result"
-        )
-    forms = [(name, _form(function, name, kind, passed)) for name, kind in arguments.items()]
-    return repr((function, result.name, passed.name, tuple(forms)))
+    forms = [(name, _form(function, name, kind)) for name, kind in arguments.items()]
+    return repr((function, result.name, tuple(forms)))
 
 
 def _is_none(kind: Any) -> bool:
     return kind is None or isinstance(kind, types.NoneType)
 
 
-def conv(function: str, **arguments: Any) -> Callable[..., Any]:
-    """Return the function that makes a call of `conv`, `conv1d`, ... of these types."""
-    order = ("input", "weight", "bias", "out", "stride", "padding", "dilation", "groups")
-    rest = [name for name in arguments if name not in order]
-    source = describe(function, {name: arguments[name] for name in (*order, *rest)})
-    return performer(source, arguments["input"].ndim)
+def _rank(*sizes: Any) -> int | None:
+    """Return the number of spatial axes that tuples among `sizes` say there are."""
+    return next((len(size) for size in sizes if isinstance(size, types.BaseTuple)), None)
 
 
-def im2col(**arguments: Any) -> Callable[..., Any]:
-    """Return the function that makes a call of `im2col` of these types."""
-    source = describe("im2col", arguments)
-    kernel = arguments["kernel_size"]
-    rank = len(kernel) if isinstance(kernel, types.BaseTuple) else arguments["input"].ndim - 2
-    return performer(source, 2 if arguments["input"].ndim == rank + 1 else 3)
+def _result_axes(function: str, arguments: dict[str, Any]) -> int:
+    """Return the number of axes of a call's result."""
+    if function == "im2col":
+        image = arguments["input"].ndim
+        return 2 if _rank(arguments["kernel_size"]) == image - 1 else 3
+    if function == "col2im":
+        rank = _rank(arguments["output_size"], arguments["kernel_size"]) or 2
+        return rank + int(arguments["columns"].ndim) - 1
+    return int(arguments["input"].ndim)
 
 
-def col2im(**arguments: Any) -> Callable[..., Any]:
-    """Return the function that makes a call of `col2im` of these types."""
-    source = describe("col2im", arguments)
-    sizes = (arguments["output_size"], arguments["kernel_size"])
-    rank = next((len(size) for size in sizes if isinstance(size, types.BaseTuple)), 2)
-    return performer(source, rank + arguments["columns"].ndim - 1)
-
-
-def layer(**arguments: Any) -> Callable[..., Any]:
-    """Return the function that calls a prepared layer with arguments of these types."""
-    order = ("input", "out", "layer")
-    dtypes = tuple(as_dtype(dtype) for dtype in arguments["layer"].dtypes)
-    source = describe("layer", {name: arguments[name] for name in order}, dtypes)
-    return performer(source, arguments["input"].ndim)
+def find(function: str, **arguments: Any) -> Callable[..., Any]:
+    """Return the `performer` of calls of a public function, or "layer", with these types."""
+    layer = arguments.get("layer")
+    dtypes = () if layer is None else tuple(as_dtype(dtype) for dtype in layer.dtypes)
+    # The integers of a key are in the order in which `perform` passes what they come from.
+    order = sorted(arguments, key=lambda name: BASES.get(name, calls.MOST_ARRAYS))
+    source = describe(function, {name: arguments[name] for name in order}, dtypes)
+    return performer(source, _result_axes(function, arguments))

@@ -12,6 +12,7 @@ import numpy as np
 from numbaconv.dtypes import Arithmetic
 
 if TYPE_CHECKING:
+    from numbaconv.input_gradient import AdjointPlan
     from numbaconv.plan import Plan
 
 
@@ -30,7 +31,7 @@ class Layout(NamedTuple):
     memory_last: bool
 
 
-_FIRST, _LAST = Layout(False, False), Layout(True, True)
+CHANNELS_FIRST, CHANNELS_LAST = Layout(False, False), Layout(True, True)
 
 
 def input_layout(
@@ -45,10 +46,10 @@ def input_layout(
         other = np.moveaxis(x, -1, c) if channels_last else np.moveaxis(x, c, -1)
         if other.flags.c_contiguous:
             return Layout(channels_last, not channels_last)
-    return _LAST if channels_last else _FIRST
+    return CHANNELS_LAST if channels_last else CHANNELS_FIRST
 
 
-def in_memory_order(x: np.ndarray, plan: "Plan") -> np.ndarray:
+def in_memory_order(x: np.ndarray, plan: "Plan | AdjointPlan") -> np.ndarray:
     """Return the view of an input whose axes are in the order of the kernels' memory."""
     layout = plan.layout
     if layout.channels_last == layout.memory_last:
@@ -57,7 +58,7 @@ def in_memory_order(x: np.ndarray, plan: "Plan") -> np.ndarray:
     return np.moveaxis(x, c, -1) if layout.memory_last else np.moveaxis(x, -1, c)
 
 
-def flat_input(x: np.ndarray, plan: "Plan") -> np.ndarray:
+def flat_input(x: np.ndarray, plan: "Plan | AdjointPlan") -> np.ndarray:
     """Return an input as the kernels read it."""
     how = plan.arithmetic
     if how.is_plain(x) and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
@@ -73,13 +74,9 @@ def flat_channels(x: np.ndarray, how: Arithmetic, c: int) -> np.ndarray:
     return x.reshape(-1).view(how.compute)
 
 
-def flat_weight(weight: np.ndarray, plan: "Plan") -> np.ndarray:
-    """Return the weights as the kernels read them."""
-    return flat_kernels(weight, plan.arithmetic)
-
-
-def flat_kernels(weight: np.ndarray, how: Arithmetic) -> np.ndarray:
-    """Return weights (C_out, C_in, *kernel), flat; a complex one becomes a 2 x 2 matrix."""
+def flat_weight(weight: np.ndarray, plan: "Plan | AdjointPlan") -> np.ndarray:
+    """Return the weights as the kernels read them; a complex one becomes a 2 x 2 matrix."""
+    how = plan.arithmetic
     if how.is_plain(weight) and weight.flags.c_contiguous and weight.flags.aligned:
         return weight.reshape(-1)
     weight = np.require(weight, how.convert, ("C", "A"))
@@ -93,18 +90,18 @@ def flat_kernels(weight: np.ndarray, how: Arithmetic) -> np.ndarray:
     return weight.reshape(-1).view(how.compute)
 
 
-def flat_bias(bias: np.ndarray | None, plan: "Plan") -> np.ndarray:
+def flat_bias(bias: np.ndarray | None, plan: "Plan | AdjointPlan") -> np.ndarray:
     """Return the bias as the kernels read it: zeros for none."""
     return plan.no_bias if bias is None else flat_channels(bias, plan.arithmetic, 0)
 
 
-def takes_result(out: np.ndarray, plan: "Plan") -> bool:
+def takes_result(out: np.ndarray, plan: "Plan | AdjointPlan") -> bool:
     """Whether kernels can store straight into an array."""
     flags = out.flags
     return bool(out.dtype == plan.arithmetic.compute and flags.c_contiguous and flags.aligned)
 
 
-def result_array(y: np.ndarray, plan: "Plan") -> np.ndarray:
+def result_array(y: np.ndarray, plan: "Plan | AdjointPlan") -> np.ndarray:
     """Return the kernels' flat output as the caller's result."""
     how, dtype = plan.arithmetic, plan.result
     if how.is_complex:

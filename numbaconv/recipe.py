@@ -4,6 +4,7 @@ NumPy's own views of placeholders (`request.placeholder`) say which elements a s
 writes.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from numba import from_dtype
 from numbaconv import calls
 from numbaconv.activation import activate
 from numbaconv.arguments import check_out
-from numbaconv.backends import cpu
+from numbaconv.backends import chain, cpu
 from numbaconv.request import BASES, Call, placeholder
 
 
@@ -28,10 +29,19 @@ class Array(NamedTuple):
         """Return another view of the same memory."""
         return self._replace(view=view)
 
+    def part(self, name: str) -> "Array":
+        """Return the real or imaginary ("imag") part; the latter of real numbers is a zero."""
+        if name == "imag" and self.view.dtype.kind != "c":
+            return Array(_ZERO, calls.NO_BASE, 0)
+        return self.of(getattr(self.view, name))
+
     @property
     def place(self) -> tuple[int, int]:
         """Base and offset in bytes of the first element."""
         return self.base, address(self.view) - self.origin
+
+
+_ZERO = np.zeros((), np.float32)
 
 
 def address(array: np.ndarray) -> int:
@@ -62,6 +72,18 @@ def merge_axes(
     return merged or [(1, 0, 0)]
 
 
+def moved_dtypes(source: np.dtype, target: np.dtype) -> tuple[np.dtype, np.dtype]:
+    """Return what a move may take two dtypes for, so that fewer pairs of them are compiled.
+
+    The sign of an integer matters where it becomes wider, or a float.
+    """
+    if target.kind == "u":
+        target = np.dtype(f"i{target.itemsize}")
+    if source.kind == "u" and target.kind == "i" and source.itemsize >= target.itemsize:
+        source = np.dtype(f"i{source.itemsize}")
+    return source, target
+
+
 class Recipe:
     """The steps of a call, as they are written down.
 
@@ -89,6 +111,11 @@ class Recipe:
         if out is not None:
             check_out(out, shape, call.result, {})
 
+    @property
+    def result_bytes(self) -> int:
+        """Size of the result."""
+        return math.prod(self.shape) * self._call.result.itemsize
+
     def has(self, name: str) -> bool:
         """Whether an array is passed."""
         return name in self._call.arrays
@@ -102,7 +129,7 @@ class Recipe:
         """Return the array for the result."""
         if self.has("out"):
             return self.argument("out")
-        view = placeholder(self.shape, self._call.passed)
+        view = placeholder(self.shape, self._call.result)
         return Array(view, BASES["out"], address(view))
 
     def fixed(self, array: np.ndarray) -> Array:
@@ -124,10 +151,9 @@ class Recipe:
                 found[BASES[name]] = span(array)
         return found
 
-    def _step(self, function: Any, dtype: np.dtype, **fields: Any) -> None:
+    def _step(self, function: Any, source: np.dtype, target: np.dtype, **fields: Any) -> None:
         step = np.zeros(calls.STEP_SIZE, np.int64)
-        signed = np.dtype(f"i{dtype.itemsize}") if dtype.kind == "u" else dtype
-        step[calls.FUNCTION] = function.address(from_dtype(signed))
+        step[calls.FUNCTION] = function.address((from_dtype(source), from_dtype(target)))
         for name, value in fields.items():
             field = getattr(calls, name)
             if isinstance(value, Array):
@@ -139,8 +165,7 @@ class Recipe:
         """Write down ``target[...] = source``, or ``-source``, ``+=`` or ``= 0``."""
         if target.view.dtype.kind == "c":
             for part in ("real", "imag"):
-                s, t = getattr(source.view, part), getattr(target.view, part)
-                self.move(source.of(s), target.of(t), kind)
+                self.move(source.part(part), target.part(part), kind)
             return
         view = np.broadcast_to(source.view, target.view.shape)
         if not view.size:
@@ -148,26 +173,28 @@ class Recipe:
         axes = merge_axes(view.shape, view.strides, target.view.strides)
         axes = [(1, 0, 0)] * (calls.MOVE_AXES - len(axes)) + axes
         extents, source_steps, target_steps = zip(*axes, strict=True)
+        dtypes = moved_dtypes(view.dtype, target.view.dtype)
         self._step(
             calls.move,
-            target.view.dtype,
+            *dtypes,
             KIND=kind,
             SOURCE=source,
             TARGET=target,
             EXTENTS=extents,
             SOURCE_STEPS=source_steps,
             TARGET_STEPS=target_steps,
+            DENSE=axes[-1][1:] == tuple(dtype.itemsize for dtype in dtypes),
         )
 
     def clear(self, target: Array) -> None:
         """Write down ``target[...] = 0``."""
         self.move(target, target, calls.CLEAR)
 
-    def contiguous(self, source: Array) -> Array:
-        """Return an array's elements in contiguous memory, copied if they are not."""
-        if source.view.flags.c_contiguous:
+    def contiguous(self, source: Array, dtype: np.dtype) -> Array:
+        """Return an array's elements, of a dtype, in contiguous memory: copied if they are not."""
+        if source.view.dtype == dtype and source.view.flags.c_contiguous:
             return source
-        target = self.scratch(source.view.shape, source.view.dtype)
+        target = self.scratch(source.view.shape, dtype)
         self.move(source, target)
         return target
 
@@ -176,6 +203,7 @@ class Recipe:
         dtype = target.view.dtype
         self._step(
             calls.activate_sums,
+            dtype,
             dtype,
             KIND=code,
             TARGET=target,
@@ -191,6 +219,7 @@ class Recipe:
         self._step(
             calls.convolve,
             y.view.dtype,
+            y.view.dtype,
             JOB=address(template.job),
             SOURCE=x,
             TARGET=y,
@@ -199,4 +228,25 @@ class Recipe:
             BIAS=bias,
             WEIGHT_SIZE=weight.view.size,
             PACKED_SIZE=weight.view.size if packed else 0,
+        )
+
+    def spread(self, jobs: chain.Chain, x: Array, weight: Array, bias: Array, y: Array) -> None:
+        """Write down the jobs of an adjoint on contiguous arrays."""
+        self.kept.append(jobs)
+        dtype = y.view.dtype
+        packed = self.scratch((chain.packed_size(weight.view.size),), dtype)
+        self._step(
+            calls.spread,
+            dtype,
+            dtype,
+            JOB=address(jobs.jobs),
+            JOB_INTEGERS=jobs.jobs.size,
+            SOURCE=x,
+            TARGET=y,
+            TARGET_SIZE=y.view.size,
+            WEIGHT=weight,
+            PACKED=packed,
+            PACKED_SIZE=packed.view.size,
+            BIAS=bias,
+            WORKSPACE=self.scratch((jobs.scratch,), dtype),
         )

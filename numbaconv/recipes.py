@@ -6,6 +6,7 @@ written down as steps.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -13,65 +14,74 @@ from numpy.lib.stride_tricks import as_strided
 from numbaconv import calls
 from numbaconv.activation import NONE
 from numbaconv.blocking import SERIAL_LIMIT
+from numbaconv.dispatch import AUTO
+from numbaconv.dtypes import Arithmetic
+from numbaconv.input_gradient import AdjointPlan
 from numbaconv.layout import in_memory_order
 from numbaconv.patches import Patches, col2im_patches, im2col_patches
 from numbaconv.plan import Plan, check_rank, find_plan
 from numbaconv.prepared import PreparedConv
 from numbaconv.recipe import Array, Recipe
 from numbaconv.request import Call
+from numbaconv.transpose import find_transposed_plan
+
+AnyPlan = Plan | AdjointPlan
 
 # --- Convolutions -----------------------------------------------------------------------------
 
 
-def _plain_input(recipe: Recipe, plan: Plan) -> Array:
-    """Input as the kernels read it (compare `layout.flat_input`)."""
-    x = recipe.argument("input")
-    x = x.of(in_memory_order(x.view, plan))
-    if not plan.arithmetic.is_complex:
-        return recipe.contiguous(x)
-    c = 2 if plan.batched else 1
+def _plain_channels(recipe: Recipe, x: Array, how: Arithmetic, c: int) -> Array:
+    """Array whose axis `c` has the channels, as kernels read it (`layout.flat_channels`)."""
+    if not how.is_complex:
+        return recipe.contiguous(x, how.convert)
     shape = x.view.shape
-    parts = recipe.scratch((*shape[:c], 2, *shape[c:]), plan.arithmetic.compute)
-    for i, part in enumerate((x.view.real, x.view.imag)):
-        recipe.move(x.of(part), parts.of(np.moveaxis(parts.view, c, 0)[i]))
-    return parts
-
-
-def _plain_weight(recipe: Recipe, plan: Plan) -> Array:
-    """Weights as the kernels read them (compare `layout.flat_weight`)."""
-    weight = recipe.argument("weight")
-    if not plan.arithmetic.is_complex:
-        return recipe.contiguous(weight)
-    c_out, c_in, *kernel = weight.view.shape
-    pairs = recipe.scratch((c_out, 2, c_in, 2, *kernel), plan.arithmetic.compute)
-    real, imag = weight.of(weight.view.real), weight.of(weight.view.imag)
-    recipe.move(real, pairs.of(pairs.view[:, 0, :, 0]))
-    recipe.move(real, pairs.of(pairs.view[:, 1, :, 1]))
-    recipe.move(imag, pairs.of(pairs.view[:, 1, :, 0]))
-    recipe.move(imag, pairs.of(pairs.view[:, 0, :, 1]), calls.NEGATE)
+    pairs = recipe.scratch((*shape[: c + 1], 2, *shape[c + 1 :]), how.compute)
+    for part, target in zip(("real", "imag"), np.moveaxis(pairs.view, c + 1, 0), strict=True):
+        recipe.move(x.part(part), pairs.of(target))
     return pairs
 
 
-def _plain_bias(recipe: Recipe, plan: Plan) -> Array:
-    """Bias as the kernels read it (compare `layout.flat_bias`)."""
+def _plain_input(recipe: Recipe, plan: AnyPlan) -> Array:
+    """Input as the kernels read it (compare `layout.flat_input`)."""
+    x = recipe.argument("input")
+    x = x.of(in_memory_order(x.view, plan))
+    return _plain_channels(recipe, x, plan.arithmetic, 1 if plan.batched else 0)
+
+
+def _plain_weight(recipe: Recipe, plan: AnyPlan, conjugate: bool = False) -> Array:
+    """Weights as the kernels read them (compare `layout.flat_weight`)."""
+    weight, how = recipe.argument("weight"), plan.arithmetic
+    if not how.is_complex:
+        return recipe.contiguous(weight, how.convert)
+    c_out, c_in, *kernel = weight.view.shape
+    pairs = recipe.scratch((c_out, 2, c_in, 2, *kernel), how.compute)
+    real, imag = weight.part("real"), weight.part("imag")
+    plus, minus = (calls.NEGATE, calls.COPY) if conjugate else (calls.COPY, calls.NEGATE)
+    recipe.move(real, pairs.of(pairs.view[:, 0, :, 0]))
+    recipe.move(real, pairs.of(pairs.view[:, 1, :, 1]))
+    recipe.move(imag, pairs.of(pairs.view[:, 1, :, 0]), plus)
+    recipe.move(imag, pairs.of(pairs.view[:, 0, :, 1]), minus)
+    return pairs
+
+
+def _plain_bias(recipe: Recipe, plan: AnyPlan) -> Array:
+    """Bias as the kernels read it, flat (compare `layout.flat_bias`)."""
     if not recipe.has("bias"):
         return recipe.fixed(plan.no_bias)  # the recipe keeps the plan
-    bias = recipe.contiguous(recipe.argument("bias"))
-    return bias.of(bias.view.view(plan.arithmetic.compute))
+    bias = _plain_channels(recipe, recipe.argument("bias"), plan.arithmetic, 0)
+    return bias.of(bias.view.reshape(-1))
 
 
-def _plain_output(recipe: Recipe, plan: Plan) -> Array:
+def _plain_output(recipe: Recipe, plan: AnyPlan) -> Array:
     """Memory for the kernels' output: the result's own if they can store there."""
-    result = recipe.result()
-    compute = plan.arithmetic.compute
-    if plan.arithmetic.is_complex:
-        return recipe.scratch((plan.out_size,), compute)
-    if result.view.flags.c_contiguous:
-        return result.of(result.view.reshape(-1).view(compute))
-    return recipe.scratch((plan.out_size,), compute)
+    result, how = recipe.result(), plan.arithmetic
+    is_plain = how.convert == plan.result and not how.is_complex
+    if is_plain and result.view.flags.c_contiguous:
+        return result.of(result.view.reshape(-1).view(how.compute))
+    return recipe.scratch((plan.out_size,), how.compute)
 
 
-def _store_result(recipe: Recipe, plan: Plan, y: Array) -> None:
+def _store_result(recipe: Recipe, plan: AnyPlan, y: Array) -> None:
     """Move the kernels' output to where the result is (compare `layout.result_array`)."""
     result = recipe.result()
     if y.base == result.base:
@@ -103,20 +113,29 @@ def _fill_with_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array) -> None:
         recipe.move(column, y.of(y.view.reshape(s.n, plan.channels, s.pixels)))
 
 
-def _convolution(call: Call, plan: Plan, name: str, layer: PreparedConv | None) -> Recipe | None:
-    """Return the recipe of a planned convolution; None: ask for the number of threads first."""
-    threads = call.threads if plan.multiply_adds >= SERIAL_LIMIT else 1
-    if threads == 0:
+def _begin(call: Call, plan: AnyPlan) -> Recipe | None:
+    """Return the recipe of a planned call; None: ask for the number of threads first."""
+    if plan.multiply_adds < SERIAL_LIMIT:
+        call.threads = 1
+    if call.threads == 0:
         return None
     if plan.result != call.result:
         raise TypeError(f"compiled for a result of {call.result}, now it is {plan.result}")
-    recipe = Recipe(call, plan.out_shape, launches=threads > 1)
+    recipe = Recipe(call, plan.out_shape, launches=call.threads > 1)
     recipe.kept.append(plan)
+    return recipe
+
+
+def _convolution(call: Call, plan: Plan, name: str, layer: PreparedConv | None) -> Recipe | None:
+    """Return the recipe of a planned convolution."""
+    recipe = _begin(call, plan)
+    if recipe is None:
+        return None
     y = _plain_output(recipe, plan)
     # What is the layer's own, it keeps; without the layer nobody comes with its ticket.
     bias = _plain_bias(recipe, plan) if layer is None else recipe.fixed(layer.flat_bias(plan))
     if plan.multiply_adds:
-        template = plan.template(name, threads)
+        template = plan.template(name, call.threads)
         x = _plain_input(recipe, plan)
         if layer is None:
             weight = _plain_weight(recipe, plan)
@@ -129,20 +148,43 @@ def _convolution(call: Call, plan: Plan, name: str, layer: PreparedConv | None) 
     return recipe
 
 
+def _options(call: Call) -> dict[str, Any]:
+    """Return what a call's plan depends on."""
+    return {name: v for name, v in call.arguments.items() if name not in ("out", "backend")}
+
+
 def _conv(call: Call, rank: int | None = None) -> Recipe | None:
-    arguments = dict(call.arguments)
-    backend = arguments.pop("backend")
-    arguments.pop("out")
+    options = _options(call)
     if rank is not None:
-        check_rank(call.function, arguments["weight"], rank)
-    plan = find_plan(**arguments)
-    return _convolution(call, plan, call.backend(plan, backend), None)
+        check_rank(call.function, options["weight"], rank)
+    plan = find_plan(**options)
+    return _convolution(call, plan, call.backend(call.arguments["backend"], plan.auto), None)
 
 
 def _layer(call: Call) -> Recipe | None:
     layer = call.arguments["layer"]
     plan = layer.plan(call.arguments["input"])
-    return _convolution(call, plan, call.backend(plan, layer.backend), layer)
+    return _convolution(call, plan, call.backend(layer.backend, plan.auto), layer)
+
+
+def _conv_transpose(call: Call, rank: int) -> Recipe | None:
+    """Return the recipe of a transposed convolution (compare `input_gradient.apply_adjoint`)."""
+    plan = find_transposed_plan(rank, **_options(call))
+    name = call.backend(call.arguments["backend"], AUTO)  # each phase has its own choice
+    recipe = _begin(call, plan)
+    if recipe is None:
+        return None
+    y, bias = _plain_output(recipe, plan), _plain_bias(recipe, plan)
+    if plan.has_gaps or not plan.multiply_adds:
+        column = bias.of(bias.view.reshape(-1, 1, 1, 1))
+        recipe.move(column, y.of(y.view.reshape(plan.sizes)))
+    if plan.multiply_adds:
+        x = _plain_input(recipe, plan)
+        is_complex = call.arguments["weight"].dtype.kind == "c"
+        weight = _plain_weight(recipe, plan, conjugate=is_complex)
+        recipe.spread(plan.chain(name, call.threads), x, weight, bias, y)
+    _store_result(recipe, plan, y)
+    return recipe
 
 
 # --- Patches ----------------------------------------------------------------------------------
@@ -179,7 +221,7 @@ def _im2col(call: Call) -> Recipe:
 def _col2im(call: Call) -> Recipe:
     p = col2im_patches(**call.arguments)
     recipe = Recipe(call, p.image_shape)
-    columns = recipe.contiguous(recipe.argument("columns"))
+    columns = recipe.contiguous(recipe.argument("columns"), call.result)
     padded = recipe.scratch(p.padded_shape, columns.view.dtype)
     recipe.clear(padded)
     # Tap by tap, in NumPy's order of adding.
@@ -196,6 +238,9 @@ RECIPES: dict[str, Callable[[Call], Recipe | None]] = {
     "conv1d": functools.partial(_conv, rank=1),
     "conv2d": functools.partial(_conv, rank=2),
     "conv3d": functools.partial(_conv, rank=3),
+    "conv_transpose1d": functools.partial(_conv_transpose, rank=1),
+    "conv_transpose2d": functools.partial(_conv_transpose, rank=2),
+    "conv_transpose3d": functools.partial(_conv_transpose, rank=3),
     "layer": _layer,
     "im2col": _im2col,
     "col2im": _col2im,

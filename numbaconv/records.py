@@ -16,15 +16,21 @@ import numpy as np
 from llvmlite import binding as llvm
 from numba import types
 
-from numbaconv import calls, recipes, threads
+from numbaconv import calls, loans, recipes, recycling, threads
 from numbaconv.dispatch import ENVIRONMENT_VARIABLE, requested_backend
 from numbaconv.entry import (
     ASK,
     ENTER,
     ENTRY,
+    FREE,
     GET_NUM_THREADS,
     GETENV,
+    KEEP_VARIABLE,
+    MADVISE,
+    MALLOC,
+    MANAGE,
     RECORDS,
+    TAKE_BACK,
     THREAD_STATE,
     TURNS,
     VARIABLE,
@@ -76,11 +82,12 @@ def _write(request: Request, recipe: Recipe | None) -> np.ndarray:
         record[calls.ASK_THREADS] = 1
         return record
     record[calls.LAUNCHES] = recipe.launches
+    record[calls.RESULT_BYTES] = calls.NO_RESULT if recipe.has("out") else recipe.result_bytes
+    record[calls.SCRATCH_BYTES] = recipe.scratch_bytes
     record[calls.SHAPE : calls.SHAPE + len(recipe.shape)] = recipe.shape
     bounds = np.ravel(recipe.bounds())
     record[calls.BOUNDS : calls.BOUNDS + len(bounds)] = bounds
     record[calls.CARRY_OUT_ADDRESS] = calls.carry_out.address(types.int64)
-    record[calls.SCRATCH_BYTES] = recipe.scratch_bytes
     record[calls.STEPS] = len(recipe.steps)
     record[calls.FIRST_STEP] = len(record)
     return np.concatenate([record, *recipe.steps])
@@ -115,6 +122,10 @@ def _check_overlap(request: Request) -> None:
     check_overlap(_read(request), addresses)
 
 
+def _check_bound(request: Request) -> None:
+    recycling.keep_bytes()  # raises: compiled code has found what is no number
+
+
 def _refuse_layout(request: Request) -> None:
     raise RuntimeError(
         "this compiled function is from Numba's cache and was compiled with another version of "
@@ -129,6 +140,7 @@ _ANSWERS: dict[int, Callable[[Request], None]] = {
     calls.TAKE_TURN: lambda request: threads.take_turn(),
     calls.GIVE_TURN: lambda request: threads.give_turn(),
     calls.WRONG_LAYOUT: _refuse_layout,
+    calls.CHECK_BOUND: _check_bound,
 }
 
 
@@ -158,6 +170,7 @@ def _update_table(address: int) -> int:
 
 _table = np.zeros(calls.SLOTS, np.int64)
 _variable = ENVIRONMENT_VARIABLE.encode() + b"\0"
+_keep_variable = recycling.ENVIRONMENT_VARIABLE.encode() + b"\0"
 
 
 def load() -> None:
@@ -168,6 +181,16 @@ def load() -> None:
     ENTRY[THREAD_STATE] = address_of_function(ctypes.pythonapi.PyGILState_GetThisThreadState)
     numba.get_num_threads()  # loads the threading layer, whose functions `calls.convolve` names
     ENTRY[GET_NUM_THREADS] = llvm.address_of_symbol("get_num_threads")
+    ENTRY[MALLOC] = address_of_function(c_library.malloc)
+    ENTRY[FREE] = address_of_function(c_library.free)
+    if sys.platform == "linux":
+        ENTRY[MADVISE] = address_of_function(c_library.madvise)
+    get_api = ctypes.CFUNCTYPE(ctypes.c_void_p)(llvm.address_of_symbol("NRT_get_api"))
+    ENTRY[MANAGE] = (ctypes.c_int64 * 3).from_address(get_api())[
+        2
+    ]  # as numba's nrt_external.h says
+    ENTRY[TAKE_BACK] = loans.take_back.address(types.int64)
+    ENTRY[KEEP_VARIABLE] = address_of_function(ctypes.c_char_p(_keep_variable))
     ENTRY[TURNS] = numba.threading_layer() == "workqueue"
     ENTRY[RECORDS] = _table.ctypes.data
     ENTRY[ASK] = address_of_function(_ask)

@@ -24,7 +24,6 @@ from numbaconv.dispatch import (
 )
 from numbaconv.entry import from_word
 from numbaconv.errors import BackendUnavailableError
-from numbaconv.plan import Plan
 from numbaconv.prepared import layer_of_ticket
 
 # Which of the arrays of a request an argument is.
@@ -38,17 +37,16 @@ class Text(NamedTuple):
     ----------
     function : str
         Name of the public function, or "layer".
-    result, passed : str
-        Dtypes of the result, and of the arrays as they are passed and returned.
+    result : str
+        Dtype of the result.
     arguments : tuple of (str, tuple)
         Name and form of each argument, in the order of the integers in the key. Forms are
-        ("array", dtype, dtype as passed, axes, writable), ("int",), ("tuple", forms), ("layer",)
-        and ("value", the value).
+        ("array", dtype, axes, writable), ("int",), ("tuple", forms), ("layer",) and ("value", the
+        value).
     """
 
     function: str
     result: str
-    passed: str
     arguments: tuple[tuple[str, tuple[Any, ...]], ...]
 
 
@@ -77,14 +75,14 @@ class Call:
     Attributes
     ----------
     arguments : dict
-        By name; arrays are placeholders of their own dtypes.
+        By name; arrays are placeholders.
     arrays : dict
-        The arrays as they are passed.
+        Those of them that are arrays.
     """
 
     def __init__(self, text: str, integers: Sequence[int], word: int | None, threads: int) -> None:
-        self.function, result, passed, arguments = parse(text)
-        self.result, self.passed = np.dtype(result), np.dtype(passed)
+        self.function, result, arguments = parse(text)
+        self.result = np.dtype(result)
         self.threads = threads
         self._word = word
         self.arrays: dict[str, np.ndarray] = {}
@@ -101,15 +99,13 @@ class Call:
             return tuple(self._rebuild(name, entry, values) for entry in details[0])
         if kind == "layer":
             return layer_of_ticket(next(values))
-        dtype, passed, axes, writable = details
+        dtype, axes, writable = details
         shape, steps = ([next(values) for _ in range(axes)] for _ in range(2))
-        self.arrays[name] = placeholder(shape, passed, steps, writable)
-        if dtype == passed:
-            return self.arrays[name]
-        return placeholder(shape, dtype, None, writable)
+        self.arrays[name] = placeholder(shape, dtype, steps, writable)
+        return self.arrays[name]
 
-    def backend(self, plan: Plan, argument: str | None) -> str:
-        """Return the backend of the call, which can run here (compare `conv.resolve`)."""
+    def backend(self, argument: str | None, auto: str) -> str:
+        """Return the backend of the call, which can run here; `auto` is what that word means."""
         if self._word is None or argument is not None:
             name, source = requested_backend(argument)
         else:
@@ -117,7 +113,7 @@ class Call:
             name = check_backend(from_word(self._word), variable) if self._word else AUTO
             source = requested_backend()[1]
         if name == AUTO:
-            return plan.auto
+            return auto
         if name == "cuda":
             raise BackendUnavailableError("backend 'cuda' cannot be called from compiled code")
         load_backend(name, source)

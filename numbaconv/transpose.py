@@ -1,30 +1,32 @@
 """Transposed convolution: the adjoint of a convolution, used as a layer."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from numbaconv.arguments import freeze
 from numbaconv.grad import array_key, cpu_backend, kept_plan
 
+if TYPE_CHECKING:
+    from numbaconv.input_gradient import AdjointPlan
 
-def _conv_transpose(
+
+def find_transposed_plan(
     rank: int,
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
+    input: Any,
+    weight: Any,
+    bias: Any,
     stride: Any,
     padding: Any,
     output_padding: Any,
     groups: Any,
     dilation: Any,
-    out: np.ndarray | None,
-    backend: str | None,
-) -> np.ndarray:
-    from numbaconv import input_gradient
+) -> "AdjointPlan":
+    """Return the plan of a call, kept from an earlier one or made after validation."""
     from numbaconv.gradient_arguments import transposed_problem
+    from numbaconv.input_gradient import AdjointPlan
 
-    def make() -> Any:
+    def make() -> AdjointPlan:
         arrays = [a for a in (input, weight, bias) if a is not None]
         result = np.result_type(*(a.dtype for a in arrays))
         problem = transposed_problem(
@@ -39,7 +41,7 @@ def _conv_transpose(
             dilation,
             2 if result.kind == "c" else 1,
         )
-        return input_gradient.AdjointPlan(problem, result, problem.out_shape)
+        return AdjointPlan(problem, result, problem.out_shape)
 
     key = (
         "transpose",
@@ -53,13 +55,27 @@ def _conv_transpose(
         freeze("groups", groups),
         freeze("dilation", dilation),
     )
-    plan = kept_plan(key, make)
+    plan: AdjointPlan = kept_plan(key, make)
+    return plan
+
+
+def _conv_transpose(
+    rank: int,
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    *options: Any,
+    out: np.ndarray | None,
+    backend: str | None,
+) -> np.ndarray:
+    from numbaconv.input_gradient import apply_adjoint, check_adjoint_out
+
+    plan = find_transposed_plan(rank, input, weight, bias, *options)
     name = cpu_backend(backend)
-    arrays = {"input": input, "weight": weight, "bias": bias}
-    input_gradient.check_adjoint_out(out, plan, arrays)
+    check_adjoint_out(out, plan, {"input": input, "weight": weight, "bias": bias})
     # The adjoint conjugates complex weights, which a transposed convolution does not.
     weight = weight.conj() if weight.dtype.kind == "c" else weight
-    return input_gradient.apply_adjoint(plan, name, input, weight, bias, out)
+    return apply_adjoint(plan, name, input, weight, bias, out)
 
 
 def conv_transpose1d(
@@ -75,76 +91,29 @@ def conv_transpose1d(
     out: np.ndarray | None = None,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Transposed convolution of signals: each input element spreads over the kernel's taps.
+    """Transposed convolution of signals, as `conv_transpose2d` is of images.
 
     Parameters
     ----------
     input : ndarray
-        Shape (N, C_in, L) or (C_in, L). Strides, byte orders and dtypes as in `conv`.
+        Shape (N, C_in, L) or (C_in, L).
     weight : ndarray
-        Shape (C_in, C_out/groups, K): that of the convolution whose adjoint this is.
-    bias : ndarray, optional
-        Shape (C_out,), added to each output channel.
-    stride : int or tuple of int
-        Elements of the output from one input element to the next.
-    padding : int, tuple of int, or tuple of (int, int)
-        Elements that are cut off the output on both sides, or (before, after).
-    output_padding : int or tuple of int
-        Elements that the output has more at its end; less than stride or dilation. Convolutions of
-        stride s make the same output of s different sizes: this says which of them is meant.
-    groups : int
-        Groups into which the channels are split.
-    dilation : int or tuple of int
-        Elements of the output from one tap to the next.
-    out : ndarray, optional
-        Array of the result's shape and dtype to store the result in. It must not overlap the
-        input, weight or bias.
-    backend : {"auto", "direct", "im2col"}, optional
-        As in `conv`.
+        Shape (C_in, C_out/groups, K).
+    bias, stride, padding, output_padding, groups, dilation, out, backend
+        As in `conv_transpose2d`.
 
     Returns
     -------
     ndarray
-        Shape (N, C_out, OL) or without N, where along each axis the output has
-        (size - 1) * stride + dilation * (kernel - 1) + 1 + output_padding - padding.
+        Shape (N, C_out, OL) or (C_out, OL).
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit; the message names it.
-    BackendUnavailableError
-        If the backend that was asked for cannot run here.
-
-    Notes
-    -----
-    No zeros are inserted between the input's elements: each phase of the stride is a convolution
-    of its own, with the taps that belong to it [1]_.
-
-    References
-    ----------
-    .. [1] W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import numbaconv as nc
-    >>> x = np.ones((1, 1, 4), np.float32)
-    >>> nc.conv_transpose1d(x, np.ones((1, 2, 3), np.float32), stride=2).shape
-    (1, 2, 9)
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv_transpose2d`.
     """
-    return _conv_transpose(
-        1,
-        input,
-        weight,
-        bias,
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-        out,
-        backend,
-    )
+    options = stride, padding, output_padding, groups, dilation
+    return _conv_transpose(1, input, weight, bias, *options, out=out, backend=backend)
 
 
 def conv_transpose2d(
@@ -217,19 +186,8 @@ def conv_transpose2d(
     >>> nc.conv_transpose2d(x, np.ones((1, 2, 3, 3), np.float32), stride=2).shape
     (1, 2, 9, 9)
     """
-    return _conv_transpose(
-        2,
-        input,
-        weight,
-        bias,
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-        out,
-        backend,
-    )
+    options = stride, padding, output_padding, groups, dilation
+    return _conv_transpose(2, input, weight, bias, *options, out=out, backend=backend)
 
 
 def conv_transpose3d(
@@ -245,73 +203,26 @@ def conv_transpose3d(
     out: np.ndarray | None = None,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Transposed convolution of volumes: each input element spreads over the kernel's taps.
+    """Transposed convolution of volumes, as `conv_transpose2d` is of images.
 
     Parameters
     ----------
     input : ndarray
-        Shape (N, C_in, D, H, W) or (C_in, D, H, W). Strides, byte orders and dtypes as in `conv`.
+        Shape (N, C_in, D, H, W) or (C_in, D, H, W).
     weight : ndarray
-        Shape (C_in, C_out/groups, KD, KH, KW): that of the convolution whose adjoint this is.
-    bias : ndarray, optional
-        Shape (C_out,), added to each output channel.
-    stride : int or tuple of int
-        Elements of the output from one input element to the next.
-    padding : int, tuple of int, or tuple of (int, int)
-        Elements that are cut off the output on both sides, or (before, after).
-    output_padding : int or tuple of int
-        Elements that the output has more at its end; less than stride or dilation. Convolutions of
-        stride s make the same output of s different sizes: this says which of them is meant.
-    groups : int
-        Groups into which the channels are split.
-    dilation : int or tuple of int
-        Elements of the output from one tap to the next.
-    out : ndarray, optional
-        Array of the result's shape and dtype to store the result in. It must not overlap the
-        input, weight or bias.
-    backend : {"auto", "direct", "im2col"}, optional
-        As in `conv`.
+        Shape (C_in, C_out/groups, KD, KH, KW).
+    bias, stride, padding, output_padding, groups, dilation, out, backend
+        As in `conv_transpose2d`.
 
     Returns
     -------
     ndarray
-        Shape (N, C_out, OD, OH, OW) or without N, where along each axis the output has
-        (size - 1) * stride + dilation * (kernel - 1) + 1 + output_padding - padding.
+        Shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit; the message names it.
-    BackendUnavailableError
-        If the backend that was asked for cannot run here.
-
-    Notes
-    -----
-    No zeros are inserted between the input's elements: each phase of the stride is a convolution
-    of its own, with the taps that belong to it [1]_.
-
-    References
-    ----------
-    .. [1] W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import numbaconv as nc
-    >>> x = np.ones((1, 1, 4, 4, 4), np.float32)
-    >>> nc.conv_transpose3d(x, np.ones((1, 2, 3, 3, 3), np.float32), stride=2).shape
-    (1, 2, 9, 9, 9)
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv_transpose2d`.
     """
-    return _conv_transpose(
-        3,
-        input,
-        weight,
-        bias,
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-        out,
-        backend,
-    )
+    options = stride, padding, output_padding, groups, dilation
+    return _conv_transpose(3, input, weight, bias, *options, out=out, backend=backend)

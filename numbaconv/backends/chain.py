@@ -256,11 +256,15 @@ def make_chain(
     return Chain(jobs, [table for _, table in templates], workers, scratch)
 
 
+def packed_size(weights: int) -> int:
+    """Elements that so many packed weights take: with slack for the vector that ends a panel."""
+    return weights + CACHE_LINE
+
+
 def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
     """Run a chain on flat arrays."""
     with turn(chain.workers):
-        # With slack for the vector that ends the last panel.
-        packed = spare.borrow(weights.size + CACHE_LINE, weights.dtype)
+        packed = spare.borrow(packed_size(weights.size), weights.dtype)
         scratch = spare.borrow(chain.scratch, x.dtype)
         run_chain(chain.jobs, x, weights, packed, scratch, bias, out)
         spare.give_back(packed)
