@@ -17,7 +17,7 @@ from numba import types
 from numbaconv.jit import inline, native
 from numbaconv.job import HALO, LANES, SHAPE
 from numbaconv.padding import copy_padded, padded_index
-from numbaconv.pointers import CACHE_LINE, shift
+from numbaconv.pointers import CACHE_LINE, entries, shift
 from numbaconv.shape import read_shape
 
 
@@ -45,6 +45,9 @@ class Halo(NamedTuple):
     phase: int
     depth: int
     channel: int
+
+
+HALO_SIZE = len(Halo._fields)
 
 
 @inline
@@ -87,18 +90,7 @@ def halo_layout(s, rows, cols, itemsize):
 @inline
 def read_halo(job):
     """Rebuild the layout that a backend wrote into a job."""
-    i = HALO
-    return Halo(
-        job[i],
-        job[i + 1],
-        job[i + 2],
-        job[i + 3],
-        job[i + 4],
-        job[i + 5],
-        job[i + 6],
-        job[i + 7],
-        job[i + 8],
-    )
+    return Halo(*entries(job, HALO, HALO_SIZE))
 
 
 def tap_offsets(s, halo, channels):

@@ -23,7 +23,7 @@ from numbaconv.job import (
     X,
 )
 from numbaconv.packing import pack_block
-from numbaconv.pointers import call, indices_at, pointer_at, shift
+from numbaconv.pointers import call, entries, indices_at, pointer_at, shift
 from numbaconv.shape import kernel_taps
 
 # Below this many output channels a group, rows of one channel fill the register block better.
@@ -59,6 +59,9 @@ class Blocks(NamedTuple):
     kc: int
     groups: int
     tasks: int
+
+
+BLOCKS_SIZE = len(Blocks._fields)
 
 
 class Memory(NamedTuple):
@@ -138,19 +141,7 @@ def tile_size(lanes):
 @inline
 def read_blocks(job):
     """Rebuild the blocks that `plan` wrote."""
-    i = BLOCKS
-    return Blocks(
-        job[i],
-        job[i + 1],
-        job[i + 2],
-        job[i + 3],
-        job[i + 4],
-        job[i + 5],
-        job[i + 6],
-        job[i + 7],
-        job[i + 8],
-        job[i + 9],
-    )
+    return Blocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 
 @inline

@@ -52,7 +52,7 @@ from numbaconv.job import (
 from numbaconv.microkernel import tile
 from numbaconv.packing import block_rows, move_rows, pack_work, register_rows
 from numbaconv.padding import copy_padded, padded_index
-from numbaconv.pointers import call, fetch_add, indices_at, pointer_at, shift
+from numbaconv.pointers import call, entries, fetch_add, indices_at, pointer_at, shift
 from numbaconv.shape import ZEROS, kernel_taps, read_shape
 from numbaconv.target import VECTOR_BYTES
 
@@ -89,6 +89,9 @@ class Blocks(NamedTuple):
     all_panels: int
     pixel_blocks: int
     tasks: int
+
+
+BLOCKS_SIZE = len(Blocks._fields)
 
 
 class Memory(NamedTuple):
@@ -329,20 +332,7 @@ def work(worker, job, like):
 @inline
 def read_blocks(job):
     """Rebuild the blocks that `plan` wrote."""
-    i = BLOCKS
-    return Blocks(
-        job[i],
-        job[i + 1],
-        job[i + 2],
-        job[i + 3],
-        job[i + 4],
-        job[i + 5],
-        job[i + 6],
-        job[i + 7],
-        job[i + 8],
-        job[i + 9],
-        job[i + 10],
-    )
+    return Blocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 
 def plan(job, s, itemsize, threads):

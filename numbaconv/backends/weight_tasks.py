@@ -41,6 +41,7 @@ from numbaconv.pointers import (
     address_of,
     align,
     call,
+    entries,
     fetch_add,
     indices_at,
     pointer_at,
@@ -105,6 +106,9 @@ class Blocks(NamedTuple):
     dots: int
     patches: int
     tasks: int
+
+
+BLOCKS_SIZE = len(Blocks._fields)
 
 
 class Chunk(NamedTuple):
@@ -212,26 +216,7 @@ def dot_scratch(s, b, lanes):
 @inline
 def read_blocks(job):
     """Rebuild the blocks that `plan` wrote."""
-    i = WEIGHT_BLOCKS
-    return Blocks(
-        job[i],
-        job[i + 1],
-        job[i + 2],
-        job[i + 3],
-        job[i + 4],
-        job[i + 5],
-        job[i + 6],
-        job[i + 7],
-        job[i + 8],
-        job[i + 9],
-        job[i + 10],
-        job[i + 11],
-        job[i + 12],
-        job[i + 13],
-        job[i + 14],
-        job[i + 15],
-        job[i + 16],
-    )
+    return Blocks(*entries(job, WEIGHT_BLOCKS, BLOCKS_SIZE))
 
 
 @inline
