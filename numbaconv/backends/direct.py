@@ -2,9 +2,9 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of four lowerings: `direct_multiply` on long rows of pixels,
-`direct_transposed` on short ones; `direct_filter` where a group has few output channels;
-`direct_channels` for depthwise layers of many channels.
+input in place, and then runs one of five lowerings: `direct_multiply` on long rows of pixels,
+`direct_transposed` on short ones; `direct_filter` where a group has few output channels; for
+depthwise layers `direct_planes`, or `direct_channels` where the channels are innermost in memory.
 """
 
 import numpy as np
