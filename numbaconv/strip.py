@@ -95,6 +95,7 @@ class _Strip:
     def emit(self):
         """Loop over planes."""
         b, o, under_way = self.builder, self.o, self.shape.under_way
+        self.open_strip()
 
         def planes(g, values):
             self.x = self.v.at(o.x, b.add(o.first, b.mul(g, o.x_plane)))
@@ -113,13 +114,17 @@ class _Strip:
         """Where vector j of output row i lies."""
         return self.v.column(self.v.at(self.c, self.builder.mul(i, self.o.c_row)), j)
 
+    def open_strip(self):
+        """Load what all planes need: nothing, in general."""
+
     def open_plane(self):
         """Load what all rows of a plane need: nothing, in general."""
 
     def fresh(self, i):
         """Values that output row i starts from: the bias, or what C holds."""
         b = self.builder
-        add = b.and_(self.o.accumulate, b.icmp_signed("<", i, self.o.rows))
+        adds = b.icmp_signed("!=", self.o.accumulate, i64(0))
+        add = b.and_(adds, b.icmp_signed("<", i, self.o.rows))
         fresh = [[self.bias] * self.shape.vectors]
 
         def read():
@@ -208,6 +213,10 @@ class _Strip:
         return values
 
     def weight(self, kh, k):
+        """Return a weight, broadcast."""
+        return self.load_weight(kh, k)
+
+    def load_weight(self, kh, k):
         """Broadcast a weight."""
         at = self.builder.add(self.builder.mul(self.o.kw, i64(kh)), k)
         return self.v.broadcast(self.v.at(self.w, at))
@@ -243,20 +252,17 @@ class _Strip3x3(_Strip):
     which lie at whole vectors then under a padding of 1. It runs up to 1.4 times as fast.
     """
 
-    def emit(self):
-        """Load the masks, which all planes share."""
+    def open_strip(self):
+        """Load the masks."""
         used = range(3) if self.shape.stride == 1 else range(2)
         self.masks = [self.load_masks(i64(k)) for k in used]
-        super().emit()
 
     def open_plane(self):
         """Load the weights."""
-        self.weights = [
-            [super(_Strip3x3, self).weight(kh, i64(k)) for k in range(3)] for kh in range(3)
-        ]
+        self.weights = [[self.load_weight(kh, i64(k)) for k in range(3)] for kh in range(3)]
 
     def weight(self, kh, k):
-        """A weight, loaded before."""
+        """Return a weight, loaded before."""
         return self.weights[kh][k]
 
     def row_taps(self, row, q, values):
@@ -280,48 +286,18 @@ def _emit_strip(builder, dtype, shape, operands):
             _Strip(builder, dtype, shape, operands).emit()
 
 
-def _strip_arguments(dtype, pointer, index_pointer, flag):
-    i = types.int64
-    shape = (i, i, i, i)
-    x, w, c = (pointer, i, i, i), (pointer, i), (pointer, i, i)
-    return (*shape, i, i, i, i, *x, i, i, i, index_pointer, *w, *c, pointer, flag, i)
-
-
 @intrinsic
-def _strip(
-    typing_context,
-    kh,
-    stride,
-    vectors,
-    half,
-    kw,
-    dilation,
-    rows,
-    planes,
-    x,
-    first,
-    x_row,
-    x_plane,
-    h,
-    h_step,
-    height,
-    masks,
-    w,
-    w_plane,
-    c,
-    c_row,
-    c_plane,
-    bias,
-    accumulate,
-    last,
-):
-    signature = types.void(*_strip_arguments(x.dtype, x, masks, types.boolean))
+def _strip(typing_context, shape, operands):
+    signature = types.void(shape, operands)
 
     def codegen(context, builder, signature, arguments):
-        operands = _Operands(*arguments[4:])
+        dtype = signature.args[1][_Operands._fields.index("x")].dtype
+        fields = range(len(_Operands._fields))
+        operands = _Operands(*(builder.extract_value(arguments[1], i) for i in fields))
         end = builder.append_basic_block("strips_end")
         selector = i64(0)
-        for digit in arguments[:4]:
+        for i in range(len(_Shape._fields)):
+            digit = builder.extract_value(arguments[0], i)
             selector = builder.add(builder.mul(selector, i64(8)), digit)
         switch = builder.switch(selector, end)
         for shape in _shapes():
@@ -331,7 +307,7 @@ def _strip(
             case = builder.append_basic_block("strip")
             switch.add_case(i64(number), case)
             builder.position_at_end(case)
-            _emit_strip(builder, signature.args[8].dtype, shape, operands)
+            _emit_strip(builder, dtype, shape, operands)
             builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
@@ -339,56 +315,31 @@ def _strip(
     return signature, codegen
 
 
-def _strip_in_numpy(
-    kh,
-    stride,
-    vectors,
-    half,
-    kw,
-    dilation,
-    rows,
-    planes,
-    x,
-    first,
-    x_row,
-    x_plane,
-    h,
-    h_step,
-    height,
-    masks,
-    w,
-    w_plane,
-    c,
-    c_row,
-    c_plane,
-    bias,
-    accumulate,
-    last,
-):
-    lanes = VECTOR_BYTES // c.itemsize // (2 if half else 1)
-    width = (vectors - 1) * lanes + last
-    bits = masks[: kw * vectors * stride].reshape(kw, -1, 1) >> np.arange(lanes) & 1
-    inside = bits.reshape(kw, -1)[:, : width * stride : stride] == 1
-    for g in range(planes):
-        for i in range(rows):
-            row = c[g * c_plane + i * c_row :][:width]
-            total = row.copy() if accumulate else np.full(width, bias[g], c.dtype)
-            for a in range(kh):
-                j = i * stride + a
-                if not 0 <= h + j * h_step < height:
-                    continue
-                for k in range(kw):
-                    at = first + g * x_plane + j * x_row + k * dilation
-                    index = np.where(inside[k], at + stride * np.arange(width), 0)
-                    with np.errstate(all="ignore"):
-                        pixels = np.where(inside[k], x[index], c.dtype.type(0))
-                        total += w[g * w_plane + a * kw + k] * pixels
-            row[:] = total
+def _strip_in_numpy(shape, operands):
+    kh, stride, vectors, half = shape
+    o = _Operands(*operands)
+    lanes = VECTOR_BYTES // o.c.itemsize // (2 if half else 1)
+    width = (vectors - 1) * lanes + o.last
+    bits = o.masks[: o.kw * vectors * stride].reshape(o.kw, -1, 1) >> np.arange(lanes) & 1
+    inside = bits.reshape(o.kw, -1)[:, : width * stride : stride] == 1
+    for g, i in np.ndindex(o.planes, o.rows):
+        row = o.c[g * o.c_plane + i * o.c_row :][:width]
+        total = row.copy() if o.accumulate else np.full(width, o.bias[g], o.c.dtype)
+        for a, k in np.ndindex(kh, o.kw):
+            j = i * stride + a
+            if 0 <= o.h + j * o.h_step < o.height:
+                at = o.first + g * o.x_plane + j * o.x_row + k * o.dilation
+                index = np.where(inside[k], at + stride * np.arange(width), 0)
+                pixels = np.where(inside[k], o.x[index], o.c.dtype.type(0))
+                with np.errstate(all="ignore"):
+                    total += o.w[g * o.w_plane + a * o.kw + k] * pixels
+        row[:] = total
 
 
 def _strip_signature(dtype):
-    pointer, index_pointer = types.CPointer(dtype), types.CPointer(types.int64)
-    return types.void(*_strip_arguments(dtype, pointer, index_pointer, types.int64))
+    i, p = types.int64, types.CPointer(dtype)
+    x, w, c = (p, i, i, i), (p, i), (p, i, i)
+    return types.void(*(i,) * 8, *x, i, i, i, types.CPointer(i), *w, *c, p, i, i)
 
 
 @native(_strip_signature)
@@ -449,32 +400,10 @@ def strip(
     last : int
         Lanes of the last vector that belong to C.
     """
-    _strip(
-        kh,
-        stride,
-        vectors,
-        half,
-        kw,
-        dilation,
-        rows,
-        planes,
-        x,
-        first,
-        x_row,
-        x_plane,
-        h,
-        h_step,
-        height,
-        masks,
-        w,
-        w_plane,
-        c,
-        c_row,
-        c_plane,
-        bias,
-        accumulate != 0,
-        last,
-    )
+    shape = kh, stride, vectors, half
+    image = x, first, x_row, x_plane, h, h_step, height, masks
+    result = c, c_row, c_plane, bias, accumulate, last
+    _strip(shape, (kw, dilation, rows, planes, *image, w, w_plane, *result))
 
 
 if config.DISABLE_JIT:
