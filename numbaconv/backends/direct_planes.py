@@ -121,11 +121,13 @@ def cut_strips(s, lanes):
 
 
 def make_masks(s, first, vectors, lanes):
-    """[kw][vector]: lanes of the vectors that a strip spans in a row, bits set if no padding."""
+    """The masks of a strip, as the tile reads them: [kw][vector], and which taps need none."""
     kw, vector = np.ogrid[: s.kernel[2], : vectors * s.stride[2]]
     at = first * s.stride[2] - s.padding[2] + kw * s.dilation[2] + vector * lanes
     begin, end = np.clip(-at, 0, lanes), np.clip(s.size[2] - at, 0, lanes)
-    return (np.int64(1) << end) - (np.int64(1) << begin)
+    masks = (np.int64(1) << end) - (np.int64(1) << begin)
+    whole = np.flatnonzero((masks == (1 << lanes) - 1).all(1))
+    return np.append(masks, (whole[0], whole[-1] + 1) if whole.size else (0, 0))
 
 
 def make_table(s, itemsize, threads):
@@ -143,7 +145,7 @@ def make_table(s, itemsize, threads):
         own = (vectors, half) if inside else first
         if own not in shared:
             shared[own] = at
-            masks.append(make_masks(s, first, vectors, wide).ravel())
+            masks.append(make_masks(s, first, vectors, wide))
             at += masks[-1].size
         table += [first, width, vectors, half, shared[own]]
     return np.concatenate((np.array(table), *masks))
