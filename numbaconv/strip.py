@@ -6,11 +6,6 @@
 at the same time: the row is loaded once, serves all of them, and finishes one. The input is read
 where it lies, with masks that keep the loads inside of it: columns of the padding are zeros, rows
 of the padding add nothing.
-
-Tried and rejected: two narrow planes side by side (no gain: rows overlap out of order as it is); a
-branch in each turn of the loop to plain loads where a tap meets no padding (up to 14% slower; the
-loop is cut into three instead); the columns of 7x7 unrolled (2 to 6%, for as much more to compile);
-asking for the rows of C ahead of time (nothing up to 256 x 256).
 """
 
 import functools
