@@ -3,6 +3,7 @@
 BLIS's words: a register block is MR x NR values of C; cache blocks bound what a task reads.
 """
 
+from numbaconv.jit import inline
 from numbaconv.target import REGISTERS
 
 # Register block of `microkernel.tile`: MR x NV accumulators, NV vectors of pixels and one
@@ -16,6 +17,20 @@ TILE_ROWS = (REGISTERS - 1) // TILE_VECTORS - 1
 # times as much to compile (4.0 s against 1.3). Each height below the block's is a case of its own.
 BAND_ROWS = (1, 2, 4)
 BAND_VECTORS = (1, 2, 4) if REGISTERS >= 32 else (1, 2)
+
+# Register blocks of `strip.strip`: heights of a filter, of which taller ones are put together.
+STRIP_ROWS = (1, 3, 5, 7)
+STRIP_STRIDES = (1, 2)
+
+
+@inline
+def strip_vectors(kh, stride):
+    """Vectors of the widest strip: the sums of all rows under way, pixels and one weight must fit.
+
+    Four at most, as many vectors of pixels as `band` has.
+    """
+    return min(4, (REGISTERS - 1) // ((kh + stride - 1) // stride + 1))
+
 
 # What a task reads again and again (a halo tile or patch panels) is to stay in the second-level
 # cache beside the weights that stream past: half of the 512 KiB that small cores have.

@@ -52,17 +52,11 @@ class Accumulators:
                 first = self._block(fresh)
                 first_block = builder.block
         self.values = self._block(
-            lambda i, j: self._join([(read[i][j], read_block), (first[i][j], first_block)])
+            lambda i, j: join(builder, [(read[i][j], read_block), (first[i][j], first_block)])
         )
 
     def _block(self, value):
         return [[value(i, j) for j in range(self.columns)] for i in range(self.rows)]
-
-    def _join(self, incoming):
-        phi = self.v.builder.phi(self.v.vector)
-        for value, block in incoming:
-            phi.add_incoming(value, block)
-        return phi
 
     def load_column(self, row, j):
         """Vector j behind a pointer: of the last one only the lanes of C are read."""
@@ -80,24 +74,39 @@ class Accumulators:
 
     def loop(self, count, body, name):
         """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1, C in registers."""
-        builder = self.v.builder
-        before = builder.block
-        block = builder.append_basic_block(name)
-        builder.branch(block)
-        builder.position_at_end(block)
-        k = builder.phi(I64)
-        k.add_incoming(i64(0), before)
-        carried = [[self._join([(old, before)]) for old in row] for row in self.values]
-        new = body(k, carried)
-        after = builder.add(k, i64(1))
-        k.add_incoming(after, builder.block)
-        for phis, row in zip(carried, new, strict=True):
-            for phi, value in zip(phis, row, strict=True):
-                phi.add_incoming(value, builder.block)
-        end = builder.append_basic_block(name + "_end")
-        builder.cbranch(builder.icmp_signed("<", after, count), block, end)
-        builder.position_at_end(end)
-        self.values = new
+        self.values = carried_loop(self.v.builder, count, self.values, body, name)
+
+
+def join(builder, incoming):
+    """Phi of the (value, block) pairs."""
+    phi = builder.phi(incoming[0][0].type)
+    for value, block in incoming:
+        phi.add_incoming(value, block)
+    return phi
+
+
+def carried_loop(builder, count, values, body, name):
+    """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1; return the last values.
+
+    The values, rows of vectors, stay in registers.
+    """
+    before = builder.block
+    block = builder.append_basic_block(name)
+    builder.branch(block)
+    builder.position_at_end(block)
+    k = builder.phi(I64)
+    k.add_incoming(i64(0), before)
+    carried = [[join(builder, [(old, before)]) for old in row] for row in values]
+    new = body(k, carried)
+    after = builder.add(k, i64(1))
+    k.add_incoming(after, builder.block)
+    for phis, row in zip(carried, new, strict=True):
+        for phi, value in zip(phis, row, strict=True):
+            phi.add_incoming(value, builder.block)
+    end = builder.append_basic_block(name + "_end")
+    builder.cbranch(builder.icmp_signed("<", after, count), block, end)
+    builder.position_at_end(end)
+    return new
 
 
 def for_each_block(builder, rows, columns, choices, columns_choices, emit):

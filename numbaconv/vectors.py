@@ -14,13 +14,26 @@ def i64(value):
     return ir.Constant(I64, value)
 
 
-class Vectors:
-    """Vector arithmetic on one element type, on top of an llvmlite builder."""
+def opaque(builder, value):
+    """Return an i64 of which LLVM knows nothing.
 
-    def __init__(self, builder, dtype):
+    A loop whose counter goes through here is neither unrolled nor peeled nor are its addresses
+    rewritten: code that is written to fill the registers spills them after that.
+    """
+    identity = ir.FunctionType(value.type, [value.type])
+    return builder.asm(identity, "", "=r,0", [value], side_effect=False)
+
+
+class Vectors:
+    """Vector arithmetic on one element type, on top of an llvmlite builder.
+
+    `share` is 1 for whole vectors of the CPU, 2 for halves.
+    """
+
+    def __init__(self, builder, dtype, share=1):
         self.builder = builder
         self.is_float = isinstance(dtype, types.Float)
-        self.lanes = VECTOR_BYTES // (dtype.bitwidth // 8)
+        self.lanes = VECTOR_BYTES // share // (dtype.bitwidth // 8)
         self.element = (
             {32: ir.FloatType(), 64: ir.DoubleType()}[dtype.bitwidth]
             if self.is_float
@@ -77,16 +90,20 @@ class Vectors:
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         self.builder.store(value, address, align=self.align)
 
+    def splat32(self, integer):
+        """Vector of the low half of an i64 in all lanes."""
+        vector = ir.VectorType(I32, self.lanes)
+        undefined = ir.Constant(vector, ir.Undefined)
+        low = self.builder.trunc(integer, I32)
+        first = self.builder.insert_element(undefined, low, ir.Constant(I32, 0))
+        zeros = ir.Constant(vector, [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
     def first_lanes(self, count):
         """Mask of the first `count` (an i64) lanes."""
-        count = self.builder.trunc(count, I32)
-        vector = ir.VectorType(I32, self.lanes)
-        first = self.builder.insert_element(
-            ir.Constant(vector, ir.Undefined), count, ir.Constant(I32, 0)
-        )
-        zeros = ir.Constant(vector, [0] * self.lanes)
-        counts = self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
-        return self.builder.icmp_unsigned("<", ir.Constant(vector, list(range(self.lanes))), counts)
+        counts = self.splat32(count)
+        numbers = ir.Constant(counts.type, list(range(self.lanes)))
+        return self.builder.icmp_unsigned("<", numbers, counts)
 
     def load_masked(self, pointer, mask):
         """Lanes of the mask from behind a pointer, zero in the others; only those are read."""

@@ -148,6 +148,28 @@ CASES: tuple[Case, ...] = (
     problem("depthwise_batch_small", (3, 67, 7, 7), (67, 1, 3, 3), groups=67, padding=1),
     problem("depthwise_multiplier_3", (1, 7, 13, 17), (21, 1, 3, 3), groups=7, padding=1),
     problem("depthwise_multiplier_3_stride_2", (1, 7, 13, 17), (21, 1, 3, 3), groups=7, stride=2),
+    # Strips: several, the last of half a vector; filters in two and three pieces; outputs whose
+    # windows hold nothing but padding; a single column and row.
+    problem("depthwise_wide", (2, 3, 9, 131), (3, 1, 5, 5), groups=3, padding=2),
+    problem("depthwise_4x6_stride_2", (1, 5, 21, 73), (5, 1, 4, 6), groups=5, padding=2, stride=2),
+    problem("depthwise_9x2", (1, 5, 23, 19), (5, 1, 9, 2), groups=5, padding=(2, 1), bias=True),
+    problem("depthwise_padding_7", (1, 5, 6, 5), (5, 1, 3, 3), groups=5, padding=7, bias=True),
+    problem("depthwise_1x1_stride_2", (2, 5, 7, 37), (5, 1, 1, 1), groups=5, stride=2),
+    problem("depthwise_1x3_of_one", (1, 5, 1, 1), (5, 1, 1, 3), groups=5, padding=(0, 1)),
+    problem(
+        "depthwise_dilation_3x2", (1, 5, 8, 43), (5, 1, 5, 3), groups=5, padding=6, dilation=(3, 2)
+    ),
+    problem(
+        "depthwise_67_reflect",
+        (1, 67, 13, 9),
+        (67, 1, 3, 3),
+        groups=67,
+        padding=1,
+        padding_mode="reflect",
+    ),
+    problem(
+        "depthwise_67_last", (2, 13, 9, 67), (67, 1, 3, 3), groups=67, padding=1, stride=2, **LAST
+    ),
     problem("depthwise_last", (1, 27, 37, 11), (11, 1, 3, 3), groups=11, padding=1, **LAST),
     # One channel.
     problem("one_channel_3x3", (1, 1, 61, 67), (1, 1, 3, 3), padding=1),
@@ -260,6 +282,14 @@ CASES: tuple[Case, ...] = (
     problem("3d_pairs", (1, 2, 5, 7, 9), (3, 2, 3, 3, 3), padding=((1, 0), (0, 2), (3, 1))),
     problem("3d_groups_2", (1, 6, 5, 7, 9), (4, 3, 3, 3, 3), groups=2, padding=1),
     problem("3d_depthwise", (1, 5, 7, 9, 11), (5, 1, 3, 3, 3), groups=5, padding=1),
+    problem(
+        "3d_depthwise_padding_3",
+        (1, 5, 2, 9, 11),
+        (5, 1, 3, 3, 3),
+        groups=5,
+        padding=(3, 1, 1),
+        bias=True,
+    ),
     problem("3d_one_channel_5x5x5", (1, 1, 9, 11, 13), (1, 1, 5, 5, 5), padding=2),
     problem("3d_pointwise", (1, 11, 5, 7, 9), (13, 11, 1, 1, 1)),
     problem("3d_last", (1, 7, 9, 11, 3), (5, 3, 3, 3, 3), padding=1, **LAST),

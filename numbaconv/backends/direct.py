@@ -2,15 +2,15 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of four lowerings: `direct_multiply` on long rows of pixels,
-`direct_transposed` on short ones; `direct_filter` where a group has few output channels;
-`direct_channels` for depthwise layers of many channels.
+input in place, and then runs one of five lowerings: `direct_multiply` on long rows of pixels,
+`direct_transposed` on short ones; `direct_filter` where a group has few output channels; for
+depthwise layers `direct_planes`, or `direct_channels` where the channels are innermost in memory.
 """
 
 import numpy as np
 
 from numbaconv.activation import NONE, activate
-from numbaconv.backends import direct_channels
+from numbaconv.backends import direct_channels, direct_planes
 from numbaconv.backends.direct_filter import filter_work
 from numbaconv.backends.direct_multiply import multiply_work
 from numbaconv.backends.direct_tasks import (
@@ -18,6 +18,7 @@ from numbaconv.backends.direct_tasks import (
     tile_size,
     uses_bands,
     uses_channels,
+    uses_planes,
     uses_transposed,
 )
 from numbaconv.backends.direct_transposed import transposed_work
@@ -132,6 +133,8 @@ def cut(s, itemsize, threads):
 
 def plan(job, s, itemsize, threads):
     """Fill a job's blocks and sizes for a problem; return its number of tasks."""
+    if uses_planes(s):
+        return direct_planes.plan(job, s, itemsize, threads)
     if uses_channels(s, VECTOR_BYTES // itemsize):
         return direct_channels.plan(job, s, itemsize, threads)
     b = cut(s, itemsize, threads)
@@ -155,6 +158,8 @@ def plan(job, s, itemsize, threads):
 
 def make_table(s, itemsize, threads):
     """Offsets of the taps in a halo tile and in the input, for KC channels."""
+    if uses_planes(s):
+        return direct_planes.make_table(s, itemsize, threads)
     if uses_channels(s, VECTOR_BYTES // itemsize):
         return direct_channels.make_table(s, itemsize, threads)
     b = cut(s, itemsize, threads)
@@ -166,6 +171,9 @@ def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
     if job[ACTIVATION] != NONE:
         job[ACTIVATE] = activate.address(dtype)
+    if uses_planes(s):
+        direct_planes.set_addresses(job, dtype)
+        return
     if uses_channels(s, VECTOR_BYTES * 8 // dtype.bitwidth):
         direct_channels.set_addresses(job, dtype)
         return

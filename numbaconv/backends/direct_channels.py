@@ -1,9 +1,10 @@
-"""direct, third lowering: each lane of a vector is a channel. It serves depthwise layers.
+"""direct, third lowering: each lane of a vector is a channel.
 
-Loops of a task (image, block of channels, plane, block of rows and columns): its halo tile is
-copied with the channels innermost, transposed in registers unless the input lies so already; then
-columns, MR at a time; rows; the tile's own loop over taps. The tile is transposed back on its way
-to the output.
+It serves depthwise layers whose channels are innermost in memory, and those that `direct_planes`
+does not take. Loops of a task (image, block of channels, plane, block of rows and columns): its
+halo tile is copied with the channels innermost, transposed in registers unless the input lies so
+already; then columns, MR at a time; rows; the tile's own loop over taps. The tile is transposed
+back on its way to the output.
 """
 
 from typing import NamedTuple

@@ -1,0 +1,210 @@
+"""direct, fifth lowering: strips of columns of one plane. It serves depthwise layers.
+
+The input is read in place: there is no halo tile, and nothing to pack. Loops of a task (some
+planes that are neighbours, a block of rows): columns, a strip at a time; rows a dilation apart; kd;
+rows of the filter, as many as the tile has sums for; the tile's own loops over planes, rows and kw.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numbaconv.backends.direct_tasks import (
+    Blocks,
+    finish_tile,
+    locate_task,
+    out_index,
+    read_blocks,
+)
+from numbaconv.blocking import CACHE_BYTES, STRIP_ROWS, TASKS_PER_THREAD, strip_vectors
+from numbaconv.jit import inline, native
+from numbaconv.job import (
+    BIAS,
+    BLOCKS,
+    COUNTER,
+    LANES,
+    OUT,
+    PACKED,
+    SHAPE,
+    TABLE,
+    TILE,
+    WORKER,
+    X,
+    set_entries,
+    worker_signature,
+)
+from numbaconv.pointers import call, fetch_add, indices_at, pointer_at, shift
+from numbaconv.shape import kernel_taps, read_shape
+from numbaconv.strip import strip
+from numbaconv.target import VECTOR_BYTES
+
+# Entries of a strip in the table of a job, after the number of strips: its first column, how many,
+# vectors, 1 for half a vector; where its masks begin in the table.
+_FIRST, _WIDTH, _VECTORS, _HALF, _MASKS, _STRIP_SIZE = range(6)
+
+
+class Memory(NamedTuple):
+    """The pointers of a worker: the problem's arrays, and the table of strips."""
+
+    x: object
+    weights: object
+    bias: object
+    out: object
+    table: object
+
+
+def cut(s, itemsize, threads):
+    """Choose the blocks of a problem.
+
+    Planes: so few that the threads have tasks enough, each as many, and that the next strip, or an
+    activation, finds them in cache. More tasks cost more than an equal end saves: a task takes 0.1
+    us beside its strips, a plane of 7 x 7 as long. Rows: all, unless there are too few planes, or a
+    strip would come to rows that have left the second-level cache since the last one.
+    """
+    planes = s.n * s.groups * s.output[0]
+    wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
+    most = min(planes // wanted, CACHE_BYTES // 8 // (s.output[1] * s.output[2] * itemsize))
+    parts = -(-s.groups // max(1, most))
+    groups = -(-s.groups // min(s.groups, -(-parts // threads) * threads))
+    least = min(s.output[1], 4 * s.kernel[1])
+    most = max(least, CACHE_BYTES // itemsize // (s.size[2] * s.stride[1]))
+    row_blocks = max(-(-s.output[1] // most), min(-(-wanted // planes), s.output[1] // least))
+    rows = -(-s.output[1] // row_blocks)
+    row_blocks = -(-s.output[1] // rows)
+    tasks = s.n * -(-s.groups // groups) * s.output[0] * row_blocks
+    return Blocks(1, 1, 1, rows, s.output[2], row_blocks, 1, 1, groups, tasks)
+
+
+def plan(job, s, itemsize, threads):
+    """Fill a job's blocks and sizes for a problem; return its number of tasks."""
+    b = cut(s, itemsize, threads)
+    set_entries(job, BLOCKS, b)
+    job[LANES] = VECTOR_BYTES // itemsize
+    return b.tasks
+
+
+def set_addresses(job, dtype):
+    """Compile the functions that a problem needs and write their addresses into its job."""
+    job[TILE], job[WORKER] = strip.address(dtype), planes_work.address(dtype)
+
+
+@inline
+def filter_rows(left):
+    """Rows of the filter that the tile takes at once: the most that are no more than are left."""
+    rows = 1
+    for height in STRIP_ROWS:
+        if height <= left:
+            rows = height
+    return rows
+
+
+def cut_strips(s, lanes):
+    """(first column, columns, vectors, half) of each strip.
+
+    Strips are as wide as the registers allow and about equal; half a vector takes what is left,
+    if that is enough.
+    """
+    cols = s.output[2]
+    whole, left = divmod(cols, lanes)
+    half = 0 < 2 * left <= lanes
+    if left and not half:
+        whole += 1
+    count = -(-whole // strip_vectors(filter_rows(s.kernel[1]), s.stride[1]))
+    strips = []
+    for i in range(count):
+        first, end = i * whole // count, (i + 1) * whole // count
+        width = min(end * lanes, cols) - first * lanes
+        strips.append((first * lanes, width, end - first, 0))
+    if half:
+        strips.append((whole * lanes, left, 1, 1))
+    return strips
+
+
+def make_masks(s, first, vectors, lanes):
+    """The masks of a strip, as the tile reads them: [kw][vector], and which taps need none."""
+    kw, vector = np.ogrid[: s.kernel[2], : vectors * s.stride[2]]
+    at = first * s.stride[2] - s.padding[2] + kw * s.dilation[2] + vector * lanes
+    begin, end = np.clip(-at, 0, lanes), np.clip(s.size[2] - at, 0, lanes)
+    masks = (np.int64(1) << end) - (np.int64(1) << begin)
+    whole = np.flatnonzero((masks == (1 << lanes) - 1).all(1))
+    return np.append(masks, (whole[0], whole[-1] + 1) if whole.size else (0, 0))
+
+
+def make_table(s, itemsize, threads):
+    """The strips and their masks. Strips that read no padding share theirs."""
+    lanes = VECTOR_BYTES // itemsize
+    strips = cut_strips(s, lanes)
+    table = [len(strips)]
+    masks, shared = [], {}
+    at = 1 + len(strips) * _STRIP_SIZE
+    for first, width, vectors, half in strips:
+        wide = lanes // 2 if half else lanes
+        begin = first * s.stride[2] - s.padding[2]
+        reach = (s.kernel[2] - 1) * s.dilation[2] + vectors * s.stride[2] * wide
+        inside = begin >= 0 and begin + reach <= s.size[2]
+        own = (vectors, half) if inside else first
+        if own not in shared:
+            shared[own] = at
+            masks.append(make_masks(s, first, vectors, wide))
+            at += masks[-1].size
+        table += [first, width, vectors, half, shared[own]]
+    return np.concatenate((np.array(table), *masks))
+
+
+@inline
+def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
+    """Some rows of the filter, in one plane of its depth, for one strip of a task's planes."""
+    apart = s.dilation[1]
+    d = t.od * s.stride[0] - s.padding[0] + kd * s.dilation[0]
+    h = (t.oh + residue) * s.stride[1] - s.padding[1] + kh * apart
+    x = shift(m.x, t.n * s.in_strides[0] + t.g * s.in_strides[1])
+    first = d * s.in_strides[2] + h * s.in_strides[3]
+    first += strip[_FIRST] * s.stride[2] - s.padding[2]
+    taps = kernel_taps(s)
+    w = shift(m.weights, t.g * taps + (kd * s.kernel[1] + kh) * s.kernel[2])
+    out = shift(m.out, out_index(s, t, t.g) + residue * s.out_strides[3] + strip[_FIRST])
+    call(
+        job[TILE],
+        (
+            height, s.stride[1], strip[_VECTORS], strip[_HALF], s.kernel[2], s.dilation[2],
+            (t.rows - residue + apart - 1) // apart, t.groups,
+            x, first, apart * s.in_strides[3], s.in_strides[1],
+            h, apart, s.size[1] if 0 <= d < s.size[0] else 0, shift(m.table, strip[_MASKS]),
+            w, taps, out, apart * s.out_strides[3], s.out_strides[1],
+            shift(m.bias, t.g), kd + kh > 0, strip[_WIDTH] - (strip[_VECTORS] - 1) * job[LANES],
+        ),
+    )  # fmt: skip
+
+
+@inline
+def planes_task(job, m, s, t):
+    """All strips of a task; of each, rows a dilation apart, kd, rows of the filter."""
+    for i in range(m.table[0]):
+        strip = shift(m.table, 1 + i * _STRIP_SIZE)
+        for residue in range(min(s.dilation[1], t.rows)):
+            for kd in range(s.kernel[0]):
+                kh = 0
+                while kh < s.kernel[1]:
+                    height = filter_rows(s.kernel[1] - kh)
+                    planes_pass(job, m, s, t, strip, residue, kd, kh, height)
+                    kh += height
+    for g in range(t.g, t.g + t.groups):
+        target = shift(m.out, out_index(s, t, g))
+        finish_tile(job, target, s.out_strides[3], t.rows, t.cols, True)
+
+
+@native(worker_signature)
+def planes_work(worker, job, like):
+    """Take tasks off the common counter until none is left."""
+    s, b = read_shape(job, SHAPE), read_blocks(job)
+    m = Memory(
+        pointer_at(job[X], like),
+        pointer_at(job[PACKED], like),
+        pointer_at(job[BIAS], like),
+        pointer_at(job[OUT], like),
+        indices_at(job[TABLE]),
+    )
+    number = fetch_add(indices_at(job[COUNTER]))
+    while number < b.tasks:
+        planes_task(job, m, s, locate_task(number, s, b))
+        number = fetch_add(indices_at(job[COUNTER]))
