@@ -69,16 +69,77 @@ def cuda_for(backend: str | None) -> Any:
     return load_backend(CUDA, source)
 
 
-def plan_on_device(
-    arrays: dict[str, Any], options: dict[str, Any], backend: str | None
-) -> tuple[Any, dict[str, Any], Plan]:
-    """Return the backend, the shadows and the plan of a call with arrays on a GPU."""
+def look_at(arrays: dict[str, Any], backend: str | None) -> tuple[Any, dict[str, Any]]:
+    """Return the cuda backend and shadows if arrays are on a GPU, else None and the arrays."""
+    if not any(is_on_device(array) for array in arrays.values()):
+        return None, arrays
     check_one_side(arrays)
     module = cuda_for(backend)
     shadows = {
         name: None if array is None else module.shadow(name, array)
         for name, array in arrays.items()
     }
+    return module, shadows
+
+
+class Call:
+    """A gradient or transposed convolution: where it runs, and its arrays as they are seen there.
+
+    Parameters
+    ----------
+    arrays : dict
+        The arrays by the names of their arguments; None for one that was not given.
+    backend, stream, precision
+        As the caller gave them.
+
+    Attributes
+    ----------
+    arrays : dict
+        The same; those on a GPU as shadows (`backends.cuda.memory`).
+    """
+
+    def __init__(
+        self, arrays: dict[str, Any], backend: str | None, stream: Any, precision: str | None
+    ) -> None:
+        self._given, self._asked = arrays, (backend, stream, precision)
+        self._module, self.arrays = look_at(arrays, backend)
+        self._on_device = self._module is not None
+
+    def cpu_backend(self) -> str | None:
+        """Return the CPU backend, maybe ``auto``; None if it runs on a GPU."""
+        backend, stream, precision = self._asked
+        if self._on_device:
+            return None
+        name, source = requested_backend(backend)
+        if name != AUTO:
+            module = load_backend(name, source)
+            if name == CUDA:
+                self._module = module
+                return None
+        if stream is not None or precision is not None:
+            refuse_on_cpu(name, stream, precision)
+        return name
+
+    def on_gpu(self, function: str, plan: Any, arrays: dict[str, Any], **more: Any) -> Any:
+        """Run a function of the cuda backend: ``(plan, arrays, precision, stream, on_device)``."""
+        _, stream, precision = self._asked
+        stream = self._module.find_stream(stream, self._given if self._on_device else {})
+        run = getattr(self._module, function)
+        return run(
+            plan,
+            arrays,
+            precision=find_precision(precision),
+            stream=stream,
+            on_device=self._on_device,
+            **more,
+        )
+
+
+def plan_on_device(
+    arrays: dict[str, Any], options: dict[str, Any], backend: str | None
+) -> tuple[Any, dict[str, Any], Plan]:
+    """Return the backend, the shadows and the plan of a call with arrays on a GPU."""
+    module, shadows = look_at(arrays, backend)
     operands = (shadows["input"], shadows["weight"], shadows["bias"])
     return module, shadows, find_plan(*operands, **options)
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.arguments import check_array, freeze
-from numbaconv.dispatch import AUTO, load_backend, requested_backend
-from numbaconv.errors import BackendUnavailableError
+from numbaconv.device import Call
 
 __all__ = [
     "conv1d_input",
@@ -36,20 +35,6 @@ def kept_plan(key: tuple[Any, ...], make: Any) -> Any:
     return plan
 
 
-def cpu_backend(backend: str | None) -> str:
-    """Return the backend of a call, ``auto`` or one that runs on the CPU."""
-    name, source = requested_backend(backend)
-    if name == AUTO:
-        return name
-    load_backend(name, source)
-    if name not in ("direct", "im2col"):
-        raise BackendUnavailableError(
-            f"backend {name!r}, asked for by {source}, has no gradients and no transposed "
-            f"convolution; direct, im2col and auto have"
-        )
-    return name
-
-
 def array_key(name: str, array: Any) -> tuple[Any, ...]:
     """Return what a plan depends on of an array."""
     if not isinstance(array, np.ndarray):
@@ -72,9 +57,14 @@ def _input_gradient(
     dilation: Any,
     groups: Any,
     backend: str | None,
-) -> np.ndarray:
+    stream: Any,
+    precision: str | None,
+) -> Any:
     from numbaconv import input_gradient
     from numbaconv.gradient_arguments import input_gradient_problem
+
+    call = Call({"weight": weight, "grad_output": grad_output}, backend, stream, precision)
+    weight, grad_output = call.arrays.values()
 
     def make() -> Any:
         arrays = weight, grad_output
@@ -105,7 +95,11 @@ def _input_gradient(
         freeze("groups", groups),
     )
     plan = kept_plan(key, make)
-    return input_gradient.apply_adjoint(plan, cpu_backend(backend), grad_output, weight)
+    name = call.cpu_backend()
+    if name is None:
+        arrays = {"input": grad_output, "weight": weight, "bias": None}
+        return call.on_gpu("apply_adjoint", plan, arrays, out=None)
+    return input_gradient.apply_adjoint(plan, name, grad_output, weight)
 
 
 def _weight_gradient(
@@ -118,15 +112,20 @@ def _weight_gradient(
     dilation: Any,
     groups: Any,
     backend: str | None,
-) -> np.ndarray:
+    stream: Any,
+    precision: str | None,
+) -> Any:
     from numbaconv import weight_gradient
     from numbaconv.gradient_arguments import weight_gradient_problem
 
+    call = Call({"input": input, "grad_output": grad_output}, backend, stream, precision)
+    x, grad_output = call.arrays.values()
+
     def make() -> Any:
-        result = np.result_type(input.dtype, grad_output.dtype)
+        result = np.result_type(x.dtype, grad_output.dtype)
         problem = weight_gradient_problem(
             rank,
-            input,
+            x,
             weight_size,
             grad_output,
             stride,
@@ -141,7 +140,7 @@ def _weight_gradient(
     key = (
         "weight",
         rank,
-        array_key("input", input),
+        array_key("input", x),
         frozen_sizes("weight_size", weight_size),
         array_key("grad_output", grad_output),
         freeze("stride", stride),
@@ -150,7 +149,10 @@ def _weight_gradient(
         freeze("groups", groups),
     )
     plan = kept_plan(key, make)
-    return weight_gradient.weight_gradient(plan, cpu_backend(backend), input, grad_output)
+    name = call.cpu_backend()
+    if name is None:
+        return call.on_gpu("weight_gradient", plan, call.arrays)
+    return weight_gradient.weight_gradient(plan, name, x, grad_output)
 
 
 def conv1d_input(
@@ -163,7 +165,9 @@ def conv1d_input(
     groups: int = 1,
     *,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Gradient of `conv1d` with respect to its input.
 
     Parameters
@@ -176,13 +180,15 @@ def conv1d_input(
         Gradient with respect to the output, shape (N, C_out, OL) or (C_out, OL).
     stride, padding, dilation, groups
         As the convolution had them; padding was with zeros.
-    backend : {"auto", "direct", "im2col"}, optional
+    backend : {"auto", "direct", "im2col", "cuda"}, optional
+        As in `conv`.
+    stream, precision
         As in `conv`.
 
     Returns
     -------
     ndarray
-        Shape `input_size`, dtype of `weight` and `grad_output` promoted.
+        On a GPU for arrays there. Shape `input_size`, dtype of `weight` and `grad_output` promoted.
 
     Raises
     ------
@@ -203,7 +209,17 @@ def conv1d_input(
        chapter 4.
     """
     return _input_gradient(
-        1, input_size, weight, grad_output, stride, padding, dilation, groups, backend
+        1,
+        input_size,
+        weight,
+        grad_output,
+        stride,
+        padding,
+        dilation,
+        groups,
+        backend,
+        stream,
+        precision,
     )
 
 
@@ -217,7 +233,9 @@ def conv1d_weight(
     groups: int = 1,
     *,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Gradient of `conv1d` with respect to its weight.
 
     Parameters
@@ -230,14 +248,16 @@ def conv1d_weight(
         Gradient with respect to the output, shape (N, C_out, OL) or (C_out, OL).
     stride, padding, dilation, groups
         As the convolution had them; padding was with zeros.
-    backend : {"auto", "direct", "im2col"}, optional
+    backend : {"auto", "direct", "im2col", "cuda"}, optional
+        As in `conv`.
+    stream, precision
         As in `conv`.
 
     Returns
     -------
     ndarray
-        Shape `weight_size`, dtype of `input` and `grad_output` promoted. The bits do not depend
-        on the number of threads.
+        On a GPU for arrays there. Shape `weight_size`, dtype of `input` and `grad_output` promoted.
+        The bits do not depend on the number of threads.
 
     Raises
     ------
@@ -248,7 +268,17 @@ def conv1d_weight(
         If the backend that was asked for cannot run here.
     """
     return _weight_gradient(
-        1, input, weight_size, grad_output, stride, padding, dilation, groups, backend
+        1,
+        input,
+        weight_size,
+        grad_output,
+        stride,
+        padding,
+        dilation,
+        groups,
+        backend,
+        stream,
+        precision,
     )
 
 
@@ -262,7 +292,9 @@ def conv2d_input(
     groups: int = 1,
     *,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Gradient of `conv2d` with respect to its input.
 
     Parameters
@@ -275,13 +307,15 @@ def conv2d_input(
         Gradient with respect to the output, shape (N, C_out, OH, OW) or (C_out, OH, OW).
     stride, padding, dilation, groups
         As the convolution had them; padding was with zeros.
-    backend : {"auto", "direct", "im2col"}, optional
+    backend : {"auto", "direct", "im2col", "cuda"}, optional
+        As in `conv`.
+    stream, precision
         As in `conv`.
 
     Returns
     -------
     ndarray
-        Shape `input_size`, dtype of `weight` and `grad_output` promoted.
+        On a GPU for arrays there. Shape `input_size`, dtype of `weight` and `grad_output` promoted.
 
     Raises
     ------
@@ -302,7 +336,17 @@ def conv2d_input(
        chapter 4.
     """
     return _input_gradient(
-        2, input_size, weight, grad_output, stride, padding, dilation, groups, backend
+        2,
+        input_size,
+        weight,
+        grad_output,
+        stride,
+        padding,
+        dilation,
+        groups,
+        backend,
+        stream,
+        precision,
     )
 
 
@@ -316,7 +360,9 @@ def conv2d_weight(
     groups: int = 1,
     *,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Gradient of `conv2d` with respect to its weight.
 
     Parameters
@@ -329,14 +375,16 @@ def conv2d_weight(
         Gradient with respect to the output, shape (N, C_out, OH, OW) or (C_out, OH, OW).
     stride, padding, dilation, groups
         As the convolution had them; padding was with zeros.
-    backend : {"auto", "direct", "im2col"}, optional
+    backend : {"auto", "direct", "im2col", "cuda"}, optional
+        As in `conv`.
+    stream, precision
         As in `conv`.
 
     Returns
     -------
     ndarray
-        Shape `weight_size`, dtype of `input` and `grad_output` promoted. The bits do not depend
-        on the number of threads.
+        On a GPU for arrays there. Shape `weight_size`, dtype of `input` and `grad_output` promoted.
+        The bits do not depend on the number of threads.
 
     Raises
     ------
@@ -347,7 +395,17 @@ def conv2d_weight(
         If the backend that was asked for cannot run here.
     """
     return _weight_gradient(
-        2, input, weight_size, grad_output, stride, padding, dilation, groups, backend
+        2,
+        input,
+        weight_size,
+        grad_output,
+        stride,
+        padding,
+        dilation,
+        groups,
+        backend,
+        stream,
+        precision,
     )
 
 
@@ -361,7 +419,9 @@ def conv3d_input(
     groups: int = 1,
     *,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Gradient of `conv3d` with respect to its input.
 
     Parameters
@@ -374,13 +434,15 @@ def conv3d_input(
         Gradient with respect to the output, shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
     stride, padding, dilation, groups
         As the convolution had them; padding was with zeros.
-    backend : {"auto", "direct", "im2col"}, optional
+    backend : {"auto", "direct", "im2col", "cuda"}, optional
+        As in `conv`.
+    stream, precision
         As in `conv`.
 
     Returns
     -------
     ndarray
-        Shape `input_size`, dtype of `weight` and `grad_output` promoted.
+        On a GPU for arrays there. Shape `input_size`, dtype of `weight` and `grad_output` promoted.
 
     Raises
     ------
@@ -401,7 +463,17 @@ def conv3d_input(
        chapter 4.
     """
     return _input_gradient(
-        3, input_size, weight, grad_output, stride, padding, dilation, groups, backend
+        3,
+        input_size,
+        weight,
+        grad_output,
+        stride,
+        padding,
+        dilation,
+        groups,
+        backend,
+        stream,
+        precision,
     )
 
 
@@ -415,7 +487,9 @@ def conv3d_weight(
     groups: int = 1,
     *,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Gradient of `conv3d` with respect to its weight.
 
     Parameters
@@ -428,14 +502,16 @@ def conv3d_weight(
         Gradient with respect to the output, shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
     stride, padding, dilation, groups
         As the convolution had them; padding was with zeros.
-    backend : {"auto", "direct", "im2col"}, optional
+    backend : {"auto", "direct", "im2col", "cuda"}, optional
+        As in `conv`.
+    stream, precision
         As in `conv`.
 
     Returns
     -------
     ndarray
-        Shape `weight_size`, dtype of `input` and `grad_output` promoted. The bits do not depend
-        on the number of threads.
+        On a GPU for arrays there. Shape `weight_size`, dtype of `input` and `grad_output` promoted.
+        The bits do not depend on the number of threads.
 
     Raises
     ------
@@ -446,5 +522,15 @@ def conv3d_weight(
         If the backend that was asked for cannot run here.
     """
     return _weight_gradient(
-        3, input, weight_size, grad_output, stride, padding, dilation, groups, backend
+        3,
+        input,
+        weight_size,
+        grad_output,
+        stride,
+        padding,
+        dilation,
+        groups,
+        backend,
+        stream,
+        precision,
     )

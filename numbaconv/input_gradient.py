@@ -55,6 +55,7 @@ class AdjointPlan:
         self.has_gaps = sum(phase.shape.pixels for phase in self.phases) < elements
         self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
         self._chains: dict[tuple[str, int], chain.Chain] = {}
+        self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 
     def chain(self, name: str, threads: int) -> chain.Chain:
         """Return the jobs on a backend; ``auto`` chooses one for each phase."""

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from numbaconv.arguments import freeze
-from numbaconv.grad import array_key, cpu_backend, kept_plan
+from numbaconv.device import Call
+from numbaconv.grad import array_key, kept_plan
 
 if TYPE_CHECKING:
     from numbaconv.input_gradient import AdjointPlan
@@ -61,18 +62,27 @@ def find_transposed_plan(
 
 def _conv_transpose(
     rank: int,
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
+    input: Any,
+    weight: Any,
+    bias: Any,
     *options: Any,
-    out: np.ndarray | None,
+    out: Any,
     backend: str | None,
-) -> np.ndarray:
+    stream: Any,
+    precision: str | None,
+) -> Any:
     from numbaconv.input_gradient import apply_adjoint, check_adjoint_out
 
-    plan = find_transposed_plan(rank, input, weight, bias, *options)
-    name = cpu_backend(backend)
-    check_adjoint_out(out, plan, {"input": input, "weight": weight, "bias": bias})
+    given = {"input": input, "weight": weight, "bias": bias, "out": out}
+    call = Call(given, backend, stream, precision)
+    arrays = dict(call.arrays)
+    target = arrays.pop("out")
+    plan = find_transposed_plan(rank, *arrays.values(), *options)
+    name = call.cpu_backend()
+    check_adjoint_out(target, plan, arrays)
+    if name is None:
+        result = call.on_gpu("apply_adjoint", plan, arrays, out=target, conjugate=False)
+        return result if out is None else out
     # The adjoint conjugates complex weights, which a transposed convolution does not.
     weight = weight.conj() if weight.dtype.kind == "c" else weight
     return apply_adjoint(plan, name, input, weight, bias, out)
@@ -90,7 +100,9 @@ def conv_transpose1d(
     *,
     out: np.ndarray | None = None,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Transposed convolution of signals, as `conv_transpose2d` is of images.
 
     Parameters
@@ -99,7 +111,7 @@ def conv_transpose1d(
         Shape (N, C_in, L) or (C_in, L).
     weight : ndarray
         Shape (C_in, C_out/groups, K).
-    bias, stride, padding, output_padding, groups, dilation, out, backend
+    bias, stride, padding, output_padding, groups, dilation, out, backend, stream, precision
         As in `conv_transpose2d`.
 
     Returns
@@ -113,7 +125,8 @@ def conv_transpose1d(
         As in `conv_transpose2d`.
     """
     options = stride, padding, output_padding, groups, dilation
-    return _conv_transpose(1, input, weight, bias, *options, out=out, backend=backend)
+    where = {"out": out, "backend": backend, "stream": stream, "precision": precision}
+    return _conv_transpose(1, input, weight, bias, *options, **where)
 
 
 def conv_transpose2d(
@@ -128,7 +141,9 @@ def conv_transpose2d(
     *,
     out: np.ndarray | None = None,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Transposed convolution of images: each input element spreads over the kernel's taps.
 
     Parameters
@@ -153,7 +168,9 @@ def conv_transpose2d(
     out : ndarray, optional
         Array of the result's shape and dtype to store the result in. It must not overlap the
         input, weight or bias.
-    backend : {"auto", "direct", "im2col"}, optional
+    backend : {"auto", "direct", "im2col", "cuda"}, optional
+        As in `conv`.
+    stream, precision
         As in `conv`.
 
     Returns
@@ -187,7 +204,8 @@ def conv_transpose2d(
     (1, 2, 9, 9)
     """
     options = stride, padding, output_padding, groups, dilation
-    return _conv_transpose(2, input, weight, bias, *options, out=out, backend=backend)
+    where = {"out": out, "backend": backend, "stream": stream, "precision": precision}
+    return _conv_transpose(2, input, weight, bias, *options, **where)
 
 
 def conv_transpose3d(
@@ -202,7 +220,9 @@ def conv_transpose3d(
     *,
     out: np.ndarray | None = None,
     backend: str | None = None,
-) -> np.ndarray:
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
     """Transposed convolution of volumes, as `conv_transpose2d` is of images.
 
     Parameters
@@ -211,7 +231,7 @@ def conv_transpose3d(
         Shape (N, C_in, D, H, W) or (C_in, D, H, W).
     weight : ndarray
         Shape (C_in, C_out/groups, KD, KH, KW).
-    bias, stride, padding, output_padding, groups, dilation, out, backend
+    bias, stride, padding, output_padding, groups, dilation, out, backend, stream, precision
         As in `conv_transpose2d`.
 
     Returns
@@ -225,4 +245,5 @@ def conv_transpose3d(
         As in `conv_transpose2d`.
     """
     options = stride, padding, output_padding, groups, dilation
-    return _conv_transpose(3, input, weight, bias, *options, out=out, backend=backend)
+    where = {"out": out, "backend": backend, "stream": stream, "precision": precision}
+    return _conv_transpose(3, input, weight, bias, *options, **where)

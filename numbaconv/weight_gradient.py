@@ -100,6 +100,7 @@ class WeightPlan:
         self.multiply_adds = self.shape.flops // 2
         self.zeros = np.zeros(TILE_ROWS, self.arithmetic.compute)
         self._templates: dict[tuple[bool, int], Template] = {}
+        self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 
     def template(self, name: str, threads: int) -> Template:
         """Return the job on a backend: `im2col` writes out the patches of each chunk of pixels."""

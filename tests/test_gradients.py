@@ -129,7 +129,7 @@ def transposed_options(case: Case) -> dict[str, Any] | None:
 def bias_of(case: Case, o: Operands) -> Array | None:
     """A bias for the transposed convolution."""
     c = case.input[-len(case.weight) + 1]
-    return np.arange(c).astype(o.w.dtype) % 7 if case.bias else None
+    return (np.arange(c) % 7).astype(o.w.dtype) if case.bias else None
 
 
 def check_equal(got: Array, expected: Array, dtype: Any) -> None:

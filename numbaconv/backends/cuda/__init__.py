@@ -8,7 +8,16 @@ from typing import Any
 
 from numbaconv.backends.cuda.toolkit import configuration, unavailable
 
-__all__ = ["configuration", "execute", "find_stream", "shadow", "to_host", "unavailable"]
+__all__ = [
+    "apply_adjoint",
+    "configuration",
+    "execute",
+    "find_stream",
+    "shadow",
+    "to_host",
+    "unavailable",
+    "weight_gradient",
+]
 
 
 def execute(*arguments: Any, **options: Any) -> Any:
@@ -18,11 +27,25 @@ def execute(*arguments: Any, **options: Any) -> Any:
     return execution.execute(*arguments, **options)
 
 
+def apply_adjoint(*arguments: Any, **options: Any) -> Any:
+    """Run a planned adjoint; see `numbaconv.backends.cuda.gradients.apply_adjoint`."""
+    from numbaconv.backends.cuda import gradients
+
+    return gradients.apply_adjoint(*arguments, **options)
+
+
+def weight_gradient(*arguments: Any, **options: Any) -> Any:
+    """Run a planned gradient; see `numbaconv.backends.cuda.gradients.weight_gradient`."""
+    from numbaconv.backends.cuda import gradients
+
+    return gradients.weight_gradient(*arguments, **options)
+
+
 def to_host(array: Any) -> Any:
     """Copy a device array to a NumPy array."""
-    from numbaconv.backends.cuda import execution
+    from numbaconv.backends.cuda import sides
 
-    return execution.to_host(array)
+    return sides.to_host(array)
 
 
 def shadow(name: str, array: Any) -> Any:

@@ -1,10 +1,11 @@
-"""A planned convolution on a device: which kernel it gets, its job, its weights, its launch."""
+"""A convolution on a device, or the gradient of its weights: kernel, job and launch."""
 
 import functools
 from typing import Any
 
 import numpy as np
 
+from numbaconv.activation import NONE
 from numbaconv.backends.cuda import filters, gemm, passes, tiles
 from numbaconv.backends.cuda.kind import Kind
 from numbaconv.backends.cuda.memory import (
@@ -19,26 +20,31 @@ from numbaconv.backends.cuda.memory import (
 from numbaconv.backends.cuda.problem import (
     ACTIVATION,
     COLUMNS,
+    DEPTH_END,
     FAR,
     HAS_BIAS,
     PITCH,
     PLANES,
+    ROW_TABLE,
     ROWS,
+    SOURCE,
     SPLIT_TILES,
     SPLITS,
     make_job,
+    output_rows,
     patch_rows,
 )
 from numbaconv.backends.cuda.toolkit import TF32_CAPABILITY, Device
 from numbaconv.dtypes import Arithmetic, arithmetic
 from numbaconv.errors import BackendUnavailableError
-from numbaconv.plan import Plan
-from numbaconv.shape import ZEROS, ConvShape
+from numbaconv.plan import memory_strides
+from numbaconv.shape import SHAPE_SIZE, ZEROS, ConvShape
 
 _MOST = 2**31 - 2**16  # elements that 32-bit offsets reach, with room for a tile beyond
 _HALF = arithmetic(np.dtype("float16"))._replace(
     convert=np.dtype("float16"), compute=np.dtype("float16")
 )
+_MOST_ROWS = 2**24  # of the output, in the table of a weight gradient: 256 MB
 IEEE, TF32 = "ieee", "tf32"
 PRECISIONS = (IEEE, TF32)
 
@@ -61,9 +67,9 @@ filter_kernel = functools.cache(filters.make_kernel)
 second_pass = functools.cache(passes.make_second_pass)
 
 
-def storage(plan: Plan) -> Arithmetic:
-    """How a plan's elements lie on the device: as on the host, but float16 stays float16."""
-    return _HALF if plan.result == np.float16 else plan.arithmetic
+def storage(result: np.dtype) -> Arithmetic:
+    """How elements lie on the device: as on the host, but float16 stays float16."""
+    return _HALF if result == np.float16 else arithmetic(result)
 
 
 def refusal(s: ConvShape) -> str | None:
@@ -79,14 +85,134 @@ def refusal(s: ConvShape) -> str | None:
         if count > _MOST:
             return f"{what} {count} elements, and the kernels count to {_MOST}"
     axes = zip(s.padding, s.output, s.stride, s.kernel, s.dilation, strict=True)
-    reach = max(max(p, (o - 1) * step + (k - 1) * d) for p, o, step, k, d in axes)
+    # Padding is negative where a phase of an adjoint begins inside.
+    reach = max(max(p, (o - 1) * step + (k - 1) * d + max(-p, 0)) for p, o, step, k, d in axes)
     if reach >= -FAR:
         return f"the windows reach over {reach} elements, and the kernels count to {-FAR}"
     return None
 
 
-class Convolution:
-    """The kernels and the job of a plan on one device.
+def refuse(s: ConvShape, precision: str, device: Device) -> None:
+    """Raise if no kernel here can compute a problem."""
+    reason = refusal(s)
+    if reason is None and precision == TF32 and device.capability < TF32_CAPABILITY:
+        reason = f"tf32 needs compute capability 8.0, and {device.name} has less"
+    if reason is not None:
+        raise unable(reason)
+
+
+def unable(reason: str) -> BackendUnavailableError:
+    """Return the error of a problem that no kernel here can compute."""
+    return BackendUnavailableError(f"backend 'cuda' cannot compute this problem: {reason}")
+
+
+class Work:
+    """A kernel with its job, and a second pass if the sums are split.
+
+    Parameters
+    ----------
+    s : ConvShape
+        What is computed: the output's order in memory, and the channels of a bias.
+    how : Arithmetic
+        How the elements lie on the device.
+    precision : {"ieee", "tf32"}
+        How float32 is multiplied.
+    device : Device
+        Where it runs.
+    activation : int
+        Applied where the result is stored.
+
+    Attributes
+    ----------
+    sum : dtype
+        In which the products are added up, and a bias is read.
+    """
+
+    def __init__(
+        self,
+        s: ConvShape,
+        how: Arithmetic,
+        precision: str,
+        device: Device,
+        activation: int = NONE,
+    ) -> None:
+        self.shape, self.storage, self.device = s, how, device
+        name = how.compute.name
+        self.dtype = TF32 if precision == TF32 and name == "float32" else name
+        self.sum = np.dtype("float32") if name == "float16" else how.compute
+        self.activation, self.splits = activation, 1
+
+    @property
+    def available(self) -> tuple[tiles.Tile, ...]:
+        """The tiles that there are for its dtype."""
+        found = _TILES[self.dtype]
+        return _TINY[found] if SIMULATED else found
+
+    def _take_product(self, kind: Kind, plan: tiles.Plan) -> None:
+        kind = kind._replace(
+            tile=plan.tile,
+            partial=plan.splits > 1,
+            narrow=self.device.capability < TF32_CAPABILITY,
+        )
+        self.kernel, self.name, self.shared = gemm_kernel(kind), f"product {kind}", 0
+        self.splits = plan.splits
+        self.blocks, self.threads = plan.tile.blocks(self.shape) * plan.splits, plan.tile.threads
+
+    def _make_jobs(self, settings: dict[int, Any], table: np.ndarray | None) -> None:
+        """Upload the job without a bias and the one with, which share nothing but this code."""
+        self.jobs, self.second_jobs = [], []
+        s = self.shape if self.splits == 1 else dense(self.shape)
+        for has_bias in (False, True):
+            every = settings | {ACTIVATION: self.activation, HAS_BIAS: has_bias}
+            self.jobs.append(upload(make_job(s, every, table)))
+            if self.splits > 1:
+                self.second_jobs.append(upload(make_job(self.shape, every)))
+        settle()
+
+    def run(self, x: Any, w: Any, bias: Any, y: np.ndarray, stream: Any) -> None:
+        """Compute from shadows of flat arrays into one; without a bias it is None."""
+        s = self.shape
+        size = s.n * s.groups * s.c_out * s.pixels
+        if not size:
+            return
+        job = argument(self.jobs[bias is not None])
+        arguments = (address(x), address(w), address(y if bias is None else bias))
+        if self.splits == 1:
+            self._launch((*arguments, address(y), job), stream)
+            return
+        parts = allocate(size * self.splits, self.sum, stream)
+        self._launch((*arguments, argument(parts), job), stream)
+        job = argument(self.second_jobs[bias is not None])
+        launch(
+            second_pass(self.dtype.replace(TF32, "float32")),
+            *passes.grid(size),
+            stream,
+            (argument(parts), *arguments[1:], address(y), job),
+            "second pass",
+            s,
+        )
+
+    def _launch(self, arguments: tuple[Any, ...], stream: Any) -> None:
+        launch(
+            self.kernel,
+            self.blocks,
+            self.threads,
+            stream,
+            arguments,
+            self.name,
+            self.shape,
+            self.shared,
+        )
+
+
+def dense(s: ConvShape) -> ConvShape:
+    """Return the same problem with an output that lies densely, its axes in the same order."""
+    strides = memory_strides(s.groups * s.c_out, s.output, s.out_strides[1] == 1)
+    return s._replace(out_strides=strides)
+
+
+class Convolution(Work):
+    """A convolution on one device; see `Work` for the parameters.
 
     Attributes
     ----------
@@ -96,21 +222,17 @@ class Convolution:
         Order along a row of them: tap by tap instead of channel by channel.
     """
 
-    def __init__(self, plan: Plan, precision: str, device: Device) -> None:
-        s = plan.shape
-        reason = refusal(s)
-        if reason is None and precision == TF32 and device.capability < TF32_CAPABILITY:
-            reason = f"tf32 needs compute capability 8.0, and {device.name} has less"
-        if reason is not None:
-            raise BackendUnavailableError(f"backend 'cuda' cannot compute this problem: {reason}")
-        self.shape, self.device = s, device
-        self.storage = storage(plan)
-        name = self.storage.compute.name
-        self.dtype = TF32 if precision == TF32 and name == "float32" else name
-        self.sum = np.dtype("float32") if name == "float16" else self.storage.compute
+    def __init__(
+        self,
+        s: ConvShape,
+        how: Arithmetic,
+        precision: str,
+        device: Device,
+        activation: int = NONE,
+    ) -> None:
+        refuse(s, precision, device)
+        super().__init__(s, how, precision, device, activation)
         self.rows = s.groups * s.c_out
-        self.activation = plan.activation
-        self.splits = 1
         block = None
         if s.c_in == 1 and s.c_out <= filters.MOST_OUTPUTS:
             block = filters.choose_block(s, self.sum.itemsize)
@@ -139,71 +261,84 @@ class Convolution:
         self._make_jobs(settings, None)
 
     def _as_product(self) -> None:
-        s = self.shape
-        available = _TILES[self.dtype]
-        kind = Kind(available[0], self.dtype)
-        scale = kind.lanes // kind.words
-        plan = tiles.choose_tile(
-            s, _TINY[available] if SIMULATED else available, self.device.processors, scale
-        )
-        self.splits = plan.splits
-        wide = s.in_strides[1] == 1 and s.c_in > 0 and s.c_in % kind.lanes == 0
-        kind = kind._replace(
-            tile=plan.tile,
-            wide=wide,
-            mapped=s.padding_mode != ZEROS,
-            partial=plan.splits > 1,
-            narrow=self.device.capability < TF32_CAPABILITY,
-        )
-        self.kernel, self.name, self.shared = gemm_kernel(kind), f"product {kind}", 0
-        self.blocks, self.threads = plan.tile.blocks(s) * plan.splits, plan.tile.threads
+        s, kind = self.shape, Kind(self.available[0], self.dtype)
+        lanes, scale = kind.lanes, kind.lanes // kind.words
+        plan = tiles.choose_tile(s, self.available, self.device.processors, scale)
+        wide = s.in_strides[1] == 1 and s.c_in > 0 and s.c_in % lanes == 0
+        self._take_product(kind._replace(wide=wide, mapped=s.padding_mode != ZEROS), plan)
         self.channels_inside = wide
-        k = s.c_in * s.taps
-        self.pitch = -(-k // kind.lanes) * kind.lanes
-        steps = -(-self.pitch // kind.depth)
-        per_part = max(-(-steps // plan.splits), 1)
-        table = patch_rows(
-            s, wide, (per_part * plan.splits + 1) * kind.depth, kind.lanes if wide else 1
-        )
-        settings = {PITCH: self.pitch, SPLITS: plan.splits, SPLIT_TILES: per_part}
+        self.pitch = -(-s.gemm[2] // lanes) * lanes
+        depth = plan.tile.bk * scale
+        per_part = max(-(-self.pitch // (depth * plan.splits)), 1)
+        count = (per_part * plan.splits + 1) * depth
+        table = patch_rows(s, wide, count, lanes if wide else 1)
+        settings = {
+            PITCH: self.pitch,
+            DEPTH_END: self.pitch,
+            SPLITS: plan.splits,
+            SPLIT_TILES: per_part,
+        }
         self._make_jobs(settings, table)
 
-    def _make_jobs(self, settings: dict[int, int], table: np.ndarray | None) -> None:
-        """Upload the job without a bias and the one with, which share nothing but this code."""
-        self.jobs = []
-        for has_bias in (False, True):
-            finishing = {ACTIVATION: self.activation, HAS_BIAS: has_bias}
-            self.jobs.append(upload(make_job(self.shape, settings | finishing, table)))
-        settle()
 
-    def run(self, x: Any, w: Any, bias: Any, y: np.ndarray, stream: Any) -> None:
-        """Convolve shadows of flat arrays into one; without a bias it is None."""
-        if not y.size:
-            return
-        job = argument(self.jobs[bias is not None])
-        arguments = (address(x), address(w), address(y if bias is None else bias))
-        if self.splits == 1:
-            self._launch((*arguments, address(y), job), stream)
-            return
-        parts = allocate(y.size * self.splits, self.sum, stream)
-        self._launch((*arguments, argument(parts), job), stream)
-        launch(
-            second_pass(self.dtype.replace(TF32, "float32")),
-            *passes.grid(y.size),
-            stream,
-            (argument(parts), *arguments[1:], address(y), job),
-            "second pass",
-            self.shape,
-        )
+class WeightGradient(Work):
+    """The gradient of a convolution's weights on one device.
 
-    def _launch(self, arguments: tuple[Any, ...], stream: Any) -> None:
-        launch(
-            self.kernel,
-            self.blocks,
-            self.threads,
-            stream,
-            arguments,
-            self.name,
-            self.shape,
-            self.shared,
-        )
+    As a product it has C_out rows, a column for every input channel under every tap, and sums
+    over the output's pixels. They are many where rows and columns are few, so the sums are split.
+
+    Parameters
+    ----------
+    s : ConvShape
+        The convolution, with zeros as padding.
+    how, precision, device
+        As in `Work`.
+    """
+
+    def __init__(self, s: ConvShape, how: Arithmetic, precision: str, device: Device) -> None:
+        refuse(s, precision, device)
+        rows = s.n * s.output[0] * s.output[1]
+        if rows > _MOST_ROWS:
+            raise unable(
+                f"the output has {rows} rows of pixels, and at most {_MOST_ROWS} are listed"
+            )
+        super().__init__(product_of_weights(s), how, precision, device)
+        kind = Kind(self.available[0], self.dtype, of_weights=True)
+        scale = kind.lanes // kind.words
+        plan = tiles.choose_deep_tile(self.shape, self.available, device.processors, scale)
+        self._take_product(kind, plan)
+        _, columns, k = self.shape.gemm
+        depth = plan.tile.bk * scale
+        per_part = max(-(-k // (depth * plan.splits)), 1)
+        # As many as all blocks look at: whole tiles, and a last round of a whole block's threads.
+        count = -(-columns // plan.tile.bn) * plan.tile.bn + plan.tile.threads
+        source = dict(zip(range(SOURCE, SOURCE + SHAPE_SIZE), s.as_tuple(), strict=True))
+        settings = {
+            DEPTH_END: k,
+            SPLITS: plan.splits,
+            SPLIT_TILES: per_part,
+            ROW_TABLE: count,
+        }
+        table = np.concatenate((patch_rows(s, False, count, 1), output_rows(s)))
+        self._make_jobs(settings | source, table)
+
+
+def product_of_weights(s: ConvShape) -> ConvShape:
+    """Return the product of a weight gradient as one pointwise convolution of a single row."""
+    columns = s.c_in * s.taps
+    one, none = (1, 1, 1), (0, 0, 0)
+    return ConvShape(
+        1,
+        s.groups,
+        s.n * s.pixels,
+        s.c_out,
+        (1, 1, columns),
+        one,
+        one,
+        one,
+        none,
+        (1, 1, columns),
+        ZEROS,
+        (0, 0, 0, 0, 0),
+        memory_strides(s.groups * s.c_out, (1, 1, columns), False),
+    )

@@ -36,7 +36,7 @@ from numbaconv.backends.cuda.intrinsics import (
     uint16,
     within,
 )
-from numbaconv.backends.cuda.problem import COLUMNS, PITCH, PLANES, ROWS
+from numbaconv.backends.cuda.problem import COLUMNS, PITCH, PLANES, ROWS, SHAPE
 from numbaconv.shape import ConvShape
 
 PATCH = 4  # rows and columns of outputs that a thread computes
@@ -246,7 +246,7 @@ def make_kernel(kind: Filter) -> Any:
 
     def conv_filter(x, w, bias, y, job):
         header = load_header(job)
-        s = read_shape(header, 0)
+        s = read_shape(header, SHAPE)
         columns, rows, planes = header[COLUMNS], header[ROWS], header[PLANES]
         tile = cuda.shared.array(0, total, SHARED_ALIGNMENT)
         tx, ty, tz = place_thread(cuda.threadIdx.x, columns, rows, planes, s)

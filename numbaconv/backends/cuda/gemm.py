@@ -9,9 +9,8 @@ BM x BN of the outputs:
         write what was fetched into the other buffer of shared memory, and meet
 
 so that the loads of a step are on their way while the step before is computed, and one barrier a
-step is enough: nobody writes the buffer that others still read. A thread always fetches the patch
-elements of one pixel, whose place in the input it works out once; what a row of the patch matrix
-adds to that comes from a table (`problem.patch_rows`).
+step is enough: nobody writes the buffer that others still read. What is fetched is the only
+difference between a convolution (`gemm_tiles`) and the gradient of its weights (`gradient_tiles`).
 
 `make_kernel` compiles all sizes and options into the code, since a register array must be indexed
 by constants only.
@@ -23,7 +22,6 @@ from numba import cuda
 
 from numbaconv.backends.cuda.device import (
     compile_kernel,
-    corner,
     device,
     image_pixels,
     make_finish,
@@ -31,12 +29,8 @@ from numbaconv.backends.cuda.device import (
     read_shape,
     same,
 )
-from numbaconv.backends.cuda.gemm_tiles import (
-    make_fetch_patches,
-    make_fetch_weights,
-    make_stage_patches,
-    make_stage_weights,
-)
+from numbaconv.backends.cuda.gemm_tiles import make_loader
+from numbaconv.backends.cuda.gradient_tiles import make_gradient_loader
 from numbaconv.backends.cuda.intrinsics import (
     SHARED_ALIGNMENT,
     bits_of_float,
@@ -53,7 +47,7 @@ from numbaconv.backends.cuda.intrinsics import (
     store,
 )
 from numbaconv.backends.cuda.kind import Kind
-from numbaconv.backends.cuda.problem import PITCH, SPLIT_TILES, SPLITS
+from numbaconv.backends.cuda.problem import DEPTH_END, SHAPE, SPLIT_TILES, SPLITS
 from numbaconv.backends.cuda.tiles import WARP
 
 
@@ -209,17 +203,17 @@ def make_kernel(kind: Kind) -> Any:
     bm, bn = tile.bm, tile.bn
     a_size, b_size = tile.sizes(words)
     a_both, b_both = 2 * a_size, 2 * b_size
-    a_fetched, b_fetched = kind.weight_rounds * words, kind.patch_rounds * words
     shared = kind.shared
-    fetch_weights, fetch_patches = make_fetch_weights(kind), make_fetch_patches(kind)
-    stage_weights, stage_patches = make_stage_weights(kind), make_stage_patches(kind)
+    loader = (make_gradient_loader if kind.of_weights else make_loader)(kind)
+    begin, fetch, stage = loader.begin, loader.fetch, loader.stage
+    a_fetched, b_fetched = loader.a_fetched, loader.b_fetched
     multiply = (make_tensor_multiply if tile.tensor else make_multiply)(kind)
     store_sums = make_store(kind)
     zeros = make_zeros(tile.m * tile.n // (WARP if tile.tensor else 1), kind.sum)
 
     def conv_gemm(x, w, bias, y, job):
         header = load_header(job)
-        s = read_shape(header, 0)
+        s = read_shape(header, SHAPE)
         As = cuda.shared.array(a_both, shared, SHARED_ALIGNMENT)
         Bs = cuda.shared.array(b_both, shared, SHARED_ALIGNMENT)
         next_a = cuda.local.array(a_fetched, shared)
@@ -234,29 +228,23 @@ def make_kernel(kind: Kind) -> Any:
         n0 = (columns - rest * n_tiles) * bn
         group = quotient(rest, header[SPLITS])
         part = rest - group * header[SPLITS]
-        window = corner(n0 + thread % bn, group, s)
-        pitch = header[PITCH]
-        first_row, rows = group * s.c_out + m0, s.c_out - m0
         k = part * header[SPLIT_TILES] * depth
-        end = min(k + header[SPLIT_TILES] * depth, pitch)
+        end = min(k + header[SPLIT_TILES] * depth, header[DEPTH_END])
 
-        fetch_weights(next_a, w, first_row, rows, k, pitch, thread)
-        fetch_patches(next_b, x, job, window, s, k, thread)
-        stage_weights(As, 0, next_a, thread)
-        stage_patches(Bs, 0, next_b, thread)
+        source = begin(x, w, job, header, s, group, m0, n0, thread)
+        fetch(next_a, next_b, source, k, thread)
+        stage(As, 0, Bs, 0, next_a, next_b, thread)
         cuda.syncthreads()  # the first tiles are there
         buffer = 0
         while k < end:
             k += depth
             more = k < end
             if more:
-                fetch_weights(next_a, w, first_row, rows, k, pitch, thread)
-                fetch_patches(next_b, x, job, window, s, k, thread)
+                fetch(next_a, next_b, source, k, thread)
             sums = multiply(sums, As, buffer * a_size, Bs, buffer * b_size, thread)
             buffer = 1 - buffer
             if more:
-                stage_weights(As, buffer * a_size, next_a, thread)
-                stage_patches(Bs, buffer * b_size, next_b, thread)
+                stage(As, buffer * a_size, Bs, buffer * b_size, next_a, next_b, thread)
             cuda.syncthreads()  # these tiles are read, the next ones are there
 
         place = (group, m0, n0, part * s.n * s.out_strides[0])

@@ -4,9 +4,9 @@ Weights are fetched 128 bits at a time along a row. Of the patch matrix a thread
 the column of one pixel: `window` is where that begins, and a row's table entry what to add.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from numbaconv.backends.cuda.device import device, padded_index, same
+from numbaconv.backends.cuda.device import corner, device, padded_index, same
 from numbaconv.backends.cuda.intrinsics import (
     int32,
     load,
@@ -17,7 +17,55 @@ from numbaconv.backends.cuda.intrinsics import (
     write,
 )
 from numbaconv.backends.cuda.kind import Kind
-from numbaconv.backends.cuda.problem import ENTRY, FAR, HEADER
+from numbaconv.backends.cuda.problem import ENTRY, FAR, HEADER, PITCH
+
+
+class Loader(NamedTuple):
+    """How a kernel gets its tiles.
+
+    Attributes
+    ----------
+    begin : device function
+        (x, w, job, header, s, group, m0, n0, thread) -> what `fetch` needs of a block's place.
+    fetch : device function
+        (into_a, into_b, source, k, thread): a thread's share of one step along K, in registers.
+    stage : device function
+        (As, a_start, Bs, b_start, fetched_a, fetched_b, thread): to buffers in shared memory that
+        begin there, [m][k] and [n][k] for tensor cores, else [k][m] and [k][n].
+    a_fetched, b_fetched : int
+        Words that a thread fetches of either.
+    """
+
+    begin: Any
+    fetch: Any
+    stage: Any
+    a_fetched: int
+    b_fetched: int
+
+
+def make_loader(kind: Kind) -> Loader:
+    """Return the loader of a convolution: weights, and patches of the input."""
+    bn, words = kind.tile.bn, kind.words
+    fetch_weights, fetch_patches = make_fetch_weights(kind), make_fetch_patches(kind)
+    stage_weights, stage_patches = make_stage_weights(kind), make_stage_patches(kind)
+
+    @device
+    def begin(x, w, job, header, s, group, m0, n0, thread):
+        window = corner(n0 + thread % bn, group, s)
+        return x, w, job, s, window, group * s.c_out + m0, s.c_out - m0, header[PITCH]
+
+    @device
+    def fetch(into_a, into_b, source, k, thread):
+        x, w, job, s, window, first_row, rows, pitch = source
+        fetch_weights(into_a, w, first_row, rows, k, pitch, thread)
+        fetch_patches(into_b, x, job, window, s, k, thread)
+
+    @device
+    def stage(As, a_start, Bs, b_start, fetched_a, fetched_b, thread):
+        stage_weights(As, a_start, fetched_a, thread)
+        stage_patches(Bs, b_start, fetched_b, thread)
+
+    return Loader(begin, fetch, stage, kind.weight_rounds * words, kind.patch_rounds * words)
 
 
 def make_fetch_weights(kind: Kind) -> Any:

@@ -26,6 +26,8 @@ class Kind(NamedTuple):
         Whether a block stores only its part of the sums, for a second pass.
     narrow : bool
         Whether the tensor cores take half as many float16 at once (before capability 8.0).
+    of_weights : bool
+        Whether it is the gradient of the weights: K then runs over the output's pixels.
     """
 
     tile: Tile
@@ -34,6 +36,7 @@ class Kind(NamedTuple):
     mapped: bool = False
     partial: bool = False
     narrow: bool = False
+    of_weights: bool = False
 
     @property
     def stored(self) -> Any:

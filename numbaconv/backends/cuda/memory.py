@@ -144,6 +144,12 @@ def move(target: np.ndarray, source: np.ndarray, stream: Any, negate: bool = Fal
     launch(kernel, blocks, threads, stream, arguments, "copy", f"shape {target.shape}")
 
 
+def clear(target: np.ndarray, stream: Any) -> None:
+    """Set a shadow to zeros."""
+    zero = shadow("zero", upload(np.zeros(1, target.dtype), stream))
+    move(target, np.broadcast_to(zero[:1], target.shape), stream)
+
+
 def argument(array: Any) -> Any:
     """Return the address of one of our own device arrays."""
     return array if SIMULATED else int(array.device_ctypes_pointer.value or 0)

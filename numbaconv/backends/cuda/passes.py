@@ -15,6 +15,7 @@ from numbaconv.backends.cuda.device import (
     device,
     image_pixels,
     make_finish,
+    output_offset,
     read_shape,
     same,
     sum_type,
@@ -23,14 +24,16 @@ from numbaconv.backends.cuda.intrinsics import (
     SIMULATED,
     float32,
     from_half,
+    int32,
     int64,
     load,
     load_header,
+    quotient,
     store,
     to_half,
     uint16,
 )
-from numbaconv.backends.cuda.problem import SPLITS
+from numbaconv.backends.cuda.problem import SHAPE, SPLITS
 
 THREADS = 256
 MOST_BLOCKS = 4096
@@ -121,13 +124,16 @@ def make_move(source: str, target: str) -> Any:
 
 
 def make_second_pass(dtype: str) -> Any:
-    """Return the kernel that adds up the parts of the sums: (parts, w, bias, y, job)."""
+    """Return the kernel that adds up the parts of the sums: (parts, w, bias, y, job).
+
+    The parts lie densely, in the order of the output's axes in memory.
+    """
     total = sum_type(dtype)
     finish = make_finish(dtype)
 
     def second_pass(parts, w, bias, y, job):
         header = load_header(job)
-        s = read_shape(header, 0)
+        s = read_shape(header, SHAPE)
         channels, pixels = s.groups * s.c_out, image_pixels(s)
         count = int64(s.n) * channels * pixels
         first, step = first_and_step()
@@ -135,7 +141,15 @@ def make_second_pass(dtype: str) -> Any:
             value = total(0)
             for part in range(header[SPLITS]):
                 value = total(value + load(parts, part * count + i, total))
-            channel = i % channels if s.out_strides[1] == 1 else i // pixels % channels
-            store(y, i, finish(value, bias, channel, header))
+            if s.out_strides[1] == 1:
+                n = quotient(i, channels)
+                channel = int32(i) - n * channels
+            else:
+                row = quotient(i, pixels)
+                image = quotient(row, channels)
+                channel = row - image * channels
+                n = image * pixels + int32(i) - row * pixels
+            at = output_offset(n, s) + int64(channel) * s.out_strides[1]
+            store(y, at, finish(value, bias, channel, header))
 
     return compile_kernel(second_pass, THREADS)

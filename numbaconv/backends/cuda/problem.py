@@ -14,7 +14,7 @@ import numpy as np
 from numbaconv.shape import ZEROS, ConvShape
 
 SHAPE = 0  # the integers of ConvShape.as_tuple
-PITCH = 33  # elements from one row of the weights to the next
+PITCH = 33  # elements from one row of the weights, or of the filter kernel's tile, to the next
 SPLITS = 34  # parts into which the sums are split, each computed by blocks of its own
 SPLIT_TILES = 35  # tiles along K of each part
 ACTIVATION = 36
@@ -22,7 +22,10 @@ HAS_BIAS = 37
 COLUMNS = 38  # the filter kernel's block: threads along a row,
 ROWS = 39  # along a column,
 PLANES = 40  # and planes that it works on at once
-HEADER = 48
+DEPTH_END = 41  # elements along K
+ROW_TABLE = 42  # where the entries of the output's rows begin, in entries
+SOURCE = 48  # of a weight gradient: the convolution, whose product is at SHAPE
+HEADER = 84
 ENTRY = 4  # integers of an entry: one load
 
 # No window reaches so far, even together with another one: it marks what is not there.
@@ -61,6 +64,18 @@ def patch_rows(s: ConvShape, channels_inside: bool, count: int, vector: int) -> 
     table = np.full((count, ENTRY), NOWHERE, np.int64)
     table[: c.size] = np.stack((offset, d, h, w), axis=1)
     return table[::vector].astype(np.int32)
+
+
+def output_rows(s: ConvShape) -> np.ndarray:
+    """Return the entries of the output's rows, over the whole batch.
+
+    Each holds where the window of the row's first pixel begins in its image, the steps in depth and
+    height, as in `patch_rows`, and the image.
+    """
+    image, d, h = np.indices((s.n, *s.output[:2]), np.int64).reshape(3, -1)
+    d, h = d * s.stride[0] - s.padding[0], h * s.stride[1] - s.padding[1]
+    offset = d * s.in_strides[2] + h * s.in_strides[3] - s.padding[2] * s.in_strides[4]
+    return np.stack((offset, d, h, image), axis=1).astype(np.int32)
 
 
 def _grid(s: ConvShape, channels_inside: bool) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ SHARED_BYTES = 48 * 1024  # of a block, without asking the driver for more
 BLOCKS_PER_PROCESSOR = 2  # that should be there to hide each other's latency
 LEAST_SPLIT_TILES = 8  # along K: a shorter part is not worth a second pass
 MOST_SPLITS = 32
+MOST_DEEP_SPLITS = 1024  # of a weight gradient, whose parts are small
 
 
 class Tile(NamedTuple):
@@ -128,8 +129,23 @@ def choose_tile(s: ConvShape, tiles: tuple[Tile, ...], processors: int, k_scale:
     return Plan(tile, choose_splits(s, tile, processors, k_scale))
 
 
-def choose_splits(s: ConvShape, tile: Tile, processors: int, k_scale: int = 1) -> int:
+def choose_deep_tile(
+    s: ConvShape, tiles: tuple[Tile, ...], processors: int, k_scale: int = 1
+) -> Plan:
+    """Choose how a weight gradient is cut: a product of few rows and columns, but long sums.
+
+    Splitting the sums keeps the device busy whatever the tile, so the largest one that computes
+    at most half more than the one that wastes least. Parameters as in `choose_tile`.
+    """
+    computed = [tile.blocks(s) * tile.bm * tile.bn for tile in tiles]
+    tile = next(t for t, area in zip(tiles, computed, strict=True) if 2 * area <= 3 * min(computed))
+    return Plan(tile, choose_splits(s, tile, processors, k_scale, most=MOST_DEEP_SPLITS))
+
+
+def choose_splits(
+    s: ConvShape, tile: Tile, processors: int, k_scale: int = 1, most: int = MOST_SPLITS
+) -> int:
     """Return the parts of the sums that fill the device, each long enough to be worth it."""
     steps = -(-s.gemm[2] // (tile.bk * k_scale))
     idle = processors * BLOCKS_PER_PROCESSOR // max(tile.blocks(s), 1)
-    return max(1, min(idle, steps // LEAST_SPLIT_TILES, MOST_SPLITS))
+    return max(1, min(idle, steps // LEAST_SPLIT_TILES, most))
