@@ -27,6 +27,7 @@ PRECISIONS = {"ieee": "float32", "tf32": "float32", "float16": "float16"}
 # Largest error that is let through, in units of the sum of the products' magnitudes.
 TOLERANCE = {"ieee": 1e-5, "tf32": 2e-3, "float16": 2e-3}
 CHECKED_OUTPUTS = 500
+CHECKED_WEIGHTS = 50  # of a weight gradient, each the sum over a whole batch
 TARGETS = (  # (name, kinds of rows, precision, geometric mean, worst)
     ("networks, float32", "RVUBC", "ieee", 0.9, 0.6),
     ("networks, tf32", "RVUBC", "tf32", 0.5, 0.0),
@@ -68,20 +69,23 @@ def median_time(call: Callable[[int], Any], rotations: int, seconds: float) -> f
     return statistics.median(times)
 
 
-def check(layer: Layer, x: Any, w: Any, y: Any, precision: str) -> None:
+def check(layer: Layer, a: Any, b: Any, y: Any, precision: str) -> None:
     """Compare outputs at random places with the definition in float64; none may be NaN."""
     if not np.all(np.isfinite(y)):
         raise ValueError("outputs that were not stored, or are not finite")
+    of = {"input": input_products, "weight": weight_products}.get(layer.gradient, output_products)
     rng = np.random.default_rng(1)
-    places = [tuple(rng.integers(0, s) for s in y.shape) for _ in range(CHECKED_OUTPUTS)]
+    count = CHECKED_WEIGHTS if layer.gradient == "weight" else CHECKED_OUTPUTS
+    places = [tuple(rng.integers(0, s) for s in y.shape) for _ in range(count)]
     for place in (*places, (0,) * y.ndim, tuple(s - 1 for s in y.shape)):
-        exact, magnitude = one_output(layer, x, w, place)
+        products = of(layer, a, b, place)
+        exact, magnitude = float(products.sum()), float(np.abs(products).sum())
         if abs(float(y[place]) - exact) > TOLERANCE[precision] * (magnitude + 1e-3):
             raise ValueError(f"output {place} is {y[place]}, and should be {exact}")
 
 
-def one_output(layer: Layer, x: Any, w: Any, place: tuple[int, ...]) -> tuple[float, float]:
-    """Return an output, worked out tap by tap, and the sum of its products' magnitudes."""
+def output_products(layer: Layer, x: Any, w: Any, place: tuple[int, ...]) -> Any:
+    """Return all products of an output, in float64."""
     n, oc, *at = place
     c_group = layer.c_in // layer.groups
     first = oc // (layer.c_out // layer.groups) * c_group
@@ -93,31 +97,71 @@ def one_output(layer: Layer, x: Any, w: Any, place: tuple[int, ...]) -> tuple[fl
         taps.append(np.arange(k)[inside])
     channels = np.arange(c_group)
     seen = x[n][np.ix_(first + channels, *reads)].astype("f8")
-    products = seen * w[oc][np.ix_(channels, *taps)].astype("f8")
-    return float(products.sum()), float(np.abs(products).sum())
+    return seen * w[oc][np.ix_(channels, *taps)].astype("f8")
 
 
-def ours(layer: Layer, xs: list[Any], w: Any, precision: str) -> Callable[[int], Any]:
+def input_products(layer: Layer, g: Any, w: Any, place: tuple[int, ...]) -> Any:
+    """Return all products of an element of the input's gradient: the outputs that read it."""
+    n, ic, *at = place
+    group, c = divmod(ic, layer.c_in // layer.groups)
+    per_group = layer.c_out // layer.groups
+    channels = group * per_group + np.arange(per_group)
+    outputs, taps = [], []
+    for p, out, k in zip(at, layer.output_shape[2:], layer.kernel, strict=True):
+        first, past = np.divmod(p + layer.padding - layer.dilation * np.arange(k), layer.stride)
+        reads = (past == 0) & (first >= 0) & (first < out)
+        outputs.append(first[reads])
+        taps.append(np.arange(k)[reads])
+    sent = g[n][np.ix_(channels, *outputs)].astype("f8")
+    return sent * w[:, c][np.ix_(channels, *taps)].astype("f8")
+
+
+def weight_products(layer: Layer, x: Any, g: Any, place: tuple[int, ...]) -> Any:
+    """Return all products of a weight's gradient: one for each pixel whose tap is inside."""
+    oc, c, *tap = place
+    channel = oc // (layer.c_out // layer.groups) * (layer.c_in // layer.groups) + c
+    outputs, reads = [], []
+    for t, size, out in zip(tap, layer.size, layer.output_shape[2:], strict=True):
+        where = np.arange(out) * layer.stride - layer.padding + t * layer.dilation
+        inside = (where >= 0) & (where < size)
+        outputs.append(np.arange(out)[inside])
+        reads.append(where[inside])
+    images = np.arange(layer.n)
+    factors = g[:, oc][np.ix_(images, *outputs)].astype("f8")
+    return factors * x[:, channel][np.ix_(images, *reads)].astype("f8")
+
+
+def ours(layer: Layer, firsts: list[Any], seconds: list[Any], precision: str) -> Any:
     """Plain calls of numbaconv on arrays that are on the device."""
     from numba import cuda
 
     import numbaconv as nc
 
-    inputs, weight = [cuda.to_device(x) for x in xs], cuda.to_device(w)
-    poison = np.full(layer.output_shape, np.nan, w.dtype)
-    outputs = [cuda.to_device(poison) for _ in xs]
-    how = "tf32" if precision == "tf32" else "ieee"
+    there = [[cuda.to_device(array) for array in arrays] for arrays in (firsts, seconds)]
+    options = {"precision": "tf32" if precision == "tf32" else "ieee", "backend": "cuda"}
+    options |= layer.conv_kwargs
+    if layer.gradient:
+        function = getattr(nc.grad, f"conv{layer.rank}d_{layer.gradient}")
+
+        def gradient(i: int) -> Any:
+            a, b = (arrays[i % len(arrays)] for arrays in there)
+            if layer.gradient == "input":
+                return function(layer.input_shape, b, a, **options)
+            return function(a, layer.weight_shape, b, **options)
+
+        return gradient
+    poison = np.full(layer.output_shape, np.nan, firsts[0].dtype)
+    outputs = [cuda.to_device(poison) for _ in firsts]
 
     def call(i: int) -> Any:
-        nc.conv(
-            inputs[i], weight, **layer.conv_kwargs, out=outputs[i], precision=how, backend="cuda"
-        )
-        return outputs[i]
+        return nc.conv(there[0][i], there[1][0], out=outputs[i], **options)
 
     return call
 
 
-def cudnn(layer: Layer, xs: list[Any], w: Any, precision: str, last: bool) -> Any:
+def cudnn(
+    layer: Layer, firsts: list[Any], seconds: list[Any], precision: str, last: bool
+) -> Callable[[int], Any] | None:
     """Return the same calls of PyTorch, or None where it is missing or has no such format."""
     try:
         import torch
@@ -130,13 +174,37 @@ def cudnn(layer: Layer, xs: list[Any], w: Any, precision: str, last: bool) -> An
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     channels_last = torch.channels_last if layer.rank == 2 else torch.channels_last_3d
     form = channels_last if last else torch.contiguous_format
-    weight = torch.from_numpy(w).cuda().contiguous(memory_format=form)
-    inputs = [torch.from_numpy(x).cuda().contiguous(memory_format=form) for x in xs]
+    there = [
+        [torch.from_numpy(a).cuda().contiguous(memory_format=form) for a in arrays]
+        for arrays in (firsts, seconds)
+    ]
+    if layer.gradient:
+        return cudnn_gradient(layer, there, form)
     convolve = getattr(torch.nn.functional, f"conv{layer.rank}d")
 
     @torch.inference_mode()
     def call(i: int) -> Any:
-        return convolve(inputs[i], weight, **layer.conv_kwargs)
+        return convolve(there[0][i], there[1][0], **layer.conv_kwargs)
+
+    return call
+
+
+def cudnn_gradient(layer: Layer, there: Any, form: Any) -> Callable[[int], Any]:
+    """Return calls of PyTorch's backward convolution, for one of its results."""
+    import torch
+
+    per_axis = ([value] * layer.rank for value in (layer.stride, layer.padding, layer.dilation))
+    of_input = layer.gradient == "input"
+    wanted = [of_input, not of_input, False]
+    options = (None, *per_axis, False, [0] * layer.rank, layer.groups, wanted)
+    unread = layer.input_shape if of_input else layer.weight_shape  # its shape is what is asked for
+    shaped = torch.empty(unread, dtype=there[0][0].dtype, device="cuda").to(memory_format=form)
+
+    @torch.inference_mode()
+    def call(i: int) -> Any:
+        a, b = (arrays[i % len(arrays)] for arrays in there)
+        operands = (a, shaped, b) if of_input else (b, a, shaped)
+        return torch.ops.aten.convolution_backward(*operands, *options)[0 if of_input else 1]
 
     return call
 
@@ -152,19 +220,27 @@ def measure(layer: Layer, precision: str, seconds: float) -> Row | None:
     rotations = max(1, min(32, ROTATED_BYTES // (layer.elements * dtype.itemsize) + 1))
     if layer.elements * dtype.itemsize * (rotations + 1) > MOST_BYTES:
         return None
+    shapes = {
+        "": (layer.input_shape, layer.weight_shape),
+        "input": (layer.output_shape, layer.weight_shape),
+        "weight": (layer.input_shape, layer.output_shape),
+    }[layer.gradient]
     rng = np.random.default_rng(0)
-    xs = [rng.random(layer.input_shape, "f4").astype(dtype) - dtype.type(0.5)] * 1
-    xs += [np.roll(xs[0], i + 1, axis=-1) for i in range(rotations - 1)]
-    w = (rng.random(layer.weight_shape, "f4") - 0.5).astype(dtype)
+    pair = [rng.random(shape, "f4").astype(dtype) - dtype.type(0.5) for shape in shapes]
+    firsts, seconds = (
+        [array, *(np.roll(array, i + 1, axis=-1) for i in range(rotations - 1))] for array in pair
+    )
+    if layer.gradient != "weight":
+        seconds = seconds[:1]  # weights, which stay in the cache between layers too
     calls = {
-        "nc": ours(layer, xs, w, precision),
-        "cudnn": cudnn(layer, xs, w, precision, last=False),
-        "cudnn-cl": cudnn(layer, xs, w, precision, last=True),
+        "nc": ours(layer, firsts, seconds, precision),
+        "cudnn": cudnn(layer, firsts, seconds, precision, last=False),
+        "cudnn-cl": cudnn(layer, firsts, seconds, precision, last=True),
     }
     times = {}
     for name, call in calls.items():
         if call is not None:
-            check(layer, xs[0], w, to_numpy(call(0)), precision)
+            check(layer, *pair, to_numpy(call(0)), precision)
             times[name] = median_time(call, rotations, seconds)
     return Row(layer, precision, times)
 
@@ -207,7 +283,10 @@ def small_calls(seconds: float) -> Iterator[str]:
         rng = np.random.default_rng(0)
         x = rng.random(layer.input_shape, "f4")
         w = rng.random(layer.weight_shape, "f4")
-        calls = {"nc": ours(layer, [x], w, "ieee"), "cudnn": cudnn(layer, [x], w, "ieee", False)}
+        calls = {
+            "nc": ours(layer, [x], [w], "ieee"),
+            "cudnn": cudnn(layer, [x], [w], "ieee", False),
+        }
         parts = [f"{layer.id:4}"]
         for name, call in calls.items():
             if call is None:
@@ -236,7 +315,7 @@ def line(row: Row, fma: float, copy: float) -> str:
     of_fma = layer.flops / seconds["nc"] / fma
     of_copy = layer.elements * itemsize / seconds["nc"] / copy
     return (
-        f"{layer.id:4}{layer.n:5} {row.precision:8}{speeds}{row.ratio:8.2f}"
+        f"{layer.id:10}{layer.n:5} {row.precision:8}{speeds}{row.ratio:8.2f}"
         f"{of_fma:8.0%}{of_copy:8.0%}  {layer.what}"
     )
 
@@ -261,10 +340,23 @@ def report_targets(rows: list[Row]) -> None:
             )
 
 
-def problems(names: list[str], kinds: str, batches: list[int]) -> Iterator[Layer]:
+def report_gradients(rows: list[Row]) -> None:
+    """Print the means of the gradients' ratios, by precision; there are no targets."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row.layer.gradient and not math.isnan(row.ratio):
+            found.setdefault((row.layer.gradient, row.precision), []).append(row.ratio)
+    for (of, precision), ratios in sorted(found.items()):
+        mean = statistics.geometric_mean(ratios)
+        print(f"gradients of the {of}, {precision}: mean {mean:5.2f}, worst {min(ratios):5.2f}")
+
+
+def problems(
+    names: list[str], kinds: str, batches: list[int], backward: bool = False
+) -> Iterator[Layer]:
     """Return the layers of the table with each of the batches; images and volumes as they are."""
-    for layer in select(names, () if names else kinds):
-        if layer.kind == "I":
+    for layer in select(names, () if names else kinds, backward):
+        if layer.id[0] == "I":
             yield layer
         else:
             yield from (layer._replace(n=n) for n in batches)
@@ -277,6 +369,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kinds", default="RVUBCMI", help="rows by kind, such as RV")
     parser.add_argument("--batches", default="1,32,128")
     parser.add_argument("--precisions", default="ieee,tf32,float16")
+    parser.add_argument("--backward", action="store_true", help="both gradients of each row")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each figure")
     return parser.parse_args()
 
@@ -299,27 +392,32 @@ def main() -> int:
     )
     print("TFLOP/s; ratio: numbaconv over the better of cuDNN's formats; of FMA: the float32 limit")
     print(
-        f"{'row':4}{'N':>5} {'':8}{'nc':>10}{'cudnn':>10}{'cudnn-cl':>10}"
+        f"{'row':10}{'N':>5} {'':8}{'nc':>10}{'cudnn':>10}{'cudnn-cl':>10}"
         f"{'ratio':>8}{'FMA':>8}{'copy':>8}"
     )
     rows, failed = [], False
     names = [name for name in options.rows.split(",") if name]
-    for layer in problems(names, options.kinds, [int(n) for n in options.batches.split(",")]):
+    batches = [int(n) for n in options.batches.split(",")]
+    for layer in problems(names, options.kinds, batches, options.backward):
         for precision in options.precisions.split(","):
             try:
                 row = measure(layer, precision, options.seconds)
             except (MemoryError, RuntimeError, ValueError) as error:
                 failed |= isinstance(error, ValueError)
-                print(f"{layer.id:4}{layer.n:5} {precision:8} failed: {error}")
+                print(f"{layer.id:10}{layer.n:5} {precision:8} failed: {error}")
                 continue
             if row is not None:
                 rows.append(row)
                 print(line(row, fma, copy), flush=True)
-    print("\nsmall calls, from end to end")
-    for text in small_calls(options.seconds):
-        print(text)
     print()
-    report_targets(rows)
+    if options.backward:
+        report_gradients(rows)
+    else:
+        print("small calls, from end to end")
+        for text in small_calls(options.seconds):
+            print(text)
+        print()
+        report_targets(rows)
     return int(failed)
 
 

@@ -4,7 +4,10 @@
 
 What is read there cannot be seen in a result: that the sums stay in registers, that loads are wide
 and the multiplications the ones that were meant. `ptxas` comes from a wheel (``nvidia-cuda-nvcc``)
-or a toolkit on the path. NUMBACONV_PTX=all compiles every kind for each capability.
+or a toolkit on the path, and `nvdisasm` (``nvidia-cuda-nvdisasm``) shows the machine code.
+NUMBACONV_PTX=all compiles every kind for each capability. What a step costs is printed by
+
+    python tests/test_cuda_ptx.py
 """
 
 from __future__ import annotations
@@ -40,23 +43,24 @@ REGISTERS = 65536  # of a multiprocessor
 EVERYTHING = os.environ.get("NUMBACONV_PTX") == "all"
 
 
-def find_ptxas() -> str | None:
-    """Path of the assembler, from its wheel or the path."""
+def find_tool(name: str) -> str | None:
+    """Path of a tool of the toolkit, from its wheel or the path."""
     spec = importlib.util.find_spec("nvidia")
     for folder in spec.submodule_search_locations or () if spec else ():
-        for path in Path(folder).glob("*/bin/ptxas"):
+        for path in Path(folder).glob(f"*/bin/{name}"):
             return str(path)
-    return shutil.which("ptxas")
+    return shutil.which(name)
 
 
-PTXAS = find_ptxas()
+PTXAS, NVDISASM = find_tool("ptxas"), find_tool("nvdisasm")
 
 
 class Compiled(NamedTuple):
-    """A kernel's PTX, and what the assembler says of it."""
+    """A kernel's PTX, what the assembler says of it, and the machine code where it can be read."""
 
     ptx: str
     report: str
+    code: str = ""
 
     def count(self, pattern: str) -> int:
         return len(re.findall(pattern, self.ptx))
@@ -80,14 +84,16 @@ def compile_kernel(
     )
     if PTXAS is None:
         return Compiled(ptx, "")
-    source = folder / "kernel.ptx"
+    source, binary = folder / "kernel.ptx", folder / "kernel.cubin"
     source.write_text(ptx)
     command = [PTXAS, "-v", f"-arch=sm_{capability[0]}{capability[1]}", str(source)]
-    done = subprocess.run(
-        [*command, "-o", str(folder / "kernel.cubin")], capture_output=True, text=True
-    )
+    done = subprocess.run([*command, "-o", str(binary)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return Compiled(ptx, done.stderr)
+    if NVDISASM is None:
+        return Compiled(ptx, done.stderr)
+    read = subprocess.run([NVDISASM, "-c", str(binary)], capture_output=True, text=True)
+    assert read.returncode == 0, read.stderr
+    return Compiled(ptx, done.stderr, read.stdout)
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +113,16 @@ def check_registers(compiled: Compiled, threads: int, blocks: int) -> None:
     assert compiled.registers * threads * blocks <= REGISTERS
 
 
+# wide, mapped, of_weights: a gradient of weights is of zero padding, channels first.
+OPTIONS = (
+    (False, False, False),
+    (False, True, False),
+    (True, False, False),
+    (True, True, False),
+    (False, False, True),
+)
+
+
 def kinds() -> list[Kind]:
     """What kernels there are: all, or every tile and every option at least once."""
     groups = {
@@ -119,11 +135,10 @@ def kinds() -> list[Kind]:
     }
     if EVERYTHING:
         return [
-            Kind(tile, dtype, wide=wide, mapped=mapped, partial=partial)
+            Kind(tile, dtype, wide=wide, mapped=mapped, partial=partial, of_weights=of_weights)
             for dtype, group in groups.items()
             for tile in group
-            for wide in (False, True)
-            for mapped in (False, True)
+            for wide, mapped, of_weights in OPTIONS
             for partial in (False, True)
         ]
     return [
@@ -133,12 +148,23 @@ def kinds() -> list[Kind]:
         *(Kind(tile, "float16", wide=i % 2 == 1) for i, tile in enumerate(tiles.TENSOR)),
         *(Kind(tile, "tf32", wide=i % 2 == 0) for i, tile in enumerate(tiles.TENSOR[:3])),
         Kind(tiles.SIMT[1], "int32"),
+        *(
+            Kind(tile, "float32", partial=i % 2 == 0, of_weights=True)
+            for i, tile in enumerate(tiles.SIMT)
+        ),
+        Kind(tiles.SIMT_DOUBLE[0], "float64", of_weights=True),
+        Kind(tiles.SIMT_DOUBLE[-1], "int64", of_weights=True),
+        *(
+            Kind(tile, ("tf32", "float16")[i % 2], partial=True, of_weights=True)
+            for i, tile in enumerate(tiles.TENSOR)
+        ),
     ]
 
 
 def name_of(kind: Kind) -> str:
     tile = "x".join(map(str, kind.tile[:5]))
-    flags = "".join(f"-{flag}" for flag in ("wide", "mapped", "partial") if getattr(kind, flag))
+    options = ("wide", "mapped", "partial", "of_weights")
+    flags = "".join(f"-{flag}" for flag in options if getattr(kind, flag))
     return f"{kind.dtype}-{tile}{flags}"
 
 
@@ -155,6 +181,72 @@ CASES = [
 ]
 
 
+class Step(NamedTuple):
+    """The machine code of one step along K, as names of instructions."""
+
+    before: list[str]
+    multiplying: list[str]
+    after: list[str]
+    rounds: int
+
+    @property
+    def executed(self) -> int:
+        """Instructions of a thread that takes every one."""
+        return len(self.before) + len(self.after) + self.rounds * len(self.multiplying)
+
+    @property
+    def multiplications(self) -> int:
+        return self.rounds * sum(name in ("FFMA", "HMMA", "DFMA") for name in self.multiplying)
+
+
+def find_step(code: str, kind: Kind) -> Step:
+    """The innermost loop, or straight code, that multiplies, inside the loop over the steps."""
+    names, targets, labels = [], [], {}
+    for line in code.splitlines():
+        label = re.match(r"\s*(\.L_x_\d+):", line)
+        instruction = re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9]+)(.*)", line)
+        if label:
+            labels[label[1]] = len(names)
+        elif instruction:
+            names.append(instruction[1])
+            target = re.search(r"BRA.*`\((\.L_x_\d+)\)", instruction[0])
+            targets.append(target[1] if target else None)
+    math = {"FFMA", "HMMA", "DFMA"}
+    loops = [
+        (labels[target], i + 1)
+        for i, target in enumerate(targets)
+        if target in labels and labels[target] < i
+    ]
+    first, last = min(
+        (
+            loop
+            for loop in loops
+            if "LDG" in names[slice(*loop)]
+            and "BAR" in names[slice(*loop)]
+            and math & set(names[slice(*loop)])
+        ),
+        key=lambda loop: loop[0],
+    )
+    inner = [(a, b) for a, b in loops if first < a and b < last and math & set(names[a:b])]
+    if inner:
+        a, b = inner[0]
+        rounds = kind.tile.bk // gemm.UNROLLED
+    else:
+        where = [i for i in range(first, last) if names[i] in math]
+        a, b, rounds = where[0], where[-1] + 1, 1
+    return Step(names[first:a], names[a:b], names[b:last], rounds)
+
+
+def check_overlap(compiled: Compiled, kind: Kind) -> None:
+    """The next tiles are loaded before these are multiplied, and stored after that."""
+    if compiled.code:
+        step = find_step(compiled.code, kind)
+        assert "LDG" in step.before
+        assert "LDG" not in (*step.multiplying, *step.after)
+        assert "STS" in step.after
+        assert "STS" not in (*step.before, *step.multiplying)
+
+
 @pytest.mark.parametrize(("kind", "capability"), CASES)
 def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
     kind = kind._replace(narrow=capability < (8, 0))
@@ -162,6 +254,7 @@ def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
     kernel = gemm.make_kernel(kind)
     compiled = compile_kernel(kernel, 5, capability, (threads, kind.blocks), tmp_path)
     check_registers(compiled, threads, kind.blocks)
+    check_overlap(compiled, kind)
     assert compiled.count(r"ld\.global\.v[24]") > 0
     if kind.tile.tensor:
         tile = kind.tile
@@ -169,7 +262,7 @@ def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
         assert compiled.count(r"mma\.sync") % steps == 0
         assert compiled.count(r"mma\.sync") >= steps
         assert compiled.count(r"ldmatrix") > 0
-        assert compiled.count(r"st\.shared\.v4") > 0
+        assert (compiled.count(r"st\.shared\.v4") > 0) != kind.of_weights
     else:
         assert compiled.count(r"ld\.shared\.v[24]") >= (kind.tile.m + kind.tile.n) // kind.words
         if kind.dtype.startswith("float"):
@@ -206,3 +299,34 @@ def test_move(source: str, target: str, tmp_path: Path):
 def test_second_pass(tmp_path: Path):
     compiled = compile_kernel(passes.make_second_pass("float16"), 5, (8, 0), 256, tmp_path)
     check_registers(compiled, passes.THREADS, 2)
+
+
+def report() -> None:
+    """Print what a step of the largest tiles costs on each generation."""
+    import tempfile
+
+    cuda_dispatcher = importlib.import_module("numba.cuda.dispatcher")
+    cuda_dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
+    shown = [
+        Kind(tiles.SIMT[0], "float32"),
+        Kind(tiles.SIMT[0], "float32", wide=True),
+        Kind(tiles.SIMT[0], "float32", of_weights=True),
+        Kind(tiles.TENSOR[0], "tf32"),
+        Kind(tiles.TENSOR[0], "float16", wide=True),
+    ]
+    print("kernel, capability: registers, instructions of a step, multiplications among them")
+    for kind in shown:
+        with tempfile.TemporaryDirectory() as folder:
+            bounds = (kind.tile.threads, kind.blocks)
+            compiled = compile_kernel(gemm.make_kernel(kind), 5, (9, 0), bounds, Path(folder))
+        step = find_step(compiled.code, kind)
+        share = step.multiplications / step.executed
+        print(
+            f"{name_of(kind):40} 9.0: {compiled.registers:4} registers, {step.executed:5} "
+            f"instructions, {step.multiplications:4} multiply ({share:.0%})",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    report()

@@ -401,3 +401,55 @@ nc.show_config()
     assert "cannot run here" in text
     if how == "raises":
         assert "wrong ELF class" in text or "NumPy" in text
+
+
+@pytest.mark.parametrize("version", ["2.5.0", "2.5rc1", "3.0.0.dev0+git"])
+def test_a_numpy_too_new_for_cuda_is_named(version: str, monkeypatch: pytest.MonkeyPatch):
+    from numbaconv.backends.cuda import toolkit
+
+    monkeypatch.setattr(toolkit, "package_version", lambda: "0.30.4")
+    monkeypatch.setattr(toolkit.np, "__version__", version)
+    reason = toolkit.unavailable.__wrapped__()
+    assert re.search(rf"NumPy {re.escape(version)}.*NumPy < 2.5.*pip install", reason)
+    monkeypatch.setattr("numbaconv.backends.cuda.unavailable", lambda: reason)
+    with pytest.raises(nc.BackendUnavailableError, match=r"cuda.*NumPy < 2.5"):
+        nc.conv2d(x, w, backend="cuda")
+    nc.conv2d(x, w)
+
+
+def test_a_numpy_old_enough_is_not_what_cuda_lacks(monkeypatch: pytest.MonkeyPatch):
+    from numbaconv.backends.cuda import toolkit
+
+    monkeypatch.setattr(toolkit, "package_version", lambda: "0.30.4")
+    monkeypatch.setattr(toolkit.np, "__version__", "2.4.99")
+    assert toolkit._missing_package() is None
+
+
+def test_show_config_says_what_there_is_of_cuda(capsys: pytest.CaptureFixture[str]):
+    from numbaconv.backends.cuda import toolkit
+
+    nc.show_config()
+    lines = dict(
+        line.split(None, 2)[1:]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("cuda ")
+    )
+    assert all(tool in lines["toolkit"] for tool in ("nvvm", "ptxas", "nvrtc"))
+    if toolkit.unavailable() is not None:
+        assert lines["device"] == f"none: {toolkit.unavailable()}"
+
+
+def test_gradients_refuse_on_the_cpu_what_is_for_cuda_alone(backend: str):
+    g = np.ones((1, 1, 2, 2), "f4")
+    kernel = np.ones((1, 1, 3, 3), "f4")
+    image = np.ones((1, 1, 4, 4), "f4")
+    for call in (
+        lambda **more: nc.grad.conv2d_input(image.shape, kernel, g, **more),
+        lambda **more: nc.grad.conv2d_weight(image, kernel.shape, g, **more),
+        lambda **more: nc.conv_transpose2d(g, kernel, **more),
+    ):
+        with pytest.raises(ValueError, match=rf"stream is for backend 'cuda'.*{backend}"):
+            call(stream=0, backend=backend)
+        with pytest.raises(ValueError, match=rf"precision 'tf32' is for backend 'cuda'.*{backend}"):
+            call(precision="tf32", backend=backend)
+        call(precision="ieee", backend=backend)

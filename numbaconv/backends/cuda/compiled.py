@@ -13,7 +13,7 @@ from numba import cuda, types
 from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
-from numbaconv.backends.cuda.compiled_memory import element_pointer
+from numbaconv.backends.cuda.compiled_memory import SharedVectors, element_pointer
 
 float32, int64 = types.float32, types.int64
 uint16, uint32 = types.uint16, types.uint32
@@ -66,6 +66,37 @@ def make_outer(rows, columns):
         return sums(sums, a, b), codegen
 
     return outer
+
+
+def make_multiply(tile, words, depth):
+    """Return the function that adds the product of `depth` rows of two tiles to a thread's sums.
+
+    ``(sums, As, a_at, Bs, b_at) -> sums``, where the thread's first vectors are at a_at and b_at.
+    The loop over the rows is unrolled here: the addresses are then constants, and the assembler
+    reads the next row while it multiplies. The compiler leaves it as a loop.
+    """
+    rows, columns = tile.m, tile.n
+    across, down = tile.bn // columns, tile.bm // rows
+    a_pitch, b_pitch = tile.pitches(words)
+
+    @intrinsic
+    def multiply(typingctx, sums, As, a_at, Bs, b_at):
+        def codegen(context, builder, sig, args):
+            total = cgutils.unpack_tuple(builder, args[0])
+            a = SharedVectors(context, builder, sig.args[1], args[1], args[2])
+            b = SharedVectors(context, builder, sig.args[3], args[3], args[4])
+            for k in range(depth):
+                left = a.read(k * a_pitch, rows // words, down * words)
+                right = b.read(k * b_pitch, columns // words, across * words)
+                for i, x in enumerate(left):
+                    for j, y in enumerate(right):
+                        at = i * columns + j
+                        total[at] = _fused(builder, sums.dtype, x, y, total[at])
+            return cgutils.pack_array(builder, total)
+
+        return sums(sums, As, int64, Bs, int64), codegen
+
+    return multiply
 
 
 def make_slide(row, width, taps):

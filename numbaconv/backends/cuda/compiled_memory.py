@@ -2,6 +2,7 @@
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
 from numbaconv.backends.cuda.problem import HEADER
@@ -44,6 +45,17 @@ def _pack(builder, values, count):
 
 
 @intrinsic
+def move_on(typingctx, address, count, dtype):
+    """Global address of element `count` of the array at a global address."""
+
+    def codegen(context, builder, sig, args):
+        size = ir.IntType(64)(dtype.dtype.bitwidth // 8)
+        return builder.add(args[0], builder.mul(args[1], size))
+
+    return int64(int64, int64, dtype), codegen
+
+
+@intrinsic
 def load(typingctx, address, index, dtype):
     """Element `index` of the array at a global address."""
 
@@ -51,7 +63,7 @@ def load(typingctx, address, index, dtype):
         base = _pointer(builder, args[0], context.get_value_type(sig.return_type))
         return builder.load(builder.gep(base, [args[1]]))
 
-    return dtype.dtype(int64, int64, dtype), codegen
+    return dtype.dtype(int64, index, dtype), codegen
 
 
 @intrinsic
@@ -66,7 +78,7 @@ def load_wide(typingctx, address, index, dtype):
         at = builder.bitcast(at, ir.PointerType(vector, GLOBAL))
         return _unpack(context, builder, builder.load(at, align=WIDE_BYTES), lanes)
 
-    return types.UniTuple(dtype.dtype, lanes)(int64, int64, dtype), codegen
+    return types.UniTuple(dtype.dtype, lanes)(int64, index, dtype), codegen
 
 
 @intrinsic
@@ -97,27 +109,38 @@ def store(typingctx, address, index, value):
     return types.void(int64, int64, value), codegen
 
 
+class SharedVectors:
+    """Vectors of 128 bits of a shared array, from element `index` on, read by constant offsets."""
+
+    def __init__(self, context, builder, array_type, array, index):
+        element = context.get_value_type(array_type.dtype)
+        self.builder, self.lanes = builder, _lanes(array_type.dtype)
+        self.vector = ir.VectorType(element, self.lanes)
+        self.base = element_pointer(context, builder, array_type, array, index, element)
+
+    def read(self, offset, count, gap):
+        """Return the elements of `count` vectors, `gap` elements apart, as LLVM values."""
+        builder, values = self.builder, []
+        for i in range(count):
+            at = builder.gep(self.base, [ir.IntType(32)(offset + i * gap)])
+            at = builder.bitcast(at, ir.PointerType(self.vector, SHARED))
+            loaded = builder.load(at, align=WIDE_BYTES)
+            values += [
+                builder.extract_element(loaded, ir.IntType(32)(j)) for j in range(self.lanes)
+            ]
+        return values
+
+
 def make_read(count, gap):
     """Return the function that reads `count` times 128 bits of a shared array, `gap` apart."""
 
     @intrinsic
     def read(typingctx, array, index):
-        lanes = _lanes(array.dtype)
-
         def codegen(context, builder, sig, args):
-            element = context.get_value_type(array.dtype)
-            vector = ir.VectorType(element, lanes)
-            result = ir.Constant(ir.ArrayType(element, count * lanes), ir.Undefined)
-            for i in range(count):
-                index = builder.add(args[1], ir.IntType(64)(i * gap))
-                at = element_pointer(context, builder, sig.args[0], args[0], index, vector)
-                loaded = builder.load(at, align=WIDE_BYTES)
-                for j in range(lanes):
-                    value = builder.extract_element(loaded, ir.IntType(32)(j))
-                    result = builder.insert_value(result, value, i * lanes + j)
-            return result
+            vectors = SharedVectors(context, builder, sig.args[0], args[0], args[1])
+            return cgutils.pack_array(builder, vectors.read(0, count, gap))
 
-        return types.UniTuple(array.dtype, count * lanes)(array, int64), codegen
+        return types.UniTuple(array.dtype, count * _lanes(array.dtype))(array, int64), codegen
 
     return read
 

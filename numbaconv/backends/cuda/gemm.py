@@ -35,11 +35,11 @@ from numbaconv.backends.cuda.intrinsics import (
     SHARED_ALIGNMENT,
     bits_of_float,
     float_of_bits,
+    int32,
     int64,
     load_header,
     make_load_matrix,
-    make_outer,
-    make_read,
+    make_multiply,
     make_row,
     make_warp_multiply,
     make_zeros,
@@ -50,29 +50,28 @@ from numbaconv.backends.cuda.kind import Kind
 from numbaconv.backends.cuda.problem import DEPTH_END, SHAPE, SPLIT_TILES, SPLITS
 from numbaconv.backends.cuda.tiles import WARP
 
+UNROLLED = 2  # rows of the tiles in shared memory
 
-def make_multiply(kind: Kind) -> Any:
+
+def make_thread_multiply(kind: Kind) -> Any:
     """Return the function that adds the product of two tiles to a thread's TM x TN sums.
 
     The rows and columns of a thread come in vectors that lie a whole row of threads apart, so
-    that the lanes of a warp read neighbouring vectors.
+    that the lanes of a warp read neighbouring vectors. Two rows are unrolled: with four the
+    registers did not suffice, and with all the assembler moved the loads of the next step behind
+    the multiplications that are to hide them. It moves nothing across a loop.
     """
     tile, words = kind.tile, kind.words
-    bk, TM, TN = tile.bk, tile.m, tile.n
-    across, down = tile.bn // TN, tile.bm // TM
-    a_pitch, b_pitch = tile.pitches(words)
-    read_rows = make_read(TM // words, down * words)
-    read_columns = make_read(TN // words, across * words)
-    outer = make_outer(TM, TN)
+    across, rounds = tile.bn // tile.n, tile.bk // UNROLLED
+    a_step, b_step = (UNROLLED * pitch for pitch in tile.pitches(words))
+    add_product = make_multiply(tile, words, UNROLLED)
 
     @device
     def multiply(sums, As, a_start, Bs, b_start, thread):
         a_at = a_start + thread // across * words
         b_at = b_start + thread % across * words
-        for k in range(bk):
-            regM = read_rows(As, a_at + k * a_pitch)
-            regN = read_columns(Bs, b_at + k * b_pitch)
-            sums = outer(sums, regM, regN)
+        for i in range(rounds):
+            sums = add_product(sums, As, a_at + i * a_step, Bs, b_at + i * b_step)
         return sums
 
     return multiply
@@ -192,6 +191,24 @@ def make_store(kind: Kind) -> Any:
     return store_sums
 
 
+def make_place(kind: Kind) -> Any:
+    """Return the function that says which tile a block computes: (group, m0, n0, part)."""
+    bm, bn = kind.tile.bm, kind.tile.bn
+
+    @device
+    def find_place(header, s):
+        m_tiles = (s.c_out + bm - 1) // bm
+        n_tiles = (s.n * image_pixels(s) + bn - 1) // bn
+        columns = quotient(cuda.blockIdx.x, m_tiles)
+        m0 = (cuda.blockIdx.x - columns * m_tiles) * bm
+        rest = quotient(columns, n_tiles)
+        n0 = (columns - rest * n_tiles) * bn
+        group = quotient(rest, header[SPLITS])
+        return group, m0, n0, rest - group * header[SPLITS]
+
+    return find_place
+
+
 def make_kernel(kind: Kind) -> Any:
     """Return the kernel of a kind, to be called with addresses: (x, w, bias, y, job).
 
@@ -200,15 +217,14 @@ def make_kernel(kind: Kind) -> Any:
     The blocks are in one dimension, with the tiles along M innermost: they read the same patches.
     """
     tile, words, depth = kind.tile, kind.words, kind.depth
-    bm, bn = tile.bm, tile.bn
     a_size, b_size = tile.sizes(words)
     a_both, b_both = 2 * a_size, 2 * b_size
     shared = kind.shared
     loader = (make_gradient_loader if kind.of_weights else make_loader)(kind)
     begin, fetch, stage = loader.begin, loader.fetch, loader.stage
     a_fetched, b_fetched = loader.a_fetched, loader.b_fetched
-    multiply = (make_tensor_multiply if tile.tensor else make_multiply)(kind)
-    store_sums = make_store(kind)
+    multiply = (make_tensor_multiply if tile.tensor else make_thread_multiply)(kind)
+    find_place, store_sums = make_place(kind), make_store(kind)
     zeros = make_zeros(tile.m * tile.n // (WARP if tile.tensor else 1), kind.sum)
 
     def conv_gemm(x, w, bias, y, job):
@@ -220,33 +236,31 @@ def make_kernel(kind: Kind) -> Any:
         next_b = cuda.local.array(b_fetched, shared)
         sums = zeros()
         thread = cuda.threadIdx.x
-        m_tiles = (s.c_out + bm - 1) // bm
-        n_tiles = (s.n * image_pixels(s) + bn - 1) // bn
-        columns = quotient(cuda.blockIdx.x, m_tiles)
-        m0 = (cuda.blockIdx.x - columns * m_tiles) * bm
-        rest = quotient(columns, n_tiles)
-        n0 = (columns - rest * n_tiles) * bn
-        group = quotient(rest, header[SPLITS])
-        part = rest - group * header[SPLITS]
-        k = part * header[SPLIT_TILES] * depth
-        end = min(k + header[SPLIT_TILES] * depth, header[DEPTH_END])
+        group, m0, n0, part = find_place(header, s)
+        # In 32 bits, which Numba has to be told each time: registers are what there is least of.
+        k = int32(part * header[SPLIT_TILES] * depth)
+        end = int32(min(k + header[SPLIT_TILES] * depth, header[DEPTH_END]))
 
         source = begin(x, w, job, header, s, group, m0, n0, thread)
         fetch(next_a, next_b, source, k, thread)
         stage(As, 0, Bs, 0, next_a, next_b, thread)
         cuda.syncthreads()  # the first tiles are there
-        buffer = 0
+        buffer = int32(0)
         while k < end:
-            k += depth
+            k = int32(k + depth)
             more = k < end
             if more:
                 fetch(next_a, next_b, source, k, thread)
             sums = multiply(sums, As, buffer * a_size, Bs, buffer * b_size, thread)
-            buffer = 1 - buffer
+            buffer = int32(1 - buffer)
             if more:
                 stage(As, buffer * a_size, Bs, buffer * b_size, next_a, next_b, thread)
             cuda.syncthreads()  # these tiles are read, the next ones are there
 
+        # Read again and worked out again: kept from above they would need registers all the while.
+        header = load_header(job)
+        s = read_shape(header, SHAPE)
+        group, m0, n0, part = find_place(header, s)
         place = (group, m0, n0, part * s.n * s.out_strides[0])
         store_sums(sums, Bs, y, bias, header, s, place, thread)
 

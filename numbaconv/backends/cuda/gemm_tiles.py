@@ -11,6 +11,7 @@ from numbaconv.backends.cuda.intrinsics import (
     int32,
     load,
     load_wide,
+    move_on,
     to_tf32,
     uint32,
     within,
@@ -45,20 +46,21 @@ class Loader(NamedTuple):
 
 def make_loader(kind: Kind) -> Loader:
     """Return the loader of a convolution: weights, and patches of the input."""
-    bn, words = kind.tile.bn, kind.words
+    bn, words, stored = kind.tile.bn, kind.words, kind.stored
     fetch_weights, fetch_patches = make_fetch_weights(kind), make_fetch_patches(kind)
     stage_weights, stage_patches = make_stage_weights(kind), make_stage_patches(kind)
 
     @device
     def begin(x, w, job, header, s, group, m0, n0, thread):
-        window = corner(n0 + thread % bn, group, s)
-        return x, w, job, s, window, group * s.c_out + m0, s.c_out - m0, header[PITCH]
+        at, d, h, w0 = corner(n0 + thread % bn, group, s)
+        window = move_on(x, at, stored), d, h, w0
+        return w, job, s, window, group * s.c_out + m0, s.c_out - m0, header[PITCH]
 
     @device
     def fetch(into_a, into_b, source, k, thread):
-        x, w, job, s, window, first_row, rows, pitch = source
+        w, job, s, window, first_row, rows, pitch = source
         fetch_weights(into_a, w, first_row, rows, k, pitch, thread)
-        fetch_patches(into_b, x, job, window, s, k, thread)
+        fetch_patches(into_b, job, window, s, k, thread)
 
     @device
     def stage(As, a_start, Bs, b_start, fetched_a, fetched_b, thread):
@@ -83,7 +85,7 @@ def make_fetch_weights(kind: Kind) -> Any:
             v = thread + i * threads
             row, k = v // vectors, k0 + v % vectors * lanes
             if row < rows and row < bm and k < pitch:
-                values = load_wide(w, ((first + row) * pitch + k) // halves, loaded)
+                values = load_wide(w, int32(((first + row) * pitch + k) // halves), loaded)
                 for j in range(words):
                     into[i * words + j] = convert(values[j])
             else:
@@ -120,7 +122,10 @@ def make_stage_weights(kind: Kind) -> Any:
 
 
 def make_pick(kind: Kind) -> Any:
-    """Return the function that reads the patch element, or wide vector, of a table entry."""
+    """Return the function that reads the patch element, or wide vector, of a table entry.
+
+    A window is the address of its first tap, and the coordinates of that.
+    """
     stored, loaded, words, mapped = kind.stored, kind.loaded, kind.words, kind.mapped
     halves = kind.lanes // words
 
@@ -128,7 +133,7 @@ def make_pick(kind: Kind) -> Any:
 
         @device
         def take(x, at):
-            return load_wide(x, at // halves, loaded)
+            return load_wide(x, int32(at // halves), loaded)
 
         @device
         def nothing():
@@ -139,17 +144,17 @@ def make_pick(kind: Kind) -> Any:
 
         @device
         def take(x, at):
-            return load(x, at, stored)
+            return load(x, int32(at), stored)
 
         @device
         def nothing():
             return stored(0)
 
     @device
-    def pick(x, window, entry, s):
-        at, d0, h0, w0 = window
+    def pick(window, entry, s):
+        x, d0, h0, w0 = window
         d, h, w = int32(d0 + entry[1]), int32(h0 + entry[2]), int32(w0 + entry[3])
-        at += entry[0]
+        at = entry[0]
         if mapped:
             if d < FAR:
                 return nothing()
@@ -169,7 +174,7 @@ def make_pick(kind: Kind) -> Any:
 @device
 def table_entry(job, row):
     """Entry of the table of rows."""
-    return load_wide(job, HEADER + row * ENTRY, int32)
+    return load_wide(job, int32(HEADER + row * ENTRY), int32)
 
 
 def make_fetch_patches(kind: Kind) -> Any:
@@ -182,37 +187,37 @@ def make_fetch_patches(kind: Kind) -> Any:
     if kind.dtype == "float16":
 
         @device
-        def word(x, job, window, s, k, j):
-            low = pick(x, window, table_entry(job, k + 2 * j), s)
-            high = pick(x, window, table_entry(job, k + 2 * j + 1), s)
+        def word(job, window, s, k, j):
+            low = pick(window, table_entry(job, k + 2 * j), s)
+            high = pick(window, table_entry(job, k + 2 * j + 1), s)
             return uint32(low) | (uint32(high) << uint32(16))
 
     else:
 
         @device
-        def word(x, job, window, s, k, j):
-            return convert(pick(x, window, table_entry(job, k + j), s))
+        def word(job, window, s, k, j):
+            return convert(pick(window, table_entry(job, k + j), s))
 
     if wide:
 
         @device
-        def fetch(into, x, job, window, s, k0, thread):
+        def fetch(into, job, window, s, k0, thread):
             """Take the rows from k0 on of the thread's column, a vector of channels at a time."""
             for i in range(rounds):
                 k = k0 + (thread // bn + i * step) * lanes
-                values = pick(x, window, table_entry(job, k // lanes), s)
+                values = pick(window, table_entry(job, k // lanes), s)
                 for j in range(words):
                     into[i * words + j] = convert(values[j])
 
     else:
 
         @device
-        def fetch(into, x, job, window, s, k0, thread):
+        def fetch(into, job, window, s, k0, thread):
             """Take the rows from k0 on of the thread's column."""
             for i in range(rounds):
                 k = k0 + (thread // bn + i * step) * lanes
                 for j in range(words):
-                    into[i * words + j] = word(x, job, window, s, k, j)
+                    into[i * words + j] = word(job, window, s, k, j)
 
     return fetch
 

@@ -12,7 +12,15 @@ from typing import Any
 
 from numbaconv.backends.cuda.device import device, image_pixels, read_shape, same
 from numbaconv.backends.cuda.gemm_tiles import Loader, make_pick, table_entry
-from numbaconv.backends.cuda.intrinsics import int32, int64, load, quotient, to_tf32, uint32
+from numbaconv.backends.cuda.intrinsics import (
+    int32,
+    int64,
+    load,
+    move_on,
+    quotient,
+    to_tf32,
+    uint32,
+)
 from numbaconv.backends.cuda.kind import Kind
 from numbaconv.backends.cuda.problem import DEPTH_END, NOWHERE, ROW_TABLE, SOURCE
 
@@ -31,10 +39,10 @@ def make_gradient_loader(kind: Kind) -> Loader:
     def begin(x, w, job, header, s, group, m0, n0, thread):
         source = read_shape(header, SOURCE)
         row = thread // bk
-        first_a = (group * source.c_out + m0 + row) * source.out_strides[1]
+        first_a = (group * source.c_out + m0 + row) * image_pixels(source)
         rows = min(bm, source.c_out - m0) - row
         first_b = group * source.c_in * source.in_strides[1]
-        place = first_a, rows, first_b, n0 + row, header[ROW_TABLE]
+        place = int32(first_a), int32(rows), int32(first_b), int32(n0 + row), header[ROW_TABLE]
         return x, w, job, source, place, header[DEPTH_END]
 
     @device
@@ -45,33 +53,41 @@ def make_gradient_loader(kind: Kind) -> Loader:
     return Loader(begin, fetch_pixel, stage, a_rounds, b_rounds)
 
 
-@device
-def find_pixel(job, k, end, place, s):
-    """Where pixel k lies in a thread's first row of the output's gradient, and its window.
+def make_find_pixel(kind: Kind) -> Any:
+    """Return the function that says where a thread's pixel lies in both factors.
 
-    Past the end, they lie at -1 and nowhere.
+    That is the address in the thread's first row of the output's gradient, how many rows there are,
+    and the window in the input: past the end no row, and nowhere. Both arrays lie densely, channels
+    first.
     """
-    if k >= end:
-        return int64(-1), (int64(0), int32(NOWHERE), int32(NOWHERE), int32(NOWHERE))
-    first_a, _, first_b, _, table = place
-    row = quotient(k, s.output[2])
-    entry = table_entry(job, table + row)
-    column = k - row * s.output[2]
-    image = entry[3]
-    at_a = int64(image) * s.out_strides[0] + (first_a + k - image * image_pixels(s))
-    w = column * s.stride[2]
-    at_b = int64(image) * s.in_strides[0] + (first_b + entry[0] + w * s.in_strides[4])
-    return int64(at_a), (int64(at_b), entry[1], entry[2], int32(w - s.padding[2]))
+    stored = kind.stored
+
+    @device
+    def find_pixel(x, w, job, k, end, place, s):
+        if k >= end:
+            return w, int32(0), (x, int32(NOWHERE), int32(NOWHERE), int32(NOWHERE))
+        first_a, rows, first_b, _, table = place
+        row = quotient(k, s.output[2])
+        entry = table_entry(job, table + row)
+        column = int32(k - row * s.output[2])
+        image = entry[3]
+        at_a = int32(first_a + k - image * image_pixels(s))
+        at_b = int32(first_b + entry[0] + column * s.stride[2])
+        a = move_on(w, int64(image) * s.out_strides[0] + at_a, stored)
+        b = move_on(x, int64(image) * s.in_strides[0] + at_b, stored)
+        return a, rows, (b, entry[1], entry[2], int32(column * s.stride[2] - s.padding[2]))
+
+    return find_pixel
 
 
 def make_fetch_pixel(kind: Kind, together: int, a_rounds: int, b_rounds: int) -> Any:
     """Return the function that fetches one pixel of a thread's rows of both factors."""
     bk, stored = kind.tile.bk, kind.stored
-    pick = make_pick(kind)
+    pick, find_pixel = make_pick(kind), make_find_pixel(kind)
 
     @device
-    def pick_gradient(w, at, there):
-        return load(w, at, stored) if there else stored(0)
+    def pick_gradient(a, row, rows, s):
+        return load(a, int32(row * image_pixels(s)), stored) if row < rows else stored(0)
 
     if kind.dtype == "float16":
 
@@ -79,16 +95,15 @@ def make_fetch_pixel(kind: Kind, together: int, a_rounds: int, b_rounds: int) ->
         def fetch(into_a, into_b, source, k0, thread):
             x, w, job, s, place, end = source
             k = k0 + thread % bk * 2
-            at_low, low = find_pixel(job, k, end, place, s)
-            at_high, high = find_pixel(job, k + 1, end, place, s)
+            low_a, low_rows, low = find_pixel(x, w, job, k, end, place, s)
+            high_a, high_rows, high = find_pixel(x, w, job, k + 1, end, place, s)
             for i in range(a_rounds):
-                there, step = i * together < place[1], i * together * s.out_strides[1]
-                a = pick_gradient(w, at_low + step, there and at_low >= 0)
-                b = pick_gradient(w, at_high + step, there and at_high >= 0)
+                a = pick_gradient(low_a, i * together, low_rows, s)
+                b = pick_gradient(high_a, i * together, high_rows, s)
                 into_a[i] = uint32(a) | (uint32(b) << uint32(16))
             for i in range(b_rounds):
                 entry = table_entry(job, place[3] + i * together)
-                a, b = pick(x, low, entry, s), pick(x, high, entry, s)
+                a, b = pick(low, entry, s), pick(high, entry, s)
                 into_b[i] = uint32(a) | (uint32(b) << uint32(16))
 
     else:
@@ -97,14 +112,12 @@ def make_fetch_pixel(kind: Kind, together: int, a_rounds: int, b_rounds: int) ->
         @device
         def fetch(into_a, into_b, source, k0, thread):
             x, w, job, s, place, end = source
-            at, window = find_pixel(job, k0 + thread % bk, end, place, s)
+            a, rows, window = find_pixel(x, w, job, k0 + thread % bk, end, place, s)
             for i in range(a_rounds):
-                there = i * together < place[1] and at >= 0
-                value = pick_gradient(w, at + i * together * s.out_strides[1], there)
-                into_a[i] = convert(value)
+                into_a[i] = convert(pick_gradient(a, i * together, rows, s))
             for i in range(b_rounds):
                 entry = table_entry(job, place[3] + i * together)
-                into_b[i] = convert(pick(x, window, entry, s))
+                into_b[i] = convert(pick(window, entry, s))
 
     return fetch
 

@@ -33,6 +33,7 @@ load = _memory.load
 load_header = _memory.load_header
 load_wide = _memory.load_wide
 make_read = _memory.make_read
+move_on = _memory.move_on
 store = _memory.store
 write = _memory.write
 
@@ -40,6 +41,7 @@ bits_of_float = _arithmetic.bits_of_float
 float_of_bits = _arithmetic.float_of_bits
 from_half = _arithmetic.from_half
 make_load_matrix = _arithmetic.make_load_matrix
+make_multiply = _arithmetic.make_multiply
 make_outer = _arithmetic.make_outer
 make_patch = _arithmetic.make_patch
 make_row = _arithmetic.make_row

@@ -70,9 +70,15 @@ class Kind(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """Blocks for a multiprocessor to hold: two, or four small ones, with 128 registers."""
-        fits = self.dtype in ("float32", "int32") and not self.mapped
-        return 512 // self.tile.threads if fits else 1
+        """Blocks for a multiprocessor to hold: two, or four small ones, with 128 registers.
+
+        One less if a thread has more in registers than those of the largest tile.
+        """
+        if self.dtype not in ("float32", "int32") or self.mapped:
+            return 1
+        fetched = (self.weight_rounds + self.patch_rounds) * self.words
+        crowded = self.tile.m * self.tile.n + fetched > 72
+        return 512 // self.tile.threads - crowded
 
     @property
     def weight_rounds(self) -> int:

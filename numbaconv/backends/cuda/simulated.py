@@ -36,6 +36,21 @@ def quotient(a, b):
     return a // b
 
 
+class _Later:
+    """A flat array from some element on, maybe one before its first, as an address would be."""
+
+    def __init__(self, array, start):
+        self.array, self.start, self.dtype = array, start, array.dtype
+
+    def __getitem__(self, index):
+        return self.array[self.start + index]
+
+
+def move_on(address, count, dtype):
+    """Address of element `count` of a flat array."""
+    return _Later(address, count)
+
+
 def load(address, index, dtype):
     """Element `index` of a flat array."""
     return address[index]
@@ -92,6 +107,22 @@ def make_outer(rows, columns):
             return tuple(c + product for c, product in zip(sums, products, strict=True))
 
     return outer
+
+
+def make_multiply(tile, words, depth):
+    """(sums, As, a_at, Bs, b_at): adds the product of `depth` rows of two tiles to the sums."""
+    a_pitch, b_pitch = tile.pitches(words)
+    read_rows = make_read(tile.m // words, tile.bm // tile.m * words)
+    read_columns = make_read(tile.n // words, tile.bn // tile.n * words)
+    outer = make_outer(tile.m, tile.n)
+
+    def multiply(sums, As, a_at, Bs, b_at):
+        for k in range(depth):
+            regM, regN = read_rows(As, a_at + k * a_pitch), read_columns(Bs, b_at + k * b_pitch)
+            sums = outer(sums, regM, regN)
+        return sums
+
+    return multiply
 
 
 def make_slide(row, width, taps):

@@ -6,14 +6,21 @@ whatever goes wrong inside the CUDA packages is a reason there, never a tracebac
 
 import functools
 import importlib.metadata
-import importlib.util
 import os
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
 LEAST_CAPABILITY = (7, 5)  # the oldest that the CUDA 13 toolkit compiles for; has mma for float16
 TF32_CAPABILITY = (8, 0)
+TOO_NEW_NUMPY = (2, 5)  # numba-cuda 0.30
+# The wheels that the compilers are in, of CUDA 13 and 12; ptxas comes with nvcc.
+COMPILERS = {
+    "nvvm": ("nvidia-nvvm", "nvidia-cuda-nvcc-cu12"),
+    "ptxas": ("nvidia-cuda-nvcc", "nvidia-cuda-nvcc-cu12"),
+    "nvrtc": ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"),
+}
 INSTALL = 'pip install "numbaconv[cuda12]" or "numbaconv[cuda13]"'
 
 
@@ -30,22 +37,30 @@ def simulated() -> bool:
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 
+def version_of(*names: str) -> str | None:
+    """Version of the first of some packages that is installed."""
+    for name in names:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
 def package_version() -> str | None:
     """Version of numba-cuda, if it is installed."""
-    try:
-        return importlib.metadata.version("numba-cuda")
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return version_of("numba-cuda")
 
 
 def _missing_package() -> str | None:
     if package_version() is None:
         return f"the package numba-cuda is not installed; {INSTALL}"
-    newest = (2, 5)
-    if tuple(map(int, np.__version__.split(".")[:2])) >= newest:
+    version = re.match(r"(\d+)\.(\d+)", np.__version__)  # of a release, a candidate or a build
+    if version is not None and tuple(map(int, version.groups())) >= TOO_NEW_NUMPY:
+        newest = _dotted(TOO_NEW_NUMPY)
         return (
             f"numba-cuda compiles nothing under NumPy {np.__version__}, it needs "
-            f'NumPy < {newest[0]}.{newest[1]}; pip install "numpy<{newest[0]}.{newest[1]}"'
+            f'NumPy < {newest}; pip install "numpy<{newest}"'
         )
     return None
 
@@ -108,10 +123,16 @@ def _device(number: int) -> Device:
 
 def configuration() -> dict[str, Any]:
     """Return what `show_config` says of CUDA."""
+    compilers = {tool: version_of(*wheels) for tool, wheels in COMPILERS.items()}
+    facts = {
+        "numba-cuda": package_version() or "not installed",
+        "cuda toolkit": ", ".join(
+            f"{tool} {version or 'of no wheel'}" for tool, version in compilers.items()
+        ),
+    }
     reason = unavailable()
-    facts = {"numba-cuda": package_version() or "not installed"}
     if reason is not None:
-        return facts | {"cuda": f"none: {reason}"}
+        return facts | {"cuda device": f"none: {reason}"}
     found = device()
     facts["cuda device"] = (
         f"{found.name}, compute capability {_dotted(found.capability)}, "
@@ -120,5 +141,5 @@ def configuration() -> dict[str, Any]:
     if not simulated():
         from numba import cuda
 
-        facts["cuda toolkit"] = _dotted(cuda.runtime.get_version())
+        facts["cuda runtime"] = _dotted(cuda.runtime.get_version())
     return facts
