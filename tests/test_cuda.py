@@ -6,9 +6,8 @@ Without a GPU, in a process of its own and with tiny tiles:
 
 With one, the same tests and every case of the shared table:
 
-    python -m pytest tests/test_cuda.py tests/test_cuda_ptx.py
-    compute-sanitizer --tool memcheck python -m pytest -x tests/test_cuda.py
-    compute-sanitizer --tool racecheck python -m pytest -x tests/test_cuda.py
+    python -m pytest tests/test_cuda.py tests/test_cuda_gradients.py tests/test_cuda_ptx.py
+    bash tests/sanitize_cuda.sh
 """
 
 from __future__ import annotations
