@@ -21,14 +21,14 @@ CONV = {
     "dilation": 1,
     "groups": 1,
 }
+ON_A_GPU: dict[str, Any] = {"stream": None, "precision": None}
 KEYWORDS = {
     "padding_mode": "zeros",
     "data_format": "channels_first",
     "activation": None,
     "out": None,
     "backend": None,
-    "stream": None,
-    "precision": None,
+    **ON_A_GPU,
 }
 PATCHES = {"dilation": 1, "padding": 0, "stride": 1}
 
@@ -47,7 +47,7 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                 "groups": 1,
                 "dilation": 1,
             },
-            {"out": None, "backend": None},
+            {"out": None, "backend": None} | ON_A_GPU,
         ),
     ),
     "prepare": (
@@ -66,7 +66,10 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 GEOMETRY = {name: CONV[name] for name in ("stride", "padding", "dilation", "groups")}
 GRADIENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    f"conv{rank}d_{of}": (dict.fromkeys(operands, REQUIRED) | GEOMETRY, {"backend": None})
+    f"conv{rank}d_{of}": (
+        dict.fromkeys(operands, REQUIRED) | GEOMETRY,
+        {"backend": None} | ON_A_GPU,
+    )
     for rank in (1, 2, 3)
     for of, operands in (
         ("input", ("input_size", "weight", "grad_output")),
