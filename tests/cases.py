@@ -63,6 +63,12 @@ def has_gradient(case: Case) -> bool:
     return not {"padding_mode", "data_format"} & case.kwargs.keys()
 
 
+def gradient_case(case: Case) -> Case:
+    """What the transposed convolution of a case takes: a gradient of the output, and its bias."""
+    channels = case.input[-len(case.weight) + 1]
+    return case._replace(name=f"{case.name}/back", input=case.output, weight=(channels,))
+
+
 def transposed_options(case: Case) -> dict[str, Any] | None:
     """Options under which a transposed convolution brings the case's output to its input's size."""
     rank = len(case.weight) - 2

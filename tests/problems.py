@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import reference
-from cases import Array, Case, integer_arrays, normal_arrays, problem, wrapping_arrays
+from cases import (
+    Array,
+    Case,
+    gradient_case,
+    integer_arrays,
+    normal_arrays,
+    problem,
+    wrapping_arrays,
+)
 
 Integer = Callable[[int, int], int]  # a number from the first to the second, both included
 
@@ -286,8 +294,7 @@ def gradient_sample(seed: int, number: int, integers_only: bool = False) -> Samp
     integer = random.Random(name).randint
     case = varied_case(integer, name, of_gradient=True)
     kind, dtypes = random_dtypes(integer, 4, integers_only)
-    channels = case.input[-len(case.weight) + 1]
-    back = case._replace(name=f"{name}/back", input=case.output, weight=(channels,))
+    back = gradient_case(case)
     drawn = [ARRAYS[kind](case, d)[i] for i, d in enumerate(dtypes[:2])]
     drawn += [ARRAYS[kind](back, d)[i] for i, d in zip((2, 0), dtypes[2:], strict=True)]
     x, w, b, g = (None if a is None else choose(integer, LAYOUTS)(a, integer) for a in drawn)

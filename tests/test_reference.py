@@ -15,6 +15,7 @@ from cases import (
     MAX_FLOPS,
     SWEEPS,
     Case,
+    gradient_case,
     has_gradient,
     integer_arrays,
     normal_arrays,
@@ -221,7 +222,7 @@ def test_the_two_oracles_agree(case: Case):
 @pytest.mark.parametrize("case", [c for c in CASES[::2] if has_gradient(c)], ids=str)
 def test_the_oracles_of_gradients_agree(case: Case):
     x, w, _ = integer_arrays(case, np.complex64)
-    g = integer_arrays(case._replace(name="g", input=case.output), np.complex64)[0]
+    g = integer_arrays(gradient_case(case), np.complex64)[0]
     of_input = reference.conv_input(case.input, w, g, **case.kwargs)
     of_weight = reference.conv_weight(x, case.weight, g, **case.kwargs)
     by_taps = reference.conv_input_by_taps(case.input, w, g, **case.kwargs)
