@@ -57,6 +57,14 @@ def array_key(name: str, array: Any) -> tuple[Any, ...]:
     return array.shape, array.dtype
 
 
+def result_dtype(**arrays: np.ndarray | None) -> np.dtype:
+    """Return the dtype that arrays promote to, after checking that each is supported."""
+    given = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in given.items():
+        check_array(name, array)
+    return np.result_type(*(array.dtype for array in given.values()))
+
+
 def frozen_sizes(name: str, sizes: Any) -> Any:
     """Return a shape in a form that can be a dict key."""
     return freeze(name, sizes) if isinstance(sizes, (tuple, list, np.ndarray)) else repr(sizes)
@@ -77,8 +85,7 @@ def _input_gradient(
     from numbaconv.gradient_arguments import input_gradient_problem
 
     def make() -> Any:
-        arrays = weight, grad_output
-        result = np.result_type(*(a.dtype for a in arrays))
+        result = result_dtype(weight=weight, grad_output=grad_output)
         problem = input_gradient_problem(
             rank,
             input_size,
@@ -123,7 +130,7 @@ def _weight_gradient(
     from numbaconv.gradient_arguments import weight_gradient_problem
 
     def make() -> Any:
-        result = np.result_type(input.dtype, grad_output.dtype)
+        result = result_dtype(input=input, grad_output=grad_output)
         problem = weight_gradient_problem(
             rank,
             input,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.arguments import freeze
-from numbaconv.grad import array_key, cpu_backend, kept_plan
+from numbaconv.grad import array_key, cpu_backend, kept_plan, result_dtype
 
 
 def _conv_transpose(
@@ -25,8 +25,7 @@ def _conv_transpose(
     from numbaconv.gradient_arguments import transposed_problem
 
     def make() -> Any:
-        arrays = [a for a in (input, weight, bias) if a is not None]
-        result = np.result_type(*(a.dtype for a in arrays))
+        result = result_dtype(input=input, weight=weight, bias=bias)
         problem = transposed_problem(
             rank,
             input,
