@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.arguments import check_array, freeze
+from numbaconv.arguments import base_array, check_array, freeze
 from numbaconv.dispatch import AUTO, load_backend, requested_backend
 from numbaconv.errors import BackendUnavailableError
 
@@ -50,11 +50,9 @@ def cpu_backend(backend: str | None) -> str:
     return name
 
 
-def array_key(name: str, array: Any) -> tuple[Any, ...]:
+def array_key(array: np.ndarray | None) -> tuple[Any, ...] | None:
     """Return what a plan depends on of an array."""
-    if not isinstance(array, np.ndarray):
-        check_array(name, array)
-    return array.shape, array.dtype
+    return None if array is None else (array.shape, array.dtype)
 
 
 def result_dtype(**arrays: np.ndarray | None) -> np.dtype:
@@ -67,7 +65,9 @@ def result_dtype(**arrays: np.ndarray | None) -> np.dtype:
 
 def frozen_sizes(name: str, sizes: Any) -> Any:
     """Return a shape in a form that can be a dict key."""
-    return freeze(name, sizes) if isinstance(sizes, (tuple, list, np.ndarray)) else repr(sizes)
+    if not isinstance(sizes, (tuple, list, np.ndarray)):
+        raise TypeError(f"{name} must be a tuple of ints, got {type(sizes).__name__}")
+    return freeze(name, sizes)
 
 
 def _input_gradient(
@@ -84,6 +84,11 @@ def _input_gradient(
     from numbaconv import input_gradient
     from numbaconv.gradient_arguments import input_gradient_problem
 
+    weight, grad_output = base_array("weight", weight), base_array("grad_output", grad_output)
+    input_size = frozen_sizes("input_size", input_size)
+    stride, padding = freeze("stride", stride), freeze("padding", padding)
+    dilation, groups = freeze("dilation", dilation), freeze("groups", groups)
+
     def make() -> Any:
         result = result_dtype(weight=weight, grad_output=grad_output)
         problem = input_gradient_problem(
@@ -97,19 +102,18 @@ def _input_gradient(
             groups,
             2 if result.kind == "c" else 1,
         )
-        shape = tuple(int(size) for size in input_size)
-        return input_gradient.AdjointPlan(problem, result, shape)
+        return input_gradient.AdjointPlan(problem, result, input_size)
 
     key = (
         "input",
         rank,
-        frozen_sizes("input_size", input_size),
-        array_key("weight", weight),
-        array_key("grad_output", grad_output),
-        freeze("stride", stride),
-        freeze("padding", padding),
-        freeze("dilation", dilation),
-        freeze("groups", groups),
+        input_size,
+        array_key(weight),
+        array_key(grad_output),
+        stride,
+        padding,
+        dilation,
+        groups,
     )
     plan = kept_plan(key, make)
     return input_gradient.apply_adjoint(plan, cpu_backend(backend), grad_output, weight)
@@ -129,11 +133,16 @@ def _weight_gradient(
     from numbaconv import weight_gradient
     from numbaconv.gradient_arguments import weight_gradient_problem
 
+    x, grad_output = base_array("input", input), base_array("grad_output", grad_output)
+    weight_size = frozen_sizes("weight_size", weight_size)
+    stride, padding = freeze("stride", stride), freeze("padding", padding)
+    dilation, groups = freeze("dilation", dilation), freeze("groups", groups)
+
     def make() -> Any:
-        result = result_dtype(input=input, grad_output=grad_output)
+        result = result_dtype(input=x, grad_output=grad_output)
         problem = weight_gradient_problem(
             rank,
-            input,
+            x,
             weight_size,
             grad_output,
             stride,
@@ -142,22 +151,21 @@ def _weight_gradient(
             groups,
             2 if result.kind == "c" else 1,
         )
-        shape = tuple(int(size) for size in weight_size)
-        return weight_gradient.WeightPlan(problem, result, shape)
+        return weight_gradient.WeightPlan(problem, result, weight_size)
 
     key = (
         "weight",
         rank,
-        array_key("input", input),
-        frozen_sizes("weight_size", weight_size),
-        array_key("grad_output", grad_output),
-        freeze("stride", stride),
-        freeze("padding", padding),
-        freeze("dilation", dilation),
-        freeze("groups", groups),
+        array_key(x),
+        weight_size,
+        array_key(grad_output),
+        stride,
+        padding,
+        dilation,
+        groups,
     )
     plan = kept_plan(key, make)
-    return weight_gradient.weight_gradient(plan, cpu_backend(backend), input, grad_output)
+    return weight_gradient.weight_gradient(plan, cpu_backend(backend), x, grad_output)
 
 
 def conv1d_input(

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.arguments import freeze
+from numbaconv.arguments import base_array, freeze
 from numbaconv.grad import array_key, cpu_backend, kept_plan, result_dtype
 
 
@@ -24,11 +24,18 @@ def _conv_transpose(
     from numbaconv import input_gradient
     from numbaconv.gradient_arguments import transposed_problem
 
+    x, weight = base_array("input", input), base_array("weight", weight)
+    bias = None if bias is None else base_array("bias", bias)
+    target = None if out is None else base_array("out", out)
+    stride, padding = freeze("stride", stride), freeze("padding", padding)
+    output_padding = freeze("output_padding", output_padding)
+    groups, dilation = freeze("groups", groups), freeze("dilation", dilation)
+
     def make() -> Any:
-        result = result_dtype(input=input, weight=weight, bias=bias)
+        result = result_dtype(input=x, weight=weight, bias=bias)
         problem = transposed_problem(
             rank,
-            input,
+            x,
             weight,
             bias,
             stride,
@@ -43,22 +50,23 @@ def _conv_transpose(
     key = (
         "transpose",
         rank,
-        array_key("input", input),
-        array_key("weight", weight),
-        None if bias is None else array_key("bias", bias),
-        freeze("stride", stride),
-        freeze("padding", padding),
-        freeze("output_padding", output_padding),
-        freeze("groups", groups),
-        freeze("dilation", dilation),
+        array_key(x),
+        array_key(weight),
+        array_key(bias),
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
     )
     plan = kept_plan(key, make)
     name = cpu_backend(backend)
-    arrays = {"input": input, "weight": weight, "bias": bias}
-    input_gradient.check_adjoint_out(out, plan, arrays)
+    arrays = {"input": x, "weight": weight, "bias": bias}
+    input_gradient.check_adjoint_out(target, plan, arrays)
     # The adjoint conjugates complex weights, which a transposed convolution does not.
     weight = weight.conj() if weight.dtype.kind == "c" else weight
-    return input_gradient.apply_adjoint(plan, name, input, weight, bias, out)
+    y = input_gradient.apply_adjoint(plan, name, x, weight, bias, target)
+    return y if out is None else out
 
 
 def conv_transpose1d(

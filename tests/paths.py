@@ -30,11 +30,10 @@ class Operation(NamedTuple):
 
 def transposed_oracle(sample: Sample, g: Array, w: Array, b: Array | None) -> Array:
     """The gradient of the input, but that it conjugates no weights and takes a bias."""
-    spread = reference.conv_input_by_taps(sample.case.input, np.conj(w), g, **sample.options)
-    if b is None:
-        return spread
-    dtype = reference.result_dtype(spread, b)
-    return spread.astype(dtype) + b.astype(dtype).reshape(-1, *(1,) * sample.rank)
+    dtype = reference.result_dtype(g, w, b)  # the bias may widen what integers are added up in
+    back, options = np.conj(w).astype(dtype), sample.options
+    spread = reference.conv_input_by_taps(sample.case.input, back, g.astype(dtype), **options)
+    return spread if b is None else spread + b.astype(spread.dtype).reshape(-1, *(1,) * sample.rank)
 
 
 def spread_terms(sample: Sample) -> int:

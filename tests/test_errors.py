@@ -24,6 +24,8 @@ def says(message: str, value: Any) -> bool:
         told.append(type(value).__name__)
     else:
         told = [repr(value), str(value), type(value).__name__]
+        if isinstance(value, list):  # told as the tuple that it has become
+            told.append(repr(value).replace("[", "(").replace("]", ",)"))
     parts = value if isinstance(value, tuple) else ()
     return any(word in message for word in told) or any(says(message, part) for part in parts)
 
