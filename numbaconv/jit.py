@@ -62,6 +62,8 @@ class native:  # noqa: N801 (a decorator)
         Gives the Numba signature for an element type.
     """
 
+    _compiling = False  # anywhere; changed under the compiler's lock
+
     def __init__(self, signature: Callable[[Any], Any]) -> None:
         self._signature = signature
         self._addresses: dict[Any, Any] = {}
@@ -80,11 +82,24 @@ class native:  # noqa: N801 (a decorator)
         except KeyError:
             pass
         # Numba's own lock: with a second one, a thread that compiles a caller and one that compiles
-        # what it calls could wait for each other. It lets a signal handler in that convolves.
+        # what it calls could wait for each other.
         with global_compiler_lock:
             if dtype not in self._addresses:
-                self._addresses[dtype] = self._compile(dtype)
+                self._addresses[dtype] = self._compile_alone(dtype)
         return self._addresses[dtype]
+
+    def _compile_alone(self, dtype: Any) -> Any:
+        """Compile, unless this thread is at it already: LLVM would end the process."""
+        if native._compiling:
+            raise RuntimeError(
+                "a signal handler needs a kernel that is not compiled yet, and has interrupted the "
+                "compiler: make such a call once before signals may come"
+            )
+        native._compiling = True
+        try:
+            return self._compile(dtype)
+        finally:
+            native._compiling = False
 
     def _compile(self, dtype: Any) -> Any:
         if config.DISABLE_JIT:
