@@ -174,8 +174,9 @@ def test_copies_of_a_layer():
 def test_a_layer_is_updated_while_others_call_it(run_script: Script):
     """Each result is of one set of weights, old or new, and nothing is read that is gone."""
     code = """
-import threading, time
+import sys, threading, time
 import numpy as np, numbaconv as nc
+sys.setswitchinterval(1e-6)  # threads take turns between any two bytecodes
 x = np.ones((1, 4, 20, 20), np.float32)
 weights = [np.full((c, 4, k, k), c, np.float32) for c, k in ((1, 1), (300, 3), (7, 5))]
 expected = {nc.conv2d(x, w).shape: nc.conv2d(x, w) for w in weights}
