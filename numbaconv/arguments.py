@@ -180,11 +180,34 @@ def _kind(value: Any) -> str:
     return type(value).__name__ + (" on a GPU while input is in host memory" if there else "")
 
 
+def base_array(name: str, array: Any) -> np.ndarray:
+    """Return an array as an ndarray proper, over the same memory.
+
+    What a subclass says of itself (its shape, say) need not be true of its memory, which is what
+    kernels work on.
+    """
+    if type(array) is np.ndarray:
+        return array
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a numpy.ndarray, got {_kind(array)}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a {type(array).__name__}, whose mask would be ignored: pass an ndarray, "
+            f"for instance {name}.filled(0)"
+        )
+    return np.asarray(array)
+
+
 def check_array(name: str, array: Any) -> None:
     """Refuse what is not a NumPy array of a supported dtype."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a numpy.ndarray, got {_kind(array)}")
     check_dtype(name, array)
+
+
+def plain_word(word: Any) -> Any:
+    """Return a subclass's string as a str proper, which says the same each time it is asked."""
+    return str.__str__(word) if isinstance(word, str) else word
 
 
 def check_data_format(data_format: Any) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 
 from numbaconv import recycling
 from numbaconv.activation import NONE, activate_array
-from numbaconv.arguments import check_out
+from numbaconv.arguments import base_array, check_out
 from numbaconv.backends import cpu
 from numbaconv.device import convolve_on_device, convolve_on_host, is_on_device, refuse_on_cpu
 from numbaconv.dispatch import AUTO, CUDA, load_backend, requested_backend
@@ -208,10 +208,13 @@ def conv(
             "activation": activation,
         }
         return convolve_on_device(arrays, options, backend, stream, precision)
+    x, w = base_array("input", input), base_array("weight", weight)
+    b = None if bias is None else base_array("bias", bias)
+    target = None if out is None else base_array("out", out)
     plan = find_plan(
-        input,
-        weight,
-        bias,
+        x,
+        w,
+        b,
         stride,
         padding,
         dilation,
@@ -221,7 +224,8 @@ def conv(
         activation,
     )
     name = resolve(plan, backend)
-    return execute(plan, name, input, weight, bias, out, None, stream, precision)
+    y = execute(plan, name, x, w, b, target, None, stream, precision)
+    return y if out is None else out
 
 
 def conv1d(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.arguments import check_out
+from numbaconv.arguments import base_array, check_out
 from numbaconv.dispatch import AUTO, CUDA, load_backend, requested_backend
 from numbaconv.plan import Plan, find_plan
 
@@ -104,6 +104,9 @@ class Call:
         self._given, self._asked = arrays, (backend, stream, precision)
         self._module, self.arrays = look_at(arrays, backend)
         self._on_device = self._module is not None
+        if not self._on_device:
+            given = self.arrays.items()
+            self.arrays = {name: None if a is None else base_array(name, a) for name, a in given}
 
     def cpu_backend(self) -> str | None:
         """Return the CPU backend, maybe ``auto``; None if it runs on a GPU."""

@@ -35,16 +35,24 @@ def kept_plan(key: tuple[Any, ...], make: Any) -> Any:
     return plan
 
 
-def array_key(name: str, array: Any) -> tuple[Any, ...]:
+def array_key(array: np.ndarray | None) -> tuple[Any, ...] | None:
     """Return what a plan depends on of an array."""
-    if not isinstance(array, np.ndarray):
+    return None if array is None else (array.shape, array.dtype)
+
+
+def result_dtype(**arrays: np.ndarray | None) -> np.dtype:
+    """Return the dtype that arrays promote to, after checking that each is supported."""
+    given = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in given.items():
         check_array(name, array)
-    return array.shape, array.dtype
+    return np.result_type(*(array.dtype for array in given.values()))
 
 
 def frozen_sizes(name: str, sizes: Any) -> Any:
     """Return a shape in a form that can be a dict key."""
-    return freeze(name, sizes) if isinstance(sizes, (tuple, list, np.ndarray)) else repr(sizes)
+    if not isinstance(sizes, (tuple, list, np.ndarray)):
+        raise TypeError(f"{name} must be a tuple of ints, got {type(sizes).__name__}")
+    return freeze(name, sizes)
 
 
 def _input_gradient(
@@ -65,10 +73,12 @@ def _input_gradient(
 
     call = Call({"weight": weight, "grad_output": grad_output}, backend, stream, precision)
     weight, grad_output = call.arrays.values()
+    input_size = frozen_sizes("input_size", input_size)
+    stride, padding = freeze("stride", stride), freeze("padding", padding)
+    dilation, groups = freeze("dilation", dilation), freeze("groups", groups)
 
     def make() -> Any:
-        arrays = weight, grad_output
-        result = np.result_type(*(a.dtype for a in arrays))
+        result = result_dtype(weight=weight, grad_output=grad_output)
         problem = input_gradient_problem(
             rank,
             input_size,
@@ -80,19 +90,18 @@ def _input_gradient(
             groups,
             2 if result.kind == "c" else 1,
         )
-        shape = tuple(int(size) for size in input_size)
-        return input_gradient.AdjointPlan(problem, result, shape)
+        return input_gradient.AdjointPlan(problem, result, input_size)
 
     key = (
         "input",
         rank,
-        frozen_sizes("input_size", input_size),
-        array_key("weight", weight),
-        array_key("grad_output", grad_output),
-        freeze("stride", stride),
-        freeze("padding", padding),
-        freeze("dilation", dilation),
-        freeze("groups", groups),
+        input_size,
+        array_key(weight),
+        array_key(grad_output),
+        stride,
+        padding,
+        dilation,
+        groups,
     )
     plan = kept_plan(key, make)
     name = call.cpu_backend()
@@ -120,9 +129,12 @@ def _weight_gradient(
 
     call = Call({"input": input, "grad_output": grad_output}, backend, stream, precision)
     x, grad_output = call.arrays.values()
+    weight_size = frozen_sizes("weight_size", weight_size)
+    stride, padding = freeze("stride", stride), freeze("padding", padding)
+    dilation, groups = freeze("dilation", dilation), freeze("groups", groups)
 
     def make() -> Any:
-        result = np.result_type(x.dtype, grad_output.dtype)
+        result = result_dtype(input=x, grad_output=grad_output)
         problem = weight_gradient_problem(
             rank,
             x,
@@ -134,19 +146,18 @@ def _weight_gradient(
             groups,
             2 if result.kind == "c" else 1,
         )
-        shape = tuple(int(size) for size in weight_size)
-        return weight_gradient.WeightPlan(problem, result, shape)
+        return weight_gradient.WeightPlan(problem, result, weight_size)
 
     key = (
         "weight",
         rank,
-        array_key("input", x),
-        frozen_sizes("weight_size", weight_size),
-        array_key("grad_output", grad_output),
-        freeze("stride", stride),
-        freeze("padding", padding),
-        freeze("dilation", dilation),
-        freeze("groups", groups),
+        array_key(x),
+        weight_size,
+        array_key(grad_output),
+        stride,
+        padding,
+        dilation,
+        groups,
     )
     plan = kept_plan(key, make)
     name = call.cpu_backend()

@@ -277,7 +277,7 @@ def transposed_problem(
                 f"padding {(before, after)} leaves a result of {result[-1]} on spatial axis {axis}"
             )
     n = input.shape[0] if batched else 1
-    check_addressable("stride", n, c_out, *result)
+    check_addressable(f"stride {strides} with dilation {dilations}", n, c_out, *result)
     size3, result3 = triple(size, 1), triple(result, 1)
     shape = ConvShape(
         n,

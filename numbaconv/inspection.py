@@ -8,6 +8,7 @@ import llvmlite
 import numba
 import numpy as np
 
+from numbaconv.arguments import base_array
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cache import cache_directory
 from numbaconv.device import is_on_device, plan_on_device, refuse_on_cpu
@@ -113,9 +114,9 @@ def explain(
         reason = "the arrays are on a GPU"
         return Explanation(CUDA, source, reason, plan.shape, plan.out_shape, plan.result)
     plan = find_plan(
-        input,
-        weight,
-        bias,
+        base_array("input", input),
+        base_array("weight", weight),
+        None if bias is None else base_array("bias", bias),
         stride,
         padding,
         dilation,

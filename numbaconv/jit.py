@@ -13,13 +13,14 @@ Both kinds of compiled function are kept on disk by `cache.KernelCache`.
 """
 
 import functools
-import threading
+import os
 from collections.abc import Callable
 from typing import Any
 
 from numba import njit
 from numba.core import config
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.sigutils import normalize_signature
 from numba.extending import register_jitable
 
@@ -27,6 +28,15 @@ from numbaconv.cache import KernelCache
 
 # Division is C's (no ZeroDivisionError to carry around). No fastmath: NaN and Inf propagate.
 _OPTIONS = {"error_model": "numpy"}
+
+# A child that was forked while another thread compiles has its lock, which nobody gives back, and
+# half of what it was at. So a fork waits until nobody compiles.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 inline: Callable[..., Any] = register_jitable(**_OPTIONS)
 
@@ -52,7 +62,7 @@ class native:  # noqa: N801 (a decorator)
         Gives the Numba signature for an element type.
     """
 
-    _lock = threading.Lock()
+    _compiling = False  # anywhere; changed under the compiler's lock
 
     def __init__(self, signature: Callable[[Any], Any]) -> None:
         self._signature = signature
@@ -71,10 +81,25 @@ class native:  # noqa: N801 (a decorator)
             return self._addresses[dtype]
         except KeyError:
             pass
-        with self._lock:
+        # Numba's own lock: with a second one, a thread that compiles a caller and one that compiles
+        # what it calls could wait for each other.
+        with global_compiler_lock:
             if dtype not in self._addresses:
-                self._addresses[dtype] = self._compile(dtype)
+                self._addresses[dtype] = self._compile_alone(dtype)
         return self._addresses[dtype]
+
+    def _compile_alone(self, dtype: Any) -> Any:
+        """Compile, unless this thread is at it already: LLVM would end the process."""
+        if native._compiling:
+            raise RuntimeError(
+                "a signal handler needs a kernel that is not compiled yet, and has interrupted the "
+                "compiler: make such a call once before signals may come"
+            )
+        native._compiling = True
+        try:
+            return self._compile(dtype)
+        finally:
+            native._compiling = False
 
     def _compile(self, dtype: Any) -> Any:
         if config.DISABLE_JIT:

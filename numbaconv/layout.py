@@ -124,5 +124,6 @@ def narrowed(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return real results in the caller's dtype."""
     if y.dtype == dtype:
         return y
-    with np.errstate(over="ignore"):  # float16 ends at 65504: beyond is inf, as computed
+    # float16 ends at 65504 and 6e-8: beyond is inf, as computed, or zero.
+    with np.errstate(over="ignore", under="ignore"):
         return y.view(dtype) if y.itemsize == dtype.itemsize else y.astype(dtype)

@@ -10,6 +10,7 @@ import numpy as np
 
 from numbaconv.arguments import (
     Pairs,
+    base_array,
     check_addressable,
     check_array,
     integer,
@@ -204,8 +205,9 @@ def im2col(
     >>> nc.im2col(image, 3).shape  # 3 x 3 values around each of 2 x 2 positions
     (1, 9, 4)
     """
-    p = im2col_patches(input, kernel_size, dilation, padding, stride)
-    x = input if p.batched else input[np.newaxis]
+    x = base_array("input", input)
+    p = im2col_patches(x, kernel_size, dilation, padding, stride)
+    x = x if p.batched else x[np.newaxis]
     padded = np.pad(x, ((0, 0), (0, 0), *p.pairs)) if p.is_padded else x
     columns = np.empty(p.split_shape, x.dtype.newbyteorder("="))
     for tap in np.ndindex(p.kernel):
@@ -242,9 +244,11 @@ def col2im(
     TypeError, ValueError
         If an argument does not fit; the message names it.
     """
+    columns = base_array("columns", columns)
     p = col2im_patches(columns, output_size, kernel_size, dilation, padding, stride)
     split = columns.reshape(p.split_shape)
     padded = np.zeros(p.padded_shape, columns.dtype.newbyteorder("="))
-    for tap in np.ndindex(p.kernel):
-        padded[p.reads(tap)] += split[(slice(None), slice(None), *tap)]
+    with np.errstate(all="ignore"):  # what kernels do: inf and NaN are results like any other
+        for tap in np.ndindex(p.kernel):
+            padded[p.reads(tap)] += split[(slice(None), slice(None), *tap)]
     return np.ascontiguousarray(padded[p.inside].reshape(p.image_shape))

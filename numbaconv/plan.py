@@ -21,6 +21,7 @@ from numbaconv.arguments import (
     padding_code,
     padding_pairs,
     per_axis,
+    plain_word,
 )
 from numbaconv.backends import cpu
 from numbaconv.dispatch import choose_backend, load_backend
@@ -276,13 +277,25 @@ def find_plan(
     data_format: Any,
     activation: Any,
 ) -> Plan:
-    """Return the plan of a call, kept from an earlier one or made after validation."""
-    if not isinstance(input, np.ndarray):
-        check_array("input", input)
-    if not isinstance(weight, np.ndarray):
-        check_array("weight", weight)
-    if not (bias is None or isinstance(bias, np.ndarray)):
-        check_array("bias", bias)
+    """Return the plan of a call, kept from an earlier one or made after validation.
+
+    Arrays come from `base_array`. A plan is made of the very values that it is kept under: asked
+    twice, an option may give two answers (a list that another thread changes, an ``__index__``).
+    """
+    if type(stride) is not int:
+        stride = freeze("stride", stride)
+    if type(padding) is not int:
+        padding = freeze("padding", padding)
+    if type(dilation) is not int:
+        dilation = freeze("dilation", dilation)
+    if type(groups) is not int:
+        groups = freeze("groups", groups)
+    if type(padding_mode) is not str:
+        padding_mode = plain_word(padding_mode)
+    if type(data_format) is not str:
+        data_format = plain_word(data_format)
+    if activation is not None and type(activation) is not str:
+        activation = plain_word(activation)
     layout = input_layout(input, weight, bias, data_format)
     key = (
         input.shape,
@@ -290,10 +303,10 @@ def find_plan(
         weight.shape,
         weight.dtype,
         None if bias is None else (bias.shape, bias.dtype),
-        stride if type(stride) is int else freeze("stride", stride),
-        padding if type(padding) is int else freeze("padding", padding),
-        dilation if type(dilation) is int else freeze("dilation", dilation),
-        groups if type(groups) is int else freeze("groups", groups),
+        stride,
+        padding,
+        dilation,
+        groups,
         padding_mode if type(padding_mode) is str else repr(padding_mode),
         data_format if type(data_format) is str else repr(data_format),
         activation if activation is None or type(activation) is str else repr(activation),

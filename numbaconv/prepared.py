@@ -1,12 +1,13 @@
 """Prepared layers: weights packed once, geometry kept for each shape of input."""
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from numbaconv.arguments import (
+    base_array,
     check_data_format,
     freeze,
     integer,
@@ -20,6 +21,26 @@ from numbaconv.device import convolve_layer_on_device, find_precision, is_on_dev
 from numbaconv.dispatch import check_backend
 from numbaconv.layout import flat_bias
 from numbaconv.plan import Plan, check_activation, check_bias, check_weight, find_plan, keep
+
+
+class Weights(NamedTuple):
+    """What a layer's calls share for as long as its weights are these.
+
+    Attributes
+    ----------
+    weight, bias : ndarray
+        The layer's own, as they were given.
+    plans : dict
+        Plan of each kind of input.
+    packed : dict
+        The weights in the order in which the kernels of a job read them, and on devices.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray | None
+    plans: dict[Any, Plan]
+    packed: dict[Any, Any]
+
 
 _tickets = itertools.count(1)
 _layers: "WeakValueDictionary[int, PreparedConv]" = WeakValueDictionary()
@@ -54,7 +75,8 @@ class PreparedConv:
     def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
         """Replace the weights and the bias; they are packed again at the next call.
 
-        Not to be called while other threads call the layer.
+        Calls that other threads have begun in Python end with the weights that they began with.
+        Not to be called while a compiled function on another thread calls the layer.
 
         Parameters
         ----------
@@ -68,13 +90,12 @@ class PreparedConv:
         TypeError
             If one is not an array of a supported dtype.
         """
-        weight, bias = on_host(weight), on_host(bias)
+        weight = base_array("weight", on_host(weight))
+        bias = None if bias is None else base_array("bias", on_host(bias))
         check_weight(weight)
         check_bias(bias, weight)
-        self._weight = np.array(weight, order="C")
-        self._bias = None if bias is None else np.array(bias, order="C")
-        self._plans: dict[Any, Plan] = {}
-        self._packed: dict[Any, Any] = {}
+        own_bias = None if bias is None else np.array(bias, order="C")
+        self._now = Weights(np.array(weight, order="C"), own_bias, {}, {})
         # Compiled callers know these weights by a number that is never used again, and find it
         # at an address that stays.
         self._ticket = getattr(self, "_ticket", np.zeros(1, np.int64))
@@ -103,53 +124,57 @@ class PreparedConv:
         TypeError, ValueError, BackendUnavailableError
             As `numbaconv.conv` raises.
         """
+        now = self._now
         if not isinstance(x, np.ndarray) and is_on_device(x):
             return convolve_layer_on_device(
                 x,
-                self._weight,
-                self._bias,
+                now.weight,
+                now.bias,
                 out,
                 self._options,
-                self._packed,
+                now.packed,
                 self.backend,
                 stream,
                 self._precision,
             )
-        plan = self.plan(x)
+        x, target = base_array("x", x), None if out is None else base_array("out", out)
+        plan = self._plan(x, now)
         name = resolve(plan, self.backend)
-        weight, bias, packed = self._weight, self._bias, self._packed
-        return execute(plan, name, x, weight, bias, out, packed, stream, self._precision)
+        weight, bias, packed = now.weight, now.bias, now.packed
+        y = execute(plan, name, x, weight, bias, target, packed, stream, self._precision)
+        return y if out is None else out
 
-    def plan(self, x: Any) -> Plan:
+    def plan(self, x: np.ndarray) -> Plan:
         """Return the plan for an input, kept from an earlier call or made after validation."""
-        if not isinstance(x, np.ndarray):
-            raise TypeError(f"x must be a numpy.ndarray, got {type(x).__name__}")
+        return self._plan(x, self._now)
+
+    def _plan(self, x: np.ndarray, now: Weights) -> Plan:
         key = (x.shape, x.dtype, x.flags.c_contiguous or x.strides)
-        plan = self._plans.get(key)
+        plan = now.plans.get(key)
         if plan is None:
-            plan = find_plan(x, self._weight, self._bias, **self._options)
-            keep(self._plans, key, plan)
+            plan = find_plan(x, now.weight, now.bias, **self._options)
+            keep(now.plans, key, plan)
         return plan
 
     def packed_weights(self, template: Template, plan: Plan) -> np.ndarray:
         """Return the weights packed for a job; the layer keeps them."""
-        return packed_weights(template, self._weight, plan, self._packed)
+        return packed_weights(template, self._now.weight, plan, self._now.packed)
 
     def flat_bias(self, plan: Plan) -> np.ndarray:
         """Return the bias as the kernels read it; the layer keeps it."""
-        key = "bias", plan.arithmetic
-        if key not in self._packed:
-            self._packed[key] = flat_bias(self._bias, plan)
-        flat: np.ndarray = self._packed[key]
+        key, now = ("bias", plan.arithmetic), self._now
+        if key not in now.packed:
+            now.packed[key] = flat_bias(now.bias, plan)
+        flat: np.ndarray = now.packed[key]
         return flat
 
     @property
     def dtypes(self) -> tuple[np.dtype, ...]:
         """Dtypes of the weights and, if there is one, of the bias."""
-        return tuple(a.dtype for a in (self._weight, self._bias) if a is not None)
+        return tuple(a.dtype for a in self._now[:2] if a is not None)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._weight, self._bias, self._options, self.backend, self._precision
+        return *self._now[:2], self._options, self.backend, self._precision
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         weight, bias, self._options, self.backend, self._precision = state
@@ -157,7 +182,8 @@ class PreparedConv:
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._options.items())
-        return f"PreparedConv(weight {self._weight.shape} {self._weight.dtype}, {options})"
+        weight = self._now.weight
+        return f"PreparedConv(weight {weight.shape} {weight.dtype}, {options})"
 
 
 def layer_of_ticket(number: int) -> PreparedConv:
@@ -223,7 +249,7 @@ def prepare(
     padding_code(padding_mode)
     check_activation(activation)
     find_precision(precision)
-    check_weight(weight := on_host(weight))
+    check_weight(weight := base_array("weight", on_host(weight)))
     rank = weight.ndim - 2
     ones = (1,) * rank
     padding_pairs(padding, ones, ones, ones, ones)

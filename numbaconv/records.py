@@ -47,14 +47,14 @@ EXCEPTIONS = (ValueError, TypeError, BackendUnavailableError, MemoryError, Runti
 
 Request = Any  # ctypes array of int64
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # reentrant, for a signal handler
 _records: dict[bytes, tuple[np.ndarray, Recipe | None]] = {}
 _dropped: list[Any] = []
 
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it
+    _lock = threading.RLock()  # another thread of the parent may have held it
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,7 +14,8 @@ import numba
 from numbaconv.blocking import SERIAL_LIMIT
 from numbaconv.entry import ENTRY, FORKED, READERS
 
-_turns = threading.Lock()
+# Reentrant, for a signal handler that convolves: handlers run never in the midst of a launch.
+_turns = threading.RLock()
 _launched = False
 _forked_after_launch = False
 
@@ -22,7 +23,7 @@ _forked_after_launch = False
 def _after_fork() -> None:
     global _forked_after_launch, _turns
     _forked_after_launch = _forked_after_launch or _launched
-    _turns = threading.Lock()  # another thread of the parent may have held it
+    _turns = threading.RLock()  # another thread of the parent may have held it
     ENTRY[FORKED] = _forked_after_launch
     ENTRY[READERS] = 0  # the parent's other threads are not here
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from numbaconv.arguments import freeze
 from numbaconv.device import Call
-from numbaconv.grad import array_key, kept_plan
+from numbaconv.grad import array_key, kept_plan, result_dtype
 
 if TYPE_CHECKING:
     from numbaconv.input_gradient import AdjointPlan
@@ -27,9 +27,12 @@ def find_transposed_plan(
     from numbaconv.gradient_arguments import transposed_problem
     from numbaconv.input_gradient import AdjointPlan
 
+    stride, padding = freeze("stride", stride), freeze("padding", padding)
+    output_padding = freeze("output_padding", output_padding)
+    groups, dilation = freeze("groups", groups), freeze("dilation", dilation)
+
     def make() -> AdjointPlan:
-        arrays = [a for a in (input, weight, bias) if a is not None]
-        result = np.result_type(*(a.dtype for a in arrays))
+        result = result_dtype(input=input, weight=weight, bias=bias)
         problem = transposed_problem(
             rank,
             input,
@@ -47,14 +50,14 @@ def find_transposed_plan(
     key = (
         "transpose",
         rank,
-        array_key("input", input),
-        array_key("weight", weight),
-        None if bias is None else array_key("bias", bias),
-        freeze("stride", stride),
-        freeze("padding", padding),
-        freeze("output_padding", output_padding),
-        freeze("groups", groups),
-        freeze("dilation", dilation),
+        array_key(input),
+        array_key(weight),
+        array_key(bias),
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
     )
     plan: AdjointPlan = kept_plan(key, make)
     return plan
@@ -84,8 +87,10 @@ def _conv_transpose(
         result = call.on_gpu("apply_adjoint", plan, arrays, out=target, conjugate=False)
         return result if out is None else out
     # The adjoint conjugates complex weights, which a transposed convolution does not.
+    x, weight, bias = arrays.values()
     weight = weight.conj() if weight.dtype.kind == "c" else weight
-    return apply_adjoint(plan, name, input, weight, bias, out)
+    result = apply_adjoint(plan, name, x, weight, bias, target)
+    return result if out is None else out
 
 
 def conv_transpose1d(

@@ -138,6 +138,7 @@ def _complex_sums(y: np.ndarray, plan: WeightPlan) -> np.ndarray:
     c_out, c_in, *kernel = plan.out_shape
     parts: Any = y.reshape(c_out, 2, c_in, 2, *kernel)
     result = np.empty(plan.out_shape, plan.result)
-    result.real = parts[:, 0, :, 0] + parts[:, 1, :, 1]
-    result.imag = parts[:, 1, :, 0] - parts[:, 0, :, 1]
+    with np.errstate(all="ignore"):  # what kernels do: inf and NaN are results like any other
+        result.real = parts[:, 0, :, 0] + parts[:, 1, :, 1]
+        result.imag = parts[:, 1, :, 0] - parts[:, 0, :, 1]
     return result

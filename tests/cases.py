@@ -58,6 +58,39 @@ class Case(NamedTuple):
         return 2 * math.prod(self.output) * math.prod(self.weight[1:])
 
 
+def has_gradient(case: Case) -> bool:
+    """Gradients are of zero padding and channels first."""
+    return not {"padding_mode", "data_format"} & case.kwargs.keys()
+
+
+def gradient_case(case: Case) -> Case:
+    """What the transposed convolution of a case takes: a gradient of the output, and its bias."""
+    channels = case.input[-len(case.weight) + 1]
+    return case._replace(name=f"{case.name}/back", input=case.output, weight=(channels,))
+
+
+def transposed_options(case: Case) -> dict[str, Any] | None:
+    """Options under which a transposed convolution brings the case's output to its input's size."""
+    rank = len(case.weight) - 2
+    options = {k: v for k, v in case.kwargs.items() if k != "groups"}
+    axes = reference.axes_of(case.input[-rank:], case.weight[2:], **options)
+    more = [
+        axis.size - ((axis.out - 1) * axis.stride + axis.extent - axis.lo - axis.hi)
+        for axis in axes
+    ]
+    if 0 in case.input[1:] or any(
+        m >= max(a.stride, a.dilation) for m, a in zip(more, axes, strict=True)
+    ):
+        return None
+    return {
+        "stride": tuple(axis.stride for axis in axes),
+        "padding": tuple((axis.lo, axis.hi) for axis in axes),
+        "output_padding": tuple(more),
+        "groups": case.kwargs.get("groups", 1),
+        "dilation": tuple(axis.dilation for axis in axes),
+    }
+
+
 def problem(
     name: str, input: tuple[int, ...], weight: tuple[int, ...], *, bias: bool = False, **kwargs: Any
 ) -> Case:

@@ -42,7 +42,7 @@ def run_script() -> Script:
     Environment variables come as keywords; None removes one.
     """
 
-    def run(*arguments: str, timeout: float = 240, **variables: str | None) -> object:
+    def run(*arguments: str, timeout: float = 900, **variables: str | None) -> object:
         environment = {k: v for k, v in os.environ.items() if k != "NUMBACONV_BACKEND"}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
         for name, value in variables.items():

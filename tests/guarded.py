@@ -1,9 +1,9 @@
 """Arrays beside pages that nobody may touch: an access outside kills the process.
 
-    python tests/guarded.py BACKEND [NAME ...] [--random COUNT] [--seed SEED] [--start NUMBER]
+    python tests/guarded.py BACKEND [NAME ...] [--random COUNT] [--gradients] [--seed SEED]
 
 runs the named cases (all, if none is named and no random ones are asked for) and random problems
-with every array at either end of its pages: input, weights, bias, `out` and the workspace.
+with every array at either end of its pages: input, weights, bias, `out`, results and the workspace.
 """
 
 from __future__ import annotations
@@ -22,8 +22,17 @@ import numpy as np
 
 import numbaconv as nc
 import reference
-from cases import CASES, SWEEPS, Array, Case, integer_arrays
-from numbaconv import job
+from cases import (
+    CASES,
+    SWEEPS,
+    Array,
+    Case,
+    gradient_case,
+    has_gradient,
+    integer_arrays,
+    transposed_options,
+)
+from numbaconv import job, recycling, spare
 from numbaconv.pointers import CACHE_LINE
 from problems import choose, varied_case
 
@@ -71,14 +80,19 @@ class GuardedNumPy:
 @contextmanager
 def guarded_workspace(at_end: bool) -> Iterator[None]:
     """Allocate workspaces in Python; the workers are compiled code as ever."""
+    python = GuardedNumPy(at_end)
     names = vars(job) | {
-        "np": GuardedNumPy(at_end),
+        "np": python,
         "address_of": lambda array: array.ctypes.data,
         "align": lambda address: -(-address // CACHE_LINE) * CACHE_LINE,
     }
     names["pack_weights"] = FunctionType(job.pack_weights.__code__, names)
     run = FunctionType(job.run.py_func.__code__, names)
-    with mock.patch.object(job, "run", run):
+    with (
+        mock.patch.object(job, "run", run),
+        mock.patch.object(recycling, "empty", python.empty),  # results
+        mock.patch.object(spare, "borrow", python.empty),  # the workspace of gradients
+    ):
         yield
 
 
@@ -96,22 +110,29 @@ def check(case: Case, dtype: str, backend: str) -> None:
         print("ok")
 
 
-def check_gradients(case: Case, backend: str) -> None:
-    """Do the same with the gradients of a case, which allocate their results themselves."""
+def check_gradients(case: Case, dtype: str, backend: str) -> None:
+    """Do the same with the gradients and the transposed convolution of a case."""
     rank = len(case.weight) - 2
-    x, weight, _ = integer_arrays(case, "float32")
-    gradient = np.ones(case.output, np.float32)
-    conv_input, conv_weight = (getattr(nc.grad, f"conv{rank}d_{of}") for of in ("input", "weight"))
-    options = case.kwargs | {"backend": backend}
-    of_input = conv_input(case.input, weight, gradient, **options)
-    of_weight = conv_weight(x, case.weight, gradient, **options)
+    x, weight, _ = integer_arrays(case, dtype)
+    g, _, bias = integer_arrays(gradient_case(case), dtype)
+    of_input, of_weight = (getattr(nc.grad, f"conv{rank}d_{of}") for of in ("input", "weight"))
+    spread, spread_options = getattr(nc, f"conv_transpose{rank}d"), transposed_options(case)
+    options = case.kwargs
+    by_input = reference.conv_input_by_taps(case.input, weight, g, **options).astype(dtype)
+    by_weight = reference.conv_weight_by_taps(x, case.weight, g, **options).astype(dtype)
+    by_bias = 0 if bias is None else bias.reshape(-1, *(1,) * rank)
     for at_end in (False, True):
-        print(f"gradients of {case.name} at_end={at_end}", end=" ", flush=True)
-        arrays = [guarded(a, at_end) for a in (x, weight, gradient)]
-        got = conv_input(case.input, arrays[1], arrays[2], **options)
-        np.testing.assert_array_equal(got, of_input)
-        got = conv_weight(arrays[0], case.weight, arrays[2], **options)
-        np.testing.assert_array_equal(got, of_weight)
+        print(f"gradients of {case.name} {dtype} at_end={at_end}", end=" ", flush=True)
+        gx, gw, gg, gb = (None if a is None else guarded(a, at_end) for a in (x, weight, g, bias))
+        with guarded_workspace(at_end):
+            got = of_input(case.input, gw, gg, **options, backend=backend)
+            np.testing.assert_array_equal(got, by_input)
+            got = of_weight(gx, case.weight, gg, **options, backend=backend)
+            np.testing.assert_array_equal(got, by_weight)
+            if spread_options:
+                out = guarded(np.full(case.input, filler(x.dtype), dtype), at_end)
+                spread(gg, gw, gb, **spread_options, out=out, backend=backend)
+                np.testing.assert_array_equal(out, by_input + by_bias)
         print("ok")
 
 
@@ -120,6 +141,7 @@ def main() -> None:
     parser.add_argument("backend")
     parser.add_argument("names", nargs="*")
     parser.add_argument("--random", type=int, default=0, metavar="COUNT")
+    parser.add_argument("--gradients", action="store_true", help="of the random problems")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=int, default=0)
     options = parser.parse_args()
@@ -128,13 +150,14 @@ def main() -> None:
     for case in (*CASES, *SWEEPS):
         if case.name in options.names or not (options.names or options.random):
             check(case, "float32", options.backend)
-            if not {"padding_mode", "data_format"} & case.kwargs.keys():
-                check_gradients(case, options.backend)
+            if has_gradient(case):
+                check_gradients(case, "float32", options.backend)
             problems += 1
     for number in range(options.start, options.start + options.random):
         integer = random.Random(f"{options.seed}/{number}").randint
-        case = varied_case(integer, f"{options.seed}/{number}")
-        check(case, choose(integer, DTYPES), options.backend)
+        case = varied_case(integer, f"{options.seed}/{number}", options.gradients)
+        run = check_gradients if options.gradients else check
+        run(case, choose(integer, DTYPES), options.backend)
         problems += 1
     print(f"{options.backend}: {problems} problems, no access outside the arrays")
 

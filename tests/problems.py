@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import reference
-from cases import Array, Case, integer_arrays, normal_arrays, problem, wrapping_arrays
+from cases import (
+    Array,
+    Case,
+    gradient_case,
+    integer_arrays,
+    normal_arrays,
+    problem,
+    wrapping_arrays,
+)
 
 Integer = Callable[[int, int], int]  # a number from the first to the second, both included
 
@@ -96,8 +104,8 @@ def random_case(
     )
 
 
-def respelled(case: Case, integer: Integer) -> Case:
-    """Give the same problem in another form: unbatched, channels last, shorter options."""
+def respelled(case: Case, integer: Integer, last: bool = True) -> Case:
+    """Give the same problem in another form: unbatched, maybe channels last, shorter options."""
     shape, options = case.input, dict(case.kwargs)
     for name in ("stride", "dilation", "padding"):
         value = options[name]
@@ -110,15 +118,18 @@ def respelled(case: Case, integer: Integer) -> Case:
         options[name] = value
     if not integer(0, 3):
         shape = shape[1:]
-    if not integer(0, 2):
+    if last and not integer(0, 2):
         c = len(shape) - (len(case.weight) - 1)
         shape = (*shape[:c], *shape[c + 1 :], shape[c])
         options["data_format"] = "channels_last"
     return case._replace(input=shape, kwargs=options)
 
 
-def varied_case(integer: Integer, name: str) -> Case:
-    """A problem of any kind and form: one in four of many channels, depthwise or one channel."""
+def varied_case(integer: Integer, name: str, of_gradient: bool = False) -> Case:
+    """A problem of any kind and form: one in four of many channels, depthwise or one channel.
+
+    Those that have gradients are padded with zeros and have their channels first.
+    """
     kind = integer(0, 15)
     longest = None
     limits: dict[str, Any] = {"max_groups": choose(integer, (1, 1, 3))}
@@ -132,10 +143,14 @@ def varied_case(integer: Integer, name: str) -> Case:
         longest = {1: 1000, 2: 90, 3: 15}
     elif kind == 3:
         limits["channels"] = (3, 70)
+    if of_gradient:
+        limits["modes"] = ("zeros",)
     case = random_case(integer, name, words=(None, None, None, *WORDS), longest=longest, **limits)
+    if of_gradient:
+        del case.kwargs["padding_mode"]
     if not integer(0, 199):
         case = case._replace(input=(0, *case.input[1:]))
-    return respelled(case, integer)
+    return respelled(case, integer, last=not of_gradient)
 
 
 # Layouts in memory. Each takes an array and returns an equal one, except that `broadcast` repeats
@@ -205,6 +220,7 @@ class Sample(NamedTuple):
     x: Array
     w: Array
     b: Array | None
+    g: Array | None  # a gradient of the output, for problems of gradients
     kind: str  # of the data: "integers", "wrapping" or "normal"
     integer: Integer  # for what is drawn later, such as an `out`
 
@@ -217,15 +233,18 @@ class Sample(NamedTuple):
         return self.case.kwargs
 
     @property
+    def rank(self) -> int:
+        return self.w.ndim - 2
+
+    @property
     def exact(self) -> bool:
         """Whether the result must be equal to the oracle's, not merely close."""
         return self.kind != "normal"
 
-    def new_out(self) -> Array:
-        """An `out` in a random layout, filled with what must not stay."""
-        dtype = reference.result_dtype(*self.operands)
-        out = np.empty(self.case.output, dtype)
-        out = choose(self.integer, OUT_LAYOUTS)(out, self.integer)
+    def new_out(self, shape: tuple[int, ...], *operands: Array | None) -> Array:
+        """An `out` of operands in a random layout, filled with what must not stay."""
+        dtype = reference.result_dtype(*operands)
+        out = choose(self.integer, OUT_LAYOUTS)(np.empty(shape, dtype), self.integer)
         out[...] = np.nan if dtype.kind in "fc" else 77
         return out
 
@@ -236,31 +255,47 @@ class Sample(NamedTuple):
             return "None" if a is None else f"{a.dtype.str}{list(a.shape)} strides {a.strides}"
 
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"conv({array(self.x)}, {array(self.w)}, {array(self.b)}, {options}) {self.kind}"
+        gradient = "" if self.g is None else f" gradient {array(self.g)}"
+        operands = ", ".join(map(array, self.operands))
+        return f"conv({operands}, {options}){gradient} {self.kind}"
 
 
 ARRAYS = {"integers": integer_arrays, "wrapping": wrapping_arrays, "normal": normal_arrays}
+
+
+def random_dtypes(integer: Integer, count: int, integers_only: bool) -> tuple[str, list[str]]:
+    """The kind of the data, and the dtype of each array: mostly the same."""
+    dtype = choose(integer, FLOATS + INTEGERS if integer(0, 3) == 0 else ("float32", "float64"))
+    if dtype in INTEGERS:
+        kind = choose(integer, ("integers", "wrapping"))
+    else:
+        kind = "integers" if integers_only or not integer(0, 3) else "normal"
+    dtypes = [dtype] * count
+    if kind == "integers" and not integer(0, 7):
+        dtypes = [choose(integer, FLOATS + INTEGERS) for _ in range(count)]
+        if reference.result_dtype(*(np.empty(0, d) for d in dtypes)).name not in FLOATS + INTEGERS:
+            dtypes = [dtype] * count
+    return kind, dtypes
 
 
 def sample(seed: int, number: int, integers_only: bool = False) -> Sample:
     """Return problem `number` of a seed: the same on every machine and in any order."""
     integer = random.Random(f"{seed}/{number}").randint
     case = varied_case(integer, f"{seed}/{number}")
-    dtype = choose(integer, FLOATS + INTEGERS if integer(0, 3) == 0 else ("float32", "float64"))
-    if dtype in INTEGERS:
-        kind = choose(integer, ("integers", "wrapping"))
-    else:
-        kind = "integers" if integers_only or not integer(0, 3) else "normal"
-    dtypes = [dtype] * 3
-    if kind == "integers" and not integer(0, 7):
-        dtypes = [choose(integer, FLOATS + INTEGERS) for _ in range(3)]
-        if reference.result_dtype(*(np.empty(0, d) for d in dtypes)).name not in FLOATS + INTEGERS:
-            dtypes = [dtype] * 3
+    kind, dtypes = random_dtypes(integer, 3, integers_only)
     drawn = [ARRAYS[kind](case, d)[i] for i, d in enumerate(dtypes)]
     x, w, b = (None if a is None else choose(integer, LAYOUTS)(a, integer) for a in drawn)
-    return Sample(case, x, w, b, kind, integer)
+    return Sample(case, x, w, b, None, kind, integer)
 
 
-def samples(seed: int, start: int, count: int, integers_only: bool = False) -> Iterator[Sample]:
-    """Problems `start` to `start + count` of a seed."""
-    return (sample(seed, number, integers_only) for number in range(start, start + count))
+def gradient_sample(seed: int, number: int, integers_only: bool = False) -> Sample:
+    """The same for a problem that has gradients; its bias is the transposed convolution's."""
+    name = f"{seed}/{number}/gradients"
+    integer = random.Random(name).randint
+    case = varied_case(integer, name, of_gradient=True)
+    kind, dtypes = random_dtypes(integer, 4, integers_only)
+    back = gradient_case(case)
+    drawn = [ARRAYS[kind](case, d)[i] for i, d in enumerate(dtypes[:2])]
+    drawn += [ARRAYS[kind](back, d)[i] for i, d in zip((2, 0), dtypes[2:], strict=True)]
+    x, w, b, g = (None if a is None else choose(integer, LAYOUTS)(a, integer) for a in drawn)
+    return Sample(case, x, w, b, g, kind, integer)

@@ -310,6 +310,19 @@ def conv_transpose(
     return y if bias is None else y + bias.astype(dtype).reshape(-1, *(1,) * rank)
 
 
+def reads_by_taps(axes: list[Axis]) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """(tap, elements) of every tap: what all windows read by it, as slices of the padded input."""
+    for tap in itertools.product(*(range(axis.kernel) for axis in axes)):
+        starts = [k * axis.dilation for k, axis in zip(tap, axes, strict=True)]
+        yield (
+            tap,
+            tuple(
+                slice(start, start + (axis.out - 1) * axis.stride + 1, axis.stride)
+                for start, axis in zip(starts, axes, strict=True)
+            ),
+        )
+
+
 def conv_by_taps(
     input: Array,
     weight: Array,
@@ -336,12 +349,7 @@ def conv_by_taps(
     x = pad(x.astype(dtype), axes, padding_mode)
     out = tuple(axis.out for axis in axes)
     y = np.zeros((n, groups, c_out // groups, math.prod(out)), dtype)
-    for tap in itertools.product(*map(range, kernel)):
-        starts = [k * axis.dilation for k, axis in zip(tap, axes, strict=True)]
-        reads = tuple(
-            slice(start, start + (axis.out - 1) * axis.stride + 1, axis.stride)
-            for start, axis in zip(starts, axes, strict=True)
-        )
+    for tap, reads in reads_by_taps(axes):
         seen = x[(slice(None), slice(None), *reads)].reshape(n, groups, c_group, math.prod(out))
         y += w[(slice(None), slice(None), *tap)].reshape(groups, c_out // groups, c_group) @ seen
     y = y.reshape(n, c_out, *out)
@@ -349,6 +357,61 @@ def conv_by_taps(
         y += bias.astype(dtype).reshape(c_out, *(1,) * rank)
     y = np.moveaxis(y, 1, -1) if data_format == "channels_last" else y
     return y if batched else y[0]
+
+
+def conv_input_by_taps(
+    input_size: tuple[int, ...],
+    weight: Array,
+    grad_output: Array,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Array:
+    """Compute `conv_input` with the loop over taps outside."""
+    rank = weight.ndim - 2
+    dtype = result_dtype(weight, grad_output)
+    dtype = ACCUMULATORS.get(dtype.name, dtype)
+    c_out, c_group, *kernel = weight.shape
+    w = weight.astype(dtype).conj().reshape(groups, c_out // groups, c_group, *kernel)
+    sizes = tuple(input_size[-rank:])
+    n = input_size[0] if len(input_size) == rank + 2 else 1
+    axes = axes_of(sizes, tuple(kernel), stride, padding, dilation)
+    out = tuple(axis.out for axis in axes)
+    gradient = grad_output.astype(dtype).reshape(n, groups, c_out // groups, math.prod(out))
+    x = np.zeros((n, groups, c_group, *(a.size + a.lo + a.hi for a in axes)), dtype)
+    for tap, reads in reads_by_taps(axes):
+        sent = np.swapaxes(w[(..., *tap)], 1, 2) @ gradient
+        x[(..., *reads)] += sent.reshape(n, groups, c_group, *out)
+    inside = (slice(axis.lo, axis.lo + axis.size) for axis in axes)
+    return x[(..., *inside)].reshape(input_size)
+
+
+def conv_weight_by_taps(
+    input: Array,
+    weight_size: tuple[int, ...],
+    grad_output: Array,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Array:
+    """Compute `conv_weight` with the loop over taps outside."""
+    rank = len(weight_size) - 2
+    dtype = result_dtype(input, grad_output)
+    dtype = ACCUMULATORS.get(dtype.name, dtype)
+    c_out, c_group, *kernel = weight_size
+    n = input.shape[0] if input.ndim == rank + 2 else 1
+    sizes = input.shape[-rank:]
+    axes = axes_of(sizes, tuple(kernel), stride, padding, dilation)
+    pixels = math.prod(axis.out for axis in axes)
+    x = pad(input.astype(dtype).conj().reshape(n, groups * c_group, *sizes), axes, "zeros")
+    gradient = grad_output.astype(dtype).reshape(n, groups, c_out // groups, pixels)
+    w = np.zeros((groups, c_out // groups, c_group, *kernel), dtype)
+    for tap, reads in reads_by_taps(axes):
+        seen = x[(..., *reads)].reshape(n, groups, c_group, pixels)
+        w[(..., *tap)] = (gradient @ np.swapaxes(seen, 2, 3)).sum(0, dtype=dtype)
+    return w.reshape(weight_size)
 
 
 def gamma(n: int, unit: float) -> float:

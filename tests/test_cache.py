@@ -52,7 +52,7 @@ def start(directory: Path, code: str = CALL) -> subprocess.Popen[bytes]:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Every cache file that the call leaves: its relative path and content."""
     directory = tmp_path_factory.mktemp("filled")
-    assert start(directory).wait(240) == 0
+    assert start(directory).wait(900) == 0
     return {str(p.relative_to(directory)): p.read_bytes() for p in cache_files(directory)}
 
 
@@ -194,7 +194,7 @@ def test_processes_on_one_empty_cache(
     processes: int, filled: dict[str, bytes], run_script: Script, tmp_path: Path
 ):
     running = [start(tmp_path) for _ in range(processes)]
-    assert [process.wait(600) for process in running] == [0] * processes
+    assert [process.wait(3600) for process in running] == [0] * processes
     left = {str(path.relative_to(tmp_path)) for path in cache_files(tmp_path)}
     assert left == set(filled)  # and no unfinished file
     run_script("-c", CALL, NUMBA_CACHE_DIR=str(tmp_path))

@@ -43,6 +43,27 @@ def test_without_the_compiler(run_script: Script):
     run_script("-c", SMALL, NUMBA_DISABLE_JIT="1")
 
 
+# A result of more than a megabyte, whose memory is kept for the next one.
+LARGE = """
+import numpy as np, numbaconv as nc
+x, w = np.ones((1, 1, 700, 700), "f4"), np.ones((1, 1, 3, 3), "f4")
+for _ in range(3):
+    assert np.all(nc.conv2d(x, w) == 9)
+    assert np.all(nc.grad.conv2d_input(x.shape, w, x[..., 2:, 2:])[..., 2:-2, 2:-2] == 9)
+"""
+
+
+@pytest.mark.parametrize("value", ["0", "1", "", "0005", "999999999999999999"])
+def test_memory_to_keep(value: str, run_script: Script):
+    run_script("-c", LARGE, NUMBACONV_KEEP_MB=value)
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "many", "1e3", " 1", "\u00b2", "9" * 5000])
+def test_memory_to_keep_that_is_no_number(value: str, run_script: Script):
+    with pytest.raises(AssertionError, match=r"ValueError: NUMBACONV_KEEP_MB must be a whole num"):
+        run_script("-c", LARGE, NUMBACONV_KEEP_MB=value)
+
+
 # What Numba itself refuses, and what only this package reads.
 @pytest.mark.parametrize(
     ("variable", "error"),

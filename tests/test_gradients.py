@@ -14,17 +14,23 @@ from hypothesis import given
 
 import numbaconv as nc
 import reference
-from cases import BY_NAME, CASES, LARGE, REDUCED, SWEEPS, Array, Case, problem
+from cases import (
+    BY_NAME,
+    CASES,
+    LARGE,
+    REDUCED,
+    SWEEPS,
+    Array,
+    Case,
+    has_gradient,
+    problem,
+    transposed_options,
+)
 from test_conv import LAYOUTS
 from test_properties import Problem, backends, integers, problems
 
 FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-
-
-def has_gradient(case: Case) -> bool:
-    """Gradients are of zero padding and channels first."""
-    return not {"padding_mode", "data_format"} & case.kwargs.keys()
 
 
 OWN_CASES = (
@@ -102,28 +108,6 @@ def names(case: Case) -> tuple[Any, Any, Any]:
     rank = len(case.weight) - 2
     gradients = (getattr(nc.grad, f"conv{rank}d_{of}") for of in ("input", "weight"))
     return (*gradients, getattr(nc, f"conv_transpose{rank}d"))
-
-
-def transposed_options(case: Case) -> dict[str, Any] | None:
-    """Options under which a transposed convolution brings the case's output to its input's size."""
-    rank = len(case.weight) - 2
-    options = {k: v for k, v in case.kwargs.items() if k != "groups"}
-    axes = reference.axes_of(case.input[-rank:], case.weight[2:], **options)
-    more = [
-        axis.size - ((axis.out - 1) * axis.stride + axis.extent - axis.lo - axis.hi)
-        for axis in axes
-    ]
-    if 0 in case.input[1:] or any(
-        m >= max(a.stride, a.dilation) for m, a in zip(more, axes, strict=True)
-    ):
-        return None
-    return {
-        "stride": tuple(axis.stride for axis in axes),
-        "padding": tuple((axis.lo, axis.hi) for axis in axes),
-        "output_padding": tuple(more),
-        "groups": case.kwargs.get("groups", 1),
-        "dilation": tuple(axis.dilation for axis in axes),
-    }
 
 
 def bias_of(case: Case, o: Operands) -> Array | None:

@@ -26,16 +26,26 @@ def test_guard_pages(backend: str, target: str, run_script: Script, tmp_path: Pa
     assert "no access outside the arrays" in done.stdout
 
 
+kinds = pytest.mark.parametrize("kind", [(), ("--gradients",)], ids=["forward", "gradients"])
+
+
 @pytest.mark.slow
-def test_guard_pages_around_random_problems(backend: str, run_script: Script):
-    done = run_script(GUARDED, backend, "--random", "150")
+@kinds
+def test_guard_pages_around_random_problems(
+    kind: tuple[str, ...], backend: str, run_script: Script
+):
+    done = run_script(GUARDED, backend, "--random", "150", *kind)
     assert "150 problems, no access outside the arrays" in done.stdout
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("target", TARGETS)
-def test_guard_pages_around_many_random_problems(backend: str, target: str, run_script: Script):
-    done = run_script(GUARDED, backend, "--random", "5000", timeout=3600, **TARGETS[target])
+@kinds
+def test_guard_pages_around_many_random_problems(
+    kind: tuple[str, ...], backend: str, target: str, run_script: Script
+):
+    arguments = (GUARDED, backend, "--random", "5000", *kind)
+    done = run_script(*arguments, timeout=3600, **TARGETS[target])
     assert "5000 problems, no access outside the arrays" in done.stdout
 
 

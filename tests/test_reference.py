@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 import reference
-from cases import BY_NAME, CASES, LARGE, MAX_FLOPS, SWEEPS, Case, integer_arrays, normal_arrays
+from cases import (
+    BY_NAME,
+    CASES,
+    LARGE,
+    MAX_FLOPS,
+    SWEEPS,
+    Case,
+    gradient_case,
+    has_gradient,
+    integer_arrays,
+    normal_arrays,
+)
 
 IDENTITY = np.ones((1, 1, 1))
 RAMP = np.array([[[1.0, 2.0, 3.0, 4.0]]])
@@ -206,6 +217,18 @@ def test_the_two_oracles_agree(case: Case):
     y = reference.conv(x, w, b, **case.kwargs)
     assert y.shape == case.output
     np.testing.assert_array_equal(reference.conv_by_taps(x, w, b, **case.kwargs), y)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES[::2] if has_gradient(c)], ids=str)
+def test_the_oracles_of_gradients_agree(case: Case):
+    x, w, _ = integer_arrays(case, np.complex64)
+    g = integer_arrays(gradient_case(case), np.complex64)[0]
+    of_input = reference.conv_input(case.input, w, g, **case.kwargs)
+    of_weight = reference.conv_weight(x, case.weight, g, **case.kwargs)
+    by_taps = reference.conv_input_by_taps(case.input, w, g, **case.kwargs)
+    np.testing.assert_array_equal(by_taps, of_input)
+    by_taps = reference.conv_weight_by_taps(x, case.weight, g, **case.kwargs)
+    np.testing.assert_array_equal(by_taps, of_weight)
 
 
 def pytorch_has(case: Case) -> bool:

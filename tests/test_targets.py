@@ -23,7 +23,7 @@ if platform.machine() in ("x86_64", "AMD64"):
         "haswell": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""},
         "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
     }
-FILES = ("conv", "gradients", "inside", "inside_transposed", "patches", "properties")
+FILES = ("conv", "gradients", "inside", "inside_transposed", "long_runs", "patches", "properties")
 
 
 def passed(report: str) -> int:

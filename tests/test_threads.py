@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -64,6 +66,89 @@ def test_child_processes_compute(method: str, layer: dict[str, str], run_script:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
     run_script("-W", "ignore::DeprecationWarning", MIXED_CALLS, method, **layer)
+
+
+# A small kernel, compiled by whoever comes first.
+SMALL = """
+import numpy as np
+from numbaconv.activation import ACTIVATIONS, activate_array
+def compute():
+    a = np.array([-1.0, 2.0], np.float32)
+    activate_array(a, ACTIVATIONS["relu"])
+    assert a.tolist() == [0, 2]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_while_another_thread_compiles(run_script: Script, tmp_path: Path):
+    """The child has nobody to give the compiler's lock back, so the fork waits for it."""
+    code = """
+import os, signal, threading, time
+from numba.core.compiler_lock import global_compiler_lock
+begun = threading.Event()
+def compile_for_a_while():
+    with global_compiler_lock:
+        begun.set()
+        time.sleep(1)
+threading.Thread(target=compile_for_a_while).start()
+begun.wait()
+if not (child := os.fork()):
+    signal.alarm(120)
+    compute()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+compute()
+"""
+    run_script("-W", "ignore", "-c", SMALL + code, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
+def test_signal_handler_that_interrupts_the_compiler(run_script: Script, tmp_path: Path):
+    """LLVM would end the process if it were entered again: such a handler gets an exception."""
+    code = """
+import faulthandler, signal
+from numba import types
+from numbaconv.activation import activate
+faulthandler.dump_traceback_later(200, exit=True)
+handled = []
+def handle(*_):
+    if not handled:
+        try:
+            activate.address(types.float32)
+        except RuntimeError as error:
+            handled.append(str(error))
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+activate.address(types.float32)
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert "signal handler" in handled[0]
+compute()
+"""
+    run_script("-c", SMALL + code, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
+def test_signal_handler_launches(layer: dict[str, str], run_script: Script):
+    """Also where launches take turns and the handler has interrupted the one whose turn it is."""
+    code = """
+import faulthandler, signal
+from mixed_calls import check
+from numbaconv import threads
+faulthandler.dump_traceback_later(200, exit=True)
+assert check(0) and check(4)  # compiled now, and the layer is decided
+handled = []
+signal.signal(signal.SIGALRM, lambda *_: handled.append(check(0)))
+with threads.turn(2):
+    signal.raise_signal(signal.SIGALRM)
+assert handled == [True]
+signal.signal(signal.SIGALRM, lambda *_: handled.append(check(4)))
+signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+for _ in range(60):
+    check(0)
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert len(handled) > 2
+"""
+    run_script("-c", code, **layer)
 
 
 def test_number_of_threads_is_the_callers(layer: dict[str, str], run_script: Script):
