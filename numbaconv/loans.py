@@ -35,7 +35,7 @@ from numbaconv.pointers import (
     indices_at,
     load_ordered,
 )
-from numbaconv.recycling import KEEP_MB, LEAST_BYTES
+from numbaconv.recycling import KEEP_MB, LEAST_BYTES, MOST_DIGITS
 
 # In the cache line before a block's data: its bytes, and the address that malloc gave.
 SIZE, ORIGIN = range(2)
@@ -146,7 +146,7 @@ def read_bound(entry):
         while _ZERO <= text[i] <= _NINE:
             megabytes = min((megabytes if i else 0) * 10 + text[i] - _ZERO, _MOST_MB)
             i += 1
-        if text[i] != 0:
+        if text[i] != 0 or i > MOST_DIGITS:
             return False
     entry[KEEP_BYTES] = megabytes << 20
     return True

@@ -20,7 +20,7 @@ KEEP_MB = 256
 # Smaller blocks cost little to clear, beside the 2 us that a loan takes.
 LEAST_BYTES = 1 << 20
 
-_MOST_DIGITS = 18  # of a number of megabytes
+MOST_DIGITS = 18  # of a number of megabytes
 
 # Oldest first. A deque, because its methods are atomic: memory comes back whenever the garbage
 # collector likes, on any thread, also in the middle of `empty`.
@@ -71,7 +71,7 @@ def empty(size: int, dtype: np.dtype) -> np.ndarray:
 def keep_bytes() -> int:
     """Return how many bytes may be kept, from the environment or by default."""
     value = os.environ.get(ENVIRONMENT_VARIABLE) or str(KEEP_MB)
-    if not (value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS):
+    if not (value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS):
         raise ValueError(f"{ENVIRONMENT_VARIABLE} must be a whole number of MB, got {value!r}")
     return int(value) << 20
 
