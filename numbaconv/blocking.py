@@ -4,7 +4,7 @@ BLIS's words: a register block is MR x NR values of C; cache blocks bound what a
 """
 
 from numbaconv.jit import inline
-from numbaconv.target import REGISTERS
+from numbaconv.target import REGISTERS, second_level_cache
 
 # Register block of `microkernel.tile`: MR x NV accumulators, NV vectors of pixels and one
 # broadcast weight must fit: MR * NV + NV + 1 <= registers. Two vectors load least for each
@@ -33,8 +33,9 @@ def strip_vectors(kh, stride):
 
 
 # What a task reads again and again (a halo tile or patch panels) is to stay in the second-level
-# cache beside the weights that stream past: half of the 512 KiB that small cores have.
-CACHE_BYTES = 256 * 1024
+# cache beside the weights that stream past: half of it. With 512 KiB and not 256 of 1 MiB, layers
+# of 256 and 320 channels run 1.02 to 1.04 times as fast (U1, V3, C1).
+CACHE_BYTES = second_level_cache() // 2
 
 # Below this many multiply-adds a parallel region (1-2 us) costs more than a second core saves.
 SERIAL_LIMIT = 400_000

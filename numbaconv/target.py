@@ -1,10 +1,11 @@
-"""The vector unit of the CPU that Numba compiles for: bytes in a vector, number of registers.
+"""The CPU that Numba compiles for: bytes in a vector, number of registers; its cache.
 
-Both follow ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` and not only the host, so that code
+Vectors follow ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` and not only the host, so that code
 built for another machine, or tested as if on one, has the register block of that machine.
 """
 
 import functools
+from pathlib import Path
 from typing import NamedTuple
 
 import llvmlite.binding as llvm
@@ -61,3 +62,17 @@ def vector_unit() -> VectorUnit:
 
 
 VECTOR_BYTES, REGISTERS = vector_unit()
+
+
+def second_level_cache() -> int:
+    """Bytes of a core's second-level cache where Linux tells, within the usual sizes; else 512 KiB.
+
+    No compiled code depends on it: it may differ between machines that share kernels.
+    """
+    least, most = 512 * 1024, 2048 * 1024
+    try:
+        size = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+    except OSError:
+        return least
+    digits = size.removesuffix("K")
+    return min(max(int(digits) * 1024, least), most) if digits.isdigit() else least

@@ -25,7 +25,6 @@ from numbaconv.backends.direct_transposed import transposed_work
 from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, CACHE_BYTES, TASKS_PER_THREAD, TILE_VECTORS
 from numbaconv.channel_tiles import pixel_tile
 from numbaconv.halo import fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
-from numbaconv.jit import inline
 from numbaconv.job import (
     ACTIVATE,
     ACTIVATION,
@@ -50,7 +49,6 @@ from numbaconv.shape import kernel_taps
 from numbaconv.target import VECTOR_BYTES
 
 
-@inline
 def cut(s, itemsize, threads):
     """Choose the blocks of a problem.
 
