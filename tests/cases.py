@@ -146,6 +146,7 @@ CASES: tuple[Case, ...] = (
     problem("stride_2x1", (1, 5, 27, 37), (7, 5, 3, 3), stride=(2, 1)),
     problem("stride_1x2", (1, 5, 27, 37), (7, 5, 3, 3), stride=(1, 2)),
     problem("stride_3x2", (1, 5, 27, 37), (7, 5, 3, 3), stride=(3, 2), padding=(1, 2)),
+    problem("stride_2x1_narrow", (1, 32, 9, 5), (5, 32, 3, 3), stride=(2, 1), padding=1),
     problem("stride_over_kernel", (1, 5, 27, 37), (7, 5, 2, 2), stride=5),
     problem("stride_over_input", (1, 5, 27, 37), (7, 5, 3, 3), stride=41),
     problem("stride_2_even_size", (1, 5, 26, 38), (7, 5, 3, 3), stride=2, padding=1),

@@ -453,3 +453,27 @@ def test_gradients_refuse_on_the_cpu_what_is_for_cuda_alone(backend: str):
         with pytest.raises(ValueError, match=rf"precision 'tf32' is for backend 'cuda'.*{backend}"):
             call(precision="tf32", backend=backend)
         call(precision="ieee", backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why", "input", "weight", "options"),
+    [
+        ("direct", "one channel a group", (1, 1, 64, 64), (1, 1, 3, 3), {}),
+        ("direct", "nothing to pack", (1, 64, 28, 28), (64, 64, 3, 3), {}),
+        ("im2col", "stride on a small map", (1, 64, 56, 56), (64, 64, 3, 3), {"stride": 2}),
+        ("direct", "a stride that the dilation takes up", (1, 64, 56, 56), (64, 64, 3, 3),
+         {"stride": 2, "dilation": 2}),
+        ("direct", "a large filter under a stride", (1, 64, 56, 56), (64, 64, 7, 7),
+         {"stride": 2}),
+        ("im2col", "taps far apart", (1, 64, 33, 33), (64, 64, 3, 3),
+         {"dilation": 12, "padding": 12}),
+        ("direct", "a wide filter, its taps side by side", (1, 64, 7, 7), (64, 64, 5, 5),
+         {"padding": 2}),
+        ("im2col", "deep and pointwise", (1, 512, 14, 14), (64, 512, 1, 1), {}),
+        ("direct", "pointwise, not deep", (1, 256, 14, 14), (64, 256, 1, 1), {}),
+        ("direct", "deep, under a stride", (1, 512, 28, 28), (64, 512, 1, 1), {"stride": 2}),
+    ],
+)  # fmt: skip
+def test_auto_goes_by_the_kind_of_problem(chosen, why, input, weight, options):
+    x, w = np.zeros(input, np.float32), np.zeros(weight, np.float32)
+    assert nc.explain(x, w, **options).backend == chosen, why
