@@ -10,7 +10,7 @@ from numbaconv.arguments import base_array, check_out
 from numbaconv.backends import cpu
 from numbaconv.device import convolve_on_device, convolve_on_host, is_on_device, refuse_on_cpu
 from numbaconv.dispatch import AUTO, CUDA, load_backend, requested_backend
-from numbaconv.layout import flat_bias, flat_input, flat_weight, result_array, takes_result
+from numbaconv.layout import delivered, flat_bias, flat_input, flat_weight, takes_result
 from numbaconv.plan import Plan, check_rank, find_plan
 from numbaconv.threads import thread_limit
 
@@ -62,13 +62,7 @@ def execute(
             cpu.run(template, x, packed, packed, b, y)
     elif y.size:  # no input channels: sums of nothing, so the bias is left
         fill_with_bias(y, b, plan)
-    if straight:
-        return out  # type: ignore[return-value]
-    result = result_array(y, plan)
-    if out is None:
-        return result
-    np.copyto(out, result)
-    return out
+    return delivered(y, plan, out, straight)
 
 
 def packed_weights(

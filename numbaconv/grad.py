@@ -10,6 +10,7 @@ import numpy as np
 
 from numbaconv.arguments import check_array, freeze
 from numbaconv.device import Call
+from numbaconv.plan import keep
 
 __all__ = [
     "conv1d_input",
@@ -20,7 +21,6 @@ __all__ = [
     "conv3d_weight",
 ]
 
-_MOST_PLANS = 1024
 _plans: dict[Any, Any] = {}
 
 
@@ -29,9 +29,7 @@ def kept_plan(key: tuple[Any, ...], make: Any) -> Any:
     plan = _plans.get(key)
     if plan is None:
         plan = make()
-        if len(_plans) >= _MOST_PLANS:
-            _plans.clear()
-        _plans[key] = plan
+        keep(_plans, key, plan)
     return plan
 
 
@@ -46,6 +44,11 @@ def result_dtype(**arrays: np.ndarray | None) -> np.dtype:
     for name, array in given.items():
         check_array(name, array)
     return np.result_type(*(array.dtype for array in given.values()))
+
+
+def frozen_options(**options: Any) -> dict[str, Any]:
+    """Return options, read once, with values that can be part of a dict key."""
+    return {name: freeze(name, value) for name, value in options.items()}
 
 
 def frozen_sizes(name: str, sizes: Any) -> Any:
@@ -74,8 +77,7 @@ def _input_gradient(
     call = Call({"weight": weight, "grad_output": grad_output}, backend, stream, precision)
     weight, grad_output = call.arrays.values()
     input_size = frozen_sizes("input_size", input_size)
-    stride, padding = freeze("stride", stride), freeze("padding", padding)
-    dilation, groups = freeze("dilation", dilation), freeze("groups", groups)
+    options = frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups)
 
     def make() -> Any:
         result = result_dtype(weight=weight, grad_output=grad_output)
@@ -84,25 +86,12 @@ def _input_gradient(
             input_size,
             weight,
             grad_output,
-            stride,
-            padding,
-            dilation,
-            groups,
-            2 if result.kind == "c" else 1,
+            **options,
+            parts=2 if result.kind == "c" else 1,
         )
         return input_gradient.AdjointPlan(problem, result, input_size)
 
-    key = (
-        "input",
-        rank,
-        input_size,
-        array_key(weight),
-        array_key(grad_output),
-        stride,
-        padding,
-        dilation,
-        groups,
-    )
+    key = "input", rank, input_size, array_key(weight), array_key(grad_output), *options.values()
     plan = kept_plan(key, make)
     name = call.cpu_backend()
     if name is None:
@@ -130,8 +119,7 @@ def _weight_gradient(
     call = Call({"input": input, "grad_output": grad_output}, backend, stream, precision)
     x, grad_output = call.arrays.values()
     weight_size = frozen_sizes("weight_size", weight_size)
-    stride, padding = freeze("stride", stride), freeze("padding", padding)
-    dilation, groups = freeze("dilation", dilation), freeze("groups", groups)
+    options = frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups)
 
     def make() -> Any:
         result = result_dtype(input=x, grad_output=grad_output)
@@ -140,25 +128,12 @@ def _weight_gradient(
             x,
             weight_size,
             grad_output,
-            stride,
-            padding,
-            dilation,
-            groups,
-            2 if result.kind == "c" else 1,
+            **options,
+            parts=2 if result.kind == "c" else 1,
         )
         return weight_gradient.WeightPlan(problem, result, weight_size)
 
-    key = (
-        "weight",
-        rank,
-        array_key(x),
-        weight_size,
-        array_key(grad_output),
-        stride,
-        padding,
-        dilation,
-        groups,
-    )
+    key = "weight", rank, array_key(x), weight_size, array_key(grad_output), *options.values()
     plan = kept_plan(key, make)
     name = call.cpu_backend()
     if name is None:

@@ -15,10 +15,10 @@ from numbaconv.dispatch import AUTO, choose_backend, load_backend
 from numbaconv.dtypes import arithmetic
 from numbaconv.layout import (
     CHANNELS_FIRST,
+    delivered,
     flat_bias,
     flat_input,
     flat_weight,
-    result_array,
     takes_result,
 )
 from numbaconv.phases import find_phases
@@ -106,13 +106,7 @@ def apply_adjoint(
     if plan.multiply_adds:
         jobs = plan.chain(name, thread_limit(plan.multiply_adds))
         chain.run(jobs, flat_input(x, plan), flat_weight(weight, plan), b, y)
-    if straight:
-        return out  # type: ignore[return-value]
-    result = result_array(y, plan)
-    if out is None:
-        return result
-    np.copyto(out, result)
-    return out
+    return delivered(y, plan, out, straight)
 
 
 def check_adjoint_out(out: Any, plan: AdjointPlan, arrays: dict[str, Any]) -> None:

@@ -127,3 +127,16 @@ def narrowed(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
     # float16 ends at 65504 and 6e-8: beyond is inf, as computed, or zero.
     with np.errstate(over="ignore", under="ignore"):
         return y.view(dtype) if y.itemsize == dtype.itemsize else y.astype(dtype)
+
+
+def delivered(
+    y: np.ndarray, plan: "Plan | AdjointPlan", out: np.ndarray | None, straight: bool
+) -> np.ndarray:
+    """Return flat results as the caller wants them: in `out`, where they are if `straight`."""
+    if straight:
+        return out  # type: ignore[return-value]
+    result = result_array(y, plan)
+    if out is None:
+        return result
+    np.copyto(out, result)
+    return out

@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numbaconv.arguments import freeze
 from numbaconv.device import Call
-from numbaconv.grad import array_key, kept_plan, result_dtype
+from numbaconv.grad import array_key, frozen_options, kept_plan, result_dtype
 
 if TYPE_CHECKING:
     from numbaconv.input_gradient import AdjointPlan
@@ -27,9 +26,13 @@ def find_transposed_plan(
     from numbaconv.gradient_arguments import transposed_problem
     from numbaconv.input_gradient import AdjointPlan
 
-    stride, padding = freeze("stride", stride), freeze("padding", padding)
-    output_padding = freeze("output_padding", output_padding)
-    groups, dilation = freeze("groups", groups), freeze("dilation", dilation)
+    options = frozen_options(
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        groups=groups,
+        dilation=dilation,
+    )
 
     def make() -> AdjointPlan:
         result = result_dtype(input=input, weight=weight, bias=bias)
@@ -38,27 +41,12 @@ def find_transposed_plan(
             input,
             weight,
             bias,
-            stride,
-            padding,
-            output_padding,
-            groups,
-            dilation,
-            2 if result.kind == "c" else 1,
+            **options,
+            parts=2 if result.kind == "c" else 1,
         )
         return AdjointPlan(problem, result, problem.out_shape)
 
-    key = (
-        "transpose",
-        rank,
-        array_key(input),
-        array_key(weight),
-        array_key(bias),
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-    )
+    key = "transpose", rank, array_key(input), array_key(weight), array_key(bias), *options.values()
     plan: AdjointPlan = kept_plan(key, make)
     return plan
 

@@ -9,6 +9,7 @@ from numbaconv.backends.direct_tasks import (
     View,
     finish_tile,
     locate_task,
+    most_of,
     open_memory,
     open_view,
     out_index,
@@ -83,16 +84,6 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
 
 
 @inline
-def most_rows(left):
-    """Rows of the largest register block that holds no more than what is left."""
-    rows = 1
-    for height in BAND_ROWS:
-        if height <= left:
-            rows = height
-    return rows
-
-
-@inline
 def filter_group(job, m, s, t, view, g, c0, channels):
     """Some input channels of a group: output channels one at a time, rows MR at a time."""
     apart = s.dilation[1]
@@ -104,7 +95,7 @@ def filter_group(job, m, s, t, view, g, c0, channels):
             r = residue
             while r < t.rows:
                 left = (t.rows - r + apart - 1) // apart
-                rows = most_rows(left)
+                rows = most_of(BAND_ROWS, left)
                 filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, c0 > 0, final)
                 r += rows * apart
 

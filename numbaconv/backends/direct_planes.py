@@ -13,6 +13,7 @@ from numbaconv.backends.direct_tasks import (
     Blocks,
     finish_tile,
     locate_task,
+    most_of,
     out_index,
     read_blocks,
 )
@@ -88,16 +89,6 @@ def set_addresses(job, dtype):
     job[TILE], job[WORKER] = strip.address(dtype), planes_work.address(dtype)
 
 
-@inline
-def filter_rows(left):
-    """Rows of the filter that the tile takes at once: the most that are no more than are left."""
-    rows = 1
-    for height in STRIP_ROWS:
-        if height <= left:
-            rows = height
-    return rows
-
-
 def cut_strips(s, lanes):
     """(first column, columns, vectors, half) of each strip.
 
@@ -109,7 +100,7 @@ def cut_strips(s, lanes):
     half = 0 < 2 * left <= lanes
     if left and not half:
         whole += 1
-    count = -(-whole // strip_vectors(filter_rows(s.kernel[1]), s.stride[1]))
+    count = -(-whole // strip_vectors(most_of(STRIP_ROWS, s.kernel[1]), s.stride[1]))
     strips = []
     for i in range(count):
         first, end = i * whole // count, (i + 1) * whole // count
@@ -185,7 +176,7 @@ def planes_task(job, m, s, t):
             for kd in range(s.kernel[0]):
                 kh = 0
                 while kh < s.kernel[1]:
-                    height = filter_rows(s.kernel[1] - kh)
+                    height = most_of(STRIP_ROWS, s.kernel[1] - kh)
                     planes_pass(job, m, s, t, strip, residue, kd, kh, height)
                     kh += height
     for g in range(t.g, t.g + t.groups):

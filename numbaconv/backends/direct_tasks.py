@@ -162,6 +162,16 @@ def uses_transposed(s, lanes):
 
 
 @inline
+def most_of(sizes, left):
+    """Largest of the ascending `sizes` that is no more than what is left, or 1."""
+    most = 1
+    for size in sizes:
+        if size <= left:
+            most = size
+    return most
+
+
+@inline
 def tile_size(lanes):
     """Elements of the tile that is moved to the output in pieces."""
     return max(TILE_ROWS * TILE_VECTORS, BAND_ROWS[-1] * BAND_VECTORS[-1]) * lanes
