@@ -237,6 +237,8 @@ def choose_backend(s: ConvShape) -> tuple[str, str]:
         return "direct", "one channel a group: rows of the image fill the register block"
     if pays_for_packing(s) and is_strided(s) and fills_panels(s):
         return "im2col", "a stride on a small map: packed panels hold what it reads, and no more"
+    if _load("direct").has_zones(s):
+        return "direct", "taps apart on short rows: those that read only padding are left out"
     if s.c_in >= 32 and has_wide_halo(s):
         return "im2col", "taps far apart: packed panels hold what they read, and no more"
     if is_deep(s):

@@ -160,6 +160,21 @@ CASES: tuple[Case, ...] = (
     problem("dilation_2_stride_2", (1, 5, 27, 37), (7, 5, 3, 3), dilation=2, stride=2),
     problem("dilation_2_stride_3", (1, 5, 27, 37), (7, 5, 3, 3), dilation=2, stride=3, padding=2),
     problem("dilation_of_one_tap", (1, 5, 27, 37), (7, 5, 1, 1), dilation=50),
+    # Zones: pieces of a zone, rows in pairs, windows that hold nothing but padding, more channels
+    # than are copied at a time.
+    problem("zones", (1, 33, 9, 23), (41, 33, 1, 2), dilation=3, padding=2, bias=True),
+    problem("zones_3x2", (1, 33, 9, 9), (41, 33, 3, 2), dilation=(4, 3), padding=((4, 4), (2, 1))),
+    problem(
+        "zones_stride_2x1", (1, 33, 13, 9), (41, 33, 3, 3), stride=(2, 1), dilation=3, padding=3
+    ),
+    problem("zones_groups", (2, 66, 5, 7), (82, 33, 1, 3), groups=2, dilation=4, padding=(0, 5)),
+    problem("zones_of_padding", (1, 32, 3, 4), (32, 32, 2, 2), dilation=5, padding=8, bias=True),
+    problem("zones_last", (1, 7, 9, 33), (41, 33, 2, 3), dilation=3, padding=3, **LAST),
+    problem(
+        "zones_517_deep", (2, 517, 2, 5), (32, 517, 1, 2), dilation=3, padding=(0, 1), bias=True
+    ),
+    problem("zones_1d", (1, 34, 31), (32, 34, 3), dilation=11, padding=7),
+    problem("zones_3d", (1, 32, 3, 4, 9), (32, 32, 2, 1, 2), dilation=(2, 1, 4), padding=(1, 0, 3)),
     # Pointwise.
     problem("pointwise", (1, 23, 13, 17), (19, 23, 1, 1)),
     problem("pointwise_batch", (3, 23, 7, 7), (19, 23, 1, 1), bias=True),
@@ -298,6 +313,14 @@ CASES: tuple[Case, ...] = (
     problem("1d_causal", (1, 7, 211), (7, 7, 2), padding=((1, 0),)),
     problem("1d_depthwise", (2, 11, 101), (11, 1, 5), groups=11, padding=2),
     problem("1d_fir_101", (1, 1, 997), (1, 1, 101), padding=50),
+    # Folds: the last row of taps full, of one tap, or missing; phases; channels; depthwise.
+    problem("1d_fir_128", (1, 1, 811), (1, 1, 128), padding=64, bias=True),
+    problem("1d_fir_65_batch", (3, 1, 307), (1, 1, 65), padding=((64, 0),)),
+    problem("1d_fir_147_stride_3", (1, 1, 1201), (1, 1, 147), padding=70, stride=3),
+    problem("1d_fir_43_of_5_to_3", (2, 5, 211), (3, 5, 43), padding=21, bias=True),
+    problem("1d_fir_43_last", (2, 211, 5), (2, 5, 43), padding="same", **LAST),
+    problem("1d_fir_47_depthwise", (1, 3, 1231), (3, 1, 47), groups=3, padding=23),
+    problem("1d_fir_53_reflect", (1, 1, 433), (1, 1, 53), padding=26, padding_mode="reflect"),
     problem("1d_groups_2", (1, 6, 101), (10, 3, 3), groups=2),
     problem("1d_last", (2, 101, 5), (7, 5, 3), padding=1, **LAST),
     problem("1d_last_unbatched", (101, 5), (7, 5, 4), padding="same_lower", **LAST),
@@ -325,6 +348,7 @@ CASES: tuple[Case, ...] = (
         bias=True,
     ),
     problem("3d_one_channel_5x5x5", (1, 1, 9, 11, 13), (1, 1, 5, 5, 5), padding=2),
+    problem("3d_kernel_2x1x37", (1, 2, 4, 5, 83), (1, 2, 2, 1, 37), padding=(1, 0, 9)),
     problem("3d_pointwise", (1, 11, 5, 7, 9), (13, 11, 1, 1, 1)),
     problem("3d_last", (1, 7, 9, 11, 3), (5, 3, 3, 3, 3), padding=1, **LAST),
     problem("3d_reflect", (1, 2, 5, 7, 9), (3, 2, 3, 3, 3), padding=2, padding_mode="reflect"),
@@ -361,6 +385,7 @@ SWEEPS: tuple[Case, ...] = (
 
 # Enough work for several threads and cache blocks: `reference.conv_by_taps` is their oracle.
 LARGE: tuple[Case, ...] = (
+    problem("zones_in_blocks", (1, 530, 37, 43), (32, 530, 3, 3), dilation=(6, 5), padding=(6, 5)),
     problem("large_3x3", (1, 67, 57, 53), (61, 67, 3, 3), padding=1, bias=True),
     problem("large_batch_small_maps", (19, 131, 7, 7), (137, 131, 3, 3), padding=1),
     problem("large_deep", (1, 523, 13, 11), (67, 523, 3, 3), padding=1),
@@ -392,6 +417,8 @@ REDUCED: tuple[Case, ...] = tuple(
         "channels_23_to_19_padded",
         "groups_3_bias",
         "depthwise_stride_2",
+        "zones",
+        "1d_fir_128",
         "one_channel_5x5_batch",
         "pointwise_batch",
         "last_batch_bias",

@@ -48,11 +48,18 @@ def fits(axis: reference.Axis, mode: str) -> bool:
 
 
 def random_axis(
-    integer: Integer, mode: str, padding: str | None, longest: int, widest_kernel: int, pad: int
+    integer: Integer,
+    mode: str,
+    padding: str | None,
+    longest: int,
+    widest_kernel: int,
+    pad: int,
+    dilations: int,
+    strides: int,
 ) -> reference.Axis:
     """An axis of a problem that is valid, its size as drawn or the next that fits."""
-    kernel, dilation = integer(1, widest_kernel), integer(1, 3)
-    stride = integer(1, 4)
+    kernel, dilation = integer(1, widest_kernel), integer(1, dilations)
+    stride = integer(1, strides)
     pair = integer(0, pad), integer(0, pad)
     size = integer(1, longest)
     while True:
@@ -74,8 +81,12 @@ def random_case(
     words: Sequence[str | None] = (None,),
     max_groups: int = 3,
     channels: tuple[int, int] = (4, 9),
+    fewest_channels: int = 1,
     longest: dict[int, int] | None = None,
+    widest_kernel: dict[int, int] | None = None,
     pad: int = 3,
+    dilations: int = 3,
+    strides: int = 4,
 ) -> Case:
     """A valid problem with a batch axis, channels first, and every option spelled out.
 
@@ -85,12 +96,19 @@ def random_case(
         Forms of padding to draw from; None stands for (before, after) pairs.
     channels
         Largest numbers of input and output channels of a group.
+    longest, widest_kernel
+        By rank: limits of the input's axes and the kernel's.
+    pad, dilations, strides
+        Largest of each, on every axis.
     """
     rank = choose(integer, ranks)
     mode, word = choose(integer, modes), choose(integer, words)
     limit = (longest or LONGEST)[rank]
-    axes = [random_axis(integer, mode, word, limit, WIDEST_KERNEL[rank], pad) for _ in range(rank)]
-    groups, c_in, c_out = (integer(1, most) for most in (max_groups, *channels))
+    widest = (widest_kernel or WIDEST_KERNEL)[rank]
+    sizes = limit, widest, pad, dilations, strides
+    axes = [random_axis(integer, mode, word, *sizes) for _ in range(rank)]
+    groups = integer(1, max_groups)
+    c_in, c_out = (integer(min(fewest_channels, most), most) for most in channels)
     return problem(
         name,
         (integer(1, 3), groups * c_in, *(axis.size for axis in axes)),
@@ -126,7 +144,7 @@ def respelled(case: Case, integer: Integer, last: bool = True) -> Case:
 
 
 def varied_case(integer: Integer, name: str, of_gradient: bool = False) -> Case:
-    """A problem of any kind and form: one in four of many channels, depthwise or one channel.
+    """A problem of any kind and form: six in sixteen of many channels, depthwise or long filters.
 
     Those that have gradients are padded with zeros and have their channels first.
     """
@@ -143,6 +161,14 @@ def varied_case(integer: Integer, name: str, of_gradient: bool = False) -> Case:
         longest = {1: 1000, 2: 90, 3: 15}
     elif kind == 3:
         limits["channels"] = (3, 70)
+    elif kind == 4:  # dilated, channels enough for zones
+        limits |= {"channels": (50, 70), "fewest_channels": 32, "dilations": 7, "strides": 2}
+        longest = {1: 20, 2: 9, 3: 4}
+        limits["pad"] = 9
+    elif kind == 5:  # long filters of signals
+        limits |= {"ranks": (1,), "channels": (2, 3), "dilations": 1, "strides": 3}
+        limits |= {"widest_kernel": {1: 150}, "pad": 60}
+        longest = {1: 1500}
     if of_gradient:
         limits["modes"] = ("zeros",)
     case = random_case(integer, name, words=(None, None, None, *WORDS), longest=longest, **limits)

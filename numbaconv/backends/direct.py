@@ -2,15 +2,16 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of five lowerings: `direct_multiply` on long rows of pixels,
-`direct_transposed` on short ones; `direct_filter` where a group has few output channels; for
-depthwise layers `direct_planes`, or `direct_channels` where the channels are innermost in memory.
+input in place, and then runs one of six lowerings: `direct_multiply` on long rows of pixels,
+`direct_transposed` on short ones, `direct_zones` if they are dilated; `direct_filter` where a group
+has few output channels; for depthwise layers `direct_planes`, or `direct_channels` where the
+channels are innermost in memory.
 """
 
 import numpy as np
 
 from numbaconv.activation import NONE, activate
-from numbaconv.backends import direct_channels, direct_planes
+from numbaconv.backends import direct_channels, direct_planes, direct_zones
 from numbaconv.backends.direct_filter import filter_work
 from numbaconv.backends.direct_multiply import multiply_work
 from numbaconv.backends.direct_tasks import (
@@ -18,12 +19,15 @@ from numbaconv.backends.direct_tasks import (
     tile_size,
     uses_bands,
     uses_channels,
+    uses_folds,
     uses_planes,
     uses_transposed,
+    uses_zones,
 )
 from numbaconv.backends.direct_transposed import transposed_work
 from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, CACHE_BYTES, TASKS_PER_THREAD, TILE_VECTORS
 from numbaconv.channel_tiles import pixel_tile
+from numbaconv.fold import fold
 from numbaconv.halo import fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
 from numbaconv.job import (
     ACTIVATE,
@@ -135,6 +139,8 @@ def plan(job, s, itemsize, threads):
         return direct_planes.plan(job, s, itemsize, threads)
     if uses_channels(s, VECTOR_BYTES // itemsize):
         return direct_channels.plan(job, s, itemsize, threads)
+    if uses_zones(s, VECTOR_BYTES // itemsize):
+        return direct_zones.plan(job, s, itemsize, threads)
     b = cut(s, itemsize, threads)
     halo = halo_layout(s, b.rows, b.cols, itemsize)
     lanes = VECTOR_BYTES // itemsize
@@ -160,6 +166,8 @@ def make_table(s, itemsize, threads):
         return direct_planes.make_table(s, itemsize, threads)
     if uses_channels(s, VECTOR_BYTES // itemsize):
         return direct_channels.make_table(s, itemsize, threads)
+    if uses_zones(s, VECTOR_BYTES // itemsize):
+        return direct_zones.make_table(s, itemsize, threads)
     b = cut(s, itemsize, threads)
     halo = halo_layout(s, b.rows, b.cols, itemsize)
     return np.concatenate((tap_offsets(s, halo, b.kc), tap_offsets_in_place(s, b.kc)))
@@ -175,15 +183,25 @@ def set_addresses(job, s, dtype):
     if uses_channels(s, VECTOR_BYTES * 8 // dtype.bitwidth):
         direct_channels.set_addresses(job, dtype)
         return
+    if uses_zones(s, VECTOR_BYTES * 8 // dtype.bitwidth):
+        direct_zones.set_addresses(job, dtype)
+        return
     job[FILL_HALO] = fill_halo.address(dtype)
     if uses_bands(s):
         job[BAND], job[WORKER] = band.address(dtype), filter_work.address(dtype)
+        if uses_folds(s):
+            job[TILE] = fold.address(dtype)
         return
     job[PACKER] = pack_work.address(dtype)
     if uses_transposed(s, VECTOR_BYTES * 8 // dtype.bitwidth):
         job[TILE], job[WORKER] = pixel_tile.address(dtype), transposed_work.address(dtype)
     else:
         job[TILE], job[WORKER] = tile.address(dtype), multiply_work.address(dtype)
+
+
+def has_zones(s):
+    """Whether zones serve a problem of float32: they are for more problems than `im2col` is."""
+    return uses_zones(s, VECTOR_BYTES // 4)
 
 
 def unavailable() -> str | None:

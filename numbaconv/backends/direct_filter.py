@@ -14,17 +14,17 @@ from numbaconv.backends.direct_tasks import (
     open_view,
     out_index,
     read_blocks,
+    uses_folds,
 )
-from numbaconv.blocking import BAND_ROWS, BAND_VECTORS
+from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, FOLD_DEPTH, FOLD_VECTORS
 from numbaconv.jit import inline, native
-from numbaconv.job import BAND, COUNTER, LANES, SHAPE, worker_signature
+from numbaconv.job import BAND, COUNTER, LANES, SHAPE, TILE, worker_signature
 from numbaconv.packing import move_rows
 from numbaconv.pointers import call, fetch_add, indices_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
-# Register blocks of one call: their outputs are still in the first-level cache when they are
-# finished.
-MOST_BANDS = 16
+# Vectors of a row in one call: they are still in the first-level cache when they are finished.
+MOST_VECTORS = 64
 
 
 @inline
@@ -54,16 +54,58 @@ def filter_tiles(
 
 
 @inline
+def fold_taps(job, kernel, x, w, w_step, vectors, target, bias, more, last, blocks):
+    """All taps of one channel, phase and row: as rows of one vector each, FOLD_DEPTH at a time.
+
+    The last of these rows may be partial: its columns have one tap more than the others.
+    """
+    lanes = job[LANES]
+    depth = (kernel + lanes - 1) // lanes
+    parts = (depth + FOLD_DEPTH - 1) // FOLD_DEPTH
+    for part in range(parts):
+        a0, a1 = part * depth // parts, (part + 1) * depth // parts
+        whole = kernel - (depth - 1) * lanes if part == parts - 1 else lanes
+        for k in (0, whole):
+            rows, columns = (a1 - a0, whole) if k == 0 else (a1 - a0 - 1, lanes - whole)
+            if rows > 0 and columns > 0:
+                first = a0 * lanes + k
+                call(
+                    job[TILE],
+                    (
+                        rows, vectors, columns, shift(x, first), shift(w, first * w_step), w_step,
+                        target, bias, more or first > 0, last, blocks,
+                    ),
+                )  # fmt: skip
+
+
+@inline
+def fold_tiles(job, s, view, weights, channels, vectors, at, target, bias, more, last, blocks):
+    """Some blocks of columns of one output row: all input channels, kd and phases of columns."""
+    layout, width = view.layout, s.kernel[2]
+    for c in range(channels):
+        for kd in range(s.kernel[0]):
+            for q in range(layout.phases_w):
+                x = shift(view.x, at + c * layout.channel + kd * layout.depth + q * layout.plane)
+                w = shift(weights, (c * s.kernel[0] + kd) * width + q)
+                taps = (width - q + layout.phases_w - 1) // layout.phases_w
+                add = more or c + kd + q > 0
+                fold_taps(
+                    job, taps, x, w, layout.phases_w, vectors, target, bias, add, last, blocks
+                )
+
+
+@inline
 def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, final):
     """`rows` output rows, a dilation apart: their columns, a few vectors at a time."""
     lanes = job[LANES]
+    folds = uses_folds(s)
     first = 0
     row_step, column_step = s.dilation[1] * s.out_strides[3], s.out_strides[4]
     bias = shift(m.bias, channel)
     while first < t.cols:
-        vectors = min((t.cols - first + lanes - 1) // lanes, BAND_VECTORS[-1])
-        vectors = 2 if vectors == 3 else vectors
-        blocks = min(max((t.cols - first) // (vectors * lanes), 1), MOST_BANDS)
+        left = (t.cols - first + lanes - 1) // lanes
+        vectors = most_of(FOLD_VECTORS, left) if folds else most_of(BAND_VECTORS, left)
+        blocks = min(max((t.cols - first) // (vectors * lanes), 1), MOST_VECTORS // vectors)
         at = out_index(s, t, channel) + r * s.out_strides[3] + first * column_step
         target, step = shift(m.out, at), row_step
         if column_step != 1:
@@ -73,10 +115,15 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, True, lanes)
         corner = r * view.layout.pitch + first
         last = width - (blocks * vectors - 1) * lanes
-        filter_tiles(
-            job, s, view, weights, channels, rows, vectors, corner, target, step, bias, more, last,
-            blocks,
-        )  # fmt: skip
+        if folds:
+            fold_tiles(
+                job, s, view, weights, channels, vectors, corner, target, bias, more, last, blocks
+            )
+        else:
+            filter_tiles(
+                job, s, view, weights, channels, rows, vectors, corner, target, step, bias, more,
+                last, blocks,
+            )  # fmt: skip
         finish_tile(job, target, step, rows, width, final)
         if column_step != 1:
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, False, lanes)
@@ -95,7 +142,7 @@ def filter_group(job, m, s, t, view, g, c0, channels):
             r = residue
             while r < t.rows:
                 left = (t.rows - r + apart - 1) // apart
-                rows = most_of(BAND_ROWS, left)
+                rows = 1 if uses_folds(s) else most_of(BAND_ROWS, left)
                 filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, c0 > 0, final)
                 r += rows * apart
 

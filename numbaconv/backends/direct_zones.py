@@ -1,0 +1,329 @@
+"""direct, sixth lowering: zones of the output under which the same taps read more than padding.
+
+Where taps lie far apart a halo tile would be mostly halo, and many taps of an output read nothing
+but padding: 43% of those of a 3x3 kernel with dilation 12 on a 33 x 33 map. A zone leaves these
+out. Lanes are output channels, as in `direct_transposed`, so pixels are read one by one and a zone
+may have any width. The rows that a task reads are copied, without padding, as
+[kd][row][channel][column]: what a tap reads of all channels lies close together.
+
+Loops of a task: pc over input channels, KC at a time; the copy; ic over blocks of NR output
+channels; rows, one or two at a time; zones of columns; columns, MR at a time; taps; the tile's own
+loop over channels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numbaconv.backends.direct_tasks import (
+    Blocks,
+    finish_tile,
+    locate_task,
+    open_memory,
+    out_index,
+    read_blocks,
+    task_weights,
+    tile_size,
+)
+from numbaconv.blocking import CACHE_BYTES, TILE_ROWS, TILE_VECTORS
+from numbaconv.channel_tiles import first_half, pixel_tile
+from numbaconv.halo import odd_lines
+from numbaconv.jit import inline, native
+from numbaconv.job import (
+    BLOCKS,
+    COUNTER,
+    HALO,
+    LANES,
+    PACK_IN_TASK,
+    PACK_ROWS,
+    PACK_TAPS_OUTER,
+    PACKER,
+    PANEL_SIZE,
+    SCRATCH_SIZE,
+    SHAPE,
+    TABLE_SIZE,
+    TILE,
+    WORKER,
+    set_entries,
+    worker_signature,
+)
+from numbaconv.lanes import copy_lanes
+from numbaconv.packing import block_rows, move_rows, pack_work
+from numbaconv.padding import copy_rows
+from numbaconv.pointers import call, entries, fetch_add, indices_at, shift
+from numbaconv.shape import kernel_taps, read_shape
+from numbaconv.target import VECTOR_BYTES
+
+# Channels at a time. With 128, whose rows are more in cache at once, D1 of `benchmarks/layers.csv`
+# ran at 0.9 of the speed: each tile is moved from and to the output, and each tap is a call.
+MOST_CHANNELS = 512
+
+
+class Rows(NamedTuple):
+    """Layout of the copied rows.
+
+    Attributes
+    ----------
+    channel, row, plane : int
+        Elements from one channel, row or plane kd to the next.
+    kh_step, r_step, first : int
+        Tap kh of output row r of a task reads the copied row kh * kh_step + r * r_step + first.
+        A task of all output rows copies all input rows; one of some copies those of its taps, tap
+        by tap.
+    """
+
+    channel: int
+    row: int
+    plane: int
+    kh_step: int
+    r_step: int
+    first: int
+
+
+ROWS_SIZE = len(Rows._fields)
+
+
+class Taps(NamedTuple):
+    """Taps of an axis that read more than padding: from `begin` to before `end`."""
+
+    begin: int
+    end: int
+
+
+class Zone(NamedTuple):
+    """Some pixels of a task under the same taps: `rows` rows from r on, `columns` from j on."""
+
+    r: int
+    rows: int
+    j: int
+    columns: int
+    kd: Taps
+    kh: Taps
+    kw: Taps
+
+
+def cut(s, itemsize, threads):
+    """Choose the blocks of a problem.
+
+    Rows: all, or so few that what their taps read stays in CACHE_BYTES. Output channels are shared
+    out where there are no other tasks.
+    """
+    budget = CACHE_BYTES // itemsize
+    kc = -(-s.c_in // -(-s.c_in // MOST_CHANNELS))
+    row = s.kernel[0] * kc * odd_lines(s.size[2], itemsize)
+    rows = s.output[1]
+    if row * s.size[1] > budget:
+        rows = max(1, min(rows, budget // (row * s.kernel[1])))
+    row_blocks = -(-s.output[1] // rows)
+    rows = -(-s.output[1] // row_blocks)
+    row_blocks = -(-s.output[1] // rows)
+    nr = TILE_VECTORS * VECTOR_BYTES // itemsize
+    oc_blocks = -(-s.c_out // nr)
+    blocks = s.n * s.groups * s.output[0] * row_blocks
+    oc_parts = 1 if blocks >= 2 * threads else min(oc_blocks, -(-2 * threads // blocks))
+    tasks = blocks * oc_parts
+    return Blocks(nr, oc_blocks, oc_parts, rows, s.output[2], row_blocks, 1, kc, 1, tasks)
+
+
+def layout_rows(s, b, itemsize):
+    """Layout of the rows that a task copies."""
+    channel = odd_lines(s.size[2], itemsize)
+    row = b.kc * channel
+    if b.row_blocks == 1:
+        return Rows(channel, row, s.size[1] * row, s.dilation[1], s.stride[1], -s.padding[1])
+    return Rows(channel, row, s.kernel[1] * b.rows * row, b.rows, 1, 0)
+
+
+def plan(job, s, itemsize, threads):
+    """Fill a job's blocks and sizes for a problem; return its number of tasks."""
+    b = cut(s, itemsize, threads)
+    lanes = VECTOR_BYTES // itemsize
+    v = layout_rows(s, b, itemsize)
+    set_entries(job, BLOCKS, b)
+    set_entries(job, HALO, v)
+    job[PACK_ROWS], job[PACK_TAPS_OUTER] = b.mr, 1
+    if b.tasks <= 2 * b.oc_parts * s.groups:
+        job[PACK_IN_TASK] = 1
+        job[PANEL_SIZE] = b.mr * b.kc * kernel_taps(s)
+    job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + s.kernel[0] * v.plane
+    job[TABLE_SIZE] = b.kc
+    job[LANES] = lanes
+    return b.tasks
+
+
+def make_table(s, itemsize, threads):
+    """Offsets of the channels, which every tap shares."""
+    return np.arange(cut(s, itemsize, threads).kc) * odd_lines(s.size[2], itemsize)
+
+
+def set_addresses(job, dtype):
+    """Compile the functions that a problem needs and write their addresses into its job."""
+    job[TILE], job[WORKER] = pixel_tile.address(dtype), zones_work.address(dtype)
+    job[PACKER] = pack_work.address(dtype)
+
+
+@inline
+def first_read(s, axis, output):
+    """Where tap 0 of an output reads along an axis: before 0, in the padding, or inside."""
+    return output * s.stride[axis] - s.padding[axis]
+
+
+@inline
+def taps_inside(s, axis, output):
+    """Taps that read more than padding for an output of an axis."""
+    first, step = first_read(s, axis, output), s.dilation[axis]
+    begin = min(max((step - 1 - first) // step, 0), s.kernel[axis])
+    return Taps(begin, max(begin, min((s.size[axis] - 1 - first) // step + 1, s.kernel[axis])))
+
+
+@inline
+def zone_end(s, taps):
+    """The first column to the right of a zone: it sees a tap more on its left, or one less."""
+    end = s.output[2]
+    if taps.begin > 0:
+        end = min(end, s.padding[2] - (taps.begin - 1) * s.dilation[2])
+    if taps.end > taps.begin:
+        end = min(end, s.size[2] + s.padding[2] - (taps.end - 1) * s.dilation[2])
+    return end
+
+
+@inline
+def copied_row(s, b, t, i):
+    """Input row that is copied as row i: the i-th, or what a tap of an output row reads."""
+    if b.row_blocks == 1:
+        return i
+    kh = i // b.rows
+    return first_read(s, 1, t.oh + i - kh * b.rows) + kh * s.dilation[1]
+
+
+@inline
+def open_rows(job, m, s, b, t, v, channel0, channels):
+    """Copy what a task reads of some channels. Loops: kd; rows; channels; columns."""
+    kd = taps_inside(s, 0, t.od)
+    for depth in range(kd.begin, kd.end):
+        d = first_read(s, 0, t.od) + depth * s.dilation[0]
+        image = t.n * s.in_strides[0] + channel0 * s.in_strides[1] + d * s.in_strides[2]
+        for i in range(v.plane // v.row):
+            h = copied_row(s, b, t, i)
+            if 0 <= h < s.size[1]:
+                target = shift(m.halo, depth * v.plane + i * v.row)
+                source = shift(m.x, image + h * s.in_strides[3])
+                step, row_step = s.in_strides[4], s.in_strides[1]
+                copy_rows(
+                    target, v.channel, source, step, row_step, channels, s.size[2], job[LANES]
+                )
+
+
+@inline
+def move_zone(job, m, s, at, zone, width, gather):
+    """Move a tile to the output (or back): row after row of the zone."""
+    lanes = job[LANES]
+    step = TILE_VECTORS * lanes
+    for i in range(zone.rows):
+        tile, to = shift(m.tile, i * zone.columns * step), at + i * s.out_strides[3]
+        row_step, column_step = s.out_strides[4], s.out_strides[1]
+        move_rows(
+            tile, 0, step, zone.columns, width, m.out, to, row_step, column_step, gather, lanes
+        )
+
+
+@inline
+def start_tile(job, tile, bias, pixels, width):
+    """Set every pixel of a tile to the bias: there may be no tap to do it."""
+    lanes = job[LANES]
+    for i in range(pixels):
+        j = 0
+        while j < width:
+            copy_lanes(shift(tile, i * TILE_VECTORS * lanes + j), shift(bias, j), width - j)
+            j += lanes
+
+
+@inline
+def add_taps(job, m, s, t, v, zone, weights, tap_step, width, channels):
+    """Add all taps of a zone to its tile, one after the other."""
+    lanes = job[LANES]
+    pixels = zone.rows * zone.columns
+    vectors = (width + lanes - 1) // lanes
+    jump = v.r_step * v.row if zone.rows == 2 else first_half(pixels)
+    for kd in range(zone.kd.begin, zone.kd.end):
+        for kh in range(zone.kh.begin, zone.kh.end):
+            i = kh * v.kh_step + zone.r * v.r_step + v.first
+            row = shift(m.halo, kd * v.plane + i * v.row)
+            for kw in range(zone.kw.begin, zone.kw.end):
+                x = shift(row, first_read(s, 2, zone.j) + kw * s.dilation[2])
+                w = shift(weights, ((kd * s.kernel[1] + kh) * s.kernel[2] + kw) * tap_step)
+                call(
+                    job[TILE],
+                    (
+                        pixels, vectors, channels, x, jump, m.offsets, w, width,
+                        m.tile, TILE_VECTORS * lanes, m.bias, 1, width - (vectors - 1) * lanes,
+                    ),
+                )  # fmt: skip
+
+
+@inline
+def zone_tile(job, m, s, t, v, zone, weights, tap_step, width, channel, c0, channels):
+    """One register tile: the pixels of a zone x `width` output channels."""
+    pixels = zone.rows * zone.columns
+    at = out_index(s, t, channel) + zone.r * s.out_strides[3] + zone.j * s.out_strides[4]
+    if c0 > 0:
+        move_zone(job, m, s, at, zone, width, True)
+    else:
+        start_tile(job, m.tile, shift(m.bias, channel), pixels, width)
+    add_taps(job, m, s, t, v, zone, weights, tap_step, width, channels)
+    final = c0 + channels == s.c_in
+    finish_tile(job, m.tile, TILE_VECTORS * job[LANES], pixels, width, final)
+    move_zone(job, m, s, at, zone, width, False)
+
+
+@inline
+def zones_of_rows(job, m, s, t, v, r, rows, weights, tap_step, width, channel, c0, channels):
+    """All zones of one or two rows, each in about equal pieces that fit the tile."""
+    kd, kh = taps_inside(s, 0, t.od), taps_inside(s, 1, t.oh + r)
+    j = 0
+    while j < t.cols:
+        kw = taps_inside(s, 2, j)
+        columns = zone_end(s, kw) - j
+        together = rows if rows * columns <= TILE_ROWS else 1
+        pieces = (columns + TILE_ROWS - 1) // TILE_ROWS
+        for i in range(rows // together):
+            for piece in range(pieces):
+                first = piece * columns // pieces
+                wide = (piece + 1) * columns // pieces - first
+                zone = Zone(r + i, together, j + first, wide, kd, kh, kw)
+                zone_tile(job, m, s, t, v, zone, weights, tap_step, width, channel, c0, channels)
+        j += columns
+
+
+@inline
+def zones_channels(job, m, s, b, t, c0, channels):
+    """Some input channels of a task, for all of its output channels."""
+    v = Rows(*entries(job, HALO, ROWS_SIZE))
+    open_rows(job, m, s, b, t, v, t.g * s.c_in + c0, channels)
+    for block in range(
+        t.part * b.oc_blocks // b.oc_parts, (t.part + 1) * b.oc_blocks // b.oc_parts
+    ):
+        width = block_rows(s.c_out, b.mr, block)
+        channel = t.g * s.c_out + block * b.mr
+        weights = task_weights(job, m, s, b, t, block, width, c0, channels)
+        tap_step = width * (channels if job[PACK_IN_TASK] != 0 else s.c_in)
+        r = 0
+        while r < t.rows:
+            kh, below = taps_inside(s, 1, t.oh + r), taps_inside(s, 1, t.oh + r + 1)
+            alike = kh.begin == below.begin and kh.end == below.end
+            rows = 2 if alike and r + 1 < t.rows else 1
+            zones_of_rows(job, m, s, t, v, r, rows, weights, tap_step, width, channel, c0, channels)
+            r += rows
+
+
+@native(worker_signature)
+def zones_work(worker, job, like):
+    """Take tasks off the common counter until none is left."""
+    s, b = read_shape(job, SHAPE), read_blocks(job)
+    m = open_memory(worker, job, like)
+    number = fetch_add(indices_at(job[COUNTER]))
+    while number < b.tasks:
+        t = locate_task(number, s, b)
+        for c0 in range(0, s.c_in, b.kc):
+            zones_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
+        number = fetch_add(indices_at(job[COUNTER]))
