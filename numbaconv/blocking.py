@@ -21,7 +21,7 @@ BAND_VECTORS = (1, 2, 4) if REGISTERS >= 32 else (1, 2)
 # Register blocks of `fold.fold`: 16 + 4 + 1 <= 32 registers, 8 + 4 + 1 <= 16. Of the loads, 19 for
 # 64 multiply-adds, nearly all cross a cache line, which takes two cycles.
 FOLD_DEPTH = 4
-FOLD_VECTORS = (1, 4, 16) if REGISTERS >= 32 else (1, 2, 8)
+FOLD_VECTORS = (1, 2, 4, 8, 16) if REGISTERS >= 32 else (1, 2, 4, 8)
 
 # Register blocks of `strip.strip`: heights of a filter, of which taller ones are put together.
 STRIP_ROWS = (1, 3, 5, 7)

@@ -168,7 +168,7 @@ def varied_case(integer: Integer, name: str, of_gradient: bool = False) -> Case:
     elif kind == 5:  # long filters of signals
         limits |= {"ranks": (1,), "channels": (2, 3), "dilations": 1, "strides": 3}
         limits |= {"widest_kernel": {1: 150}, "pad": 60}
-        longest = {1: 1500}
+        longest = {1: 2500}
     if of_gradient:
         limits["modes"] = ("zeros",)
     case = random_case(integer, name, words=(None, None, None, *WORDS), longest=longest, **limits)

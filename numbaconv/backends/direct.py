@@ -12,7 +12,7 @@ import numpy as np
 
 from numbaconv.activation import NONE, activate
 from numbaconv.backends import direct_channels, direct_planes, direct_zones
-from numbaconv.backends.direct_filter import filter_work
+from numbaconv.backends.direct_filter import MOST_FOLDED, filter_work
 from numbaconv.backends.direct_multiply import multiply_work
 from numbaconv.backends.direct_tasks import (
     Blocks,
@@ -70,6 +70,9 @@ def cut(s, itemsize, threads):
     widest, least_pixels = 1024, 400
     if bands and ow <= 3 * widest:  # of three pieces two have padding, and are copied all the same
         widest = ow
+    if uses_folds(s):  # as long as a call takes them, if the threads have tasks enough
+        share = s.n * s.groups * od * oh * ow // (threads * TASKS_PER_THREAD)
+        widest = max(widest, min(MOST_FOLDED * lanes, share))
     if oh == 1:  # a pointwise layer or a signal: only columns can be shared out
         widest = min(widest, max(least_pixels, -(-ow * s.n * s.groups * od // threads)))
     col_blocks = -(-ow // widest)

@@ -23,8 +23,9 @@ from numbaconv.packing import move_rows
 from numbaconv.pointers import call, fetch_add, indices_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
-# Vectors of a row in one call: they are still in the first-level cache when they are finished.
-MOST_VECTORS = 64
+# Vectors of a row in one call: with its rows they are still in the first-level cache when they are
+# finished. Longer calls of a fold made it 1.03 times as fast, longer tasks 1.1 times.
+MOST_VECTORS, MOST_FOLDED = 64, 256
 
 
 @inline
@@ -105,7 +106,8 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
     while first < t.cols:
         left = (t.cols - first + lanes - 1) // lanes
         vectors = most_of(FOLD_VECTORS, left) if folds else most_of(BAND_VECTORS, left)
-        blocks = min(max((t.cols - first) // (vectors * lanes), 1), MOST_VECTORS // vectors)
+        most = MOST_FOLDED if folds else MOST_VECTORS
+        blocks = min(max((t.cols - first) // (vectors * lanes), 1), most // vectors)
         at = out_index(s, t, channel) + r * s.out_strides[3] + first * column_step
         target, step = shift(m.out, at), row_step
         if column_step != 1:
