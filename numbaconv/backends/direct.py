@@ -22,7 +22,14 @@ from numbaconv.backends.direct_tasks import (
     uses_transposed,
 )
 from numbaconv.backends.direct_transposed import transposed_work
-from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, CACHE_BYTES, TASKS_PER_THREAD, TILE_VECTORS
+from numbaconv.blocking import (
+    BAND_ROWS,
+    BAND_VECTORS,
+    CACHE_BYTES,
+    TASKS_PER_THREAD,
+    TILE_VECTORS,
+    most_rows,
+)
 from numbaconv.channel_tiles import pixel_tile
 from numbaconv.halo import fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
 from numbaconv.job import (
@@ -67,6 +74,9 @@ def cut(s, itemsize, threads):
     if bands and ow <= 3 * widest:  # of three pieces two have padding, and are copied all the same
         widest = ow
     if oh == 1:  # a pointwise layer or a signal: only columns can be shared out
+        # The longer the runs that are stored to each row of C, the better (A2: 1.3 times as fast).
+        while not bands and s.c_in * halo_layout(s, 1, 2 * widest, itemsize).channel <= budget // 2:
+            widest *= 2
         widest = min(widest, max(least_pixels, -(-ow * s.n * s.groups * od // threads)))
     col_blocks = -(-ow // widest)
     unit = TILE_VECTORS * lanes
@@ -103,7 +113,9 @@ def cut(s, itemsize, threads):
         ):
             groups *= 2
         planes = s.n * -(-s.groups // groups) * od * col_blocks
-    mr = TILE_VECTORS * lanes if uses_transposed(s, lanes) else register_rows(s.c_out)
+    mr = register_rows(s.c_out, most_rows(s.c_in * kernel_taps(s)))
+    if uses_transposed(s, lanes):
+        mr = TILE_VECTORS * lanes
     oc_blocks = -(-s.c_out // mr)
     blocks = planes * row_blocks
     oc_parts = 1
