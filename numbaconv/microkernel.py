@@ -73,10 +73,9 @@ class Accumulators:
             self.v.store_masked(row[-1], self.v.column(pointer, self.columns - 1), self.mask)
 
     def prefetch_next(self):
-        """Ask for the lines behind C, where mostly the next block is stored.
+        """Ask for the lines of C behind this block, so that they arrive while it is multiplied.
 
-        They are to arrive while this block is multiplied. One line a vector, that of its last
-        lane: it begins in the line in which the vector before it ends.
+        One line a vector, that of its last lane: it begins in the line where another ends.
         """
         first, lanes = self.columns * self.v.lanes, self.v.lanes
         for pointer in self.pointers:
@@ -155,7 +154,8 @@ def _emit_tiles(vectors, mr, nv, count, a, b, offsets, c, row_step, bias, accumu
     with side_by_side(vectors, blocks, nv, last, b, c) as (stored, pixels, target):
         block = Accumulators(vectors, mr, nv, target, row_step, stored)
         block.start(accumulate, lambda i, j: vectors.broadcast(vectors.at(bias, i64(i))))
-        block.prefetch_next()
+        with vectors.builder.if_then(vectors.builder.icmp_signed(">", blocks, i64(1))):
+            block.prefetch_next()
         _multiply_tile(vectors, block, count, a, pixels, offsets)
         block.store()
 
