@@ -70,15 +70,18 @@ def cut(s, itemsize, threads):
     budget = CACHE_BYTES // itemsize
     bands = 1 if uses_bands(s) else 0
     od, oh, ow = s.output
-    widest, least_pixels = 1024, 400
+    widest, least_pixels, most_halo = 1024, 400, budget * 5 // 8
     if bands and ow <= 3 * widest:  # of three pieces two have padding, and are copied all the same
         widest = ow
     if oh == 1:  # a pointwise layer or a signal: only columns can be shared out
-        # The longer the runs that are stored to each row of C, the better (A2: 1.3 times as fast).
-        while not bands and s.c_in * halo_layout(s, 1, 2 * widest, itemsize).channel <= budget // 2:
+        # The longer the runs that are stored to each row of C, the better (A2: 1.3 times as fast):
+        # up to a halo tile of half the budget, and some more for what taps reach beyond.
+        while not bands and s.c_in * halo_layout(s, 1, 2 * widest, itemsize).channel <= most_halo:
             widest *= 2
         widest = min(widest, max(least_pixels, -(-ow * s.n * s.groups * od // threads)))
     col_blocks = -(-ow // widest)
+    if oh == 1 and ow >= threads * least_pixels:
+        col_blocks = -(-col_blocks // threads) * threads
     unit = TILE_VECTORS * lanes
     cols = min(ow, -(-ow // (col_blocks * unit)) * unit)
     # Under a tall filter fewer columns, so that the halo tile has rows for a few register blocks.
