@@ -161,7 +161,7 @@ def plan(job, s, itemsize, threads):
     if not uses_bands(s) and b.tasks <= 2 * b.oc_parts * s.groups:
         # Each panel is for one or two tasks: never written to memory, it is still in cache.
         job[PACK_IN_TASK] = 1
-        job[PANEL_SIZE] = -(-b.mr * b.kc * kernel_taps(s) // lanes) * lanes + b.mr
+        job[PANEL_SIZE] = -(-(b.mr * b.kc * kernel_taps(s) + b.mr) // lanes) * lanes
     halo_size = b.groups * b.kc * halo.channel + slack
     job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + -(-halo_size // lanes) * lanes
     job[TABLE_SIZE] = 2 * b.kc * kernel_taps(s)
