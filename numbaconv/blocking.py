@@ -12,6 +12,13 @@ from numbaconv.target import REGISTERS, second_level_cache
 TILE_VECTORS = 2
 TILE_ROWS = (REGISTERS - 1) // TILE_VECTORS - 1
 
+# With a short k, storing C takes about as long as the multiply-adds. Blocks of fewer rows let more
+# of the two go on side by side: they are fewer streams of stores, and the CPU sees the next block's
+# multiply-adds while it still stores. Up to k = 64 they are 1.0 to 1.2 times as fast in `direct`
+# (A2, V1 of `benchmarks/layers.csv`), beyond 0.9 to 1.05 times; in `im2col`, which stores one block
+# at a time, 0.85 to 1.0 times.
+SHALLOW_K, SHALLOW_ROWS = 64, min(8, TILE_ROWS)
+
 # Register blocks of `microkernel.band`: 4 x 4 + 4 + 1 <= 32 registers, 4 x 2 + 2 + 1 <= 16.
 # Rejected: six rows as well, 1.2 times as fast on small planes (M1) and 1.01 on images, for three
 # times as much to compile (4.0 s against 1.3). Each height below the block's is a case of its own.
@@ -26,6 +33,11 @@ FOLD_VECTORS = (1, 2, 4, 8, 16) if REGISTERS >= 32 else (1, 2, 4, 8)
 # Register blocks of `strip.strip`: heights of a filter, of which taller ones are put together.
 STRIP_ROWS = (1, 3, 5, 7)
 STRIP_STRIDES = (1, 2)
+
+
+def most_rows(k_size):
+    """Rows of the largest register block of `direct` for a product over k."""
+    return SHALLOW_ROWS if k_size <= SHALLOW_K else TILE_ROWS
 
 
 @inline

@@ -72,6 +72,16 @@ class Accumulators:
                 self.v.store(value, self.v.column(pointer, j))
             self.v.store_masked(row[-1], self.v.column(pointer, self.columns - 1), self.mask)
 
+    def prefetch_next(self):
+        """Ask for the lines of C behind this block, so that they arrive while it is multiplied.
+
+        One line a vector, that of its last lane: it begins in the line where another ends.
+        """
+        first, lanes = self.columns * self.v.lanes, self.v.lanes
+        for pointer in self.pointers:
+            for j in range(self.columns):
+                self.v.prefetch(self.v.at(pointer, i64(first + (j + 1) * lanes - 1)), write=True)
+
     def loop(self, count, body, name):
         """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1, C in registers."""
         self.values = carried_loop(self.v.builder, count, self.values, body, name)
@@ -144,6 +154,8 @@ def _emit_tiles(vectors, mr, nv, count, a, b, offsets, c, row_step, bias, accumu
     with side_by_side(vectors, blocks, nv, last, b, c) as (stored, pixels, target):
         block = Accumulators(vectors, mr, nv, target, row_step, stored)
         block.start(accumulate, lambda i, j: vectors.broadcast(vectors.at(bias, i64(i))))
+        with vectors.builder.if_then(vectors.builder.icmp_signed(">", blocks, i64(1))):
+            block.prefetch_next()
         _multiply_tile(vectors, block, count, a, pixels, offsets)
         block.store()
 

@@ -24,9 +24,9 @@ from numbaconv.shape import kernel_taps, read_shape
 
 
 @inline
-def register_rows(c_out):
+def register_rows(c_out, most=TILE_ROWS):
     """Rows MR of a register block: the fewest blocks that hold c_out, made as equal as can be."""
-    blocks = -(-c_out // TILE_ROWS)
+    blocks = -(-c_out // most)
     return max(1, -(-c_out // max(1, blocks)))
 
 

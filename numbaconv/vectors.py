@@ -74,15 +74,15 @@ class Vectors:
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         return self.builder.load(address, align=self.align)
 
-    def prefetch(self, pointer):
+    def prefetch(self, pointer, write=False):
         """Ask for the cache line behind a pointer, which may point anywhere."""
         signature = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
         function = cgutils.get_or_insert_function(
             self.builder.module, signature, "llvm.prefetch.p0"
         )
         address = self.builder.bitcast(pointer, ir.PointerType())
-        # For reading, into all caches, of data.
-        options = [ir.Constant(I32, value) for value in (0, 3, 1)]
+        # For reading or writing, into all caches, of data.
+        options = [ir.Constant(I32, value) for value in (int(write), 3, 1)]
         self.builder.call(function, [address, *options])
 
     def store(self, value, pointer):

@@ -14,6 +14,7 @@ from numbaconv.job import (
     PACK_TAPS_OUTER,
     PACK_WORKERS,
     PACKER,
+    SCRATCH_SIZE,
     SHAPE,
     TABLE,
     WORKERS,
@@ -22,6 +23,12 @@ from numbaconv.job import (
 )
 from numbaconv.shape import ConvShape
 from numbaconv.threads import turn
+
+# Between the scratch of two workers. What one reads at a stride makes the hardware read on beyond
+# the end, and the neighbour has to fetch its lines back before it can write them: without a gap
+# pointwise layers of 16 to 64 channels on 20 x 20 took 1.1 to 1.2 times as long. It is not touched,
+# so it costs addresses and no memory.
+_GAP_BYTES = 1 << 15
 
 
 class Template(NamedTuple):
@@ -42,6 +49,8 @@ def make_template(
     backend.set_addresses(job, shape, arithmetic.numba)
     tasks = backend.plan(job, shape, itemsize, threads)
     job[WORKERS] = max(1, min(threads, tasks))
+    if job[SCRATCH_SIZE]:
+        job[SCRATCH_SIZE] += _GAP_BYTES // itemsize
     job[PACK_WORKERS] = threads
     table = backend.make_table(shape, itemsize, threads)
     job[TABLE] = table if config.DISABLE_JIT else table.ctypes.data
