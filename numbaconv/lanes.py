@@ -15,21 +15,43 @@
 `transpose_square(target, target_step, source, source_step, rows, columns)`
     target[j * target_step + i] = source[i * source_step + j] for i < rows, j < columns, both at
     most the lanes of a vector.
+`transpose_piece(target, target_step, source, source_step)`
+    The same for exactly `piece_rows` rows and `piece_columns` columns, in fewer instructions.
 
 The functions in NumPy below say the same, and run under ``NUMBA_DISABLE_JIT=1``.
 """
+
+from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import config
 from numba.extending import intrinsic
 
+from numbaconv.jit import inline
 from numbaconv.target import VECTOR_BYTES
-from numbaconv.vectors import I32, Vectors, i64
+from numbaconv.vectors import I32, Vectors, i64, opaque
 
 # Vectors that `transpose_lanes` prefetches ahead: rows of weights are more streams than hardware
 # follows.
 _AHEAD = 8
+
+# Pieces are 32 bytes high and 16 wide. Rows of weights, or channels of an image, often lie a large
+# power of two apart, where they share one or two sets of the first-level cache: sixteen push each
+# other out of it, eight do not. Packing rows 18 KB apart takes 0.8 of the time so, 8 KB apart 0.65.
+_SHARE = max(1, VECTOR_BYTES // 32)
+
+
+@inline
+def piece_rows(lanes):
+    """Rows of `transpose_piece`."""
+    return lanes // _SHARE
+
+
+@inline
+def piece_columns(lanes):
+    """Columns of `transpose_piece`."""
+    return max(1, lanes * 16 // VECTOR_BYTES)
 
 
 def _transposed(vectors, rows):
@@ -94,6 +116,66 @@ def _transpose_square(typing_context, target, target_step, source, source_step, 
             mask = builder.select(builder.icmp_signed("<", i64(j), columns), written, none)
             pointer = vectors.at(target, builder.mul(target_step, i64(j)))
             vectors.store_masked(value, pointer, mask)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _rows_behind(vectors, base, step, count):
+    """Pointers to rows `step` apart, from few registers: a base for four rows, and three steps."""
+    builder = vectors.builder
+    step = opaque(builder, step)
+    steps = [builder.mul(step, i64(i)) for i in range(5)]
+    rows: list[Any] = []
+    while len(rows) < count:
+        rows += [base, *(vectors.at(base, steps[i]) for i in (1, 2, 3))]
+        base = vectors.at(base, steps[4])
+    return rows[:count]
+
+
+def _concatenated(vectors, parts):
+    """One vector of parts of equal length."""
+    while len(parts) > 1:
+        indices = list(range(2 * parts[0].type.count))
+        mask = ir.Constant(ir.VectorType(I32, len(indices)), indices)
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [vectors.builder.shuffle_vector(a, b, mask) for a, b in pairs]
+    return parts[0]
+
+
+def _transposed_within(vectors, rows):
+    """Transpose the squares of Q x Q that lie side by side in Q rows: row i meets row i + Q/2."""
+    lanes, q = vectors.lanes, len(rows)
+    half = q // 2
+    masks = []
+    for part in (0, half):
+        places = [at + part + i for at in range(0, lanes, q) for i in range(half)]
+        indices = [i for place in places for i in (place, lanes + place)]
+        masks.append(ir.Constant(ir.VectorType(I32, lanes), indices))
+    for _ in range(q.bit_length() - 1):
+        pairs = zip(rows[:half], rows[half:], strict=True)
+        rows = [vectors.builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]
+    return rows
+
+
+@intrinsic
+def _transpose_piece(typing_context, target, target_step, source, source_step):
+    signature = types.void(target, types.int64, source, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, target_step, source, source_step = arguments
+        vectors = Vectors(builder, signature.args[0].dtype, _SHARE)
+        q = 16 // vectors.align
+        piece = ir.VectorType(vectors.element, q).as_pointer()
+        rows = _rows_behind(vectors, source, source_step, vectors.lanes)
+        rows = [builder.load(builder.bitcast(row, piece), align=vectors.align) for row in rows]
+        # Loads place rows i, i + Q, ... side by side; what is left are squares of Q x Q.
+        columns = _transposed_within(
+            vectors, [_concatenated(vectors, rows[i::q]) for i in range(q)]
+        )
+        places = _rows_behind(vectors, target, target_step, q)
+        for column, place in zip(columns, places, strict=True):
+            vectors.store(column, place)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -212,6 +294,12 @@ def _transpose_square_in_numpy(target, target_step, source, source_step, rows, c
         ]
 
 
+def _transpose_piece_in_numpy(target, target_step, source, source_step):
+    lanes = VECTOR_BYTES // target.itemsize
+    rows, columns = piece_rows(lanes), piece_columns(lanes)
+    _transpose_square_in_numpy(target, target_step, source, source_step, rows, columns)
+
+
 def _copy_lanes_in_numpy(target, source, count):
     count = min(count, VECTOR_BYTES // target.itemsize)
     target[:count] = source[:count]
@@ -221,7 +309,9 @@ if config.DISABLE_JIT:
     copy_lanes, clear_lanes = _copy_lanes_in_numpy, _clear_lanes_in_numpy
     copy_even_lanes, transpose_lanes = _copy_even_lanes_in_numpy, _transpose_lanes_in_numpy
     transpose_square, spread_lanes = _transpose_square_in_numpy, _spread_lanes_in_numpy
+    transpose_piece = _transpose_piece_in_numpy
 else:
     copy_lanes, clear_lanes = _copy_lanes, _clear_lanes
     copy_even_lanes, transpose_lanes = _copy_even_lanes, _transpose_lanes
     transpose_square, spread_lanes = _transpose_square, _spread_lanes
+    transpose_piece = _transpose_piece

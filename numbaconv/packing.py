@@ -15,8 +15,11 @@ from numbaconv.job import (
 from numbaconv.lanes import (
     copy_even_lanes,
     copy_lanes,
+    piece_columns,
+    piece_rows,
     spread_lanes,
     transpose_lanes,
+    transpose_piece,
     transpose_square,
 )
 from numbaconv.pointers import fetch_add, indices_at, keep_scalar, pointer_at, shift
@@ -37,6 +40,50 @@ def block_rows(c_out, mr, block):
 
 
 @inline
+def whole_part(count, piece, lanes):
+    """How much of a side of a matrix goes by pieces: all of it, or all whole vectors."""
+    rest = count & (lanes - 1)
+    return count if rest & (piece - 1) == 0 else count - rest
+
+
+@inline
+def transpose_block(target, target_step, source, source_step, rows, columns, lanes):
+    """target[j * target_step + i] = source[i * source_step + j], by pieces.
+
+    Loop over strips of pieces, along those rows, of the source or of the target, that lie further
+    apart; then over what is left, by squares with masks.
+    """
+    height, width = piece_rows(lanes), piece_columns(lanes)
+    whole_rows, whole_columns = whole_part(rows, height, lanes), whole_part(columns, width, lanes)
+    i, j = 0, 0
+    while i < whole_rows and j < whole_columns:
+        at, to = shift(source, i * source_step + j), shift(target, j * target_step + i)
+        transpose_piece(to, target_step, at, source_step)
+        if source_step > target_step:
+            j += width
+            if j == whole_columns:
+                i, j = i + height, 0
+        else:
+            i += height
+            if i == whole_rows:
+                i, j = 0, j + width
+    i = 0
+    while i < rows:
+        j = whole_columns if i < whole_rows else 0
+        while j < columns:
+            transpose_square(
+                shift(target, j * target_step + i),
+                target_step,
+                shift(source, i * source_step + j),
+                source_step,
+                min(lanes, rows - i),
+                min(lanes, columns - j),
+            )
+            j += lanes
+        i += lanes
+
+
+@inline
 def pack_block(packed, weights, step, rows, channels, taps, taps_outer, lanes):
     """packed[k][i] = weights[i * step + k] for one register block.
 
@@ -46,6 +93,9 @@ def pack_block(packed, weights, step, rows, channels, taps, taps_outer, lanes):
     registers; what is left of k goes element by element.
     """
     k_size = channels * taps
+    if taps_outer == 0:
+        transpose_block(packed, rows, weights, step, rows, k_size, lanes)
+        return
     # With (channel, tap) for k, k itself may be called the channel: there is one tap then.
     period = taps if taps_outer != 0 else 1
     tap_step, channel_step = channels * rows, rows
@@ -96,25 +146,6 @@ def pack_work(worker, job, like):
         target, source = shift(packed, first), shift(weights, first)
         pack_block(target, source, k_size, rows, s.c_in, taps, job[PACK_TAPS_OUTER], job[LANES])
         task = fetch_add(indices_at(job[COUNTER]))
-
-
-@inline
-def transpose_block(target, target_step, source, source_step, rows, columns, lanes):
-    """target[j * target_step + i] = source[i * source_step + j], by squares."""
-    i = 0
-    while i < rows:
-        j = 0
-        while j < columns:
-            transpose_square(
-                shift(target, j * target_step + i),
-                target_step,
-                shift(source, i * source_step + j),
-                source_step,
-                min(lanes, rows - i),
-                min(lanes, columns - j),
-            )
-            j += lanes
-        i += lanes
 
 
 @inline
