@@ -20,7 +20,6 @@ from numbaconv.lanes import (
     spread_lanes,
     transpose_lanes,
     transpose_piece,
-    transpose_square,
 )
 from numbaconv.pointers import fetch_add, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
@@ -40,47 +39,30 @@ def block_rows(c_out, mr, block):
 
 
 @inline
-def whole_part(count, piece, lanes):
-    """How much of a side of a matrix goes by pieces: all of it, or all whole vectors."""
-    rest = count & (lanes - 1)
-    return count if rest & (piece - 1) == 0 else count - rest
-
-
-@inline
 def transpose_block(target, target_step, source, source_step, rows, columns, lanes):
-    """target[j * target_step + i] = source[i * source_step + j], by pieces.
+    """target[j * target_step + i] = source[i * source_step + j], piece by piece.
 
     Loop over strips of pieces, along those rows, of the source or of the target, that lie further
-    apart; then over what is left, by squares with masks.
+    apart.
     """
-    height, width = piece_rows(lanes), piece_columns(lanes)
-    whole_rows, whole_columns = whole_part(rows, height, lanes), whole_part(columns, width, lanes)
     i, j = 0, 0
-    while i < whole_rows and j < whole_columns:
-        at, to = shift(source, i * source_step + j), shift(target, j * target_step + i)
-        transpose_piece(to, target_step, at, source_step)
+    while i < rows and j < columns:
+        transpose_piece(
+            shift(target, j * target_step + i),
+            target_step,
+            shift(source, i * source_step + j),
+            source_step,
+            rows - i,
+            columns - j,
+        )
         if source_step > target_step:
-            j += width
-            if j == whole_columns:
-                i, j = i + height, 0
+            j += piece_columns(lanes)
+            if j >= columns:
+                i, j = i + piece_rows(lanes), 0
         else:
-            i += height
-            if i == whole_rows:
-                i, j = 0, j + width
-    i = 0
-    while i < rows:
-        j = whole_columns if i < whole_rows else 0
-        while j < columns:
-            transpose_square(
-                shift(target, j * target_step + i),
-                target_step,
-                shift(source, i * source_step + j),
-                source_step,
-                min(lanes, rows - i),
-                min(lanes, columns - j),
-            )
-            j += lanes
-        i += lanes
+            i += piece_rows(lanes)
+            if i >= rows:
+                i, j = 0, j + piece_columns(lanes)
 
 
 @inline
