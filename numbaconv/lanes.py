@@ -8,6 +8,8 @@
     Copies `count` elements, at most a vector, to the elements 0, 2, 4, ... of the target.
 `clear_lanes(target, count)`
     Sets elements to zero.
+`prefetch(pointer)`
+    Asks for the cache line behind a pointer.
 `transpose_lanes(target, source, source_step, rows, tap, channel, taps, tap_step, channel_step)`
     Reads one vector of elements k from each of `rows` rows, at most as many as a vector has
     lanes, and stores the rows' elements of each k side by side. The first k is (channel, tap),
@@ -63,6 +65,17 @@ def _transposed(vectors, rows):
         pairs = zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True)
         rows = [vectors.builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]
     return rows
+
+
+@intrinsic
+def _prefetch(typing_context, pointer):
+    signature = types.void(pointer)
+
+    def codegen(context, builder, signature, arguments):
+        Vectors(builder, signature.args[0].dtype).prefetch(arguments[0])
+        return context.get_dummy_value()
+
+    return signature, codegen
 
 
 @intrinsic
@@ -292,6 +305,10 @@ def _copy_even_lanes_in_numpy(target, source, count):
     target[:count] = source[: 2 * count : 2]
 
 
+def _prefetch_in_numpy(pointer):
+    pass
+
+
 def _transpose_lanes_in_numpy(
     target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
 ):
@@ -322,7 +339,9 @@ if config.DISABLE_JIT:
     copy_lanes, clear_lanes = _copy_lanes_in_numpy, _clear_lanes_in_numpy
     copy_even_lanes, transpose_lanes = _copy_even_lanes_in_numpy, _transpose_lanes_in_numpy
     transpose_piece, spread_lanes = _transpose_piece_in_numpy, _spread_lanes_in_numpy
+    prefetch = _prefetch_in_numpy
 else:
     copy_lanes, clear_lanes = _copy_lanes, _clear_lanes
     copy_even_lanes, transpose_lanes = _copy_even_lanes, _transpose_lanes
     transpose_piece, spread_lanes = _transpose_piece, _spread_lanes
+    prefetch = _prefetch
