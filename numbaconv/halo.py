@@ -16,7 +16,7 @@ from numba import types
 
 from numbaconv.jit import inline, native
 from numbaconv.job import HALO, LANES, SHAPE
-from numbaconv.padding import copy_padded, padded_index
+from numbaconv.padding import copy_padded, padded_index, steps_to
 from numbaconv.pointers import CACHE_LINE, entries, shift
 from numbaconv.shape import read_shape
 
@@ -68,6 +68,12 @@ def axis_phases(kernel, stride, dilation):
 def axis_reach(kernel, stride, dilation):
     """Elements of a phase that the last tap lies behind the first."""
     return (kernel - 1) * dilation // stride
+
+
+@inline
+def phase_start(phase, stride, dilation):
+    """Where a phase begins. Most layers have no phase but 0, and a division takes long."""
+    return phase * dilation % stride if phase > 0 else 0
 
 
 @inline
@@ -135,17 +141,16 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
         for kd in range(s.kernel[0]):
             d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
             for q in range(halo.phases_h * halo.phases_w):
-                qh = q // halo.phases_w
+                qh = q // halo.phases_w if q > 0 else 0
                 qw = q - qh * halo.phases_w
-                first_h = h0 + qh * s.dilation[1] % s.stride[1]
-                first_w = w0 + qw * s.dilation[2] % s.stride[2]
+                first_h = h0 + phase_start(qh, s.stride[1], s.dilation[1])
+                first_w = w0 + phase_start(qw, s.stride[2], s.dilation[2])
                 at = c * halo.channel + kd * halo.depth + qh * halo.phase + qw * halo.plane
                 base = (channel0 + c) * s.in_strides[1] + d * s.in_strides[2]
                 # Rows of the input itself are copied in one go, if channels are not; each padded
                 # row by itself.
-                begin = min(max(s.stride[1] - 1 - first_h, 0) // s.stride[1], halo_rows)
-                end = (s.size[1] - first_h + s.stride[1] - 1) // s.stride[1]
-                end = max(min(end, halo_rows), begin)
+                begin = min(steps_to(max(-first_h, 0), s.stride[1]), halo_rows)
+                end = max(min(steps_to(s.size[1] - first_h, s.stride[1]), halo_rows), begin)
                 if neighbours:
                     begin, end = 0, 0
                 for piece in range(1 + begin + halo_rows - end):

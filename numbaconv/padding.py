@@ -26,6 +26,12 @@ def padded_index(i, size, mode):
 
 
 @inline
+def steps_to(distance, step):
+    """Steps that it takes to come so far, rounded up. Most steps are 1, and a division takes long."""
+    return distance if step == 1 else (distance + step - 1) // step
+
+
+@inline
 def clear(target, count, lanes):
     """Set `count` elements to zero."""
     j = 0
@@ -86,8 +92,8 @@ def copy_padded(
     the rows this is a plain (strided) copy; padding other than zeros goes element by element.
     What lies `ahead` in x will be needed soon.
     """
-    begin = min(max(step - 1 - first, 0) // step, count)
-    end = max(min((size - first + step - 1) // step, count), begin)
+    begin = min(steps_to(max(-first, 0), step), count)
+    end = max(min(steps_to(size - first, step), count), begin)
     at = x_at + (first + begin * step) * x_step
     copy_rows(
         shift(target, begin),
@@ -101,6 +107,12 @@ def copy_padded(
         lanes,
     )
     if mode == ZEROS or size == 0:
+        if target_step == count:  # the end of a row and the begin of the next are neighbours
+            clear(target, begin, lanes)
+            for r in range(rows - 1):
+                clear(shift(target, r * count + end), count - end + begin, lanes)
+            clear(shift(target, (rows - 1) * count + end), count - end, lanes)
+            return
         for r in range(rows):
             clear(shift(target, r * target_step), begin, lanes)
             clear(shift(target, r * target_step + end), count - end, lanes)
