@@ -27,7 +27,7 @@ def padded_index(i, size, mode):
 
 @inline
 def steps_to(distance, step):
-    """Steps that it takes to come so far, rounded up. Most steps are 1, and a division takes long."""
+    """Steps to come so far, rounded up. Most steps are 1, and a division takes long."""
     return distance if step == 1 else (distance + step - 1) // step
 
 
