@@ -15,9 +15,11 @@ from numbaconv.job import (
 from numbaconv.lanes import (
     copy_even_lanes,
     copy_lanes,
+    piece_columns,
+    piece_rows,
     spread_lanes,
     transpose_lanes,
-    transpose_square,
+    transpose_piece,
 )
 from numbaconv.pointers import fetch_add, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
@@ -37,6 +39,33 @@ def block_rows(c_out, mr, block):
 
 
 @inline
+def transpose_block(target, target_step, source, source_step, rows, columns, lanes):
+    """target[j * target_step + i] = source[i * source_step + j], piece by piece.
+
+    Loop over strips of pieces, along those rows, of the source or of the target, that lie further
+    apart.
+    """
+    i, j = 0, 0
+    while i < rows and j < columns:
+        transpose_piece(
+            shift(target, j * target_step + i),
+            target_step,
+            shift(source, i * source_step + j),
+            source_step,
+            rows - i,
+            columns - j,
+        )
+        if source_step > target_step:
+            j += piece_columns(lanes)
+            if j >= columns:
+                i, j = i + piece_rows(lanes), 0
+        else:
+            i += piece_rows(lanes)
+            if i >= rows:
+                i, j = 0, j + piece_columns(lanes)
+
+
+@inline
 def pack_block(packed, weights, step, rows, channels, taps, taps_outer, lanes):
     """packed[k][i] = weights[i * step + k] for one register block.
 
@@ -46,6 +75,9 @@ def pack_block(packed, weights, step, rows, channels, taps, taps_outer, lanes):
     registers; what is left of k goes element by element.
     """
     k_size = channels * taps
+    if taps_outer == 0:
+        transpose_block(packed, rows, weights, step, rows, k_size, lanes)
+        return
     # With (channel, tap) for k, k itself may be called the channel: there is one tap then.
     period = taps if taps_outer != 0 else 1
     tap_step, channel_step = channels * rows, rows
@@ -96,25 +128,6 @@ def pack_work(worker, job, like):
         target, source = shift(packed, first), shift(weights, first)
         pack_block(target, source, k_size, rows, s.c_in, taps, job[PACK_TAPS_OUTER], job[LANES])
         task = fetch_add(indices_at(job[COUNTER]))
-
-
-@inline
-def transpose_block(target, target_step, source, source_step, rows, columns, lanes):
-    """target[j * target_step + i] = source[i * source_step + j], by squares."""
-    i = 0
-    while i < rows:
-        j = 0
-        while j < columns:
-            transpose_square(
-                shift(target, j * target_step + i),
-                target_step,
-                shift(source, i * source_step + j),
-                source_step,
-                min(lanes, rows - i),
-                min(lanes, columns - j),
-            )
-            j += lanes
-        i += lanes
 
 
 @inline

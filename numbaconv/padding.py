@@ -1,7 +1,7 @@
 """Where a padded coordinate reads from, and copies of padded rows."""
 
 from numbaconv.jit import inline
-from numbaconv.lanes import clear_lanes, copy_even_lanes, copy_lanes
+from numbaconv.lanes import clear_lanes, copy_even_lanes, copy_lanes, prefetch
 from numbaconv.packing import transpose_block
 from numbaconv.pointers import keep_scalar, shift
 from numbaconv.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC, ZEROS
@@ -26,6 +26,12 @@ def padded_index(i, size, mode):
 
 
 @inline
+def steps_to(distance, step):
+    """Steps to come so far, rounded up. Most steps are 1, and a division takes long."""
+    return distance if step == 1 else (distance + step - 1) // step
+
+
+@inline
 def clear(target, count, lanes):
     """Set `count` elements to zero."""
     j = 0
@@ -35,8 +41,11 @@ def clear(target, count, lanes):
 
 
 @inline
-def copy_rows(target, target_step, source, step, row_step, rows, count, lanes):
-    """target[r * target_step + j] = source[r * row_step + j * step], j < count."""
+def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, lanes):
+    """target[r * target_step + j] = source[r * row_step + j * step], j < count.
+
+    What lies `ahead` of each vector that is read is prefetched where elements are neighbours.
+    """
     if row_step == 1:  # rows are channels that lie side by side
         transpose_block(target, target_step, source, step, count, rows, lanes)
         return
@@ -45,6 +54,7 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, lanes):
         if step == 1:
             j = 0
             while j < count:
+                prefetch(shift(row, j + ahead))
                 copy_lanes(shift(copy, j), shift(row, j), count - j)
                 j += lanes
         elif step == 2:
@@ -60,16 +70,30 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, lanes):
 
 @inline
 def copy_padded(
-    target, target_step, x, x_at, x_step, row_step, rows, first, step, count, size, mode, lanes
+    target,
+    target_step,
+    x,
+    x_at,
+    x_step,
+    row_step,
+    rows,
+    first,
+    step,
+    count,
+    size,
+    mode,
+    ahead,
+    lanes,
 ):
     """Copy `count` elements `first, first + step, ...` of some padded rows.
 
     Element i of row r, 0 <= i < size, lies at x[x_at + r * row_step + i * x_step] and goes to
     target[r * target_step + j] as the j-th copied; a row of size 0 is all padding, zero. Inside
     the rows this is a plain (strided) copy; padding other than zeros goes element by element.
+    What lies `ahead` in x will be needed soon.
     """
-    begin = min(max(step - 1 - first, 0) // step, count)
-    end = max(min((size - first + step - 1) // step, count), begin)
+    begin = min(steps_to(max(-first, 0), step), count)
+    end = max(min(steps_to(size - first, step), count), begin)
     at = x_at + (first + begin * step) * x_step
     copy_rows(
         shift(target, begin),
@@ -79,9 +103,16 @@ def copy_padded(
         row_step,
         rows,
         end - begin,
+        ahead,
         lanes,
     )
     if mode == ZEROS or size == 0:
+        if target_step == count:  # the end of a row and the begin of the next are neighbours
+            clear(target, begin, lanes)
+            for r in range(rows - 1):
+                clear(shift(target, r * count + end), count - end + begin, lanes)
+            clear(shift(target, (rows - 1) * count + end), count - end, lanes)
+            return
         for r in range(rows):
             clear(shift(target, r * target_step), begin, lanes)
             clear(shift(target, r * target_step + end), count - end, lanes)

@@ -35,7 +35,7 @@ from numbaconv.blocking import (
 )
 from numbaconv.channel_tiles import pixel_tile
 from numbaconv.fold import fold
-from numbaconv.halo import fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
+from numbaconv.halo import axis_reach, fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
 from numbaconv.job import (
     ACTIVATE,
     ACTIVATION,
@@ -58,6 +58,24 @@ from numbaconv.microkernel import band, tile
 from numbaconv.packing import pack_work, register_rows
 from numbaconv.shape import kernel_taps
 from numbaconv.target import VECTOR_BYTES
+
+
+def even_blocks(s, fewest, planes, threads):
+    """Blocks of rows, `fewest` or some more, that take the least time on all threads.
+
+    The thread that has the most tasks computes their rows, and copies the halo of each: an element
+    takes as long as some 64 multiply-adds. Few blocks are left alone: parts of the output channels
+    make more tasks of them.
+    """
+    oh = s.output[1]
+    if planes * fewest < 2 * threads:
+        return fewest
+    halo = axis_reach(s.kernel[1], s.stride[1], s.dilation[1]) * 64 / (s.c_out * kernel_taps(s))
+
+    def most_rows(blocks):
+        return -(-planes * blocks // threads) * (oh / blocks + halo)
+
+    return min(range(fewest, min(oh, fewest + threads) + 1), key=most_rows)
 
 
 def cut(s, itemsize, threads):
@@ -111,9 +129,8 @@ def cut(s, itemsize, threads):
         and planes * (oh // (2 * rows)) >= wanted
     ):
         rows = min(oh, 2 * rows)
-    row_blocks = -(-oh // rows)
+    row_blocks = even_blocks(s, -(-oh // rows), planes, threads)
     rows = -(-oh // row_blocks)
-    row_blocks = -(-oh // rows)
     if bands and kc == s.c_in and row_blocks == 1:
         halo = kc * halo_layout(s, rows, cols, itemsize).channel
         while (

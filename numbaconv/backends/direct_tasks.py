@@ -6,7 +6,6 @@ from numbaconv.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
     STRIP_STRIDES,
-    TILE_ROWS,
     TILE_VECTORS,
 )
 from numbaconv.halo import Halo, read_halo
@@ -39,6 +38,9 @@ HAS_MASKS = VECTOR_BYTES > 16
 
 # Below this many output channels a group, rows of one channel fill the register block better.
 BAND_CHANNELS = 4
+
+# Rows of fewer vectors of pixels are short: see `uses_transposed`.
+SHORT_VECTORS = 14
 
 
 class Blocks(NamedTuple):
@@ -173,8 +175,8 @@ def fills_lanes(s, lanes):
 
 @inline
 def has_short_rows(s, lanes):
-    """Output rows of less than 14 vectors."""
-    return s.output[2] < 14 * lanes
+    """Whether output rows have less than SHORT_VECTORS vectors."""
+    return s.output[2] < SHORT_VECTORS * lanes
 
 
 @inline
@@ -192,7 +194,7 @@ def uses_zones(s, lanes):
 def uses_transposed(s, lanes):
     """Output channels that fill vectors, and rows of pixels that do not, or that lie apart.
 
-    On rows under 14 vectors the product transposed is up to 1.3 times as fast (R5, R8, G1 of
+    On short rows the product transposed is up to 1.3 times as fast (R5, R8, G1 of
     `benchmarks/layers.csv`), on longer ones down to 0.65 times (V2, S1, A2, A4).
     """
     short_rows = has_short_rows(s, lanes) and s.out_strides[4] == 1
@@ -211,8 +213,8 @@ def most_of(sizes, left):
 
 @inline
 def tile_size(lanes):
-    """Elements of the tile that is moved to the output in pieces."""
-    return max(TILE_ROWS * TILE_VECTORS, BAND_ROWS[-1] * BAND_VECTORS[-1]) * lanes
+    """Elements of what is moved to the output in pieces: a tile, or a short row by channels."""
+    return max(SHORT_VECTORS * lanes * TILE_VECTORS, BAND_ROWS[-1] * BAND_VECTORS[-1]) * lanes
 
 
 @inline
@@ -246,7 +248,8 @@ def locate_task(number, s, b):
     part = number - rest * b.oc_parts
     plane = rest // (b.row_blocks * b.col_blocks)
     block = rest - plane * b.row_blocks * b.col_blocks
-    oh = block // b.col_blocks * b.rows
+    row_block = block // b.col_blocks
+    oh = row_block * s.output[1] // b.row_blocks
     ow = block % b.col_blocks * b.cols
     row = plane // s.output[0]
     group_blocks = (s.groups + b.groups - 1) // b.groups
@@ -258,7 +261,7 @@ def locate_task(number, s, b):
         plane % s.output[0],
         oh,
         ow,
-        min(b.rows, s.output[1] - oh),
+        (row_block + 1) * s.output[1] // b.row_blocks - oh,
         min(b.cols, s.output[2] - ow),
         part,
         min(b.groups, s.groups - g),

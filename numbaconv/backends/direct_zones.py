@@ -210,7 +210,7 @@ def open_rows(job, m, s, b, t, v, channel0, channels):
                 source = shift(m.x, image + h * s.in_strides[3])
                 step, row_step = s.in_strides[4], s.in_strides[1]
                 copy_rows(
-                    target, v.channel, source, step, row_step, channels, s.size[2], job[LANES]
+                    target, v.channel, source, step, row_step, channels, s.size[2], 0, job[LANES]
                 )
 
 

@@ -184,6 +184,7 @@ def pack_run(target, m, b, s, g, pixel, run, tap, c0, c1, lanes):
         run,
         s.size[2] if inside else 0,
         mode,
+        0,
         lanes,
     )
     return 1 if inside else 0
