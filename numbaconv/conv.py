@@ -69,7 +69,7 @@ def packed_weights(
     template: cpu.Template, weight: np.ndarray, plan: Plan, kept: dict[Any, np.ndarray]
 ) -> np.ndarray:
     """Return a layer's packed weights, packed now if they were not for this kind of job."""
-    key = cpu.packing_order(template), plan.arithmetic
+    key = template.order, plan.arithmetic.convert.char
     packed = kept.get(key)
     if packed is None:
         packed = kept[key] = cpu.pack(template, flat_weight(weight, plan))

@@ -154,8 +154,9 @@ def _emit_tiles(vectors, mr, nv, count, a, b, offsets, c, row_step, bias, accumu
     with side_by_side(vectors, blocks, nv, last, b, c) as (stored, pixels, target):
         block = Accumulators(vectors, mr, nv, target, row_step, stored)
         block.start(accumulate, lambda i, j: vectors.broadcast(vectors.at(bias, i64(i))))
-        with vectors.builder.if_then(vectors.builder.icmp_signed(">", blocks, i64(1))):
-            block.prefetch_next()
+        if nv == TILE_VECTORS:  # narrower blocks stand alone
+            with vectors.builder.if_then(vectors.builder.icmp_signed(">", blocks, i64(1))):
+                block.prefetch_next()
         _multiply_tile(vectors, block, count, a, pixels, offsets)
         block.store()
 

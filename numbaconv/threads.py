@@ -16,6 +16,7 @@ from numbaconv.entry import ENTRY, FORKED, READERS
 
 # Reentrant, for a signal handler that convolves: handlers run never in the midst of a launch.
 _turns = threading.RLock()
+_no_turn = nullcontext()
 _launched = False
 _forked_after_launch = False
 
@@ -43,7 +44,7 @@ def turn(threads: int) -> AbstractContextManager[object]:
     """Context of a launch on so many threads: a lock where the layer wants turns, else nothing."""
     global _launched
     if threads == 1:
-        return nullcontext()
+        return _no_turn
     if not _launched:
         # The first launch decides the layer, so it is made alone.
         _launched = True
@@ -52,7 +53,7 @@ def turn(threads: int) -> AbstractContextManager[object]:
         layer = numba.threading_layer()
     except ValueError:  # the first launch is under way in another thread
         return _turns
-    return _turns if layer == "workqueue" else nullcontext()
+    return _turns if layer == "workqueue" else _no_turn
 
 
 def note_launch() -> None:

@@ -233,7 +233,8 @@ def make_chain(
         cpu.make_template(backend, phase.shape, arithmetic, threads, 0)
         for backend, phase in zip(backends, phases, strict=True)
     ]
-    for (job, _), phase in zip(templates, phases, strict=True):
+    parts = [template.job for template in templates]
+    for job, phase in zip(parts, phases, strict=True):
         # A backend without a packer reads the weights in their natural order: blocks of one row.
         job[ROWS] = job[PACK_ROWS] or register_rows(phase.shape.c_out) if job[PACKER] else 1
         job[PACK_IN_TASK] = 0
@@ -243,17 +244,17 @@ def make_chain(
         job[TAPS : TAPS + 9] = (*kernel, *phase.taps, *phase.apart)
     for entry in (WORKERS, SCRATCH_SIZE, INDEX_SIZE):
         # Workers are not in the same job at the same time, so their pieces must be of one size.
-        largest = max(job[entry] for job, _ in templates)
-        for job, _ in templates:
+        largest = max(job[entry] for job in parts)
+        for job in parts:
             job[entry] = largest
-    jobs = np.concatenate([job for job, _ in templates])
+    jobs = np.concatenate(parts)
     if sum(_weights(phase.shape) for phase in phases) < SERIAL_PACKING:
         jobs[PACK_WORKERS] = 1
     jobs[JOBS] = len(phases)
     jobs[CHAIN] = chain_work.address(arithmetic.numba)
     scratch = int(jobs[WORKERS] * jobs[SCRATCH_SIZE]) + CACHE_LINE
     workers = max(int(jobs[WORKERS]), int(jobs[PACK_WORKERS]))
-    return Chain(jobs, [table for _, table in templates], workers, scratch)
+    return Chain(jobs, [template.table for template in templates], workers, scratch)
 
 
 def packed_size(weights: int) -> int:

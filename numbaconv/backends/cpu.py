@@ -32,10 +32,21 @@ _GAP_BYTES = 1 << 15
 
 
 class Template(NamedTuple):
-    """A job without its data, and the table that its address of one points to."""
+    """A job without its data.
+
+    Attributes
+    ----------
+    job : ndarray
+        The job.
+    table : ndarray
+        The table that its address of one points to.
+    order : tuple of int
+        What the order of packed weights depends on; empty: they are read as they are.
+    """
 
     job: np.ndarray
     table: np.ndarray
+    order: tuple[int, ...]
 
 
 def make_template(
@@ -54,18 +65,13 @@ def make_template(
     job[PACK_WORKERS] = threads
     table = backend.make_table(shape, itemsize, threads)
     job[TABLE] = table if config.DISABLE_JIT else table.ctypes.data
-    return Template(job, table)
-
-
-def packing_order(template: Template) -> tuple[int, ...]:
-    """Return what the order of packed weights depends on; empty: they are read as they are."""
-    job = template.job
-    return (int(job[PACK_ROWS]), int(job[PACK_TAPS_OUTER])) if job[PACKER] else ()
+    order = (int(job[PACK_ROWS]), int(job[PACK_TAPS_OUTER])) if job[PACKER] else ()
+    return Template(job, table, order)
 
 
 def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     """Return flat weights in the order in which the problem's kernels read them."""
-    if not packing_order(template):
+    if not template.order:
         return weights.copy()
     with turn(template.job[PACK_WORKERS]):
         packed: np.ndarray = _job.pack(template.job, weights)[0]
