@@ -30,7 +30,7 @@ from numba.extending import intrinsic
 
 from numbaconv.jit import inline
 from numbaconv.target import VECTOR_BYTES
-from numbaconv.vectors import I32, Vectors, i64, opaque
+from numbaconv.vectors import I32, Vectors, i64
 
 # Vectors that `transpose_lanes` prefetches ahead: rows of weights are more streams than hardware
 # follows.
@@ -112,7 +112,6 @@ def _transpose_lanes(
 def _rows_behind(vectors, base, step, count):
     """Pointers to rows `step` apart, from few registers: a base for four rows, and three steps."""
     builder = vectors.builder
-    step = opaque(builder, step)
     steps = [builder.mul(step, i64(i)) for i in range(5)]
     rows: list[Any] = []
     while len(rows) < count:

@@ -69,21 +69,18 @@ def transpose_block(target, target_step, source, source_step, rows, columns, lan
 def pack_block(packed, weights, step, rows, channels, taps, taps_outer, lanes):
     """packed[k][i] = weights[i * step + k] for one register block.
 
-    The order of k becomes (tap, channel) where `taps_outer`, else it stays (channel, tap).
-
-    Loop over k a vector at a time, over rows as many at a time, each such square transposed in
-    registers; what is left of k goes element by element.
+    The order of k stays (channel, tap), which is a transposition, unless `taps_outer`: then it
+    becomes (tap, channel). Loop over k a vector at a time, over rows as many at a time, each such
+    square transposed in registers; what is left of k goes element by element.
     """
     k_size = channels * taps
-    if taps_outer == 0:
+    if taps_outer == 0 or taps == 1:
         transpose_block(packed, rows, weights, step, rows, k_size, lanes)
         return
-    # With (channel, tap) for k, k itself may be called the channel: there is one tap then.
-    period = taps if taps_outer != 0 else 1
     tap_step, channel_step = channels * rows, rows
     whole = k_size - k_size % lanes
     for k in range(0, whole, lanes):
-        channel = k // period
+        channel = k // taps
         i = 0
         while i < rows:
             transpose_lanes(
@@ -91,16 +88,16 @@ def pack_block(packed, weights, step, rows, channels, taps, taps_outer, lanes):
                 shift(weights, i * step + k),
                 step,
                 min(lanes, rows - i),
-                k - channel * period,
+                k - channel * taps,
                 channel,
-                period,
+                taps,
                 tap_step,
                 channel_step,
             )
             i += lanes
     for k in range(whole, k_size):
-        channel = k // period
-        at = (k - channel * period) * tap_step + channel * channel_step
+        channel = k // taps
+        at = (k - channel * taps) * tap_step + channel * channel_step
         for i in range(rows):
             keep_scalar()
             packed[at + i] = weights[i * step + k]

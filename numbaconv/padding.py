@@ -54,7 +54,8 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, l
         if step == 1:
             j = 0
             while j < count:
-                prefetch(shift(row, j + ahead))
+                if ahead != 0:
+                    prefetch(shift(row, j + ahead))
                 copy_lanes(shift(copy, j), shift(row, j), count - j)
                 j += lanes
         elif step == 2:
@@ -107,12 +108,6 @@ def copy_padded(
         lanes,
     )
     if mode == ZEROS or size == 0:
-        if target_step == count:  # the end of a row and the begin of the next are neighbours
-            clear(target, begin, lanes)
-            for r in range(rows - 1):
-                clear(shift(target, r * count + end), count - end + begin, lanes)
-            clear(shift(target, (rows - 1) * count + end), count - end, lanes)
-            return
         for r in range(rows):
             clear(shift(target, r * target_step), begin, lanes)
             clear(shift(target, r * target_step + end), count - end, lanes)

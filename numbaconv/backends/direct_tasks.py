@@ -51,7 +51,7 @@ class Blocks(NamedTuple):
     mr, oc_blocks, oc_parts : int
         Rows of a register block; blocks of a group; tasks that share them.
     rows, cols : int
-        Outputs of a task.
+        Outputs of a task, at most: all blocks of rows are equal, but for one row.
     row_blocks, col_blocks : int
         Blocks of an output plane.
     kc : int
