@@ -105,7 +105,7 @@ def cut(s, itemsize, threads):
             widest *= 2
         widest = min(widest, max(least_pixels, -(-ow * s.n * s.groups * od // threads)))
     col_blocks = -(-ow // widest)
-    if oh == 1 and ow >= threads * least_pixels:
+    if oh == 1 and ow >= threads * least_pixels:  # as many for each thread
         col_blocks = -(-col_blocks // threads) * threads
     unit = TILE_VECTORS * lanes
     cols = min(ow, -(-ow // (col_blocks * unit)) * unit)
