@@ -35,6 +35,22 @@ STRIP_ROWS = (1, 3, 5, 7)
 STRIP_STRIDES = (1, 2)
 
 
+@inline
+def most_of(sizes, left):
+    """Largest of the ascending `sizes` that is no more than what is left, or 1."""
+    most = 1
+    for size in sizes:
+        if size <= left:
+            most = size
+    return most
+
+
+@inline
+def share(count, part, parts):
+    """Where the given one of about equal parts of `count` begins, and where it ends."""
+    return part * count // parts, (part + 1) * count // parts
+
+
 def most_rows(k_size):
     """Rows of the largest register block of `direct` for a product over k."""
     return SHALLOW_ROWS if k_size <= SHALLOW_K else TILE_ROWS

@@ -72,10 +72,10 @@ def even_blocks(s, fewest, planes, threads):
         return fewest
     halo = axis_reach(s.kernel[1], s.stride[1], s.dilation[1]) * 64 / (s.c_out * kernel_taps(s))
 
-    def most_rows(blocks):
+    def longest(blocks):
         return -(-planes * blocks // threads) * (oh / blocks + halo)
 
-    return min(range(fewest, min(oh, fewest + threads) + 1), key=most_rows)
+    return min(range(fewest, min(oh, fewest + threads) + 1), key=longest)
 
 
 def cut(s, itemsize, threads):
@@ -235,7 +235,7 @@ def set_addresses(job, s, dtype):
 
 
 def has_zones(s):
-    """Whether zones serve a problem of float32: they are for more problems than `im2col` is."""
+    """Whether zones serve a problem, its dtype aside: for `auto`, with the lanes of float32."""
     return uses_zones(s, VECTOR_BYTES // 4)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 
 from numbaconv.backends.direct_tasks import Blocks, finish_tile, locate_task, out_index, read_blocks
-from numbaconv.blocking import CACHE_BYTES, TASKS_PER_THREAD
+from numbaconv.blocking import CACHE_BYTES, TASKS_PER_THREAD, share
 from numbaconv.channel_tiles import depthwise_tile
 from numbaconv.jit import inline, native
 from numbaconv.job import (
@@ -190,8 +190,8 @@ def channels_task(job, m, s, b, t):
     bias, x_step = shift(m.bias, t.g), s.stride[2] * lanes
     chunks = (t.cols + lanes - 1) // lanes
     for chunk in range(chunks):
-        j = chunk * t.cols // chunks
-        pixels = (chunk + 1) * t.cols // chunks - j
+        j, end = share(t.cols, chunk, chunks)
+        pixels = end - j
         for r in range(t.rows):
             x = shift(m.halo, (r * s.stride[1] * width + j * s.stride[2]) * lanes)
             at = out_index(s, t, t.g) + r * s.out_strides[3] + j * s.out_strides[4]

@@ -9,14 +9,13 @@ from numbaconv.backends.direct_tasks import (
     View,
     finish_tile,
     locate_task,
-    most_of,
     open_memory,
     open_view,
     out_index,
     read_blocks,
     uses_folds,
 )
-from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, FOLD_DEPTH, FOLD_VECTORS
+from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, FOLD_DEPTH, FOLD_VECTORS, most_of, share
 from numbaconv.jit import inline, native
 from numbaconv.job import BAND, COUNTER, LANES, SHAPE, TILE, worker_signature
 from numbaconv.packing import move_rows
@@ -64,7 +63,7 @@ def fold_taps(job, kernel, x, w, w_step, vectors, target, bias, more, last, bloc
     depth = (kernel + lanes - 1) // lanes
     parts = (depth + FOLD_DEPTH - 1) // FOLD_DEPTH
     for part in range(parts):
-        a0, a1 = part * depth // parts, (part + 1) * depth // parts
+        a0, a1 = share(depth, part, parts)
         whole = kernel - (depth - 1) * lanes if part == parts - 1 else lanes
         for k in (0, whole):
             rows, columns = (a1 - a0, whole) if k == 0 else (a1 - a0 - 1, lanes - whole)

@@ -13,7 +13,7 @@ from numbaconv.backends.direct_tasks import (
     read_blocks,
     task_weights,
 )
-from numbaconv.blocking import TILE_VECTORS
+from numbaconv.blocking import TILE_VECTORS, share
 from numbaconv.jit import inline, native
 from numbaconv.job import COUNTER, LANES, SHAPE, TILE, worker_signature
 from numbaconv.packing import block_rows, move_rows
@@ -140,9 +140,8 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
     length = flat if (flat + lanes - 1) // lanes < by_rows else t.cols
     final = c0 + channels == s.c_in
-    for block in range(
-        t.part * b.oc_blocks // b.oc_parts, (t.part + 1) * b.oc_blocks // b.oc_parts
-    ):
+    first, end = share(b.oc_blocks, t.part, b.oc_parts)
+    for block in range(first, end):
         rows = block_rows(s.c_out, b.mr, block)
         channel = t.g * s.c_out + block * b.mr
         weights = task_weights(job, m, s, b, t, block, rows, c0, channels)

@@ -13,11 +13,17 @@ from numbaconv.backends.direct_tasks import (
     Blocks,
     finish_tile,
     locate_task,
-    most_of,
     out_index,
     read_blocks,
 )
-from numbaconv.blocking import CACHE_BYTES, STRIP_ROWS, TASKS_PER_THREAD, strip_vectors
+from numbaconv.blocking import (
+    CACHE_BYTES,
+    STRIP_ROWS,
+    TASKS_PER_THREAD,
+    most_of,
+    share,
+    strip_vectors,
+)
 from numbaconv.jit import inline, native
 from numbaconv.job import (
     BIAS,
@@ -103,7 +109,7 @@ def cut_strips(s, lanes):
     count = -(-whole // strip_vectors(most_of(STRIP_ROWS, s.kernel[1]), s.stride[1]))
     strips = []
     for i in range(count):
-        first, end = i * whole // count, (i + 1) * whole // count
+        first, end = share(whole, i, count)
         width = min(end * lanes, cols) - first * lanes
         strips.append((first * lanes, width, end - first, 0))
     if half:

@@ -7,6 +7,7 @@ from numbaconv.blocking import (
     BAND_VECTORS,
     STRIP_STRIDES,
     TILE_VECTORS,
+    share,
 )
 from numbaconv.halo import Halo, read_halo
 from numbaconv.jit import inline
@@ -202,16 +203,6 @@ def uses_transposed(s, lanes):
 
 
 @inline
-def most_of(sizes, left):
-    """Largest of the ascending `sizes` that is no more than what is left, or 1."""
-    most = 1
-    for size in sizes:
-        if size <= left:
-            most = size
-    return most
-
-
-@inline
 def tile_size(lanes):
     """Elements of what is moved to the output in pieces: a tile, or a short row by channels."""
     return max(SHORT_VECTORS * lanes * TILE_VECTORS, BAND_ROWS[-1] * BAND_VECTORS[-1]) * lanes
@@ -249,7 +240,7 @@ def locate_task(number, s, b):
     plane = rest // (b.row_blocks * b.col_blocks)
     block = rest - plane * b.row_blocks * b.col_blocks
     row_block = block // b.col_blocks
-    oh = row_block * s.output[1] // b.row_blocks
+    oh, oh_end = share(s.output[1], row_block, b.row_blocks)
     ow = block % b.col_blocks * b.cols
     row = plane // s.output[0]
     group_blocks = (s.groups + b.groups - 1) // b.groups
@@ -261,7 +252,7 @@ def locate_task(number, s, b):
         plane % s.output[0],
         oh,
         ow,
-        (row_block + 1) * s.output[1] // b.row_blocks - oh,
+        oh_end - oh,
         min(b.cols, s.output[2] - ow),
         part,
         min(b.groups, s.groups - g),

@@ -21,7 +21,7 @@ from numbaconv.backends.direct_tasks import (
     read_blocks,
     task_weights,
 )
-from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
+from numbaconv.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.channel_tiles import first_half
 from numbaconv.jit import inline, native
 from numbaconv.job import COUNTER, LANES, SHAPE, TILE, worker_signature
@@ -76,8 +76,8 @@ def transposed_tiles(job, m, s, t, view, panel, r, rows, target, row_step, step,
     while i < rows:
         pair = together == 2 and i + 1 < rows
         for chunk in range(chunks):
-            j = chunk * t.cols // chunks
-            pixels = (chunk + 1) * t.cols // chunks - j
+            j, end = share(t.cols, chunk, chunks)
+            pixels = end - j
             x, c = (r + i) * view.layout.pitch + j, i * row_step + j * step
             call(
                 job[TILE],
@@ -122,9 +122,8 @@ def transposed_channels(job, m, s, b, t, c0, channels):
     k_size = channels * kernel_taps(s)
     final = c0 + channels == s.c_in
     together = rows_of_stage(s, t, job[LANES])
-    for block in range(
-        t.part * b.oc_blocks // b.oc_parts, (t.part + 1) * b.oc_blocks // b.oc_parts
-    ):
+    first, end = share(b.oc_blocks, t.part, b.oc_parts)
+    for block in range(first, end):
         width = block_rows(s.c_out, b.mr, block)
         channel = t.g * s.c_out + block * b.mr
         weights = task_weights(job, m, s, b, t, block, width, c0, channels)

@@ -25,7 +25,7 @@ from numbaconv.backends.direct_tasks import (
     task_weights,
     tile_size,
 )
-from numbaconv.blocking import CACHE_BYTES, TILE_ROWS, TILE_VECTORS
+from numbaconv.blocking import CACHE_BYTES, TILE_ROWS, TILE_VECTORS, share
 from numbaconv.channel_tiles import first_half, pixel_tile
 from numbaconv.halo import odd_lines
 from numbaconv.jit import inline, native
@@ -100,6 +100,15 @@ class Zone(NamedTuple):
     kd: Taps
     kh: Taps
     kw: Taps
+
+
+class Panel(NamedTuple):
+    """Weights [tap][channel][width] of the output channels from `channel` on, taps a step apart."""
+
+    weights: object
+    tap_step: int
+    channel: int
+    width: int
 
 
 def cut(s, itemsize, threads):
@@ -197,9 +206,8 @@ def copied_row(s, b, t, i):
 
 
 @inline
-def open_rows(job, m, s, b, t, v, channel0, channels):
+def open_rows(job, m, s, b, t, v, kd, channel0, channels):
     """Copy what a task reads of some channels. Loops: kd; rows; channels; columns."""
-    kd = taps_inside(s, 0, t.od)
     for depth in range(kd.begin, kd.end):
         d = first_read(s, 0, t.od) + depth * s.dilation[0]
         image = t.n * s.in_strides[0] + channel0 * s.in_strides[1] + d * s.in_strides[2]
@@ -239,11 +247,12 @@ def start_tile(job, tile, bias, pixels, width):
 
 
 @inline
-def add_taps(job, m, s, t, v, zone, weights, tap_step, width, channels):
+def add_taps(job, m, s, v, zone, panel, channels):
     """Add all taps of a zone to its tile, one after the other."""
     lanes = job[LANES]
     pixels = zone.rows * zone.columns
-    vectors = (width + lanes - 1) // lanes
+    vectors = (panel.width + lanes - 1) // lanes
+    last = panel.width - (vectors - 1) * lanes
     jump = v.r_step * v.row if zone.rows == 2 else first_half(pixels)
     for kd in range(zone.kd.begin, zone.kd.end):
         for kh in range(zone.kh.begin, zone.kh.end):
@@ -251,35 +260,35 @@ def add_taps(job, m, s, t, v, zone, weights, tap_step, width, channels):
             row = shift(m.halo, kd * v.plane + i * v.row)
             for kw in range(zone.kw.begin, zone.kw.end):
                 x = shift(row, first_read(s, 2, zone.j) + kw * s.dilation[2])
-                w = shift(weights, ((kd * s.kernel[1] + kh) * s.kernel[2] + kw) * tap_step)
+                tap = (kd * s.kernel[1] + kh) * s.kernel[2] + kw
+                w = shift(panel.weights, tap * panel.tap_step)
                 call(
                     job[TILE],
                     (
-                        pixels, vectors, channels, x, jump, m.offsets, w, width,
-                        m.tile, TILE_VECTORS * lanes, m.bias, 1, width - (vectors - 1) * lanes,
+                        pixels, vectors, channels, x, jump, m.offsets, w, panel.width,
+                        m.tile, TILE_VECTORS * lanes, m.bias, 1, last,
                     ),
                 )  # fmt: skip
 
 
 @inline
-def zone_tile(job, m, s, t, v, zone, weights, tap_step, width, channel, c0, channels):
-    """One register tile: the pixels of a zone x `width` output channels."""
-    pixels = zone.rows * zone.columns
-    at = out_index(s, t, channel) + zone.r * s.out_strides[3] + zone.j * s.out_strides[4]
+def zone_tile(job, m, s, t, v, zone, panel, c0, channels):
+    """One register tile: the pixels of a zone x the output channels of a panel."""
+    pixels, width = zone.rows * zone.columns, panel.width
+    at = out_index(s, t, panel.channel) + zone.r * s.out_strides[3] + zone.j * s.out_strides[4]
     if c0 > 0:
         move_zone(job, m, s, at, zone, width, True)
     else:
-        start_tile(job, m.tile, shift(m.bias, channel), pixels, width)
-    add_taps(job, m, s, t, v, zone, weights, tap_step, width, channels)
+        start_tile(job, m.tile, shift(m.bias, panel.channel), pixels, width)
+    add_taps(job, m, s, v, zone, panel, channels)
     final = c0 + channels == s.c_in
     finish_tile(job, m.tile, TILE_VECTORS * job[LANES], pixels, width, final)
     move_zone(job, m, s, at, zone, width, False)
 
 
 @inline
-def zones_of_rows(job, m, s, t, v, r, rows, weights, tap_step, width, channel, c0, channels):
+def zones_of_rows(job, m, s, t, v, r, rows, kd, kh, panel, c0, channels):
     """All zones of one or two rows, each in about equal pieces that fit the tile."""
-    kd, kh = taps_inside(s, 0, t.od), taps_inside(s, 1, t.oh + r)
     j = 0
     while j < t.cols:
         kw = taps_inside(s, 2, j)
@@ -288,10 +297,9 @@ def zones_of_rows(job, m, s, t, v, r, rows, weights, tap_step, width, channel, c
         pieces = (columns + TILE_ROWS - 1) // TILE_ROWS
         for i in range(rows // together):
             for piece in range(pieces):
-                first = piece * columns // pieces
-                wide = (piece + 1) * columns // pieces - first
-                zone = Zone(r + i, together, j + first, wide, kd, kh, kw)
-                zone_tile(job, m, s, t, v, zone, weights, tap_step, width, channel, c0, channels)
+                first, end = share(columns, piece, pieces)
+                zone = Zone(r + i, together, j + first, end - first, kd, kh, kw)
+                zone_tile(job, m, s, t, v, zone, panel, c0, channels)
         j += columns
 
 
@@ -299,20 +307,21 @@ def zones_of_rows(job, m, s, t, v, r, rows, weights, tap_step, width, channel, c
 def zones_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
     v = Rows(*entries(job, HALO, ROWS_SIZE))
-    open_rows(job, m, s, b, t, v, t.g * s.c_in + c0, channels)
-    for block in range(
-        t.part * b.oc_blocks // b.oc_parts, (t.part + 1) * b.oc_blocks // b.oc_parts
-    ):
+    kd = taps_inside(s, 0, t.od)
+    open_rows(job, m, s, b, t, v, kd, t.g * s.c_in + c0, channels)
+    first, end = share(b.oc_blocks, t.part, b.oc_parts)
+    for block in range(first, end):
         width = block_rows(s.c_out, b.mr, block)
         channel = t.g * s.c_out + block * b.mr
         weights = task_weights(job, m, s, b, t, block, width, c0, channels)
         tap_step = width * (channels if job[PACK_IN_TASK] != 0 else s.c_in)
+        panel = Panel(weights, tap_step, channel, width)
         r = 0
         while r < t.rows:
             kh, below = taps_inside(s, 1, t.oh + r), taps_inside(s, 1, t.oh + r + 1)
             alike = kh.begin == below.begin and kh.end == below.end
             rows = 2 if alike and r + 1 < t.rows else 1
-            zones_of_rows(job, m, s, t, v, r, rows, weights, tap_step, width, channel, c0, channels)
+            zones_of_rows(job, m, s, t, v, r, rows, kd, kh, panel, c0, channels)
             r += rows
 
 

@@ -22,7 +22,7 @@ from numbaconv.backends.im2col_panels import (
     make_zones,
     out_index,
 )
-from numbaconv.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS
+from numbaconv.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
 from numbaconv.jit import inline, native
 from numbaconv.job import (
     ACTIVATE,
@@ -283,8 +283,7 @@ def run_task(task, job, m, s, b):
     panels = min(b.panels, b.all_panels - begin)
     k_size = s.c_in * kernel_taps(s)
     taps = most_taps(s, b.kc)
-    block0 = part * b.oc_blocks // b.oc_parts
-    block1 = (part + 1) * b.oc_blocks // b.oc_parts
+    block0, block1 = share(b.oc_blocks, part, b.oc_parts)
     k0 = 0
     while k0 < k_size:
         k1 = min(k0 + b.kc, k_size)

@@ -16,6 +16,7 @@ from numbaconv.backends.weight_tasks import (
     locate_part,
     read_blocks,
 )
+from numbaconv.blocking import most_of
 from numbaconv.dot import DOT_COLUMNS, DOT_ROWS
 from numbaconv.halo import read_halo
 from numbaconv.jit import inline, native
@@ -37,25 +38,15 @@ from numbaconv.shape import kernel_taps, read_shape
 
 
 @inline
-def largest(choices, left):
-    """Largest of some block sizes, in rising order, that is no more than what is left."""
-    found = 1
-    for choice in choices:
-        if choice <= left:
-            found = choice
-    return found
-
-
-@inline
 def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels, more):
     """All weights of some output channels: blocks of MR channels x NT (channel, tap)s."""
     size = s.c_in * kernel_taps(s)
     oc = 0
     while oc < channels:
-        mr = largest(DOT_ROWS, channels - oc)
+        mr = most_of(DOT_ROWS, channels - oc)
         t = 0
         while t < size:
-            nt = largest(DOT_COLUMNS, size - t)
+            nt = most_of(DOT_COLUMNS, size - t)
             call(
                 job[DOT],
                 (

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbaconv.backends.direct_tasks import tile_size
-from numbaconv.blocking import BAND_VECTORS, CACHE_BYTES, TILE_VECTORS
+from numbaconv.blocking import BAND_VECTORS, CACHE_BYTES, TILE_VECTORS, share
 from numbaconv.dot import DOT_ROWS
 from numbaconv.halo import halo_layout
 from numbaconv.jit import inline, kernel, native
@@ -229,17 +229,11 @@ def locate_part(number, s, b):
     rest -= group_part * b.oc_parts * b.ic_parts
     oc_part = rest // b.ic_parts
     ic_part = rest - oc_part * b.ic_parts
-    return Part(
-        slab,
-        slab * b.chunks // b.slabs,
-        (slab + 1) * b.chunks // b.slabs,
-        group_part * s.groups // b.group_parts,
-        (group_part + 1) * s.groups // b.group_parts,
-        oc_part * b.oc_blocks // b.oc_parts,
-        (oc_part + 1) * b.oc_blocks // b.oc_parts,
-        ic_part * b.ic_blocks // b.ic_parts,
-        (ic_part + 1) * b.ic_blocks // b.ic_parts,
-    )
+    chunk0, chunk1 = share(b.chunks, slab, b.slabs)
+    g0, g1 = share(s.groups, group_part, b.group_parts)
+    oc0, oc1 = share(b.oc_blocks, oc_part, b.oc_parts)
+    ic0, ic1 = share(b.ic_blocks, ic_part, b.ic_parts)
+    return Part(slab, chunk0, chunk1, g0, g1, oc0, oc1, ic0, ic1)
 
 
 @inline
