@@ -59,6 +59,9 @@ from numbaconv.packing import pack_work, register_rows
 from numbaconv.shape import kernel_taps
 from numbaconv.target import VECTOR_BYTES
 
+# Pixels of a task: so many use a panel of weights often enough, and so many at least.
+PIXELS = LEAST_PIXELS, FEWER_PIXELS = 400, 256
+
 
 def even_blocks(s, fewest, planes, threads):
     """Blocks of rows, `fewest` or some more, that take the least time on all threads.
@@ -78,12 +81,33 @@ def even_blocks(s, fewest, planes, threads):
     return min(range(fewest, min(oh, fewest + threads) + 1), key=longest)
 
 
+def fewest_rows(s, cols, mr, itemsize):
+    """Rows of a task, at least, and the input channels that its halo tile has at a time.
+
+    Channels by parts write and read each output once a part. All at once are 1.03 to 1.1 times as
+    fast (R4, R7, B2, U1 of `benchmarks/layers.csv`) on fewer rows, or on a larger halo tile, while
+    that and a panel of weights fit the cache; beyond, 0.9 to 1.0 times.
+    """
+    panel = mr * s.c_in * kernel_taps(s) * itemsize
+    usual, fewer = (min(s.output[1], max(1, pixels // cols)) for pixels in PIXELS)
+    halo, small_halo = (
+        halo_layout(s, rows, cols, itemsize).channel * itemsize for rows in (usual, fewer)
+    )
+    if s.c_in * halo <= CACHE_BYTES:
+        return usual, s.c_in
+    if s.c_in * small_halo <= min(CACHE_BYTES, 2 * CACHE_BYTES - panel):
+        return fewer, s.c_in
+    if s.c_in * halo <= 2 * CACHE_BYTES - panel:
+        return usual, s.c_in
+    channels = max(1, CACHE_BYTES // halo)
+    return usual, -(-s.c_in // -(-s.c_in // channels))
+
+
 def cut(s, itemsize, threads):
     """Choose the blocks of a problem.
 
-    Rows: at least about 400 pixels, so that a panel of weights is used often; then more while the
-    halo tile stays within CACHE_BYTES and the threads have tasks enough. Where even the fewest
-    rows of all channels are too much, fewer channels at a time.
+    Rows: pixels enough that a panel of weights is used often; then more while the halo tile stays
+    within CACHE_BYTES and the threads have tasks enough.
 
     Small planes of bands: several groups a task. What was just stored to a halo tile is slow to
     load again before it has left the store buffer, and the other groups' tiles give it time.
@@ -92,7 +116,7 @@ def cut(s, itemsize, threads):
     budget = CACHE_BYTES // itemsize
     bands = 1 if uses_bands(s) else 0
     od, oh, ow = s.output
-    widest, least_pixels, most_halo = 1024, 400, budget * 5 // 8
+    widest, most_halo = 1024, budget * 5 // 8
     if bands and ow <= 3 * widest:  # of three pieces two have padding, and are copied all the same
         widest = ow
     if uses_folds(s):  # as long as a call takes them, if the threads have tasks enough
@@ -103,9 +127,9 @@ def cut(s, itemsize, threads):
         # up to a halo tile of half the budget, and some more for what taps reach beyond.
         while not bands and s.c_in * halo_layout(s, 1, 2 * widest, itemsize).channel <= most_halo:
             widest *= 2
-        widest = min(widest, max(least_pixels, -(-ow * s.n * s.groups * od // threads)))
+        widest = min(widest, max(LEAST_PIXELS, -(-ow * s.n * s.groups * od // threads)))
     col_blocks = -(-ow // widest)
-    if oh == 1 and ow >= threads * least_pixels:  # as many for each thread
+    if oh == 1 and ow >= threads * LEAST_PIXELS:  # as many for each thread
         col_blocks = -(-col_blocks // threads) * threads
     unit = TILE_VECTORS * lanes
     cols = min(ow, -(-ow // (col_blocks * unit)) * unit)
@@ -114,11 +138,10 @@ def cut(s, itemsize, threads):
     while bands and cols > 8 * lanes and halo_layout(s, tall, cols, itemsize).channel > budget:
         cols = -(-cols // (8 * lanes)) * 4 * lanes
     col_blocks = -(-ow // cols)
-    least = min(oh, max(1, least_pixels // cols))
-    kc = s.c_in
-    if kc * halo_layout(s, least, cols, itemsize).channel > budget:
-        kc = max(1, min(kc, budget // halo_layout(s, least, cols, itemsize).channel))
-        kc = -(-s.c_in // -(-s.c_in // kc))
+    mr = register_rows(s.c_out, most_rows(s.c_in * kernel_taps(s)))
+    if uses_transposed(s, lanes):
+        mr = TILE_VECTORS * lanes
+    least, kc = fewest_rows(s, cols, mr, itemsize)
     groups = 1
     wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
     rows = least
@@ -140,9 +163,6 @@ def cut(s, itemsize, threads):
         ):
             groups *= 2
         planes = s.n * -(-s.groups // groups) * od * col_blocks
-    mr = register_rows(s.c_out, most_rows(s.c_in * kernel_taps(s)))
-    if uses_transposed(s, lanes):
-        mr = TILE_VECTORS * lanes
     oc_blocks = -(-s.c_out // mr)
     blocks = planes * row_blocks
     oc_parts = 1
