@@ -196,9 +196,11 @@ def uses_transposed(s, lanes):
     """Output channels that fill vectors, and rows of pixels that do not, or that lie apart.
 
     On short rows the product transposed is up to 1.3 times as fast (R5, R8, G1 of
-    `benchmarks/layers.csv`), on longer ones down to 0.65 times (V2, S1, A2, A4).
+    `benchmarks/layers.csv`), on longer ones down to 0.65 times (V2, S1, A2, A4). Rows of a few
+    whole vectors are stored as they are: 0.88 to 0.98 times (R1, k = 27 to 1152).
     """
-    short_rows = has_short_rows(s, lanes) and s.out_strides[4] == 1
+    whole_vectors = s.output[2] >= 4 * lanes and s.output[2] % lanes == 0
+    short_rows = has_short_rows(s, lanes) and not whole_vectors and s.out_strides[4] == 1
     return fills_lanes(s, lanes) and (short_rows or s.out_strides[1] == 1)
 
 
