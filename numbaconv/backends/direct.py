@@ -63,15 +63,27 @@ from numbaconv.target import VECTOR_BYTES
 PIXELS = LEAST_PIXELS, FEWER_PIXELS = 400, 256
 
 
-def even_blocks(s, fewest, planes, threads):
+def channel_parts(blocks, threads):
+    """Parts of the output channels that make tasks enough of few blocks.
+
+    Each part copies the halo tile anew: one a thread, or two where they come out unequal.
+    """
+    if blocks >= 2 * threads:
+        return 1
+    shares = threads if threads % blocks == 0 else 2 * threads
+    return -(-shares // blocks)
+
+
+def even_blocks(s, fewest, planes, threads, oc_blocks):
     """Blocks of rows, `fewest` or some more, that take the least time on all threads.
 
     The thread that has the most tasks computes their rows, and copies the halo of each: an element
-    takes as long as some 64 multiply-adds. Few blocks are left alone: parts of the output channels
-    make more tasks of them.
+    takes as long as some 64 multiply-adds. Few blocks are left alone if equal parts of the output
+    channels make more tasks of them.
     """
     oh = s.output[1]
-    if planes * fewest < 2 * threads:
+    parts = channel_parts(planes * fewest, threads)
+    if parts > 1 and oc_blocks % parts == 0:
         return fewest
     halo = axis_reach(s.kernel[1], s.stride[1], s.dilation[1]) * 64 / (s.c_out * kernel_taps(s))
 
@@ -141,6 +153,7 @@ def cut(s, itemsize, threads):
     mr = register_rows(s.c_out, most_rows(s.c_in * kernel_taps(s)))
     if uses_transposed(s, lanes):
         mr = TILE_VECTORS * lanes
+    oc_blocks = -(-s.c_out // mr)
     least, kc = fewest_rows(s, cols, mr, itemsize)
     groups = 1
     wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
@@ -152,7 +165,7 @@ def cut(s, itemsize, threads):
         and planes * (oh // (2 * rows)) >= wanted
     ):
         rows = min(oh, 2 * rows)
-    row_blocks = even_blocks(s, -(-oh // rows), planes, threads)
+    row_blocks = even_blocks(s, -(-oh // rows), planes, threads, oc_blocks)
     rows = -(-oh // row_blocks)
     if bands and kc == s.c_in and row_blocks == 1:
         halo = kc * halo_layout(s, rows, cols, itemsize).channel
@@ -163,17 +176,8 @@ def cut(s, itemsize, threads):
         ):
             groups *= 2
         planes = s.n * -(-s.groups // groups) * od * col_blocks
-    oc_blocks = -(-s.c_out // mr)
     blocks = planes * row_blocks
-    oc_parts = 1
-    if blocks == 1 and not bands and oh >= 2 * threads and oc_blocks % threads:
-        # A small map: parts of the rows come out equal, those of the channels would not.
-        rows = -(-oh // threads)
-        row_blocks = blocks = -(-oh // rows)
-    elif blocks < 2 * threads and not bands:
-        # Each part copies the halo tile anew: one a thread, or two where they come out unequal.
-        shares = threads if threads % blocks == 0 else 2 * threads
-        oc_parts = min(oc_blocks, -(-shares // blocks))
+    oc_parts = min(oc_blocks, channel_parts(blocks, threads))
     return Blocks(
         mr,
         oc_blocks,
