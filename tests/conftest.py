@@ -32,6 +32,15 @@ def clean_choice(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         package.set_backend(None)
 
 
+@pytest.fixture(params=(2_000, 20_000))
+def small_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks for a cache of a few bytes: small problems are cut as large ones are."""
+    for name in ("direct", "direct_channels", "direct_zones", "im2col", "weight_tasks"):
+        monkeypatch.setattr(f"numbaconv.backends.{name}.CACHE_BYTES", request.param)
+    for module in ("plan", "grad"):  # which may know the problem already
+        monkeypatch.setattr(f"numbaconv.{module}._plans", {})
+
+
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -86,6 +86,15 @@ def test_exact(case: Case, backend: str):
 
 
 @pytest.mark.target
+@pytest.mark.usefixtures("small_cache")
+@every_case
+def test_exact_in_small_blocks(case: Case, backend: str):
+    operands, expected = integer_problem(case)
+    y = nc.conv(*operands, **case.kwargs, backend=backend)
+    check_equal(y, expected, np.float32)
+
+
+@pytest.mark.target
 @every_case
 def test_exact_into_a_strided_out_of_nan(case: Case, backend: str):
     """Every element is stored once, from nothing but the operands, and nothing beside it."""

@@ -151,9 +151,8 @@ def test_cases_are_enough():
     assert {len(case.weight) for case in GRADIENTS} == {3, 4, 5}
 
 
-@pytest.mark.target
-@every_case
-def test_exact(case: Case, backend: str):
+def check_exact(case: Case, backend: str) -> None:
+    """Check both gradients and the transposed convolution of a case."""
     o, of_input, of_weight, spread = exact_results(case)
     conv_input, conv_weight, conv_transpose = names(case)
     got = conv_input(case.input, o.w, o.g, **case.kwargs, backend=backend)
@@ -166,6 +165,19 @@ def test_exact(case: Case, backend: str):
         got = conv_transpose(o.g, o.w, bias_of(case, o), **options, out=out, backend=backend)
         assert got is out
         check_equal(got, spread, np.float32)
+
+
+@pytest.mark.target
+@every_case
+def test_exact(case: Case, backend: str):
+    check_exact(case, backend)
+
+
+@pytest.mark.target
+@pytest.mark.usefixtures("small_cache")
+@every_case
+def test_exact_in_small_blocks(case: Case, backend: str):
+    check_exact(case, backend)
 
 
 @pytest.mark.target
