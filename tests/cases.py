@@ -319,7 +319,7 @@ CASES: tuple[Case, ...] = (
     # Folds: the last row of taps full, of one tap, or missing; phases; channels; depthwise.
     problem("1d_fir_128", (1, 1, 811), (1, 1, 128), padding=64, bias=True),
     problem("1d_fir_65_batch", (3, 1, 311), (1, 1, 65), padding=((64, 0),)),
-    problem("1d_fir_147_stride_3", (1, 1, 1201), (1, 1, 147), padding=70, stride=3),
+    problem("1d_fir_148_stride_3", (1, 1, 1201), (1, 1, 148), padding=70, stride=3),
     problem("1d_fir_43_of_5_to_3", (2, 5, 487), (3, 5, 43), padding=21, bias=True),
     problem("1d_fir_43_last", (2, 487, 5), (2, 5, 43), padding="same", **LAST),
     problem("1d_fir_47_depthwise", (1, 3, 1231), (3, 1, 47), groups=3, padding=23),
