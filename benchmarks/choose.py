@@ -53,7 +53,8 @@ def grid() -> list[Layer]:
     Returns
     -------
     list of Layer
-        The problems, each with the padding that keeps its size at stride 1.
+        The problems, each with the padding that keeps its size at stride 1. Dilated taps
+        may reach further than the input does.
     """
     dense = [(1, 1, 1), (3, 32, 1), (16, 16, 1), (19, 33, 1), (64, 64, 1), (64, 256, 1)]
     dense += [(256, 64, 1), (256, 256, 1), (512, 512, 1)]
@@ -65,12 +66,14 @@ def grid() -> list[Layer]:
     }
     found = []
     for rank, (sizes, kernels, batches) in axes.items():
-        problems = itertools.product(dense + grouped, sizes, kernels, (1, 2), (1, 2), batches)
+        problems = itertools.product(dense + grouped, sizes, kernels, (1, 2), (1, 2, 16), batches)
         for (c_in, c_out, groups), size, k, stride, dilation, n in problems:
             reach = dilation * (k - 1)
-            if reach >= size or (k == 1 and dilation > 1):
+            if k > size or (k == 1 and dilation > 1):
                 continue
             kind = "depthwise" if groups == c_in > 1 else "grouped" if groups > 1 else "dense"
+            if dilation > 2:
+                kind = f"dilated {kind}"
             layer = Layer(
                 "",
                 f"{rank}-D {kind}",

@@ -198,8 +198,7 @@ def is_depthwise(s: ConvShape) -> bool:
 def has_wide_halo(s: ConvShape) -> bool:
     """Whether taps lie so far apart that a row of a halo tile is mostly halo, little of it read.
 
-    Of 835 problems of dilated taps `im2col` was faster by over 5% on 416, `direct` on 99 of the
-    539 whose reach is more than the output's row; of the other 296 on 30 and 203.
+    `benchmarks/choose.py` has such problems: its families with wide dilation.
     """
     reach = (s.kernel[2] - 1) * s.dilation[2] // s.stride[2]
     return s.c_in >= 32 and s.dilation[2] >= 4 and reach > s.output[2]

@@ -59,8 +59,9 @@ from numbaconv.packing import pack_work, register_rows
 from numbaconv.shape import kernel_taps
 from numbaconv.target import VECTOR_BYTES
 
-# Pixels of a task: so many use a panel of weights often enough, and so many at least.
-PIXELS = LEAST_PIXELS, FEWER_PIXELS = 400, 256
+# Pixels of a task: so many use a panel of weights often enough; so few, where they keep all input
+# channels in cache.
+USUAL_PIXELS, FEWEST_PIXELS = 400, 256
 
 
 def channel_parts(blocks, threads):
@@ -93,7 +94,7 @@ def even_blocks(s, fewest, planes, threads, oc_blocks):
     return min(range(fewest, min(oh, fewest + threads) + 1), key=longest)
 
 
-def fewest_rows(s, cols, mr, itemsize):
+def fit_cache(s, cols, mr, itemsize):
     """Rows of a task, at least, and the input channels that its halo tile has at a time.
 
     Channels by parts write and read each output once a part. All at once are 1.03 to 1.1 times as
@@ -101,14 +102,16 @@ def fewest_rows(s, cols, mr, itemsize):
     that and a panel of weights fit the cache; beyond, 0.9 to 1.0 times.
     """
     panel = mr * s.c_in * kernel_taps(s) * itemsize
-    usual, fewer = (min(s.output[1], max(1, pixels // cols)) for pixels in PIXELS)
+    usual, fewest = (
+        min(s.output[1], max(1, pixels // cols)) for pixels in (USUAL_PIXELS, FEWEST_PIXELS)
+    )
     halo, small_halo = (
-        halo_layout(s, rows, cols, itemsize).channel * itemsize for rows in (usual, fewer)
+        halo_layout(s, rows, cols, itemsize).channel * itemsize for rows in (usual, fewest)
     )
     if s.c_in * halo <= CACHE_BYTES:
         return usual, s.c_in
     if s.c_in * small_halo <= min(CACHE_BYTES, 2 * CACHE_BYTES - panel):
-        return fewer, s.c_in
+        return fewest, s.c_in
     if s.c_in * halo <= 2 * CACHE_BYTES - panel:
         return usual, s.c_in
     channels = max(1, CACHE_BYTES // halo)
@@ -139,9 +142,9 @@ def cut(s, itemsize, threads):
         # up to a halo tile of half the budget, and some more for what taps reach beyond.
         while not bands and s.c_in * halo_layout(s, 1, 2 * widest, itemsize).channel <= most_halo:
             widest *= 2
-        widest = min(widest, max(LEAST_PIXELS, -(-ow * s.n * s.groups * od // threads)))
+        widest = min(widest, max(USUAL_PIXELS, -(-ow * s.n * s.groups * od // threads)))
     col_blocks = -(-ow // widest)
-    if oh == 1 and ow >= threads * LEAST_PIXELS:  # as many for each thread
+    if oh == 1 and ow >= threads * USUAL_PIXELS:  # as many for each thread
         col_blocks = -(-col_blocks // threads) * threads
     unit = TILE_VECTORS * lanes
     cols = min(ow, -(-ow // (col_blocks * unit)) * unit)
@@ -154,7 +157,7 @@ def cut(s, itemsize, threads):
     if uses_transposed(s, lanes):
         mr = TILE_VECTORS * lanes
     oc_blocks = -(-s.c_out // mr)
-    least, kc = fewest_rows(s, cols, mr, itemsize)
+    least, kc = fit_cache(s, cols, mr, itemsize)
     groups = 1
     wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
     rows = least
