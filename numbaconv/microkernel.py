@@ -72,15 +72,16 @@ class Accumulators:
                 self.v.store(value, self.v.column(pointer, j))
             self.v.store_masked(row[-1], self.v.column(pointer, self.columns - 1), self.mask)
 
-    def prefetch_next(self):
-        """Ask for the lines of C behind this block, so that they arrive while it is multiplied.
+    def prefetch_next(self, step):
+        """Ask for the lines of C `step` on, so that they arrive while this block is multiplied.
 
         One line a vector, that of its last lane: it begins in the line where another ends.
         """
-        first, lanes = self.columns * self.v.lanes, self.v.lanes
         for pointer in self.pointers:
+            following = self.v.at(pointer, step)
             for j in range(self.columns):
-                self.v.prefetch(self.v.at(pointer, i64(first + (j + 1) * lanes - 1)), write=True)
+                last = i64((j + 1) * self.v.lanes - 1)
+                self.v.prefetch(self.v.at(following, last), write=True)
 
     def loop(self, count, body, name):
         """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1, C in registers."""
@@ -150,13 +151,19 @@ def side_by_side(vectors, blocks, nv, last, *pointers):
         yield stored, *(vectors.at(pointer, first) for pointer in pointers)
 
 
-def _emit_tiles(vectors, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks):
-    with side_by_side(vectors, blocks, nv, last, b, c) as (stored, pixels, target):
-        block = Accumulators(vectors, mr, nv, target, row_step, stored)
+def _emit_tiles(
+    vectors, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks, b_step,
+    c_step,
+):  # fmt: skip
+    """Register blocks one after the other: a call costs as much as a few steps of k."""
+    builder = vectors.builder
+    with cgutils.for_range(builder, blocks) as loop:
+        pixels = vectors.at(b, builder.mul(loop.index, b_step))
+        target = vectors.at(c, builder.mul(loop.index, c_step))
+        block = Accumulators(vectors, mr, nv, target, row_step, last)
         block.start(accumulate, lambda i, j: vectors.broadcast(vectors.at(bias, i64(i))))
-        if nv == TILE_VECTORS:  # narrower blocks stand alone
-            with vectors.builder.if_then(vectors.builder.icmp_signed(">", blocks, i64(1))):
-                block.prefetch_next()
+        with builder.if_then(builder.icmp_signed(">", blocks, i64(1))):
+            block.prefetch_next(c_step)
         _multiply_tile(vectors, block, count, a, pixels, offsets)
         block.store()
 
@@ -179,11 +186,12 @@ def _multiply_tile(vectors, block, count, a, b, offsets):
 
 @intrinsic
 def _tile(
-    typing_context, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks
-):
+    typing_context, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks,
+    b_step, c_step,
+):  # fmt: skip
     word = types.int64
     signature = types.void(
-        word, word, word, a, b, offsets, c, word, bias, types.boolean, word, word
+        word, word, word, a, b, offsets, c, word, bias, types.boolean, word, word, word, word
     )
 
     def codegen(context, builder, signature, arguments):
@@ -315,17 +323,19 @@ def _band(
     return signature, codegen
 
 
-def _tile_in_numpy(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks):
-    lanes = VECTOR_BYTES // c.itemsize
-    width = (blocks * nv - 1) * lanes + last
+def _tile_in_numpy(
+    mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks, b_step, c_step
+):
+    width = (nv - 1) * (VECTOR_BYTES // c.itemsize) + last
     weights = a[: count * mr].reshape(count, mr)
-    pixels = np.stack([b[o : o + width] for o in offsets[:count]])
-    rows = np.stack([c[i * row_step : i * row_step + width] for i in range(mr)])
-    start = rows if accumulate else np.broadcast_to(bias[:mr, None], rows.shape)
-    with np.errstate(all="ignore"):
-        result = start + (weights[:, :, None] * pixels[:, None, :]).sum(0, dtype=c.dtype)
-    for i in range(mr):
-        c[i * row_step : i * row_step + width] = result[i]
+    for block in range(blocks):
+        pixels = np.stack([b[o + block * b_step :][:width] for o in offsets[:count]])
+        rows = [c[block * c_step + i * row_step :][:width] for i in range(mr)]
+        start = np.stack(rows) if accumulate else bias[:mr, None]
+        with np.errstate(all="ignore"):
+            result = start + (weights[:, :, None] * pixels[:, None, :]).sum(0, dtype=c.dtype)
+        for row, values in zip(rows, result, strict=True):
+            row[:] = values
 
 
 def _band_in_numpy(
@@ -346,7 +356,7 @@ def _band_in_numpy(
 
 def _tile_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, p, p, types.CPointer(i), p, i, p, i, i, i)
+    return types.void(i, i, i, p, p, types.CPointer(i), p, i, p, i, i, i, i, i)
 
 
 def _band_signature(dtype):
@@ -355,7 +365,7 @@ def _band_signature(dtype):
 
 
 @native(_tile_signature)
-def tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks):
+def tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks, b_step, c_step):
     """C[MR, NV vectors] = bias + (or C +=) A[count, MR] transposed times B at the offsets.
 
     Parameters
@@ -375,11 +385,14 @@ def tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, bloc
     accumulate : int
         1: add to C. 0: do not read C.
     last : int
-        Lanes of the last vector (of the last block) that belong to C.
-    blocks : int
-        Blocks, each of which begins NV vectors after the one before, in B and in C.
+        Lanes of the last vector that belong to C.
+    blocks, b_step, c_step : int
+        Blocks, and elements from one to the next, in B and in C.
     """
-    _tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate != 0, last, blocks)
+    _tile(
+        mr, nv, count, a, b, offsets, c, row_step, bias, accumulate != 0, last, blocks, b_step,
+        c_step,
+    )  # fmt: skip
 
 
 @native(_band_signature)
@@ -390,7 +403,7 @@ def band(
 
     Parameters
     ----------
-    mr, nv, c, row_step, accumulate, last, blocks
+    mr, nv, c, row_step, accumulate
         As in `tile`.
     kh, kw : int
         Rows and columns of the filter, at least 1.
@@ -400,6 +413,10 @@ def band(
         Filter, and elements from one of its rows to the next.
     bias : pointer
         One value for all rows.
+    last : int
+        Lanes of the last vector of the last block that belong to C.
+    blocks : int
+        Blocks, each of which begins NV vectors after the one before, in X and in C.
     """
     _band(
         mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate != 0, last,

@@ -1,7 +1,9 @@
 """direct, first lowering: the weight matrix times the input, read at each tap's offset.
 
 Loops of a task: pc over input channels, KC at a time; ic over register blocks of MR output
-channels; jr over pixels, NR at a time; the tile's own loop over k = (channel, tap).
+channels; jr over pixels, NR at a time; the tile's own loop over k = (channel, tap). Pixels are
+taken along the rows, or, where these are narrow, down columns of tiles; or all rows are one long
+vector, in which case what is computed between two of them is dropped.
 """
 
 from numbaconv.backends.direct_tasks import (
@@ -23,6 +25,15 @@ from numbaconv.shape import kernel_taps, read_shape
 # Tiles of one call: many, as lines of C are asked for across them, but so few that their outputs
 # are still in cache when they are finished. With 32 and not 8, A2 runs 1.06 times as fast.
 MOST_TILES = 32
+
+# Rows of fewer tiles are narrow. Down 128 columns and more, or 96 under a short k, tiles ran at 0.6
+# to 0.9 of the speed that they have along the rows; down 80 and fewer at 1.0 to 1.9.
+NARROW_TILES = 3
+
+# Moving a tile to the output in segments takes as long as some 20 multiply-adds for each of its
+# vectors. Where rows one by one take more vectors than one long row of them, but save that, they
+# are 1.05 to 2 times as fast (7 to 50 columns, k = 9 to 27; without this 0.65 times for k = 576).
+SEGMENT_COST = 20
 
 
 @inline
@@ -67,19 +78,20 @@ def multiply_pixels(
     """
     lanes = job[LANES]
     vectors = min((width + lanes - 1) // lanes, TILE_VECTORS)
-    blocks = (width + vectors * lanes - 1) // (vectors * lanes)
+    nr = vectors * lanes
     straight = c + width <= cols and s.out_strides[4] == 1
     target, step = m.tile, TILE_VECTORS * lanes
     if straight:
         target, step = shift(m.out, at + r * s.out_strides[3] + c), s.out_strides[1]
     elif more:
         move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, True)
+    blocks = (width + nr - 1) // nr
     last = width - (blocks * vectors - 1) * lanes
     call(
         job[TILE],
         (
             rows, vectors, count, weights, shift(view.x, p), view.offsets,
-            target, step, bias, more, last, blocks,
+            target, step, bias, more, last, blocks, nr, nr,
         ),
     )  # fmt: skip
     finish_tile(job, target, step, rows, width, final)
@@ -91,19 +103,16 @@ def multiply_pixels(
 def tile_width(s, left_of_row, left, lanes):
     """Pixels of the next tiles: as many whole ones as can be stored straight, else one tile.
 
-    What remains of a row makes one of them where it has more than one vector, as tiles have.
+    At the end of the last row, or of each if they go one by one, that is what remains of it.
     """
     nr = TILE_VECTORS * lanes
-    straight = left_of_row // nr * nr
-    if left == left_of_row and left - straight > nr - lanes:
-        straight = left
-    if straight == 0 or s.out_strides[4] != 1:
+    if left_of_row < nr or s.out_strides[4] != 1:
         return min(nr, left)
-    return min(straight, MOST_TILES * nr)
+    return min(left_of_row // nr * nr, MOST_TILES * nr)
 
 
 @inline
-def multiply_block(job, m, s, t, view, weights, rows, count, channel, length, more, final):
+def multiply_along(job, m, s, t, view, weights, rows, count, channel, length, more, final):
     """MR channels x the pixels of a task, NR at a time: `length` flat ones, or row by row."""
     pitch = view.layout.pitch
     flat = (t.rows - 1) * pitch + t.cols
@@ -128,25 +137,50 @@ def multiply_block(job, m, s, t, view, weights, rows, count, channel, length, mo
 
 
 @inline
-def multiply_channels(job, m, s, b, t, c0, channels):
-    """Some input channels of a task, for all of its output channels.
+def multiply_down(job, m, s, t, view, weights, rows, count, channel, more, final):
+    """MR channels x the pixels of a task: NR columns of all rows, then the next ones."""
+    lanes = job[LANES]
+    at, bias = out_index(s, t, channel), shift(m.bias, channel)
+    c = 0
+    while c < t.cols:
+        width = min(TILE_VECTORS * lanes, t.cols - c)
+        vectors = (width + lanes - 1) // lanes
+        last = width - (vectors - 1) * lanes
+        call(
+            job[TILE],
+            (
+                rows, vectors, count, weights, shift(view.x, c), view.offsets,
+                shift(m.out, at + c), s.out_strides[1], bias, more, last,
+                t.rows, view.layout.pitch, s.out_strides[3],
+            ),
+        )  # fmt: skip
+        c += width
+    for r in range(t.rows):
+        target = shift(m.out, at + r * s.out_strides[3])
+        finish_tile(job, target, s.out_strides[1], rows, t.cols, final)
 
-    The rows are one long vector with the pitch of the view, junk between them, where that takes
-    fewer vectors than going row by row.
-    """
+
+@inline
+def multiply_channels(job, m, s, b, t, c0, channels):
+    """Some input channels of a task, for all of its output channels."""
     view = open_view(m, s, job, t, c0, channels)
-    taps, lanes = kernel_taps(s), job[LANES]
+    count, lanes = channels * kernel_taps(s), job[LANES]
     flat = (t.rows - 1) * view.layout.pitch + t.cols
     by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
-    length = flat if (flat + lanes - 1) // lanes < by_rows else t.cols
+    saved = by_rows - (flat + lanes - 1) // lanes
+    length = flat if saved > 0 else t.cols
+    narrow = t.cols < NARROW_TILES * TILE_VECTORS * lanes
+    down = narrow and s.out_strides[4] == 1 and saved * count <= SEGMENT_COST * by_rows
     final = c0 + channels == s.c_in
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
         rows = block_rows(s.c_out, b.mr, block)
         channel = t.g * s.c_out + block * b.mr
         weights = task_weights(job, m, s, b, t, block, rows, c0, channels)
-        count = channels * taps
-        multiply_block(job, m, s, t, view, weights, rows, count, channel, length, c0 > 0, final)
+        if down:
+            multiply_down(job, m, s, t, view, weights, rows, count, channel, c0 > 0, final)
+        else:
+            multiply_along(job, m, s, t, view, weights, rows, count, channel, length, c0 > 0, final)
 
 
 @native(worker_signature)

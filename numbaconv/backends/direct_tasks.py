@@ -43,6 +43,9 @@ BAND_CHANNELS = 4
 # Rows of fewer vectors of pixels are short: see `uses_transposed`.
 SHORT_VECTORS = 14
 
+# Multiply-adds that take as long as transposing a vector of results on its way to the output.
+MOVE_COST = 10
+
 
 class Blocks(NamedTuple):
     """How a problem is cut.
@@ -196,11 +199,14 @@ def uses_transposed(s, lanes):
     """Output channels that fill vectors, and rows of pixels that do not, or that lie apart.
 
     On short rows the product transposed is up to 1.3 times as fast (R5, R8, G1 of
-    `benchmarks/layers.csv`), on longer ones down to 0.65 times (V2, S1, A2, A4). Rows of a few
-    whole vectors are stored as they are: 0.88 to 0.98 times (R1, k = 27 to 1152).
+    `benchmarks/layers.csv`), on longer ones down to 0.65 times (V2, S1, A2, A4). It computes no
+    pixels but those of the output, yet moving a vector of its results takes as long as some ten
+    multiply-adds: rows of pixels that waste less than that are stored straight (k = 9: 1.5 to 2
+    times as fast, k = 27: 1.1 to 1.6 times, whole vectors under k = 576: 1.0 to 1.1 times).
     """
-    whole_vectors = s.output[2] >= 4 * lanes and s.output[2] % lanes == 0
-    short_rows = has_short_rows(s, lanes) and not whole_vectors and s.out_strides[4] == 1
+    wasted = -s.output[2] % lanes
+    wasteful = s.c_in * kernel_taps(s) * wasted > MOVE_COST * s.output[2]
+    short_rows = has_short_rows(s, lanes) and wasteful and s.out_strides[4] == 1
     return fills_lanes(s, lanes) and (short_rows or s.out_strides[1] == 1)
 
 

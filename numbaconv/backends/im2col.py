@@ -263,7 +263,7 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
             a, x = shift(weights, ka * rows), shift(pixels, (ka - k0) * b.nr)
             call(
                 job[TILE],
-                (rows, vectors, kb - ka, a, x, m.offsets, target, step, bias, more, last, 1),
+                (rows, vectors, kb - ka, a, x, m.offsets, target, step, bias, more, last, 1, 0, 0),
             )
             more = True
         tap = run + 1
