@@ -3,13 +3,13 @@
 from numbaconv.blocking import TILE_ROWS
 from numbaconv.jit import inline, native
 from numbaconv.job import (
-    COUNTER,
     LANES,
     PACK_ROWS,
     PACK_TAPS_OUTER,
     PACKED,
     SHAPE,
     WEIGHTS,
+    next_task,
     worker_signature,
 )
 from numbaconv.lanes import (
@@ -21,7 +21,7 @@ from numbaconv.lanes import (
     transpose_lanes,
     transpose_piece,
 )
-from numbaconv.pointers import fetch_add, indices_at, keep_scalar, pointer_at, shift
+from numbaconv.pointers import keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
 
@@ -116,15 +116,16 @@ def pack_work(worker, job, like):
     k_size = s.c_in * taps
     mr = job[PACK_ROWS]
     blocks = (s.c_out + mr - 1) // mr
-    task = fetch_add(indices_at(job[COUNTER]))
-    while task < s.groups * blocks:
+    tasks = s.groups * blocks
+    task, turn = next_task(job, tasks, worker, 0)
+    while task < tasks:
         g = task // blocks
         block = task - g * blocks
         first = (g * s.c_out + block * mr) * k_size
         rows = block_rows(s.c_out, mr, block)
         target, source = shift(packed, first), shift(weights, first)
         pack_block(target, source, k_size, rows, s.c_in, taps, job[PACK_TAPS_OUTER], job[LANES])
-        task = fetch_add(indices_at(job[COUNTER]))
+        task, turn = next_task(job, tasks, worker, turn)
 
 
 @inline

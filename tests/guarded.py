@@ -86,7 +86,8 @@ def guarded_workspace(at_end: bool) -> Iterator[None]:
         "address_of": lambda array: array.ctypes.data,
         "align": lambda address: -(-address // CACHE_LINE) * CACHE_LINE,
     }
-    names["pack_weights"] = FunctionType(job.pack_weights.__code__, names)
+    for helper in (job.new_queues, job.pack_weights):
+        names[helper.__name__] = FunctionType(helper.__code__, names)
     run = FunctionType(job.run.py_func.__code__, names)
     with (
         mock.patch.object(job, "run", run),

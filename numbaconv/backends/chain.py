@@ -15,7 +15,6 @@ from numbaconv.dtypes import Arithmetic
 from numbaconv.jit import inline, kernel, native
 from numbaconv.job import (
     BIAS,
-    COUNTER,
     GRADIENT,
     INDEX_SIZE,
     INDICES,
@@ -28,6 +27,8 @@ from numbaconv.job import (
     PACK_WORKERS,
     PACKED,
     PACKER,
+    QUEUE_SIZE,
+    QUEUES,
     SCRATCH,
     SCRATCH_SIZE,
     SHAPE,
@@ -36,6 +37,8 @@ from numbaconv.job import (
     WORKERS,
     X,
     launch,
+    new_queues,
+    next_task,
     worker_signature,
 )
 from numbaconv.packing import block_rows, register_rows
@@ -45,8 +48,6 @@ from numbaconv.pointers import (
     address_of,
     align,
     call,
-    fetch_add,
-    indices_at,
     keep_scalar,
     pointer_at,
     shift,
@@ -157,13 +158,14 @@ def pack_phase(worker, job, like):
     weights, packed = pointer_at(job[WEIGHTS], like), pointer_at(job[PACKED], like)
     channels, blocks = s.groups * s.c_in, -(-s.c_out // job[ROWS])
     each = max(1, PACKED_ELEMENTS // (s.c_out * kernel_taps(s)))
-    first = fetch_add(indices_at(job[COUNTER])) * each
-    while first < channels:
-        for channel in range(first, min(first + each, channels)):
+    tasks = -(-channels // each)
+    task, turn = next_task(job, tasks, worker, 0)
+    while task < tasks:
+        for channel in range(task * each, min(task * each + each, channels)):
             g = channel // s.c_in
             for block in range(blocks):
                 pack_block(job, s, t, weights, packed, g, channel - g * s.c_in, block)
-        first = fetch_add(indices_at(job[COUNTER])) * each
+        task, turn = next_task(job, tasks, worker, turn)
 
 
 @native(worker_signature)
@@ -182,12 +184,14 @@ def run_chain(templates, x, weights, packed, scratch, bias, out):
     """
     jobs = templates.copy()
     count = jobs[JOBS]
-    counters = np.zeros(2 * count, np.int64)
+    packing = new_queues(jobs, count)
+    working = new_queues(jobs, count)
+    apart = jobs[WORKERS] * QUEUE_SIZE
     indices = np.empty(jobs[WORKERS] * jobs[INDEX_SIZE], np.int64)
     at = 0
     for j in range(count):
         job = jobs[j * JOB_SIZE : (j + 1) * JOB_SIZE]
-        job[COUNTER] = address_of(counters[j:])
+        job[QUEUES] = address_of(packing[j * apart :])
         job[X] = address_of(x)
         job[WEIGHTS] = address_of(weights)
         job[PACKED] = address_of(packed[at:])
@@ -200,11 +204,11 @@ def run_chain(templates, x, weights, packed, scratch, bias, out):
     jobs[CALLED] = PACKER
     launch(jobs[CHAIN], jobs[PACK_WORKERS], jobs)
     for j in range(count):
-        jobs[j * JOB_SIZE + COUNTER] = address_of(counters[count + j :])
+        jobs[j * JOB_SIZE + QUEUES] = address_of(working[j * apart :])
     jobs[CALLED] = WORKER
     launch(jobs[CHAIN], jobs[WORKERS], jobs)
     # Only addresses were handed on: this use keeps the memory until the workers are done.
-    return indices.size + counters.size
+    return indices.size + packing.size + working.size
 
 
 class Chain(NamedTuple):

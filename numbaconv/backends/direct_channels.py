@@ -19,7 +19,6 @@ from numbaconv.jit import inline, native
 from numbaconv.job import (
     BIAS,
     BLOCKS,
-    COUNTER,
     FILL_HALO,
     LANES,
     OUT,
@@ -32,13 +31,14 @@ from numbaconv.job import (
     TILE,
     WORKER,
     X,
+    next_task,
     set_entries,
     worker_signature,
 )
 from numbaconv.lanes import clear_lanes, copy_lanes
 from numbaconv.packing import move_rows, transpose_block
 from numbaconv.padding import padded_index
-from numbaconv.pointers import call, fetch_add, indices_at, keep_scalar, pointer_at, shift
+from numbaconv.pointers import call, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 from numbaconv.target import VECTOR_BYTES
 
@@ -215,7 +215,7 @@ def channels_task(job, m, s, b, t):
 
 @native(worker_signature)
 def channels_work(worker, job, like):
-    """Take tasks off the common counter until none is left."""
+    """Do tasks until none is left."""
     s, b, lanes = read_shape(job, SHAPE), read_blocks(job), job[LANES]
     tile = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
     taps = shift(tile, lanes * lanes)
@@ -229,7 +229,7 @@ def channels_work(worker, job, like):
         shift(taps, kernel_taps(s) * lanes),
         indices_at(job[TABLE]),
     )
-    number = fetch_add(indices_at(job[COUNTER]))
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         channels_task(job, m, s, b, locate_task(number, s, b))
-        number = fetch_add(indices_at(job[COUNTER]))
+        number, turn = next_task(job, b.tasks, worker, turn)

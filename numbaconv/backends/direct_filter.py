@@ -17,9 +17,16 @@ from numbaconv.backends.direct_tasks import (
 )
 from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, FOLD_DEPTH, FOLD_VECTORS, most_of, share
 from numbaconv.jit import inline, native
-from numbaconv.job import BAND, COUNTER, LANES, SHAPE, TILE, worker_signature
+from numbaconv.job import (
+    BAND,
+    LANES,
+    SHAPE,
+    TILE,
+    next_task,
+    worker_signature,
+)
 from numbaconv.packing import move_rows
-from numbaconv.pointers import call, fetch_add, indices_at, shift
+from numbaconv.pointers import call, shift
 from numbaconv.shape import kernel_taps, read_shape
 
 # Vectors of a row in one call: with its rows they are still in the first-level cache when they are
@@ -162,10 +169,10 @@ def filter_task(job, m, s, b, t):
 
 @native(worker_signature)
 def filter_work(worker, job, like):
-    """Take tasks off the common counter until none is left."""
+    """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number = fetch_add(indices_at(job[COUNTER]))
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         filter_task(job, m, s, b, locate_task(number, s, b))
-        number = fetch_add(indices_at(job[COUNTER]))
+        number, turn = next_task(job, b.tasks, worker, turn)

@@ -17,9 +17,15 @@ from numbaconv.backends.direct_tasks import (
 )
 from numbaconv.blocking import TILE_VECTORS, share
 from numbaconv.jit import inline, native
-from numbaconv.job import COUNTER, LANES, SHAPE, TILE, worker_signature
+from numbaconv.job import (
+    LANES,
+    SHAPE,
+    TILE,
+    next_task,
+    worker_signature,
+)
 from numbaconv.packing import block_rows, move_rows
-from numbaconv.pointers import call, fetch_add, indices_at, shift
+from numbaconv.pointers import call, shift
 from numbaconv.shape import kernel_taps, read_shape
 
 # Tiles of one call: many, as lines of C are asked for across them, but so few that their outputs
@@ -185,12 +191,12 @@ def multiply_channels(job, m, s, b, t, c0, channels):
 
 @native(worker_signature)
 def multiply_work(worker, job, like):
-    """Take tasks off the common counter until none is left."""
+    """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number = fetch_add(indices_at(job[COUNTER]))
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):
             multiply_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
-        number = fetch_add(indices_at(job[COUNTER]))
+        number, turn = next_task(job, b.tasks, worker, turn)

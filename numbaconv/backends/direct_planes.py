@@ -28,7 +28,6 @@ from numbaconv.jit import inline, native
 from numbaconv.job import (
     BIAS,
     BLOCKS,
-    COUNTER,
     LANES,
     OUT,
     PACKED,
@@ -37,10 +36,11 @@ from numbaconv.job import (
     TILE,
     WORKER,
     X,
+    next_task,
     set_entries,
     worker_signature,
 )
-from numbaconv.pointers import call, fetch_add, indices_at, pointer_at, shift
+from numbaconv.pointers import call, indices_at, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 from numbaconv.strip import strip
 from numbaconv.target import VECTOR_BYTES
@@ -192,7 +192,7 @@ def planes_task(job, m, s, t):
 
 @native(worker_signature)
 def planes_work(worker, job, like):
-    """Take tasks off the common counter until none is left."""
+    """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = Memory(
         pointer_at(job[X], like),
@@ -201,7 +201,7 @@ def planes_work(worker, job, like):
         pointer_at(job[OUT], like),
         indices_at(job[TABLE]),
     )
-    number = fetch_add(indices_at(job[COUNTER]))
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         planes_task(job, m, s, locate_task(number, s, b))
-        number = fetch_add(indices_at(job[COUNTER]))
+        number, turn = next_task(job, b.tasks, worker, turn)

@@ -24,9 +24,15 @@ from numbaconv.backends.direct_tasks import (
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.channel_tiles import first_half
 from numbaconv.jit import inline, native
-from numbaconv.job import COUNTER, LANES, SHAPE, TILE, worker_signature
+from numbaconv.job import (
+    LANES,
+    SHAPE,
+    TILE,
+    next_task,
+    worker_signature,
+)
 from numbaconv.packing import block_rows, move_rows
-from numbaconv.pointers import call, fetch_add, indices_at, shift
+from numbaconv.pointers import call, shift
 from numbaconv.shape import kernel_taps, read_shape
 
 # Pixels that are moved to the output at once, where a row has fewer: whole cache lines of each
@@ -137,12 +143,12 @@ def transposed_channels(job, m, s, b, t, c0, channels):
 
 @native(worker_signature)
 def transposed_work(worker, job, like):
-    """Take tasks off the common counter until none is left."""
+    """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number = fetch_add(indices_at(job[COUNTER]))
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):
             transposed_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
-        number = fetch_add(indices_at(job[COUNTER]))
+        number, turn = next_task(job, b.tasks, worker, turn)

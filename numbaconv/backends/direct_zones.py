@@ -31,7 +31,6 @@ from numbaconv.halo import odd_lines
 from numbaconv.jit import inline, native
 from numbaconv.job import (
     BLOCKS,
-    COUNTER,
     HALO,
     LANES,
     PACK_IN_TASK,
@@ -44,13 +43,14 @@ from numbaconv.job import (
     TABLE_SIZE,
     TILE,
     WORKER,
+    next_task,
     set_entries,
     worker_signature,
 )
 from numbaconv.lanes import copy_lanes
 from numbaconv.packing import block_rows, move_rows, pack_work
 from numbaconv.padding import copy_rows
-from numbaconv.pointers import call, entries, fetch_add, indices_at, shift
+from numbaconv.pointers import call, entries, shift
 from numbaconv.shape import kernel_taps, read_shape
 from numbaconv.target import VECTOR_BYTES
 
@@ -327,12 +327,12 @@ def zones_channels(job, m, s, b, t, c0, channels):
 
 @native(worker_signature)
 def zones_work(worker, job, like):
-    """Take tasks off the common counter until none is left."""
+    """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number = fetch_add(indices_at(job[COUNTER]))
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):
             zones_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
-        number = fetch_add(indices_at(job[COUNTER]))
+        number, turn = next_task(job, b.tasks, worker, turn)

@@ -29,7 +29,6 @@ from numbaconv.job import (
     ACTIVATION,
     BIAS,
     BLOCKS,
-    COUNTER,
     INDEX_SIZE,
     INDICES,
     LANES,
@@ -46,13 +45,14 @@ from numbaconv.job import (
     TILE,
     WORKER,
     X,
+    next_task,
     set_entries,
     worker_signature,
 )
 from numbaconv.microkernel import tile
 from numbaconv.packing import block_rows, move_rows, pack_work, register_rows
 from numbaconv.padding import copy_padded, padded_index
-from numbaconv.pointers import call, entries, fetch_add, indices_at, pointer_at, shift
+from numbaconv.pointers import call, entries, indices_at, pointer_at, shift
 from numbaconv.shape import ZEROS, kernel_taps, read_shape
 from numbaconv.target import VECTOR_BYTES
 
@@ -307,7 +307,7 @@ def most_taps(s, kc):
 
 @native(worker_signature)
 def work(worker, job, like):
-    """Take tasks off the common counter until none is left."""
+    """Do tasks until none is left."""
     s = read_shape(job, SHAPE)
     b = read_blocks(job)
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
@@ -322,11 +322,10 @@ def work(worker, job, like):
         shift(indices_at(job[TABLE]), b.kc),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
-    counter = indices_at(job[COUNTER])
-    task = fetch_add(counter)
+    task, turn = next_task(job, b.tasks, worker, 0)
     while task < b.tasks:
         run_task(task, job, m, s, b)
-        task = fetch_add(counter)
+        task, turn = next_task(job, b.tasks, worker, turn)
 
 
 @inline

@@ -21,7 +21,6 @@ from numbaconv.dot import DOT_COLUMNS, DOT_ROWS
 from numbaconv.halo import read_halo
 from numbaconv.jit import inline, native
 from numbaconv.job import (
-    COUNTER,
     FILL_HALO,
     LANES,
     PACKED,
@@ -31,9 +30,10 @@ from numbaconv.job import (
     TABLE,
     WEIGHTS,
     X,
+    next_task,
     worker_signature,
 )
-from numbaconv.pointers import call, fetch_add, indices_at, pointer_at, shift
+from numbaconv.pointers import call, indices_at, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
 
@@ -61,13 +61,13 @@ def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels,
 
 @native(worker_signature)
 def dots_work(worker, job, like):
-    """Take tasks off the common counter until none is left."""
+    """Do tasks until none is left."""
     s, b, layout = read_shape(job, SHAPE), read_blocks(job), read_halo(job)
     x, gradient = pointer_at(job[X], like), pointer_at(job[WEIGHTS], like)
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
     halo = shift(scratch, tile_size(job[LANES]))
     size = s.c_in * kernel_taps(s)
-    number = fetch_add(indices_at(job[COUNTER]))
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
         for g in range(part.g0, part.g1):
@@ -90,4 +90,4 @@ def dots_work(worker, job, like):
                     job, s, layout, c, source, halo, indices_at(job[TABLE]), sums, channels,
                     i > part.chunk0,
                 )  # fmt: skip
-        number = fetch_add(indices_at(job[COUNTER]))
+        number, turn = next_task(job, b.tasks, worker, turn)

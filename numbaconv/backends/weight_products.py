@@ -24,7 +24,6 @@ from numbaconv.backends.weight_tasks import (
 from numbaconv.jit import inline, native
 from numbaconv.job import (
     BIAS,
-    COUNTER,
     INDEX_SIZE,
     INDICES,
     LANES,
@@ -35,11 +34,12 @@ from numbaconv.job import (
     TILE,
     WEIGHTS,
     X,
+    next_task,
     worker_signature,
 )
 from numbaconv.packing import block_rows
 from numbaconv.padding import clear
-from numbaconv.pointers import call, fetch_add, indices_at, keep_scalar, pointer_at, shift
+from numbaconv.pointers import call, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 
 
@@ -226,7 +226,7 @@ def add_chunk(job, m, s, b, part, chunk, g, more):
 
 @native(worker_signature)
 def products_work(worker, job, like):
-    """Take tasks off the common counter until none is left."""
+    """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
     m = Memory(
@@ -238,11 +238,11 @@ def products_work(worker, job, like):
         shift(scratch, scratch_sizes(s, b)[0]),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
-    number = fetch_add(indices_at(job[COUNTER]))
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
         for g in range(part.g0, part.g1):
             for i in range(part.chunk0, part.chunk1):
                 chunk = locate_chunk(i, s, b)
                 add_chunk(job, m, s, b, part, chunk, g, i > part.chunk0)
-        number = fetch_add(indices_at(job[COUNTER]))
+        number, turn = next_task(job, b.tasks, worker, turn)

@@ -20,13 +20,13 @@ from numbaconv.halo import halo_layout
 from numbaconv.jit import inline, kernel, native
 from numbaconv.job import (
     BIAS,
-    COUNTER,
     GRADIENT,
     INDEX_SIZE,
     INDICES,
     LANES,
     OUT,
     PACKED,
+    QUEUES,
     SCRATCH,
     SHAPE,
     WEIGHTS,
@@ -34,6 +34,8 @@ from numbaconv.job import (
     WORKERS,
     X,
     launch,
+    new_queues,
+    next_task,
     worker_signature,
 )
 from numbaconv.packing import register_rows
@@ -42,8 +44,6 @@ from numbaconv.pointers import (
     align,
     call,
     entries,
-    fetch_add,
-    indices_at,
     pointer_at,
     shift,
 )
@@ -288,8 +288,10 @@ def finish_work(worker, job, like):
     taps, rows = kernel_taps(s), s.groups * s.c_out
     size = s.c_in * taps
     each = max(1, FINISHED // size)
-    first = fetch_add(indices_at(job[COUNTER])) * each
-    while first < rows:
+    tasks = -(-rows // each)
+    task, turn = next_task(job, tasks, worker, 0)
+    while task < tasks:
+        first = task * each
         count = min(each, rows - first)
         add_slabs(shift(sums, first * size), count * size, rows * size, b.slabs)
         for row in range(first, first + count):
@@ -299,16 +301,16 @@ def finish_work(worker, job, like):
                     target[i] = source[i]
             else:
                 call(job[TRANSPOSE], (target, taps, source, s.c_in, taps, s.c_in, job[LANES]))
-        first = fetch_add(indices_at(job[COUNTER])) * each
+        task, turn = next_task(job, tasks, worker, turn)
 
 
 @kernel()
 def run_sums(template, x, gradient, zeros, sums, scratch, out):
     """Sum the products of flat arrays into `sums`, or into `out` if that is empty."""
     job = template.copy()
-    counters = np.zeros(2, np.int64)
+    summing, finishing = new_queues(job, 1), new_queues(job, 1)
     indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
-    job[COUNTER] = address_of(counters)
+    job[QUEUES] = address_of(summing)
     job[X] = address_of(x)
     job[WEIGHTS] = address_of(gradient)
     job[BIAS] = address_of(zeros)
@@ -318,7 +320,7 @@ def run_sums(template, x, gradient, zeros, sums, scratch, out):
     job[INDICES] = address_of(indices)
     launch(job[WORKER], job[WORKERS], job)
     if sums.size > 0:
-        job[COUNTER] = address_of(counters[1:])
+        job[QUEUES] = address_of(finishing)
         launch(job[FINISH], job[WORKERS], job)
     # Only addresses were handed on: this use keeps the memory until the workers are done.
-    return indices.size + counters.size
+    return indices.size + summing.size + finishing.size
