@@ -4,6 +4,9 @@
     Copies `count` elements, at most a vector.
 `copy_even_lanes(target, source, count)`
     Copies the elements 0, 2, 4, ... of the source.
+`split_lanes(even, odd, row, first, size, count)`
+    Copies the elements first, first + 2, ... of a row of `size` to `even` and those in between to
+    `odd`: `count` of each, at most a vector, and zero for what lies outside of the row.
 `spread_lanes(target, source, count)`
     Copies `count` elements, at most a vector, to the elements 0, 2, 4, ... of the target.
 `clear_lanes(target, count)`
@@ -266,6 +269,28 @@ def _copy_even_lanes(typing_context, target, source, count):
 
 
 @intrinsic
+def _split_lanes(typing_context, even, odd, row, first, size, count):
+    signature = types.void(even, odd, row, *[types.int64] * 3)
+
+    def codegen(context, builder, signature, arguments):
+        even, odd, row, first, size, count = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        loaded = []
+        for part in range(2):
+            at = builder.add(first, i64(part * vectors.lanes))
+            inside = vectors.lanes_between(builder.neg(at), builder.sub(size, at))
+            loaded.append(vectors.load_masked(vectors.at(row, at), inside))
+        mask = vectors.first_lanes(count)
+        for phase, target in enumerate((even, odd)):
+            places = list(range(phase, 2 * vectors.lanes, 2))
+            picked = ir.Constant(ir.VectorType(I32, vectors.lanes), places)
+            vectors.store_masked(builder.shuffle_vector(*loaded, picked), target, mask)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
 def _spread_lanes(typing_context, target, source, count):
     signature = types.void(target, source, types.int64)
 
@@ -293,6 +318,12 @@ def _spread_lanes(typing_context, target, source, count):
 def _spread_lanes_in_numpy(target, source, count):
     count = min(count, VECTOR_BYTES // target.itemsize)
     target[: 2 * count : 2] = source[:count]
+
+
+def _split_lanes_in_numpy(even, odd, row, first, size, count):
+    for i in range(min(count, VECTOR_BYTES // even.itemsize)):
+        for target, at in ((even, first + 2 * i), (odd, first + 2 * i + 1)):
+            target[i] = row[at] if 0 <= at < size else 0
 
 
 def _clear_lanes_in_numpy(target, count):
@@ -338,9 +369,11 @@ if config.DISABLE_JIT:
     copy_lanes, clear_lanes = _copy_lanes_in_numpy, _clear_lanes_in_numpy
     copy_even_lanes, transpose_lanes = _copy_even_lanes_in_numpy, _transpose_lanes_in_numpy
     transpose_piece, spread_lanes = _transpose_piece_in_numpy, _spread_lanes_in_numpy
+    split_lanes = _split_lanes_in_numpy
     prefetch = _prefetch_in_numpy
 else:
     copy_lanes, clear_lanes = _copy_lanes, _clear_lanes
     copy_even_lanes, transpose_lanes = _copy_even_lanes, _transpose_lanes
     transpose_piece, spread_lanes = _transpose_piece, _spread_lanes
+    split_lanes = _split_lanes
     prefetch = _prefetch

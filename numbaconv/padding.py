@@ -1,7 +1,7 @@
 """Where a padded coordinate reads from, and copies of padded rows."""
 
 from numbaconv.jit import inline
-from numbaconv.lanes import clear_lanes, copy_even_lanes, copy_lanes, prefetch
+from numbaconv.lanes import clear_lanes, copy_even_lanes, copy_lanes, prefetch, split_lanes
 from numbaconv.packing import transpose_block
 from numbaconv.pointers import keep_scalar, shift
 from numbaconv.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC, ZEROS
@@ -46,7 +46,7 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, l
 
     What lies `ahead` of each vector that is read is prefetched where elements are neighbours.
     """
-    if row_step == 1:  # rows are channels that lie side by side
+    if row_step == 1:  # rows are channels, or phases, whose elements lie side by side
         transpose_block(target, target_step, source, step, count, rows, lanes)
         return
     for r in range(rows):
@@ -70,6 +70,21 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, l
 
 
 @inline
+def split_rows(target, target_step, apart, x, row_step, rows, first, count, size, lanes):
+    """Copy the elements first, first + 2, ... of some rows, and `apart` from these those between.
+
+    The rows are padded with zeros.
+    """
+    for r in range(rows):
+        even, row = shift(target, r * target_step), shift(x, r * row_step)
+        j = 0
+        while j < count:
+            odd = shift(even, apart + j)
+            split_lanes(shift(even, j), odd, row, first + 2 * j, size, count - j)
+            j += lanes
+
+
+@inline
 def copy_padded(
     target,
     target_step,
@@ -78,6 +93,7 @@ def copy_padded(
     x_step,
     row_step,
     rows,
+    apart,
     first,
     step,
     count,
@@ -89,34 +105,35 @@ def copy_padded(
     """Copy `count` elements `first, first + step, ...` of some padded rows.
 
     Element i of row r, 0 <= i < size, lies at x[x_at + r * row_step + i * x_step] and goes to
-    target[r * target_step + j] as the j-th copied; a row of size 0 is all padding, zero. Inside
-    the rows this is a plain (strided) copy; padding other than zeros goes element by element.
-    What lies `ahead` in x will be needed soon.
+    target[r * target_step + j] as the j-th copied; a row of size 0 is all padding, zero. Each row
+    begins `apart` elements further along than the one before: 1 for phases of one row, 0 for rows
+    of their own. Inside the rows this is a plain (strided) copy; padding other than zeros goes
+    element by element. What lies `ahead` in x will be needed soon.
     """
     begin = min(steps_to(max(-first, 0), step), count)
-    end = max(min(steps_to(size - first, step), count), begin)
+    end = max(min(steps_to(size - apart * (rows - 1) - first, step), count), begin)
     at = x_at + (first + begin * step) * x_step
     copy_rows(
         shift(target, begin),
         target_step,
         shift(x, at),
         step * x_step,
-        row_step,
+        row_step + apart * x_step,
         rows,
         end - begin,
         ahead,
         lanes,
     )
-    if mode == ZEROS or size == 0:
+    if (mode == ZEROS and apart == 0) or size == 0:
         for r in range(rows):
             clear(shift(target, r * target_step), begin, lanes)
             clear(shift(target, r * target_step + end), count - end, lanes)
         return
     for edge in range(begin + count - end):
         j = edge if edge < begin else edge - begin + end
-        i = padded_index(first + j * step, size, mode)
         for r in range(rows):
             keep_scalar()
+            i = padded_index(first + j * step + r * apart, size, mode)
             if i >= 0:
                 target[r * target_step + j] = x[x_at + r * row_step + i * x_step]
             else:

@@ -105,6 +105,17 @@ class Vectors:
         numbers = ir.Constant(counts.type, list(range(self.lanes)))
         return self.builder.icmp_unsigned("<", numbers, counts)
 
+    def lanes_between(self, begin, end):
+        """Mask of the lanes from `begin` to before `end` (i64, which may lie outside)."""
+        none, all_lanes = i64(0), i64(self.lanes)
+        limits = []
+        for limit in (begin, end):
+            least = self.builder.select(self.builder.icmp_signed(">", limit, none), limit, none)
+            small = self.builder.icmp_signed("<", least, all_lanes)
+            limits.append(self.builder.select(small, least, all_lanes))
+        before, until = (self.first_lanes(limit) for limit in limits)
+        return self.builder.and_(until, self.builder.not_(before))
+
     def load_masked(self, pointer, mask):
         """Lanes of the mask from behind a pointer, zero in the others; only those are read."""
         address = self.builder.bitcast(pointer, self.vector.as_pointer())

@@ -16,6 +16,7 @@ from numbaconv.backends.direct_filter import MOST_FOLDED, filter_work
 from numbaconv.backends.direct_multiply import multiply_work
 from numbaconv.backends.direct_tasks import (
     Blocks,
+    channel_parts,
     tile_size,
     uses_bands,
     uses_channels,
@@ -30,6 +31,7 @@ from numbaconv.blocking import (
     BAND_VECTORS,
     CACHE_BYTES,
     TASKS_PER_THREAD,
+    TILE_ROWS,
     TILE_VECTORS,
     most_rows,
 )
@@ -62,17 +64,6 @@ from numbaconv.target import VECTOR_BYTES
 # Pixels of a task: so many use a panel of weights often enough; so few, where they keep all input
 # channels in cache.
 USUAL_PIXELS, FEWEST_PIXELS = 400, 256
-
-
-def channel_parts(blocks, threads):
-    """Parts of the output channels that make tasks enough of few blocks.
-
-    Each part copies the halo tile anew: one a thread, or two where they come out unequal.
-    """
-    if blocks >= 2 * threads:
-        return 1
-    shares = threads if threads % blocks == 0 else 2 * threads
-    return -(-shares // blocks)
 
 
 def even_blocks(s, fewest, planes, threads, oc_blocks):
@@ -131,6 +122,11 @@ def cut(s, itemsize, threads):
     budget = CACHE_BYTES // itemsize
     bands = 1 if uses_bands(s) else 0
     od, oh, ow = s.output
+    transposed = uses_transposed(s, lanes)
+    mr = register_rows(s.c_out, most_rows(s.c_in * kernel_taps(s)))
+    if transposed:
+        mr = TILE_VECTORS * lanes
+    oc_blocks = -(-s.c_out // mr)
     widest, most_halo = 1024, budget * 5 // 8
     if bands and ow <= 3 * widest:  # of three pieces two have padding, and are copied all the same
         widest = ow
@@ -143,20 +139,18 @@ def cut(s, itemsize, threads):
         while not bands and s.c_in * halo_layout(s, 1, 2 * widest, itemsize).channel <= most_halo:
             widest *= 2
         widest = min(widest, max(USUAL_PIXELS, -(-ow * s.n * s.groups * od // threads)))
+        if s.n * s.groups * od * oc_blocks < threads:  # columns for each
+            widest = min(widest, -(-ow // threads))
     col_blocks = -(-ow // widest)
     if oh == 1 and ow >= threads * USUAL_PIXELS:  # as many for each thread
         col_blocks = -(-col_blocks // threads) * threads
-    unit = TILE_VECTORS * lanes
+    unit = TILE_ROWS if transposed else TILE_VECTORS * lanes
     cols = min(ow, -(-ow // (col_blocks * unit)) * unit)
     # Under a tall filter fewer columns, so that the halo tile has rows for a few register blocks.
     tall = min(oh, 4 * BAND_ROWS[-1])
     while bands and cols > 8 * lanes and halo_layout(s, tall, cols, itemsize).channel > budget:
         cols = -(-cols // (8 * lanes)) * 4 * lanes
     col_blocks = -(-ow // cols)
-    mr = register_rows(s.c_out, most_rows(s.c_in * kernel_taps(s)))
-    if uses_transposed(s, lanes):
-        mr = TILE_VECTORS * lanes
-    oc_blocks = -(-s.c_out // mr)
     least, kc = fit_cache(s, cols, mr, itemsize)
     groups = 1
     wanted = threads * TASKS_PER_THREAD if threads > 1 else 1

@@ -172,9 +172,9 @@ def uses_channels(s, lanes):
 
 @inline
 def fills_lanes(s, lanes):
-    """Whether the output channels of a group fill vectors, two at a time."""
+    """Whether the output channels of a group fill vectors."""
     filled = -(-s.c_out // lanes) * lanes
-    return s.c_out >= 2 * lanes and 5 * filled <= 6 * s.c_out
+    return s.c_out >= lanes and 5 * filled <= 6 * s.c_out
 
 
 @inline
@@ -190,7 +190,7 @@ def uses_zones(s, lanes):
     With a dilation of 2 that was 0.9 to 1.1.
     """
     dilated = s.kernel[2] > 1 and s.dilation[2] > 2 and s.stride[2] == 1
-    fills = s.c_in >= 2 * lanes and fills_lanes(s, lanes)
+    fills = s.c_in >= 2 * lanes and s.c_out >= 2 * lanes and fills_lanes(s, lanes)
     return dilated and fills and s.padding_mode == ZEROS and has_short_rows(s, lanes)
 
 
@@ -202,12 +202,26 @@ def uses_transposed(s, lanes):
     `benchmarks/layers.csv`), on longer ones down to 0.65 times (V2, S1, A2, A4). It computes no
     pixels but those of the output, yet moving a vector of its results takes as long as some ten
     multiply-adds: rows of pixels that waste less than that are stored straight (k = 9: 1.5 to 2
-    times as fast, k = 27: 1.1 to 1.6 times, whole vectors under k = 576: 1.0 to 1.1 times).
+    times as fast, k = 27: 1.1 to 1.6 times, whole vectors under k = 576: 1.0 to 1.1 times). A tile
+    of a single vector of channels loads a pixel for each multiply-add and is a ninth slower.
     """
     wasted = -s.output[2] % lanes
-    wasteful = s.c_in * kernel_taps(s) * wasted > MOVE_COST * s.output[2]
+    k_size = s.c_in * kernel_taps(s)
+    cost = MOVE_COST if s.c_out >= 2 * lanes else MOVE_COST + k_size // 9
+    wasteful = k_size * wasted > cost * s.output[2]
     short_rows = has_short_rows(s, lanes) and wasteful and s.out_strides[4] == 1
     return fills_lanes(s, lanes) and (short_rows or s.out_strides[1] == 1)
+
+
+def channel_parts(blocks, threads):
+    """Parts of the output channels that make tasks enough of few blocks.
+
+    Each part copies the halo tile anew: one a thread, or two where they come out unequal.
+    """
+    if blocks >= 2 * threads:
+        return 1
+    shares = threads if threads % blocks == 0 else 2 * threads
+    return -(-shares // blocks)
 
 
 @inline

@@ -17,6 +17,7 @@ import numpy as np
 
 from numbaconv.backends.direct_tasks import (
     Blocks,
+    channel_parts,
     finish_tile,
     locate_task,
     open_memory,
@@ -129,7 +130,7 @@ def cut(s, itemsize, threads):
     nr = TILE_VECTORS * VECTOR_BYTES // itemsize
     oc_blocks = -(-s.c_out // nr)
     blocks = s.n * s.groups * s.output[0] * row_blocks
-    oc_parts = 1 if blocks >= 2 * threads else min(oc_blocks, -(-2 * threads // blocks))
+    oc_parts = min(oc_blocks, channel_parts(blocks, threads))
     tasks = blocks * oc_parts
     return Blocks(nr, oc_blocks, oc_parts, rows, s.output[2], row_blocks, 1, kc, 1, tasks)
 

@@ -179,6 +179,7 @@ def pack_run(target, m, b, s, g, pixel, run, tap, c0, c1, lanes):
         s.in_strides[4],
         s.in_strides[1],
         c1 - c0,
+        0,
         first,
         s.stride[2],
         run,
