@@ -4,6 +4,9 @@
     Copies `count` elements, at most a vector.
 `copy_even_lanes(target, source, count)`
     Copies the elements 0, 2, 4, ... of the source.
+`pad_lanes(target, row, first, size, count)`
+    Copies the elements first, first + 1, ... of a row of `size`: `count` of them, at most a
+    vector, and zero for what lies outside of the row.
 `split_lanes(even, odd, row, first, size, count)`
     Copies the elements first, first + 2, ... of a row of `size` to `even` and those in between to
     `odd`: `count` of each, at most a vector, and zero for what lies outside of the row.
@@ -269,6 +272,21 @@ def _copy_even_lanes(typing_context, target, source, count):
 
 
 @intrinsic
+def _pad_lanes(typing_context, target, row, first, size, count):
+    signature = types.void(target, row, *[types.int64] * 3)
+
+    def codegen(context, builder, signature, arguments):
+        target, row, first, size, count = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        inside = vectors.lanes_between(builder.neg(first), builder.sub(size, first))
+        value = vectors.load_masked(vectors.at(row, first), inside)
+        vectors.store_masked(value, target, vectors.first_lanes(count))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
 def _split_lanes(typing_context, even, odd, row, first, size, count):
     signature = types.void(even, odd, row, *[types.int64] * 3)
 
@@ -320,6 +338,11 @@ def _spread_lanes_in_numpy(target, source, count):
     target[: 2 * count : 2] = source[:count]
 
 
+def _pad_lanes_in_numpy(target, row, first, size, count):
+    for i in range(min(count, VECTOR_BYTES // target.itemsize)):
+        target[i] = row[first + i] if 0 <= first + i < size else 0
+
+
 def _split_lanes_in_numpy(even, odd, row, first, size, count):
     for i in range(min(count, VECTOR_BYTES // even.itemsize)):
         for target, at in ((even, first + 2 * i), (odd, first + 2 * i + 1)):
@@ -369,11 +392,11 @@ if config.DISABLE_JIT:
     copy_lanes, clear_lanes = _copy_lanes_in_numpy, _clear_lanes_in_numpy
     copy_even_lanes, transpose_lanes = _copy_even_lanes_in_numpy, _transpose_lanes_in_numpy
     transpose_piece, spread_lanes = _transpose_piece_in_numpy, _spread_lanes_in_numpy
-    split_lanes = _split_lanes_in_numpy
+    pad_lanes, split_lanes = _pad_lanes_in_numpy, _split_lanes_in_numpy
     prefetch = _prefetch_in_numpy
 else:
     copy_lanes, clear_lanes = _copy_lanes, _clear_lanes
     copy_even_lanes, transpose_lanes = _copy_even_lanes, _transpose_lanes
     transpose_piece, spread_lanes = _transpose_piece, _spread_lanes
-    split_lanes = _split_lanes
+    pad_lanes, split_lanes = _pad_lanes, _split_lanes
     prefetch = _prefetch

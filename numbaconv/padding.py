@@ -1,10 +1,21 @@
 """Where a padded coordinate reads from, and copies of padded rows."""
 
 from numbaconv.jit import inline
-from numbaconv.lanes import clear_lanes, copy_even_lanes, copy_lanes, prefetch, split_lanes
+from numbaconv.lanes import (
+    clear_lanes,
+    copy_even_lanes,
+    copy_lanes,
+    pad_lanes,
+    prefetch,
+    split_lanes,
+)
 from numbaconv.packing import transpose_block
 from numbaconv.pointers import keep_scalar, shift
 from numbaconv.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC, ZEROS
+
+# Vectors of a row, at most, that are copied with their padding in one go, by masks. Small maps are
+# 1.01 to 1.02 times as fast than with the padding set to zero for itself, wide ones 0.97 to 1.0.
+MOST_PADDED = 4
 
 
 @inline
@@ -70,6 +81,19 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, l
 
 
 @inline
+def pad_rows(target, target_step, x, row_step, rows, first, count, size, ahead, lanes):
+    """Copy the elements first, first + 1, ... of some rows that are padded with zeros."""
+    for r in range(rows):
+        copy, row = shift(target, r * target_step), shift(x, r * row_step)
+        j = 0
+        while j < count:
+            if ahead != 0:
+                prefetch(shift(row, first + j + ahead))
+            pad_lanes(shift(copy, j), row, first + j, size, count - j)
+            j += lanes
+
+
+@inline
 def split_rows(target, target_step, apart, x, row_step, rows, first, count, size, lanes):
     """Copy the elements first, first + 2, ... of some rows, and `apart` from these those between.
 
@@ -110,6 +134,12 @@ def copy_padded(
     of their own. Inside the rows this is a plain (strided) copy; padding other than zeros goes
     element by element. What lies `ahead` in x will be needed soon.
     """
+    short = count <= MOST_PADDED * lanes
+    if short and row_step > 1 and step * x_step == 1 and mode == ZEROS and size > 0:
+        pad_rows(
+            target, target_step, shift(x, x_at), row_step, rows, first, count, size, ahead, lanes
+        )
+        return
     begin = min(steps_to(max(-first, 0), step), count)
     end = max(min(steps_to(size - apart * (rows - 1) - first, step), count), begin)
     at = x_at + (first + begin * step) * x_step

@@ -65,6 +65,9 @@ from numbaconv.target import VECTOR_BYTES
 # channels in cache.
 USUAL_PIXELS, FEWEST_PIXELS = 400, 256
 
+# Columns of a task, at most, where rows can be shared out too.
+USUAL_COLUMNS = 1024
+
 
 def even_blocks(s, fewest, planes, threads, oc_blocks):
     """Blocks of rows, `fewest` or some more, that take the least time on all threads.
@@ -109,6 +112,52 @@ def fit_cache(s, cols, mr, itemsize):
     return usual, -(-s.c_in // -(-s.c_in // channels))
 
 
+def widest_columns(s, itemsize, threads, oc_blocks):
+    """Columns of a task, at most."""
+    budget = CACHE_BYTES // itemsize
+    od, oh, ow = s.output
+    planes = s.n * s.groups * od
+    widest = USUAL_COLUMNS
+    if uses_bands(s):
+        if ow <= 3 * widest:  # of three pieces two have padding, and are copied all the same
+            widest = ow
+        if uses_folds(s):  # as long as a call takes them, if the threads have tasks enough
+            results = planes * oh * ow // (threads * TASKS_PER_THREAD)
+            widest = max(widest, min(MOST_FOLDED * VECTOR_BYTES // itemsize, results))
+    elif oh == 1:
+        # A result that no cache holds is stored the faster the longer the runs of each channel are
+        # (A2: 1.3 times as fast), up to a halo tile of half the budget and some more for what taps
+        # reach beyond. One that a cache holds is computed 1.0 to 1.2 times as fast on smaller tiles
+        # (pointwise layers of 16 to 32 channels).
+        cached = planes * s.c_out * ow <= 16 * budget
+        most_halo = budget // 8 if cached else budget * 5 // 8
+        while s.c_in * halo_layout(s, 1, 2 * widest, itemsize).channel <= most_halo:
+            widest *= 2
+    if oh == 1:  # a pointwise layer or a signal: only columns can be shared out
+        widest = min(widest, max(USUAL_PIXELS, -(-planes * ow // threads)))
+        if planes * oc_blocks < threads:  # channels too few for all: columns for each
+            widest = min(widest, -(-ow // threads))
+    return widest
+
+
+def cut_columns(s, itemsize, threads, oc_blocks, transposed):
+    """Columns of a task: equal parts of a row, of whole register blocks."""
+    lanes = VECTOR_BYTES // itemsize
+    oh, ow = s.output[1:]
+    blocks = -(-ow // widest_columns(s, itemsize, threads, oc_blocks))
+    if oh == 1 and ow >= threads * USUAL_PIXELS:  # as many for each thread
+        blocks = -(-blocks // threads) * threads
+    unit = TILE_ROWS if transposed else TILE_VECTORS * lanes
+    cols = min(ow, -(-ow // (blocks * unit)) * unit)
+    if uses_bands(s):
+        # Under a tall filter fewer, so that the halo tile has rows for a few register blocks.
+        tall = min(oh, 4 * BAND_ROWS[-1])
+        budget = CACHE_BYTES // itemsize
+        while cols > 8 * lanes and halo_layout(s, tall, cols, itemsize).channel > budget:
+            cols = -(-cols // (8 * lanes)) * 4 * lanes
+    return cols
+
+
 def cut(s, itemsize, threads):
     """Choose the blocks of a problem.
 
@@ -120,41 +169,17 @@ def cut(s, itemsize, threads):
     """
     lanes = VECTOR_BYTES // itemsize
     budget = CACHE_BYTES // itemsize
-    bands = 1 if uses_bands(s) else 0
     od, oh, ow = s.output
     transposed = uses_transposed(s, lanes)
     mr = register_rows(s.c_out, most_rows(s.c_in * kernel_taps(s)))
     if transposed:
         mr = TILE_VECTORS * lanes
     oc_blocks = -(-s.c_out // mr)
-    widest, most_halo = 1024, budget * 5 // 8
-    if bands and ow <= 3 * widest:  # of three pieces two have padding, and are copied all the same
-        widest = ow
-    if uses_folds(s):  # as long as a call takes them, if the threads have tasks enough
-        share = s.n * s.groups * od * oh * ow // (threads * TASKS_PER_THREAD)
-        widest = max(widest, min(MOST_FOLDED * lanes, share))
-    if oh == 1:  # a pointwise layer or a signal: only columns can be shared out
-        # The longer the runs that are stored to each row of C, the better (A2: 1.3 times as fast):
-        # up to a halo tile of half the budget, and some more for what taps reach beyond.
-        while not bands and s.c_in * halo_layout(s, 1, 2 * widest, itemsize).channel <= most_halo:
-            widest *= 2
-        widest = min(widest, max(USUAL_PIXELS, -(-ow * s.n * s.groups * od // threads)))
-        if s.n * s.groups * od * oc_blocks < threads:  # columns for each
-            widest = min(widest, -(-ow // threads))
-    col_blocks = -(-ow // widest)
-    if oh == 1 and ow >= threads * USUAL_PIXELS:  # as many for each thread
-        col_blocks = -(-col_blocks // threads) * threads
-    unit = TILE_ROWS if transposed else TILE_VECTORS * lanes
-    cols = min(ow, -(-ow // (col_blocks * unit)) * unit)
-    # Under a tall filter fewer columns, so that the halo tile has rows for a few register blocks.
-    tall = min(oh, 4 * BAND_ROWS[-1])
-    while bands and cols > 8 * lanes and halo_layout(s, tall, cols, itemsize).channel > budget:
-        cols = -(-cols // (8 * lanes)) * 4 * lanes
+    cols = cut_columns(s, itemsize, threads, oc_blocks, transposed)
     col_blocks = -(-ow // cols)
-    least, kc = fit_cache(s, cols, mr, itemsize)
+    rows, kc = fit_cache(s, cols, mr, itemsize)
     groups = 1
     wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
-    rows = least
     planes = s.n * s.groups * od * col_blocks
     while (
         rows < oh
@@ -164,7 +189,7 @@ def cut(s, itemsize, threads):
         rows = min(oh, 2 * rows)
     row_blocks = even_blocks(s, -(-oh // rows), planes, threads, oc_blocks)
     rows = -(-oh // row_blocks)
-    if bands and kc == s.c_in and row_blocks == 1:
+    if uses_bands(s) and kc == s.c_in and row_blocks == 1:
         halo = kc * halo_layout(s, rows, cols, itemsize).channel
         while (
             2 * groups <= s.groups
