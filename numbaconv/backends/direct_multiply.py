@@ -32,9 +32,10 @@ from numbaconv.shape import kernel_taps, read_shape
 # are still in cache when they are finished. With 32 and not 8, A2 runs 1.06 times as fast.
 MOST_TILES = 32
 
-# Rows of fewer tiles are narrow. Down 128 columns and more, or 96 under a short k, tiles ran at 0.6
-# to 0.9 of the speed that they have along the rows; down 80 and fewer at 1.0 to 1.9.
-NARROW_TILES = 3
+# Rows of fewer tiles are narrow: down 100 to 150 columns tiles are 1.03 to 1.12 times as fast as
+# along the rows, in batches 1.1 to 1.4 times, as one call computes all rows; down 224 and more 0.9
+# to 1.05 times.
+NARROW_TILES = 5
 
 # Moving a tile to the output in segments takes as long as some 20 multiply-adds for each of its
 # vectors. Where rows one by one take more vectors than one long row of them, but save that, they
