@@ -117,7 +117,7 @@ def tile_product() -> Callable[..., None]:
     from numbaconv.target import VECTOR_BYTES
 
     i, p = ctypes.c_int64, ctypes.POINTER(ctypes.c_float)
-    signature = ctypes.CFUNCTYPE(None, i, i, i, p, p, ctypes.POINTER(i), p, i, p, i, i, i)
+    signature = ctypes.CFUNCTYPE(None, i, i, i, p, p, ctypes.POINTER(i), p, i, p, *[i] * 5)
     tile = signature(microkernel.tile.address(nb.float32))
     lanes = VECTOR_BYTES // 4
     NR = TILE_VECTORS * lanes
@@ -147,7 +147,7 @@ def tile_product() -> Callable[..., None]:
                 rows = min(MR, M - row)
                 a = packed[(g * M + row) * K :].ctypes
                 b, c = columns[n, g, 0, pixel:].ctypes, y[n, g, row, pixel:].ctypes
-                tile(rows, vectors, K, a, b, offsets.ctypes, c, L, bias.ctypes, 0, last, 1)
+                tile(rows, vectors, K, a, b, offsets.ctypes, c, L, bias.ctypes, 0, last, 1, 0, 0)
 
     multiply.slack = NR  # the tile loads whole vectors
     return multiply

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from numbaconv.jit import inline, native
+from numbaconv.jit import inline, inline_always, native
 from numbaconv.job import HALO, LANES, SHAPE
 from numbaconv.padding import copy_padded, padded_index, split_rows, steps_to
 from numbaconv.pointers import CACHE_LINE, entries, shift
@@ -131,7 +131,7 @@ def _signature(dtype):
     return types.void(p, p, types.CPointer(i), i, i, i, i, i, i, i)
 
 
-@inline
+@inline_always
 def copy_rows_of_channel(target, x, at, job, s, halo, rows, together, first, count, size, ahead):
     """Copy some rows of a phase, or all phases w of them: every input row is read once.
 

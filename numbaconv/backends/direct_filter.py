@@ -19,6 +19,7 @@ from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, FOLD_DEPTH, FOLD_VECTORS
 from numbaconv.jit import inline, native
 from numbaconv.job import (
     BAND,
+    FIRST_TURN,
     LANES,
     SHAPE,
     TILE,
@@ -172,7 +173,7 @@ def filter_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
     while number < b.tasks:
         filter_task(job, m, s, b, locate_task(number, s, b))
         number, turn = next_task(job, b.tasks, worker, turn)

@@ -18,6 +18,7 @@ from numbaconv.backends.direct_tasks import (
 from numbaconv.blocking import TILE_VECTORS, share
 from numbaconv.jit import inline, native
 from numbaconv.job import (
+    FIRST_TURN,
     LANES,
     SHAPE,
     TILE,
@@ -37,9 +38,9 @@ MOST_TILES = 32
 # to 1.05 times.
 NARROW_TILES = 5
 
-# Moving a tile to the output in segments takes as long as some 20 multiply-adds for each of its
-# vectors. Where rows one by one take more vectors than one long row of them, but save that, they
-# are 1.05 to 2 times as fast (7 to 50 columns, k = 9 to 27; without this 0.65 times for k = 576).
+# One long row of all pixels wastes least, but its tiles are moved to the output in segments. That
+# takes as long as some 20 multiply-adds for each vector: rows that are stored straight are 1.05 to
+# 2 times as fast where they waste less (7 to 50 columns, k = 9 to 27), else down to 0.65 (k = 576).
 SEGMENT_COST = 20
 
 
@@ -195,7 +196,7 @@ def multiply_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):

@@ -28,6 +28,7 @@ from numbaconv.jit import inline, native
 from numbaconv.job import (
     BIAS,
     BLOCKS,
+    FIRST_TURN,
     LANES,
     OUT,
     PACKED,
@@ -201,7 +202,7 @@ def planes_work(worker, job, like):
         pointer_at(job[OUT], like),
         indices_at(job[TABLE]),
     )
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
     while number < b.tasks:
         planes_task(job, m, s, locate_task(number, s, b))
         number, turn = next_task(job, b.tasks, worker, turn)

@@ -25,6 +25,7 @@ from numbaconv.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.channel_tiles import first_half
 from numbaconv.jit import inline, native
 from numbaconv.job import (
+    FIRST_TURN,
     LANES,
     SHAPE,
     TILE,
@@ -146,7 +147,7 @@ def transposed_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):
