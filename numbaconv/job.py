@@ -42,7 +42,6 @@ JOB_SIZE = GRADIENT + 20
 
 # From one queue's counter to the next: a cache line, so that workers do not wait for each other.
 QUEUE_SIZE = CACHE_LINE // 8
-FIRST_TURN = (0, 0, -1)
 
 
 def worker_signature(dtype):
@@ -72,20 +71,18 @@ def new_queues(job, jobs):
 def next_task(job, tasks, worker, turn):
     """Take a worker's next task: its number, or `tasks` if none is left, and the turn.
 
-    A worker begins with FIRST_TURN and hands in the turn that it was given last: how many queues
-    have been emptied, of which its own is the first, and where the present one begins and ends.
+    A worker begins at turn 0, its own queue, and hands in the turn that it was given last. While
+    weights are packed there may be more workers than queues: some then share one.
     """
-    emptied, first, end = turn
     queues = job[WORKERS]
-    while emptied < queues:
-        queue = worker + emptied if worker + emptied < queues else worker + emptied - queues
-        if end < 0:
-            first, end = share(tasks, queue, queues)
+    while turn < queues:
+        queue = (worker + turn) % queues
+        first, end = share(tasks, queue, queues)
         number = first + fetch_add(shift(indices_at(job[QUEUES]), queue * QUEUE_SIZE))
         if number < end:
-            return number, (emptied, first, end)
-        emptied, end = emptied + 1, -1
-    return tasks, (emptied, first, end)
+            return number, turn
+        turn += 1
+    return tasks, turn
 
 
 @kernel(parallel=True)

@@ -3,7 +3,6 @@
 from numbaconv.blocking import TILE_ROWS
 from numbaconv.jit import inline, native
 from numbaconv.job import (
-    FIRST_TURN,
     LANES,
     PACK_ROWS,
     PACK_TAPS_OUTER,
@@ -118,7 +117,7 @@ def pack_work(worker, job, like):
     mr = job[PACK_ROWS]
     blocks = (s.c_out + mr - 1) // mr
     tasks = s.groups * blocks
-    task, turn = next_task(job, tasks, worker, FIRST_TURN)
+    task, turn = next_task(job, tasks, worker, 0)
     while task < tasks:
         g = task // blocks
         block = task - g * blocks

@@ -15,7 +15,6 @@ from numbaconv.dtypes import Arithmetic
 from numbaconv.jit import inline, kernel, native
 from numbaconv.job import (
     BIAS,
-    FIRST_TURN,
     GRADIENT,
     INDEX_SIZE,
     INDICES,
@@ -160,7 +159,7 @@ def pack_phase(worker, job, like):
     channels, blocks = s.groups * s.c_in, -(-s.c_out // job[ROWS])
     each = max(1, PACKED_ELEMENTS // (s.c_out * kernel_taps(s)))
     tasks = -(-channels // each)
-    task, turn = next_task(job, tasks, worker, FIRST_TURN)
+    task, turn = next_task(job, tasks, worker, 0)
     while task < tasks:
         for channel in range(task * each, min(task * each + each, channels)):
             g = channel // s.c_in

@@ -20,7 +20,6 @@ from numbaconv.job import (
     BIAS,
     BLOCKS,
     FILL_HALO,
-    FIRST_TURN,
     LANES,
     OUT,
     PACKED,
@@ -230,7 +229,7 @@ def channels_work(worker, job, like):
         shift(taps, kernel_taps(s) * lanes),
         indices_at(job[TABLE]),
     )
-    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         channels_task(job, m, s, b, locate_task(number, s, b))
         number, turn = next_task(job, b.tasks, worker, turn)

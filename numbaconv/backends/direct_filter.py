@@ -17,15 +17,7 @@ from numbaconv.backends.direct_tasks import (
 )
 from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, FOLD_DEPTH, FOLD_VECTORS, most_of, share
 from numbaconv.jit import inline, native
-from numbaconv.job import (
-    BAND,
-    FIRST_TURN,
-    LANES,
-    SHAPE,
-    TILE,
-    next_task,
-    worker_signature,
-)
+from numbaconv.job import BAND, LANES, SHAPE, TILE, next_task, worker_signature
 from numbaconv.packing import move_rows
 from numbaconv.pointers import call, shift
 from numbaconv.shape import kernel_taps, read_shape
@@ -173,7 +165,7 @@ def filter_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         filter_task(job, m, s, b, locate_task(number, s, b))
         number, turn = next_task(job, b.tasks, worker, turn)

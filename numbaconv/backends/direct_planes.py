@@ -28,7 +28,6 @@ from numbaconv.jit import inline, native
 from numbaconv.job import (
     BIAS,
     BLOCKS,
-    FIRST_TURN,
     LANES,
     OUT,
     PACKED,
@@ -202,7 +201,7 @@ def planes_work(worker, job, like):
         pointer_at(job[OUT], like),
         indices_at(job[TABLE]),
     )
-    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         planes_task(job, m, s, locate_task(number, s, b))
         number, turn = next_task(job, b.tasks, worker, turn)

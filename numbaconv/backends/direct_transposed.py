@@ -24,14 +24,7 @@ from numbaconv.backends.direct_tasks import (
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.channel_tiles import first_half
 from numbaconv.jit import inline, native
-from numbaconv.job import (
-    FIRST_TURN,
-    LANES,
-    SHAPE,
-    TILE,
-    next_task,
-    worker_signature,
-)
+from numbaconv.job import LANES, SHAPE, TILE, next_task, worker_signature
 from numbaconv.packing import block_rows, move_rows
 from numbaconv.pointers import call, shift
 from numbaconv.shape import kernel_taps, read_shape
@@ -147,7 +140,7 @@ def transposed_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):

@@ -32,7 +32,6 @@ from numbaconv.halo import odd_lines
 from numbaconv.jit import inline, native
 from numbaconv.job import (
     BLOCKS,
-    FIRST_TURN,
     HALO,
     LANES,
     PACK_IN_TASK,
@@ -332,7 +331,7 @@ def zones_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):

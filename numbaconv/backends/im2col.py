@@ -29,7 +29,6 @@ from numbaconv.job import (
     ACTIVATION,
     BIAS,
     BLOCKS,
-    FIRST_TURN,
     INDEX_SIZE,
     INDICES,
     LANES,
@@ -324,7 +323,7 @@ def work(worker, job, like):
         shift(indices_at(job[TABLE]), b.kc),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
-    task, turn = next_task(job, b.tasks, worker, FIRST_TURN)
+    task, turn = next_task(job, b.tasks, worker, 0)
     while task < b.tasks:
         run_task(task, job, m, s, b)
         task, turn = next_task(job, b.tasks, worker, turn)

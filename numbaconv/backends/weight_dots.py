@@ -22,7 +22,6 @@ from numbaconv.halo import read_halo
 from numbaconv.jit import inline, native
 from numbaconv.job import (
     FILL_HALO,
-    FIRST_TURN,
     LANES,
     PACKED,
     SCRATCH,
@@ -68,7 +67,7 @@ def dots_work(worker, job, like):
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
     halo = shift(scratch, tile_size(job[LANES]))
     size = s.c_in * kernel_taps(s)
-    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
         for g in range(part.g0, part.g1):

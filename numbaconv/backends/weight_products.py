@@ -24,7 +24,6 @@ from numbaconv.backends.weight_tasks import (
 from numbaconv.jit import inline, native
 from numbaconv.job import (
     BIAS,
-    FIRST_TURN,
     INDEX_SIZE,
     INDICES,
     LANES,
@@ -239,7 +238,7 @@ def products_work(worker, job, like):
         shift(scratch, scratch_sizes(s, b)[0]),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
-    number, turn = next_task(job, b.tasks, worker, FIRST_TURN)
+    number, turn = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
         for g in range(part.g0, part.g1):

@@ -20,7 +20,6 @@ from numbaconv.halo import halo_layout
 from numbaconv.jit import inline, kernel, native
 from numbaconv.job import (
     BIAS,
-    FIRST_TURN,
     GRADIENT,
     INDEX_SIZE,
     INDICES,
@@ -290,7 +289,7 @@ def finish_work(worker, job, like):
     size = s.c_in * taps
     each = max(1, FINISHED // size)
     tasks = -(-rows // each)
-    task, turn = next_task(job, tasks, worker, FIRST_TURN)
+    task, turn = next_task(job, tasks, worker, 0)
     while task < tasks:
         first = task * each
         count = min(each, rows - first)
