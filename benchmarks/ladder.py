@@ -116,9 +116,13 @@ def tile_product() -> Callable[..., None]:
     from numbaconv.blocking import TILE_VECTORS
     from numbaconv.target import VECTOR_BYTES
 
-    i, p = ctypes.c_int64, ctypes.POINTER(ctypes.c_float)
-    signature = ctypes.CFUNCTYPE(None, i, i, i, p, p, ctypes.POINTER(i), p, i, p, *[i] * 5)
-    tile = signature(microkernel.tile.address(nb.float32))
+    # From the tile's own signature, so that a call that no longer fits it is refused.
+    kinds = {nb.int64: ctypes.c_int64, nb.float32: ctypes.c_float}
+    arguments = (
+        ctypes.POINTER(kinds[a.dtype]) if isinstance(a, nb.types.CPointer) else kinds[a]
+        for a in microkernel.tile.signature(nb.float32).args
+    )
+    tile = ctypes.CFUNCTYPE(None, *arguments)(microkernel.tile.address(nb.float32))
     lanes = VECTOR_BYTES // 4
     NR = TILE_VECTORS * lanes
 

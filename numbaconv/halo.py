@@ -132,13 +132,15 @@ def _signature(dtype):
 
 
 @inline_always
-def copy_rows_of_channel(target, x, at, job, s, halo, rows, together, first, count, size, ahead):
-    """Copy some rows of a phase, or all phases w of them: every input row is read once.
+def copy_rows_of_channel(
+    target, x, at, job, s, halo, rows, together, split, first, count, size, ahead
+):
+    """Copy some rows of a phase, or where they are `split` all phases w of them.
 
     `together` channels are copied at once where they are neighbours in memory, else 1; `size` is
     that of the rows, or 0 where they are padding.
     """
-    split, row_step = splits_rows(s, halo) and together == 1, s.stride[1] * s.in_strides[3]
+    row_step = s.stride[1] * s.in_strides[3]
     if split and size > 0 and s.stride[2] == 2 and s.in_strides[4] == 1 and s.padding_mode == ZEROS:
         source = shift(x, at)
         split_rows(
@@ -179,7 +181,8 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
     c = 0
     while c < channels:
         together = min(job[LANES], channels - c) if neighbours else 1
-        phases_w = 1 if splits_rows(s, halo) and together == 1 else halo.phases_w
+        split = splits_rows(s, halo) and together == 1
+        phases_w = 1 if split else halo.phases_w
         ahead = CHANNELS_AHEAD * s.in_strides[1] if c + CHANNELS_AHEAD < channels else 0
         for kd in range(s.kernel[0]):
             d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
@@ -210,6 +213,7 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
                         halo,
                         many,
                         together,
+                        split,
                         first_w,
                         count,
                         s.size[2] if d >= 0 and h >= 0 else 0,

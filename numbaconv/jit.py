@@ -72,7 +72,7 @@ class native:  # noqa: N801 (a decorator)
     _compiling = False  # anywhere; changed under the compiler's lock
 
     def __init__(self, signature: Callable[[Any], Any]) -> None:
-        self._signature = signature
+        self.signature = signature
         self._addresses: dict[Any, Any] = {}
         self._alive: list[Any] = []
 
@@ -111,7 +111,7 @@ class native:  # noqa: N801 (a decorator)
     def _compile(self, dtype: Any) -> Any:
         if config.DISABLE_JIT:
             return self._function
-        signature = normalize_signature(self._signature(dtype))
+        signature = normalize_signature(self.signature(dtype))
         compiled: Any = CFunc(self._function, signature, locals={}, options=dict(_OPTIONS))
         compiled._cache = KernelCache(self._function)
         compiled.compile()
