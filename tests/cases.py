@@ -413,7 +413,7 @@ LARGE: tuple[Case, ...] = (
     problem("large_reflect", (1, 67, 57, 53), (61, 67, 3, 3), padding=1, padding_mode="reflect"),
     problem("large_1d_fir_101", (1, 1, 100003), (1, 1, 101), padding=50),
     problem("large_1d_dilation_16", (1, 61, 8009), (67, 61, 3), padding=16, dilation=16),
-    problem("large_pointwise_to_16", (1, 256, 14, 14), (16, 256, 1, 1), bias=True),
+    problem("large_pointwise_to_5", (1, 512, 14, 14), (5, 512, 1, 1), bias=True),
     problem("large_batch_of_28x28", (32, 1, 28, 28), (32, 1, 3, 3), padding=1, bias=True),
     problem("large_1d_stride_5", (1, 1, 40009), (127, 1, 10), stride=5),
     problem("large_3d", (1, 31, 13, 29, 27), (37, 31, 3, 3, 3), padding=1),
