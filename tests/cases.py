@@ -207,9 +207,19 @@ CASES: tuple[Case, ...] = (
     problem("depthwise_multiplier_3", (1, 7, 13, 17), (21, 1, 3, 3), groups=7, padding=1),
     problem("depthwise_multiplier_3_stride_2", (1, 7, 13, 17), (21, 1, 3, 3), groups=7, stride=2),
     # Strips: several, the last of half a vector; filters in two and three pieces; outputs whose
-    # windows hold nothing but padding; a single column and row.
+    # windows hold nothing but padding, whole vectors of it too; a single column and row.
     problem("depthwise_wide", (2, 3, 9, 131), (3, 1, 5, 5), groups=3, padding=2),
     problem("depthwise_4x6_stride_2", (1, 5, 21, 73), (5, 1, 4, 6), groups=5, padding=2, stride=2),
+    problem("depthwise_7x7_strips", (1, 3, 9, 117), (3, 1, 7, 7), groups=3, padding=3),
+    problem("depthwise_padding_19", (1, 3, 4, 75), (3, 1, 3, 5), groups=3, padding=(1, 19)),
+    problem(
+        "depthwise_5x5_stride_2_padding_17",
+        (1, 3, 9, 151),
+        (3, 1, 5, 5),
+        groups=3,
+        padding=(2, 17),
+        stride=2,
+    ),
     problem("depthwise_9x2", (1, 5, 23, 19), (5, 1, 9, 2), groups=5, padding=(2, 1), bias=True),
     problem("depthwise_padding_7", (1, 5, 6, 5), (5, 1, 3, 3), groups=5, padding=7, bias=True),
     problem("depthwise_1x1_stride_2", (2, 5, 7, 37), (5, 1, 1, 1), groups=5, stride=2),

@@ -95,18 +95,18 @@ def set_addresses(job, dtype):
     job[TILE], job[WORKER] = strip.address(dtype), planes_work.address(dtype)
 
 
-def cut_strips(s, lanes):
+def cut_strips(s, lanes, most):
     """(first column, columns, vectors, half) of each strip.
 
-    Strips are as wide as the registers allow and about equal; half a vector takes what is left,
-    if that is enough.
+    Strips have at most so many vectors and are about equal; half a vector takes what is left, if
+    that is enough.
     """
     cols = s.output[2]
     whole, left = divmod(cols, lanes)
     half = 0 < 2 * left <= lanes
     if left and not half:
         whole += 1
-    count = -(-whole // strip_vectors(most_of(STRIP_ROWS, s.kernel[1]), s.stride[1]))
+    count = -(-whole // most)
     strips = []
     for i in range(count):
         first, end = share(whole, i, count)
@@ -117,35 +117,52 @@ def cut_strips(s, lanes):
     return strips
 
 
-def make_masks(s, first, vectors, lanes):
-    """The masks of a strip, as the tile reads them: [kw][vector], and which taps need none."""
-    kw, vector = np.ogrid[: s.kernel[2], : vectors * s.stride[2]]
-    at = first * s.stride[2] - s.padding[2] + kw * s.dilation[2] + vector * lanes
-    begin, end = np.clip(-at, 0, lanes), np.clip(s.size[2] - at, 0, lanes)
-    masks = (np.int64(1) << end) - (np.int64(1) << begin)
-    whole = np.flatnonzero((masks == (1 << lanes) - 1).all(1))
-    return np.append(masks, (whole[0], whole[-1] + 1) if whole.size else (0, 0))
+def mask_key(s, strip, lanes):
+    """What strips that have the same masks have in common: most read no padding."""
+    first, _, vectors, half = strip
+    begin = first * s.stride[2] - s.padding[2]
+    reach = (s.kernel[2] - 1) * s.dilation[2] + vectors * s.stride[2] * lanes
+    return (vectors, half) if begin >= 0 and begin + reach <= s.size[2] else strip
+
+
+def read_lanes(s, strip, lanes):
+    """[kw][vector][lane]: whether a tap reads a lane of a strip from the input, not the padding."""
+    first, _, vectors, half = strip
+    wide = lanes // 2 if half else lanes
+    kw, vector, lane = np.ogrid[: s.kernel[2], : vectors * s.stride[2], :wide]
+    at = first * s.stride[2] - s.padding[2] + kw * s.dilation[2] + vector * wide + lane
+    return (at >= 0) & (at < s.size[2])
+
+
+def make_masks(inside):
+    """The masks of a strip, as the tile reads them, and the two taps between its edges."""
+    words = (inside * (np.int64(1) << np.arange(inside.shape[2]))).sum(2)
+    cut = ~inside.all(2)
+    first, last = np.flatnonzero(cut[:, 0]), np.flatnonzero(cut[:, -1])
+    first_end = first[-1] + 1 if first.size else 0
+    return np.append(words, (first_end, last[0] if last.size else len(cut)))
 
 
 def make_table(s, itemsize, threads):
-    """The strips and their masks. Strips that read no padding share theirs."""
-    lanes = VECTOR_BYTES // itemsize
-    strips = cut_strips(s, lanes)
-    table = [len(strips)]
-    masks, shared = [], {}
-    at = 1 + len(strips) * _STRIP_SIZE
-    for first, width, vectors, half in strips:
-        wide = lanes // 2 if half else lanes
-        begin = first * s.stride[2] - s.padding[2]
-        reach = (s.kernel[2] - 1) * s.dilation[2] + vectors * s.stride[2] * wide
-        inside = begin >= 0 and begin + reach <= s.size[2]
-        own = (vectors, half) if inside else first
-        if own not in shared:
-            shared[own] = at
-            masks.append(make_masks(s, first, vectors, wide))
-            at += masks[-1].size
-        table += [first, width, vectors, half, shared[own]]
-    return np.concatenate((np.array(table), *masks))
+    """The strips and their masks.
+
+    Strips are as wide as the registers allow; narrower under a padding wider than a vector, so that
+    no vectors but those at their edges are cut.
+    """
+    lanes, stride = VECTOR_BYTES // itemsize, s.stride[2]
+    widest = strip_vectors(most_of(STRIP_ROWS, s.kernel[1]), stride)
+    for most in (widest, max(1, 2 // stride)):
+        strips = cut_strips(s, lanes, most)
+        keys = [mask_key(s, strip, lanes) for strip in strips]
+        owners = dict(zip(keys, strips, strict=True))
+        inside = {key: read_lanes(s, strip, lanes) for key, strip in owners.items()}
+        if all(read[:, 1:-stride].all() for read in inside.values()):
+            break
+    masks = {key: make_masks(read) for key, read in inside.items()}
+    sizes = [1 + len(strips) * _STRIP_SIZE, *(mask.size for mask in masks.values())]
+    begins = dict(zip(masks, np.cumsum(sizes), strict=False))
+    entries = [(*strip, begins[key]) for strip, key in zip(strips, keys, strict=True)]
+    return np.concatenate(([len(strips)], *entries, *masks.values()))
 
 
 @inline
