@@ -16,9 +16,17 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from numbaconv.jit import inline, inline_always, native
+from numbaconv.jit import inline, native
 from numbaconv.job import HALO, LANES, SHAPE
-from numbaconv.padding import copy_padded, padded_index, split_rows, steps_to
+from numbaconv.padding import (
+    MOST_PADDED,
+    clear,
+    copy_padded,
+    pad_rows,
+    padded_index,
+    split_rows,
+    steps_to,
+)
 from numbaconv.pointers import CACHE_LINE, entries, shift
 from numbaconv.shape import ZEROS, read_shape
 
@@ -131,7 +139,7 @@ def _signature(dtype):
     return types.void(p, p, types.CPointer(i), i, i, i, i, i, i, i)
 
 
-@inline_always
+@inline
 def copy_rows_of_channel(
     target, x, at, job, s, halo, rows, together, split, first, count, size, ahead
 ):
@@ -141,12 +149,6 @@ def copy_rows_of_channel(
     that of the rows, or 0 where they are padding.
     """
     row_step = s.stride[1] * s.in_strides[3]
-    if split and size > 0 and s.stride[2] == 2 and s.in_strides[4] == 1 and s.padding_mode == ZEROS:
-        source = shift(x, at)
-        split_rows(
-            target, halo.pitch, halo.plane, source, row_step, rows, first, count, size, job[LANES]
-        )
-        return
     for r in range(rows if split else 1):
         copy_padded(
             shift(target, r * halo.pitch),
@@ -167,16 +169,77 @@ def copy_rows_of_channel(
         )
 
 
+@inline
+def rows_inside(s, first, rows):
+    """Which of a phase's rows are the input's; the first of them is padded row `first`."""
+    begin = min(steps_to(max(-first, 0), s.stride[1]), rows)
+    return begin, max(min(steps_to(s.size[1] - first, s.stride[1]), rows), begin)
+
+
+@inline
+def copies_vectors(s, halo, channels, count, lanes):
+    """Whether rows are copied as vectors whose masks are the padding, as in most layers.
+
+    A loop that does nothing else makes layers 1.0 to 1.02 times as fast, 3-D ones under a stride of
+    2 1.1 times. Long rows under a stride of 1 are copied as fast without masks.
+    """
+    dense = s.in_strides[4] == 1 and (channels == 1 or s.in_strides[1] > 1)
+    short = s.stride[2] == 1 and count <= MOST_PADDED * lanes
+    split = s.stride[2] == 2 and splits_rows(s, halo)
+    return s.padding_mode == ZEROS and dense and (short or split)
+
+
+@inline
+def fill_vectors(target, x, s, halo, channels, d0, h0, w0, rows, count, lanes):
+    """Copy a halo tile, rows by vectors. Loops: kd, phases of rows, channels, rows, vectors."""
+    stride, split = s.stride[1], s.stride[2] == 2
+    row_step, channel_step = stride * s.in_strides[3], s.in_strides[1]
+    for kd in range(s.kernel[0]):
+        d = d0 + kd * s.dilation[0]
+        for q in range(halo.phases_h):
+            h = h0 + phase_start(q, stride, s.dilation[1])
+            begin, end = rows_inside(s, h, rows)
+            if d < 0 or d >= s.size[0]:
+                begin, end = rows, rows
+            many = end - begin
+            source = shift(x, d * s.in_strides[2] + (h + begin * stride) * s.in_strides[3])
+            copy = shift(target, kd * halo.depth + q * halo.phase)
+            for c in range(channels):
+                ahead = CHANNELS_AHEAD * channel_step if c + CHANNELS_AHEAD < channels else 0
+                inside = shift(copy, begin * halo.pitch)
+                if split:
+                    split_rows(
+                        inside, halo.pitch, halo.plane, source, row_step,
+                        many, w0, count, s.size[2], lanes,
+                    )  # fmt: skip
+                else:
+                    pad_rows(
+                        inside, halo.pitch, source, row_step,
+                        many, w0, count, s.size[2], ahead, lanes,
+                    )  # fmt: skip
+                for w in range(halo.phases_w):
+                    plane = shift(copy, w * halo.plane)
+                    clear(plane, begin * halo.pitch, lanes)
+                    clear(shift(plane, end * halo.pitch), (rows - end) * halo.pitch, lanes)
+                source = shift(source, channel_step)
+                copy = shift(copy, halo.channel)
+
+
 @native(_signature)
 def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
     """Copy the halo tile whose first element is the padded input's (d0, h0, w0).
 
-    `x` points at the image. Loop over the layout's axes in order; each row is one padded copy, of
-    several channels at once where they are neighbours in memory, or of all its phases.
+    `x` points at the image. Rows go by vectors, or, in general, in a loop over the layout's axes in
+    order: each row is one padded copy, of several channels at once where they are neighbours in
+    memory, or of all its phases.
     """
     s, halo = read_shape(job, SHAPE), read_halo(job)
     halo_rows = rows + halo.rows
     count = cols + halo.pitch - halo.cols
+    if copies_vectors(s, halo, channels, count, job[LANES]):
+        image = shift(x, channel0 * s.in_strides[1])
+        fill_vectors(target, image, s, halo, channels, d0, h0, w0, halo_rows, count, job[LANES])
+        return
     neighbours = s.in_strides[1] == 1 and channels > 1
     c = 0
     while c < channels:
@@ -195,8 +258,7 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
                 base = (channel0 + c) * s.in_strides[1] + d * s.in_strides[2]
                 # Rows of the input itself are copied in one go, if channels are not; each padded
                 # row by itself.
-                begin = min(steps_to(max(-first_h, 0), s.stride[1]), halo_rows)
-                end = max(min(steps_to(s.size[1] - first_h, s.stride[1]), halo_rows), begin)
+                begin, end = rows_inside(s, first_h, halo_rows)
                 if together > 1:
                     begin, end = 0, 0
                 for piece in range(1 + begin + halo_rows - end):

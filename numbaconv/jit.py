@@ -1,6 +1,6 @@
 """How the package is compiled: three kinds of function.
 
-`inline`, `inline_always`
+`inline`
     A helper. It becomes part of the compiled functions that call it.
 `kernel`
     An ordinary ``@njit`` function, called from Python: the way in.
@@ -42,10 +42,6 @@ if hasattr(os, "register_at_fork"):
 # first call takes 0.85 to 0.93 of the time.
 _HELPER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 inline: Callable[..., Any] = register_jitable(**_HELPER)
-
-# LLVM leaves some large helpers apart, and handing a ConvShape on then takes some 50 cycles. All
-# helpers forced into their callers would make a first call take 1.3 times as long.
-inline_always: Callable[..., Any] = register_jitable(**_HELPER, forceinline=True)
 
 
 def kernel(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:

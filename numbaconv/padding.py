@@ -83,14 +83,14 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, l
 @inline
 def pad_rows(target, target_step, x, row_step, rows, first, count, size, ahead, lanes):
     """Copy the elements first, first + 1, ... of some rows that are padded with zeros."""
-    for r in range(rows):
-        copy, row = shift(target, r * target_step), shift(x, r * row_step)
-        j = 0
-        while j < count:
+    j = 0
+    while j < count:
+        for r in range(rows):
+            copy, row = shift(target, r * target_step + j), shift(x, r * row_step)
             if ahead != 0:
                 prefetch(shift(row, first + j + ahead))
-            pad_lanes(shift(copy, j), row, first + j, size, count - j)
-            j += lanes
+            pad_lanes(copy, row, first + j, size, count - j)
+        j += lanes
 
 
 @inline
