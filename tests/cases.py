@@ -152,6 +152,7 @@ CASES: tuple[Case, ...] = (
     problem("stride_2x1", (1, 5, 27, 37), (7, 5, 3, 3), stride=(2, 1)),
     problem("stride_1x2", (1, 5, 27, 37), (7, 5, 3, 3), stride=(1, 2)),
     problem("stride_3x2", (1, 5, 27, 37), (7, 5, 3, 3), stride=(3, 2), padding=(1, 2)),
+    problem("stride_3x1_dilated", (1, 5, 27, 19), (7, 5, 3, 3), stride=(3, 1), dilation=(2, 1)),
     problem("stride_2x1_narrow", (1, 32, 9, 5), (5, 32, 3, 3), stride=(2, 1), padding=1),
     problem("stride_4_patches", (2, 3, 29, 53), (20, 3, 4, 4), stride=4),
     problem("stride_4_reach_1", (1, 3, 25, 31), (16, 3, 5, 7), stride=4, padding=3, bias=True),
