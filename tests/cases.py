@@ -154,6 +154,7 @@ CASES: tuple[Case, ...] = (
     problem("stride_3x2", (1, 5, 27, 37), (7, 5, 3, 3), stride=(3, 2), padding=(1, 2)),
     problem("stride_3x1_dilated", (1, 5, 27, 19), (7, 5, 3, 3), stride=(3, 1), dilation=(2, 1)),
     problem("stride_2x1_narrow", (1, 32, 9, 5), (5, 32, 3, 3), stride=(2, 1), padding=1),
+    problem("stride_2_patches_wide", (1, 3, 6, 4200), (5, 3, 2, 2), stride=2),
     problem("stride_4_patches", (2, 3, 29, 53), (20, 3, 4, 4), stride=4),
     problem("stride_4_reach_1", (1, 3, 25, 31), (16, 3, 5, 7), stride=4, padding=3, bias=True),
     problem("stride_over_kernel", (1, 5, 27, 37), (7, 5, 2, 2), stride=5),
@@ -212,6 +213,10 @@ CASES: tuple[Case, ...] = (
     problem("depthwise_wide", (2, 3, 9, 131), (3, 1, 5, 5), groups=3, padding=2),
     problem("depthwise_4x6_stride_2", (1, 5, 21, 73), (5, 1, 4, 6), groups=5, padding=2, stride=2),
     problem("depthwise_7x7_strips", (1, 3, 9, 117), (3, 1, 7, 7), groups=3, padding=3),
+    problem("depthwise_7x7_ragged", (1, 3, 9, 43), (3, 1, 7, 7), groups=3, padding=3),
+    problem("depthwise_7x7_stride_2", (1, 3, 11, 49), (3, 1, 7, 7), groups=3, padding=3, stride=2),
+    problem("depthwise_5x5_whole", (1, 3, 9, 64), (3, 1, 5, 5), groups=3, padding=2),
+    problem("depthwise_three_strips", (1, 3, 5, 200), (3, 1, 3, 3), groups=3, padding=1),
     problem("depthwise_padding_19", (1, 3, 4, 75), (3, 1, 3, 5), groups=3, padding=(1, 19)),
     problem(
         "depthwise_5x5_stride_2_padding_17",
