@@ -40,8 +40,9 @@ if hasattr(os, "register_at_fork"):
 
 # Nobody calls a helper from Python or through its address, so it needs no wrappers: without them a
 # first call takes 0.85 to 0.93 of the time.
-_HELPER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-inline: Callable[..., Any] = register_jitable(**_HELPER)
+inline: Callable[..., Any] = register_jitable(
+    **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
 
 
 def kernel(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
