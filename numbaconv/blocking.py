@@ -34,6 +34,9 @@ FOLD_VECTORS = (1, 2, 4, 8, 16) if REGISTERS >= 32 else (1, 2, 4, 8)
 STRIP_ROWS = (1, 3, 5, 7)
 STRIP_STRIDES = (1, 2)
 
+# Filters of `small_planes.small_planes`: 16 sums + 7 weights + 1 <= 32 registers, 8 + 7 + 1 <= 16.
+SMALL_FILTERS = (3, 5, 7)
+
 
 @inline
 def most_of(sizes, left):

@@ -263,9 +263,9 @@ def _copy_even_lanes(typing_context, target, source, count):
         high = vectors.load_masked(
             vectors.column(source, 1), vectors.first_lanes(builder.select(none, i64(0), beyond))
         )
-        even = ir.Constant(ir.VectorType(I32, lanes), list(range(0, 2 * lanes, 2)))
-        value = builder.shuffle_vector(low, high, even)
-        vectors.store_masked(value, target, vectors.first_lanes(count))
+        vectors.store_masked(
+            vectors.every_second((low, high), 0), target, vectors.first_lanes(count)
+        )
         return context.get_dummy_value()
 
     return signature, codegen
@@ -300,9 +300,7 @@ def _split_lanes(typing_context, even, odd, row, first, size, count):
             loaded.append(vectors.load_masked(vectors.at(row, at), inside))
         mask = vectors.first_lanes(count)
         for phase, target in enumerate((even, odd)):
-            places = list(range(phase, 2 * vectors.lanes, 2))
-            picked = ir.Constant(ir.VectorType(I32, vectors.lanes), places)
-            vectors.store_masked(builder.shuffle_vector(*loaded, picked), target, mask)
+            vectors.store_masked(vectors.every_second(loaded, phase), target, mask)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -22,7 +22,7 @@ from numbaconv.blocking import STRIP_ROWS, STRIP_STRIDES, strip_vectors
 from numbaconv.jit import native
 from numbaconv.microkernel import carried_loop, join
 from numbaconv.target import VECTOR_BYTES
-from numbaconv.vectors import I32, Vectors, i64, opaque
+from numbaconv.vectors import Vectors, i64, opaque
 
 # Wide strips ask for the input rows that follow ahead of time: no hardware foresees that after some
 # columns of a row come those of the next, on a page of its own maybe. On planes of 512 x 512 and
@@ -253,12 +253,7 @@ class _Strip:
     def load_masks(self, k, masked):
         """Lanes that tap k reads from the input, for each of the vectors that are `masked`."""
         words = self.v.at(self.o.masks, self.builder.mul(k, i64(self.spanned)))
-        masks = {}
-        for i in masked:
-            word = self.builder.load(self.v.at(words, i64(i)))
-            bits = self.builder.trunc(word, ir.IntType(self.v.lanes))
-            masks[i] = self.builder.bitcast(bits, self.v.mask)
-        return masks
+        return {i: self.v.load_mask(self.v.at(words, i64(i))) for i in masked}
 
     def load_row(self, row, masks):
         """The vectors of a row that the strip spans: whole, but for those that have masks."""
@@ -272,10 +267,8 @@ class _Strip:
         """Every stride-th element of a row, from `first` on."""
         if self.shape.stride == 1:
             return loaded
-        picked = list(range(first, 2 * self.v.lanes, 2))
-        mask = ir.Constant(ir.VectorType(I32, self.v.lanes), picked)
         pairs = zip(loaded[::2], loaded[1::2], strict=True)
-        return [self.builder.shuffle_vector(low, high, mask) for low, high in pairs]
+        return [self.v.every_second(pair, first) for pair in pairs]
 
 
 class _SquareStrip(_Strip):

@@ -116,6 +116,11 @@ class Vectors:
         before, until = (self.first_lanes(limit) for limit in limits)
         return self.builder.and_(until, self.builder.not_(before))
 
+    def load_mask(self, pointer):
+        """Mask of the lanes whose bits are set in the i64 behind a pointer."""
+        bits = self.builder.trunc(self.builder.load(pointer), ir.IntType(self.lanes))
+        return self.builder.bitcast(bits, self.mask)
+
     def load_masked(self, pointer, mask):
         """Lanes of the mask from behind a pointer, zero in the others; only those are read."""
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
@@ -127,6 +132,12 @@ class Vectors:
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         arguments = [value, address, ir.Constant(I32, self.align), mask]
         self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), arguments)
+
+    def every_second(self, pair, first):
+        """Every second element of two vectors side by side, from `first` (0 or 1) on."""
+        picked = list(range(first, 2 * self.lanes, 2))
+        mask = ir.Constant(ir.VectorType(I32, self.lanes), picked)
+        return self.builder.shuffle_vector(*pair, mask)
 
     def zero(self):
         """Vector of zeros."""

@@ -2,16 +2,21 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of six lowerings: `direct_multiply` on long rows of pixels,
+input in place, and then runs one of seven lowerings: `direct_multiply` on long rows of pixels,
 `direct_transposed` on short ones, `direct_zones` if they are dilated; `direct_filter` where a group
-has few output channels; for depthwise layers `direct_planes`, or `direct_channels` where the
-channels are innermost in memory.
+has few output channels; for depthwise layers `direct_planes`, `direct_small_planes` on small maps,
+or `direct_channels` where the channels are innermost in memory.
 """
 
 import numpy as np
 
 from numbaconv.activation import NONE, activate
-from numbaconv.backends import direct_channels, direct_planes, direct_zones
+from numbaconv.backends import (
+    direct_channels,
+    direct_planes,
+    direct_small_planes,
+    direct_zones,
+)
 from numbaconv.backends.direct_filter import MOST_FOLDED, filter_work
 from numbaconv.backends.direct_multiply import multiply_work
 from numbaconv.backends.direct_tasks import (
@@ -22,6 +27,7 @@ from numbaconv.backends.direct_tasks import (
     uses_channels,
     uses_folds,
     uses_planes,
+    uses_small_planes,
     uses_transposed,
     uses_zones,
 )
@@ -214,14 +220,22 @@ def cut(s, itemsize, threads):
     )
 
 
+def own_plan(s, lanes):
+    """Return the lowering of a problem if it is one that has a plan of its own, else None."""
+    if uses_small_planes(s, lanes):
+        return direct_small_planes
+    if uses_planes(s):
+        return direct_planes
+    if uses_channels(s, lanes):
+        return direct_channels
+    return direct_zones if uses_zones(s, lanes) else None
+
+
 def plan(job, s, itemsize, threads):
     """Fill a job's blocks and sizes for a problem; return its number of tasks."""
-    if uses_planes(s):
-        return direct_planes.plan(job, s, itemsize, threads)
-    if uses_channels(s, VECTOR_BYTES // itemsize):
-        return direct_channels.plan(job, s, itemsize, threads)
-    if uses_zones(s, VECTOR_BYTES // itemsize):
-        return direct_zones.plan(job, s, itemsize, threads)
+    own = own_plan(s, VECTOR_BYTES // itemsize)
+    if own:
+        return own.plan(job, s, itemsize, threads)
     b = cut(s, itemsize, threads)
     halo = halo_layout(s, b.rows, b.cols, itemsize)
     lanes = VECTOR_BYTES // itemsize
@@ -243,12 +257,9 @@ def plan(job, s, itemsize, threads):
 
 def make_table(s, itemsize, threads):
     """Offsets of the taps in a halo tile and in the input, for KC channels."""
-    if uses_planes(s):
-        return direct_planes.make_table(s, itemsize, threads)
-    if uses_channels(s, VECTOR_BYTES // itemsize):
-        return direct_channels.make_table(s, itemsize, threads)
-    if uses_zones(s, VECTOR_BYTES // itemsize):
-        return direct_zones.make_table(s, itemsize, threads)
+    own = own_plan(s, VECTOR_BYTES // itemsize)
+    if own:
+        return own.make_table(s, itemsize, threads)
     b = cut(s, itemsize, threads)
     halo = halo_layout(s, b.rows, b.cols, itemsize)
     return np.concatenate((tap_offsets(s, halo, b.kc), tap_offsets_in_place(s, b.kc)))
@@ -258,14 +269,10 @@ def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
     if job[ACTIVATION] != NONE:
         job[ACTIVATE] = activate.address(dtype)
-    if uses_planes(s):
-        direct_planes.set_addresses(job, dtype)
-        return
-    if uses_channels(s, VECTOR_BYTES * 8 // dtype.bitwidth):
-        direct_channels.set_addresses(job, dtype)
-        return
-    if uses_zones(s, VECTOR_BYTES * 8 // dtype.bitwidth):
-        direct_zones.set_addresses(job, dtype)
+    lanes = VECTOR_BYTES * 8 // dtype.bitwidth
+    own = own_plan(s, lanes)
+    if own:
+        own.set_addresses(job, dtype)
         return
     job[FILL_HALO] = fill_halo.address(dtype)
     if uses_bands(s):
@@ -274,7 +281,7 @@ def set_addresses(job, s, dtype):
             job[TILE] = fold.address(dtype)
         return
     job[PACKER] = pack_work.address(dtype)
-    if uses_transposed(s, VECTOR_BYTES * 8 // dtype.bitwidth):
+    if uses_transposed(s, lanes):
         job[TILE], job[WORKER] = pixel_tile.address(dtype), transposed_work.address(dtype)
     else:
         job[TILE], job[WORKER] = tile.address(dtype), multiply_work.address(dtype)

@@ -12,6 +12,7 @@ import numpy as np
 from numbaconv.backends.direct_tasks import (
     Blocks,
     finish_tile,
+    has_half,
     locate_task,
     out_index,
     read_blocks,
@@ -103,7 +104,7 @@ def cut_strips(s, lanes, most):
     """
     cols = s.output[2]
     whole, left = divmod(cols, lanes)
-    half = 0 < 2 * left <= lanes
+    half = left > 0 and has_half(left, lanes)
     if left and not half:
         whole += 1
     count = -(-whole // most)

@@ -1,4 +1,4 @@
-"""direct, sixth lowering: zones of the output under which the same taps read more than padding.
+"""direct, seventh lowering: zones of the output under which the same taps read more than padding.
 
 Where taps lie far apart a halo tile would be mostly halo, and many taps of an output read nothing
 but padding: 43% of those of a 3x3 kernel with dilation 12 on a 33 x 33 map. A zone leaves these
