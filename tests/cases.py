@@ -226,6 +226,23 @@ CASES: tuple[Case, ...] = (
         padding=(2, 17),
         stride=2,
     ),
+    # Small planes: the whole vector and half of it, full and not; rows that no output row ends at;
+    # columns of padding on one side only; planes of a volume. Then those that are strips after all.
+    problem("depthwise_7x7_on_7", (2, 5, 7, 7), (5, 1, 7, 7), groups=5, padding=3, bias=True),
+    problem("depthwise_5x5_on_8", (1, 5, 8, 8), (5, 1, 5, 5), groups=5, padding=2),
+    problem("depthwise_7x7_on_9x3", (1, 5, 9, 3), (5, 1, 7, 7), groups=5, padding=3),
+    problem("depthwise_5x5_on_16", (1, 3, 16, 16), (3, 1, 5, 5), groups=3, padding=2, bias=True),
+    problem("depthwise_3x3_on_13x16", (1, 3, 13, 16), (3, 1, 3, 3), groups=3, padding=1),
+    problem("depthwise_3x3_on_14", (1, 5, 14, 14), (5, 1, 3, 3), groups=5, padding=1, stride=2),
+    problem("depthwise_5x5_on_15", (1, 5, 15, 15), (5, 1, 5, 5), groups=5, padding=2, stride=2),
+    problem("depthwise_7x7_on_27", (1, 3, 27, 28), (3, 1, 7, 7), groups=3, padding=3, stride=2),
+    problem(
+        "depthwise_7x7_cropped", (1, 3, 11, 12), (3, 1, 7, 7), groups=3, padding=((3, 1), (0, 5))
+    ),
+    problem(
+        "depthwise_3x3_extended", (1, 3, 5, 6), (3, 1, 3, 3), groups=3, padding=((1, 6), (4, 1))
+    ),
+    problem("depthwise_3x3_uncut", (1, 3, 17, 9), (3, 1, 3, 3), groups=3, padding=((1, 0), (1, 0))),
     problem("depthwise_9x2", (1, 5, 23, 19), (5, 1, 9, 2), groups=5, padding=(2, 1), bias=True),
     problem("depthwise_padding_7", (1, 5, 6, 5), (5, 1, 3, 3), groups=5, padding=7, bias=True),
     problem("depthwise_1x1_stride_2", (2, 5, 7, 37), (5, 1, 1, 1), groups=5, stride=2),
@@ -364,6 +381,15 @@ CASES: tuple[Case, ...] = (
     problem("3d_kernel_2x3x4", (1, 3, 7, 9, 11), (5, 3, 2, 3, 4), padding="same"),
     problem("3d_pairs", (1, 2, 5, 7, 9), (3, 2, 3, 3, 3), padding=((1, 0), (0, 2), (3, 1))),
     problem("3d_groups_2", (1, 6, 5, 7, 9), (4, 3, 3, 3, 3), groups=2, padding=1),
+    problem("3d_depthwise_flat", (1, 3, 4, 7, 7), (3, 1, 1, 3, 3), groups=3, padding=(0, 1, 1)),
+    problem(
+        "3d_depthwise_extended",
+        (1, 3, 3, 7, 7),
+        (3, 1, 1, 3, 3),
+        groups=3,
+        padding=((0, 2), (1, 1), (1, 1)),
+        stride=(2, 1, 1),
+    ),
     problem("3d_depthwise", (1, 5, 7, 9, 11), (5, 1, 3, 3, 3), groups=5, padding=1),
     problem(
         "3d_depthwise_padding_3",
@@ -419,6 +445,7 @@ LARGE: tuple[Case, ...] = (
     problem("large_first_layer", (1, 3, 223, 227), (64, 3, 7, 7), padding=3, stride=2),
     problem("large_dilation_12", (1, 131, 33, 31), (67, 131, 3, 3), padding=12, dilation=12),
     problem("large_pointwise", (1, 257, 29, 31), (509, 257, 1, 1), bias=True),
+    problem("large_pointwise_to_96", (1, 257, 13, 13), (96, 257, 1, 1), bias=True),
     problem("large_pointwise_stride_2", (2, 257, 29, 31), (131, 257, 1, 1), stride=2),
     problem("large_groups_32", (1, 128, 57, 53), (128, 4, 3, 3), padding=1, groups=32),
     problem("large_depthwise", (2, 67, 113, 109), (67, 1, 3, 3), padding=1, groups=67),
