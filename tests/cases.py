@@ -237,10 +237,14 @@ CASES: tuple[Case, ...] = (
     problem("depthwise_5x5_on_15", (1, 5, 15, 15), (5, 1, 5, 5), groups=5, padding=2, stride=2),
     problem("depthwise_7x7_on_27", (1, 3, 27, 28), (3, 1, 7, 7), groups=3, padding=3, stride=2),
     problem(
-        "depthwise_7x7_cropped", (1, 3, 11, 12), (3, 1, 7, 7), groups=3, padding=((3, 1), (0, 5))
+        "depthwise_7x7_cropped", (1, 3, 11, 7), (3, 1, 7, 7), groups=3, padding=((3, 0), (1, 5))
     ),
     problem(
         "depthwise_3x3_extended", (1, 3, 5, 6), (3, 1, 3, 3), groups=3, padding=((1, 6), (4, 1))
+    ),
+    problem("depthwise_5x5_padding_1", (1, 3, 8, 8), (3, 1, 5, 5), groups=3, padding=1),
+    problem(
+        "depthwise_3x3_dilation_2", (1, 3, 8, 8), (3, 1, 3, 3), groups=3, padding=1, dilation=2
     ),
     problem("depthwise_3x3_uncut", (1, 3, 17, 9), (3, 1, 3, 3), groups=3, padding=((1, 0), (1, 0))),
     problem("depthwise_9x2", (1, 5, 23, 19), (5, 1, 9, 2), groups=5, padding=(2, 1), bias=True),
@@ -390,6 +394,14 @@ CASES: tuple[Case, ...] = (
         padding=((0, 2), (1, 1), (1, 1)),
         stride=(2, 1, 1),
     ),
+    problem(
+        "3d_depthwise_before",
+        (1, 3, 3, 7, 7),
+        (3, 1, 1, 3, 3),
+        groups=3,
+        padding=((1, 0), (1, 1), (1, 1)),
+        stride=(2, 1, 1),
+    ),
     problem("3d_depthwise", (1, 5, 7, 9, 11), (5, 1, 3, 3, 3), groups=5, padding=1),
     problem(
         "3d_depthwise_padding_3",
@@ -472,6 +484,7 @@ REDUCED: tuple[Case, ...] = tuple(
         "channels_23_to_19_padded",
         "groups_3_bias",
         "depthwise_stride_2",
+        "depthwise_batch_small",
         "zones",
         "1d_fir_128",
         "one_channel_5x5_batch",
