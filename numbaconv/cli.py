@@ -13,11 +13,15 @@ from numbaconv.dtypes import SUPPORTED
 
 COMMON = ("float32", "float64")
 
-# Input and weight of one small problem for each kind of kernel: those of many channels, and those
-# of one channel a group, which is what image filters and depthwise layers are.
+# Shapes of input and weight, padding and dilation of a small problem for each kind of kernel.
 PROBLEMS = {
-    "layer": ((1, 4, 16, 16), (8, 4, 3, 3)),
-    "filter": ((1, 4, 16, 16), (4, 1, 3, 3)),
+    "layer": ((1, 4, 16, 16), (8, 4, 3, 3), 0, 1),
+    "layer, small map": ((1, 128, 7, 7), (32, 128, 3, 3), 1, 1),
+    "layer, dilated": ((1, 32, 16, 16), (32, 32, 3, 3), 4, 4),
+    "depthwise": ((1, 4, 32, 32), (4, 1, 3, 3), 1, 1),
+    "depthwise, small map": ((1, 4, 7, 7), (4, 1, 3, 3), 1, 1),
+    "image": ((1, 1, 16, 16), (1, 1, 3, 3), 1, 1),
+    "signal": ((1, 1, 1, 2000), (1, 1, 1, 101), 0, 1),
 }
 
 app = typer.Typer(
@@ -50,10 +54,12 @@ def warmup(
         task = progress.add_task("", total=len(backends) * len(dtypes) * len(PROBLEMS))
         for backend in backends:
             for dtype in dtypes:
-                for problem, (input_shape, weight_shape) in PROBLEMS.items():
+                for problem, (input_shape, weight_shape, padding, dilation) in PROBLEMS.items():
                     progress.update(task, description=f"{backend}, {dtype}, {problem}")
                     x, w = np.ones(input_shape, dtype), np.ones(weight_shape, dtype)
                     options: dict[str, Any] = {
+                        "padding": padding,
+                        "dilation": dilation,
                         "groups": input_shape[1] // weight_shape[1],
                         "activation": "relu" if dtype in COMMON else None,
                         "backend": backend,
