@@ -30,6 +30,7 @@ class _Operands(NamedTuple):
     rows: Any
     cols: Any
     x: Any
+    first: Any
     x_row: Any
     x_plane: Any
     height: Any
@@ -55,7 +56,7 @@ class _SmallPlanes:
         stored = self.v.first_lanes(o.cols)
 
         def plane(g, values):
-            self.x = self.v.at(o.x, b.mul(g, o.x_plane))
+            self.x = self.v.at(o.x, b.add(o.first, b.mul(g, o.x_plane)))
             self.w = self.v.at(o.w, b.mul(g, i64(self.size**2)))
             c = self.v.at(o.c, b.mul(g, o.c_plane))
             bias = self.v.broadcast(self.v.at(o.bias, g))
@@ -168,7 +169,7 @@ def _small_planes_in_numpy(size, stride, half, operands):
         for kh, k in np.ndindex(size, size):
             j = i * stride + kh - size // 2
             if 0 <= j < o.height:
-                at = g * o.x_plane + j * o.x_row + k + stride * np.arange(o.cols)
+                at = o.first + g * o.x_plane + j * o.x_row + k + stride * np.arange(o.cols)
                 pixels = np.where(inside[k], o.x[np.where(inside[k], at, 0)], o.c.dtype.type(0))
                 with np.errstate(all="ignore"):
                     total += o.w[(g * size + kh) * size + k] * pixels
@@ -177,7 +178,7 @@ def _small_planes_in_numpy(size, stride, half, operands):
 
 def _small_planes_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, i, i, i, p, i, i, i, types.CPointer(i), p, p, i, i, p)
+    return types.void(i, i, i, i, i, i, p, i, i, i, i, types.CPointer(i), p, p, i, i, p)
 
 
 @native(_small_planes_signature)
@@ -189,6 +190,7 @@ def small_planes(
     rows,
     cols,
     x,
+    first,
     x_row,
     x_plane,
     height,
@@ -210,9 +212,9 @@ def small_planes(
     planes, rows, cols : int
         Planes, each with a filter of its own; rows and columns of one: both at least 1, and at most
         the lanes of such a vector.
-    x, x_row, x_plane : pointer, int, int
-        The element that column 0 of a filter reads for C[0, 0] in input row 0, which may lie in the
-        padding; elements from one row or plane to the next.
+    x, first, x_row, x_plane : pointer, int, int, int
+        The element that column 0 of a filter reads for C[0, 0] in input row 0 is x[first], which
+        may lie in the padding; elements from one row or plane to the next.
     height : int
         Rows of X, at least 1 and at most `stride` times the lanes.
     masks : pointer
@@ -225,7 +227,7 @@ def small_planes(
     bias : pointer
         One value for each plane.
     """
-    image = x, x_row, x_plane, height, masks
+    image = x, first, x_row, x_plane, height, masks
     _small_planes(size, stride, half, (planes, rows, cols, *image, w, c, c_row, c_plane, bias))
 
 

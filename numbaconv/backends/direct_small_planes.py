@@ -51,13 +51,14 @@ def make_table(s, itemsize, threads):
 def small_planes_task(job, s, t, like):
     """All planes of a task."""
     x, out = pointer_at(job[X], like), pointer_at(job[OUT], like)
-    at = t.n * s.in_strides[0] + t.g * s.in_strides[1] + t.od * s.stride[0] * s.in_strides[2]
+    x = shift(x, t.n * s.in_strides[0] + t.g * s.in_strides[1])
+    first = t.od * s.stride[0] * s.in_strides[2] - s.padding[2]
     call(
         job[TILE],
         (
             s.kernel[1], s.stride[1], has_half(t.cols, job[LANES]), t.groups, t.rows, t.cols,
-            shift(x, at - s.padding[2]), s.in_strides[3], s.in_strides[1], s.size[1],
-            indices_at(job[TABLE]), shift(pointer_at(job[PACKED], like), t.g * kernel_taps(s)),
+            x, first, s.in_strides[3], s.in_strides[1], s.size[1], indices_at(job[TABLE]),
+            shift(pointer_at(job[PACKED], like), t.g * kernel_taps(s)),
             shift(out, out_index(s, t, t.g)), s.out_strides[3], s.out_strides[1],
             shift(pointer_at(job[BIAS], like), t.g),
         ),
