@@ -9,55 +9,35 @@ rows, cost nothing. In a strip, whose rows come and go in a loop, they take thei
 """
 
 import itertools
-from typing import Any, NamedTuple
 
-import numpy as np
-from numba import types
 from numba.core import config
-from numba.extending import intrinsic
 
 from numbaconv.blocking import SMALL_FILTERS, STRIP_STRIDES
 from numbaconv.jit import native
 from numbaconv.microkernel import carried_loop, join
-from numbaconv.target import REGISTERS, VECTOR_BYTES
+from numbaconv.strip import Shape, strip_in_numpy, strip_intrinsic, strip_signature
+from numbaconv.target import REGISTERS
 from numbaconv.vectors import Vectors, i64, opaque
-
-
-class _Operands(NamedTuple):
-    """The arguments of `small_planes` from `planes` on, as LLVM values."""
-
-    planes: Any
-    rows: Any
-    cols: Any
-    x: Any
-    first: Any
-    x_row: Any
-    x_plane: Any
-    height: Any
-    masks: Any
-    w: Any
-    c: Any
-    c_row: Any
-    c_plane: Any
-    bias: Any
 
 
 class _SmallPlanes:
     """Emits the loops over planes and columns of the filter for one filter and vector."""
 
-    def __init__(self, builder, dtype, size, stride, half, operands):
-        self.builder, self.size, self.stride, self.o = builder, size, stride, operands
-        self.v = Vectors(builder, dtype, 2 if half else 1)
+    def __init__(self, builder, dtype, shape, operands):
+        self.builder, self.size, self.stride, self.o = builder, shape.kh, shape.stride, operands
+        self.v = Vectors(builder, dtype, 2 if shape.half else 1)
         self.most = self.v.lanes  # rows, and columns
 
     def emit(self):
         """Loop over planes."""
         b, o = self.builder, self.o
-        stored = self.v.first_lanes(o.cols)
+        stored = self.v.first_lanes(o.last)
+        # `first` is that of output row 0, whose window begins in the padding.
+        first = b.add(o.first, b.mul(i64(self.size // 2), o.x_row))
 
         def plane(g, values):
-            self.x = self.v.at(o.x, b.add(o.first, b.mul(g, o.x_plane)))
-            self.w = self.v.at(o.w, b.mul(g, i64(self.size**2)))
+            self.x = self.v.at(o.x, b.add(first, b.mul(g, o.x_plane)))
+            self.w = self.v.at(o.w, b.mul(g, o.w_plane))
             c = self.v.at(o.c, b.mul(g, o.c_plane))
             bias = self.v.broadcast(self.v.at(o.bias, g))
             for i, value in self.existing(self.columns([bias] * self.most), o.rows):
@@ -135,101 +115,66 @@ class _SmallPlanes:
         return self.v.every_second(loaded, first)
 
 
-@intrinsic
-def _small_planes(typing_context, size, stride, half, operands):
-    signature = types.void(size, stride, half, operands)
-
-    def codegen(context, builder, signature, arguments):
-        size, stride, half, values = arguments
-        dtype = signature.args[3][_Operands._fields.index("x")].dtype
-        fields = range(len(_Operands._fields))
-        operands = _Operands(*(builder.extract_value(values, i) for i in fields))
-        end = builder.append_basic_block("small_planes_end")
-        shape = builder.add(builder.mul(stride, i64(2)), half)
-        switch = builder.switch(builder.add(builder.mul(size, i64(8)), shape), end)
-        for size, stride, half in itertools.product(SMALL_FILTERS, STRIP_STRIDES, range(2)):
-            case = builder.append_basic_block("small_planes")
-            switch.add_case(i64(8 * size + 2 * stride + half), case)
-            builder.position_at_end(case)
-            _SmallPlanes(builder, dtype, size, stride, half, operands).emit()
-            builder.branch(end)
-        builder.position_at_end(end)
-        return context.get_dummy_value()
-
-    return signature, codegen
+def _shapes():
+    sizes = itertools.product(SMALL_FILTERS, STRIP_STRIDES, (False, True))
+    return (Shape(size, stride, 1, half) for size, stride, half in sizes)
 
 
-def _small_planes_in_numpy(size, stride, half, operands):
-    o = _Operands(*operands)
-    lanes = VECTOR_BYTES // o.c.itemsize // (2 if half else 1)
-    bits = o.masks[: size * stride].reshape(size, -1, 1) >> np.arange(lanes) & 1
-    inside = bits.reshape(size, -1)[:, : o.cols * stride : stride] == 1
-    for g, i in np.ndindex(o.planes, o.rows):
-        total = np.full(o.cols, o.bias[g], o.c.dtype)
-        for kh, k in np.ndindex(size, size):
-            j = i * stride + kh - size // 2
-            if 0 <= j < o.height:
-                at = o.first + g * o.x_plane + j * o.x_row + k + stride * np.arange(o.cols)
-                pixels = np.where(inside[k], o.x[np.where(inside[k], at, 0)], o.c.dtype.type(0))
-                with np.errstate(all="ignore"):
-                    total += o.w[(g * size + kh) * size + k] * pixels
-        o.c[g * o.c_plane + i * o.c_row :][: o.cols] = total
+def _emit_small_planes(builder, dtype, shape, operands):
+    _SmallPlanes(builder, dtype, shape, operands).emit()
 
 
-def _small_planes_signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, i, i, i, p, i, i, i, i, types.CPointer(i), p, p, i, i, p)
+_small_planes = strip_intrinsic(_shapes, _emit_small_planes)
 
 
-@native(_small_planes_signature)
+@native(strip_signature)
 def small_planes(
-    size,
+    kh,
     stride,
+    vectors,
     half,
-    planes,
+    kw,
+    dilation,
     rows,
-    cols,
+    planes,
     x,
     first,
     x_row,
     x_plane,
+    h,
+    h_step,
     height,
     masks,
     w,
+    w_plane,
     c,
     c_row,
     c_plane,
     bias,
+    accumulate,
+    last,
 ):
-    """C[planes, rows, cols] = bias + the correlation of X with W, padded by size // 2 rows.
+    """Do what `strip` does, of which it has all parameters, for these values of them.
 
     Parameters
     ----------
-    size, stride : int
-        Rows and columns of the filters, one of SMALL_FILTERS; their stride along both axes.
-    half : int
-        1: a row of C is half a vector at most. 0: it is one.
-    planes, rows, cols : int
-        Planes, each with a filter of its own; rows and columns of one: both at least 1, and at most
-        the lanes of such a vector.
-    x, first, x_row, x_plane : pointer, int, int, int
-        The element that column 0 of a filter reads for C[0, 0] in input row 0 is x[first], which
-        may lie in the padding; elements from one row or plane to the next.
-    height : int
-        Rows of X, at least 1 and at most `stride` times the lanes.
-    masks : pointer
-        [column][stride], for the vectors that a row of C spans in X: bit i of an entry says that
-        this column of the filter reads lane i of that vector from the input, and not a zero.
-    w : pointer
-        Filters, [plane][size][size].
-    c, c_row, c_plane : pointer, int, int
-        First element of C, and elements from one row or plane to the next.
-    bias : pointer
-        One value for each plane.
+    kh, kw : int
+        The same, one of SMALL_FILTERS.
+    vectors, dilation, h_step : int
+        1.
+    rows, height : int
+        At least 1; rows of C at most as many as a vector, or half of it, has lanes, and rows of X
+        at most `stride` times that.
+    h : int
+        -(kh // 2), the padding.
+    accumulate : int
+        0.
     """
-    image = x, first, x_row, x_plane, height, masks
-    _small_planes(size, stride, half, (planes, rows, cols, *image, w, c, c_row, c_plane, bias))
+    image = x, first, x_row, x_plane, h, h_step, height, masks
+    result = c, c_row, c_plane, bias, accumulate, last
+    shape = kh, stride, vectors, half
+    _small_planes(shape, (kw, dilation, rows, planes, *image, w, w_plane, *result))
 
 
 if config.DISABLE_JIT:
-    _small_planes = _small_planes_in_numpy
+    _small_planes = strip_in_numpy

@@ -31,8 +31,8 @@ _AHEAD = 4
 _PREFETCHED_VECTORS = 4
 
 
-class _Operands(NamedTuple):
-    """The arguments of `strip` from `kw` on, as LLVM values."""
+class Operands(NamedTuple):
+    """The arguments of `strip` and `small_planes` from `kw` on, as LLVM values."""
 
     kw: Any
     dilation: Any
@@ -56,7 +56,7 @@ class _Operands(NamedTuple):
     last: Any
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """What is compiled for: a filter's rows and stride, the vectors of a strip, the half of one."""
 
     kh: int
@@ -75,8 +75,8 @@ def _shapes():
         for stride in STRIP_STRIDES:
             most = strip_vectors(kh, stride)
             for vectors in range(1, most + 1):
-                yield _Shape(kh, stride, vectors, half=False)
-            yield _Shape(kh, stride, 1, half=True)
+                yield Shape(kh, stride, vectors, half=False)
+            yield Shape(kh, stride, 1, half=True)
 
 
 class _Strip:
@@ -321,38 +321,50 @@ def _emit_strip(builder, dtype, shape, operands):
             _Strip(builder, dtype, shape, operands).emit()
 
 
-@intrinsic
-def _strip(typing_context, shape, operands):
-    signature = types.void(shape, operands)
+def strip_intrinsic(shapes, emit):
+    """Return an intrinsic that runs what `emit(builder, dtype, shape, operands)` gives for a shape.
 
-    def codegen(context, builder, signature, arguments):
-        dtype = signature.args[1][_Operands._fields.index("x")].dtype
-        fields = range(len(_Operands._fields))
-        operands = _Operands(*(builder.extract_value(arguments[1], i) for i in fields))
-        end = builder.append_basic_block("strips_end")
-        selector = i64(0)
-        for i in range(len(_Shape._fields)):
-            digit = builder.extract_value(arguments[0], i)
-            selector = builder.add(builder.mul(selector, i64(8)), digit)
-        switch = builder.switch(selector, end)
-        for shape in _shapes():
-            number = 0
-            for digit in shape:
-                number = number * 8 + int(digit)
-            case = builder.append_basic_block("strip")
-            switch.add_case(i64(number), case)
-            builder.position_at_end(case)
-            _emit_strip(builder, dtype, shape, operands)
-            builder.branch(end)
-        builder.position_at_end(end)
-        return context.get_dummy_value()
+    Its arguments are a shape and operands as tuples; the shape must be one of `shapes()`.
+    """
 
-    return signature, codegen
+    @intrinsic
+    def tile(typing_context, shape, operands):
+        signature = types.void(shape, operands)
+
+        def codegen(context, builder, signature, arguments):
+            dtype = signature.args[1][Operands._fields.index("x")].dtype
+            fields = range(len(Operands._fields))
+            operands = Operands(*(builder.extract_value(arguments[1], i) for i in fields))
+            end = builder.append_basic_block("strips_end")
+            selector = i64(0)
+            for i in range(len(Shape._fields)):
+                digit = builder.extract_value(arguments[0], i)
+                selector = builder.add(builder.mul(selector, i64(8)), digit)
+            switch = builder.switch(selector, end)
+            for shape in shapes():
+                number = 0
+                for digit in shape:
+                    number = number * 8 + int(digit)
+                case = builder.append_basic_block("strip")
+                switch.add_case(i64(number), case)
+                builder.position_at_end(case)
+                emit(builder, dtype, shape, operands)
+                builder.branch(end)
+            builder.position_at_end(end)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
 
 
-def _strip_in_numpy(shape, operands):
+_strip = strip_intrinsic(_shapes, _emit_strip)
+
+
+def strip_in_numpy(shape, operands):
+    """Stand in for the intrinsics of `strip` and `small_planes` under NUMBA_DISABLE_JIT=1."""
     kh, stride, vectors, half = shape
-    o = _Operands(*operands)
+    o = Operands(*operands)
     lanes = VECTOR_BYTES // o.c.itemsize // (2 if half else 1)
     width = (vectors - 1) * lanes + o.last
     bits = o.masks[: o.kw * vectors * stride].reshape(o.kw, -1, 1) >> np.arange(lanes) & 1
@@ -371,13 +383,14 @@ def _strip_in_numpy(shape, operands):
         row[:] = total
 
 
-def _strip_signature(dtype):
+def strip_signature(dtype):
+    """Give the signature of `strip` and `small_planes`."""
     i, p = types.int64, types.CPointer(dtype)
     x, w, c = (p, i, i, i), (p, i), (p, i, i)
     return types.void(*(i,) * 8, *x, i, i, i, types.CPointer(i), *w, *c, p, i, i)
 
 
-@native(_strip_signature)
+@native(strip_signature)
 def strip(
     kh,
     stride,
@@ -445,4 +458,4 @@ def strip(
 
 
 if config.DISABLE_JIT:
-    _strip = _strip_in_numpy
+    _strip = strip_in_numpy

@@ -2,21 +2,16 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of seven lowerings: `direct_multiply` on long rows of pixels,
+input in place, and then runs one of six lowerings: `direct_multiply` on long rows of pixels,
 `direct_transposed` on short ones, `direct_zones` if they are dilated; `direct_filter` where a group
-has few output channels; for depthwise layers `direct_planes`, `direct_small_planes` on small maps,
-or `direct_channels` where the channels are innermost in memory.
+has few output channels; for depthwise layers `direct_planes`, or `direct_channels` where the
+channels are innermost in memory.
 """
 
 import numpy as np
 
 from numbaconv.activation import NONE, activate
-from numbaconv.backends import (
-    direct_channels,
-    direct_planes,
-    direct_small_planes,
-    direct_zones,
-)
+from numbaconv.backends import direct_channels, direct_planes, direct_zones
 from numbaconv.backends.direct_filter import MOST_FOLDED, filter_work
 from numbaconv.backends.direct_multiply import multiply_work
 from numbaconv.backends.direct_tasks import (
@@ -27,7 +22,6 @@ from numbaconv.backends.direct_tasks import (
     uses_channels,
     uses_folds,
     uses_planes,
-    uses_small_planes,
     uses_transposed,
     uses_zones,
 )
@@ -235,8 +229,6 @@ def cut(s, itemsize, threads):
 
 def own_plan(s, lanes):
     """Return the lowering of a problem if it is one that has a plan of its own, else None."""
-    if uses_small_planes(s, lanes):
-        return direct_small_planes
     if uses_planes(s):
         return direct_planes
     if uses_channels(s, lanes):
@@ -285,7 +277,7 @@ def set_addresses(job, s, dtype):
     lanes = VECTOR_BYTES * 8 // dtype.bitwidth
     own = own_plan(s, lanes)
     if own:
-        own.set_addresses(job, dtype)
+        own.set_addresses(job, s, dtype)
         return
     job[FILL_HALO] = fill_halo.address(dtype)
     if uses_bands(s):

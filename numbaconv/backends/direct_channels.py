@@ -112,7 +112,7 @@ def make_table(s, itemsize, threads):
     return ((row * width + kw * s.dilation[2]) * lanes).ravel()
 
 
-def set_addresses(job, dtype):
+def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
     job[FILL_HALO], job[TILE] = fill_channels.address(dtype), depthwise_tile.address(dtype)
     job[WORKER] = channels_work.address(dtype)

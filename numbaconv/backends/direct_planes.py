@@ -3,6 +3,7 @@
 The input is read in place: there is no halo tile, and nothing to pack. Loops of a task (some
 planes that are neighbours, a block of rows): columns, a strip at a time; rows a dilation apart; kd;
 rows of the filter, as many as the tile has sums for; the tile's own loops over planes, rows and kw.
+On small maps there is one strip, and a tile that has the sums of all rows in registers.
 """
 
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from numbaconv.backends.direct_tasks import (
     locate_task,
     out_index,
     read_blocks,
+    uses_small_planes,
 )
 from numbaconv.blocking import (
     CACHE_BYTES,
@@ -43,6 +45,7 @@ from numbaconv.job import (
 )
 from numbaconv.pointers import call, indices_at, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
+from numbaconv.small_planes import small_planes
 from numbaconv.strip import strip
 from numbaconv.target import VECTOR_BYTES
 
@@ -91,9 +94,11 @@ def plan(job, s, itemsize, threads):
     return b.tasks
 
 
-def set_addresses(job, dtype):
+def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
-    job[TILE], job[WORKER] = strip.address(dtype), planes_work.address(dtype)
+    small = uses_small_planes(s, VECTOR_BYTES * 8 // dtype.bitwidth)
+    job[TILE] = (small_planes if small else strip).address(dtype)
+    job[WORKER] = planes_work.address(dtype)
 
 
 def cut_strips(s, lanes, most):

@@ -1,4 +1,4 @@
-"""direct, seventh lowering: zones of the output under which the same taps read more than padding.
+"""direct, sixth lowering: zones of the output under which the same taps read more than padding.
 
 Where taps lie far apart a halo tile would be mostly halo, and many taps of an output read nothing
 but padding: 43% of those of a 3x3 kernel with dilation 12 on a 33 x 33 map. A zone leaves these
@@ -166,7 +166,7 @@ def make_table(s, itemsize, threads):
     return np.arange(cut(s, itemsize, threads).kc) * odd_lines(s.size[2], itemsize)
 
 
-def set_addresses(job, dtype):
+def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
     job[TILE], job[WORKER] = pixel_tile.address(dtype), zones_work.address(dtype)
     job[PACKER] = pack_work.address(dtype)
