@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -15,6 +17,26 @@ ROOT = Path(__file__).parents[1]
 
 settings.register_profile("numbaconv", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("numbaconv")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests that start processes of their own, the longest, first: none is left for the end."""
+    order = ["test_targets", "test_memory"]  # these share kernels of other targets
+
+    def rank(item: pytest.Item) -> int:
+        if "run_script" not in getattr(item, "fixturenames", ()):
+            return len(order) + 1
+        return order.index(item.path.stem) if item.path.stem in order else len(order)
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let a worker that is done take over half of what another has left."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 @pytest.fixture(scope="module", params=("direct", "im2col"))
@@ -40,6 +62,14 @@ def small_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     for module in ("plan", "grad"):  # which may know the problem already
         monkeypatch.setattr(f"numbaconv.{module}._plans", {})
 
+
+# CPUs that kernels are compiled for. With no features beside the name: Numba would otherwise add
+# the host's, AVX-512 among them.
+TARGETS: dict[str, dict[str, str]] = {"host": {}}
+if platform.machine() in ("x86_64", "AMD64"):
+    TARGETS |= {
+        name: {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""} for name in ("haswell", "generic")
+    }
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -68,5 +98,22 @@ def run_script() -> Script:
         )
         assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
+
+    return run
+
+
+@pytest.fixture
+def run_as(run_script: Script, tmp_path_factory: pytest.TempPathFactory) -> Script:
+    """`run_script` with the name of a target before the rest.
+
+    Other targets than the host's keep what they compile in a directory of their own, which all
+    tests of a session share, on whichever worker of xdist.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def run(target: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        kept = {} if target == "host" else {"NUMBA_CACHE_DIR": str(shared / f"kernels-{target}")}
+        return run_script(*arguments, **kept, **TARGETS[target], **options)
 
     return run

@@ -7,22 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Script
+from conftest import TARGETS, Script
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="guard pages are made by mprotect")
 
 GUARDED = str(Path(__file__).with_name("guarded.py"))
-TARGETS = {
-    "host": {},
-    "haswell": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""},
-    "generic": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
-}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
-def test_guard_pages(backend: str, target: str, run_script: Script, tmp_path: Path):
-    done = run_script(GUARDED, backend, NUMBA_CACHE_DIR=str(tmp_path), **TARGETS[target])
+def test_guard_pages(backend: str, target: str, run_as: Script):
+    done = run_as(target, GUARDED, backend)
     assert "no access outside the arrays" in done.stdout
 
 
@@ -42,10 +37,9 @@ def test_guard_pages_around_random_problems(
 @pytest.mark.parametrize("target", TARGETS)
 @kinds
 def test_guard_pages_around_many_random_problems(
-    kind: tuple[str, ...], backend: str, target: str, run_script: Script
+    kind: tuple[str, ...], backend: str, target: str, run_as: Script
 ):
-    arguments = (GUARDED, backend, "--random", "5000", *kind)
-    done = run_script(*arguments, timeout=3600, **TARGETS[target])
+    done = run_as(target, GUARDED, backend, "--random", "5000", *kind, timeout=3600)
     assert "5000 problems, no access outside the arrays" in done.stdout
 
 
