@@ -453,6 +453,7 @@ LARGE: tuple[Case, ...] = (
     problem("large_3x3", (1, 67, 57, 53), (61, 67, 3, 3), padding=1, bias=True),
     problem("large_batch_small_maps", (19, 131, 7, 7), (137, 131, 3, 3), padding=1),
     problem("large_deep", (1, 523, 13, 11), (67, 523, 3, 3), padding=1),
+    problem("large_small_map_to_33", (1, 19, 13, 13), (33, 19, 3, 3), padding=1, bias=True),
     problem("large_stride_2", (2, 67, 57, 53), (61, 67, 3, 3), padding=1, stride=2),
     problem("large_first_layer", (1, 3, 223, 227), (64, 3, 7, 7), padding=3, stride=2),
     problem("large_dilation_12", (1, 131, 33, 31), (67, 131, 3, 3), padding=12, dilation=12),

@@ -112,6 +112,20 @@ def fit_cache(s, cols, mr, itemsize):
     return usual, -(-s.c_in // -(-s.c_in // channels))
 
 
+def even_rows(s, mr, threads):
+    """Rows of register blocks of which there are as many for each thread, if that shares out well.
+
+    A single small map is then cut by output channels, and not by rows of pixels, for which each
+    thread needs all weights, and in plain calls packs them: plain calls are 1.02 to 1.08 times as
+    fast, prepared layers 1.0 to 1.06. Where a thread's share would be larger than by pixels (33
+    channels on 20 x 20) they are 0.94 times as fast.
+    """
+    each = -(-s.c_out // (mr * threads))
+    even = -(-s.c_out // (each * threads))
+    by_channels, by_pixels = each * even / s.c_out, -(-s.output[1] // threads) / s.output[1]
+    return even if 10 * even >= 7 * mr and by_channels <= 1.03 * by_pixels else mr
+
+
 def shares_badly(blocks, threads, columns, tile):
     """Whether blocks of channels are too few for all threads, or leave some idle for long.
 
@@ -200,7 +214,11 @@ def cut(s, itemsize, threads):
         and planes * (oh // (2 * rows)) >= wanted
     ):
         rows = min(oh, 2 * rows)
-    row_blocks = even_blocks(s, -(-oh // rows), planes, threads, oc_blocks)
+    fewest = -(-oh // rows)
+    if planes * fewest < threads and not transposed:
+        mr = even_rows(s, mr, threads)
+        oc_blocks = -(-s.c_out // mr)
+    row_blocks = even_blocks(s, fewest, planes, threads, oc_blocks)
     rows = -(-oh // row_blocks)
     if uses_bands(s) and kc == s.c_in and row_blocks == 1:
         halo = kc * halo_layout(s, rows, cols, itemsize).channel
