@@ -7,7 +7,6 @@ the backends that can run here.
 
 import functools
 import importlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,10 +14,12 @@ from types import ModuleType
 from typing import Any
 
 from numbaconv.entry import CHOICE, CONTEXTS, ENTRY, as_word
+from numbaconv.environment import variable
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.shape import ConvShape
 
 ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
+_VARIABLE = ENVIRONMENT_VARIABLE.encode()
 AUTO, CUDA = "auto", "cuda"
 
 # Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend
@@ -69,7 +70,7 @@ def requested_backend(argument: str | None = None) -> tuple[str, str]:
         return choice.name, "use_backend"
     if _process is not None:
         return _process, "set_backend"
-    name = os.environ.get(ENVIRONMENT_VARIABLE)
+    name = variable(_VARIABLE)
     if name:
         source = f"the environment variable {ENVIRONMENT_VARIABLE}"
         return check_backend(name, source), source

@@ -62,7 +62,7 @@ def flat_input(x: np.ndarray, plan: "Plan | AdjointPlan") -> np.ndarray:
     """Return an input as the kernels read it."""
     how = plan.arithmetic
     if how.is_plain(x) and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
-        return x.reshape(-1)
+        return x.ravel()
     return flat_channels(in_memory_order(x, plan), how, 1 if plan.batched else 0)
 
 
@@ -78,7 +78,7 @@ def flat_weight(weight: np.ndarray, plan: "Plan | AdjointPlan") -> np.ndarray:
     """Return the weights as the kernels read them; a complex one becomes a 2 x 2 matrix."""
     how = plan.arithmetic
     if how.is_plain(weight) and weight.flags.c_contiguous and weight.flags.aligned:
-        return weight.reshape(-1)
+        return weight.ravel()
     weight = np.require(weight, how.convert, ("C", "A"))
     if how.is_complex:
         c_out, c_in = weight.shape[:2]

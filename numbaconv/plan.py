@@ -296,7 +296,8 @@ def find_plan(
         data_format = plain_word(data_format)
     if activation is not None and type(activation) is not str:
         activation = plain_word(activation)
-    layout = input_layout(input, weight, bias, data_format)
+    # What is said beside it decides the layout of a contiguous input.
+    layout = None if input.flags.c_contiguous else input_layout(input, weight, bias, data_format)
     key = (
         input.shape,
         input.dtype,
@@ -325,7 +326,7 @@ def find_plan(
             padding_mode,
             data_format,
             activation,
-            layout,
+            layout or input_layout(input, weight, bias, data_format),
         )
         keep(_plans, key, plan)
     return plan

@@ -38,6 +38,7 @@ from numbaconv.entry import (
     address_of_function,
     as_word,
 )
+from numbaconv.environment import C_LIBRARY
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.recipe import Recipe
 from numbaconv.request import Call, check_overlap
@@ -175,16 +176,15 @@ _keep_variable = recycling.ENVIRONMENT_VARIABLE.encode() + b"\0"
 
 def load() -> None:
     """Compile what compiled callers enter by, or load it from the cache, and open the door."""
-    c_library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
-    ENTRY[GETENV] = address_of_function(c_library.getenv)
+    ENTRY[GETENV] = address_of_function(C_LIBRARY.getenv)
     ENTRY[VARIABLE] = address_of_function(ctypes.c_char_p(_variable))
     ENTRY[THREAD_STATE] = address_of_function(ctypes.pythonapi.PyGILState_GetThisThreadState)
     numba.get_num_threads()  # loads the threading layer, whose functions `calls.convolve` names
     ENTRY[GET_NUM_THREADS] = llvm.address_of_symbol("get_num_threads")
-    ENTRY[MALLOC] = address_of_function(c_library.malloc)
-    ENTRY[FREE] = address_of_function(c_library.free)
+    ENTRY[MALLOC] = address_of_function(C_LIBRARY.malloc)
+    ENTRY[FREE] = address_of_function(C_LIBRARY.free)
     if sys.platform == "linux":
-        ENTRY[MADVISE] = address_of_function(c_library.madvise)
+        ENTRY[MADVISE] = address_of_function(C_LIBRARY.madvise)
     get_api = ctypes.CFUNCTYPE(ctypes.c_void_p)(llvm.address_of_symbol("NRT_get_api"))
     ENTRY[MANAGE] = (ctypes.c_int64 * 3).from_address(get_api())[
         2

@@ -9,12 +9,14 @@ when the result and all views of it are gone. ``NUMBACONV_KEEP_MB`` bounds what 
 0 turns it off.
 """
 
-import os
 from collections import deque
 
 import numpy as np
 
+from numbaconv.environment import variable
+
 ENVIRONMENT_VARIABLE = "NUMBACONV_KEEP_MB"
+_VARIABLE = ENVIRONMENT_VARIABLE.encode()
 KEEP_MB = 256
 
 # Smaller blocks cost little to clear, beside the 2 us that a loan takes.
@@ -70,7 +72,7 @@ def empty(size: int, dtype: np.dtype) -> np.ndarray:
 
 def keep_bytes() -> int:
     """Return how many bytes may be kept, from the environment or by default."""
-    value = os.environ.get(ENVIRONMENT_VARIABLE) or str(KEEP_MB)
+    value = variable(_VARIABLE) or str(KEEP_MB)
     if not (value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS):
         raise ValueError(f"{ENVIRONMENT_VARIABLE} must be a whole number of MB, got {value!r}")
     return int(value) << 20
