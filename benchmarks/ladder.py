@@ -132,7 +132,8 @@ def tile_product() -> Callable[..., None]:
         N, groups, K, L = columns.shape
         M = weights.shape[1]
         blocks, panels = (M + MR - 1) // MR, (L + NR - 1) // NR
-        offsets, bias = np.arange(K) * L, np.zeros(MR, weights.dtype)
+        # To the tile each row of the patch matrix is a channel of one tap, with its offsets 0.
+        one_tap, bias = np.zeros(2, np.int64), np.zeros(MR, weights.dtype)
         # The tile reads its weights as [k][MR].
         for task in nb.prange(groups * blocks):
             g, block = divmod(nb.int64(task), blocks)
@@ -151,7 +152,10 @@ def tile_product() -> Callable[..., None]:
                 rows = min(MR, M - row)
                 a = packed[(g * M + row) * K :].ctypes
                 b, c = columns[n, g, 0, pixel:].ctypes, y[n, g, row, pixel:].ctypes
-                tile(rows, vectors, K, a, b, offsets.ctypes, c, L, bias.ctypes, 0, last, 1, 0, 0)
+                tile(
+                    rows, vectors, K, 1, one_tap.ctypes, a, rows, b, L,
+                    c, L, bias.ctypes, 0, last, 1, 0, 0,
+                )  # fmt: skip
 
     multiply.slack = NR  # the tile loads whole vectors
     return multiply

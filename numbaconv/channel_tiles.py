@@ -4,7 +4,7 @@
 of output channels, for small maps, whose rows are too short for vectors of pixels, and for results
 with the channels last:
 
-    C[i, oc] = bias[oc] + sum_k X[offsets[k] + i] * W[k, oc]        (or C[i, oc] += ...)
+    C[i, oc] = bias[oc] + sum_c,t X[c, offset of t + i] * W[c, t, oc]        (or C[i, oc] += ...)
 
 `depthwise_tile`: MR neighbouring pixels of a row, each lane a channel of its own. Nothing is
 shared between lanes, so any stride reads whole vectors:
@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.jit import inline, native
-from numbaconv.microkernel import Accumulators, for_each_block
+from numbaconv.microkernel import Accumulators, for_each_block, listed
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.vectors import Vectors, i64
 
@@ -31,19 +31,19 @@ def first_half(mr):
 
 
 def _emit_pixel_tile(
-    vectors, mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, accumulate, last
-):
-    builder = vectors.builder
+    vectors, mr, nv, channels, taps, table, x, x_channel, jump, w, w_channel, c, row_step,
+    bias, accumulate, last,
+):  # fmt: skip
     half = first_half(mr)
     block = Accumulators(vectors, mr, nv, c, row_step, last)
     block.start(accumulate, lambda i, j: block.load_column(bias, j))
 
-    def step(k, values):
-        first = vectors.at(x, builder.load(vectors.at(offsets, k)))
+    def step(of_pixels, of_weights, pointers, values):
+        first = vectors.at(pointers[0], of_pixels)
         second = vectors.at(first, jump)
         pixels = [vectors.at(first, i64(i)) for i in range(half)]
         pixels += [vectors.at(second, i64(i)) for i in range(mr - half)]
-        weights = vectors.at(w, builder.mul(k, w_step))
+        weights = vectors.at(pointers[1], of_weights)
         ws = [vectors.load(vectors.column(weights, j)) for j in range(nv)]
         new = []
         for address, row in zip(pixels, values, strict=True):
@@ -52,22 +52,24 @@ def _emit_pixel_tile(
             new.append([vectors.multiply_add(pixel, weight, old) for weight, old in pairs])
         return new
 
-    block.loop(count, step, f"pixels_{mr}x{nv}")
+    operands = (x, x_channel), (w, w_channel)
+    block.loop_over_taps(channels, taps, table, operands, step, f"pixels_{mr}x{nv}")
     block.store()
 
 
 @intrinsic
 def _pixel_tile(
-    typing_context, mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, accumulate, last
-):
-    word = types.int64
+    typing_context, mr, nv, channels, taps, table, x, x_channel, jump, w, w_channel, c,
+    row_step, bias, accumulate, last,
+):  # fmt: skip
+    word, flag = types.int64, types.boolean
     signature = types.void(
-        word, word, word, x, word, offsets, w, word, c, word, bias, types.boolean, word
+        word, word, word, word, table, x, word, word, w, word, c, word, bias, flag, word
     )
 
     def codegen(context, builder, signature, arguments):
         mr, nv, *rest = arguments
-        vectors = Vectors(builder, signature.args[3].dtype)
+        vectors = Vectors(builder, signature.args[5].dtype)
         for_each_block(
             builder,
             mr,
@@ -122,13 +124,15 @@ def _depthwise_tile(typing_context, mr, count, x, x_step, offsets, w, c, row_ste
 
 
 def _pixel_tile_in_numpy(
-    mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, accumulate, last
-):
+    mr, nv, channels, taps, table, x, x_channel, jump, w, w_channel, c, row_step, bias,
+    accumulate, last,
+):  # fmt: skip
     width = (nv - 1) * (VECTOR_BYTES // c.itemsize) + last
     half = first_half(mr)
     at = [i if i < half else jump + i - half for i in range(mr)]
-    pixels = np.stack([[x[o + i] for i in at] for o in offsets[:count]])
-    weights = np.stack([w[k * w_step : k * w_step + width] for k in range(count)])
+    places = list(listed(channels, taps, table, x_channel, w_channel))
+    pixels = np.stack([[x[o + i] for i in at] for o, _ in places])
+    weights = np.stack([w[o : o + width] for _, o in places])
     rows = np.stack([c[i * row_step : i * row_step + width] for i in range(mr)])
     start = rows if accumulate else np.broadcast_to(bias[:width], rows.shape)
     with np.errstate(all="ignore"):
@@ -149,24 +153,33 @@ def _depthwise_tile_in_numpy(mr, count, x, x_step, offsets, w, c, row_step, bias
 
 def _pixel_tile_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, p, i, types.CPointer(i), p, i, p, i, p, i, i)
+    return types.void(i, i, i, i, types.CPointer(i), p, i, i, p, i, p, i, p, i, i)
 
 
 @native(_pixel_tile_signature)
-def pixel_tile(mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, accumulate, last):
-    """C[MR, NV vectors] = bias + (or C +=) X at the offsets times W[count, NV vectors].
+def pixel_tile(
+    mr, nv, channels, taps, table, x, x_channel, jump, w, w_channel, c, row_step, bias,
+    accumulate, last,
+):  # fmt: skip
+    """C[MR, NV vectors] = bias + (or C +=) X[k] times W[k, NV vectors], k = (channel, tap).
 
     Parameters
     ----------
     mr, nv : int
         Pixels and vectors of channels of the block.
-    count : int
-        Length of k, at least 1.
-    x, jump, offsets : pointer, int, pointer
-        Pixel i of row k of X is x[offsets[k] + i] in the first half of the pixels, and counted
-        from x[offsets[k] + jump] in the second: a row of its own, or the rest of the same.
-    w, w_step : pointer, int
-        Weights, and elements from one k to the next.
+    channels, taps : int
+        Channels; taps of each, at least 1.
+    table : pointer
+        Of each tap its offset in X and that in W, side by side.
+    x, x_channel : pointer, int
+        Pixel i of a tap is x[offset + i] in the first half of the pixels; elements from one channel
+        to the next.
+    jump : int
+        Pixels of the second half are counted from x[offset + jump]: a row of its own, or the rest
+        of the same.
+    w, w_channel : pointer, int
+        Weights of all channels of the block, side by side at the offset of a tap; elements from one
+        channel of X to the next.
     c, row_step : pointer, int
         First pixel of C, and elements from one to the next.
     bias : pointer
@@ -177,8 +190,9 @@ def pixel_tile(mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, ac
         Lanes of the last vector that belong to C.
     """
     _pixel_tile(
-        mr, nv, count, x, jump, offsets, w, w_step, c, row_step, bias, accumulate != 0, last
-    )
+        mr, nv, channels, taps, table, x, x_channel, jump, w, w_channel, c, row_step, bias,
+        accumulate != 0, last,
+    )  # fmt: skip
 
 
 def _depthwise_tile_signature(dtype):

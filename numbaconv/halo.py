@@ -127,11 +127,11 @@ def tap_offsets(s, halo, channels):
     return (c * halo.channel + kd * halo.depth + rows + columns).ravel()
 
 
-def tap_offsets_in_place(s, channels):
-    """Where the taps read in the input itself (stride 1)."""
-    c, kd, kh, kw = np.ogrid[:channels, : s.kernel[0], : s.kernel[1], : s.kernel[2]]
-    taps = (c, kd * s.dilation[0], kh * s.dilation[1], kw * s.dilation[2])
-    return sum(tap * step for tap, step in zip(taps, s.in_strides[1:], strict=True)).ravel()
+def tap_offsets_in_place(s):
+    """Where the taps read in a channel of the input itself (stride 1)."""
+    kd, kh, kw = np.ogrid[: s.kernel[0], : s.kernel[1], : s.kernel[2]]
+    taps = (kd * s.dilation[0], kh * s.dilation[1], kw * s.dilation[2])
+    return sum(tap * step for tap, step in zip(taps, s.in_strides[2:], strict=True)).ravel()
 
 
 def _signature(dtype):

@@ -1,9 +1,9 @@
 """The two register tiles that all convolution comes down to, emitted as LLVM IR.
 
-`tile`: MR rows of weights times NV vectors of pixels, a matrix product whose second operand is
-addressed through a table of offsets:
+`tile`: MR rows of weights times NV vectors of pixels, a matrix product whose k = (channel, tap)
+runs over all channels and a list of taps, each with its offset among the pixels:
 
-    C[i, p] = bias[i] + sum_k A[k, i] * B[offsets[k] + p]        (or C[i, p] += ...)
+    C[i, p] = bias[i] + sum_c,t A[c, t, i] * B[c, offset of t + p]        (or C[i, p] += ...)
 
 `band`: MR neighbouring output rows of one channel under one filter. Each input row is loaded once
 and serves every output row whose window holds it:
@@ -83,6 +83,30 @@ class Accumulators:
                 last = i64((j + 1) * self.v.lanes - 1)
                 self.v.prefetch(self.v.at(following, last), write=True)
 
+    def loop_over_taps(self, channels, taps, table, operands, step, name):
+        """Run `step(pixels, weights, pointers, values) -> values` for each tap of each channel.
+
+        The taps are those of `table`, which has two offsets for each. `operands` are pointers with
+        the elements from one channel to the next; a step gets those of its channel.
+        """
+        v, builder = self.v, self.v.builder
+
+        def channel(_, rows):
+            *values, pointers = rows
+
+            def tap(t, values):
+                entry = v.at(table, builder.mul(t, i64(2)))
+                pixels, weights = builder.load(entry), builder.load(v.at(entry, i64(1)))
+                return step(pixels, weights, pointers, values)
+
+            values = carried_loop(builder, taps, values, tap, name)
+            following = [v.at(p, apart) for p, (_, apart) in zip(pointers, operands, strict=True)]
+            return [*values, following]
+
+        # Carried along, pointers are there at once for the first channel, often the only one.
+        start = [*self.values, [first for first, _ in operands]]
+        *self.values, _ = carried_loop(builder, channels, start, channel, f"{name}_channels")
+
     def loop(self, count, body, name):
         """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1, C in registers."""
         self.values = carried_loop(self.v.builder, count, self.values, body, name)
@@ -152,8 +176,8 @@ def side_by_side(vectors, blocks, nv, last, *pointers):
 
 
 def _emit_tiles(
-    vectors, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks, b_step,
-    c_step,
+    vectors, mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias,
+    accumulate, last, blocks, b_step, c_step,
 ):  # fmt: skip
     """Register blocks one after the other: a call costs as much as a few steps of k."""
     builder = vectors.builder
@@ -164,16 +188,16 @@ def _emit_tiles(
         block.start(accumulate, lambda i, j: vectors.broadcast(vectors.at(bias, i64(i))))
         with builder.if_then(builder.icmp_signed(">", blocks, i64(1))):
             block.prefetch_next(c_step)
-        _multiply_tile(vectors, block, count, a, pixels, offsets)
+        _multiply_tile(vectors, block, channels, taps, table, (a, a_channel), (pixels, b_channel))
         block.store()
 
 
-def _multiply_tile(vectors, block, count, a, b, offsets):
-    builder, mr, nv = vectors.builder, block.rows, block.columns
+def _multiply_tile(vectors, block, channels, taps, table, a, b):
+    mr, nv = block.rows, block.columns
 
-    def step(k, values):
-        pixels = vectors.at(b, builder.load(vectors.at(offsets, k)))
-        weights = vectors.at(a, builder.mul(k, i64(mr)))
+    def step(of_pixels, of_weights, pointers, values):
+        weights = vectors.at(pointers[0], of_weights)
+        pixels = vectors.at(pointers[1], of_pixels)
         xs = [vectors.load(vectors.column(pixels, j)) for j in range(nv)]
         new = []
         for i, row in enumerate(values):
@@ -181,22 +205,22 @@ def _multiply_tile(vectors, block, count, a, b, offsets):
             new.append([vectors.multiply_add(w, x, old) for x, old in zip(xs, row, strict=True)])
         return new
 
-    block.loop(count, step, f"tile_{mr}x{nv}")
+    block.loop_over_taps(channels, taps, table, (a, b), step, f"tile_{mr}x{nv}")
 
 
 @intrinsic
 def _tile(
-    typing_context, mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks,
-    b_step, c_step,
+    typing_context, mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias,
+    accumulate, last, blocks, b_step, c_step,
 ):  # fmt: skip
-    word = types.int64
+    word, flag = types.int64, types.boolean
     signature = types.void(
-        word, word, word, a, b, offsets, c, word, bias, types.boolean, word, word, word, word
+        word, word, word, word, table, a, word, b, word, c, word, bias, flag, word, word, word, word
     )
 
     def codegen(context, builder, signature, arguments):
         mr, nv, *rest = arguments
-        vectors = Vectors(builder, signature.args[3].dtype)
+        vectors = Vectors(builder, signature.args[5].dtype)
         for_each_block(
             builder,
             mr,
@@ -323,13 +347,22 @@ def _band(
     return signature, codegen
 
 
+def listed(channels, taps, table, pixels_apart, weights_apart):
+    """Places of pixels and weights of each (channel, tap), for what runs in NumPy."""
+    for channel in range(channels):
+        for pixels, weights in table[: 2 * taps].reshape(taps, 2):
+            yield channel * pixels_apart + pixels, channel * weights_apart + weights
+
+
 def _tile_in_numpy(
-    mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks, b_step, c_step
-):
+    mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias, accumulate, last,
+    blocks, b_step, c_step,
+):  # fmt: skip
     width = (nv - 1) * (VECTOR_BYTES // c.itemsize) + last
-    weights = a[: count * mr].reshape(count, mr)
+    places = list(listed(channels, taps, table, b_channel, a_channel))
+    weights = np.stack([a[at : at + mr] for _, at in places])
     for block in range(blocks):
-        pixels = np.stack([b[o + block * b_step :][:width] for o in offsets[:count]])
+        pixels = np.stack([b[at + block * b_step :][:width] for at, _ in places])
         rows = [c[block * c_step + i * row_step :][:width] for i in range(mr)]
         start = np.stack(rows) if accumulate else bias[:mr, None]
         with np.errstate(all="ignore"):
@@ -356,7 +389,7 @@ def _band_in_numpy(
 
 def _tile_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, p, p, types.CPointer(i), p, i, p, i, i, i, i, i)
+    return types.void(i, i, i, i, types.CPointer(i), p, i, p, i, p, i, p, i, i, i, i, i)
 
 
 def _band_signature(dtype):
@@ -365,19 +398,25 @@ def _band_signature(dtype):
 
 
 @native(_tile_signature)
-def tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, blocks, b_step, c_step):
-    """C[MR, NV vectors] = bias + (or C +=) A[count, MR] transposed times B at the offsets.
+def tile(
+    mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias, accumulate, last,
+    blocks, b_step, c_step,
+):  # fmt: skip
+    """C[MR, NV vectors] = bias + (or C +=) A[k, MR] transposed times B[k], k = (channel, tap).
 
     Parameters
     ----------
     mr, nv : int
         Rows and vectors of a block.
-    count : int
-        Length of k, at least 1.
-    a : pointer
-        Weights, [count][mr].
-    b, offsets : pointer
-        Vector j of row k of B lies at b[offsets[k] + j * lanes].
+    channels, taps : int
+        Channels; taps of each, at least 1.
+    table : pointer
+        Of each tap its offset in B and that in A, side by side.
+    a, a_channel : pointer, int
+        Weights of all rows, side by side at the offset of a tap; elements from one channel to the
+        next.
+    b, b_channel : pointer, int
+        Vector j of a tap lies at b[offset + j * lanes]; elements from one channel to the next.
     c, row_step : pointer, int
         First row of C, and elements from one row to the next.
     bias : pointer
@@ -390,8 +429,8 @@ def tile(mr, nv, count, a, b, offsets, c, row_step, bias, accumulate, last, bloc
         Blocks, and elements from one to the next, in B and in C.
     """
     _tile(
-        mr, nv, count, a, b, offsets, c, row_step, bias, accumulate != 0, last, blocks, b_step,
-        c_step,
+        mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias,
+        accumulate != 0, last, blocks, b_step, c_step,
     )  # fmt: skip
 
 

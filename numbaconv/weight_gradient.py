@@ -70,7 +70,7 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
         table = tap_offsets(s, halo, s.c_in)
     else:
         packed, tile_of_x, pixels = scratch_sizes(s, b)
-        job[SCRATCH_SIZE], job[INDEX_SIZE] = packed + tile_of_x, pixels
+        job[SCRATCH_SIZE], job[INDEX_SIZE] = packed + tile_of_x, 2 * pixels
         job[WORKER], job[TILE] = products_work.address(how.numba), tile.address(how.numba)
         table = np.zeros(0, np.int64)
     job[TABLE] = table if config.DISABLE_JIT else table.ctypes.data

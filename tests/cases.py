@@ -349,6 +349,25 @@ CASES: tuple[Case, ...] = (
     problem("last_groups_2", (1, 13, 17, 6), (10, 3, 3, 3), groups=2, **LAST),
     problem("last_one_channel", (2, 27, 37, 1), (1, 1, 3, 3), **LAST),
     problem("last_23_to_19", (1, 11, 13, 23), (19, 23, 3, 3), padding=1, **LAST),
+    # Rows and planes under which some taps, or all, read nothing but padding: vectors of output
+    # channels or of pixels, one list of taps for all channels or for each, in one or two widths.
+    problem("taps_rows_of_7", (1, 31, 7, 7), (32, 31, 3, 3), padding=1, bias=True),
+    problem("taps_rows_of_7_5x5", (1, 3, 7, 7), (48, 3, 5, 5), padding=2, bias=True),
+    problem("taps_rows_of_5_two_widths", (2, 11, 8, 5), (51, 11, 3, 3), padding=(2, 1)),
+    problem(
+        "taps_rows_of_padding", (1, 9, 5, 9), (32, 9, 3, 3), padding=((5, 4), (1, 1)), bias=True
+    ),
+    problem(
+        "taps_stride_2_dilation_3", (1, 5, 9, 6), (32, 5, 4, 2), stride=2, padding=6, dilation=3
+    ),
+    problem("taps_down_rows_of_32", (1, 29, 9, 32), (11, 29, 3, 3), padding=1, bias=True),
+    problem("taps_down_rows_of_padding", (1, 30, 4, 32), (11, 30, 3, 3), padding=((4, 3), (1, 1))),
+    problem("taps_along_wide_rows", (1, 2, 5, 331), (9, 2, 3, 3), padding=1),
+    problem("taps_patches_padded", (1, 3, 29, 29), (20, 3, 3, 3), stride=3, padding=2, bias=True),
+    problem("taps_3d_rows_of_5", (1, 11, 3, 4, 5), (32, 11, 3, 3, 3), padding=1, bias=True),
+    problem("taps_3d_listed_together", (1, 3, 5, 6, 7), (35, 3, 3, 3, 3), padding=(2, 1, 1)),
+    problem("taps_3d_planes_of_padding", (1, 9, 3, 5, 5), (32, 9, 1, 3, 3), padding=1, bias=True),
+    problem("taps_3d_down", (1, 10, 3, 2, 32), (7, 10, 3, 3, 3), padding=(2, 1, 1), bias=True),
     # One dimension.
     problem("1d", (1, 5, 101), (7, 5, 3)),
     problem("1d_one_tap", (2, 5, 101), (7, 5, 1)),

@@ -1,25 +1,26 @@
 """direct, first lowering: the weight matrix times the input, read at each tap's offset.
 
 Loops of a task: pc over input channels, KC at a time; ic over register blocks of MR output
-channels; jr over pixels, NR at a time; the tile's own loop over k = (channel, tap). Pixels are
+channels; jr over pixels, NR at a time; the tile's own loops over channels and taps. Pixels are
 taken along the rows, or, where these are narrow, down columns of tiles; or all rows are one long
 vector, in which case what is computed between two of them is dropped.
 """
 
+from numbaconv.backends.direct_taps import all_taps, list_taps, row_taps, taps_inside, taps_until
 from numbaconv.backends.direct_tasks import (
     Task,
     finish_tile,
     locate_task,
     open_memory,
+    open_panel,
     open_view,
     out_index,
     read_blocks,
-    task_weights,
 )
 from numbaconv.blocking import TILE_VECTORS, share
 from numbaconv.jit import inline, native
 from numbaconv.job import LANES, SHAPE, TILE, next_task, worker_signature
-from numbaconv.packing import block_rows, move_rows
+from numbaconv.packing import move_rows
 from numbaconv.pointers import call, shift
 from numbaconv.shape import kernel_taps, read_shape
 
@@ -31,6 +32,10 @@ MOST_TILES = 32
 # along the rows, in batches 1.1 to 1.4 times, as one call computes all rows; down 224 and more 0.9
 # to 1.05 times.
 NARROW_TILES = 5
+
+# A call for some rows of a column with taps of their own takes as long as so many multiply-adds of
+# vectors: rows at the border of a short k have all taps, those that read padding too.
+CALL_COST = 150
 
 # One long row of all pixels wastes least, but its tiles are moved to the output in segments. That
 # takes as long as some 20 multiply-adds for each vector: rows that are stored straight are 1.05 to
@@ -71,14 +76,12 @@ def move_segments(m, step, rows, s, at, p, width, pitch, cols, gather):
 
 
 @inline
-def multiply_pixels(
-    job, m, s, view, weights, rows, count, at, bias, p, r, c, width, cols, more, final
-):
+def multiply_pixels(job, m, s, view, used, panel, at, p, r, c, width, cols, more, final):
     """MR channels x the `width` flat pixels from p, which is (r, c), on.
 
     One register tile, or several side by side where they are stored straight.
     """
-    lanes = job[LANES]
+    lanes, rows = job[LANES], panel.width
     vectors = min((width + lanes - 1) // lanes, TILE_VECTORS)
     nr = vectors * lanes
     straight = c + width <= cols and s.out_strides[4] == 1
@@ -92,8 +95,9 @@ def multiply_pixels(
     call(
         job[TILE],
         (
-            rows, vectors, count, weights, shift(view.x, p), view.offsets,
-            target, step, bias, more, last, blocks, nr, nr,
+            rows, vectors, used.channels, used.taps, used.table, panel.weights, panel.channel_step,
+            shift(view.x, p), view.layout.channel, target, step, shift(m.bias, panel.channel),
+            more, last, blocks, nr, nr,
         ),
     )  # fmt: skip
     finish_tile(job, target, step, rows, width, final)
@@ -114,17 +118,16 @@ def tile_width(s, left_of_row, left, lanes):
 
 
 @inline
-def multiply_along(job, m, s, t, view, weights, rows, count, channel, length, more, final):
-    """MR channels x the pixels of a task, NR at a time: `length` flat ones, or row by row."""
+def multiply_along(job, m, s, t, view, listed, panel, flat, more, final):
+    """MR channels x the pixels of a task, NR at a time: all as one long row, or row by row."""
     pitch = view.layout.pitch
-    flat = (t.rows - 1) * pitch + t.cols
-    at, bias = out_index(s, t, channel), shift(m.bias, channel)
+    at, pixels = out_index(s, t, panel.channel), (t.rows - 1) * pitch + t.cols
+    length = pixels if flat else t.cols
+    used = all_taps(listed, s) if flat else row_taps(listed, s, t.oh)
     p, r, c, end = 0, 0, 0, length
-    while p < flat:
+    while p < pixels:
         width = tile_width(s, min(t.cols - c, end - p), end - p, job[LANES])
-        multiply_pixels(
-            job, m, s, view, weights, rows, count, at, bias, p, r, c, width, t.cols, more, final
-        )
+        multiply_pixels(job, m, s, view, used, panel, at, p, r, c, width, t.cols, more, final)
         p += width
         c += width
         while c >= pitch:
@@ -135,41 +138,60 @@ def multiply_along(job, m, s, t, view, weights, rows, count, channel, length, mo
             c = 0
             r += 1
         if p >= end:
-            end = min(flat, p + length)
+            end = min(pixels, p + length)
+            if t.oh + r == used.until:
+                used = row_taps(listed, s, t.oh + r)
 
 
 @inline
-def multiply_down(job, m, s, t, view, weights, rows, count, channel, more, final):
-    """MR channels x the pixels of a task: NR columns of all rows, then the next ones."""
-    lanes = job[LANES]
-    at, bias = out_index(s, t, channel), shift(m.bias, channel)
+def multiply_rows(job, m, s, t, view, used, panel, r, rows, more):
+    """MR channels x some rows under the same taps: NR columns of all, then the next ones."""
+    lanes, nr = job[LANES], TILE_VECTORS * job[LANES]
+    at, p = out_index(s, t, panel.channel) + r * s.out_strides[3], r * view.layout.pitch
     c = 0
     while c < t.cols:
-        width = min(TILE_VECTORS * lanes, t.cols - c)
+        width = min(nr, t.cols - c)
         vectors = (width + lanes - 1) // lanes
         last = width - (vectors - 1) * lanes
         call(
             job[TILE],
             (
-                rows, vectors, count, weights, shift(view.x, c), view.offsets,
-                shift(m.out, at + c), s.out_strides[1], bias, more, last,
-                t.rows, view.layout.pitch, s.out_strides[3],
+                panel.width, vectors, used.channels, used.taps, used.table, panel.weights,
+                panel.channel_step, shift(view.x, p + c), view.layout.channel,
+                shift(m.out, at + c), s.out_strides[1], shift(m.bias, panel.channel), more, last,
+                rows, view.layout.pitch, s.out_strides[3],
             ),
         )  # fmt: skip
         c += width
+
+
+@inline
+def multiply_down(job, m, s, t, view, listed, panel, more, final):
+    """MR channels x the pixels of a task, down its rows: those at the border by themselves."""
+    used, r = all_taps(listed, s), 0
+    apart = used.channels * listed.each * panel.width * min(t.cols, TILE_VECTORS * job[LANES])
+    while r < t.rows:
+        end = t.rows
+        if apart > CALL_COST * job[LANES]:
+            used = row_taps(listed, s, t.oh + r)
+            end = min(end, used.until - t.oh)
+        multiply_rows(job, m, s, t, view, used, panel, r, end - r, more)
+        r = end
+    at = out_index(s, t, panel.channel)
     for r in range(t.rows):
         target = shift(m.out, at + r * s.out_strides[3])
-        finish_tile(job, target, s.out_strides[1], rows, t.cols, final)
+        finish_tile(job, target, s.out_strides[1], panel.width, t.cols, final)
 
 
 @inline
 def join_rows(s, view, t):
-    """Return a task with its rows as one, if they lie behind one another.
+    """Return a task with its rows as one, if they lie behind one another and have the same taps.
 
     So they do, in the output and in a halo tile as wide as they are, where windows do not overlap:
     patches, and pointwise layers under a stride; with a short k they are 1.05 to 1.1 times as fast.
     """
-    if view.layout.pitch != t.cols or s.out_strides[3] != t.cols * s.out_strides[4]:
+    neighbours = view.layout.pitch == t.cols and s.out_strides[3] == t.cols * s.out_strides[4]
+    if not neighbours or taps_until(s, 1, taps_inside(s, 1, t.oh)) < t.oh + t.rows:
         return t
     return Task(t.n, t.g, t.od, t.oh, t.ow, 1, t.rows * t.cols, t.part, t.groups)
 
@@ -179,23 +201,20 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
     view = open_view(m, s, job, t, c0, channels)
     t = join_rows(s, view, t)
-    count, lanes = channels * kernel_taps(s), job[LANES]
-    flat = (t.rows - 1) * view.layout.pitch + t.cols
+    lanes, k_size = job[LANES], channels * kernel_taps(s)
     by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
-    saved = by_rows - (flat + lanes - 1) // lanes
-    length = flat if saved > 0 else t.cols
+    saved = by_rows - ((t.rows - 1) * view.layout.pitch + t.cols + lanes - 1) // lanes
     narrow = t.cols < NARROW_TILES * TILE_VECTORS * lanes
-    down = narrow and s.out_strides[4] == 1 and saved * count <= SEGMENT_COST * by_rows
+    down = narrow and s.out_strides[4] == 1 and saved * k_size <= SEGMENT_COST * by_rows
     final = c0 + channels == s.c_in
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
-        rows = block_rows(s.c_out, b.mr, block)
-        channel = t.g * s.c_out + block * b.mr
-        weights = task_weights(job, m, s, b, t, block, rows, c0, channels)
+        panel = open_panel(job, m, s, b, t, block, c0, channels)
+        listed = list_taps(job, m.taps, s, view, t.od, panel, panel.width < b.mr, channels)
         if down:
-            multiply_down(job, m, s, t, view, weights, rows, count, channel, c0 > 0, final)
+            multiply_down(job, m, s, t, view, listed, panel, c0 > 0, final)
         else:
-            multiply_along(job, m, s, t, view, weights, rows, count, channel, length, c0 > 0, final)
+            multiply_along(job, m, s, t, view, listed, panel, saved > 0, c0 > 0, final)
 
 
 @native(worker_signature)

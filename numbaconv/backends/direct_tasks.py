@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from numbaconv.backends.direct_taps import no_lists
 from numbaconv.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
@@ -18,6 +19,8 @@ from numbaconv.job import (
     BIAS,
     BLOCKS,
     FILL_HALO,
+    INDEX_SIZE,
+    INDICES,
     LANES,
     OUT,
     PACK_IN_TASK,
@@ -30,7 +33,7 @@ from numbaconv.job import (
     TABLE_SIZE,
     X,
 )
-from numbaconv.packing import pack_block
+from numbaconv.packing import block_rows, pack_block
 from numbaconv.pointers import call, entries, indices_at, pointer_at, shift
 from numbaconv.shape import ZEROS, kernel_taps
 from numbaconv.target import VECTOR_BYTES
@@ -94,6 +97,25 @@ class Memory(NamedTuple):
     halo: object
     offsets: object
     offsets_in_place: object
+    taps: object
+
+
+class Panel(NamedTuple):
+    """Weights of `width` output channels, from `channel` on.
+
+    Attributes
+    ----------
+    weights : pointer
+        [k][width], k = (input channel, tap), or (tap, input channel) with the taps outside.
+    channel_step, tap_step : int
+        Elements from one input channel, and from one tap, to the next.
+    """
+
+    weights: object
+    channel_step: int
+    tap_step: int
+    channel: int
+    width: int
 
 
 class View(NamedTuple):
@@ -263,6 +285,8 @@ def read_blocks(job):
 @inline
 def open_memory(worker, job, like):
     """Collect a worker's pointers."""
+    taps = shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE])
+    no_lists(job, taps)
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
     offsets = indices_at(job[TABLE])
     return Memory(
@@ -275,6 +299,7 @@ def open_memory(worker, job, like):
         shift(scratch, tile_size(job[LANES]) + job[PANEL_SIZE]),
         offsets,
         shift(offsets, job[TABLE_SIZE] // 2),
+        taps,
     )
 
 
@@ -353,20 +378,21 @@ def open_view(m, s, job, t, c0, channels):
 
 
 @inline
-def task_weights(job, m, s, b, t, block, rows, c0, channels):
-    """Panel [k][rows] of a block of output channels: packed ahead, or packed here and now.
-
-    With the taps outside the order of k is (tap, channel): of all channels, or of these.
-    """
-    taps = kernel_taps(s)
+def open_panel(job, m, s, b, t, block, c0, channels):
+    """Panel of a block of output channels: packed ahead, or packed here and now."""
+    taps, width = kernel_taps(s), block_rows(s.c_out, b.mr, block)
     k_size = s.c_in * taps
-    first = (t.g * s.c_out + block * b.mr) * k_size
-    outer = job[PACK_TAPS_OUTER]
-    if job[PACK_IN_TASK] == 0:
-        return shift(m.weights, first + c0 * rows * (1 if outer != 0 else taps))
-    source = shift(m.weights, first + c0 * taps)
-    pack_block(m.panel, source, k_size, rows, channels, taps, outer, job[LANES])
-    return m.panel
+    channel = t.g * s.c_out + block * b.mr
+    outer, here = job[PACK_TAPS_OUTER], job[PACK_IN_TASK] != 0
+    channel_step, tap_step = taps * width, width
+    if outer != 0:
+        channel_step, tap_step = width, (channels if here else s.c_in) * width
+    if not here:
+        weights = shift(m.weights, channel * k_size + c0 * channel_step)
+        return Panel(weights, channel_step, tap_step, channel, width)
+    source = shift(m.weights, channel * k_size + c0 * taps)
+    pack_block(m.panel, source, k_size, width, channels, taps, outer, job[LANES])
+    return Panel(m.panel, channel_step, tap_step, channel, width)
 
 
 @inline

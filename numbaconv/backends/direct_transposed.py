@@ -5,29 +5,28 @@ stand in for MR channels, and vectors of channels for vectors of pixels. On maps
 wide two rows make one tile, so that each weight is loaded once for both. Results with the channels
 last are stored as they are computed; others gather in a stage, a few tiles at a time, and are
 transposed on their way out. Loops of a task: pc over input channels, KC at a time; ic over blocks
-of NR output channels; rows, as many as the stage holds; columns, MR at a time; the tile's own loop
-over k = (channel, tap).
+of NR output channels; rows, as many as the stage holds; columns, MR at a time; the tile's own loops
+over channels and those taps that read more than padding.
 """
 
-from typing import NamedTuple
-
+from numbaconv.backends.direct_taps import list_taps, row_taps
 from numbaconv.backends.direct_tasks import (
     SHORT_VECTORS,
     finish_tile,
     locate_task,
     open_memory,
+    open_panel,
     open_view,
     out_index,
     read_blocks,
-    task_weights,
 )
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.channel_tiles import first_half
 from numbaconv.jit import inline, native
 from numbaconv.job import LANES, SHAPE, TILE, next_task, worker_signature
-from numbaconv.packing import block_rows, move_rows
+from numbaconv.packing import move_rows
 from numbaconv.pointers import call, shift
-from numbaconv.shape import kernel_taps, read_shape
+from numbaconv.shape import read_shape
 
 # Pixels that are moved to the output at once, where a row has fewer: whole cache lines of each
 # channel, and ragged ends only once. Tile by tile, R3, R5, R8 and V3 of `benchmarks/layers.csv` ran
@@ -35,20 +34,10 @@ from numbaconv.shape import kernel_taps, read_shape
 STAGE_PIXELS = 64
 
 
-class Panel(NamedTuple):
-    """Weights [k][width] of the output channels from `channel` on."""
-
-    weights: object
-    k_size: int
-    channel: int
-    width: int
-
-
 @inline
-def rows_of_tile(s, t):
-    """Two rows to a tile where both fit and lie behind one another in the output, else one."""
-    neighbours = s.out_strides[3] == t.cols * s.out_strides[4]
-    return 2 if neighbours and 2 * t.cols <= TILE_ROWS else 1
+def pairs_rows(s, t):
+    """Whether two rows make a tile: both fit, and lie behind one another in the output."""
+    return s.out_strides[3] == t.cols * s.out_strides[4] and 2 * t.cols <= TILE_ROWS
 
 
 @inline
@@ -60,21 +49,25 @@ def rows_of_stage(s, t, lanes):
 
 
 @inline
-def transposed_tiles(job, m, s, t, view, panel, r, rows, target, row_step, step, more):
+def transposed_tiles(job, m, s, t, view, listed, panel, r, rows, target, row_step, step, more):
     """Register tiles of the rows r, r + 1, ...: their pixels come `step` apart.
 
-    The second half of a tile's pixels may be a row of its own, a pitch behind the first in the
-    view; in the output they are neighbours all the same.
+    The second half of a tile's pixels may be a row of its own under the same taps, a pitch behind
+    the first in the view; in the output they are neighbours all the same.
     """
     lanes = job[LANES]
     vectors = (panel.width + lanes - 1) // lanes
     last = panel.width - (vectors - 1) * lanes
     bias = shift(m.bias, panel.channel)
     chunks = (t.cols + TILE_ROWS - 1) // TILE_ROWS
-    together = rows_of_tile(s, t)
+    pairs = pairs_rows(s, t)
+    used = row_taps(listed, s, t.oh + r)
     i = 0
     while i < rows:
-        pair = together == 2 and i + 1 < rows
+        oh = t.oh + r + i
+        if oh == used.until:
+            used = row_taps(listed, s, oh)
+        pair = pairs and i + 1 < rows and oh + 1 < used.until
         for chunk in range(chunks):
             j, end = share(t.cols, chunk, chunks)
             pixels = end - j
@@ -82,23 +75,25 @@ def transposed_tiles(job, m, s, t, view, panel, r, rows, target, row_step, step,
             call(
                 job[TILE],
                 (
-                    2 * pixels if pair else pixels, vectors, panel.k_size, shift(view.x, x),
-                    view.layout.pitch if pair else first_half(pixels), view.offsets,
-                    panel.weights, panel.width, shift(target, c), step, bias, more, last,
+                    2 * pixels if pair else pixels, vectors, used.channels, used.taps, used.table,
+                    shift(view.x, x), view.layout.channel,
+                    view.layout.pitch if pair else first_half(pixels),
+                    panel.weights, panel.channel_step,
+                    shift(target, c), step, bias, more, last,
                 ),
             )  # fmt: skip
         i += 2 if pair else 1
 
 
 @inline
-def transposed_rows(job, m, s, t, view, panel, r, rows, more, final):
+def transposed_rows(job, m, s, t, view, listed, panel, r, rows, more, final):
     """The rows r, r + 1, ... of a task on a block of output channels: straight, or by the stage."""
     lanes = job[LANES]
     at = out_index(s, t, panel.channel) + r * s.out_strides[3]
     step, channel_step = s.out_strides[4], s.out_strides[1]
     if channel_step == 1:
         target, row_step = shift(m.out, at), s.out_strides[3]
-        transposed_tiles(job, m, s, t, view, panel, r, rows, target, row_step, step, more)
+        transposed_tiles(job, m, s, t, view, listed, panel, r, rows, target, row_step, step, more)
         for i in range(rows):
             finish_tile(job, shift(target, i * row_step), step, t.cols, panel.width, final)
         return
@@ -108,7 +103,7 @@ def transposed_rows(job, m, s, t, view, panel, r, rows, more, final):
             m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, True, lanes
         )
     row_step = t.cols * stage_step
-    transposed_tiles(job, m, s, t, view, panel, r, rows, m.tile, row_step, stage_step, more)
+    transposed_tiles(job, m, s, t, view, listed, panel, r, rows, m.tile, row_step, stage_step, more)
     finish_tile(job, m.tile, stage_step, pixels, panel.width, final)
     move_rows(
         m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, False, lanes
@@ -119,19 +114,16 @@ def transposed_rows(job, m, s, t, view, panel, r, rows, more, final):
 def transposed_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
     view = open_view(m, s, job, t, c0, channels)
-    k_size = channels * kernel_taps(s)
     final = c0 + channels == s.c_in
     together = rows_of_stage(s, t, job[LANES])
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
-        width = block_rows(s.c_out, b.mr, block)
-        channel = t.g * s.c_out + block * b.mr
-        weights = task_weights(job, m, s, b, t, block, width, c0, channels)
-        panel = Panel(weights, k_size, channel, width)
+        panel = open_panel(job, m, s, b, t, block, c0, channels)
+        listed = list_taps(job, m.taps, s, view, t.od, panel, panel.width < b.mr, channels)
         r = 0
         while r < t.rows:
             rows = min(together, t.rows - r)
-            transposed_rows(job, m, s, t, view, panel, r, rows, c0 > 0, final)
+            transposed_rows(job, m, s, t, view, listed, panel, r, rows, c0 > 0, final)
             r += together
 
 

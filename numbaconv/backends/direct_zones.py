@@ -7,23 +7,32 @@ may have any width. The rows that a task reads are copied, without padding, as
 [kd][row][channel][column]: what a tap reads of all channels lies close together.
 
 Loops of a task: pc over input channels, KC at a time; the copy; ic over blocks of NR output
-channels; rows, one or two at a time; zones of columns; columns, MR at a time; taps; the tile's own
-loop over channels.
+channels; rows, one or two at a time; zones of columns; columns, MR at a time; the tile's own loops
+over channels and taps. Weights have the taps outside: a zone reads those of its own in order, and
+none in between (with k = (channel, tap) deep layers ran at 0.8 to 0.9 of the speed).
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from numbaconv.backends.direct_taps import (
+    Taps,
+    add_tap,
+    first_read,
+    lists_size,
+    taps_inside,
+    taps_until,
+)
 from numbaconv.backends.direct_tasks import (
     Blocks,
     channel_parts,
     finish_tile,
     locate_task,
     open_memory,
+    open_panel,
     out_index,
     read_blocks,
-    task_weights,
     tile_size,
 )
 from numbaconv.blocking import CACHE_BYTES, TILE_ROWS, TILE_VECTORS, share
@@ -33,6 +42,7 @@ from numbaconv.jit import inline, native
 from numbaconv.job import (
     BLOCKS,
     HALO,
+    INDEX_SIZE,
     LANES,
     PACK_IN_TASK,
     PACK_ROWS,
@@ -41,7 +51,6 @@ from numbaconv.job import (
     PANEL_SIZE,
     SCRATCH_SIZE,
     SHAPE,
-    TABLE_SIZE,
     TILE,
     WORKER,
     next_task,
@@ -49,14 +58,14 @@ from numbaconv.job import (
     worker_signature,
 )
 from numbaconv.lanes import copy_lanes
-from numbaconv.packing import block_rows, move_rows, pack_work
+from numbaconv.packing import move_rows, pack_work
 from numbaconv.padding import copy_rows
 from numbaconv.pointers import call, entries, shift
 from numbaconv.shape import kernel_taps, read_shape
 from numbaconv.target import VECTOR_BYTES
 
-# Channels at a time. With 128, whose rows are more in cache at once, D1 of `benchmarks/layers.csv`
-# ran at 0.9 of the speed: each tile is moved from and to the output, and each tap is a call.
+# Channels at a time. With 256, D1 of `benchmarks/layers.csv` ran at 0.97 of the speed, with 128 at
+# 0.9, as each tile is moved from and to the output; other layers at 0.98 to 1.02.
 MOST_CHANNELS = 512
 
 
@@ -84,13 +93,6 @@ class Rows(NamedTuple):
 ROWS_SIZE = len(Rows._fields)
 
 
-class Taps(NamedTuple):
-    """Taps of an axis that read more than padding: from `begin` to before `end`."""
-
-    begin: int
-    end: int
-
-
 class Zone(NamedTuple):
     """Some pixels of a task under the same taps: `rows` rows from r on, `columns` from j on."""
 
@@ -101,15 +103,6 @@ class Zone(NamedTuple):
     kd: Taps
     kh: Taps
     kw: Taps
-
-
-class Panel(NamedTuple):
-    """Weights [tap][channel][width] of the output channels from `channel` on, taps a step apart."""
-
-    weights: object
-    tap_step: int
-    channel: int
-    width: int
 
 
 def cut(s, itemsize, threads):
@@ -156,45 +149,20 @@ def plan(job, s, itemsize, threads):
         job[PACK_IN_TASK] = 1
         job[PANEL_SIZE] = b.mr * b.kc * kernel_taps(s)
     job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + s.kernel[0] * v.plane
-    job[TABLE_SIZE] = b.kc
+    job[INDEX_SIZE] = lists_size(1, kernel_taps(s))
     job[LANES] = lanes
     return b.tasks
 
 
 def make_table(s, itemsize, threads):
-    """Offsets of the channels, which every tap shares."""
-    return np.arange(cut(s, itemsize, threads).kc) * odd_lines(s.size[2], itemsize)
+    """No offsets: those of the taps differ from zone to zone."""
+    return np.zeros(0, np.int64)
 
 
 def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
     job[TILE], job[WORKER] = pixel_tile.address(dtype), zones_work.address(dtype)
     job[PACKER] = pack_work.address(dtype)
-
-
-@inline
-def first_read(s, axis, output):
-    """Where tap 0 of an output reads along an axis: before 0, in the padding, or inside."""
-    return output * s.stride[axis] - s.padding[axis]
-
-
-@inline
-def taps_inside(s, axis, output):
-    """Taps that read more than padding for an output of an axis."""
-    first, step = first_read(s, axis, output), s.dilation[axis]
-    begin = min(max((step - 1 - first) // step, 0), s.kernel[axis])
-    return Taps(begin, max(begin, min((s.size[axis] - 1 - first) // step + 1, s.kernel[axis])))
-
-
-@inline
-def zone_end(s, taps):
-    """The first column to the right of a zone: it sees a tap more on its left, or one less."""
-    end = s.output[2]
-    if taps.begin > 0:
-        end = min(end, s.padding[2] - (taps.begin - 1) * s.dilation[2])
-    if taps.end > taps.begin:
-        end = min(end, s.size[2] + s.padding[2] - (taps.end - 1) * s.dilation[2])
-    return end
 
 
 @inline
@@ -248,59 +216,61 @@ def start_tile(job, tile, bias, pixels, width):
 
 
 @inline
-def add_taps(job, m, s, v, zone, panel, channels):
-    """Add all taps of a zone to its tile, one after the other."""
-    lanes = job[LANES]
-    pixels = zone.rows * zone.columns
-    vectors = (panel.width + lanes - 1) // lanes
-    last = panel.width - (vectors - 1) * lanes
-    jump = v.r_step * v.row if zone.rows == 2 else first_half(pixels)
+def list_zone(m, s, v, zone, panel):
+    """List the taps of a zone; return how many."""
+    count = 0
     for kd in range(zone.kd.begin, zone.kd.end):
         for kh in range(zone.kh.begin, zone.kh.end):
             i = kh * v.kh_step + zone.r * v.r_step + v.first
-            row = shift(m.halo, kd * v.plane + i * v.row)
+            row = kd * v.plane + i * v.row + first_read(s, 2, zone.j)
             for kw in range(zone.kw.begin, zone.kw.end):
-                x = shift(row, first_read(s, 2, zone.j) + kw * s.dilation[2])
                 tap = (kd * s.kernel[1] + kh) * s.kernel[2] + kw
-                w = shift(panel.weights, tap * panel.tap_step)
-                call(
-                    job[TILE],
-                    (
-                        pixels, vectors, channels, x, jump, m.offsets, w, panel.width,
-                        m.tile, TILE_VECTORS * lanes, m.bias, 1, last,
-                    ),
-                )  # fmt: skip
+                add_tap(m.taps, count, row + kw * s.dilation[2], tap * panel.tap_step)
+                count += 1
+    return count
 
 
 @inline
-def zone_tile(job, m, s, t, v, zone, panel, c0, channels):
+def zone_tile(job, m, s, t, v, zone, panel, channels, more, final):
     """One register tile: the pixels of a zone x the output channels of a panel."""
-    pixels, width = zone.rows * zone.columns, panel.width
+    lanes = job[LANES]
+    pixels, width, step = zone.rows * zone.columns, panel.width, TILE_VECTORS * lanes
     at = out_index(s, t, panel.channel) + zone.r * s.out_strides[3] + zone.j * s.out_strides[4]
-    if c0 > 0:
+    bias = shift(m.bias, panel.channel)
+    taps = list_zone(m, s, v, zone, panel)
+    if more:
         move_zone(job, m, s, at, zone, width, True)
-    else:
-        start_tile(job, m.tile, shift(m.bias, panel.channel), pixels, width)
-    add_taps(job, m, s, v, zone, panel, channels)
-    final = c0 + channels == s.c_in
-    finish_tile(job, m.tile, TILE_VECTORS * job[LANES], pixels, width, final)
+    if taps > 0:
+        vectors = (width + lanes - 1) // lanes
+        jump = v.r_step * v.row if zone.rows == 2 else first_half(pixels)
+        call(
+            job[TILE],
+            (
+                pixels, vectors, channels, taps, m.taps, m.halo, v.channel, jump,
+                panel.weights, panel.channel_step, m.tile, step, bias, more,
+                width - (vectors - 1) * lanes,
+            ),
+        )  # fmt: skip
+    elif not more:
+        start_tile(job, m.tile, bias, pixels, width)
+    finish_tile(job, m.tile, step, pixels, width, final)
     move_zone(job, m, s, at, zone, width, False)
 
 
 @inline
-def zones_of_rows(job, m, s, t, v, r, rows, kd, kh, panel, c0, channels):
+def zones_of_rows(job, m, s, t, v, r, rows, kd, kh, panel, channels, more, final):
     """All zones of one or two rows, each in about equal pieces that fit the tile."""
     j = 0
     while j < t.cols:
         kw = taps_inside(s, 2, j)
-        columns = zone_end(s, kw) - j
+        columns = taps_until(s, 2, kw) - j
         together = rows if rows * columns <= TILE_ROWS else 1
         pieces = (columns + TILE_ROWS - 1) // TILE_ROWS
         for i in range(rows // together):
             for piece in range(pieces):
                 first, end = share(columns, piece, pieces)
                 zone = Zone(r + i, together, j + first, end - first, kd, kh, kw)
-                zone_tile(job, m, s, t, v, zone, panel, c0, channels)
+                zone_tile(job, m, s, t, v, zone, panel, channels, more, final)
         j += columns
 
 
@@ -310,19 +280,15 @@ def zones_channels(job, m, s, b, t, c0, channels):
     v = Rows(*entries(job, HALO, ROWS_SIZE))
     kd = taps_inside(s, 0, t.od)
     open_rows(job, m, s, b, t, v, kd, t.g * s.c_in + c0, channels)
+    final = c0 + channels == s.c_in
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
-        width = block_rows(s.c_out, b.mr, block)
-        channel = t.g * s.c_out + block * b.mr
-        weights = task_weights(job, m, s, b, t, block, width, c0, channels)
-        tap_step = width * (channels if job[PACK_IN_TASK] != 0 else s.c_in)
-        panel = Panel(weights, tap_step, channel, width)
+        panel = open_panel(job, m, s, b, t, block, c0, channels)
         r = 0
         while r < t.rows:
-            kh, below = taps_inside(s, 1, t.oh + r), taps_inside(s, 1, t.oh + r + 1)
-            alike = kh.begin == below.begin and kh.end == below.end
-            rows = 2 if alike and r + 1 < t.rows else 1
-            zones_of_rows(job, m, s, t, v, r, rows, kd, kh, panel, c0, channels)
+            kh = taps_inside(s, 1, t.oh + r)
+            rows = min(2, t.rows - r, taps_until(s, 1, kh) - t.oh - r)
+            zones_of_rows(job, m, s, t, v, r, rows, kd, kh, panel, channels, c0 > 0, final)
             r += rows
 
 

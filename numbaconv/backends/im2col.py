@@ -58,6 +58,9 @@ from numbaconv.target import VECTOR_BYTES
 
 NAME = "im2col"
 
+# A panel to the register tile: each row is a channel of one tap, at offset 0 and with number 0.
+ONE_TAP = (0, 0)
+
 
 class Blocks(NamedTuple):
     """How a problem is cut.
@@ -103,7 +106,7 @@ class Memory(NamedTuple):
     out: object
     panels: object
     tile: object
-    offsets: object
+    one_tap: object
     zones: object
     reads: object
 
@@ -264,8 +267,11 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
             a, x = shift(weights, ka * rows), shift(pixels, (ka - k0) * b.nr)
             call(
                 job[TILE],
-                (rows, vectors, kb - ka, a, x, m.offsets, target, step, bias, more, last, 1, 0, 0),
-            )
+                (
+                    rows, vectors, kb - ka, 1, m.one_tap, a, rows, x, b.nr,
+                    target, step, bias, more, last, 1, 0, 0,
+                ),
+            )  # fmt: skip
             more = True
         tap = run + 1
     if k1 == k_size and job[ACTIVATION] != NONE:
@@ -320,7 +326,7 @@ def work(worker, job, like):
         scratch,
         shift(scratch, b.panels * b.nr * b.kc),
         indices_at(job[TABLE]),
-        shift(indices_at(job[TABLE]), b.kc),
+        shift(indices_at(job[TABLE]), len(ONE_TAP)),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
     task, turn = next_task(job, b.tasks, worker, 0)
@@ -343,14 +349,14 @@ def plan(job, s, itemsize, threads):
     job[INDEX_SIZE] = b.panels * most_taps(s, b.kc)
     job[PACK_ROWS], job[PACK_TAPS_OUTER] = b.mr, 1
     job[LANES] = b.nr // TILE_VECTORS
-    job[TABLE_SIZE] = b.kc + 5 * b.zones
+    job[TABLE_SIZE] = len(ONE_TAP) + 5 * b.zones
     return b.tasks
 
 
 def make_table(s, itemsize, threads):
-    """Offsets of the rows of a panel, and the zones."""
-    b = cut(s, itemsize, threads)
-    return np.concatenate((np.arange(b.kc) * b.nr, make_zones(s, b.nr).ravel()))
+    """The one tap of a panel, and the zones."""
+    zones = make_zones(s, TILE_VECTORS * VECTOR_BYTES // itemsize)
+    return np.concatenate((ONE_TAP, zones.ravel()))
 
 
 def set_addresses(job, s, dtype):

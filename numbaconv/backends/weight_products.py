@@ -2,8 +2,8 @@
 
 For each tap it is a matrix product of the gradient of the output and the input as that tap sees
 it, summed over pixels: C[oc, ic] = sum_p G[p, oc] * X[p + tap, ic]. The register tile of the
-convolutions does it, with pixels for k: G is packed as its weights are, X is laid out with the
-channels last, and the pixels' places in it are the offsets.
+convolutions does it, with the pixels as taps of a single channel: G is packed as their weights are,
+and X is laid out with the channels last.
 
 Loops of a task: chunks of pixels; packing of G; jr over tiles of NR input channels; the tile of
 X; ic over register blocks of MR output channels; taps; the register tile's own loop over pixels.
@@ -73,7 +73,7 @@ class Memory(NamedTuple):
     sums: object
     packed: object
     tile: object
-    offsets: object
+    places: object
 
 
 @inline
@@ -149,8 +149,8 @@ def fill_tile(job, m, s, b, chunk, down, across, channel, channels):
 
 
 @inline
-def set_offsets(m, s, b, chunk, down, across):
-    """Write where each pixel of a chunk lies in the tile, as the first tap sees it."""
+def set_places(m, s, b, chunk, down, across):
+    """Write where the pixels of a chunk lie: in the tile, as the first tap sees it, and in G."""
     pitch = across.pieces * across.length
     plane = s.kernel[0] * down.pieces * down.length * pitch
     k = 0
@@ -158,7 +158,7 @@ def set_offsets(m, s, b, chunk, down, across):
         for r in range(chunk.rows):
             for c in range(chunk.cols):
                 place = i * plane + r * down.per_output * pitch + c * across.per_output
-                m.offsets[k] = place * b.nr
+                m.places[2 * k], m.places[2 * k + 1] = place * b.nr, k * b.mr
                 k += 1
 
 
@@ -173,9 +173,9 @@ def pack_gradient(job, m, s, b, chunk, g, block, target):
     for i in range(chunk.planes):
         for r in range(runs):
             at = gradient_index(s, chunk.plane + i, channel, chunk.oh + r, chunk.ow)
-            run = shift(target, (i * runs + r) * count * rows)
+            run = shift(target, (i * runs + r) * count * b.mr)
             source = shift(m.gradient, at)
-            call(job[TRANSPOSE], (run, rows, source, s.out_strides[1], rows, count, job[LANES]))
+            call(job[TRANSPOSE], (run, b.mr, source, s.out_strides[1], rows, count, job[LANES]))
 
 
 @inline
@@ -195,7 +195,7 @@ def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width,
                 call(
                     job[TILE],
                     (
-                        rows, vectors, count, packed, pixels, m.offsets,
+                        rows, vectors, 1, count, m.places, packed, 0, pixels, 0,
                         shift(sums, tap * s.c_in), taps * s.c_in, m.zeros, more, last, 1, 0, 0,
                     ),
                 )  # fmt: skip
@@ -208,7 +208,7 @@ def add_chunk(job, m, s, b, part, chunk, g, more):
     down = tile_axis(chunk.rows, s.kernel[1], s.stride[1], s.dilation[1], b.patches)
     across = tile_axis(chunk.cols, s.kernel[2], s.stride[2], s.dilation[2], b.patches)
     pixels = chunk.planes * chunk.rows * chunk.cols
-    set_offsets(m, s, b, chunk, down, across)
+    set_places(m, s, b, chunk, down, across)
     for block in range(part.oc0, part.oc1):
         packed = shift(m.packed, block * b.mr * pixels)
         pack_gradient(job, m, s, b, chunk, g, block, packed)
