@@ -70,6 +70,9 @@ USUAL_PIXELS, FEWEST_PIXELS = 400, 256
 # Columns of a task, at most, where rows can be shared out too.
 USUAL_COLUMNS = 1024
 
+# Input channels up to which wide rows are better than all channels at once: see `in_parts`.
+MOST_IN_PARTS = 300
+
 
 def even_blocks(s, fewest, planes, threads, oc_blocks):
     """Blocks of rows, `fewest` or some more, that take the least time on all threads.
@@ -140,6 +143,19 @@ def shares_badly(blocks, threads, columns, tile):
     return blocks < threads or together >= 1.15 * apart
 
 
+def in_parts(s, cols, itemsize):
+    """Whether a row is better cut shorter, as it has its channels by parts and results to match.
+
+    Each part of the channels reads and writes all results, which the cache does not hold beside a
+    halo tile: layers of 320 to 640 channels on 1000 to 4096 pixels are 1.04 to 1.08 times as fast
+    on rows so short that all channels fit at once; with 192 or 256 channels 0.97 to 1.02.
+    """
+    budget = CACHE_BYTES // itemsize
+    most_halo = max(budget, 2 * budget - TILE_ROWS * s.c_in * kernel_taps(s))
+    halo = s.c_in * halo_layout(s, 1, cols, itemsize).channel
+    return s.c_in > MOST_IN_PARTS and s.c_out * cols > budget and halo > most_halo
+
+
 def widest_columns(s, itemsize, threads, oc_blocks, tile):
     """Columns of a task, at most."""
     budget = CACHE_BYTES // itemsize
@@ -161,6 +177,8 @@ def widest_columns(s, itemsize, threads, oc_blocks, tile):
         most_halo = budget // 8 if cached else budget * 5 // 8
         while s.c_in * halo_layout(s, 1, 2 * widest, itemsize).channel <= most_halo:
             widest *= 2
+        while widest > FEWEST_PIXELS and in_parts(s, widest, itemsize):
+            widest //= 2
     if oh == 1:  # a pointwise layer or a signal: only columns can be shared out
         widest = min(widest, max(USUAL_PIXELS, -(-planes * ow // threads)))
         if planes < threads and shares_badly(planes * oc_blocks, threads, ow, tile):
