@@ -199,10 +199,13 @@ def is_depthwise(s: ConvShape) -> bool:
 def has_wide_halo(s: ConvShape) -> bool:
     """Whether taps lie so far apart that a row of a halo tile is mostly halo, little of it read.
 
-    `benchmarks/choose.py` has such problems: its families with wide dilation.
+    `benchmarks/choose.py` has such problems: its families with wide dilation. Few output channels
+    use a copied row seldom; a stride has rows sorted while they are copied, which a single image
+    does not make up for in panels to share out.
     """
     reach = (s.kernel[2] - 1) * s.dilation[2] // s.stride[2]
-    return s.c_in > 16 and s.dilation[2] >= 3 and reach >= s.output[2]
+    times = 1 if s.c_out < 16 else 2 if s.n > 1 and s.stride[2] > 1 else 4
+    return s.c_in > 16 and s.dilation[2] >= 3 and reach >= times * s.output[2]
 
 
 def choose_backend(s: ConvShape) -> tuple[str, str]:
