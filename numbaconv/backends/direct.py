@@ -14,7 +14,7 @@ from numbaconv.activation import NONE, activate
 from numbaconv.backends import direct_channels, direct_planes, direct_zones
 from numbaconv.backends.direct_filter import MOST_FOLDED, filter_work
 from numbaconv.backends.direct_multiply import multiply_work
-from numbaconv.backends.direct_taps import lists_size
+from numbaconv.backends.direct_taps import tap_table
 from numbaconv.backends.direct_tasks import (
     Blocks,
     channel_parts,
@@ -46,7 +46,6 @@ from numbaconv.job import (
     BLOCKS,
     FILL_HALO,
     HALO,
-    INDEX_SIZE,
     LANES,
     PACK_IN_TASK,
     PACK_ROWS,
@@ -294,19 +293,21 @@ def plan(job, s, itemsize, threads):
     halo_size = b.groups * b.kc * halo.channel + slack
     job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + -(-halo_size // lanes) * lanes
     job[TABLE_SIZE] = 2 * kernel_taps(s)
-    job[INDEX_SIZE] = lists_size(b.kc, kernel_taps(s))
     job[LANES] = lanes
     return b.tasks
 
 
 def make_table(s, itemsize, threads):
-    """Offsets of the taps in a halo tile and in the input, of one channel."""
+    """Offsets of the taps in a halo tile and in the input for bands, else lists of taps."""
     own = own_plan(s, VECTOR_BYTES // itemsize)
     if own:
         return own.make_table(s, itemsize, threads)
     b = cut(s, itemsize, threads)
     halo = halo_layout(s, b.rows, b.cols, itemsize)
-    return np.concatenate((tap_offsets(s, halo, 1), tap_offsets_in_place(s)))
+    offsets = tap_offsets(s, halo, 1)
+    if uses_bands(s):
+        return np.concatenate((offsets, tap_offsets_in_place(s)))
+    return tap_table(s, offsets, halo.channel, b)
 
 
 def set_addresses(job, s, dtype):

@@ -6,7 +6,7 @@ taken along the rows, or, where these are narrow, down columns of tiles; or all 
 vector, in which case what is computed between two of them is dropped.
 """
 
-from numbaconv.backends.direct_taps import all_taps, list_taps, row_taps, taps_inside, taps_until
+from numbaconv.backends.direct_taps import all_taps, plane_taps, row_taps, rows_until
 from numbaconv.backends.direct_tasks import (
     Task,
     finish_tile,
@@ -95,7 +95,7 @@ def multiply_pixels(job, m, s, view, used, panel, at, p, r, c, width, cols, more
     call(
         job[TILE],
         (
-            rows, vectors, used.channels, used.taps, used.table, panel.weights, panel.channel_step,
+            rows, vectors, used.channels, used.taps, used.first, panel.weights, panel.channel_step,
             shift(view.x, p), view.layout.channel, target, step, shift(m.bias, panel.channel),
             more, last, blocks, nr, nr,
         ),
@@ -118,12 +118,12 @@ def tile_width(s, left_of_row, left, lanes):
 
 
 @inline
-def multiply_along(job, m, s, t, view, listed, panel, flat, more, final):
+def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
     """MR channels x the pixels of a task, NR at a time: all as one long row, or row by row."""
     pitch = view.layout.pitch
     at, pixels = out_index(s, t, panel.channel), (t.rows - 1) * pitch + t.cols
     length = pixels if flat else t.cols
-    used = all_taps(listed, s) if flat else row_taps(listed, s, t.oh)
+    used = all_taps(plane, s) if flat else row_taps(plane, t.oh)
     p, r, c, end = 0, 0, 0, length
     while p < pixels:
         width = tile_width(s, min(t.cols - c, end - p), end - p, job[LANES])
@@ -140,7 +140,7 @@ def multiply_along(job, m, s, t, view, listed, panel, flat, more, final):
         if p >= end:
             end = min(pixels, p + length)
             if t.oh + r == used.until:
-                used = row_taps(listed, s, t.oh + r)
+                used = row_taps(plane, t.oh + r)
 
 
 @inline
@@ -156,7 +156,7 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, more):
         call(
             job[TILE],
             (
-                panel.width, vectors, used.channels, used.taps, used.table, panel.weights,
+                panel.width, vectors, used.channels, used.taps, used.first, panel.weights,
                 panel.channel_step, shift(view.x, p + c), view.layout.channel,
                 shift(m.out, at + c), s.out_strides[1], shift(m.bias, panel.channel), more, last,
                 rows, view.layout.pitch, s.out_strides[3],
@@ -166,14 +166,14 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, more):
 
 
 @inline
-def multiply_down(job, m, s, t, view, listed, panel, more, final):
+def multiply_down(job, m, s, t, view, plane, panel, more, final):
     """MR channels x the pixels of a task, down its rows: those at the border by themselves."""
-    used, r = all_taps(listed, s), 0
-    apart = used.channels * listed.each * panel.width * min(t.cols, TILE_VECTORS * job[LANES])
+    used, r = all_taps(plane, s), 0
+    apart = used.channels * plane.each * panel.width * min(t.cols, TILE_VECTORS * job[LANES])
     while r < t.rows:
         end = t.rows
         if apart > CALL_COST * job[LANES]:
-            used = row_taps(listed, s, t.oh + r)
+            used = row_taps(plane, t.oh + r)
             end = min(end, used.until - t.oh)
         multiply_rows(job, m, s, t, view, used, panel, r, end - r, more)
         r = end
@@ -184,14 +184,14 @@ def multiply_down(job, m, s, t, view, listed, panel, more, final):
 
 
 @inline
-def join_rows(s, view, t):
+def join_rows(m, s, view, t):
     """Return a task with its rows as one, if they lie behind one another and have the same taps.
 
     So they do, in the output and in a halo tile as wide as they are, where windows do not overlap:
     patches, and pointwise layers under a stride; with a short k they are 1.05 to 1.1 times as fast.
     """
     neighbours = view.layout.pitch == t.cols and s.out_strides[3] == t.cols * s.out_strides[4]
-    if not neighbours or taps_until(s, 1, taps_inside(s, 1, t.oh)) < t.oh + t.rows:
+    if not neighbours or rows_until(m.offsets, t.oh) < t.oh + t.rows:
         return t
     return Task(t.n, t.g, t.od, t.oh, t.ow, 1, t.rows * t.cols, t.part, t.groups)
 
@@ -200,7 +200,7 @@ def join_rows(s, view, t):
 def multiply_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
     view = open_view(m, s, job, t, c0, channels)
-    t = join_rows(s, view, t)
+    t = join_rows(m, s, view, t)
     lanes, k_size = job[LANES], channels * kernel_taps(s)
     by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
     saved = by_rows - ((t.rows - 1) * view.layout.pitch + t.cols + lanes - 1) // lanes
@@ -210,11 +210,11 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
         panel = open_panel(job, m, s, b, t, block, c0, channels)
-        listed = list_taps(job, m.taps, s, view, t.od, panel, panel.width < b.mr, channels)
+        plane = plane_taps(m.offsets, s, t.od, panel.width < b.mr, b.kc, channels)
         if down:
-            multiply_down(job, m, s, t, view, listed, panel, c0 > 0, final)
+            multiply_down(job, m, s, t, view, plane, panel, c0 > 0, final)
         else:
-            multiply_along(job, m, s, t, view, listed, panel, saved > 0, c0 > 0, final)
+            multiply_along(job, m, s, t, view, plane, panel, saved > 0, c0 > 0, final)
 
 
 @native(worker_signature)

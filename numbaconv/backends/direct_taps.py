@@ -1,27 +1,26 @@
 """Taps of the direct backend: sums leave out those that read nothing but zero padding.
 
 On a 7 x 7 map that is a tenth of the taps of a padded 3x3 filter. Tiles take taps from a list,
-of each its offset among the pixels and among the weights, so leaving some out costs nothing:
-`list_taps` writes those of a plane of outputs, of which `row_taps` picks those of a row.
+of each its offset among the pixels and among the weights, so leaving some out costs nothing.
+`tap_table` lists them for each plane of outputs, those of a row of the filter together, and says
+which rows of the filter an output row has: what a tile takes is a piece of a list.
 """
 
 from typing import NamedTuple
 
+import numpy as np
+
 from numbaconv.jit import inline
-from numbaconv.job import INDEX_SIZE
 from numbaconv.padding import steps_to
-from numbaconv.pointers import CACHE_LINE, shift
+from numbaconv.pointers import shift
 from numbaconv.shape import ZEROS, kernel_taps
-
-# Before a list: which planes kd and how many channels it is of.
-HEADER = 3
-
-# A worker has two, for blocks of output channels of full width, and for one that is narrower.
-LISTS = 2
 
 # Up to so many taps of all channels are one list: where k is short, as in first layers, beginning
 # the taps of another channel takes long beside the few products of each.
 MOST_LISTED = 256
+
+# Entries of the lists of all planes, at most; else each plane has the one of all taps.
+MOST_ENTRIES = 1 << 15
 
 
 class Taps(NamedTuple):
@@ -36,15 +35,19 @@ class PlaneTaps(NamedTuple):
 
     Attributes
     ----------
-    table : pointer
-        The list, those of a row of the filter together: [kh][channel][kd][kw].
+    rows : pointer
+        Of each output row: the first row of the filter, how many, and the first output row with
+        others.
+    first : pointer
+        The list: [kh][channel][kd][kw], of each tap its offsets among pixels and weights.
     each : int
         Taps for each kh; 0 if all read padding.
     channels : int
         Channels that the tile loops over: 1 if the list has the taps of all, else all.
     """
 
-    table: object
+    rows: object
+    first: object
     each: int
     channels: int
 
@@ -53,7 +56,7 @@ class RowTaps(NamedTuple):
     """What the tile takes: channels, the list of the taps, how many; the first row with others."""
 
     channels: int
-    table: object
+    first: object
     taps: int
     until: int
 
@@ -66,9 +69,7 @@ def first_read(s, axis, output):
 
 @inline
 def taps_inside(s, axis, output):
-    """Taps that read more than padding for an output of an axis."""
-    if s.padding_mode != ZEROS:
-        return Taps(0, s.kernel[axis])
+    """Taps that read more than zero padding for an output of an axis."""
     first, step = first_read(s, axis, output), s.dilation[axis]
     begin = min(steps_to(max(-first, 0), step), s.kernel[axis])
     return Taps(begin, max(begin, min(steps_to(s.size[axis] - first, step), s.kernel[axis])))
@@ -78,76 +79,106 @@ def taps_inside(s, axis, output):
 def taps_until(s, axis, taps):
     """The first output of an axis that has other taps: one more before, or one less behind."""
     until = s.output[axis]
-    if s.padding_mode == ZEROS and taps.begin > 0:
+    if taps.begin > 0:
         inside = s.padding[axis] - (taps.begin - 1) * s.dilation[axis]
         until = min(until, steps_to(inside, s.stride[axis]))
-    if s.padding_mode == ZEROS and taps.end > taps.begin:
+    if taps.end > taps.begin:
         outside = s.size[axis] + s.padding[axis] - (taps.end - 1) * s.dilation[axis]
         until = min(until, steps_to(outside, s.stride[axis]))
     return until
 
 
-@inline
-def add_tap(table, count, pixels, weights):
-    """Write an entry of a list: the offsets of a tap."""
-    table[2 * count] = pixels
-    table[2 * count + 1] = weights
+def axis_taps(s, axis):
+    """List the runs of outputs under the same taps: the first, the first behind, their taps."""
+    runs, first = [], 0
+    while first < s.output[axis]:
+        taps, until = Taps(0, s.kernel[axis]), s.output[axis]
+        if s.padding_mode == ZEROS:
+            taps = taps_inside(s, axis, first)
+            until = taps_until(s, axis, taps)
+        runs.append((first, until, taps))
+        first = until
+    return runs
 
 
 @inline
-def no_lists(job, memory):
-    """Note that a worker's lists are still to be written."""
-    for i in range(LISTS):
-        memory[i * (job[INDEX_SIZE] // LISTS)] = -1
+def lists_together(s, kc):
+    """Whether a list has the taps of all channels."""
+    return kc == s.c_in and s.c_in * kernel_taps(s) <= MOST_LISTED
 
 
-@inline
-def list_taps(job, memory, s, view, od, panel, narrow, channels):
-    """List the taps of an output plane, unless that list is there already."""
-    depths = taps_inside(s, 0, od)
-    together = channels if channels * kernel_taps(s) <= MOST_LISTED else 1
-    header = shift(memory, job[INDEX_SIZE] // LISTS if narrow else 0)
-    table = shift(header, HEADER)
-    if header[0] != depths.begin or header[1] != depths.end or header[2] != together:
-        header[0], header[1], header[2] = depths.begin, depths.end, together
-        write_list(table, s, view, depths, together, panel)
-    each = together * (depths.end - depths.begin) * s.kernel[2]
-    return PlaneTaps(table, each, channels // together)
+def list_taps(s, depths, channels, channel_step, offsets):
+    """List the taps of some planes kd, at least one: the offset of each, and its number."""
+    numbers = np.arange(channels * kernel_taps(s)).reshape(channels, *s.kernel)
+    listed = numbers[:, depths.begin : depths.end].transpose(2, 0, 1, 3).ravel()
+    if not listed.size:
+        listed = numbers[0, 0, 0, :1]
+    channel, tap = np.divmod(listed, kernel_taps(s))
+    return np.stack((offsets[tap] + channel * channel_step, listed), axis=1)
 
 
-@inline
-def write_list(table, s, view, depths, channels, panel):
-    """Write the taps of some planes kd and channels, at least one."""
-    add_tap(table, 0, view.offsets[0], 0)
-    count = 0
-    for kh in range(s.kernel[1]):
-        for c in range(channels):
-            for kd in range(depths.begin, depths.end):
-                for kw in range(s.kernel[2]):
-                    tap = (kd * s.kernel[1] + kh) * s.kernel[2] + kw
-                    pixels = c * view.layout.channel + view.offsets[tap]
-                    add_tap(table, count, pixels, c * panel.channel_step + tap * panel.tap_step)
-                    count += 1
+def tap_table(s, offsets, channel_step, b):
+    """Table of a problem: rows of outputs, planes, and the lists.
 
+    Parameters
+    ----------
+    offsets : ndarray
+        Of the taps of a channel among the pixels, [kd][kh][kw]; `channel_step` is that of channels.
+    b : Blocks
+        How the problem is cut.
 
-@inline
-def row_taps(listed, s, oh):
-    """Pick the taps of an output row from the list of its plane.
-
-    There is one at least, if only of padding: a tile starts its sums with a tap.
+    Returns
+    -------
+    ndarray
+        What `plane_taps` and `row_taps` read: three integers for each output row; three for each
+        output plane, where its lists begin, for panels of full width and for a narrower last one,
+        and how many taps they have for each row of the filter; the lists.
     """
-    taps, each = taps_inside(s, 1, oh), listed.each
-    first = shift(listed.table, 2 * each * min(taps.begin, s.kernel[1] - 1))
-    count = max(1, each * (taps.end - taps.begin))
-    return RowTaps(listed.channels, first, count, taps_until(s, 1, taps))
+    rows = [
+        (min(taps.begin, s.kernel[1] - 1), taps.end - taps.begin, until)
+        for first, until, taps in axis_taps(s, 1)
+        for _ in range(first, until)
+    ]
+    channels = s.c_in if lists_together(s, b.kc) else 1
+    runs = axis_taps(s, 0)
+    if 4 * len(runs) * channels * kernel_taps(s) > MOST_ENTRIES:
+        runs = [(0, s.output[0], Taps(0, s.kernel[0]))]
+    widths = (b.mr, s.c_out - (b.oc_blocks - 1) * b.mr)
+    planes, lists, at = [], [], 3 * (s.output[1] + s.output[0])
+    for first, until, depths in runs:
+        listed = list_taps(s, depths, channels, channel_step, offsets)
+        each = channels * (depths.end - depths.begin) * s.kernel[2]
+        narrow = at + listed.size if widths[1] < widths[0] else at
+        planes += [(at, narrow, each)] * (until - first)
+        lists += [(listed * (1, width)).ravel() for width in dict.fromkeys(widths)]
+        at = narrow + listed.size
+    return np.concatenate((np.ravel(rows), np.ravel(planes), *lists))
 
 
 @inline
-def all_taps(listed, s):
+def plane_taps(table, s, od, narrow, kc, channels):
+    """Read the taps of an output plane, for a panel of full width or a `narrow` one."""
+    plane = shift(table, 3 * (s.output[1] + od))
+    first = shift(table, plane[1] if narrow else plane[0])
+    return PlaneTaps(table, first, plane[2], 1 if lists_together(s, kc) else channels)
+
+
+@inline
+def row_taps(plane, oh):
+    """Read the taps of an output row, one at least: a tile starts its sums with a tap."""
+    row = shift(plane.rows, 3 * oh)
+    first, count = shift(plane.first, 2 * plane.each * row[0]), max(1, plane.each * row[1])
+    return RowTaps(plane.channels, first, count, row[2])
+
+
+@inline
+def rows_until(table, oh):
+    """The first output row whose taps are not those of row `oh`."""
+    return table[3 * oh + 2]
+
+
+@inline
+def all_taps(plane, s):
     """All taps, for rows that are taken together."""
-    return RowTaps(listed.channels, listed.table, max(1, listed.each * s.kernel[1]), s.output[1])
-
-
-def lists_size(channels, taps):
-    """Elements of a worker's lists, with a cache line between those of two workers."""
-    return LISTS * (HEADER + 2 * max(taps, min(channels * taps, MOST_LISTED)) + CACHE_LINE // 8)
+    count = max(1, plane.each * s.kernel[1])
+    return RowTaps(plane.channels, plane.first, count, s.output[1])

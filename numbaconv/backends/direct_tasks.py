@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from numbaconv.backends.direct_taps import no_lists
 from numbaconv.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
@@ -298,8 +297,6 @@ def read_blocks(job):
 @inline
 def open_memory(worker, job, like):
     """Collect a worker's pointers."""
-    taps = shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE])
-    no_lists(job, taps)
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
     offsets = indices_at(job[TABLE])
     return Memory(
@@ -312,7 +309,7 @@ def open_memory(worker, job, like):
         shift(scratch, tile_size(job[LANES]) + job[PANEL_SIZE]),
         offsets,
         shift(offsets, job[TABLE_SIZE] // 2),
-        taps,
+        shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
 
 

@@ -9,7 +9,7 @@ of NR output channels; rows, as many as the stage holds; columns, MR at a time; 
 over channels and those taps that read more than padding.
 """
 
-from numbaconv.backends.direct_taps import list_taps, row_taps
+from numbaconv.backends.direct_taps import plane_taps, row_taps
 from numbaconv.backends.direct_tasks import (
     SHORT_VECTORS,
     finish_tile,
@@ -49,7 +49,7 @@ def rows_of_stage(s, t, lanes):
 
 
 @inline
-def transposed_tiles(job, m, s, t, view, listed, panel, r, rows, target, row_step, step, more):
+def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step, step, more):
     """Register tiles of the rows r, r + 1, ...: their pixels come `step` apart.
 
     The second half of a tile's pixels may be a row of its own under the same taps, a pitch behind
@@ -61,12 +61,12 @@ def transposed_tiles(job, m, s, t, view, listed, panel, r, rows, target, row_ste
     bias = shift(m.bias, panel.channel)
     chunks = (t.cols + TILE_ROWS - 1) // TILE_ROWS
     pairs = pairs_rows(s, t)
-    used = row_taps(listed, s, t.oh + r)
+    used = row_taps(plane, t.oh + r)
     i = 0
     while i < rows:
         oh = t.oh + r + i
         if oh == used.until:
-            used = row_taps(listed, s, oh)
+            used = row_taps(plane, oh)
         pair = pairs and i + 1 < rows and oh + 1 < used.until
         for chunk in range(chunks):
             j, end = share(t.cols, chunk, chunks)
@@ -75,7 +75,7 @@ def transposed_tiles(job, m, s, t, view, listed, panel, r, rows, target, row_ste
             call(
                 job[TILE],
                 (
-                    2 * pixels if pair else pixels, vectors, used.channels, used.taps, used.table,
+                    2 * pixels if pair else pixels, vectors, used.channels, used.taps, used.first,
                     shift(view.x, x), view.layout.channel,
                     view.layout.pitch if pair else first_half(pixels),
                     panel.weights, panel.channel_step,
@@ -86,14 +86,14 @@ def transposed_tiles(job, m, s, t, view, listed, panel, r, rows, target, row_ste
 
 
 @inline
-def transposed_rows(job, m, s, t, view, listed, panel, r, rows, more, final):
+def transposed_rows(job, m, s, t, view, plane, panel, r, rows, more, final):
     """The rows r, r + 1, ... of a task on a block of output channels: straight, or by the stage."""
     lanes = job[LANES]
     at = out_index(s, t, panel.channel) + r * s.out_strides[3]
     step, channel_step = s.out_strides[4], s.out_strides[1]
     if channel_step == 1:
         target, row_step = shift(m.out, at), s.out_strides[3]
-        transposed_tiles(job, m, s, t, view, listed, panel, r, rows, target, row_step, step, more)
+        transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step, step, more)
         for i in range(rows):
             finish_tile(job, shift(target, i * row_step), step, t.cols, panel.width, final)
         return
@@ -103,7 +103,7 @@ def transposed_rows(job, m, s, t, view, listed, panel, r, rows, more, final):
             m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, True, lanes
         )
     row_step = t.cols * stage_step
-    transposed_tiles(job, m, s, t, view, listed, panel, r, rows, m.tile, row_step, stage_step, more)
+    transposed_tiles(job, m, s, t, view, plane, panel, r, rows, m.tile, row_step, stage_step, more)
     finish_tile(job, m.tile, stage_step, pixels, panel.width, final)
     move_rows(
         m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, False, lanes
@@ -119,11 +119,11 @@ def transposed_channels(job, m, s, b, t, c0, channels):
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
         panel = open_panel(job, m, s, b, t, block, c0, channels)
-        listed = list_taps(job, m.taps, s, view, t.od, panel, panel.width < b.mr, channels)
+        plane = plane_taps(m.offsets, s, t.od, panel.width < b.mr, b.kc, channels)
         r = 0
         while r < t.rows:
             rows = min(together, t.rows - r)
-            transposed_rows(job, m, s, t, view, listed, panel, r, rows, c0 > 0, final)
+            transposed_rows(job, m, s, t, view, plane, panel, r, rows, c0 > 0, final)
             r += together
 
 

@@ -18,9 +18,7 @@ import numpy as np
 
 from numbaconv.backends.direct_taps import (
     Taps,
-    add_tap,
     first_read,
-    lists_size,
     taps_inside,
     taps_until,
 )
@@ -60,7 +58,7 @@ from numbaconv.job import (
 from numbaconv.lanes import copy_lanes
 from numbaconv.packing import move_rows, pack_work
 from numbaconv.padding import copy_rows
-from numbaconv.pointers import call, entries, shift
+from numbaconv.pointers import CACHE_LINE, call, entries, shift
 from numbaconv.shape import kernel_taps, read_shape
 from numbaconv.target import VECTOR_BYTES
 
@@ -149,7 +147,7 @@ def plan(job, s, itemsize, threads):
         job[PACK_IN_TASK] = 1
         job[PANEL_SIZE] = b.mr * b.kc * kernel_taps(s)
     job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + s.kernel[0] * v.plane
-    job[INDEX_SIZE] = lists_size(1, kernel_taps(s))
+    job[INDEX_SIZE] = 2 * kernel_taps(s) + CACHE_LINE // 8  # none shares a line with another's
     job[LANES] = lanes
     return b.tasks
 
@@ -225,7 +223,8 @@ def list_zone(m, s, v, zone, panel):
             row = kd * v.plane + i * v.row + first_read(s, 2, zone.j)
             for kw in range(zone.kw.begin, zone.kw.end):
                 tap = (kd * s.kernel[1] + kh) * s.kernel[2] + kw
-                add_tap(m.taps, count, row + kw * s.dilation[2], tap * panel.tap_step)
+                m.taps[2 * count] = row + kw * s.dilation[2]
+                m.taps[2 * count + 1] = tap * panel.tap_step
                 count += 1
     return count
 
