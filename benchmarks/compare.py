@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from benchmarks import report
-from benchmarks.layers import select
+from benchmarks.layers import add_table, select
 from benchmarks.machine import describe
 from benchmarks.results import Results
 from benchmarks.rivals import OURS, RIVALS
@@ -127,6 +127,7 @@ def _split(text: str) -> list[str]:
 def main(
     rows: Annotated[str, typer.Option(help="Rows by id, such as R3,V1.")] = "",
     kinds: Annotated[str, typer.Option(help="Rows by kind, such as R,V.")] = "",
+    table: Annotated[Path | None, typer.Option(help="Rows of a table of your own.")] = None,
     rivals: Annotated[str, typer.Option(help=f"Some of {', '.join(RIVALS | OURS)}.")] = "",
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     passes: Annotated[int, typer.Option(min=1, help="Turns that each library gets.")] = 3,
@@ -151,8 +152,9 @@ def main(
     if dtype not in ("float32", "float64"):
         raise typer.BadParameter(f"dtype is float32 or float64, not {dtype}")
     try:
-        ids = [layer.id for layer in select(_split(rows), _split(kinds), backward)]
-    except ValueError as error:
+        own = add_table(table) if table else []
+        ids = [layer.id for layer in select(_split(rows) or own, _split(kinds), backward)]
+    except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     if quick:
         passes, seconds = 1, 0.05
@@ -171,12 +173,14 @@ def main(
         tempfile.TemporaryDirectory() as folder,
         Progress(*columns, TimeElapsedColumn(), console=console) as progress,
     ):
-        jobs = [Job("reference", ids, folder, threads, seconds, dtype)]
-        jobs += [Job(name, ids, folder, threads, seconds, dtype) for name in names]
+        more = str(table.resolve()) if table else ""
+        tasks = ("reference", *names)
+        jobs = [Job(task, ids, folder, threads, seconds, dtype, more) for task in tasks]
         measure(results, [*jobs, jobs[0]._replace(task="machine", rows=[])], progress)
 
     wide = console.width >= 150
-    for sheet in (report.speeds(results, earlier, names=wide), report.targets(results)):
+    targets = [] if table else [report.targets(results)]  # they are of the rows in this folder
+    for sheet in (report.speeds(results, earlier, names=wide), *targets):
         if sheet.lines:
             console.print(report.terminal(sheet))
     for line in report.circumstances(results):
@@ -184,7 +188,7 @@ def main(
     if json_file:
         results.save(json_file)
     if markdown:
-        sheets = [report.speeds(results, earlier), report.targets(results)]
+        sheets = [report.speeds(results, earlier), *targets]
         markdown.write_text(report.markdown(results, sheets))
     if plot:
         report.plot(results, plot)

@@ -148,6 +148,11 @@ def read_layers(path: Path) -> dict[str, Layer]:
     -------
     dict of str to Layer
         The rows by id, in the file's order.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or an entry is no number.
     """
 
     def extents(text: str) -> tuple[int, ...]:
@@ -160,16 +165,34 @@ def read_layers(path: Path) -> dict[str, Layer]:
         return Layer(**fields)
 
     with path.open(newline="") as file:
-        return {layer.id: layer for layer in map(parse, csv.DictReader(file))}
+        table = csv.DictReader(file)
+        if missing := set(Layer._fields) - set(table.fieldnames or ()):
+            raise ValueError(f"{path} has no column {', '.join(sorted(missing))}")
+        return {layer.id: layer for layer in map(parse, table)}
 
 
-LAYERS = read_layers(HERE / "layers.csv") | read_layers(HERE / "tiny.csv")
-GRADIENTS = {
-    f"{row}-{of}": layer._replace(id=f"{row}-{of}", what=f"{layer.what}, gradient of {of}")
-    for row, layer in LAYERS.items()
-    for of in ("input", "weight")
-}
-EVERY_ROW = LAYERS | GRADIENTS
+LAYERS: dict[str, Layer] = {}
+GRADIENTS: dict[str, Layer] = {}
+EVERY_ROW: dict[str, Layer] = {}
+
+
+def add_table(path: Path) -> list[str]:
+    """Add the rows of a table, and their gradients, to those that are known; return their ids."""
+    found = read_layers(path)
+    LAYERS.update(found)
+    GRADIENTS.update(
+        {
+            f"{row}-{of}": layer._replace(id=f"{row}-{of}", what=f"{layer.what}, gradient of {of}")
+            for row, layer in found.items()
+            for of in ("input", "weight")
+        }
+    )
+    EVERY_ROW.update(LAYERS | GRADIENTS)
+    return list(found)
+
+
+for _name in ("layers.csv", "tiny.csv"):
+    add_table(HERE / _name)
 
 
 def select(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.layers import EVERY_ROW, Layer, arrays
+from benchmarks.layers import EVERY_ROW, Layer, add_table, arrays
 
 LOG = logging.getLogger(__name__)
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
@@ -36,6 +36,8 @@ class Job(NamedTuple):
     seconds: float
     """How long to time each row."""
     dtype: str = "float32"
+    table: str = ""
+    """A file of more rows."""
 
 
 def median_time(run: Callable[[], Any], seconds: float, at_least: int = 5) -> float:
@@ -128,6 +130,8 @@ def measure_machine(layers: list[Layer], job: Job) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Read the job from stdin and write its answers to stdout, one line each."""
     job = Job(**json.load(sys.stdin))
+    if job.table:
+        add_table(Path(job.table))
     tasks = {"reference": write_references, "machine": measure_machine}
     layers = [EVERY_ROW[row] for row in job.rows]
     for answer in tasks.get(job.task, measure_layers)(layers, job):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from conftest import ROOT, Script
@@ -21,6 +23,19 @@ ladder.check([
 @pytest.mark.slow
 def test_every_step_of_the_ladder_convolves(run_script: Script):
     run_script("-c", LADDER)
+
+
+@pytest.mark.slow
+def test_a_table_of_ones_own_is_compared(run_script: Script, tmp_path: Path):
+    table = tmp_path / "mine.csv"
+    table.write_text(
+        "id,what,n,c_in,size,c_out,kernel,stride,padding,dilation,groups\n"
+        "MINE,a signal,1,3,50,4,5,1,2,1,1\n"
+    )
+    script = str(ROOT / "benchmarks" / "compare.py")
+    done = run_script(script, "--table", str(table), "--quick", "--rivals", "nc,nc-prep")
+    assert "MINE a signal" in done.stdout
+    assert "failed" not in done.stdout
 
 
 @pytest.mark.slow
