@@ -19,7 +19,7 @@ TILE_ROWS = (REGISTERS - 1) // TILE_VECTORS - 1
 # at a time, 0.85 to 1.0 times.
 SHALLOW_K, SHALLOW_ROWS = 64, min(8, TILE_ROWS)
 
-# Register blocks of `microkernel.band`: 4 x 4 + 4 + 1 <= 32 registers, 4 x 2 + 2 + 1 <= 16.
+# Register blocks of `band.band`: 4 x 4 + 4 + 1 <= 32 registers, 4 x 2 + 2 + 1 <= 16.
 # Rejected: six rows as well, 1.2 times as fast on small planes (M1) and 1.01 on images, for three
 # times as much to compile (4.0 s against 1.3). Each height below the block's is a case of its own.
 BAND_ROWS = (1, 2, 4)

@@ -1,21 +1,19 @@
-"""The two register tiles that all convolution comes down to, emitted as LLVM IR.
+"""The register tile that layers of networks come down to, emitted as LLVM IR.
 
 `tile`: MR rows of weights times NV vectors of pixels, a matrix product whose k = (channel, tap)
 runs over all channels and a list of taps, each with its offset among the pixels:
 
     C[i, p] = bias[i] + sum_c,t A[c, t, i] * B[c, offset of t + p]        (or C[i, p] += ...)
 
-`band`: MR neighbouring output rows of one channel under one filter. Each input row is loaded once
-and serves every output row whose window holds it:
-
-    C[i, p] = bias[0] + sum_kh,kw W[kh, kw] * X[i + kh][columns[kw] + p]        (or C[i, p] += ...)
-
-Both keep C in registers while their loop runs and are compiled for each register block up to the
+It keeps C in registers while its loops run and is compiled for each register block up to the
 largest that the CPU holds. Only the last of the NV vectors may be partial (`last` lanes of it are
 stored); loads are always of whole vectors, so operands need a vector of slack behind them.
 
-Under ``NUMBA_DISABLE_JIT=1`` both run as the NumPy expressions near the end of this file, which
-also say what is computed.
+The other register tiles (`band`, `channel_tiles`, `fold`, `strip`, `small_planes`, `dot`) are made
+of the same parts: `Accumulators`, and loops that carry them.
+
+Under ``NUMBA_DISABLE_JIT=1`` it runs as the NumPy expressions near the end of this file, which also
+say what is computed.
 """
 
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, TILE_ROWS, TILE_VECTORS
+from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.jit import native
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.vectors import I64, Vectors, i64
@@ -234,119 +232,6 @@ def _tile(
     return signature, codegen
 
 
-class _Band:
-    """Emits the loops of `band` for one register block."""
-
-    def __init__(self, block, kw, x, x_step, columns, w, w_step):
-        self.block, self.kw, self.x, self.x_step = block, kw, x, x_step
-        self.columns, self.w, self.w_step = columns, w, w_step
-
-    def input_row(self, j, rows, name):
-        """Add input row `j` (an i64) to the output rows in `rows`, looping over kw."""
-        v, builder = self.block.v, self.block.v.builder
-        x_row = v.at(self.x, builder.mul(j, self.x_step))
-        # Output row i sees input row j through kernel row j - i.
-        w_rows = {i: v.at(self.w, builder.mul(builder.sub(j, i64(i)), self.w_step)) for i in rows}
-
-        def step(k, values):
-            pixels = v.at(x_row, builder.load(v.at(self.columns, k)))
-            xs = [v.load(v.column(pixels, n)) for n in range(self.block.columns)]
-            new = list(values)
-            for i in rows:
-                w = v.broadcast(v.at(w_rows[i], k))
-                new[i] = [v.multiply_add(w, x, old) for x, old in zip(xs, values[i], strict=True)]
-            return new
-
-        self.block.loop(self.kw, step, name)
-
-    def emit(self, kh):
-        """Switch on the filter's height, and store the block after each case."""
-        start = self.block.values
-        builder = self.block.v.builder
-        end = builder.append_basic_block("band_end")
-        tall = builder.append_basic_block("tall")
-        switch = builder.switch(kh, tall)
-        for height in range(1, self.block.rows):
-            case = builder.append_basic_block(f"short_{height}")
-            switch.add_case(i64(height), case)
-            builder.position_at_end(case)
-            self.block.values = start
-            self.short_kernel(height)
-            self.block.store()
-            builder.branch(end)
-        builder.position_at_end(tall)
-        self.block.values = start
-        self.tall_kernel(kh)
-        self.block.store()
-        builder.branch(end)
-        builder.position_at_end(end)
-
-    def short_kernel(self, kernel_height):
-        """A kernel of fewer rows than the block: every input row is unrolled."""
-        rows = self.block.rows
-        for j in range(rows + kernel_height - 1):
-            served = range(max(0, j - kernel_height + 1), min(j, rows - 1) + 1)
-            self.input_row(i64(j), served, f"short_{j}")
-
-    def tall_kernel(self, kh):
-        """A kernel of at least as many rows as the block: opening, a loop, closing."""
-        rows, builder = self.block.rows, self.block.v.builder
-        for j in range(rows - 1):
-            self.input_row(i64(j), range(j + 1), f"open_{j}")
-        self._full_rows(kh)
-        for j in range(rows - 1):
-            self.input_row(builder.add(kh, i64(j)), range(j + 1, rows), f"close_{j}")
-
-    def _full_rows(self, kh):
-        """Input rows rows-1 .. kh-1, each of which every output row sees."""
-        rows, builder = self.block.rows, self.block.v.builder
-        first = rows - 1
-
-        def one_row(k, values):
-            self.block.values = values
-            self.input_row(builder.add(k, i64(first)), range(rows), "full")
-            return self.block.values
-
-        self.block.loop(builder.sub(kh, i64(first)), one_row, "full_rows")
-
-
-def _emit_bands(
-    vectors, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last,
-    blocks,
-):  # fmt: skip
-    """Register blocks side by side, each one: start, the loops of `_Band`, store."""
-    with side_by_side(vectors, blocks, nv, last, x, c) as (stored, pixels, target):
-        block = Accumulators(vectors, mr, nv, target, row_step, stored)
-        block.start(accumulate, lambda i, j: vectors.broadcast(bias))
-        _Band(block, kw, pixels, x_step, columns, w, w_step).emit(kh)
-
-
-@intrinsic
-def _band(
-    typing_context, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate,
-    last, blocks,
-):  # fmt: skip
-    word = types.int64
-    signature = types.void(
-        word, word, word, word, x, word, columns, w, word, c, word, bias, types.boolean, word, word
-    )
-
-    def codegen(context, builder, signature, arguments):
-        mr, nv, *rest = arguments
-        vectors = Vectors(builder, signature.args[4].dtype)
-        for_each_block(
-            builder,
-            mr,
-            nv,
-            BAND_ROWS,
-            BAND_VECTORS,
-            lambda rows, columns: _emit_bands(vectors, rows, columns, *rest),
-        )
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
 def listed(channels, taps, table, pixels_apart, weights_apart):
     """Places of pixels and weights of each (channel, tap), for what runs in NumPy."""
     for channel in range(channels):
@@ -371,30 +256,9 @@ def _tile_in_numpy(
             row[:] = values
 
 
-def _band_in_numpy(
-    mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last, blocks
-):
-    lanes = VECTOR_BYTES // c.itemsize
-    width = (blocks * nv - 1) * lanes + last
-    for i in range(mr):
-        row = c[i * row_step : i * row_step + width]
-        total = row.copy() if accumulate else np.full(width, bias[0], c.dtype)
-        with np.errstate(all="ignore"):
-            for h in range(kh):
-                for k in range(kw):
-                    at = (i + h) * x_step + columns[k]
-                    total += w[h * w_step + k] * x[at : at + width]
-        row[:] = total
-
-
 def _tile_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
     return types.void(i, i, i, i, types.CPointer(i), p, i, p, i, p, i, p, i, i, i, i, i)
-
-
-def _band_signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, i, p, i, types.CPointer(i), p, i, p, i, p, i, i, i)
 
 
 @native(_tile_signature)
@@ -434,34 +298,5 @@ def tile(
     )  # fmt: skip
 
 
-@native(_band_signature)
-def band(
-    mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last, blocks
-):
-    """C[MR, NV vectors] = bias[0] + (or C +=) the correlation of MR + kh - 1 input rows with W.
-
-    Parameters
-    ----------
-    mr, nv, c, row_step, accumulate
-        As in `tile`.
-    kh, kw : int
-        Rows and columns of the filter, at least 1.
-    x, x_step, columns : pointer, int, pointer
-        Input row j as column kw of the filter sees it begins at x[j * x_step + columns[kw]].
-    w, w_step : pointer, int
-        Filter, and elements from one of its rows to the next.
-    bias : pointer
-        One value for all rows.
-    last : int
-        Lanes of the last vector of the last block that belong to C.
-    blocks : int
-        Blocks, each of which begins NV vectors after the one before, in X and in C.
-    """
-    _band(
-        mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate != 0, last,
-        blocks,
-    )  # fmt: skip
-
-
 if config.DISABLE_JIT:
-    _tile, _band = _tile_in_numpy, _band_in_numpy
+    _tile = _tile_in_numpy

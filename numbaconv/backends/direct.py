@@ -13,12 +13,7 @@ import numpy as np
 from numbaconv.activation import NONE, activate
 from numbaconv.backends import direct_channels, direct_planes, direct_zones
 from numbaconv.backends.direct_filter import MOST_FOLDED, filter_work
-from numbaconv.backends.direct_multiply import multiply_work
-from numbaconv.backends.direct_taps import tap_table
-from numbaconv.backends.direct_tasks import (
-    Blocks,
-    channel_parts,
-    tile_size,
+from numbaconv.backends.direct_lowerings import (
     uses_bands,
     uses_channels,
     uses_folds,
@@ -26,7 +21,11 @@ from numbaconv.backends.direct_tasks import (
     uses_transposed,
     uses_zones,
 )
+from numbaconv.backends.direct_multiply import multiply_work
+from numbaconv.backends.direct_taps import tap_table
+from numbaconv.backends.direct_tasks import Blocks, channel_parts, tile_size
 from numbaconv.backends.direct_transposed import transposed_work
+from numbaconv.band import band
 from numbaconv.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
@@ -57,7 +56,7 @@ from numbaconv.job import (
     WORKER,
     set_entries,
 )
-from numbaconv.microkernel import band, tile
+from numbaconv.microkernel import tile
 from numbaconv.packing import pack_work, register_rows
 from numbaconv.shape import kernel_taps
 from numbaconv.target import VECTOR_BYTES

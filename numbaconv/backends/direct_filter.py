@@ -5,6 +5,7 @@ over input channels, KC at a time; output channels; output rows, MR at a time; c
 vectors at a time; input channels, kd and phases; the band's own loops over kh and kw.
 """
 
+from numbaconv.backends.direct_lowerings import uses_folds
 from numbaconv.backends.direct_tasks import (
     View,
     finish_tile,
@@ -13,7 +14,6 @@ from numbaconv.backends.direct_tasks import (
     open_view,
     out_index,
     read_blocks,
-    uses_folds,
 )
 from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, FOLD_DEPTH, FOLD_VECTORS, most_of, share
 from numbaconv.jit import inline, native

@@ -10,15 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.backends.direct_tasks import (
-    Blocks,
-    finish_tile,
-    has_half,
-    locate_task,
-    out_index,
-    read_blocks,
-    uses_small_planes,
-)
+from numbaconv.backends.direct_lowerings import has_half, uses_small_planes
+from numbaconv.backends.direct_tasks import Blocks, finish_tile, locate_task, out_index, read_blocks
 from numbaconv.blocking import (
     CACHE_BYTES,
     STRIP_ROWS,

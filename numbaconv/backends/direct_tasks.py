@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
+from numbaconv.backends.direct_lowerings import SHORT_VECTORS, uses_bands
 from numbaconv.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
-    SMALL_FILTERS,
-    STRIP_STRIDES,
     TILE_VECTORS,
     share,
 )
@@ -34,20 +33,7 @@ from numbaconv.job import (
 )
 from numbaconv.packing import block_rows, pack_block
 from numbaconv.pointers import call, entries, indices_at, pointer_at, shift
-from numbaconv.shape import ZEROS, kernel_taps
-from numbaconv.target import VECTOR_BYTES
-
-# Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
-HAS_MASKS = VECTOR_BYTES > 16
-
-# Below this many output channels a group, rows of one channel fill the register block better.
-BAND_CHANNELS = 4
-
-# Rows of fewer vectors of pixels are short: see `uses_transposed`.
-SHORT_VECTORS = 14
-
-# Multiply-adds that take as long as transposing a vector of results on its way to the output.
-MOVE_COST = 10
+from numbaconv.shape import kernel_taps
 
 
 class Blocks(NamedTuple):
@@ -137,138 +123,6 @@ class Task(NamedTuple):
     cols: int
     part: int
     groups: int
-
-
-@inline
-def uses_bands(s):
-    """Few output channels a group, and rows that share input rows (stride or dilation is 1)."""
-    return s.c_out < BAND_CHANNELS and (s.stride[1] == 1 or s.dilation[1] == 1)
-
-
-@inline
-def uses_folds(s):
-    """Of bands, long filters along long rows: signals, and rows of an image.
-
-    Under 20 taps few of the loads are saved: 17 taps ran at 0.9 of the speed of a band, 21 taps at
-    1.1, 32 at 1.4, 64 at 1.6. On short rows the edges of blocks and the halo take more than that:
-    512 columns under 31 taps ran at 0.9, 700 under 101 at 1.4.
-    """
-    single = s.kernel[1] == 1 and s.dilation[2] == 1
-    long = s.kernel[2] >= 20 * s.stride[2] and s.output[2] * s.kernel[2] >= 20_000
-    return uses_bands(s) and single and long
-
-
-@inline
-def uses_planes(s):
-    """Depthwise, on rows that lie dense in memory, where masks can stand for the padding.
-
-    Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
-    holds, filters of 5x5 and more get bands (7x7 on 512 x 512: 1.6 times as fast). On smaller
-    planes strips are 1.2 times as fast and more; 3x3 keeps 1.5 on 600 x 600, 0.9 to 1.0 on 1080 x
-    1080.
-    """
-    depthwise = s.c_in == 1 and s.c_out == 1 and s.groups > 1
-    dense = s.in_strides[4] == 1 and s.out_strides[4] == 1 and s.padding_mode == ZEROS
-    stride = s.stride[1]
-    regular = stride == s.stride[2] and (
-        stride == 1 or (stride in STRIP_STRIDES and s.dilation[1] == 1 and s.dilation[2] == 1)
-    )
-    cached = kernel_taps(s) < 25 or s.output[1] * s.output[2] <= 1 << 17
-    return depthwise and dense and regular and cached and HAS_MASKS and not uses_folds(s)
-
-
-@inline
-def has_half(cols, lanes):
-    """Whether half a vector holds so many columns."""
-    return 2 * cols <= lanes
-
-
-@inline
-def uses_small_planes(s, lanes):
-    """Of planes, those whose rows all fit the registers, under the usual filters and padding.
-
-    Against strips 1.4 times as fast on 7 x 7 under 5x5 and 7x7, 1.05 to 1.1 on 14 x 14, 1.0 to 1.2
-    under 3x3 and with a stride of 2.
-    """
-    kd, kh, kw = s.kernel
-    most = lanes // 2 if has_half(s.output[2], lanes) else lanes
-    fits = max(s.output[1], s.output[2]) <= most and s.size[1] <= most * s.stride[1]
-    # Input rows, and planes of a volume, are read without asking whether they are padding.
-    filtered = kh == kw and kh in SMALL_FILTERS and s.padding[1] == kh // 2
-    flat = kd == 1 and s.padding[0] == 0 and (s.output[0] - 1) * s.stride[0] < s.size[0]
-    dense = s.dilation[1] == 1 and s.dilation[2] == 1
-    return fits and filtered and flat and dense and uses_planes(s)
-
-
-@inline
-def uses_channels(s, lanes):
-    """Depthwise, with channels enough to fill a vector, unless rows of pixels do better.
-
-    They do so where the copy to lanes and back costs more than it saves: under filters of 5x5 and
-    more on wide rows that are neighbours in memory (1.2 times as fast under 7x7 on 512 columns).
-    """
-    wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
-    depthwise = s.c_in == 1 and s.c_out == 1 and s.groups >= lanes
-    neighbours = s.out_strides[1] == 1 or s.out_strides[4] == 1  # not in a phase of a gradient
-    large = kernel_taps(s) >= 25 and wide_rows
-    folds = uses_folds(s) and s.in_strides[4] == 1
-    return depthwise and neighbours and not large and not folds
-
-
-@inline
-def fills_lanes(s, lanes):
-    """Whether the output channels of a group fill vectors."""
-    filled = -(-s.c_out // lanes) * lanes
-    return s.c_out >= lanes and 5 * filled <= 6 * s.c_out
-
-
-@inline
-def has_short_rows(s, lanes):
-    """Whether output rows have less than SHORT_VECTORS vectors."""
-    return s.output[2] < SHORT_VECTORS * lanes
-
-
-@inline
-def padded_columns(s):
-    """Columns of a row of outputs, summed over a row of taps, that read padding (stride 1)."""
-    count = 0
-    for kw in range(s.kernel[2]):
-        first = kw * s.dilation[2] - s.padding[2]
-        inside = min(s.output[2], s.size[2] - first) - max(0, -first)
-        count += s.output[2] - max(0, inside)
-    return count
-
-
-@inline
-def uses_zones(s, lanes):
-    """Dilated layers, with channels enough on both sides: up to 1.5 times as fast on short rows.
-
-    With a dilation of 2 that was 0.9 to 1.1, and where less than a twentieth of the columns read
-    padding (wide maps, or none) 0.85 to 1.0: rows, too, leave their taps out without zones.
-    """
-    dilated = s.kernel[2] > 1 and s.dilation[2] > 2 and s.stride[2] == 1
-    fills = s.c_in >= 2 * lanes and s.c_out >= 2 * lanes and fills_lanes(s, lanes)
-    zeros = s.padding_mode == ZEROS and has_short_rows(s, lanes)
-    return dilated and fills and zeros and 20 * padded_columns(s) >= s.kernel[2] * s.output[2]
-
-
-@inline
-def uses_transposed(s, lanes):
-    """Output channels that fill vectors, and rows of pixels that do not, or that lie apart.
-
-    On short rows the product transposed is up to 1.3 times as fast (R5, R8, G1 of
-    `benchmarks/layers.csv`), on longer ones down to 0.65 times (V2, S1, A2, A4). It computes no
-    pixels but those of the output, yet moving a vector of its results takes as long as some ten
-    multiply-adds: rows of pixels that waste less than that are stored straight (k = 9: 1.5 to 2
-    times as fast, k = 27: 1.1 to 1.6 times, whole vectors under k = 576: 1.0 to 1.1 times). A tile
-    of a single vector of channels loads a pixel for each multiply-add and is a ninth slower.
-    """
-    wasted = -s.output[2] % lanes
-    k_size = s.c_in * kernel_taps(s)
-    cost = MOVE_COST if s.c_out >= 2 * lanes else MOVE_COST + k_size // 9
-    wasteful = k_size * wasted > cost * s.output[2]
-    short_rows = has_short_rows(s, lanes) and wasteful and s.out_strides[4] == 1
-    return fills_lanes(s, lanes) and (short_rows or s.out_strides[1] == 1)
 
 
 def channel_parts(blocks, threads):

@@ -9,9 +9,9 @@ of NR output channels; rows, as many as the stage holds; columns, MR at a time; 
 over channels and those taps that read more than padding.
 """
 
+from numbaconv.backends.direct_lowerings import SHORT_VECTORS
 from numbaconv.backends.direct_taps import plane_taps, row_taps
 from numbaconv.backends.direct_tasks import (
-    SHORT_VECTORS,
     finish_tile,
     locate_task,
     open_memory,
