@@ -151,6 +151,8 @@ def main(
         raise typer.BadParameter(f"no such library: {', '.join(sorted(unknown))}")
     if dtype not in ("float32", "float64"):
         raise typer.BadParameter(f"dtype is float32 or float64, not {dtype}")
+    if table and kinds:
+        raise typer.BadParameter("--kinds is of the rows in this folder, --table of others")
     try:
         own = add_table(table) if table else []
         ids = [layer.id for layer in select(_split(rows) or own, _split(kinds), backward)]

@@ -147,19 +147,22 @@ def read_layers(path: Path) -> dict[str, Layer]:
     Returns
     -------
     dict of str to Layer
-        The rows by id, in the file's order.
+        The rows by id, in upper case, in the file's order.
 
     Raises
     ------
     ValueError
-        If a column is missing or an entry is no number.
+        If a column, an entry or every row is missing, an entry is no number, or an id has a '-',
+        which marks gradients.
     """
 
     def extents(text: str) -> tuple[int, ...]:
         return tuple(map(int, text.split("x")))
 
     def parse(row: dict[str, str]) -> Layer:
-        fields: dict[str, Any] = dict(row)
+        if None in row or None in row.values() or "-" in row["id"]:
+            raise ValueError(f"{path}, row {row['id']}: an entry a column, and no '-' in the id")
+        fields: dict[str, Any] = {**row, "id": row["id"].upper()}
         for name in Layer._fields[2:]:
             fields[name] = extents(row[name]) if name in ("size", "kernel") else int(row[name])
         return Layer(**fields)
@@ -168,7 +171,10 @@ def read_layers(path: Path) -> dict[str, Layer]:
         table = csv.DictReader(file)
         if missing := set(Layer._fields) - set(table.fieldnames or ()):
             raise ValueError(f"{path} has no column {', '.join(sorted(missing))}")
-        return {layer.id: layer for layer in map(parse, table)}
+        layers = {layer.id: layer for layer in map(parse, table)}
+    if not layers:
+        raise ValueError(f"{path} has no rows")
+    return layers
 
 
 LAYERS: dict[str, Layer] = {}

@@ -1,4 +1,4 @@
-"""The register tiles whose lanes are channels; in those of `microkernel` they are pixels.
+"""The register tiles whose lanes are channels; in `microkernel.tile` they are pixels.
 
 `pixel_tile`: MR neighbouring pixels of a row (or two halves of them in two rows) times NV vectors
 of output channels, for small maps, whose rows are too short for vectors of pixels, and for results

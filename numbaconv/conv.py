@@ -135,7 +135,8 @@ def conv(
         Groups into which the channels are split, each convolved by itself.
     padding_mode : {"zeros", "reflect", "replicate", "circular", "symmetric"}
         What is added: zeros; the mirror image without or ("symmetric") with its edge; the edge
-        element; the other end.
+        element; the other end. Taps on added zeros may be left out: where such a tap's weight is
+        infinite or NaN, the output may be NaN or not.
     data_format : {"channels_first", "channels_last"}
         Where the channels of input and output are. The order of the weight is the same for both.
     activation : {None, "relu", "relu6", "silu", "sigmoid", "tanh", "hardswish"}

@@ -199,9 +199,9 @@ def is_depthwise(s: ConvShape) -> bool:
 def has_wide_halo(s: ConvShape) -> bool:
     """Whether taps lie so far apart that a row of a halo tile is mostly halo, little of it read.
 
-    `benchmarks/choose.py` has such problems: its families with wide dilation. Few output channels
-    use a copied row seldom; a stride has rows sorted while they are copied, which a single image
-    does not make up for in panels to share out.
+    `benchmarks/choose.py` has such problems: its families with wide dilation. What counts as wide
+    was read off them: as wide as the row where few output channels use what is copied, twice as
+    wide under a stride in a batch, else four times.
     """
     reach = (s.kernel[2] - 1) * s.dilation[2] // s.stride[2]
     times = 1 if s.c_out < 16 else 2 if s.n > 1 and s.stride[2] > 1 else 4

@@ -25,17 +25,17 @@ TILE, BAND, FILL_HALO, ACTIVATE, PACKER, WORKER = range(6)
 # Addresses of data, set by `run`. SCRATCH and INDICES are cut into a piece for each worker;
 # SCRATCH begins at a cache line. QUEUES counts the tasks that were taken off each worker's queue.
 X, WEIGHTS, PACKED, BIAS, OUT, SCRATCH, INDICES, QUEUES = range(6, 14)
-# Address of a table of offsets, set in the template, and its size.
-TABLE, TABLE_SIZE = range(14, 16)
+# Address of a table of the backend's, set in the template.
+TABLE = 14
 # Sizes, set in the template: workers of each launch, elements of a worker's pieces, lanes of a
 # vector; code of the activation.
-PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(16, 22)
+PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(15, 21)
 # Rows of a panel of packed weights; 1: their order is k = (tap, channel), 0: (channel, tap);
 # 1: where the weights come unpacked, each task packs those that it needs, into PANEL_SIZE
 # elements of its scratch.
-PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE = range(22, 26)
+PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE = range(21, 25)
 # Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
-BLOCKS, HALO, SHAPE = 26, 37, 46
+BLOCKS, HALO, SHAPE = 25, 36, 45
 # What gradients add: see `backends/chain.py` and `backends/weight_tasks.py`.
 GRADIENT = SHAPE + SHAPE_SIZE
 JOB_SIZE = GRADIENT + 20

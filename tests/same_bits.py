@@ -16,12 +16,18 @@ import numba
 import numpy as np
 
 import numbaconv as nc
-from cases import BY_NAME, LARGE, Array, Case, normal_arrays
+from cases import BY_NAME, LARGE, Array, Case, normal_arrays, problem
 from paths import BACKENDS
 from problems import choose, random_case
 
 # Besides random problems: some that are cut into tasks and blocks.
-NAMED = (*LARGE, BY_NAME["channels_1201_deep"], BY_NAME["one_channel_31x31_same"])
+NAMED = (
+    *LARGE,
+    BY_NAME["channels_1201_deep"],
+    BY_NAME["one_channel_31x31_same"],
+    # How many channels a halo tile has goes by threads and images: rows of 1000 and of 512 outputs.
+    problem("one_row_of_a_tall_filter", (1, 30, 9, 1000), (16, 30, 2, 1), dilation=(8, 1)),
+)
 
 
 def moved(a: Array, offset: int) -> Array:

@@ -30,7 +30,7 @@ def test_a_table_of_ones_own_is_compared(run_script: Script, tmp_path: Path):
     table = tmp_path / "mine.csv"
     table.write_text(
         "id,what,n,c_in,size,c_out,kernel,stride,padding,dilation,groups\n"
-        "MINE,a signal,1,3,50,4,5,1,2,1,1\n"
+        "mine,a signal,1,3,50,4,5,1,2,1,1\n"
     )
     script = str(ROOT / "benchmarks" / "compare.py")
     done = run_script(script, "--table", str(table), "--quick", "--rivals", "nc,nc-prep")

@@ -51,7 +51,6 @@ from numbaconv.job import (
     PACKER,
     PANEL_SIZE,
     SCRATCH_SIZE,
-    TABLE_SIZE,
     TILE,
     WORKER,
     set_entries,
@@ -145,8 +144,8 @@ def in_parts(s, cols, itemsize):
     """Whether a row is better cut shorter, as it has its channels by parts and results to match.
 
     Each part of the channels reads and writes all results, which the cache does not hold beside a
-    halo tile: layers of 320 to 640 channels on 1000 to 4096 pixels are 1.04 to 1.08 times as fast
-    on rows so short that all channels fit at once; with 192 or 256 channels 0.97 to 1.02.
+    halo tile: layers of 320 to 1280 channels on 500 to 4096 pixels are 1.03 to 1.1 times as fast on
+    rows so short that all channels fit at once, or nearly; with 192 or 256 channels 0.97 to 1.02.
     """
     budget = CACHE_BYTES // itemsize
     most_halo = max(budget, 2 * budget - TILE_ROWS * s.c_in * kernel_taps(s))
@@ -291,7 +290,6 @@ def plan(job, s, itemsize, threads):
         job[PANEL_SIZE] = -(-(b.mr * b.kc * kernel_taps(s) + b.mr) // lanes) * lanes
     halo_size = b.groups * b.kc * halo.channel + slack
     job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + -(-halo_size // lanes) * lanes
-    job[TABLE_SIZE] = 2 * kernel_taps(s)
     job[LANES] = lanes
     return b.tasks
 

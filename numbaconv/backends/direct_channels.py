@@ -27,7 +27,6 @@ from numbaconv.job import (
     SCRATCH_SIZE,
     SHAPE,
     TABLE,
-    TABLE_SIZE,
     TILE,
     WORKER,
     X,
@@ -97,7 +96,6 @@ def plan(job, s, itemsize, threads):
     lanes = VECTOR_BYTES // itemsize
     set_entries(job, BLOCKS, b)
     job[SCRATCH_SIZE] = (lanes + kernel_taps(s)) * lanes + halo_size(s, b.rows, b.cols, lanes)
-    job[TABLE_SIZE] = kernel_taps(s)
     job[LANES] = lanes
     return b.tasks
 

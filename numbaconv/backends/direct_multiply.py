@@ -139,7 +139,7 @@ def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
             r += 1
         if p >= end:
             end = min(pixels, p + length)
-            if t.oh + r == used.until:
+            if p < pixels and t.oh + r == used.until:
                 used = row_taps(plane, t.oh + r)
 
 
@@ -191,7 +191,7 @@ def join_rows(m, s, view, t):
     patches, and pointwise layers under a stride; with a short k they are 1.05 to 1.1 times as fast.
     """
     neighbours = view.layout.pitch == t.cols and s.out_strides[3] == t.cols * s.out_strides[4]
-    if not neighbours or rows_until(m.offsets, t.oh) < t.oh + t.rows:
+    if not neighbours or rows_until(m.table, t.oh) < t.oh + t.rows:
         return t
     return Task(t.n, t.g, t.od, t.oh, t.ow, 1, t.rows * t.cols, t.part, t.groups)
 
@@ -210,7 +210,7 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
         panel = open_panel(job, m, s, b, t, block, c0, channels)
-        plane = plane_taps(m.offsets, s, t.od, panel.width < b.mr, b.kc, channels)
+        plane = plane_taps(m.table, s, t.od, panel.width < b.mr, b.kc, channels)
         if down:
             multiply_down(job, m, s, t, view, plane, panel, c0 > 0, final)
         else:

@@ -89,22 +89,31 @@ def taps_until(s, axis, taps):
 
 
 def axis_taps(s, axis):
-    """List the runs of outputs under the same taps: the first, the first behind, their taps."""
+    """List the runs of outputs under the same taps: the taps, and the first output behind."""
+    if s.padding_mode != ZEROS:
+        return [(Taps(0, s.kernel[axis]), s.output[axis])]
     runs, first = [], 0
     while first < s.output[axis]:
-        taps, until = Taps(0, s.kernel[axis]), s.output[axis]
-        if s.padding_mode == ZEROS:
-            taps = taps_inside(s, axis, first)
-            until = taps_until(s, axis, taps)
-        runs.append((first, until, taps))
-        first = until
+        taps = taps_inside(s, axis, first)
+        first = taps_until(s, axis, taps)
+        runs.append((taps, first))
     return runs
+
+
+def for_each_output(runs, entries):
+    """Repeat the entries of each run for all of its outputs."""
+    return np.repeat(entries, np.diff([0, *(until for _, until in runs)]), axis=0).ravel()
 
 
 @inline
 def lists_together(s, kc):
-    """Whether a list has the taps of all channels."""
-    return kc == s.c_in and s.c_in * kernel_taps(s) <= MOST_LISTED
+    """Whether a list has the taps of all channels.
+
+    Rows of the filter then come before channels. That must not go by how many channels a halo tile
+    has of a single row of outputs, which goes by threads and images: the bits would, too.
+    """
+    steady = s.kernel[1] == 1 or s.output[1] > 1
+    return steady and kc == s.c_in and s.c_in * kernel_taps(s) <= MOST_LISTED
 
 
 def list_taps(s, depths, channels, channel_step, offsets):
@@ -134,25 +143,21 @@ def tap_table(s, offsets, channel_step, b):
         output plane, where its lists begin, for panels of full width and for a narrower last one,
         and how many taps they have for each row of the filter; the lists.
     """
-    rows = [
-        (min(taps.begin, s.kernel[1] - 1), taps.end - taps.begin, until)
-        for first, until, taps in axis_taps(s, 1)
-        for _ in range(first, until)
-    ]
+    down, runs = axis_taps(s, 1), axis_taps(s, 0)
+    rows = [(min(t.begin, s.kernel[1] - 1), t.end - t.begin, until) for t, until in down]
     channels = s.c_in if lists_together(s, b.kc) else 1
-    runs = axis_taps(s, 0)
     if 4 * len(runs) * channels * kernel_taps(s) > MOST_ENTRIES:
-        runs = [(0, s.output[0], Taps(0, s.kernel[0]))]
+        runs = [(Taps(0, s.kernel[0]), s.output[0])]
     widths = (b.mr, s.c_out - (b.oc_blocks - 1) * b.mr)
     planes, lists, at = [], [], 3 * (s.output[1] + s.output[0])
-    for first, until, depths in runs:
+    for depths, _ in runs:
         listed = list_taps(s, depths, channels, channel_step, offsets)
         each = channels * (depths.end - depths.begin) * s.kernel[2]
         narrow = at + listed.size if widths[1] < widths[0] else at
-        planes += [(at, narrow, each)] * (until - first)
+        planes.append((at, narrow, each))
         lists += [(listed * (1, width)).ravel() for width in dict.fromkeys(widths)]
         at = narrow + listed.size
-    return np.concatenate((np.ravel(rows), np.ravel(planes), *lists))
+    return np.concatenate((for_each_output(down, rows), for_each_output(runs, planes), *lists))
 
 
 @inline

@@ -28,7 +28,6 @@ from numbaconv.job import (
     SCRATCH,
     SCRATCH_SIZE,
     TABLE,
-    TABLE_SIZE,
     X,
 )
 from numbaconv.packing import block_rows, pack_block
@@ -80,8 +79,7 @@ class Memory(NamedTuple):
     tile: object
     panel: object
     halo: object
-    offsets: object
-    offsets_in_place: object
+    table: object
     taps: object
 
 
@@ -104,7 +102,7 @@ class Panel(NamedTuple):
 
 
 class View(NamedTuple):
-    """Where a task reads: a pointer to its first element, the offsets of taps, the layout."""
+    """Where a task reads: a pointer to its first element, offsets of taps for bands, the layout."""
 
     x: object
     offsets: object
@@ -152,7 +150,6 @@ def read_blocks(job):
 def open_memory(worker, job, like):
     """Collect a worker's pointers."""
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
-    offsets = indices_at(job[TABLE])
     return Memory(
         pointer_at(job[X], like),
         pointer_at(job[PACKED], like),
@@ -161,8 +158,7 @@ def open_memory(worker, job, like):
         scratch,
         shift(scratch, tile_size(job[LANES])),
         shift(scratch, tile_size(job[LANES]) + job[PANEL_SIZE]),
-        offsets,
-        shift(offsets, job[TABLE_SIZE] // 2),
+        indices_at(job[TABLE]),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
 
@@ -233,12 +229,12 @@ def open_view(m, s, job, t, c0, channels):
         at = image + channel0 * s.in_strides[1] + d * s.in_strides[2] + h * s.in_strides[3] + w
         steps = s.in_strides
         layout = Halo(0, 0, 1, 1, steps[3], 0, 0, s.dilation[0] * steps[2], steps[1])
-        return View(shift(m.x, at), m.offsets_in_place, layout)
+        return View(shift(m.x, at), shift(m.table, kernel_taps(s)), layout)
     call(
         job[FILL_HALO],
         (m.halo, shift(m.x, image), job, channel0, channels, d, h, w, t.rows, t.cols),
     )
-    return View(m.halo, m.offsets, read_halo(job))
+    return View(m.halo, m.table, read_halo(job))
 
 
 @inline

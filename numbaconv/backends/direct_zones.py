@@ -8,8 +8,8 @@ may have any width. The rows that a task reads are copied, without padding, as
 
 Loops of a task: pc over input channels, KC at a time; the copy; ic over blocks of NR output
 channels; rows, one or two at a time; zones of columns; columns, MR at a time; the tile's own loops
-over channels and taps. Weights have the taps outside: a zone reads those of its own in order, and
-none in between (with k = (channel, tap) deep layers ran at 0.8 to 0.9 of the speed).
+over channels and taps. Weights have the taps outside: a zone reads those of its own, each tap's in
+order, and none in between (with k = (channel, tap) deep layers ran at 0.8 to 0.9 of the speed).
 """
 
 from typing import NamedTuple

@@ -41,7 +41,6 @@ from numbaconv.job import (
     SCRATCH_SIZE,
     SHAPE,
     TABLE,
-    TABLE_SIZE,
     TILE,
     WORKER,
     X,
@@ -349,7 +348,6 @@ def plan(job, s, itemsize, threads):
     job[INDEX_SIZE] = b.panels * most_taps(s, b.kc)
     job[PACK_ROWS], job[PACK_TAPS_OUTER] = b.mr, 1
     job[LANES] = b.nr // TILE_VECTORS
-    job[TABLE_SIZE] = len(ONE_TAP) + 5 * b.zones
     return b.tasks
 
 
