@@ -92,7 +92,18 @@ TARGETS = (
         2.0,
         1.0,
     ),
-    Target("speed", "audio, dilated, odd / best", AUDIO_AND_ODD, "nc", (EVERYONE,), 1.5, 1.0),
+    Target(
+        "speed",
+        "audio, dilated, odd, prepared / best",
+        AUDIO_AND_ODD,
+        "nc-prep",
+        (EVERYONE,),
+        1.5,
+        1.0,
+    ),
+    Target(
+        "speed", "audio, dilated, odd, plain / best", AUDIO_AND_ODD, "nc", (EVERYONE,), 1.5, 1.0
+    ),
     Target("speed", "tiny calls, prepared / PyTorch", ("Q",), "nc-prep", (TORCH,), 1.0, 0),
     Target("speed", "tiny calls, plain / PyTorch", ("Q",), "nc", (TORCH,), 0.6, 0),
     Target("gradients", "networks / PyTorch NCHW", BACKWARD, "nc", (("torch",),), 1.0, 0.7),
