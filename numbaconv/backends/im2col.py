@@ -57,7 +57,7 @@ from numbaconv.target import VECTOR_BYTES
 
 NAME = "im2col"
 
-# A panel to the register tile: each row is a channel of one tap, at offset 0 and with number 0.
+# A panel to the register tile: each row is a channel of one tap, both of its offsets 0.
 ONE_TAP = (0, 0)
 
 
