@@ -6,6 +6,7 @@
 from numbaconv.blocking import SMALL_FILTERS, STRIP_STRIDES
 from numbaconv.jit import inline
 from numbaconv.shape import ZEROS, kernel_taps
+from numbaconv.taps import axis_taps
 from numbaconv.target import VECTOR_BYTES
 
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
@@ -110,18 +111,15 @@ def has_short_rows(s, lanes):
     return s.output[2] < SHORT_VECTORS * lanes
 
 
-@inline
 def padded_columns(s):
-    """Columns of a row of outputs, summed over a row of taps, that read padding (stride 1)."""
-    count = 0
-    for kw in range(s.kernel[2]):
-        first = kw * s.dilation[2] - s.padding[2]
-        inside = min(s.output[2], s.size[2] - first) - max(0, -first)
-        count += s.output[2] - max(0, inside)
+    """Columns of a row of outputs, summed over a row of taps, that read zero padding."""
+    count, first = 0, 0
+    for taps, until in axis_taps(s, 2):
+        count += (until - first) * (s.kernel[2] - (taps.end - taps.begin))
+        first = until
     return count
 
 
-@inline
 def uses_zones(s, lanes):
     """Dilated layers, with channels enough on both sides: up to 1.5 times as fast on short rows.
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from numbaconv.jit import inline
-from numbaconv.padding import steps_to
 from numbaconv.pointers import shift
-from numbaconv.shape import ZEROS, kernel_taps
+from numbaconv.shape import kernel_taps
+from numbaconv.taps import Taps, axis_taps
 
 # Up to so many taps of all channels are one list: where k is short, as in first layers, beginning
 # the taps of another channel takes long beside the few products of each.
@@ -21,13 +21,6 @@ MOST_LISTED = 256
 
 # Entries of the lists of all planes, at most; else each plane has the one of all taps.
 MOST_ENTRIES = 1 << 15
-
-
-class Taps(NamedTuple):
-    """Taps of an axis that read more than padding: from `begin` to before `end`."""
-
-    begin: int
-    end: int
 
 
 class PlaneTaps(NamedTuple):
@@ -59,45 +52,6 @@ class RowTaps(NamedTuple):
     first: object
     taps: int
     until: int
-
-
-@inline
-def first_read(s, axis, output):
-    """Where tap 0 of an output reads along an axis: before 0, in the padding, or inside."""
-    return output * s.stride[axis] - s.padding[axis]
-
-
-@inline
-def taps_inside(s, axis, output):
-    """Taps that read more than zero padding for an output of an axis."""
-    first, step = first_read(s, axis, output), s.dilation[axis]
-    begin = min(steps_to(max(-first, 0), step), s.kernel[axis])
-    return Taps(begin, max(begin, min(steps_to(s.size[axis] - first, step), s.kernel[axis])))
-
-
-@inline
-def taps_until(s, axis, taps):
-    """The first output of an axis that has other taps: one more before, or one less behind."""
-    until = s.output[axis]
-    if taps.begin > 0:
-        inside = s.padding[axis] - (taps.begin - 1) * s.dilation[axis]
-        until = min(until, steps_to(inside, s.stride[axis]))
-    if taps.end > taps.begin:
-        outside = s.size[axis] + s.padding[axis] - (taps.end - 1) * s.dilation[axis]
-        until = min(until, steps_to(outside, s.stride[axis]))
-    return until
-
-
-def axis_taps(s, axis):
-    """List the runs of outputs under the same taps: the taps, and the first output behind."""
-    if s.padding_mode != ZEROS:
-        return [(Taps(0, s.kernel[axis]), s.output[axis])]
-    runs, first = [], 0
-    while first < s.output[axis]:
-        taps = taps_inside(s, axis, first)
-        first = taps_until(s, axis, taps)
-        runs.append((taps, first))
-    return runs
 
 
 def for_each_output(runs, entries):

@@ -16,12 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.backends.direct_taps import (
-    Taps,
-    first_read,
-    taps_inside,
-    taps_until,
-)
 from numbaconv.backends.direct_tasks import (
     Blocks,
     channel_parts,
@@ -60,6 +54,7 @@ from numbaconv.packing import move_rows, pack_work
 from numbaconv.padding import copy_rows
 from numbaconv.pointers import CACHE_LINE, call, entries, shift
 from numbaconv.shape import kernel_taps, read_shape
+from numbaconv.taps import Taps, first_read, taps_inside, taps_until
 from numbaconv.target import VECTOR_BYTES
 
 # Channels at a time. With 256, D1 of `benchmarks/layers.csv` ran at 0.97 of the speed, with 128 at

@@ -12,6 +12,7 @@ import numpy as np
 
 from numbaconv.jit import inline
 from numbaconv.shape import ZEROS
+from numbaconv.taps import axis_taps
 
 
 class Panel(NamedTuple):
@@ -38,12 +39,7 @@ class Pixel(NamedTuple):
 
 def _boundaries(s, axis):
     """Where, along an axis of the output, a tap begins or ceases to read more than padding."""
-    marks = {0, s.output[axis]}
-    for tap in range(s.kernel[axis]):
-        first = s.padding[axis] - tap * s.dilation[axis]
-        for edge in (first, first + s.size[axis]):
-            marks.add(min(max(-(-edge // s.stride[axis]), 0), s.output[axis]))
-    return sorted(marks)
+    return [0, *(until for _, until in axis_taps(s, axis))]
 
 
 def make_zones(s, nr):
