@@ -17,8 +17,6 @@ from numbaconv.job import (
     BIAS,
     BLOCKS,
     FILL_HALO,
-    INDEX_SIZE,
-    INDICES,
     LANES,
     OUT,
     PACK_IN_TASK,
@@ -70,7 +68,7 @@ BLOCKS_SIZE = len(Blocks._fields)
 
 
 class Memory(NamedTuple):
-    """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
+    """The pointers of a worker: the problem's arrays and table, and its own scratch."""
 
     x: object
     weights: object
@@ -80,7 +78,6 @@ class Memory(NamedTuple):
     panel: object
     halo: object
     table: object
-    taps: object
 
 
 class Panel(NamedTuple):
@@ -159,7 +156,6 @@ def open_memory(worker, job, like):
         shift(scratch, tile_size(job[LANES])),
         shift(scratch, tile_size(job[LANES]) + job[PANEL_SIZE]),
         indices_at(job[TABLE]),
-        shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
 
 
