@@ -34,8 +34,10 @@ PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(15, 2
 # 1: where the weights come unpacked, each task packs those that it needs, into PANEL_SIZE
 # elements of its scratch.
 PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE = range(21, 25)
+# Where in the table the taps of tasks begin that read the input in place; 0: none does.
+IN_PLACE = 25
 # Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
-BLOCKS, HALO, SHAPE = 25, 36, 45
+BLOCKS, HALO, SHAPE = 26, 37, 46
 # What gradients add: see `backends/chain.py` and `backends/weight_tasks.py`.
 GRADIENT = SHAPE + SHAPE_SIZE
 JOB_SIZE = GRADIENT + 20

@@ -14,6 +14,8 @@ from numbaconv.activation import NONE, activate
 from numbaconv.backends import direct_channels, direct_planes, direct_zones
 from numbaconv.backends.direct_filter import MOST_FOLDED, filter_work
 from numbaconv.backends.direct_lowerings import (
+    reads_in_place,
+    reads_inside_in_place,
     uses_bands,
     uses_channels,
     uses_folds,
@@ -37,7 +39,14 @@ from numbaconv.blocking import (
 )
 from numbaconv.channel_tiles import pixel_tile
 from numbaconv.fold import fold
-from numbaconv.halo import axis_reach, fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
+from numbaconv.halo import (
+    Halo,
+    axis_reach,
+    fill_halo,
+    halo_layout,
+    tap_offsets,
+    tap_offsets_in_place,
+)
 from numbaconv.job import (
     ACTIVATE,
     ACTIVATION,
@@ -45,6 +54,7 @@ from numbaconv.job import (
     BLOCKS,
     FILL_HALO,
     HALO,
+    IN_PLACE,
     LANES,
     PACK_IN_TASK,
     PACK_ROWS,
@@ -101,6 +111,8 @@ def fit_cache(s, cols, mr, itemsize):
     usual, fewest = (
         min(s.output[1], max(1, pixels // cols)) for pixels in (USUAL_PIXELS, FEWEST_PIXELS)
     )
+    if reads_in_place(s, VECTOR_BYTES // itemsize):
+        return usual, s.c_in
     halo, small_halo = (
         halo_layout(s, rows, cols, itemsize).channel * itemsize for rows in (usual, fewest)
     )
@@ -271,16 +283,21 @@ def own_plan(s, lanes):
     return direct_zones if uses_zones(s, lanes) else None
 
 
+def layout(s, b, itemsize):
+    """Layout of what a task reads: a halo tile, or the input itself."""
+    if reads_in_place(s, VECTOR_BYTES // itemsize):
+        return Halo(0, b.cols, 1, 1, s.in_strides[3], 0, 0, s.in_strides[2], s.in_strides[1])
+    return halo_layout(s, b.rows, b.cols, itemsize)
+
+
 def plan(job, s, itemsize, threads):
     """Fill a job's blocks and sizes for a problem; return its number of tasks."""
     own = own_plan(s, VECTOR_BYTES // itemsize)
     if own:
         return own.plan(job, s, itemsize, threads)
     b = cut(s, itemsize, threads)
-    halo = halo_layout(s, b.rows, b.cols, itemsize)
+    halo = layout(s, b, itemsize)
     lanes = VECTOR_BYTES // itemsize
-    # Vector loads of the last tap reach past the last row.
-    slack = halo.pitch + BAND_VECTORS[-1] * lanes
     set_entries(job, BLOCKS, b)
     set_entries(job, HALO, halo)
     job[PACK_ROWS] = b.mr
@@ -288,23 +305,30 @@ def plan(job, s, itemsize, threads):
         # Each panel is for one or two tasks: never written to memory, it is still in cache.
         job[PACK_IN_TASK] = 1
         job[PANEL_SIZE] = -(-(b.mr * b.kc * kernel_taps(s) + b.mr) // lanes) * lanes
-    halo_size = b.groups * b.kc * halo.channel + slack
-    job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + -(-halo_size // lanes) * lanes
+    job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE]
+    if not reads_in_place(s, lanes):
+        # Vector loads of the last tap reach past the last row.
+        slack = halo.pitch + BAND_VECTORS[-1] * lanes
+        job[SCRATCH_SIZE] += -(-(b.groups * b.kc * halo.channel + slack) // lanes) * lanes
+    if reads_inside_in_place(s, lanes):
+        job[IN_PLACE] = make_table(s, itemsize, threads).size // 2
     job[LANES] = lanes
     return b.tasks
 
 
 def make_table(s, itemsize, threads):
-    """Offsets of the taps in a halo tile and in the input for bands, else lists of taps."""
+    """Offsets of the taps for bands, else lists of taps: in what a task copies, and in place."""
     own = own_plan(s, VECTOR_BYTES // itemsize)
     if own:
         return own.make_table(s, itemsize, threads)
     b = cut(s, itemsize, threads)
-    halo = halo_layout(s, b.rows, b.cols, itemsize)
-    offsets = tap_offsets(s, halo, 1)
+    halo = layout(s, b, itemsize)
+    ways = [(tap_offsets(s, halo, 1), halo.channel)]
+    if reads_inside_in_place(s, VECTOR_BYTES // itemsize):
+        ways.append((tap_offsets_in_place(s), s.in_strides[1]))
     if uses_bands(s):
-        return np.concatenate((offsets, tap_offsets_in_place(s)))
-    return tap_table(s, offsets, halo.channel, b)
+        return np.concatenate([offsets for offsets, _ in ways])
+    return np.concatenate([tap_table(s, *way, b) for way in ways])
 
 
 def set_addresses(job, s, dtype):
@@ -316,7 +340,8 @@ def set_addresses(job, s, dtype):
     if own:
         own.set_addresses(job, s, dtype)
         return
-    job[FILL_HALO] = fill_halo.address(dtype)
+    if not reads_in_place(s, lanes):
+        job[FILL_HALO] = fill_halo.address(dtype)
     if uses_bands(s):
         job[BAND], job[WORKER] = band.address(dtype), filter_work.address(dtype)
         if uses_folds(s):

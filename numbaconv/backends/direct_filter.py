@@ -47,7 +47,7 @@ def filter_tiles(
                 call(
                     job[BAND],
                     (
-                        rows, vectors, kh, width, x, x_step, view.offsets, w, w_step,
+                        rows, vectors, kh, width, x, x_step, view.table, w, w_step,
                         target, step, bias, add, last, blocks,
                     ),
                 )  # fmt: skip
@@ -156,7 +156,7 @@ def filter_task(job, m, s, b, t):
         view = open_view(m, s, job, t, c0, channels * t.groups)
         for i in range(t.groups):
             x = shift(view.x, i * s.c_in * view.layout.channel)
-            group = View(x, view.offsets, view.layout)
+            group = View(x, view.table, view.layout)
             filter_group(job, m, s, t, group, t.g + i, c0, channels)
 
 

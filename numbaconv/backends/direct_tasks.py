@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from numbaconv.backends.direct_lowerings import SHORT_VECTORS, uses_bands
+from numbaconv.backends.direct_lowerings import SHORT_VECTORS
 from numbaconv.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
@@ -17,6 +17,7 @@ from numbaconv.job import (
     BIAS,
     BLOCKS,
     FILL_HALO,
+    IN_PLACE,
     LANES,
     OUT,
     PACK_IN_TASK,
@@ -31,6 +32,7 @@ from numbaconv.job import (
 from numbaconv.packing import block_rows, pack_block
 from numbaconv.pointers import call, entries, indices_at, pointer_at, shift
 from numbaconv.shape import kernel_taps
+from numbaconv.taps import first_read
 
 
 class Blocks(NamedTuple):
@@ -99,10 +101,10 @@ class Panel(NamedTuple):
 
 
 class View(NamedTuple):
-    """Where a task reads: a pointer to its first element, offsets of taps for bands, the layout."""
+    """Where a task reads: a pointer to its first element, the table of its taps, the layout."""
 
     x: object
-    offsets: object
+    table: object
     layout: Halo
 
 
@@ -187,17 +189,12 @@ def locate_task(number, s, b):
 
 
 @inline
-def can_read_in_place(s, t, channels, lanes, x_first):
-    """Whether a task's reads, whole vectors included, stay inside the input and off its padding.
+def is_inside(s, t, channels, lanes, x_first):
+    """Whether what a task reads, whole vectors included, is inside the input and off its padding.
 
-    Only filters read in place: each input row serves a task once or twice. The matrix product
-    reads many channels side by side, each a stream of its own to the prefetcher; copied to a halo
-    tile first it ran up to 1.5 times as fast (C1, B2 and A1 of `benchmarks/layers.csv`).
+    `x_first` is the index of its first channel's first element.
     """
-    if not uses_bands(s) or s.stride[1] != 1 or s.stride[2] != 1 or s.in_strides[4] != 1:
-        return False
-    d = t.od * s.stride[0] - s.padding[0]
-    h, w = t.oh - s.padding[1], t.ow - s.padding[2]
+    d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
     last_d = d + (s.kernel[0] - 1) * s.dilation[0]
     last_h = h + t.rows - 1 + (s.kernel[1] - 1) * s.dilation[1]
     last_w = w + t.cols - 1 + (s.kernel[2] - 1) * s.dilation[2]
@@ -216,16 +213,16 @@ def can_read_in_place(s, t, channels, lanes, x_first):
 @inline
 def open_view(m, s, job, t, c0, channels):
     """Let a task read in place where it can, else copy its halo tile and read that."""
-    image = t.n * s.in_strides[0]
+    image, steps = t.n * s.in_strides[0], s.in_strides
     channel0 = t.g * s.c_in + c0
-    d = t.od * s.stride[0] - s.padding[0]
-    h = t.oh * s.stride[1] - s.padding[1]
-    w = t.ow * s.stride[2] - s.padding[2]
-    if can_read_in_place(s, t, channels, job[LANES], image + channel0 * s.in_strides[1]):
-        at = image + channel0 * s.in_strides[1] + d * s.in_strides[2] + h * s.in_strides[3] + w
-        steps = s.in_strides
+    first = image + channel0 * steps[1]
+    d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
+    at = first + d * steps[2] + h * steps[3] + w
+    if job[FILL_HALO] == 0:
+        return View(shift(m.x, at), m.table, read_halo(job))
+    if job[IN_PLACE] != 0 and is_inside(s, t, channels, job[LANES], first):
         layout = Halo(0, 0, 1, 1, steps[3], 0, 0, s.dilation[0] * steps[2], steps[1])
-        return View(shift(m.x, at), shift(m.table, kernel_taps(s)), layout)
+        return View(shift(m.x, at), shift(m.table, job[IN_PLACE]), layout)
     call(
         job[FILL_HALO],
         (m.halo, shift(m.x, image), job, channel0, channels, d, h, w, t.rows, t.cols),

@@ -119,7 +119,7 @@ def transposed_channels(job, m, s, b, t, c0, channels):
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
         panel = open_panel(job, m, s, b, t, block, c0, channels)
-        plane = plane_taps(m.table, s, t.od, panel.width < b.mr, b.kc, channels)
+        plane = plane_taps(view.table, s, t.od, panel.width < b.mr, b.kc, channels)
         r = 0
         while r < t.rows:
             rows = min(together, t.rows - r)
