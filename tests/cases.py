@@ -171,9 +171,18 @@ CASES: tuple[Case, ...] = (
     problem("dilation_4_stride_3", (1, 5, 27, 37), (7, 5, 3, 3), dilation=4, stride=3, padding=3),
     problem("dilation_2_stride_3", (1, 5, 27, 37), (7, 5, 3, 3), dilation=2, stride=3, padding=2),
     problem("dilation_of_one_tap", (1, 5, 27, 37), (7, 5, 1, 1), dilation=50),
+    # Adjoints of it: phases of a single tap that read what lies a row or column further on.
+    problem(
+        "dilation_4_stride_3_on_48",
+        (1, 5, 27, 48),
+        (7, 5, 3, 3),
+        dilation=4,
+        stride=3,
+        padding=3,
+    ),
     # Zones: pieces of a zone, rows in pairs, windows that hold nothing but padding, more channels
-    # than are copied at a time.
-    problem("zones", (1, 33, 9, 23), (41, 33, 1, 2), dilation=3, padding=2, bias=True),
+    # than are added at a time, planes that are shared out by output channels and by rows.
+    problem("zones", (1, 33, 9, 23), (41, 33, 1, 2), dilation=7, padding=(1, 5), bias=True),
     problem("zones_3x2", (1, 33, 9, 9), (41, 33, 3, 2), dilation=(4, 3), padding=((4, 4), (2, 1))),
     problem(
         "zones_stride_2x1", (1, 33, 13, 9), (41, 33, 3, 3), stride=(2, 1), dilation=3, padding=3
@@ -181,9 +190,12 @@ CASES: tuple[Case, ...] = (
     problem("zones_groups", (2, 66, 5, 7), (82, 33, 1, 3), groups=2, dilation=4, padding=(0, 5)),
     problem("zones_of_padding", (1, 32, 3, 4), (32, 32, 2, 2), dilation=5, padding=8, bias=True),
     problem("zones_last", (1, 7, 9, 33), (41, 33, 2, 3), dilation=3, padding=3, **LAST),
+    problem("zones_411_deep", (1, 411, 7, 8), (41, 411, 5, 5), dilation=3, padding=6, bias=True),
+    problem("zones_one_block", (1, 33, 25, 13), (32, 33, 3, 3), dilation=5, padding=5, bias=True),
     problem(
         "zones_517_deep", (2, 517, 2, 5), (32, 517, 1, 2), dilation=3, padding=(0, 1), bias=True
     ),
+    problem("zones_1d_many_sums", (4, 83, 89), (97, 83, 61), dilation=3, padding=90),
     problem("zones_1d", (1, 34, 31), (32, 34, 3), dilation=11, padding=7),
     problem("zones_3d", (1, 32, 3, 4, 9), (32, 32, 2, 1, 2), dilation=(2, 1, 4), padding=(1, 0, 3)),
     # Pointwise.
@@ -193,6 +205,14 @@ CASES: tuple[Case, ...] = (
     problem("pointwise_padded", (1, 23, 11, 13), (19, 23, 1, 1), padding=1, bias=True),
     problem("pointwise_one_pixel", (3, 67, 1, 1), (41, 67, 1, 1), bias=True),
     problem("pointwise_channels_last", (2, 13, 17, 23), (19, 23, 1, 1), **LAST),
+    # Pointwise, in place: rows of whole vectors, then pixels one by one; then one that is copied.
+    problem("pointwise_rows_of_128", (2, 23, 8, 16), (19, 23, 1, 1), bias=True),
+    problem("pointwise_rows_of_2080", (1, 7, 40, 52), (9, 7, 1, 1)),
+    problem("pointwise_1d_groups", (3, 34, 48), (38, 17, 1), groups=2, bias=True),
+    problem("pointwise_3d", (1, 11, 2, 4, 8), (7, 11, 1, 1, 1)),
+    problem("pointwise_to_channels", (2, 67, 7, 7), (41, 67, 1, 1), bias=True),
+    problem("pointwise_300_to_channels", (1, 300, 5, 13), (32, 300, 1, 1)),
+    problem("pointwise_64x64", (1, 5, 64, 64), (7, 5, 1, 1)),
     problem("pointwise_groups_3", (1, 21, 13, 17), (15, 7, 1, 1), groups=3),
     # Groups.
     problem("groups_2", (1, 6, 27, 37), (10, 3, 3, 3), groups=2),
@@ -377,6 +397,10 @@ CASES: tuple[Case, ...] = (
     problem("1d_stride_over_kernel", (1, 3, 101), (5, 3, 2), stride=7),
     problem("1d_dilation_16", (1, 5, 101), (7, 5, 3), dilation=16, padding=16),
     problem("1d_causal", (1, 7, 211), (7, 7, 2), padding=((1, 0),)),
+    # Pieces that meet no padding are read in place, the first and the last are copied.
+    problem("1d_in_place", (1, 5, 5003), (7, 5, 3), dilation=3, padding=4, bias=True),
+    problem("1d_in_place_batch", (2, 3, 3001), (9, 3, 2)),
+    problem("1d_in_place_groups", (1, 130, 2100), (8, 65, 5), groups=2, padding=2),
     problem("1d_depthwise", (2, 11, 101), (11, 1, 5), groups=11, padding=2),
     problem("1d_fir_101", (1, 1, 997), (1, 1, 101), padding=50),
     # Folds: the last row of taps full, of one tap, or missing; phases; channels; depthwise.
@@ -506,6 +530,7 @@ REDUCED: tuple[Case, ...] = tuple(
         "depthwise_stride_2",
         "depthwise_batch_small",
         "zones",
+        "zones_411_deep",
         "1d_fir_128",
         "one_channel_5x5_batch",
         "pointwise_batch",

@@ -59,6 +59,7 @@ def small_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Blocks for a cache of a few bytes: small problems are cut as large ones are."""
     for name in ("direct", "direct_channels", "direct_zones", "im2col", "weight_tasks"):
         monkeypatch.setattr(f"numbaconv.backends.{name}.CACHE_BYTES", request.param)
+    monkeypatch.setattr("numbaconv.backends.direct_zones.MOST_BYTES", 4 * request.param)
     for module in ("plan", "grad"):  # which may know the problem already
         monkeypatch.setattr(f"numbaconv.{module}._plans", {})
 
