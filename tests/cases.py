@@ -393,6 +393,7 @@ CASES: tuple[Case, ...] = (
     problem("1d_one_tap", (2, 5, 101), (7, 5, 1)),
     problem("1d_bias_padded", (3, 5, 61), (7, 5, 3), padding=1, bias=True),
     problem("1d_unbatched", (5, 101), (7, 5, 3), padding="same"),
+    problem("1d_stride_2", (1, 5, 101), (7, 5, 3), stride=2, padding=1, bias=True),
     problem("1d_stride_5", (1, 1, 503), (19, 1, 10), stride=5),
     problem("1d_stride_over_kernel", (1, 3, 101), (5, 3, 2), stride=7),
     problem("1d_dilation_16", (1, 5, 101), (7, 5, 3), dilation=16, padding=16),
@@ -400,6 +401,8 @@ CASES: tuple[Case, ...] = (
     # Pieces that meet no padding are read in place, the first and the last are copied.
     problem("1d_in_place", (1, 5, 5003), (7, 5, 3), dilation=3, padding=4, bias=True),
     problem("1d_in_place_batch", (2, 3, 3001), (9, 3, 2)),
+    problem("1d_in_place_by_parts", (1, 1201, 1100), (4, 1201, 2)),
+    problem("1d_in_place_rows_of_23", (1, 9, 24), (7, 9, 2)),
     problem("1d_in_place_groups", (1, 130, 2100), (8, 65, 5), groups=2, padding=2),
     problem("1d_depthwise", (2, 11, 101), (11, 1, 5), groups=11, padding=2),
     problem("1d_fir_101", (1, 1, 997), (1, 1, 101), padding=50),

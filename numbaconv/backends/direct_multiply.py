@@ -118,8 +118,19 @@ def tile_width(s, left_of_row, left, lanes):
 
 
 @inline
+def columns_again(width, c, at_once, lanes):
+    """Columns before c that a row's last tile computes again, so that its vectors are whole ones.
+
+    So it reads nothing beyond the row. Channels that are added by parts would be added twice.
+    """
+    short = -width % lanes
+    return short if at_once and short <= c else 0
+
+
+@inline
 def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
     """MR channels x the pixels of a task, NR at a time: all as one long row, or row by row."""
+    at_once = final and not more
     pitch = view.layout.pitch
     at, pixels = out_index(s, t, panel.channel), (t.rows - 1) * pitch + t.cols
     length = pixels if flat else t.cols
@@ -127,7 +138,11 @@ def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
     p, r, c, end = 0, 0, 0, length
     while p < pixels:
         width = tile_width(s, min(t.cols - c, end - p), end - p, job[LANES])
-        multiply_pixels(job, m, s, view, used, panel, at, p, r, c, width, t.cols, more, final)
+        again = columns_again(width, c, at_once and c + width <= t.cols, job[LANES])
+        first, begin, both = p - again, c - again, width + again
+        multiply_pixels(
+            job, m, s, view, used, panel, at, first, r, begin, both, t.cols, more, final
+        )
         p += width
         c += width
         while c >= pitch:
@@ -144,13 +159,16 @@ def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
 
 
 @inline
-def multiply_rows(job, m, s, t, view, used, panel, r, rows, more):
+def multiply_rows(job, m, s, t, view, used, panel, r, rows, more, final):
     """MR channels x some rows under the same taps: NR columns of all, then the next ones."""
     lanes, nr = job[LANES], TILE_VECTORS * job[LANES]
     at, p = out_index(s, t, panel.channel) + r * s.out_strides[3], r * view.layout.pitch
     c = 0
     while c < t.cols:
         width = min(nr, t.cols - c)
+        again = columns_again(width, c, final and not more, lanes)
+        c -= again
+        width += again
         vectors = (width + lanes - 1) // lanes
         last = width - (vectors - 1) * lanes
         call(
@@ -175,7 +193,7 @@ def multiply_down(job, m, s, t, view, plane, panel, more, final):
         if apart > CALL_COST * job[LANES]:
             used = row_taps(plane, t.oh + r)
             end = min(end, used.until - t.oh)
-        multiply_rows(job, m, s, t, view, used, panel, r, end - r, more)
+        multiply_rows(job, m, s, t, view, used, panel, r, end - r, more, final)
         r = end
     at = out_index(s, t, panel.channel)
     for r in range(t.rows):

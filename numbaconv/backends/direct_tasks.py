@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from numbaconv.backends.direct_lowerings import SHORT_VECTORS
+from numbaconv.backends.direct_lowerings import SHORT_VECTORS, uses_bands
 from numbaconv.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
@@ -192,8 +192,12 @@ def locate_task(number, s, b):
 def is_inside(s, t, channels, lanes, x_first):
     """Whether what a task reads, whole vectors included, is inside the input and off its padding.
 
-    `x_first` is the index of its first channel's first element.
+    `x_first` is the index of its first channel's first element. The matrix product reads nothing
+    behind a row whose channels are added at once: see `direct_multiply.columns_again`.
     """
+    vectors = TILE_VECTORS * lanes
+    whole = not uses_bands(s) and channels == s.c_in and t.cols >= vectors
+    behind = 0 if whole else vectors
     d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
     last_d = d + (s.kernel[0] - 1) * s.dilation[0]
     last_h = h + t.rows - 1 + (s.kernel[1] - 1) * s.dilation[1]
@@ -207,7 +211,7 @@ def is_inside(s, t, channels, lanes, x_first):
         + last_h * s.in_strides[3]
         + last_w
     )
-    return inside and last + TILE_VECTORS * lanes <= s.n * s.in_strides[0]
+    return inside and last + behind < s.n * s.in_strides[0]
 
 
 @inline
