@@ -190,12 +190,11 @@ CASES: tuple[Case, ...] = (
     problem("zones_groups", (2, 66, 5, 7), (82, 33, 1, 3), groups=2, dilation=4, padding=(0, 5)),
     problem("zones_of_padding", (1, 32, 3, 4), (32, 32, 2, 2), dilation=5, padding=8, bias=True),
     problem("zones_last", (1, 7, 9, 33), (41, 33, 2, 3), dilation=3, padding=3, **LAST),
-    problem("zones_411_deep", (1, 411, 7, 8), (41, 411, 5, 5), dilation=3, padding=6, bias=True),
-    problem("zones_one_block", (1, 33, 25, 13), (32, 33, 3, 3), dilation=5, padding=5, bias=True),
+    problem("zones_81_taps", (1, 33, 9), (33, 33, 81), dilation=3, padding=120, bias=True),
+    problem("zones_one_block", (1, 33, 9, 11), (32, 33, 3, 3), dilation=5, padding=5, bias=True),
     problem(
         "zones_517_deep", (2, 517, 2, 5), (32, 517, 1, 2), dilation=3, padding=(0, 1), bias=True
     ),
-    problem("zones_1d_many_sums", (4, 83, 89), (97, 83, 61), dilation=3, padding=90),
     problem("zones_1d", (1, 34, 31), (32, 34, 3), dilation=11, padding=7),
     problem("zones_3d", (1, 32, 3, 4, 9), (32, 32, 2, 1, 2), dilation=(2, 1, 4), padding=(1, 0, 3)),
     # Pointwise.
@@ -372,6 +371,7 @@ CASES: tuple[Case, ...] = (
     # Rows and planes under which some taps, or all, read nothing but padding: vectors of output
     # channels or of pixels, one list of taps for all channels or for each, in one or two widths.
     problem("taps_rows_of_7", (1, 31, 7, 7), (32, 31, 3, 3), padding=1, bias=True),
+    problem("taps_rows_of_16", (1, 31, 5, 16), (32, 31, 3, 3), padding=1, bias=True),
     problem("taps_rows_of_7_5x5", (1, 3, 7, 7), (48, 3, 5, 5), padding=2, bias=True),
     problem("taps_rows_of_5_two_widths", (2, 11, 8, 5), (51, 11, 3, 3), padding=(2, 1)),
     problem(
@@ -401,9 +401,8 @@ CASES: tuple[Case, ...] = (
     # Pieces that meet no padding are read in place, the first and the last are copied.
     problem("1d_in_place", (1, 5, 5003), (7, 5, 3), dilation=3, padding=4, bias=True),
     problem("1d_in_place_batch", (2, 3, 3001), (9, 3, 2)),
-    problem("1d_in_place_by_parts", (1, 1201, 1100), (4, 1201, 2)),
     problem("1d_in_place_rows_of_23", (1, 9, 24), (7, 9, 2)),
-    problem("1d_in_place_groups", (1, 130, 2100), (8, 65, 5), groups=2, padding=2),
+    problem("1d_in_place_groups", (1, 10, 2100), (8, 5, 5), groups=2, padding=2),
     problem("1d_depthwise", (2, 11, 101), (11, 1, 5), groups=11, padding=2),
     problem("1d_fir_101", (1, 1, 997), (1, 1, 101), padding=50),
     # Folds: the last row of taps full, of one tap, or missing; phases; channels; depthwise.
@@ -496,6 +495,8 @@ SWEEPS: tuple[Case, ...] = (
 # Enough work for several threads and cache blocks: `reference.conv_by_taps` is their oracle.
 LARGE: tuple[Case, ...] = (
     problem("zones_in_blocks", (1, 530, 37, 43), (32, 530, 3, 3), dilation=(6, 5), padding=(6, 5)),
+    problem("zones_of_many_sums", (4, 33, 89), (97, 33, 81), dilation=3, padding=120),
+    problem("large_1d_by_parts", (1, 1201, 1100), (4, 1201, 2)),
     problem("large_3x3", (1, 67, 57, 53), (61, 67, 3, 3), padding=1, bias=True),
     problem("large_batch_small_maps", (19, 131, 7, 7), (137, 131, 3, 3), padding=1),
     problem("large_deep", (1, 523, 13, 11), (67, 523, 3, 3), padding=1),
@@ -533,7 +534,7 @@ REDUCED: tuple[Case, ...] = tuple(
         "depthwise_stride_2",
         "depthwise_batch_small",
         "zones",
-        "zones_411_deep",
+        "zones_81_taps",
         "1d_fir_128",
         "one_channel_5x5_batch",
         "pointwise_batch",

@@ -24,6 +24,7 @@ import numbaconv as nc
 import reference
 from cases import (
     CASES,
+    LARGE,
     SWEEPS,
     Array,
     Case,
@@ -38,6 +39,9 @@ from problems import choose, varied_case
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+# What small cases do not reach: channels by parts in place, sums of many blocks.
+BY_PARTS = [c for c in LARGE if c.name in ("large_1d_by_parts", "zones_of_many_sums")]
 
 # Those that kernels read in place.
 DTYPES = ("float32", "float32", "float64", "int32", "int64")
@@ -148,7 +152,7 @@ def main() -> None:
     options = parser.parse_args()
 
     problems = 0
-    for case in (*CASES, *SWEEPS):
+    for case in (*CASES, *SWEEPS, *BY_PARTS):
         if case.name in options.names or not (options.names or options.random):
             check(case, "float32", options.backend)
             if has_gradient(case):

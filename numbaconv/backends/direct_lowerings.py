@@ -22,6 +22,9 @@ SHORT_VECTORS = 14
 # to which one that does not is read in place: see `reads_in_place`.
 MOST_CACHED, MOST_STREAMS = 6 << 20, 128
 
+# From so long a k on, rows of an odd number of vectors are better transposed: `uses_transposed`.
+ODD_K = 256
+
 # Multiply-adds that take as long as transposing a vector of results on its way to the output.
 MOVE_COST = 10
 
@@ -148,14 +151,17 @@ def uses_transposed(s, lanes):
     `benchmarks/layers.csv`), on longer ones down to 0.65 times (V2, S1, A2, A4). It computes no
     pixels but those of the output, yet moving a vector of its results takes as long as some ten
     multiply-adds: rows of pixels that waste less than that are stored straight (k = 9: 1.5 to 2
-    times as fast, k = 27: 1.1 to 1.6 times, whole vectors under k = 576: 1.0 to 1.1 times). A tile
-    of a single vector of channels loads a pixel for each multiply-add and is a ninth slower.
+    times as fast, k = 27: 1.1 to 1.6). A tile of a single vector of channels loads a pixel for
+    each multiply-add and is a ninth slower; one of a single vector of pixels, which ends rows of an
+    odd number of them, a weight for each: with a longer k the product transposed is 1.05 to 1.3
+    times as fast on 16 columns, 1.05 to 1.1 on 48, 1.02 to 1.04 on 80 and 112.
     """
     wasted = -s.output[2] % lanes
     k_size = s.c_in * kernel_taps(s)
     cost = MOVE_COST if s.c_out >= 2 * lanes else MOVE_COST + k_size // 9
     wasteful = k_size * wasted > cost * s.output[2]
-    short_rows = has_short_rows(s, lanes) and wasteful and s.out_strides[4] == 1
+    odd = k_size >= ODD_K and (s.output[2] + lanes - 1) // lanes % 2 == 1
+    short_rows = has_short_rows(s, lanes) and (wasteful or odd) and s.out_strides[4] == 1
     return fills_lanes(s, lanes) and (short_rows or s.out_strides[1] == 1)
 
 
