@@ -34,7 +34,8 @@ PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(15, 2
 # 1: where the weights come unpacked, each task packs those that it needs, into PANEL_SIZE
 # elements of its scratch.
 PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE = range(21, 25)
-# Where in the table the taps of tasks begin that read the input in place; 0: none does.
+# Where in the table the taps of tasks begin that read the input in place; 0: none does, or, where
+# there is no FILL_HALO, all do.
 IN_PLACE = 25
 # Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
 BLOCKS, HALO, SHAPE = 26, 37, 46

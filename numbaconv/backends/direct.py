@@ -39,14 +39,7 @@ from numbaconv.blocking import (
 )
 from numbaconv.channel_tiles import pixel_tile
 from numbaconv.fold import fold
-from numbaconv.halo import (
-    Halo,
-    axis_reach,
-    fill_halo,
-    halo_layout,
-    tap_offsets,
-    tap_offsets_in_place,
-)
+from numbaconv.halo import axis_reach, fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
 from numbaconv.job import (
     ACTIVATE,
     ACTIVATION,
@@ -283,20 +276,13 @@ def own_plan(s, lanes):
     return direct_zones if uses_zones(s, lanes) else None
 
 
-def layout(s, b, itemsize):
-    """Layout of what a task reads: a halo tile, or the input itself."""
-    if reads_in_place(s, VECTOR_BYTES // itemsize):
-        return Halo(0, b.cols, 1, 1, s.in_strides[3], 0, 0, s.in_strides[2], s.in_strides[1])
-    return halo_layout(s, b.rows, b.cols, itemsize)
-
-
 def plan(job, s, itemsize, threads):
     """Fill a job's blocks and sizes for a problem; return its number of tasks."""
     own = own_plan(s, VECTOR_BYTES // itemsize)
     if own:
         return own.plan(job, s, itemsize, threads)
     b = cut(s, itemsize, threads)
-    halo = layout(s, b, itemsize)
+    halo = halo_layout(s, b.rows, b.cols, itemsize)
     lanes = VECTOR_BYTES // itemsize
     set_entries(job, BLOCKS, b)
     set_entries(job, HALO, halo)
@@ -310,8 +296,8 @@ def plan(job, s, itemsize, threads):
         # Vector loads of the last tap reach past the last row.
         slack = halo.pitch + BAND_VECTORS[-1] * lanes
         job[SCRATCH_SIZE] += -(-(b.groups * b.kc * halo.channel + slack) // lanes) * lanes
-    if reads_inside_in_place(s, lanes):
-        job[IN_PLACE] = make_table(s, itemsize, threads).size // 2
+        if reads_inside_in_place(s, lanes):
+            job[IN_PLACE] = make_table(s, itemsize, threads).size // 2
     job[LANES] = lanes
     return b.tasks
 
@@ -322,9 +308,12 @@ def make_table(s, itemsize, threads):
     if own:
         return own.make_table(s, itemsize, threads)
     b = cut(s, itemsize, threads)
-    halo = layout(s, b, itemsize)
-    ways = [(tap_offsets(s, halo, 1), halo.channel)]
-    if reads_inside_in_place(s, VECTOR_BYTES // itemsize):
+    always = reads_in_place(s, VECTOR_BYTES // itemsize)
+    ways = []
+    if not always:
+        halo = halo_layout(s, b.rows, b.cols, itemsize)
+        ways.append((tap_offsets(s, halo, 1), halo.channel))
+    if always or reads_inside_in_place(s, VECTOR_BYTES // itemsize):
         ways.append((tap_offsets_in_place(s), s.in_strides[1]))
     if uses_bands(s):
         return np.concatenate([offsets for offsets, _ in ways])

@@ -183,7 +183,8 @@ def reads_in_place(s, lanes):
 
     The prefetcher follows no channel by itself: where many come from memory they are better copied
     first (256 and more in batches, or on long signals: 0.8 to 0.95). Vectors of pixels must not
-    reach beyond a row; the product transposed reads pixels one by one.
+    reach beyond a row; the product transposed reads pixels one by one. Other rows are left to
+    `reads_inside_in_place`, which asks for each task.
     """
     single = (*s.kernel, *s.stride, *s.padding) == (1,) * 6 + (0,) * 3
     pointwise = single and s.size == s.output and not uses_bands(s)

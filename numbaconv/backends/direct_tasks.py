@@ -222,9 +222,8 @@ def open_view(m, s, job, t, c0, channels):
     first = image + channel0 * steps[1]
     d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
     at = first + d * steps[2] + h * steps[3] + w
-    if job[FILL_HALO] == 0:
-        return View(shift(m.x, at), m.table, read_halo(job))
-    if job[IN_PLACE] != 0 and is_inside(s, t, channels, job[LANES], first):
+    always = job[FILL_HALO] == 0
+    if always or (job[IN_PLACE] != 0 and is_inside(s, t, channels, job[LANES], first)):
         layout = Halo(0, 0, 1, 1, steps[3], 0, 0, s.dilation[0] * steps[2], steps[1])
         return View(shift(m.x, at), shift(m.table, job[IN_PLACE]), layout)
     call(

@@ -264,11 +264,8 @@ def start_tile(job, tile, bias, pixels, width):
 def add_taps(job, m, s, b, v, zone, panel, c, sums):
     """Add the products of a zone's taps, a row of the filter at a time, to the sums of a tile."""
     lanes = job[LANES]
-    pixels, step, bias = (
-        zone.rows * zone.columns,
-        TILE_VECTORS * lanes,
-        shift(m.bias, panel.channel),
-    )
+    pixels, step = zone.rows * zone.columns, TILE_VECTORS * lanes
+    bias = shift(m.bias, panel.channel)
     vectors = (panel.width + lanes - 1) // lanes
     last = panel.width - (vectors - 1) * lanes
     jump = v.r_step * v.row if zone.rows == 2 else first_half(pixels)
