@@ -37,8 +37,10 @@ PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE = range(21, 25)
 # Where in the table the taps of tasks begin that read the input in place; 0: none does, or, where
 # there is no FILL_HALO, all do.
 IN_PLACE = 25
+# 1: results are stored past the caches where whole vectors of them are aligned.
+STREAMS = 26
 # Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
-BLOCKS, HALO, SHAPE = 26, 37, 46
+BLOCKS, HALO, SHAPE = 27, 37, 46
 # What gradients add: see `backends/chain.py` and `backends/weight_tasks.py`.
 GRADIENT = SHAPE + SHAPE_SIZE
 JOB_SIZE = GRADIENT + 20

@@ -70,6 +70,12 @@ class Accumulators:
                 self.v.store(value, self.v.column(pointer, j))
             self.v.store_masked(row[-1], self.v.column(pointer, self.columns - 1), self.mask)
 
+    def stream(self):
+        """Store C past the caches: all of its vectors are whole, and aligned."""
+        for pointer, row in zip(self.pointers, self.values, strict=True):
+            for j, value in enumerate(row):
+                self.v.stream(value, self.v.column(pointer, j))
+
     def prefetch_next(self, step):
         """Ask for the lines of C `step` on, so that they arrive while this block is multiplied.
 

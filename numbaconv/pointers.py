@@ -7,6 +7,9 @@ array or the function itself.
 
 `entries(pointer, first, count)` are `count` (a constant) elements as a tuple.
 
+`before_line(pointer)` are the bytes from a pointer to where a cache line begins; `fence()` lets
+stores past the caches end before what follows.
+
 `keep_scalar()` in a loop keeps LLVM from vectorising it. A loop of a few turns gains nothing by
 that, and the versions that LLVM makes of each cost compile time: on the machine where it was tried
 a cold first call went from 5.3 s to 4.6 s.
@@ -210,6 +213,36 @@ def _align(typing_context, address):
     return signature, codegen
 
 
+@intrinsic
+def _before_line(typing_context, pointer):
+    signature = types.int64(pointer)
+
+    def codegen(context, builder, signature, arguments):
+        address = builder.ptrtoint(arguments[0], ir.IntType(64))
+        return builder.and_(builder.neg(address), ir.Constant(ir.IntType(64), CACHE_LINE - 1))
+
+    return signature, codegen
+
+
+@intrinsic
+def _fence(typing_context):
+    signature = types.void()
+
+    def codegen(context, builder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _before_line_in_python(pointer):
+    return -pointer.ctypes.data % CACHE_LINE
+
+
+def _fence_in_python():
+    pass
+
+
 def _address_of_in_python(array):
     return array
 
@@ -251,8 +284,8 @@ if config.DISABLE_JIT:
     address_of, pointer_at = _address_of_in_python, _pointer_at_in_python
     indices_at, shift, call = _indices_at_in_python, _shift_in_python, _call_in_python
     fetch_add, keep_scalar, align = _fetch_add_in_python, _keep_scalar_in_python, _align_in_python
-    entries = _entries_in_python
+    entries, before_line, fence = _entries_in_python, _before_line_in_python, _fence_in_python
 else:
     address_of, pointer_at, indices_at = _address_of, _pointer_at, _indices_at
     shift, call, fetch_add, keep_scalar = _shift, _call, _fetch_add, _keep_scalar
-    align, entries = _align, _entries
+    align, entries, before_line, fence = _align, _entries, _before_line, _fence

@@ -14,6 +14,7 @@ from collections import deque
 import numpy as np
 
 from numbaconv.environment import variable
+from numbaconv.pointers import CACHE_LINE
 
 ENVIRONMENT_VARIABLE = "NUMBACONV_KEEP_MB"
 _VARIABLE = ENVIRONMENT_VARIABLE.encode()
@@ -66,7 +67,8 @@ def empty(size: int, dtype: np.dtype) -> np.ndarray:
         return np.empty(size, dtype)
     memory = _take(nbytes)
     if memory is None:
-        memory = np.empty(nbytes, np.uint8)
+        memory = np.empty(nbytes + CACHE_LINE, np.uint8)
+        memory = memory[-memory.ctypes.data % CACHE_LINE :][:nbytes]
     return np.asarray(_Loan(memory, size, dtype))
 
 

@@ -153,6 +153,7 @@ def small_planes(
     bias,
     accumulate,
     last,
+    streams,
 ):
     """Do what `strip` does, of which it has all parameters, for these values of them.
 
@@ -167,11 +168,11 @@ def small_planes(
         at most `stride` times that.
     h : int
         -(kh // 2), the padding.
-    accumulate : int
+    accumulate, streams : int
         0.
     """
     image = x, first, x_row, x_plane, h, h_step, height, masks
-    result = c, c_row, c_plane, bias, accumulate, last
+    result = c, c_row, c_plane, bias, accumulate, last, streams
     shape = kh, stride, vectors, half
     _small_planes(shape, (kw, dilation, rows, planes, *image, w, w_plane, *result))
 

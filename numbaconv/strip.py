@@ -54,6 +54,7 @@ class Operands(NamedTuple):
     bias: Any
     accumulate: Any
     last: Any
+    streams: Any
 
 
 class Shape(NamedTuple):
@@ -144,9 +145,19 @@ class _Strip:
             values = self.input_row(t, q, values)
         done = b.sub(t, i64(shape.under_way - 1))
         with b.if_then(b.icmp_signed(">=", done, i64(0))):
-            for j, mask in enumerate(self.stored):
-                self.v.store_masked(values[-1][j], self.c_at(done, j), mask)
+            self.store(done, values[-1])
         return [self.fresh(b.add(t, i64(1))), *values[:-1]]
+
+    def store(self, i, values):
+        """Store output row i."""
+        streams = self.builder.icmp_signed("!=", self.o.streams, i64(0))
+        with self.builder.if_else(streams, likely=False) as (then, otherwise):
+            with then:
+                for j, value in enumerate(values):
+                    self.v.stream(value, self.c_at(i, j))
+            with otherwise:
+                for j, (value, mask) in enumerate(zip(values, self.stored, strict=True)):
+                    self.v.store_masked(value, self.c_at(i, j), mask)
 
     def input_row(self, t, q, values):
         """Add input row t * stride + q to the rows under way that see it, if it is no padding."""
@@ -387,7 +398,7 @@ def strip_signature(dtype):
     """Give the signature of `strip` and `small_planes`."""
     i, p = types.int64, types.CPointer(dtype)
     x, w, c = (p, i, i, i), (p, i), (p, i, i)
-    return types.void(*(i,) * 8, *x, i, i, i, types.CPointer(i), *w, *c, p, i, i)
+    return types.void(*(i,) * 8, *x, i, i, i, types.CPointer(i), *w, *c, p, i, i, i)
 
 
 @native(strip_signature)
@@ -416,6 +427,7 @@ def strip(
     bias,
     accumulate,
     last,
+    streams,
 ):
     """C[planes, rows, a strip of columns] = bias + (or C +=) the correlation of X with W.
 
@@ -450,10 +462,12 @@ def strip(
         1: add to C. 0: do not read C.
     last : int
         Lanes of the last vector that belong to C.
+    streams : int
+        1: all vectors of C are whole and aligned, and are stored past the caches.
     """
     shape = kh, stride, vectors, half
     image = x, first, x_row, x_plane, h, h_step, height, masks
-    result = c, c_row, c_plane, bias, accumulate, last
+    result = c, c_row, c_plane, bias, accumulate, last, streams
     _strip(shape, (kw, dilation, rows, planes, *image, w, w_plane, *result))
 
 

@@ -64,15 +64,37 @@ def vector_unit() -> VectorUnit:
 VECTOR_BYTES, REGISTERS = vector_unit()
 
 
+def _cache_entry(level: int, name: str) -> str:
+    """What Linux tells of the first core's cache; empty if it does not."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu0/cache/index{level}/{name}").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _cache_size(level: int, usual: int) -> int:
+    digits = _cache_entry(level, "size").removesuffix("K")
+    return int(digits) * 1024 if digits.isdigit() else usual
+
+
 def second_level_cache() -> int:
     """Bytes of a core's second-level cache where Linux tells, within the usual sizes; else 512 KiB.
 
     No compiled code depends on it: it may differ between machines that share kernels.
     """
     least, most = 512 * 1024, 2048 * 1024
+    return min(max(_cache_size(2, least), least), most)
+
+
+@functools.cache
+def last_level_caches(threads: int) -> int:
+    """Bytes of the third-level caches that so many threads share; 32 MiB where Linux tells nothing.
+
+    Several: on large machines a few cores each have one of their own.
+    """
+    sharing = _cache_entry(3, "shared_cpu_map").replace(",", "")
     try:
-        size = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
-    except OSError:
-        return least
-    digits = size.removesuffix("K")
-    return min(max(int(digits) * 1024, least), most) if digits.isdigit() else least
+        cores = int(sharing, 16).bit_count()
+    except ValueError:
+        cores = threads
+    return _cache_size(3, 32 << 20) * -(-threads // max(1, cores))

@@ -90,6 +90,13 @@ class Vectors:
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         self.builder.store(value, address, align=self.align)
 
+    def stream(self, value, pointer):
+        """Store a vector behind an aligned pointer, past the caches: its line is not read first."""
+        address = self.builder.bitcast(pointer, self.vector.as_pointer())
+        instruction = self.builder.store(value, address, align=VECTOR_BYTES)
+        hint = self.builder.module.add_metadata([ir.Constant(I32, 1)])
+        instruction.set_metadata("nontemporal", hint)
+
     def splat32(self, integer):
         """Vector of the low half of an i64 in all lanes."""
         vector = ir.VectorType(I32, self.lanes)

@@ -297,6 +297,30 @@ CASES: tuple[Case, ...] = (
     problem("one_channel_1x15", (1, 1, 37, 41), (1, 1, 1, 15), padding=(0, 7)),
     problem("one_channel_15x1", (1, 1, 37, 41), (1, 1, 15, 1), padding=(7, 0)),
     problem("one_channel_unbatched", (1, 37, 41), (1, 1, 5, 5), padding=2),
+    # 3x3 has its weights in registers: rows and columns apart, channels that are added, rows left.
+    problem("one_channel_3x3_apart", (1, 1, 23, 97), (1, 1, 3, 3), padding=3, dilation=(2, 3)),
+    problem("three_channels_3x3", (2, 3, 10, 131), (3, 3, 3, 3), padding=1, bias=True),
+    # Rows so wide that only the columns beside the padding are copied.
+    problem("wide_rows", (1, 1, 11, 1361), (1, 1, 3, 3), padding=1, bias=True),
+    problem("wide_rows_groups", (1, 4, 6, 1400), (4, 2, 3, 5), padding=(0, 19), groups=2),
+    problem(
+        "wide_rows_apart", (1, 1, 9, 1601), (1, 1, 3, 3), padding=((2, 1), (70, 3)), dilation=2
+    ),
+    problem("wide_rows_one_side", (2, 1, 5, 1327), (1, 1, 3, 4), padding=((0, 0), (0, 3))),
+    problem(
+        "wide_rows_reflected", (1, 1, 5, 1327), (1, 1, 3, 5), padding=2, padding_mode="reflect"
+    ),
+    # Rows of whole cache lines go past the caches where these are small.
+    problem("lines", (2, 1, 10, 144), (2, 1, 3, 3), padding=1, bias=True),
+    problem("lines_5x3_apart", (1, 1, 13, 96), (1, 1, 5, 3), padding=(6, 1), dilation=(3, 1)),
+    problem("lines_wide", (1, 1, 7, 2064), (1, 1, 3, 3), padding=1),
+    problem("lines_depthwise", (2, 5, 12, 48), (5, 1, 3, 3), padding=1, groups=5, bias=True),
+    problem("lines_depthwise_wide", (1, 3, 9, 176), (3, 1, 5, 5), padding=2, groups=3),
+    problem("lines_depthwise_7x3", (1, 3, 19, 32), (3, 1, 7, 3), padding=(3, 1), groups=3),
+    problem("lines_depthwise_9x3", (1, 3, 19, 32), (3, 1, 9, 3), padding=(4, 1), groups=3),
+    problem(
+        "lines_depthwise_stride_2", (1, 5, 21, 64), (5, 1, 3, 3), padding=1, groups=5, stride=2
+    ),
     # Every form of padding.
     problem("padding_1x0", (1, 5, 13, 17), (7, 5, 3, 3), padding=(1, 0)),
     problem("padding_0x2", (1, 5, 13, 17), (7, 5, 3, 3), padding=(0, 2)),
@@ -403,6 +427,7 @@ CASES: tuple[Case, ...] = (
     problem("1d_in_place_batch", (2, 3, 3001), (9, 3, 2)),
     problem("1d_in_place_rows_of_23", (1, 9, 24), (7, 9, 2)),
     problem("1d_in_place_groups", (1, 10, 2100), (8, 5, 5), groups=2, padding=2),
+    problem("1d_lines", (2, 1, 4112), (1, 1, 9), padding=4),
     problem("1d_depthwise", (2, 11, 101), (11, 1, 5), groups=11, padding=2),
     problem("1d_fir_101", (1, 1, 997), (1, 1, 101), padding=50),
     # Folds: the last row of taps full, of one tap, or missing; phases; channels; depthwise.

@@ -108,6 +108,23 @@ def test_exact_into_a_strided_out_of_nan(case: Case, backend: str):
 
 
 @pytest.mark.target
+@pytest.mark.usefixtures("small_cache")
+@pytest.mark.parametrize("name", ["lines", "lines_wide", "lines_depthwise", "1d_lines"])
+@pytest.mark.parametrize("first", [0, 1, 5, 15, 16])
+def test_exact_wherever_a_cache_line_begins(name: str, first: int, backend: str):
+    """Stores past the caches need whole lines; what lies before and behind them is stored too."""
+    case = BY_NAME[name]
+    operands, expected = integer_problem(case)
+    around = np.full(expected.size + 64, np.nan, np.float32)
+    line = -around.ctypes.data % 64 // 4
+    out = around[line + first :][: expected.size].reshape(expected.shape)
+    nc.conv(*operands, **case.kwargs, out=out, backend=backend)
+    check_equal(out, expected, np.float32)
+    assert np.isnan(around[: line + first]).all()
+    assert np.isnan(around[line + first + expected.size :]).all()
+
+
+@pytest.mark.target
 @pytest.mark.parametrize("case", SWEEPS, ids=str)
 def test_exact_at_every_size(case: Case, backend: str):
     x, w, b = integer_arrays(case)

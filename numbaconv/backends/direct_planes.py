@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.backends.direct_lowerings import has_half, uses_small_planes
+from numbaconv.activation import NONE
+from numbaconv.backends.direct_lowerings import has_half, streams_planes, uses_small_planes
 from numbaconv.backends.direct_tasks import Blocks, finish_tile, locate_task, out_index, read_blocks
 from numbaconv.blocking import (
     CACHE_BYTES,
@@ -22,12 +23,14 @@ from numbaconv.blocking import (
 )
 from numbaconv.jit import inline, native
 from numbaconv.job import (
+    ACTIVATION,
     BIAS,
     BLOCKS,
     LANES,
     OUT,
     PACKED,
     SHAPE,
+    STREAMS,
     TABLE,
     TILE,
     WORKER,
@@ -36,7 +39,7 @@ from numbaconv.job import (
     set_entries,
     worker_signature,
 )
-from numbaconv.pointers import call, indices_at, pointer_at, shift
+from numbaconv.pointers import before_line, call, fence, indices_at, pointer_at, shift
 from numbaconv.shape import kernel_taps, read_shape
 from numbaconv.small_planes import small_planes
 from numbaconv.strip import strip
@@ -83,7 +86,9 @@ def plan(job, s, itemsize, threads):
     """Fill a job's blocks and sizes for a problem; return its number of tasks."""
     b = cut(s, itemsize, threads)
     set_entries(job, BLOCKS, b)
-    job[LANES] = VECTOR_BYTES // itemsize
+    job[LANES] = lanes = VECTOR_BYTES // itemsize
+    if job[ACTIVATION] == NONE and not uses_small_planes(s, lanes):
+        job[STREAMS] = streams_planes(s, lanes, threads)
     return b.tasks
 
 
@@ -185,6 +190,7 @@ def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
             h, apart, s.size[1] if 0 <= d < s.size[0] else 0, shift(m.table, strip[_MASKS]),
             w, taps, out, apart * s.out_strides[3], s.out_strides[1],
             shift(m.bias, t.g), kd + kh > 0, strip[_WIDTH] - (strip[_VECTORS] - 1) * job[LANES],
+            job[STREAMS] != 0 and before_line(out) == 0,
         ),
     )  # fmt: skip
 
@@ -221,3 +227,5 @@ def planes_work(worker, job, like):
     while number < b.tasks:
         planes_task(job, m, s, locate_task(number, s, b))
         number, turn = next_task(job, b.tasks, worker, turn)
+    if job[STREAMS] != 0:
+        fence()
