@@ -102,7 +102,7 @@ def measure(results: Results, jobs: list[Job], progress: Progress) -> None:
                 elif reason := answer.get("failed") or answer.get("crashed"):
                     failures[job.task][row or "-"] = reason
         progress.update(bar, completed=sum(len(job.rows) for job in turns[: done + 1]))
-    results.limits = {name: max(values) for name, values in limits.items()}
+    results.limits = {name: statistics.median(values) for name, values in limits.items()}
     results.failures = {name: dict(rows) for name, rows in failures.items()}
     for name, rows in seconds.items():
         results.seconds[name] = {row: statistics.median(times) for row, times in rows.items()}

@@ -119,6 +119,13 @@ def read_halo(job):
     return Halo(*entries(job, HALO, HALO_SIZE))
 
 
+@inline
+def plane_place(s, halo, kd, turn):
+    """Where plane kd of a channel lies whose planes are turned, as in a ring."""
+    slot = kd + turn
+    return (slot - s.kernel[0] if slot >= s.kernel[0] else slot) * halo.depth
+
+
 def tap_offsets(s, halo, channels):
     """Where the taps (c, kd, kh, kw) read in a halo tile, for the output at its corner."""
     c, kd, kh, kw = np.ogrid[:channels, : s.kernel[0], : s.kernel[1], : s.kernel[2]]
@@ -136,7 +143,7 @@ def tap_offsets_in_place(s):
 
 def _signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
-    return types.void(p, p, types.CPointer(i), i, i, i, i, i, i, i)
+    return types.void(p, p, types.CPointer(i), i, i, i, i, i, i, i, i, i)
 
 
 @inline
@@ -190,12 +197,13 @@ def copies_vectors(s, halo, count, lanes):
 
 
 @inline
-def fill_vectors(target, x, s, halo, channels, d0, h0, w0, rows, count, lanes):
+def fill_vectors(target, x, s, halo, channels, d0, h0, w0, rows, count, kept, turn, lanes):
     """Copy a halo tile, rows by vectors. Loops: kd, phases of rows, channels, rows, vectors."""
     stride, split = s.stride[1], s.stride[2] == 2
     row_step, channel_step = stride * s.in_strides[3], s.in_strides[1]
-    for kd in range(s.kernel[0]):
+    for kd in range(kept, s.kernel[0]):
         d = d0 + kd * s.dilation[0]
+        place = plane_place(s, halo, kd, turn)
         for q in range(halo.phases_h):
             h = h0 + phase_start(q, stride, s.dilation[1])
             begin, end = rows_inside(s, h, rows)
@@ -203,7 +211,7 @@ def fill_vectors(target, x, s, halo, channels, d0, h0, w0, rows, count, lanes):
                 begin, end = rows, rows
             many = end - begin
             source = shift(x, d * s.in_strides[2] + (h + begin * stride) * s.in_strides[3])
-            copy = shift(target, kd * halo.depth + q * halo.phase)
+            copy = shift(target, place + q * halo.phase)
             for c in range(channels):
                 ahead = CHANNELS_AHEAD * channel_step if c + CHANNELS_AHEAD < channels else 0
                 inside = shift(copy, begin * halo.pitch)
@@ -226,9 +234,10 @@ def fill_vectors(target, x, s, halo, channels, d0, h0, w0, rows, count, lanes):
 
 
 @native(_signature)
-def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
+def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, turn):
     """Copy the halo tile whose first element is the padded input's (d0, h0, w0).
 
+    The first planes may be `kept` from the last tile, in places by which all are turned.
     `x` points at the image. Rows go by vectors, or, in general, in a loop over the layout's axes in
     order: each row is one padded copy, of several channels at once where they are neighbours in
     memory, or of all its phases.
@@ -239,7 +248,9 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
     neighbours = s.in_strides[1] == 1 and channels > 1
     if not neighbours and copies_vectors(s, halo, count, job[LANES]):
         image = shift(x, channel0 * s.in_strides[1])
-        fill_vectors(target, image, s, halo, channels, d0, h0, w0, halo_rows, count, job[LANES])
+        fill_vectors(
+            target, image, s, halo, channels, d0, h0, w0, halo_rows, count, kept, turn, job[LANES]
+        )
         return
     c = 0
     while c < channels:
@@ -247,14 +258,15 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
         split = splits_rows(s, halo) and together == 1
         phases_w = 1 if split else halo.phases_w
         ahead = CHANNELS_AHEAD * s.in_strides[1] if c + CHANNELS_AHEAD < channels else 0
-        for kd in range(s.kernel[0]):
+        for kd in range(kept, s.kernel[0]):
             d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
+            place = plane_place(s, halo, kd, turn)
             for q in range(halo.phases_h * phases_w):
                 qh = q // phases_w if q > 0 else 0
                 qw = q - qh * phases_w
                 first_h = h0 + phase_start(qh, s.stride[1], s.dilation[1])
                 first_w = w0 + phase_start(qw, s.stride[2], s.dilation[2])
-                at = c * halo.channel + kd * halo.depth + qh * halo.phase + qw * halo.plane
+                at = c * halo.channel + place + qh * halo.phase + qw * halo.plane
                 base = (channel0 + c) * s.in_strides[1] + d * s.in_strides[2]
                 # Rows of the input itself are copied in one go, if channels are not; each padded
                 # row by itself.

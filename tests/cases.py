@@ -482,6 +482,21 @@ CASES: tuple[Case, ...] = (
         bias=True,
     ),
     problem("3d_one_channel_5x5x5", (1, 1, 9, 11, 13), (1, 1, 5, 5, 5), padding=2),
+    # A halo tile keeps planes for the next task: batches, channels, rows, a stride, folds.
+    problem("3d_few_channels", (2, 2, 7, 14, 19), (3, 2, 3, 3, 3), padding=1, bias=True),
+    problem(
+        "3d_few_channels_reflected",
+        (1, 2, 6, 9, 11),
+        (2, 2, 4, 3, 3),
+        padding=1,
+        padding_mode="reflect",
+    ),
+    problem(
+        "3d_few_channels_stride", (1, 1, 9, 9, 17), (2, 1, 3, 3, 3), padding=1, stride=(1, 2, 2)
+    ),
+    problem("3d_planes_apart", (1, 1, 9, 5, 17), (1, 1, 3, 3, 3), padding=2, dilation=(2, 1, 1)),
+    problem("3d_folds", (1, 1, 5, 2, 560), (1, 1, 2, 1, 41)),
+    problem("3d_wide_rows", (1, 1, 4, 3, 1361), (1, 1, 2, 3, 3), padding=1),
     problem("3d_kernel_2x1x37", (1, 2, 2, 2, 561), (1, 2, 2, 1, 37), padding=(1, 0, 9)),
     problem("3d_pointwise", (1, 11, 5, 7, 9), (13, 11, 1, 1, 1)),
     problem("3d_last", (1, 7, 9, 11, 3), (5, 3, 3, 3, 3), padding=1, **LAST),

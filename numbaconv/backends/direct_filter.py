@@ -17,6 +17,7 @@ from numbaconv.backends.direct_tasks import (
     read_blocks,
 )
 from numbaconv.blocking import BAND_ROWS, BAND_VECTORS, FOLD_DEPTH, FOLD_VECTORS, most_of, share
+from numbaconv.halo import plane_place
 from numbaconv.jit import inline, native
 from numbaconv.job import BAND, IN_PLACE, LANES, SHAPE, STREAMS, TILE, next_task, worker_signature
 from numbaconv.packing import move_rows
@@ -48,7 +49,8 @@ def filter_tiles(
     for c in range(channels):
         for kd in range(s.kernel[0]):
             for q in range(phases):
-                x = shift(view.x, at + c * layout.channel + kd * layout.depth + q * layout.phase)
+                plane = plane_place(s, layout, kd, view.turn)
+                x = shift(view.x, at + c * layout.channel + plane + q * layout.phase)
                 w = shift(weights, ((c * s.kernel[0] + kd) * height + q) * width)
                 kh = (height - q + phases - 1) // phases
                 w_step = width * phases
@@ -94,7 +96,8 @@ def fold_tiles(job, s, view, weights, channels, vectors, at, target, bias, more,
     for c in range(channels):
         for kd in range(s.kernel[0]):
             for q in range(layout.phases_w):
-                x = shift(view.x, at + c * layout.channel + kd * layout.depth + q * layout.plane)
+                plane = plane_place(s, layout, kd, view.turn)
+                x = shift(view.x, at + c * layout.channel + plane + q * layout.plane)
                 w = shift(weights, (c * s.kernel[0] + kd) * width + q)
                 taps = (width - q + layout.phases_w - 1) // layout.phases_w
                 add = more or c + kd + q > 0
@@ -173,15 +176,28 @@ def columns_of(t, first, until):
 
 
 @inline
-def filter_task(job, m, s, b, t):
-    """All groups of a task, KC input channels at a time, out of one halo tile."""
+def turns_planes(s, b):
+    """Whether a halo tile may keep the planes that the next task reads too, all but the last."""
+    return s.kernel[0] > 1 and s.stride[0] == 1 and s.dilation[0] == 1 and b.kc == s.c_in
+
+
+@inline
+def filter_task(job, m, s, b, t, kept):
+    """All groups of a task, KC input channels at a time, out of one halo tile.
+
+    Returns whether there is one.
+    """
+    turn = t.od % s.kernel[0] if turns_planes(s, b) else 0
+    copied = False
     for c0 in range(0, s.c_in, b.kc):
         channels = min(b.kc, s.c_in - c0)
-        view = open_view(m, s, job, t, c0, channels * t.groups)
+        view = open_view(m, s, job, t, c0, channels * t.groups, kept, turn)
+        copied = view.copied
         for i in range(t.groups):
             x = shift(view.x, i * s.c_in * view.layout.channel)
-            group = View(x, view.table, view.layout)
+            group = View(x, view.table, view.layout, view.turn, copied)
             filter_group(job, m, s, t, group, t.g + i, c0, channels)
+    return copied
 
 
 @inline
@@ -204,12 +220,16 @@ def filter_work(worker, job, like):
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
     number, turn = next_task(job, b.tasks, worker, 0)
+    held = -1  # the task whose planes the halo tile holds
     while number < b.tasks:
         t = locate_task(number, s, b)
         begin, end = cut_at_padding(job, s, t)
+        follows = turns_planes(s, b) and t.od > 0 and number == held + 1
+        kept = s.kernel[0] - 1 if follows and begin == end else 0
         for first, until in ((0, begin), (begin, end), (end, t.cols)):
             if first < until:
-                filter_task(job, m, s, b, columns_of(t, first, until))
+                copied = filter_task(job, m, s, b, columns_of(t, first, until), kept)
+                held = number if copied and until - first == t.cols else -1
         number, turn = next_task(job, b.tasks, worker, turn)
     if job[STREAMS] != 0:
         fence()

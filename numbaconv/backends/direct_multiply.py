@@ -217,7 +217,7 @@ def join_rows(s, view, t):
 @inline
 def multiply_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
-    view = open_view(m, s, job, t, c0, channels)
+    view = open_view(m, s, job, t, c0, channels, 0, 0)
     t = join_rows(s, view, t)
     lanes, k_size = job[LANES], channels * kernel_taps(s)
     by_rows = t.rows * ((t.cols + lanes - 1) // lanes)

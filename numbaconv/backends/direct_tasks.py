@@ -101,11 +101,25 @@ class Panel(NamedTuple):
 
 
 class View(NamedTuple):
-    """Where a task reads: a pointer to its first element, the table of its taps, the layout."""
+    """Where a task reads.
+
+    Attributes
+    ----------
+    x, table : pointer
+        Its first element; the table of its taps.
+    layout : Halo
+        Of what is read.
+    turn : int
+        Places by which the planes kd are turned: see `halo.plane_place`.
+    copied : bool
+        Whether that is a halo tile, and not the input itself.
+    """
 
     x: object
     table: object
     layout: Halo
+    turn: int
+    copied: bool
 
 
 class Task(NamedTuple):
@@ -163,22 +177,26 @@ def open_memory(worker, job, like):
 
 @inline
 def locate_task(number, s, b):
-    """Decode a task number: parts of the channels run fastest, so that they share a halo tile."""
-    rest = number // b.oc_parts
-    part = number - rest * b.oc_parts
-    plane = rest // (b.row_blocks * b.col_blocks)
-    block = rest - plane * b.row_blocks * b.col_blocks
+    """Decode a task number: parts of the channels run fastest, so that they share a halo tile.
+
+    Then come planes: what one reads is in cache still for the next.
+    """
+    above = number // b.oc_parts
+    part = number - above * b.oc_parts
+    rest = above // s.output[0] if s.output[0] > 1 else above
+    od = above - rest * s.output[0]
+    row = rest // (b.row_blocks * b.col_blocks)
+    block = rest - row * b.row_blocks * b.col_blocks
     row_block = block // b.col_blocks
     oh, oh_end = share(s.output[1], row_block, b.row_blocks)
     ow = block % b.col_blocks * b.cols
-    row = plane // s.output[0]
     group_blocks = (s.groups + b.groups - 1) // b.groups
     n = row // group_blocks
     g = (row - n * group_blocks) * b.groups
     return Task(
         n,
         g,
-        plane % s.output[0],
+        od,
         oh,
         ow,
         oh_end - oh,
@@ -215,8 +233,11 @@ def is_inside(s, t, channels, lanes, x_first):
 
 
 @inline
-def open_view(m, s, job, t, c0, channels):
-    """Let a task read in place where it can, else copy its halo tile and read that."""
+def open_view(m, s, job, t, c0, channels, kept, turn):
+    """Let a task read in place where it can, else copy its halo tile and read that.
+
+    The tile may have kept its first planes from the last task.
+    """
     image, steps = t.n * s.in_strides[0], s.in_strides
     channel0 = t.g * s.c_in + c0
     first = image + channel0 * steps[1]
@@ -225,12 +246,12 @@ def open_view(m, s, job, t, c0, channels):
     always = job[FILL_HALO] == 0
     if always or (job[IN_PLACE] != 0 and is_inside(s, t, channels, job[LANES], first)):
         layout = Halo(0, 0, 1, 1, steps[3], 0, 0, s.dilation[0] * steps[2], steps[1])
-        return View(shift(m.x, at), shift(m.table, job[IN_PLACE]), layout)
+        return View(shift(m.x, at), shift(m.table, job[IN_PLACE]), layout, 0, False)
     call(
         job[FILL_HALO],
-        (m.halo, shift(m.x, image), job, channel0, channels, d, h, w, t.rows, t.cols),
+        (m.halo, shift(m.x, image), job, channel0, channels, d, h, w, t.rows, t.cols, kept, turn),
     )
-    return View(m.halo, m.table, read_halo(job))
+    return View(m.halo, m.table, read_halo(job), turn, True)
 
 
 @inline

@@ -113,7 +113,7 @@ def transposed_rows(job, m, s, t, view, plane, panel, r, rows, more, final):
 @inline
 def transposed_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
-    view = open_view(m, s, job, t, c0, channels)
+    view = open_view(m, s, job, t, c0, channels, 0, 0)
     final = c0 + channels == s.c_in
     together = rows_of_stage(s, t, job[LANES])
     first, end = share(b.oc_blocks, t.part, b.oc_parts)

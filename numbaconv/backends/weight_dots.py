@@ -83,7 +83,7 @@ def dots_work(worker, job, like):
                 image = shift(x, n * s.in_strides[0])
                 call(
                     job[FILL_HALO],
-                    (halo, image, job, g * s.c_in, s.c_in, d, h, w, c.rows, c.cols),
+                    (halo, image, job, g * s.c_in, s.c_in, d, h, w, c.rows, c.cols, 0, 0),
                 )
                 source = shift(gradient, gradient_index(s, c.plane, channel, c.oh, c.ow))
                 add_products(
