@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
+from numbaconv.blocking import SHALLOW_ROWS, TILE_ROWS, TILE_VECTORS
 from numbaconv.jit import native
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.vectors import I64, Vectors, i64
@@ -181,7 +181,7 @@ def side_by_side(vectors, blocks, nv, last, *pointers):
 
 def _emit_tiles(
     vectors, mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias,
-    accumulate, last, blocks, b_step, c_step,
+    accumulate, last, blocks, b_step, c_step, ahead,
 ):  # fmt: skip
     """Register blocks one after the other: a call costs as much as a few steps of k."""
     builder = vectors.builder
@@ -192,16 +192,36 @@ def _emit_tiles(
         block.start(accumulate, lambda i, j: vectors.broadcast(vectors.at(bias, i64(i))))
         with builder.if_then(builder.icmp_signed(">", blocks, i64(1))):
             block.prefetch_next(c_step)
-        _multiply_tile(vectors, block, channels, taps, table, (a, a_channel), (pixels, b_channel))
+        _multiply_and_store(
+            vectors, block, ahead, channels, taps, table, (a, a_channel), (pixels, b_channel)
+        )
+
+
+def _multiply_and_store(vectors, block, ahead, *operands):
+    """Multiply a block; of shallow ones there is a loop that asks for pixels ahead of time, too."""
+    if block.rows > SHALLOW_ROWS or block.columns < TILE_VECTORS:
+        _multiply_tile(vectors, block, None, *operands)
         block.store()
+        return
+    start = block.values
+    near = vectors.builder.icmp_signed("==", ahead, i64(0))
+    with vectors.builder.if_else(near, likely=True) as branches:
+        for branch, distance in zip(branches, (None, ahead), strict=True):
+            with branch:
+                block.values = start
+                _multiply_tile(vectors, block, distance, *operands)
+                block.store()
 
 
-def _multiply_tile(vectors, block, channels, taps, table, a, b):
+def _multiply_tile(vectors, block, ahead, channels, taps, table, a, b):
     mr, nv = block.rows, block.columns
 
     def step(of_pixels, of_weights, pointers, values):
         weights = vectors.at(pointers[0], of_weights)
         pixels = vectors.at(pointers[1], of_pixels)
+        if ahead is not None:
+            for j in range(nv):
+                vectors.prefetch(vectors.column(vectors.at(pixels, ahead), j))
         xs = [vectors.load(vectors.column(pixels, j)) for j in range(nv)]
         new = []
         for i, row in enumerate(values):
@@ -215,11 +235,28 @@ def _multiply_tile(vectors, block, channels, taps, table, a, b):
 @intrinsic
 def _tile(
     typing_context, mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias,
-    accumulate, last, blocks, b_step, c_step,
+    accumulate, last, blocks, b_step, c_step, ahead,
 ):  # fmt: skip
     word, flag = types.int64, types.boolean
     signature = types.void(
-        word, word, word, word, table, a, word, b, word, c, word, bias, flag, word, word, word, word
+        word,
+        word,
+        word,
+        word,
+        table,
+        a,
+        word,
+        b,
+        word,
+        c,
+        word,
+        bias,
+        flag,
+        word,
+        word,
+        word,
+        word,
+        word,
     )
 
     def codegen(context, builder, signature, arguments):
@@ -247,7 +284,7 @@ def listed(channels, taps, table, pixels_apart, weights_apart):
 
 def _tile_in_numpy(
     mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias, accumulate, last,
-    blocks, b_step, c_step,
+    blocks, b_step, c_step, ahead,
 ):  # fmt: skip
     width = (nv - 1) * (VECTOR_BYTES // c.itemsize) + last
     places = list(listed(channels, taps, table, b_channel, a_channel))
@@ -264,13 +301,13 @@ def _tile_in_numpy(
 
 def _tile_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, i, types.CPointer(i), p, i, p, i, p, i, p, i, i, i, i, i)
+    return types.void(i, i, i, i, types.CPointer(i), p, i, p, i, p, i, p, i, i, i, i, i, i)
 
 
 @native(_tile_signature)
 def tile(
     mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias, accumulate, last,
-    blocks, b_step, c_step,
+    blocks, b_step, c_step, ahead,
 ):  # fmt: skip
     """C[MR, NV vectors] = bias + (or C +=) A[k, MR] transposed times B[k], k = (channel, tap).
 
@@ -297,10 +334,12 @@ def tile(
         Lanes of the last vector that belong to C.
     blocks, b_step, c_step : int
         Blocks, and elements from one to the next, in B and in C.
+    ahead : int
+        Elements of B that are asked for ahead of time, if blocks are shallow; 0: none.
     """
     _tile(
         mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias,
-        accumulate != 0, last, blocks, b_step, c_step,
+        accumulate != 0, last, blocks, b_step, c_step, ahead,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from numbaconv.backends.direct_filter import MOST_FOLDED, filter_work
 from numbaconv.backends.direct_lowerings import (
     reads_in_place,
     reads_inside_in_place,
+    stays_cached,
     streams_bands,
     uses_bands,
     uses_channels,
@@ -44,6 +45,7 @@ from numbaconv.halo import axis_reach, fill_halo, halo_layout, tap_offsets, tap_
 from numbaconv.job import (
     ACTIVATE,
     ACTIVATION,
+    AHEAD,
     BAND,
     BLOCKS,
     FILL_HALO,
@@ -75,6 +77,9 @@ USUAL_COLUMNS = 1024
 # Columns of a task that computes bands of a signal: 1.05 to 1.2 times as fast as USUAL_COLUMNS, and
 # 1.3 times where results go past the caches, for which each task waits at its end.
 LONGEST_COLUMNS = 1 << 14
+
+# How far ahead a tile asks for pixels that come from memory.
+TILES_AHEAD = 4
 
 # Input channels up to which wide rows are better than all channels at once: see `in_parts`.
 MOST_IN_PARTS = 300
@@ -306,6 +311,8 @@ def plan(job, s, itemsize, threads):
         job[SCRATCH_SIZE] += -(-(b.groups * b.kc * halo.channel + slack) // lanes) * lanes
         if reads_inside_in_place(s, lanes):
             job[IN_PLACE] = make_table(s, itemsize, threads).size // 2
+    if not stays_cached(s, lanes):
+        job[AHEAD] = TILES_AHEAD * TILE_VECTORS * lanes
     if uses_bands(s) and job[ACTIVATION] == NONE:
         job[STREAMS] = streams_bands(s, lanes, threads)
     job[LANES] = lanes

@@ -229,7 +229,7 @@ def filter_work(worker, job, like):
         for first, until in ((0, begin), (begin, end), (end, t.cols)):
             if first < until:
                 copied = filter_task(job, m, s, b, columns_of(t, first, until), kept)
-                held = number if copied and until - first == t.cols else -1
+                held = number if copied else -1
         number, turn = next_task(job, b.tasks, worker, turn)
     if job[STREAMS] != 0:
         fence()

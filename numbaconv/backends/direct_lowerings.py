@@ -3,7 +3,7 @@
 `direct.own_plan` and `direct.set_addresses` ask them, the most special first.
 """
 
-from numbaconv.blocking import SMALL_FILTERS, STRIP_ROWS, STRIP_STRIDES
+from numbaconv.blocking import SHALLOW_K, SMALL_FILTERS, STRIP_ROWS, STRIP_STRIDES
 from numbaconv.halo import axis_phases
 from numbaconv.jit import inline
 from numbaconv.pointers import CACHE_LINE
@@ -227,10 +227,12 @@ def reads_inside_in_place(s, lanes):
     """Whether tasks that meet no padding need no halo tile: filters, and signals in cache.
 
     Under a filter each input row serves a task once or twice. Signals of some channels are 1.01 to
-    1.05 times as fast in place; from memory down to 0.87.
+    1.05 times as fast in place; from memory down to 0.87, unless the tile asks for them ahead of
+    time, as it does under a short k: 1.15 (A1 of `benchmarks/layers.csv`).
     """
     single = s.stride[1] == 1 and s.stride[2] == 1
     if uses_bands(s):
         return single and s.in_strides[4] == 1
     signal = s.size[:2] == s.output[:2] == s.kernel[:2] == (1, 1) and not uses_transposed(s, lanes)
-    return single and signal and stays_cached(s, lanes) and has_rows_apart(s, lanes)
+    near = stays_cached(s, lanes) or s.c_in * kernel_taps(s) <= SHALLOW_K
+    return single and signal and near and has_rows_apart(s, lanes)

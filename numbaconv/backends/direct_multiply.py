@@ -19,7 +19,7 @@ from numbaconv.backends.direct_tasks import (
 )
 from numbaconv.blocking import TILE_VECTORS, share
 from numbaconv.jit import inline, native
-from numbaconv.job import LANES, SHAPE, TILE, next_task, worker_signature
+from numbaconv.job import AHEAD, LANES, SHAPE, TILE, next_task, worker_signature
 from numbaconv.packing import move_rows
 from numbaconv.pointers import call, shift
 from numbaconv.shape import kernel_taps, read_shape
@@ -97,7 +97,7 @@ def multiply_pixels(job, m, s, view, used, panel, at, p, r, c, width, cols, more
         (
             rows, vectors, used.channels, used.taps, used.first, panel.weights, panel.channel_step,
             shift(view.x, p), view.layout.channel, target, step, shift(m.bias, panel.channel),
-            more, last, blocks, nr, nr,
+            more, last, blocks, nr, nr, 0 if view.copied else job[AHEAD],
         ),
     )  # fmt: skip
     finish_tile(job, target, step, rows, width, final)
@@ -177,7 +177,7 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, more, final):
                 panel.width, vectors, used.channels, used.taps, used.first, panel.weights,
                 panel.channel_step, shift(view.x, p + c), view.layout.channel,
                 shift(m.out, at + c), s.out_strides[1], shift(m.bias, panel.channel), more, last,
-                rows, view.layout.pitch, s.out_strides[3],
+                rows, view.layout.pitch, s.out_strides[3], 0,
             ),
         )  # fmt: skip
         c += width

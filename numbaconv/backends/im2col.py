@@ -268,7 +268,7 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
                 job[TILE],
                 (
                     rows, vectors, kb - ka, 1, m.one_tap, a, rows, x, b.nr,
-                    target, step, bias, more, last, 1, 0, 0,
+                    target, step, bias, more, last, 1, 0, 0, 0,
                 ),
             )  # fmt: skip
             more = True

@@ -196,7 +196,7 @@ def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width,
                     job[TILE],
                     (
                         rows, vectors, 1, count, m.places, packed, 0, pixels, 0,
-                        shift(sums, tap * s.c_in), taps * s.c_in, m.zeros, more, last, 1, 0, 0,
+                        shift(sums, tap * s.c_in), taps * s.c_in, m.zeros, more, last, 1, 0, 0, 0,
                     ),
                 )  # fmt: skip
                 tap += 1
