@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from numbaconv.blocking import SHALLOW_ROWS, TILE_ROWS, TILE_VECTORS
+from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.jit import native
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.vectors import I64, Vectors, i64
@@ -198,8 +198,11 @@ def _emit_tiles(
 
 
 def _multiply_and_store(vectors, block, ahead, *operands):
-    """Multiply a block; of shallow ones there is a loop that asks for pixels ahead of time, too."""
-    if block.rows > SHALLOW_ROWS or block.columns < TILE_VECTORS:
+    """Multiply a block by one of two loops: one asks for pixels ahead of time.
+
+    Where they are in cache that would cost 0.01 to 0.1 of the time.
+    """
+    if block.columns < TILE_VECTORS:
         _multiply_tile(vectors, block, None, *operands)
         block.store()
         return
@@ -335,7 +338,7 @@ def tile(
     blocks, b_step, c_step : int
         Blocks, and elements from one to the next, in B and in C.
     ahead : int
-        Elements of B that are asked for ahead of time, if blocks are shallow; 0: none.
+        How far ahead elements of B are asked for, where blocks are TILE_VECTORS wide; 0: none.
     """
     _tile(
         mr, nv, channels, taps, table, a, a_channel, b, b_channel, c, row_step, bias,

@@ -3,7 +3,7 @@
 `direct.own_plan` and `direct.set_addresses` ask them, the most special first.
 """
 
-from numbaconv.blocking import SHALLOW_K, SMALL_FILTERS, STRIP_ROWS, STRIP_STRIDES
+from numbaconv.blocking import SMALL_FILTERS, STRIP_ROWS, STRIP_STRIDES
 from numbaconv.halo import axis_phases
 from numbaconv.jit import inline
 from numbaconv.pointers import CACHE_LINE
@@ -211,28 +211,28 @@ def has_rows_apart(s, lanes):
 def reads_in_place(s, lanes):
     """Pointwise layers that need no halo tile: 1.05 to 1.4 times as fast without.
 
-    The prefetcher follows no channel by itself: where many come from memory they are better copied
-    first (256 and more in batches, or on long signals: 0.8 to 0.95). Vectors of pixels must not
-    reach beyond a row; the product transposed reads pixels one by one. Other rows are left to
+    The prefetcher follows no channel by itself. From memory, the tile asks for vectors of pixels
+    ahead of time; the product transposed, which reads pixels one by one, does not: where many
+    channels come from memory it has them copied first (256 and more in batches: 0.8 to 1.05 times
+    as fast in place). Vectors of pixels must not reach beyond a row: other rows are left to
     `reads_inside_in_place`, which asks for each task.
     """
     single = (*s.kernel, *s.stride, *s.padding) == (1,) * 6 + (0,) * 3
     pointwise = single and s.size == s.output and not uses_bands(s)
     whole = s.output[2] % lanes == 0 or uses_transposed(s, lanes)
-    streams = stays_cached(s, lanes) or s.c_in <= MOST_STREAMS
-    return pointwise and whole and streams and has_rows_apart(s, lanes)
+    foreseen = not uses_transposed(s, lanes) or stays_cached(s, lanes) or s.c_in <= MOST_STREAMS
+    return pointwise and whole and foreseen and has_rows_apart(s, lanes)
 
 
 def reads_inside_in_place(s, lanes):
     """Whether tasks that meet no padding need no halo tile: filters, and signals in cache.
 
     Under a filter each input row serves a task once or twice. Signals of some channels are 1.01 to
-    1.05 times as fast in place; from memory down to 0.87, unless the tile asks for them ahead of
-    time, as it does under a short k: 1.15 (A1 of `benchmarks/layers.csv`).
+    1.15 times as fast in place; those from memory only because the tile asks for them ahead of
+    time (else 0.87 to 1.0).
     """
     single = s.stride[1] == 1 and s.stride[2] == 1
     if uses_bands(s):
         return single and s.in_strides[4] == 1
     signal = s.size[:2] == s.output[:2] == s.kernel[:2] == (1, 1) and not uses_transposed(s, lanes)
-    near = stays_cached(s, lanes) or s.c_in * kernel_taps(s) <= SHALLOW_K
-    return single and signal and near and has_rows_apart(s, lanes)
+    return single and signal and has_rows_apart(s, lanes)
