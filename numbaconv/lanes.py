@@ -16,13 +16,13 @@
     Sets elements to zero.
 `prefetch(pointer)`
     Asks for the cache line behind a pointer.
-`transpose_lanes(target, source, source_step, rows, tap, channel, taps, tap_step, channel_step)`
-    Reads one vector of elements k from each of `rows` rows, at most as many as a vector has
-    lanes, and stores the rows' elements of each k side by side. The first k is (channel, tap),
-    of `taps` taps a channel, and goes to target[tap * tap_step + channel * channel_step].
 `transpose_piece(target, target_step, source, source_step, rows, columns)`
     target[j * target_step + i] = source[i * source_step + j] for i < rows, j < columns, as far as
     that is within `piece_rows` and `piece_columns`.
+`scatter_piece(target, source, source_step, rows, tap, channel, taps, tap_step, channel_step)`
+    Reads `piece_columns` elements k from each of `rows` rows, at most `piece_rows`, and stores the
+    rows' elements of each k side by side. The first k is (channel, tap), of `taps` taps a channel,
+    and goes to target[tap * tap_step + channel * channel_step].
 
 The functions in NumPy below say the same, and run under ``NUMBA_DISABLE_JIT=1``.
 """
@@ -37,10 +37,6 @@ from numba.extending import intrinsic
 from numbaconv.jit import inline
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.vectors import I32, Vectors, i64
-
-# Vectors that `transpose_lanes` prefetches ahead: rows of weights are more streams than hardware
-# follows.
-_AHEAD = 8
 
 # Pieces are 32 bytes high and 16 wide. Rows of weights, or channels of an image, often lie a large
 # power of two apart, where they share one or two sets of the first-level cache: sixteen push each
@@ -60,56 +56,12 @@ def piece_columns(lanes):
     return lanes // _NARROW_SHARE
 
 
-def _transposed(vectors, rows):
-    """Transpose L vectors of L lanes: log2(L) rounds of interleaving row i with row i + L/2."""
-    lanes = vectors.lanes
-    low = [i // 2 + (i % 2) * lanes for i in range(lanes)]
-    masks = [
-        ir.Constant(ir.VectorType(I32, lanes), [i + half for i in low]) for half in (0, lanes // 2)
-    ]
-    for _ in range(lanes.bit_length() - 1):
-        pairs = zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True)
-        rows = [vectors.builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in masks]
-    return rows
-
-
 @intrinsic
 def _prefetch(typing_context, pointer):
     signature = types.void(pointer)
 
     def codegen(context, builder, signature, arguments):
         Vectors(builder, signature.args[0].dtype).prefetch(arguments[0])
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
-def _transpose_lanes(
-    typing_context, target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
-):
-    signature = types.void(target, source, *[types.int64] * 7)
-
-    def codegen(context, builder, signature, arguments):
-        target, source, source_step, rows, tap, channel, taps, tap_step, channel_step = arguments
-        vectors = Vectors(builder, signature.args[0].dtype)
-        lanes = vectors.lanes
-        mask = vectors.first_lanes(rows)
-        final = builder.sub(rows, i64(1))
-        loaded = []
-        for i in range(lanes):
-            # Lanes beyond the last row are not stored: read that row once more for them.
-            row = builder.select(builder.icmp_signed("<", i64(i), rows), i64(i), final)
-            pointer = vectors.at(source, builder.mul(row, source_step))
-            loaded.append(vectors.load(pointer))
-            vectors.prefetch(vectors.at(pointer, i64(_AHEAD * lanes)))
-        for value in _transposed(vectors, loaded):
-            at = builder.add(builder.mul(tap, tap_step), builder.mul(channel, channel_step))
-            vectors.store_masked(value, vectors.at(target, at), mask)
-            tap = builder.add(tap, i64(1))
-            wraps = builder.icmp_signed("==", tap, taps)
-            tap = builder.select(wraps, i64(0), tap)
-            channel = builder.select(wraps, builder.add(channel, i64(1)), channel)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -211,6 +163,35 @@ def _transpose_piece(typing_context, target, target_step, source, source_step, r
                 piece.emit_whole()
             with otherwise:
                 piece.emit_part(rows, columns)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def _scatter_piece(
+    typing_context, target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
+):
+    signature = types.void(target, source, *[types.int64] * 7)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, source_step, rows, tap, channel, taps, tap_step, channel_step = arguments
+        piece = _Piece(builder, signature.args[0].dtype, target, i64(0), source, source_step)
+        at = builder.add(builder.mul(tap, tap_step), builder.mul(channel, channel_step))
+        back = builder.sub(channel_step, builder.mul(builder.sub(taps, i64(1)), tap_step))
+        piece.columns = []
+        for _ in range(piece.narrow.lanes):
+            piece.columns.append(piece.high.at(target, at))
+            tap = builder.add(tap, i64(1))
+            wraps = builder.icmp_signed("==", tap, taps)
+            at = builder.add(at, builder.select(wraps, back, tap_step))
+            tap = builder.select(wraps, i64(0), tap)
+        whole = builder.icmp_signed(">=", rows, i64(piece.high.lanes))
+        with builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                piece.emit_whole()
+            with otherwise:
+                piece.emit_part(rows, i64(piece.narrow.lanes))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -360,11 +341,12 @@ def _prefetch_in_numpy(pointer):
     pass
 
 
-def _transpose_lanes_in_numpy(
+def _scatter_piece_in_numpy(
     target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
 ):
-    lanes = min(VECTOR_BYTES // target.itemsize, len(source))
-    for k in range(lanes):
+    lanes = VECTOR_BYTES // target.itemsize
+    rows = min(rows, piece_rows(lanes))
+    for k in range(piece_columns(lanes)):
         at = tap * tap_step + channel * channel_step
         target[at : at + rows] = [source[i * source_step + k] for i in range(rows)]
         tap += 1
@@ -388,13 +370,13 @@ def _copy_lanes_in_numpy(target, source, count):
 
 if config.DISABLE_JIT:
     copy_lanes, clear_lanes = _copy_lanes_in_numpy, _clear_lanes_in_numpy
-    copy_even_lanes, transpose_lanes = _copy_even_lanes_in_numpy, _transpose_lanes_in_numpy
+    copy_even_lanes, scatter_piece = _copy_even_lanes_in_numpy, _scatter_piece_in_numpy
     transpose_piece, spread_lanes = _transpose_piece_in_numpy, _spread_lanes_in_numpy
     pad_lanes, split_lanes = _pad_lanes_in_numpy, _split_lanes_in_numpy
     prefetch = _prefetch_in_numpy
 else:
     copy_lanes, clear_lanes = _copy_lanes, _clear_lanes
-    copy_even_lanes, transpose_lanes = _copy_even_lanes, _transpose_lanes
+    copy_even_lanes, scatter_piece = _copy_even_lanes, _scatter_piece
     transpose_piece, spread_lanes = _transpose_piece, _spread_lanes
     pad_lanes, split_lanes = _pad_lanes, _split_lanes
     prefetch = _prefetch

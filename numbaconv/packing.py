@@ -17,8 +17,8 @@ from numbaconv.lanes import (
     copy_lanes,
     piece_columns,
     piece_rows,
+    scatter_piece,
     spread_lanes,
-    transpose_lanes,
     transpose_piece,
 )
 from numbaconv.pointers import keep_scalar, pointer_at, shift
@@ -66,38 +66,40 @@ def transpose_block(target, target_step, source, source_step, rows, columns, lan
 
 
 @inline
-def pack_block(packed, weights, step, rows, channels, taps, taps_outer, lanes):
+def pack_block(packed, weights, step, rows, channels, taps, tap_step, lanes):
     """packed[k][i] = weights[i * step + k] for one register block.
 
-    The order of k stays (channel, tap), which is a transposition, unless `taps_outer`: then it
-    becomes (tap, channel). Loop over k a vector at a time, over rows as many at a time, each such
-    square transposed in registers; what is left of k goes element by element.
+    The order of k stays (channel, tap), which is a transposition, unless there is a `tap_step`:
+    then it becomes (tap, channel), each tap so many elements behind the one before. Loop over rows,
+    as many as a piece has; over k, a piece at a time; what is left of k goes element by element.
     """
     k_size = channels * taps
-    if taps_outer == 0 or taps == 1:
+    if tap_step == 0 or taps == 1:
         transpose_block(packed, rows, weights, step, rows, k_size, lanes)
         return
-    tap_step, channel_step = channels * rows, rows
-    whole = k_size - k_size % lanes
-    for k in range(0, whole, lanes):
-        channel = k // taps
-        i = 0
-        while i < rows:
-            transpose_lanes(
+    columns = piece_columns(lanes)
+    whole = k_size - k_size % columns
+    for i in range(0, rows, piece_rows(lanes)):
+        tap, channel = 0, 0
+        for k in range(0, whole, columns):
+            scatter_piece(
                 shift(packed, i),
                 shift(weights, i * step + k),
                 step,
-                min(lanes, rows - i),
-                k - channel * taps,
+                rows - i,
+                tap,
                 channel,
                 taps,
                 tap_step,
-                channel_step,
+                rows,
             )
-            i += lanes
+            tap += columns
+            while tap >= taps:
+                tap -= taps
+                channel += 1
     for k in range(whole, k_size):
         channel = k // taps
-        at = (k - channel * taps) * tap_step + channel * channel_step
+        at = (k - channel * taps) * tap_step + channel * rows
         for i in range(rows):
             keep_scalar()
             packed[at + i] = weights[i * step + k]
@@ -124,7 +126,8 @@ def pack_work(worker, job, like):
         first = (g * s.c_out + block * mr) * k_size
         rows = block_rows(s.c_out, mr, block)
         target, source = shift(packed, first), shift(weights, first)
-        pack_block(target, source, k_size, rows, s.c_in, taps, job[PACK_TAPS_OUTER], job[LANES])
+        tap_step = s.c_in * rows if job[PACK_TAPS_OUTER] != 0 else 0
+        pack_block(target, source, k_size, rows, s.c_in, taps, tap_step, job[LANES])
         task, turn = next_task(job, tasks, worker, turn)
 
 

@@ -260,15 +260,18 @@ def open_panel(job, m, s, b, t, block, c0, channels):
     taps, width = kernel_taps(s), block_rows(s.c_out, b.mr, block)
     k_size = s.c_in * taps
     channel = t.g * s.c_out + block * b.mr
-    outer, here = job[PACK_TAPS_OUTER], job[PACK_IN_TASK] != 0
+    outer, here = job[PACK_TAPS_OUTER] != 0, job[PACK_IN_TASK] != 0
     channel_step, tap_step = taps * width, width
-    if outer != 0:
-        channel_step, tap_step = width, (channels if here else s.c_in) * width
+    if outer:
+        # A line apart, or the taps of a channel would push each other out of the cache.
+        channel_step = width
+        tap_step = channels * width + job[LANES] if here else s.c_in * width
     if not here:
         weights = shift(m.weights, channel * k_size + c0 * channel_step)
         return Panel(weights, channel_step, tap_step, channel, width)
     source = shift(m.weights, channel * k_size + c0 * taps)
-    pack_block(m.panel, source, k_size, width, channels, taps, outer, job[LANES])
+    apart = tap_step if outer else 0
+    pack_block(m.panel, source, k_size, width, channels, taps, apart, job[LANES])
     return Panel(m.panel, channel_step, tap_step, channel, width)
 
 

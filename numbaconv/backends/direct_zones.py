@@ -183,7 +183,7 @@ def plan(job, s, itemsize, threads):
     job[PACK_ROWS], job[PACK_TAPS_OUTER] = b.mr, 1
     if b.tasks <= 2 * b.oc_parts * s.groups:
         job[PACK_IN_TASK] = 1
-        job[PANEL_SIZE] = b.mr * b.kc * kernel_taps(s)
+        job[PANEL_SIZE] = (b.mr * b.kc + lanes) * kernel_taps(s)
     job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + v.end
     job[LANES] = lanes
     return b.tasks
