@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, TARGETS, Script
+from numbaconv.target import last_level_caches
 
 OTHERS = [target for target in TARGETS if target != "host"]
 FILES = ("conv", "gradients", "inside", "inside_transposed", "long_runs", "patches", "properties")
@@ -64,3 +65,21 @@ def test_without_the_compiler(run_script: Script, tmp_path: Path):
         NUMBA_DISABLE_JIT="1", NUMBA_CACHE_DIR=str(tmp_path),
     )  # fmt: skip
     assert passed(done.stdout) > 20
+
+
+@pytest.mark.parametrize(
+    ("size", "sharing", "expected"),
+    [
+        ("32768K", "00000000,000000ff", {1: 32, 8: 32, 9: 64, 64: 256}),  # eight cores each
+        ("98304K", "3", {1: 96, 2: 96, 3: 192}),
+        ("", "", {1: 32, 64: 32}),  # where Linux, or another system, tells nothing
+        ("16384K", "", {64: 16}),
+    ],
+)
+def test_last_level_caches(
+    size: str, sharing: str, expected: dict[int, int], monkeypatch: pytest.MonkeyPatch
+):
+    entries = {"size": size, "shared_cpu_map": sharing}
+    monkeypatch.setattr("numbaconv.target._cache_entry", lambda level, name: entries[name])
+    for threads, megabytes in expected.items():
+        assert last_level_caches.__wrapped__(threads) == megabytes << 20
