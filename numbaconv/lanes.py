@@ -110,20 +110,32 @@ def _piece_transposed(vectors, rows):
 class _Piece:
     """Emits the transposition of a piece: the rows are narrow vectors, the columns high ones."""
 
-    def __init__(self, builder, dtype, target, target_step, source, source_step):
+    def __init__(self, builder, dtype, source, source_step):
         self.builder = builder
         self.high = Vectors(builder, dtype, _HIGH_SHARE)
         self.narrow = Vectors(builder, dtype, _NARROW_SHARE)
         self.rows = _rows_behind(self.narrow, source, source_step, self.high.lanes)
-        self.columns = _rows_behind(self.high, target, target_step, self.narrow.lanes)
 
-    def emit_whole(self):
+    def emit(self, rows, columns, targets):
+        """Store column j at `targets[j]`; of a piece at an edge there are fewer rows or columns."""
+        self.columns = targets
+        whole = self.builder.and_(
+            self.builder.icmp_signed(">=", rows, i64(self.high.lanes)),
+            self.builder.icmp_signed(">=", columns, i64(self.narrow.lanes)),
+        )
+        with self.builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                self._emit_whole()
+            with otherwise:
+                self._emit_part(rows, columns)
+
+    def _emit_whole(self):
         """All rows and columns."""
         rows = [self.narrow.load(row) for row in self.rows]
         for value, column in zip(_piece_transposed(self.high, rows), self.columns, strict=True):
             self.high.store(value, column)
 
-    def emit_part(self, rows, columns):
+    def _emit_part(self, rows, columns):
         """Only some of the rows and columns.
 
         No address beyond these is used, even where a mask is empty: outside of the process's memory
@@ -152,17 +164,10 @@ def _transpose_piece(typing_context, target, target_step, source, source_step, r
     signature = types.void(target, types.int64, source, *[types.int64] * 3)
 
     def codegen(context, builder, signature, arguments):
-        *matrices, rows, columns = arguments
-        piece = _Piece(builder, signature.args[0].dtype, *matrices)
-        whole = builder.and_(
-            builder.icmp_signed(">=", rows, i64(piece.high.lanes)),
-            builder.icmp_signed(">=", columns, i64(piece.narrow.lanes)),
-        )
-        with builder.if_else(whole, likely=True) as (then, otherwise):
-            with then:
-                piece.emit_whole()
-            with otherwise:
-                piece.emit_part(rows, columns)
+        target, target_step, source, source_step, rows, columns = arguments
+        piece = _Piece(builder, signature.args[0].dtype, source, source_step)
+        targets = _rows_behind(piece.high, target, target_step, piece.narrow.lanes)
+        piece.emit(rows, columns, targets)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -176,22 +181,17 @@ def _scatter_piece(
 
     def codegen(context, builder, signature, arguments):
         target, source, source_step, rows, tap, channel, taps, tap_step, channel_step = arguments
-        piece = _Piece(builder, signature.args[0].dtype, target, i64(0), source, source_step)
+        piece = _Piece(builder, signature.args[0].dtype, source, source_step)
         at = builder.add(builder.mul(tap, tap_step), builder.mul(channel, channel_step))
         back = builder.sub(channel_step, builder.mul(builder.sub(taps, i64(1)), tap_step))
-        piece.columns = []
+        targets = []
         for _ in range(piece.narrow.lanes):
-            piece.columns.append(piece.high.at(target, at))
+            targets.append(piece.high.at(target, at))
             tap = builder.add(tap, i64(1))
             wraps = builder.icmp_signed("==", tap, taps)
             at = builder.add(at, builder.select(wraps, back, tap_step))
             tap = builder.select(wraps, i64(0), tap)
-        whole = builder.icmp_signed(">=", rows, i64(piece.high.lanes))
-        with builder.if_else(whole, likely=True) as (then, otherwise):
-            with then:
-                piece.emit_whole()
-            with otherwise:
-                piece.emit_part(rows, i64(piece.narrow.lanes))
+        piece.emit(rows, i64(piece.narrow.lanes), targets)
         return context.get_dummy_value()
 
     return signature, codegen

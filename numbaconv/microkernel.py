@@ -241,26 +241,8 @@ def _tile(
     accumulate, last, blocks, b_step, c_step, ahead,
 ):  # fmt: skip
     word, flag = types.int64, types.boolean
-    signature = types.void(
-        word,
-        word,
-        word,
-        word,
-        table,
-        a,
-        word,
-        b,
-        word,
-        c,
-        word,
-        bias,
-        flag,
-        word,
-        word,
-        word,
-        word,
-        word,
-    )
+    operands = table, a, word, b, word, c, word, bias, flag
+    signature = types.void(*(word,) * 4, *operands, *(word,) * 5)
 
     def codegen(context, builder, signature, arguments):
         mr, nv, *rest = arguments

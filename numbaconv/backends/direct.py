@@ -176,13 +176,16 @@ def widest_columns(s, itemsize, threads, oc_blocks, tile):
     planes = s.n * s.groups * od
     widest = USUAL_COLUMNS
     if uses_bands(s):
+        # Of a row in pieces the two at its ends would be copied whole, and not the ends alone.
         if ow <= 3 * widest or (oh > 1 and reads_inside_in_place(s, VECTOR_BYTES // itemsize)):
             widest = ow
-        if uses_folds(s) or oh == 1:  # as long as the threads have tasks enough
-            halo = min(LONGEST_COLUMNS, budget // 2 // s.c_in)
-            longest = MOST_FOLDED * VECTOR_BYTES // itemsize if uses_folds(s) else halo
-            results = planes * oh * ow // (threads * TASKS_PER_THREAD)
-            widest = max(widest, min(longest, results))
+        if uses_folds(s) or oh == 1:
+            if uses_folds(s):
+                longest = MOST_FOLDED * VECTOR_BYTES // itemsize  # a call takes no more
+            else:
+                longest = min(LONGEST_COLUMNS, budget // 2 // s.c_in)  # of a halo tile
+            enough = planes * oh * ow // (threads * TASKS_PER_THREAD)
+            widest = max(widest, min(longest, enough))
     elif oh == 1:
         # A result that no cache holds is stored the faster the longer the runs of each channel are
         # (A2: 1.3 times as fast), up to a halo tile of half the budget and some more for what taps

@@ -1,8 +1,9 @@
 """direct, second lowering: rows of one channel fill the register block.
 
-It serves groups of few output channels: image filters and depthwise layers. Loops of a task: pc
-over input channels, KC at a time; output channels; output rows, MR at a time; columns, a few
-vectors at a time; input channels, kd and phases; the band's own loops over kh and kw.
+It serves groups of few output channels: image filters and depthwise layers. Loops of a task: the
+columns at the padding and those between, if these are worth reading in place; pc over input
+channels, KC at a time; output channels; output rows, MR at a time; columns, a few vectors at a
+time; input channels, kd and phases; the band's own loops over kh and kw.
 """
 
 from numbaconv.backends.direct_lowerings import uses_folds
