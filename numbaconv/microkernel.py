@@ -87,11 +87,11 @@ class Accumulators:
                 last = i64((j + 1) * self.v.lanes - 1)
                 self.v.prefetch(self.v.at(following, last), write=True)
 
-    def loop_over_taps(self, channels, taps, table, operands, step, name):
-        """Run `step(pixels, weights, pointers, values) -> values` for each tap of each channel.
+    def loop_over_taps(self, channels, taps, table, size, operands, step, name):
+        """Run `step(entry, pointers, values) -> values` for each tap of each channel.
 
-        The taps are those of `table`, which has two offsets for each. `operands` are pointers with
-        the elements from one channel to the next; a step gets those of its channel.
+        The entry of a tap is `size` integers of `table`. `operands` are pointers with the elements
+        from one channel to the next; a step gets those of its channel.
         """
         v, builder = self.v, self.v.builder
 
@@ -99,9 +99,9 @@ class Accumulators:
             *values, pointers = rows
 
             def tap(t, values):
-                entry = v.at(table, builder.mul(t, i64(2)))
-                pixels, weights = builder.load(entry), builder.load(v.at(entry, i64(1)))
-                return step(pixels, weights, pointers, values)
+                first = v.at(table, builder.mul(t, i64(size)))
+                entry = [builder.load(v.at(first, i64(i))) for i in range(size)]
+                return step(entry, pointers, values)
 
             values = carried_loop(builder, taps, values, tap, name)
             following = [v.at(p, apart) for p, (_, apart) in zip(pointers, operands, strict=True)]
@@ -118,6 +118,7 @@ class Accumulators:
 
 def join(builder, incoming):
     """Phi of the (value, block) pairs."""
+    incoming = list(incoming)
     phi = builder.phi(incoming[0][0].type)
     for value, block in incoming:
         phi.add_incoming(value, block)
@@ -219,7 +220,8 @@ def _multiply_and_store(vectors, block, ahead, *operands):
 def _multiply_tile(vectors, block, ahead, channels, taps, table, a, b):
     mr, nv = block.rows, block.columns
 
-    def step(of_pixels, of_weights, pointers, values):
+    def step(entry, pointers, values):
+        of_pixels, of_weights = entry
         weights = vectors.at(pointers[0], of_weights)
         pixels = vectors.at(pointers[1], of_pixels)
         if ahead is not None:
@@ -232,7 +234,7 @@ def _multiply_tile(vectors, block, ahead, channels, taps, table, a, b):
             new.append([vectors.multiply_add(w, x, old) for x, old in zip(xs, row, strict=True)])
         return new
 
-    block.loop_over_taps(channels, taps, table, (a, b), step, f"tile_{mr}x{nv}")
+    block.loop_over_taps(channels, taps, table, 2, (a, b), step, f"tile_{mr}x{nv}")
 
 
 @intrinsic
@@ -260,11 +262,11 @@ def _tile(
     return signature, codegen
 
 
-def listed(channels, taps, table, pixels_apart, weights_apart):
+def listed(channels, taps, table, size, pixels_apart, weights_apart):
     """Places of pixels and weights of each (channel, tap), for what runs in NumPy."""
     for channel in range(channels):
-        for pixels, weights in table[: 2 * taps].reshape(taps, 2):
-            yield channel * pixels_apart + pixels, channel * weights_apart + weights
+        for pixels, weights, *more in table[: size * taps].reshape(taps, size):
+            yield channel * pixels_apart + pixels, channel * weights_apart + weights, *more
 
 
 def _tile_in_numpy(
@@ -272,7 +274,7 @@ def _tile_in_numpy(
     blocks, b_step, c_step, ahead,
 ):  # fmt: skip
     width = (nv - 1) * (VECTOR_BYTES // c.itemsize) + last
-    places = list(listed(channels, taps, table, b_channel, a_channel))
+    places = list(listed(channels, taps, table, 2, b_channel, a_channel))
     weights = np.stack([a[at : at + mr] for _, at in places])
     for block in range(blocks):
         pixels = np.stack([b[at + block * b_step :][:width] for at, _ in places])

@@ -412,6 +412,11 @@ CASES: tuple[Case, ...] = (
     problem("taps_3d_listed_together", (1, 3, 5, 6, 7), (35, 3, 3, 3, 3), padding=(2, 1, 1)),
     problem("taps_3d_planes_of_padding", (1, 9, 3, 5, 5), (32, 9, 1, 3, 3), padding=1, bias=True),
     problem("taps_3d_down", (1, 10, 3, 2, 32), (7, 10, 3, 3, 3), padding=(2, 1, 1), bias=True),
+    # Pixels at the ends of a row, under a padding wider than the filter, and in rows that are cut.
+    problem("taps_ends_of_padding", (1, 9, 6, 20), (32, 9, 3, 5), padding=((1, 1), (6, 5))),
+    problem("taps_ends_of_one_column", (2, 9, 7, 1), (32, 9, 3, 3), padding=1, bias=True),
+    problem("taps_ends_of_parts", (1, 32, 113), (32, 32, 5), padding=2, bias=True),
+    problem("taps_ends_of_parts_last", (1, 2, 1100, 1), (32, 1, 2, 3), padding=(0, 1), **LAST),
     # One dimension.
     problem("1d", (1, 5, 101), (7, 5, 3)),
     problem("1d_one_tap", (2, 5, 101), (7, 5, 1)),

@@ -337,7 +337,8 @@ def make_table(s, itemsize, threads):
         ways.append((tap_offsets_in_place(s), s.in_strides[1]))
     if uses_bands(s):
         return np.concatenate([offsets for offsets, _ in ways])
-    return np.concatenate([tap_table(s, *way, b) for way in ways])
+    transposed = uses_transposed(s, VECTOR_BYTES // itemsize)
+    return np.concatenate([tap_table(s, *way, b, transposed) for way in ways])
 
 
 def set_addresses(job, s, dtype):

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbaconv.channel_tiles import FIRST, FIRST_OF_SECOND, LAST, LAST_OF_FIRST
 from numbaconv.jit import inline
 from numbaconv.pointers import shift
-from numbaconv.shape import kernel_taps
-from numbaconv.taps import Taps, axis_taps
+from numbaconv.shape import ZEROS, kernel_taps
+from numbaconv.taps import Taps, axis_taps, taps_inside
 
 # Up to so many taps of all channels are one list: where k is short, as in first layers, beginning
 # the taps of another channel takes long beside the few products of each.
@@ -32,9 +33,10 @@ class PlaneTaps(NamedTuple):
         Of each output row: the first row of the filter, how many, and the first output row with
         others.
     first : pointer
-        The list: [kh][channel][kd][kw], of each tap its offsets among pixels and weights.
-    each : int
-        Taps for each kh; 0 if all read padding.
+        The list: [kh][channel][kd][kw], of each tap its offsets among pixels and weights, and for
+        pixel tiles the ends of a row at which it reads padding.
+    each, step : int
+        Taps for each kh, 0 if all read padding; elements of the list from one kh to the next.
     channels : int
         Channels that the tile loops over: 1 if the list has the taps of all, else all.
     """
@@ -42,6 +44,7 @@ class PlaneTaps(NamedTuple):
     rows: object
     first: object
     each: int
+    step: int
     channels: int
 
 
@@ -70,17 +73,32 @@ def lists_together(s, kc):
     return steady and kc == s.c_in and s.c_in * kernel_taps(s) <= MOST_LISTED
 
 
-def list_taps(s, depths, channels, channel_step, offsets):
-    """List the taps of some planes kd, at least one: the offset of each, and its number."""
+def ends_of_taps(s):
+    """Ends of a row of outputs at which each column of the filter reads padding."""
+    ends = np.zeros(s.kernel[2], np.int64)
+    if s.padding_mode == ZEROS:
+        both = (0, FIRST | FIRST_OF_SECOND), (s.output[2] - 1, LAST | LAST_OF_FIRST)
+        for output, bits in both:
+            inside = taps_inside(s, 2, output)
+            ends[: inside.begin] |= bits
+            ends[inside.end :] |= bits
+    return ends
+
+
+def list_taps(s, depths, channels, channel_step, offsets, for_pixel_tiles):
+    """List the taps of some planes kd, at least one: the entry of each."""
     numbers = np.arange(channels * kernel_taps(s)).reshape(channels, *s.kernel)
     listed = numbers[:, depths.begin : depths.end].transpose(2, 0, 1, 3).ravel()
     if not listed.size:
         listed = numbers[0, 0, 0, :1]
     channel, tap = np.divmod(listed, kernel_taps(s))
-    return np.stack((offsets[tap] + channel * channel_step, listed), axis=1)
+    entry = [offsets[tap] + channel * channel_step, listed]
+    if for_pixel_tiles:
+        entry.append(ends_of_taps(s)[tap % s.kernel[2]])
+    return np.stack(entry, axis=1)
 
 
-def tap_table(s, offsets, channel_step, b):
+def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
     """Table of a problem: rows of outputs, planes, and the lists.
 
     Parameters
@@ -93,9 +111,9 @@ def tap_table(s, offsets, channel_step, b):
     Returns
     -------
     ndarray
-        What `plane_taps` and `row_taps` read: three integers for each output row; three for each
+        What `plane_taps` and `row_taps` read: three integers for each output row; four for each
         output plane, where its lists begin, for panels of full width and for a narrower last one,
-        and how many taps they have for each row of the filter; the lists.
+        how many taps they have for each row of the filter, and how many integers; the lists.
     """
     down, runs = axis_taps(s, 1), axis_taps(s, 0)
     rows = [(min(t.begin, s.kernel[1] - 1), t.end - t.begin, until) for t, until in down]
@@ -103,13 +121,14 @@ def tap_table(s, offsets, channel_step, b):
     if 4 * len(runs) * channels * kernel_taps(s) > MOST_ENTRIES:
         runs = [(Taps(0, s.kernel[0]), s.output[0])]
     widths = (b.mr, s.c_out - (b.oc_blocks - 1) * b.mr)
-    planes, lists, at = [], [], 3 * (s.output[1] + s.output[0])
+    planes, lists, at = [], [], 3 * s.output[1] + 4 * s.output[0]
     for depths, _ in runs:
-        listed = list_taps(s, depths, channels, channel_step, offsets)
+        listed = list_taps(s, depths, channels, channel_step, offsets, for_pixel_tiles)
         each = channels * (depths.end - depths.begin) * s.kernel[2]
         narrow = at + listed.size if widths[1] < widths[0] else at
-        planes.append((at, narrow, each))
-        lists += [(listed * (1, width)).ravel() for width in dict.fromkeys(widths)]
+        planes.append((at, narrow, each, each * listed.shape[1]))
+        scales = (np.array((1, width, 1)[: listed.shape[1]]) for width in dict.fromkeys(widths))
+        lists += [(listed * scale).ravel() for scale in scales]
         at = narrow + listed.size
     return np.concatenate((for_each_output(down, rows), for_each_output(runs, planes), *lists))
 
@@ -117,16 +136,16 @@ def tap_table(s, offsets, channel_step, b):
 @inline
 def plane_taps(table, s, od, narrow, kc, channels):
     """Read the taps of an output plane, for a panel of full width or a `narrow` one."""
-    plane = shift(table, 3 * (s.output[1] + od))
+    plane = shift(table, 3 * s.output[1] + 4 * od)
     first = shift(table, plane[1] if narrow else plane[0])
-    return PlaneTaps(table, first, plane[2], 1 if lists_together(s, kc) else channels)
+    return PlaneTaps(table, first, plane[2], plane[3], 1 if lists_together(s, kc) else channels)
 
 
 @inline
 def row_taps(plane, oh):
     """Read the taps of an output row, one at least: a tile starts its sums with a tap."""
     row = shift(plane.rows, 3 * oh)
-    first, count = shift(plane.first, 2 * plane.each * row[0]), max(1, plane.each * row[1])
+    first, count = shift(plane.first, plane.step * row[0]), max(1, plane.each * row[1])
     return RowTaps(plane.channels, first, count, row[2])
 
 

@@ -21,7 +21,7 @@ from numbaconv.backends.direct_tasks import (
     read_blocks,
 )
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS, share
-from numbaconv.channel_tiles import first_half
+from numbaconv.channel_tiles import ALL_ENDS, FIRST, LAST, first_half
 from numbaconv.jit import inline, native
 from numbaconv.job import LANES, SHAPE, TILE, next_task, worker_signature
 from numbaconv.packing import move_rows
@@ -38,6 +38,12 @@ STAGE_PIXELS = 64
 def pairs_rows(s, t):
     """Whether two rows make a tile: both fit, and lie behind one another in the output."""
     return s.out_strides[3] == t.cols * s.out_strides[4] and 2 * t.cols <= TILE_ROWS
+
+
+@inline
+def ends_of_pixels(s, first, end):
+    """Ends of an output row that its columns from first to before end have."""
+    return (FIRST if first == 0 else 0) + (LAST if end == s.output[2] else 0)
 
 
 @inline
@@ -72,6 +78,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step
             j, end = share(t.cols, chunk, chunks)
             pixels = end - j
             x, c = (r + i) * view.layout.pitch + j, i * row_step + j * step
+            ends = ALL_ENDS if pair else ends_of_pixels(s, t.ow + j, t.ow + end)
             call(
                 job[TILE],
                 (
@@ -79,7 +86,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step
                     shift(view.x, x), view.layout.channel,
                     view.layout.pitch if pair else first_half(pixels),
                     panel.weights, panel.channel_step,
-                    shift(target, c), step, bias, more, last,
+                    shift(target, c), step, bias, more, last, ends,
                 ),
             )  # fmt: skip
         i += 2 if pair else 1
