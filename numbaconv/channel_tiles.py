@@ -46,8 +46,8 @@ def ends_of_pixel(i, mr):
 
 
 def _emit_pixel_tile(
-    vectors, mr, nv, channels, taps, table, x, x_channel, jump, w, w_channel, c, row_step,
-    bias, accumulate, last, ends,
+    vectors, mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
+    w, w_channel, c, row_step, bias, accumulate, last, ends,
 ):  # fmt: skip
     half = first_half(mr)
     block = Accumulators(vectors, mr, nv, c, row_step, last)
@@ -55,10 +55,11 @@ def _emit_pixel_tile(
 
     def step(entry, pointers, values):
         of_pixels, of_weights, at_ends = entry
-        first = vectors.at(pointers[0], of_pixels)
-        second = vectors.at(first, jump)
-        pixels = [vectors.at(first, i64(i)) for i in range(half)]
-        pixels += [vectors.at(second, i64(i)) for i in range(mr - half)]
+        pixel = vectors.at(pointers[0], of_pixels)
+        pixels = list(_steps_on(vectors, pixel, x_step, half))
+        pixels += _steps_on(vectors, vectors.at(pixel, jump), x_step, mr - half)
+        for address in (pixels[0], pixels[-1]):
+            vectors.prefetch(vectors.at(address, ahead))
         weights = vectors.at(pointers[1], of_weights)
         ws = [vectors.load(vectors.column(weights, j)) for j in range(nv)]
 
@@ -69,9 +70,19 @@ def _emit_pixel_tile(
 
         return _add_tap(vectors.builder, values, vectors.builder.and_(at_ends, ends), add)
 
-    operands = (x, x_channel), (w, w_channel)
+    operands = (vectors.at(x, first), x_channel), (w, w_channel)
     block.loop_over_taps(channels, taps, table, 3, operands, step, f"pixels_{mr}x{nv}")
     block.store()
+
+
+def _steps_on(vectors, pointer, step, count):
+    """Yield a pointer and those each a step further on: the CPU itself adds a step, or two."""
+    builder = vectors.builder
+    two, three = (builder.mul(step, i64(i)) for i in (2, 3))
+    for i in range(count):
+        if i > 0 and i % 3 == 0:
+            pointer = vectors.at(pointer, three)
+        yield vectors.at(pointer, (i64(0), step, two)[i % 3])
 
 
 def _add_tap(builder, values, left_out, add):
@@ -106,11 +117,11 @@ def _add_tap(builder, values, left_out, add):
 
 @intrinsic
 def _pixel_tile(
-    typing_context, mr, nv, channels, taps, table, x, x_channel, jump, w, w_channel, c,
-    row_step, bias, accumulate, last, ends,
+    typing_context, mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
+    w, w_channel, c, row_step, bias, accumulate, last, ends,
 ):  # fmt: skip
     word, flag = types.int64, types.boolean
-    operands = table, x, word, word, w, word, c, word, bias, flag
+    operands = table, x, *(word,) * 5, w, word, c, word, bias, flag
     signature = types.void(*(word,) * 4, *operands, word, word)
 
     def codegen(context, builder, signature, arguments):
@@ -170,22 +181,23 @@ def _depthwise_tile(typing_context, mr, count, x, x_step, offsets, w, c, row_ste
 
 
 def _pixel_tile_in_numpy(
-    mr, nv, channels, taps, table, x, x_channel, jump, w, w_channel, c, row_step, bias,
-    accumulate, last, ends,
+    mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
+    w, w_channel, c, row_step, bias, accumulate, last, ends,
 ):  # fmt: skip
     width = (nv - 1) * (VECTOR_BYTES // c.itemsize) + last
     half = first_half(mr)
-    at = [i if i < half else jump + i - half for i in range(mr)]
-    places = list(listed(channels, taps, table, 3, x_channel, w_channel))
-    pixels = np.stack([[x[o + i] for i in at] for o, _, _ in places])
-    weights = np.stack([w[o : o + width] for _, o, _ in places])
-    of_pixels = np.array([ends_of_pixel(i, mr) for i in range(mr)])
-    added = np.stack([at_ends & ends & of_pixels == 0 for _, _, at_ends in places])
+    at = [i * x_step if i < half else jump + (i - half) * x_step for i in range(mr)]
+    of_pixels = [ends_of_pixel(i, mr) for i in range(mr)]
     rows = np.stack([c[i * row_step : i * row_step + width] for i in range(mr)])
-    start = rows if accumulate else np.broadcast_to(bias[:width], rows.shape)
+    result = rows if accumulate else np.tile(bias[:width], (mr, 1))
+    total = np.zeros_like(rows)
+    for of_x, of_w, at_ends in listed(channels, taps, table, 3, x_channel, w_channel):
+        added = [i for i in range(mr) if not at_ends & ends & of_pixels[i]]
+        pixels = np.array([x[first + of_x + at[i]] for i in added], c.dtype)
+        with np.errstate(all="ignore"):
+            total[added] += pixels[:, None] * w[of_w : of_w + width]
     with np.errstate(all="ignore"):
-        products = np.where(added[:, :, None], pixels[:, :, None] * weights[:, None, :], 0)
-        result = start + products.sum(0, dtype=c.dtype)
+        result = result + total
     for i in range(mr):
         c[i * row_step : i * row_step + width] = result[i]
 
@@ -202,13 +214,13 @@ def _depthwise_tile_in_numpy(mr, count, x, x_step, offsets, w, c, row_step, bias
 
 def _pixel_tile_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, i, types.CPointer(i), p, i, i, p, i, p, i, p, i, i, i)
+    return types.void(i, i, i, i, types.CPointer(i), p, i, i, i, i, i, p, i, p, i, p, i, i, i)
 
 
 @native(_pixel_tile_signature)
 def pixel_tile(
-    mr, nv, channels, taps, table, x, x_channel, jump, w, w_channel, c, row_step, bias,
-    accumulate, last, ends,
+    mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
+    w, w_channel, c, row_step, bias, accumulate, last, ends,
 ):  # fmt: skip
     """C[MR, NV vectors] = bias + (or C +=) X[k] times W[k, NV vectors], k = (channel, tap).
 
@@ -220,12 +232,14 @@ def pixel_tile(
         Channels; taps of each, at least 1.
     table : pointer
         Of each tap its offset in X, that in W, and the ends of a row at which it reads padding.
-    x, x_channel : pointer, int
-        Pixel i of a tap is x[offset + i] in the first half of the pixels; elements from one channel
-        to the next.
+    x, first, x_channel, x_step : pointer, int, int, int
+        Pixel i of a tap is x[first + offset + i * x_step] in the first half of the pixels; elements
+        from one channel to the next.
     jump : int
-        Pixels of the second half are counted from x[offset + jump]: a row of its own, or the rest
-        of the same.
+        Pixels of the second half lie so much further on, where they are a row of their own, than
+        those of the first; else than its first one.
+    ahead : int
+        How far ahead elements of X are asked for.
     w, w_channel : pointer, int
         Weights of all channels of the block, side by side at the offset of a tap; elements from one
         channel of X to the next.
@@ -242,8 +256,8 @@ def pixel_tile(
         and here FIRST, LAST, or both; ALL_ENDS where the halves are rows of their own.
     """
     _pixel_tile(
-        mr, nv, channels, taps, table, x, x_channel, jump, w, w_channel, c, row_step, bias,
-        accumulate != 0, last, ends,
+        mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
+        w, w_channel, c, row_step, bias, accumulate != 0, last, ends,
     )  # fmt: skip
 
 

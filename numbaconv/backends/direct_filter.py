@@ -51,7 +51,7 @@ def filter_tiles(
         for kd in range(s.kernel[0]):
             for q in range(phases):
                 plane = plane_place(s, layout, kd, view.turn)
-                x = shift(view.x, at + c * layout.channel + plane + q * layout.phase)
+                x = shift(view.x, view.first + at + c * layout.channel + plane + q * layout.phase)
                 w = shift(weights, ((c * s.kernel[0] + kd) * height + q) * width)
                 kh = (height - q + phases - 1) // phases
                 w_step = width * phases
@@ -98,7 +98,7 @@ def fold_tiles(job, s, view, weights, channels, vectors, at, target, bias, more,
         for kd in range(s.kernel[0]):
             for q in range(layout.phases_w):
                 plane = plane_place(s, layout, kd, view.turn)
-                x = shift(view.x, at + c * layout.channel + plane + q * layout.plane)
+                x = shift(view.x, view.first + at + c * layout.channel + plane + q * layout.plane)
                 w = shift(weights, (c * s.kernel[0] + kd) * width + q)
                 taps = (width - q + layout.phases_w - 1) // layout.phases_w
                 add = more or c + kd + q > 0
@@ -195,8 +195,8 @@ def filter_task(job, m, s, b, t, kept):
         view = open_view(m, s, job, t, c0, channels * t.groups, kept, turn)
         copied = view.copied
         for i in range(t.groups):
-            x = shift(view.x, i * s.c_in * view.layout.channel)
-            group = View(x, view.table, view.layout, view.turn, copied)
+            first = view.first + i * s.c_in * view.layout.channel
+            group = View(view.x, first, view.table, view.layout, view.step, view.turn, copied)
             filter_group(job, m, s, t, group, t.g + i, c0, channels)
     return copied
 

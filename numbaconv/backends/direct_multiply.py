@@ -96,8 +96,9 @@ def multiply_pixels(job, m, s, view, used, panel, at, p, r, c, width, cols, more
         job[TILE],
         (
             rows, vectors, used.channels, used.taps, used.first, panel.weights, panel.channel_step,
-            shift(view.x, p), view.layout.channel, target, step, shift(m.bias, panel.channel),
-            more, last, blocks, nr, nr, 0 if view.copied else job[AHEAD],
+            shift(view.x, view.first + p), view.layout.channel, target, step,
+            shift(m.bias, panel.channel), more, last, blocks, nr, nr,
+            0 if view.copied else job[AHEAD],
         ),
     )  # fmt: skip
     finish_tile(job, target, step, rows, width, final)
@@ -175,7 +176,7 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, more, final):
             job[TILE],
             (
                 panel.width, vectors, used.channels, used.taps, used.first, panel.weights,
-                panel.channel_step, shift(view.x, p + c), view.layout.channel,
+                panel.channel_step, shift(view.x, view.first + p + c), view.layout.channel,
                 shift(m.out, at + c), s.out_strides[1], shift(m.bias, panel.channel), more, last,
                 rows, view.layout.pitch, s.out_strides[3], 0,
             ),

@@ -85,6 +85,23 @@ def ends_of_taps(s):
     return ends
 
 
+def lists_each_plane(s, kc):
+    """Whether planes have lists of their own."""
+    channels = s.c_in if lists_together(s, kc) else 1
+    return 4 * len(axis_taps(s, 0)) * channels * kernel_taps(s) <= MOST_ENTRIES
+
+
+def leaves_out_padding(s):
+    """Whether pixel tiles read no padding: taps that would are left out, and no row has no other.
+
+    Of columns it is the first and the last output that leave taps out.
+    """
+    every, last = Taps(0, s.kernel[2]), s.output[2] - 1
+    ends_only = last < 2 or taps_inside(s, 2, 1) == taps_inside(s, 2, last - 1) == every
+    some = all(taps.end > taps.begin for axis in (0, 1) for taps, _ in axis_taps(s, axis))
+    return s.padding_mode == ZEROS and ends_only and some and lists_each_plane(s, s.c_in)
+
+
 def list_taps(s, depths, channels, channel_step, offsets, for_pixel_tiles):
     """List the taps of some planes kd, at least one: the entry of each."""
     numbers = np.arange(channels * kernel_taps(s)).reshape(channels, *s.kernel)
@@ -118,7 +135,7 @@ def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
     down, runs = axis_taps(s, 1), axis_taps(s, 0)
     rows = [(min(t.begin, s.kernel[1] - 1), t.end - t.begin, until) for t, until in down]
     channels = s.c_in if lists_together(s, b.kc) else 1
-    if 4 * len(runs) * channels * kernel_taps(s) > MOST_ENTRIES:
+    if not lists_each_plane(s, b.kc):
         runs = [(Taps(0, s.kernel[0]), s.output[0])]
     widths = (b.mr, s.c_out - (b.oc_blocks - 1) * b.mr)
     planes, lists, at = [], [], 3 * s.output[1] + 4 * s.output[0]

@@ -105,10 +105,15 @@ class View(NamedTuple):
 
     Attributes
     ----------
-    x, table : pointer
-        Its first element; the table of its taps.
+    x, first : pointer, int
+        What it reads; the element of it where the first output's taps begin, which before the
+        input's first one would be padding.
+    table : pointer
+        Of the taps.
     layout : Halo
         Of what is read.
+    step : int
+        Elements from what one output of a row reads to what the next one does.
     turn : int
         Places by which the planes kd are turned: see `halo.plane_place`.
     copied : bool
@@ -116,8 +121,10 @@ class View(NamedTuple):
     """
 
     x: object
+    first: int
     table: object
     layout: Halo
+    step: int
     turn: int
     copied: bool
 
@@ -242,16 +249,18 @@ def open_view(m, s, job, t, c0, channels, kept, turn):
     channel0 = t.g * s.c_in + c0
     first = image + channel0 * steps[1]
     d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
-    at = first + d * steps[2] + h * steps[3] + w
+    at = first + d * steps[2] + h * steps[3] + w * steps[4]
     always = job[FILL_HALO] == 0
     if always or (job[IN_PLACE] != 0 and is_inside(s, t, channels, job[LANES], first)):
-        layout = Halo(0, 0, 1, 1, steps[3], 0, 0, s.dilation[0] * steps[2], steps[1])
-        return View(shift(m.x, at), shift(m.table, job[IN_PLACE]), layout, 0, False)
+        pitch = s.stride[1] * steps[3]
+        layout = Halo(0, 0, 1, 1, pitch, 0, 0, s.dilation[0] * steps[2], steps[1])
+        step = s.stride[2] * steps[4]
+        return View(m.x, at, shift(m.table, job[IN_PLACE]), layout, step, 0, False)
     call(
         job[FILL_HALO],
         (m.halo, shift(m.x, image), job, channel0, channels, d, h, w, t.rows, t.cols, kept, turn),
     )
-    return View(m.halo, m.table, read_halo(job), turn, True)
+    return View(m.halo, 0, m.table, read_halo(job), 1, turn, True)
 
 
 @inline

@@ -284,7 +284,7 @@ def add_taps(job, m, s, b, v, zone, panel, c, sums):
                     job[TILE],
                     (
                         pixels, vectors, taps, c.many, channels,
-                        shift(m.halo, kd * v.plane + row * v.row + column), s.dilation[2], jump,
+                        m.halo, kd * v.plane + row * v.row + column, s.dilation[2], 1, jump, 0,
                         shift(panel.weights, tap * panel.tap_step), panel.tap_step,
                         sums, step, bias, more, last, 0,
                     ),
