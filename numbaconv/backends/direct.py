@@ -14,6 +14,7 @@ from numbaconv.activation import NONE, activate
 from numbaconv.backends import direct_channels, direct_planes, direct_zones
 from numbaconv.backends.direct_filter import MOST_FOLDED, filter_work
 from numbaconv.backends.direct_lowerings import (
+    SHORT_VECTORS,
     reads_in_place,
     reads_inside_in_place,
     stays_cached,
@@ -209,7 +210,10 @@ def cut_columns(s, itemsize, threads, oc_blocks, transposed):
     lanes = VECTOR_BYTES // itemsize
     oh, ow = s.output[1:]
     tile = TILE_ROWS if transposed else TILE_VECTORS * lanes
-    blocks = -(-ow // widest_columns(s, itemsize, threads, oc_blocks, tile))
+    widest = widest_columns(s, itemsize, threads, oc_blocks, tile)
+    if transposed and s.out_strides[1] != 1:
+        widest = min(widest, SHORT_VECTORS * lanes)  # of a stage
+    blocks = -(-ow // widest)
     if oh == 1 and ow >= threads * USUAL_PIXELS:  # as many for each thread
         blocks = -(-blocks // threads) * threads
     unit = 1 if transposed else tile

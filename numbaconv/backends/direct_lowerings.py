@@ -27,8 +27,9 @@ MOST_CACHED = 6 << 20
 # From so long a k on, rows of an odd number of vectors are better transposed: `uses_transposed`.
 ODD_K = 256
 
-# Multiply-adds that take as long as transposing a vector of results on its way to the output.
-MOVE_COST = 10
+# Multiply-adds that take as long as transposing a vector of results on its way to the output, and
+# as copying a vector of pixels, with its share of the halo, to a halo tile.
+MOVE_COST, COPY_COST = 10, 12
 
 
 @inline
@@ -173,26 +174,44 @@ def uses_zones(s, lanes):
     return padded >= (1 / 20 + 3 / s.c_in) * (s.kernel[2] * s.output[2] - padded)
 
 
-@inline
-def uses_transposed(s, lanes):
-    """Output channels that fill vectors, and rows of pixels that do not, or that lie apart.
+def is_signal(s):
+    """Whether there is one row alone, as in a pointwise layer."""
+    return s.size[:2] == s.output[:2] == s.kernel[:2] == (1, 1)
 
-    On short rows the product transposed is up to 1.3 times as fast (R5, R8, G1 of
-    `benchmarks/layers.csv`), on longer ones down to 0.65 times (V2, S1, A2, A4). It computes no
-    pixels but those of the output, yet moving a vector of its results takes as long as some ten
-    multiply-adds: rows of pixels that waste less than that are stored straight (k = 9: 1.5 to 2
-    times as fast, k = 27: 1.1 to 1.6). A tile of a single vector of channels loads a pixel for
-    each multiply-add and is a ninth slower; one of a single vector of pixels, which ends rows of an
-    odd number of them, a weight for each: with a longer k the product transposed is 1.05 to 1.3
-    times as fast on 16 columns, 1.05 to 1.1 on 48, 1.02 to 1.04 on 80 and 112.
+
+def copied_pixels(s):
+    """Pixels of a channel that vectors of pixels have copied to halo tiles, for each output."""
+    kd, kh, kw = s.kernel
+    if is_signal(s) and s.stride[2] == 1:
+        return 0
+    return kd * min(kh, s.stride[1]) * min(kw, s.stride[2])
+
+
+def uses_transposed(s, lanes):
+    """Output channels that fill vectors, where vectors of pixels would take longer.
+
+    These waste lanes at the ends of rows, and read what is copied; the product transposed moves
+    each vector of its results, and copies nothing if the taps that it leaves out are all that read
+    padding. Counted in multiply-adds for each vector of results: rows of 7 to 50 pixels are up to
+    1.3 times as fast transposed (R5, R8, G1 of `benchmarks/layers.csv`), other rows under a stride
+    of 2 1.0 to 1.1 times, volumes under one 1.2 times; first layers (S1) down to 0.84 times.
+
+    A tile of a single vector of channels loads a pixel for each multiply-add and is a ninth slower;
+    one of a single vector of pixels, which ends rows of an odd number of them, a weight for each:
+    with a longer k the product transposed is 1.05 to 1.3 times as fast on 16 columns, 1.05 to 1.1
+    on 48, 1.02 to 1.04 on 80 and 112. Results with the channels last it stores as they are.
     """
-    wasted = -s.output[2] % lanes
-    k_size = s.c_in * kernel_taps(s)
-    cost = MOVE_COST if s.c_out >= 2 * lanes else MOVE_COST + k_size // 9
-    wasteful = k_size * wasted > cost * s.output[2]
-    odd = k_size >= ODD_K and (s.output[2] + lanes - 1) // lanes % 2 == 1
-    short_rows = has_short_rows(s, lanes) and (wasteful or odd) and s.out_strides[4] == 1
-    return fills_lanes(s, lanes) and (short_rows or s.out_strides[1] == 1)
+    if s.out_strides[1] == 1:
+        return fills_lanes(s, lanes)
+    if s.out_strides[4] != 1 or not fills_lanes(s, lanes):
+        return False
+    k_size, cols = s.c_in * kernel_taps(s), s.output[2]
+    by_pixels = k_size * (-cols % lanes) / cols
+    if leaves_out_padding(s):
+        by_pixels += COPY_COST * copied_pixels(s) * s.c_in / s.c_out
+    by_channels = MOVE_COST if s.c_out >= 2 * lanes else MOVE_COST + k_size // 9
+    odd = has_short_rows(s, lanes) and k_size >= ODD_K and (cols + lanes - 1) // lanes % 2 == 1
+    return by_pixels > by_channels or odd
 
 
 def stays_cached(s, lanes):
@@ -235,5 +254,5 @@ def reads_inside_in_place(s, lanes):
     single = s.stride[1] == 1 and s.stride[2] == 1
     if uses_bands(s):
         return single and s.in_strides[4] == 1
-    signal = s.size[:2] == s.output[:2] == s.kernel[:2] == (1, 1) and not uses_transposed(s, lanes)
+    signal = is_signal(s) and not uses_transposed(s, lanes)
     return single and signal and has_rows_apart(s, lanes)
