@@ -239,7 +239,10 @@ def reads_in_place(s, lanes):
     if uses_bands(s):
         return False
     if uses_transposed(s, lanes):
-        return leaves_out_padding(s)
+        # Pixels a page apart, as of 1024 channels that are innermost, all want the same few places
+        # in the first-level cache (0.4 to 0.9 times as fast).
+        apart = s.stride[2] * s.in_strides[4] * VECTOR_BYTES % (4096 * lanes) != 0
+        return leaves_out_padding(s) and apart
     pointwise = (*s.kernel, *s.stride, *s.padding) == (1,) * 6 + (0,) * 3 and s.size == s.output
     return pointwise and s.output[2] % lanes == 0 and has_rows_apart(s, lanes)
 
