@@ -1,10 +1,10 @@
 """The register tiles whose lanes are channels; in `microkernel.tile` they are pixels.
 
-`pixel_tile`: MR neighbouring pixels of a row (or two halves of them in two rows) times NV vectors
-of output channels, for small maps, whose rows are too short for vectors of pixels, and for results
-with the channels last:
+`pixel_tile`: MR pixels of a row, a step apart (or two halves of them in two rows), times NV vectors
+of output channels, for rows too short for vectors of pixels, for pixels that are no neighbours, and
+for results with the channels last:
 
-    C[i, oc] = bias[oc] + sum_c,t X[c, offset of t + i] * W[c, t, oc]        (or C[i, oc] += ...)
+    C[i, oc] = bias[oc] + sum_c,t X[c, offset of t + i * step] * W[c, t, oc]    (or C[i, oc] += ...)
 
 At the two ends of a row it leaves out the taps that read padding there.
 

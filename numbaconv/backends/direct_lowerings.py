@@ -29,7 +29,7 @@ ODD_K = 256
 
 # Multiply-adds that take as long as transposing a vector of results on its way to the output, and
 # as copying a vector of pixels, with its share of the halo, to a halo tile.
-MOVE_COST, COPY_COST = 10, 12
+MOVE_COST, COPY_COST = 13, 14
 
 
 @inline
