@@ -221,4 +221,4 @@ def choose_backend(s: ConvShape) -> tuple[str, str]:
         return "direct", "taps apart on short rows: those that read only padding are left out"
     if has_wide_halo(s):
         return "im2col", "taps far apart: packed panels hold what they read, and no more"
-    return "direct", "a halo tile in cache: nothing to pack"
+    return "direct", "the input where it lies, or a halo tile in cache: nothing to pack"

@@ -4,7 +4,7 @@
 """
 
 from numbaconv.backends.direct_taps import leaves_out_padding
-from numbaconv.blocking import SMALL_FILTERS, STRIP_ROWS, STRIP_STRIDES
+from numbaconv.blocking import SHALLOW_K, SMALL_FILTERS, STRIP_ROWS, STRIP_STRIDES
 from numbaconv.halo import axis_phases
 from numbaconv.jit import inline
 from numbaconv.pointers import CACHE_LINE
@@ -194,7 +194,8 @@ def uses_transposed(s, lanes):
     each vector of its results, and copies nothing if the taps that it leaves out are all that read
     padding. Counted in multiply-adds for each vector of results: rows of 7 to 50 pixels are up to
     1.3 times as fast transposed (R5, R8, G1 of `benchmarks/layers.csv`), other rows under a stride
-    of 2 1.0 to 1.1 times, volumes under one 1.2 times; first layers (S1) down to 0.84 times.
+    of 2 1.0 to 1.1 times, volumes under one 1.2 times; first layers (S1) and others of a short k,
+    where a call for each few pixels costs more, down to 0.84 times.
 
     A tile of a single vector of channels loads a pixel for each multiply-add and is a ninth slower;
     one of a single vector of pixels, which ends rows of an odd number of them, a weight for each:
@@ -207,7 +208,7 @@ def uses_transposed(s, lanes):
         return False
     k_size, cols = s.c_in * kernel_taps(s), s.output[2]
     by_pixels = k_size * (-cols % lanes) / cols
-    if leaves_out_padding(s):
+    if k_size > SHALLOW_K and leaves_out_padding(s):
         by_pixels += COPY_COST * copied_pixels(s) * s.c_in / s.c_out
     by_channels = MOVE_COST if s.c_out >= 2 * lanes else MOVE_COST + k_size // 9
     odd = has_short_rows(s, lanes) and k_size >= ODD_K and (cols + lanes - 1) // lanes % 2 == 1
