@@ -58,8 +58,8 @@ def _emit_pixel_tile(
         pixel = vectors.at(pointers[0], of_pixels)
         pixels = list(_steps_on(vectors, pixel, x_step, half))
         pixels += _steps_on(vectors, vectors.at(pixel, jump), x_step, mr - half)
-        for address in (pixels[0], pixels[-1]):
-            vectors.prefetch(vectors.at(address, ahead))
+        for i in _asked_ahead(mr):
+            vectors.prefetch(vectors.at(pixels[i], ahead))
         weights = vectors.at(pointers[1], of_weights)
         ws = [vectors.load(vectors.column(weights, j)) for j in range(nv)]
 
@@ -73,6 +73,16 @@ def _emit_pixel_tile(
     operands = (vectors.at(x, first), x_channel), (w, w_channel)
     block.loop_over_taps(channels, taps, table, 3, operands, step, f"pixels_{mr}x{nv}")
     block.store()
+
+
+def _asked_ahead(mr):
+    """Pixels whose lines a tile asks for ahead: of few, whose steps are short, that takes longer.
+
+    Under AVX2, where 6 are the most, asking for both ends took 1.08 times as long.
+    """
+    if mr < 5:
+        return ()
+    return (0, mr - 1) if mr >= 8 else (mr - 1,)
 
 
 def _steps_on(vectors, pointer, step, count):

@@ -62,7 +62,7 @@ def pairs_rows(s, t):
 
 
 @inline
-def ends_of_pixels(s, first, end):
+def row_ends(s, first, end):
     """Ends of an output row that its columns from first to before end have."""
     return (FIRST if first == 0 else 0) + (LAST if end == s.output[2] else 0)
 
@@ -100,7 +100,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step
             j, end = share(t.cols, chunk, chunks)
             pixels = end - j
             first = view.first + (r + i) * view.layout.pitch + j * view.step
-            ends = ALL_ENDS if pair else ends_of_pixels(s, t.ow + j, t.ow + end)
+            ends = ALL_ENDS if pair else row_ends(s, t.ow + j, t.ow + end)
             call(
                 job[TILE],
                 (
