@@ -19,9 +19,8 @@ from numba import types
 from numba.core import config
 from numba.extending import intrinsic
 
-from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.jit import inline, native
-from numbaconv.microkernel import Accumulators, for_each_block, join, listed
+from numbaconv.microkernel import Accumulators, for_each_block, for_each_tile, join, listed
 from numbaconv.target import VECTOR_BYTES
 from numbaconv.vectors import Vectors, i64
 
@@ -54,12 +53,13 @@ def _emit_pixel_tile(
     block.start(accumulate, lambda i, j: block.load_column(bias, j))
 
     def step(entry, pointers, values):
-        of_pixels, of_weights, at_ends = entry
+        of_pixels, of_weights, *at_ends = entry
         pixel = vectors.at(pointers[0], of_pixels)
         pixels = list(_steps_on(vectors, pixel, x_step, half))
         pixels += _steps_on(vectors, vectors.at(pixel, jump), x_step, mr - half)
-        for i in _asked_ahead(mr):
-            vectors.prefetch(vectors.at(pixels[i], ahead))
+        if ahead is not None:
+            for i in _asked_ahead(mr):
+                vectors.prefetch(vectors.at(pixels[i], ahead))
         weights = vectors.at(pointers[1], of_weights)
         ws = [vectors.load(vectors.column(weights, j)) for j in range(nv)]
 
@@ -68,10 +68,12 @@ def _emit_pixel_tile(
             pairs = zip(ws, values[i], strict=True)
             return [vectors.multiply_add(pixel, weight, old) for weight, old in pairs]
 
-        return _add_tap(vectors.builder, values, vectors.builder.and_(at_ends, ends), add)
+        left_out = None if ends is None else vectors.builder.and_(*at_ends, ends)
+        return _add_tap(vectors.builder, values, left_out, add)
 
+    size = 2 if ends is None else 3
     operands = (vectors.at(x, first), x_channel), (w, w_channel)
-    block.loop_over_taps(channels, taps, table, 3, operands, step, f"pixels_{mr}x{nv}")
+    block.loop_over_taps(channels, taps, table, size, operands, step, f"pixels_{mr}x{nv}")
     block.store()
 
 
@@ -96,14 +98,16 @@ def _steps_on(vectors, pointer, step, count):
 
 
 def _add_tap(builder, values, left_out, add):
-    """Add a tap to the pixels of a tile, but to none at the ends where it is left out.
+    """Add a tap to the pixels of a tile, but to none at its ends where it is left out.
 
     Each of the ways that these can be has a branch of its own: with a branch for each pixel tiles
     of 8 pixels took 1.1 times as long, as the CPU's predictions failed.
     """
     mr = len(values)
-    at_ends = [i for i in range(mr) if ends_of_pixel(i, mr)]
-    new = [row if i in at_ends else add(i) for i, row in enumerate(values)]
+    outer = [i for i in range(mr) if left_out is not None and ends_of_pixel(i, mr)]
+    new = [row if i in outer else add(i) for i, row in enumerate(values)]
+    if not outer:
+        return new
     ways = [FIRST, LAST, FIRST | LAST]
     if mr % 2 == 0:
         ways += [FIRST | FIRST_OF_SECOND, LAST | LAST_OF_FIRST, ALL_ENDS]
@@ -116,10 +120,10 @@ def _add_tap(builder, values, left_out, add):
     sums = []
     for way, branch in branches.items():
         builder.position_at_end(branch)
-        sums.append([values[i] if way & ends_of_pixel(i, mr) else add(i) for i in at_ends])
+        sums.append([values[i] if way & ends_of_pixel(i, mr) else add(i) for i in outer])
         builder.branch(merge)
     builder.position_at_end(merge)
-    for i, *rows in zip(at_ends, *sums, strict=True):
+    for i, *rows in zip(outer, *sums, strict=True):
         columns = zip(*rows, strict=True)
         new[i] = [join(builder, zip(c, branches.values(), strict=True)) for c in columns]
     return new
@@ -137,14 +141,26 @@ def _pixel_tile(
     def codegen(context, builder, signature, arguments):
         mr, nv, *rest = arguments
         vectors = Vectors(builder, signature.args[5].dtype)
-        for_each_block(
-            builder,
-            mr,
-            nv,
-            range(1, TILE_ROWS + 1),
-            range(1, TILE_VECTORS + 1),
-            lambda rows, columns: _emit_pixel_tile(vectors, rows, columns, *rest),
-        )
+        for_each_tile(builder, mr, nv, lambda *size: _emit_pixel_tile(vectors, *size, *rest))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def _zone_tile(
+    typing_context, mr, nv, channels, taps, table, x, first, x_channel, jump, w, w_channel, c,
+    row_step, bias, accumulate, last,
+):  # fmt: skip
+    word, flag = types.int64, types.boolean
+    operands = table, x, word, word, word, w, word, c, word, bias, flag
+    signature = types.void(*(word,) * 4, *operands, word)
+
+    def codegen(context, builder, signature, arguments):
+        mr, nv, channels, taps, table, x, first, x_channel, jump, *rest = arguments
+        vectors = Vectors(builder, signature.args[5].dtype)
+        operands = channels, taps, table, x, first, x_channel, i64(1), jump, None, *rest, None
+        for_each_tile(builder, mr, nv, lambda *size: _emit_pixel_tile(vectors, *size, *operands))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -192,7 +208,7 @@ def _depthwise_tile(typing_context, mr, count, x, x_step, offsets, w, c, row_ste
 
 def _pixel_tile_in_numpy(
     mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
-    w, w_channel, c, row_step, bias, accumulate, last, ends,
+    w, w_channel, c, row_step, bias, accumulate, last, ends, size=3,
 ):  # fmt: skip
     width = (nv - 1) * (VECTOR_BYTES // c.itemsize) + last
     half = first_half(mr)
@@ -201,8 +217,9 @@ def _pixel_tile_in_numpy(
     rows = np.stack([c[i * row_step : i * row_step + width] for i in range(mr)])
     result = rows if accumulate else np.tile(bias[:width], (mr, 1))
     total = np.zeros_like(rows)
-    for of_x, of_w, at_ends in listed(channels, taps, table, 3, x_channel, w_channel):
-        added = [i for i in range(mr) if not at_ends & ends & of_pixels[i]]
+    for of_x, of_w, *at_ends in listed(channels, taps, table, size, x_channel, w_channel):
+        left_out = at_ends[0] & ends if at_ends else 0
+        added = [i for i in range(mr) if not left_out & of_pixels[i]]
         pixels = np.array([x[first + of_x + at[i]] for i in added], c.dtype)
         with np.errstate(all="ignore"):
             total[added] += pixels[:, None] * w[of_w : of_w + width]
@@ -210,6 +227,16 @@ def _pixel_tile_in_numpy(
         result = result + total
     for i in range(mr):
         c[i * row_step : i * row_step + width] = result[i]
+
+
+def _zone_tile_in_numpy(
+    mr, nv, channels, taps, table, x, first, x_channel, jump, w, w_channel, c, row_step, bias,
+    accumulate, last,
+):  # fmt: skip
+    _pixel_tile_in_numpy(
+        mr, nv, channels, taps, table, x, first, x_channel, 1, jump, 0, w, w_channel, c, row_step,
+        bias, accumulate, last, 0, size=2,
+    )  # fmt: skip
 
 
 def _depthwise_tile_in_numpy(mr, count, x, x_step, offsets, w, c, row_step, bias, last):
@@ -271,6 +298,27 @@ def pixel_tile(
     )  # fmt: skip
 
 
+def _zone_tile_signature(dtype):
+    i, p = types.int64, types.CPointer(dtype)
+    return types.void(i, i, i, i, types.CPointer(i), p, i, i, i, p, i, p, i, p, i, i)
+
+
+@native(_zone_tile_signature)
+def zone_tile(
+    mr, nv, channels, taps, table, x, first, x_channel, jump, w, w_channel, c, row_step, bias,
+    accumulate, last,
+):  # fmt: skip
+    """As `pixel_tile`, of neighbouring pixels that are in cache, none of them padding.
+
+    The table has the two offsets of each tap alone. Without the rest, dilated layers run 1.1 times
+    as fast under AVX2, whose steps are short, and 1.0 times under AVX-512.
+    """
+    _zone_tile(
+        mr, nv, channels, taps, table, x, first, x_channel, jump, w, w_channel, c, row_step, bias,
+        accumulate != 0, last,
+    )  # fmt: skip
+
+
 def _depthwise_tile_signature(dtype):
     i, p = types.int64, types.CPointer(dtype)
     return types.void(i, i, p, i, types.CPointer(i), p, p, i, p, i)
@@ -301,4 +349,5 @@ def depthwise_tile(mr, count, x, x_step, offsets, w, c, row_step, bias, last):
 
 
 if config.DISABLE_JIT:
-    _pixel_tile, _depthwise_tile = _pixel_tile_in_numpy, _depthwise_tile_in_numpy
+    _pixel_tile, _zone_tile = _pixel_tile_in_numpy, _zone_tile_in_numpy
+    _depthwise_tile = _depthwise_tile_in_numpy

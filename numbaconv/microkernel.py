@@ -165,6 +165,12 @@ def for_each_block(builder, rows, columns, choices, columns_choices, emit):
     builder.position_at_end(end)
 
 
+def for_each_tile(builder, rows, columns, emit):
+    """The same for each block up to the largest that the registers hold."""
+    sizes = range(1, TILE_ROWS + 1), range(1, TILE_VECTORS + 1)
+    for_each_block(builder, rows, columns, *sizes, emit)
+
+
 @contextmanager
 def side_by_side(vectors, blocks, nv, last, *pointers):
     """Loop over blocks of NV vectors: yields the lanes stored of a block's last, and its pointers.
@@ -249,14 +255,7 @@ def _tile(
     def codegen(context, builder, signature, arguments):
         mr, nv, *rest = arguments
         vectors = Vectors(builder, signature.args[5].dtype)
-        for_each_block(
-            builder,
-            mr,
-            nv,
-            range(1, TILE_ROWS + 1),
-            range(1, TILE_VECTORS + 1),
-            lambda rows, columns: _emit_tiles(vectors, rows, columns, *rest),
-        )
+        for_each_tile(builder, mr, nv, lambda *size: _emit_tiles(vectors, *size, *rest))
         return context.get_dummy_value()
 
     return signature, codegen

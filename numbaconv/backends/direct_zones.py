@@ -29,7 +29,7 @@ from numbaconv.backends.direct_tasks import (
     tile_size,
 )
 from numbaconv.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
-from numbaconv.channel_tiles import first_half, pixel_tile
+from numbaconv.channel_tiles import first_half, zone_tile
 from numbaconv.jit import inline, native
 from numbaconv.job import (
     BLOCKS,
@@ -199,15 +199,12 @@ def make_table(s, itemsize, threads):
     channel = np.arange(b.kc)
     pixels = channel * layout_task(s, b, VECTOR_BYTES // itemsize).channel
     widths = b.mr, s.c_out - (b.oc_blocks - 1) * b.mr
-    none = np.zeros(b.kc, np.int64)  # ends of a row that are left out: zones leave out more
-    return np.concatenate(
-        [np.stack((pixels, channel * width, none), axis=1).ravel() for width in widths]
-    )
+    return np.concatenate([np.stack((pixels, channel * width), axis=1).ravel() for width in widths])
 
 
 def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
-    job[TILE], job[WORKER] = pixel_tile.address(dtype), zones_work.address(dtype)
+    job[TILE], job[WORKER] = zone_tile.address(dtype), zones_work.address(dtype)
     job[PACKER] = pack_work.address(dtype)
 
 
@@ -272,7 +269,7 @@ def add_taps(job, m, s, b, v, zone, panel, c, sums):
     vectors = (panel.width + lanes - 1) // lanes
     last = panel.width - (vectors - 1) * lanes
     jump = v.r_step * v.row if zone.rows == 2 else first_half(pixels)
-    channels = shift(m.table, 3 * b.kc if panel.width < b.mr else 0)
+    channels = shift(m.table, 2 * b.kc if panel.width < b.mr else 0)
     taps, more = zone.kw.end - zone.kw.begin, c.more
     column = first_read(s, 2, zone.j) + zone.kw.begin * s.dilation[2]
     for kd in range(zone.kd.begin, zone.kd.end):
@@ -284,9 +281,9 @@ def add_taps(job, m, s, b, v, zone, panel, c, sums):
                     job[TILE],
                     (
                         pixels, vectors, taps, c.many, channels,
-                        m.halo, kd * v.plane + row * v.row + column, s.dilation[2], 1, jump, 0,
+                        m.halo, kd * v.plane + row * v.row + column, s.dilation[2], jump,
                         shift(panel.weights, tap * panel.tap_step), panel.tap_step,
-                        sums, step, bias, more, last, 0,
+                        sums, step, bias, more, last,
                     ),
                 )  # fmt: skip
                 more = True
