@@ -8,6 +8,8 @@ for results with the channels last:
 
 At the two ends of a row it leaves out the taps that read padding there.
 
+`zone_tile`: the same for neighbouring pixels that are in cache, with nothing to leave out.
+
 `depthwise_tile`: MR neighbouring pixels of a row, each lane a channel of its own. Nothing is
 shared between lanes, so any stride reads whole vectors:
 

@@ -39,7 +39,7 @@ PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE = range(21, 25)
 IN_PLACE = 25
 # 1: results are stored past the caches where whole vectors of them are aligned.
 STREAMS = 26
-# Elements of the input that are asked for ahead of time where it is read in place; 0: none.
+# How many elements ahead of time a tile asks for pixels; 0: it does not.
 AHEAD = 27
 # Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
 BLOCKS, HALO, SHAPE = 28, 38, 47

@@ -6,6 +6,7 @@ of each its offset among the pixels and among the weights, so leaving some out c
 which rows of the filter an output row has: what a tile takes is a piece of a list.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +92,7 @@ def lists_each_plane(s, kc):
     return 4 * len(axis_taps(s, 0)) * channels * kernel_taps(s) <= MOST_ENTRIES
 
 
+@functools.lru_cache(maxsize=64)  # planning asks for a problem some ten times
 def leaves_out_padding(s):
     """Whether pixel tiles read no padding: taps that would are left out, and no row has no other.
 

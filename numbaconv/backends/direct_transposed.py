@@ -24,35 +24,15 @@ from numbaconv.backends.direct_tasks import (
 from numbaconv.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.channel_tiles import ALL_ENDS, FIRST, LAST, first_half
 from numbaconv.jit import inline, native
-from numbaconv.job import LANES, SHAPE, TILE, next_task, worker_signature
+from numbaconv.job import AHEAD, LANES, SHAPE, TILE, next_task, worker_signature
 from numbaconv.packing import move_rows
-from numbaconv.pointers import CACHE_LINE, call, shift
-from numbaconv.shape import kernel_taps, read_shape
-from numbaconv.target import VECTOR_BYTES
+from numbaconv.pointers import call, shift
+from numbaconv.shape import read_shape
 
 # Pixels that are moved to the output at once, where a row has fewer: whole cache lines of each
 # channel, and ragged ends only once. Tile by tile, R3, R5, R8 and V3 of `benchmarks/layers.csv` ran
 # at 0.95 to 0.99 of the speed.
 STAGE_PIXELS = 64
-
-# Taps ahead for which pixels are asked for, in a channel that comes later: no prefetcher of the
-# hardware follows channels. From memory layers are 1.0 to 1.25 times as fast for it, from cache
-# 0.99 to 1.04; 18 taps ahead they are 0.99 times as fast in the mean.
-TAPS_AHEAD = 36
-
-
-@inline
-def channels_ahead(s, view, lanes):
-    """How many channels later the pixels lie that a tile asks for.
-
-    Where lines of many channels want the same places in the first-level cache, fewer: asked for
-    too early they would be gone when they are used (64 x 64 pixels under a stride of 2: 0.86).
-    """
-    line, apart, places = CACHE_LINE * lanes // VECTOR_BYTES, view.layout.channel, 64
-    while apart % (2 * line) == 0 and places > 1:
-        apart //= 2
-        places //= 2
-    return max(1, min(TAPS_AHEAD // kernel_taps(s), 4 * places // s.kernel[1]))
 
 
 @inline
@@ -88,7 +68,6 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step
     bias = shift(m.bias, panel.channel)
     chunks = (t.cols + TILE_ROWS - 1) // TILE_ROWS
     pairs = pairs_rows(s, t)
-    ahead = channels_ahead(s, view, lanes) * view.layout.channel
     used = row_taps(plane, t.oh + r)
     i = 0
     while i < rows:
@@ -106,7 +85,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step
                 (
                     2 * pixels if pair else pixels, vectors, used.channels, used.taps, used.first,
                     view.x, first, view.layout.channel, view.step,
-                    view.layout.pitch if pair else first_half(pixels) * view.step, ahead,
+                    view.layout.pitch if pair else first_half(pixels) * view.step, job[AHEAD],
                     panel.weights, panel.channel_step,
                     shift(target, i * row_step + j * step), step, bias, more, last, ends,
                 ),
