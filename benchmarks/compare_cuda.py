@@ -378,7 +378,7 @@ def main() -> int:
     """Measure and print; 1 if a result was wrong."""
     options = parse()
     import numbaconv as nc
-    from numbaconv.dispatch import load_backend
+    from numbaconv.dispatch.backends import load_backend
 
     try:
         load_backend("cuda")

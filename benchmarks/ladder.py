@@ -111,18 +111,18 @@ def dot(layer: Layer, x: Any, w: Any) -> Run:
 @functools.cache
 def tile_product() -> Callable[..., None]:
     """Compile the product of weights and patch matrix through numbaconv's register tile."""
-    from numbaconv import microkernel
-    from numbaconv.blocking import TILE_ROWS as MR
-    from numbaconv.blocking import TILE_VECTORS
-    from numbaconv.target import VECTOR_BYTES
+    from numbaconv.cpu.microkernels import matrix
+    from numbaconv.cpu.blocking import TILE_ROWS as MR
+    from numbaconv.cpu.blocking import TILE_VECTORS
+    from numbaconv.codegen.target import VECTOR_BYTES
 
     # From the tile's own signature, so that a call that no longer fits it is refused.
     kinds = {nb.int64: ctypes.c_int64, nb.float32: ctypes.c_float}
     arguments = (
         ctypes.POINTER(kinds[a.dtype]) if isinstance(a, nb.types.CPointer) else kinds[a]
-        for a in microkernel.tile.signature(nb.float32).args
+        for a in matrix.tile.signature(nb.float32).args
     )
-    tile = ctypes.CFUNCTYPE(None, *arguments)(microkernel.tile.address(nb.float32))
+    tile = ctypes.CFUNCTYPE(None, *arguments)(matrix.tile.address(nb.float32))
     lanes = VECTOR_BYTES // 4
     NR = TILE_VECTORS * lanes
 

@@ -12,16 +12,15 @@ weight matrix times the patch matrix, and the backends differ in where the patch
 """
 
 from numbaconv import grad
-from numbaconv.conv import conv, conv1d, conv2d, conv3d
-from numbaconv.dispatch import available_backends, get_backend, set_backend, use_backend
+from numbaconv._version import __version__
+from numbaconv.convolution import conv, conv1d, conv2d, conv3d
+from numbaconv.dispatch.backends import available_backends, get_backend, set_backend, use_backend
 from numbaconv.errors import BackendUnavailableError
-from numbaconv.extension import init as _init
 from numbaconv.inspection import explain, show_config
+from numbaconv.njit.overloads import init as _init
 from numbaconv.patches import col2im, im2col
 from numbaconv.prepared import prepare
-from numbaconv.transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
-
-__version__ = "0.1.0"
+from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 _init()
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import numbaconv as nc
-from numbaconv.dtypes import SUPPORTED
+from numbaconv.problem.dtypes import SUPPORTED
 
 COMMON = ("float32", "float64")
 

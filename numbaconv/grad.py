@@ -8,9 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.arguments import check_array, freeze
-from numbaconv.device import Call
-from numbaconv.plan import keep
+from numbaconv import cpu
+from numbaconv.dispatch.gpu import Call
+from numbaconv.dispatch.host import engines_of_phases
+from numbaconv.problem.backward import input_gradient_problem, weight_gradient_problem
+from numbaconv.problem.plan import (
+    AdjointPlan,
+    WeightPlan,
+    array_key,
+    frozen_options,
+    frozen_sizes,
+    kept_plan,
+    result_dtype,
+)
 
 __all__ = [
     "conv1d_input",
@@ -20,42 +30,6 @@ __all__ = [
     "conv3d_input",
     "conv3d_weight",
 ]
-
-_plans: dict[Any, Any] = {}
-
-
-def kept_plan(key: tuple[Any, ...], make: Any) -> Any:
-    """Return the plan of a call, kept from an earlier one with the same key or made now."""
-    plan = _plans.get(key)
-    if plan is None:
-        plan = make()
-        keep(_plans, key, plan)
-    return plan
-
-
-def array_key(array: np.ndarray | None) -> tuple[Any, ...] | None:
-    """Return what a plan depends on of an array."""
-    return None if array is None else (array.shape, array.dtype)
-
-
-def result_dtype(**arrays: np.ndarray | None) -> np.dtype:
-    """Return the dtype that arrays promote to, after checking that each is supported."""
-    given = {name: array for name, array in arrays.items() if array is not None}
-    for name, array in given.items():
-        check_array(name, array)
-    return np.result_type(*(array.dtype for array in given.values()))
-
-
-def frozen_options(**options: Any) -> dict[str, Any]:
-    """Return options, read once, with values that can be part of a dict key."""
-    return {name: freeze(name, value) for name, value in options.items()}
-
-
-def frozen_sizes(name: str, sizes: Any) -> Any:
-    """Return a shape in a form that can be a dict key."""
-    if not isinstance(sizes, (tuple, list, np.ndarray)):
-        raise TypeError(f"{name} must be a tuple of ints, got {type(sizes).__name__}")
-    return freeze(name, sizes)
 
 
 def _input_gradient(
@@ -71,9 +45,6 @@ def _input_gradient(
     stream: Any,
     precision: str | None,
 ) -> Any:
-    from numbaconv import input_gradient
-    from numbaconv.gradient_arguments import input_gradient_problem
-
     call = Call({"weight": weight, "grad_output": grad_output}, backend, stream, precision)
     weight, grad_output = call.arrays.values()
     input_size = frozen_sizes("input_size", input_size)
@@ -89,7 +60,7 @@ def _input_gradient(
             **options,
             parts=2 if result.kind == "c" else 1,
         )
-        return input_gradient.AdjointPlan(problem, result, input_size)
+        return AdjointPlan(problem, result, input_size)
 
     key = "input", rank, input_size, array_key(weight), array_key(grad_output), *options.values()
     plan = kept_plan(key, make)
@@ -97,7 +68,7 @@ def _input_gradient(
     if name is None:
         arrays = {"input": grad_output, "weight": weight, "bias": None}
         return call.on_gpu("apply_adjoint", plan, arrays, out=None)
-    return input_gradient.apply_adjoint(plan, name, grad_output, weight)
+    return cpu.apply_adjoint(plan, engines_of_phases(plan, name), grad_output, weight)
 
 
 def _weight_gradient(
@@ -113,9 +84,6 @@ def _weight_gradient(
     stream: Any,
     precision: str | None,
 ) -> Any:
-    from numbaconv import weight_gradient
-    from numbaconv.gradient_arguments import weight_gradient_problem
-
     call = Call({"input": input, "grad_output": grad_output}, backend, stream, precision)
     x, grad_output = call.arrays.values()
     weight_size = frozen_sizes("weight_size", weight_size)
@@ -131,14 +99,14 @@ def _weight_gradient(
             **options,
             parts=2 if result.kind == "c" else 1,
         )
-        return weight_gradient.WeightPlan(problem, result, weight_size)
+        return WeightPlan(problem, result, weight_size)
 
     key = "weight", rank, array_key(x), weight_size, array_key(grad_output), *options.values()
     plan = kept_plan(key, make)
     name = call.cpu_backend()
     if name is None:
         return call.on_gpu("weight_gradient", plan, call.arrays)
-    return weight_gradient.weight_gradient(plan, name, x, grad_output)
+    return cpu.weight_gradient(plan, x, grad_output, patches=name == "im2col")
 
 
 def conv1d_input(

@@ -8,15 +8,17 @@ import llvmlite
 import numba
 import numpy as np
 
-from numbaconv.arguments import base_array
-from numbaconv.blocking import TILE_ROWS, TILE_VECTORS
-from numbaconv.cache import cache_directory
-from numbaconv.device import is_on_device, plan_on_device, refuse_on_cpu
-from numbaconv.dispatch import AUTO, BACKENDS, CUDA, load_backend, requested_backend
+from numbaconv._version import __version__
+from numbaconv.codegen.cache import cache_directory
+from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES, cpu_name
+from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
+from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
+from numbaconv.dispatch.choice import choose
+from numbaconv.dispatch.gpu import is_on_device, plan_on_device, refuse_on_cpu
 from numbaconv.errors import BackendUnavailableError
-from numbaconv.plan import find_plan
-from numbaconv.shape import PADDING_MODES, ConvShape
-from numbaconv.target import REGISTERS, VECTOR_BYTES, cpu_name
+from numbaconv.problem.plan import Options, find_plan
+from numbaconv.problem.shape import PADDING_MODES, ConvShape
+from numbaconv.problem.validation import base_array
 
 
 class Explanation(NamedTuple):
@@ -98,17 +100,9 @@ def explain(
     TypeError, ValueError, BackendUnavailableError
         As the call would.
     """
+    options = Options(stride, padding, dilation, groups, padding_mode, data_format, activation)
     if not isinstance(input, np.ndarray) and is_on_device(input):
         arrays = {"input": input, "weight": weight, "bias": bias}
-        options = {
-            "stride": stride,
-            "padding": padding,
-            "dilation": dilation,
-            "groups": groups,
-            "padding_mode": padding_mode,
-            "data_format": data_format,
-            "activation": activation,
-        }
         plan = plan_on_device(arrays, options, backend)[2]
         source = requested_backend(backend)[1]
         reason = "the arrays are on a GPU"
@@ -117,21 +111,14 @@ def explain(
         base_array("input", input),
         base_array("weight", weight),
         None if bias is None else base_array("bias", bias),
-        stride,
-        padding,
-        dilation,
-        groups,
-        padding_mode,
-        data_format,
-        activation,
+        options,
     )
     name, source = requested_backend(backend)
-    reason = plan.reason
     if name != AUTO:
         load_backend(name, source)
         reason = "it was asked for"
     else:
-        name, source = plan.auto, f"auto, {source}"
+        (name, reason), source = choose(plan), f"auto, {source}"
     if name != CUDA:
         refuse_on_cpu(name, stream, precision)
     return Explanation(name, source, reason, plan.shape, plan.out_shape, plan.result)
@@ -161,11 +148,9 @@ def _cache_state() -> str:
 
 def configuration() -> dict[str, str]:
     """Return what `show_config` prints, as a dict."""
-    import numbaconv
-
     name, source = requested_backend()
     return {
-        "numbaconv": numbaconv.__version__,
+        "numbaconv": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "numba": numba.__version__,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbaconv.arguments import (
+from numbaconv.problem.validation import (
     Pairs,
     base_array,
     check_addressable,
@@ -17,7 +17,7 @@ from numbaconv.arguments import (
     padding_pairs,
     per_axis,
 )
-from numbaconv.arguments import output_size as positions_along
+from numbaconv.problem.validation import output_size as positions_along
 
 _LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}
 

@@ -6,21 +6,21 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from numbaconv.arguments import (
+from numbaconv.cpu.arrays import flat_bias
+from numbaconv.cpu.execution import Template, packed_weights
+from numbaconv.dispatch.backends import check_backend
+from numbaconv.dispatch.gpu import convolve_layer_on_device, find_precision, is_on_device, on_host
+from numbaconv.dispatch.host import convolve, resolve
+from numbaconv.problem.forward import check_activation, check_bias, check_weight
+from numbaconv.problem.plan import Options, Plan, find_plan, keep
+from numbaconv.problem.validation import (
     base_array,
     check_data_format,
-    freeze,
     integer,
     padding_code,
     padding_pairs,
     per_axis,
 )
-from numbaconv.backends.cpu import Template
-from numbaconv.conv import execute, packed_weights, resolve
-from numbaconv.device import convolve_layer_on_device, find_precision, is_on_device, on_host
-from numbaconv.dispatch import check_backend
-from numbaconv.layout import flat_bias
-from numbaconv.plan import Plan, check_activation, check_bias, check_weight, find_plan, keep
 
 
 class Weights(NamedTuple):
@@ -63,7 +63,7 @@ class PreparedConv:
         self,
         weight: np.ndarray,
         bias: np.ndarray | None,
-        options: dict[str, Any],
+        options: Options,
         backend: str | None,
         precision: str | None = None,
     ) -> None:
@@ -139,9 +139,9 @@ class PreparedConv:
             )
         x, target = base_array("x", x), None if out is None else base_array("out", out)
         plan = self._plan(x, now)
-        name = resolve(plan, self.backend)
+        chosen = resolve(plan, self.backend)
         weight, bias, packed = now.weight, now.bias, now.packed
-        y = execute(plan, name, x, weight, bias, target, packed, stream, self._precision)
+        y = convolve(plan, chosen, x, weight, bias, target, packed, stream, self._precision)
         return y if out is None else out
 
     def plan(self, x: np.ndarray) -> Plan:
@@ -152,7 +152,7 @@ class PreparedConv:
         key = (x.shape, x.dtype, x.flags.c_contiguous or x.strides)
         plan = now.plans.get(key)
         if plan is None:
-            plan = find_plan(x, now.weight, now.bias, **self._options)
+            plan = find_plan(x, now.weight, now.bias, self._options)
             keep(now.plans, key, plan)
         return plan
 
@@ -181,7 +181,7 @@ class PreparedConv:
         self.update(weight, bias)
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self._options.items())
+        options = ", ".join(f"{name}={value!r}" for name, value in self._options._asdict().items())
         weight = self._now.weight
         return f"PreparedConv(weight {weight.shape} {weight.dtype}, {options})"
 
@@ -236,15 +236,8 @@ def prepare(
     >>> layer(np.ones((1, 3, 32, 32), np.float32)).shape
     (1, 8, 32, 32)
     """
-    options = {
-        "stride": freeze("stride", stride),
-        "padding": freeze("padding", padding),
-        "dilation": freeze("dilation", dilation),
-        "groups": freeze("groups", groups),
-        "padding_mode": padding_mode,
-        "data_format": data_format,
-        "activation": activation,
-    }
+    given = Options(stride, padding, dilation, groups, padding_mode, data_format, activation)
+    options = given.frozen()
     check_data_format(data_format)
     padding_code(padding_mode)
     check_activation(activation)

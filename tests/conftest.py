@@ -59,8 +59,8 @@ def small_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Blocks for a cache of a few bytes: small problems are cut, and stored, as large ones are."""
     for name in ("direct", "direct_channels", "direct_zones", "im2col", "weight_tasks"):
         monkeypatch.setattr(f"numbaconv.backends.{name}.CACHE_BYTES", request.param)
-    monkeypatch.setattr("numbaconv.backends.direct_zones.MOST_BYTES", 4 * request.param)
-    lowerings = "numbaconv.backends.direct_lowerings"
+    monkeypatch.setattr("numbaconv.cpu.direct.matrix_zones.MOST_BYTES", 4 * request.param)
+    lowerings = "numbaconv.cpu.direct.choice"
     monkeypatch.setattr(f"{lowerings}.last_level_caches", lambda threads: request.param)
     for module in ("plan", "grad"):  # which may know the problem already
         monkeypatch.setattr(f"numbaconv.{module}._plans", {})

@@ -33,9 +33,11 @@ from cases import (
     integer_arrays,
     transposed_options,
 )
-from numbaconv import job, recycling, spare
-from numbaconv.backends import direct_lowerings
-from numbaconv.pointers import CACHE_LINE
+from numbaconv.cpu import job
+from numbaconv.runtime import result_memory
+from numbaconv.runtime import scratch_memory
+from numbaconv.cpu.direct import choice
+from numbaconv.codegen.pointers import CACHE_LINE
 from problems import choose, varied_case
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -96,8 +98,8 @@ def guarded_workspace(at_end: bool) -> Iterator[None]:
     run = FunctionType(job.run.py_func.__code__, names)
     with (
         mock.patch.object(job, "run", run),
-        mock.patch.object(recycling, "empty", python.empty),  # results
-        mock.patch.object(spare, "borrow", python.empty),  # the workspace of gradients
+        mock.patch.object(result_memory, "empty", python.empty),  # results
+        mock.patch.object(scratch_memory, "borrow", python.empty),  # the workspace of gradients
     ):
         yield
 
@@ -153,7 +155,7 @@ def main() -> None:
     options = parser.parse_args()
 
     problems = 0
-    direct_lowerings.last_level_caches = lambda threads: 0  # results go past the caches
+    choice.last_level_caches = lambda threads: 0  # results go past the caches
     for case in (*CASES, *SWEEPS, *BY_PARTS):
         if case.name in options.names or not (options.names or options.random):
             check(case, "float32", options.backend)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from numbaconv.backends.direct_lowerings import HAS_MASKS
+from numbaconv.cpu.direct.choice import HAS_MASKS
 
 # Run after a warm-up in the same process, so that what it has compiled can be seen.
 AFTER_WARMUP = """

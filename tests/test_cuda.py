@@ -26,9 +26,12 @@ from cases import BY_NAME, CASES, LARGE, LAST, Array, Case, integer_arrays, norm
 if "cuda" not in nc.available_backends():
     pytest.skip("no CUDA device and no simulator", allow_module_level=True)
 
-from numbaconv import plan as plans
-from numbaconv.backends.cuda import convolution, memory, tiles, toolkit
-from numbaconv.device import on_host
+from numbaconv.problem import plan as plans
+from numbaconv.cuda import convolution
+from numbaconv.cuda import memory
+from numbaconv.cuda import tiles
+from numbaconv.cuda import toolkit
+from numbaconv.dispatch.gpu import on_host
 
 SIMULATED = toolkit.simulated()
 pytestmark = pytest.mark.usefixtures("fresh_plans")
@@ -86,7 +89,7 @@ SOME = FEW if SIMULATED else TINY
 @pytest.fixture
 def fresh_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep nothing of a device that a test pretends to have."""
-    monkeypatch.setattr("numbaconv.plan._plans", {})
+    monkeypatch.setattr("numbaconv.problem.plan._plans", {})
 
 
 @pytest.fixture
@@ -95,7 +98,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def change(**facts: Any) -> None:
         device = toolkit.device()._replace(**facts)
-        monkeypatch.setattr("numbaconv.backends.cuda.execution.device", lambda: device)
+        monkeypatch.setattr("numbaconv.cuda.execution.device", lambda: device)
 
     return change
 

@@ -18,7 +18,9 @@ from cases import Array, Case, problem
 if "cuda" not in nc.available_backends():
     pytest.skip("no CUDA device and no simulator", allow_module_level=True)
 
-from numbaconv.backends.cuda import convolution, tiles, toolkit
+from numbaconv.cuda import convolution
+from numbaconv.cuda import tiles
+from numbaconv.cuda import toolkit
 from test_cuda import OnDevice, result_of
 from test_gradients import (
     FEW,
@@ -71,8 +73,8 @@ def fresh_plans(monkeypatch: pytest.MonkeyPatch) -> None:
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device with room, on which long sums are split."""
     device = toolkit.device()._replace(processors=4)
-    monkeypatch.setattr("numbaconv.backends.cuda.gradients.device", lambda: device)
-    monkeypatch.setattr("numbaconv.backends.cuda.tiles.LEAST_SPLIT_TILES", 1)
+    monkeypatch.setattr("numbaconv.cuda.gradients.device", lambda: device)
+    monkeypatch.setattr("numbaconv.cuda.tiles.LEAST_SPLIT_TILES", 1)
 
 
 def results(case: Case, o: Operands, convert: Any = lambda a: a, **options: Any) -> list[Any]:
@@ -220,7 +222,7 @@ def plans() -> list[Any]:
 
 def test_older_tensor_cores(monkeypatch: pytest.MonkeyPatch):
     device = toolkit.device()._replace(capability=(7, 5))
-    monkeypatch.setattr("numbaconv.backends.cuda.gradients.device", lambda: device)
+    monkeypatch.setattr("numbaconv.cuda.gradients.device", lambda: device)
     case = LAYER
     o = integer_operands(case, "float16")
     check_equal(results(case, o, backend="cuda"), exact(case, o), "float16")

@@ -35,8 +35,11 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
 
 from numba import cuda, types  # noqa: E402 (what it takes is here)
 
-from numbaconv.backends.cuda import filters, gemm, passes, tiles  # noqa: E402
-from numbaconv.backends.cuda.kind import Kind  # noqa: E402
+from numbaconv.cuda import filters
+from numbaconv.cuda import gemm
+from numbaconv.cuda import passes
+from numbaconv.cuda import tiles
+from numbaconv.cuda.kind import Kind  # noqa: E402
 
 CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 REGISTERS = 65536  # of a multiprocessor

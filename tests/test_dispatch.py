@@ -405,20 +405,20 @@ nc.show_config()
 
 @pytest.mark.parametrize("version", ["2.5.0", "2.5rc1", "3.0.0.dev0+git"])
 def test_a_numpy_too_new_for_cuda_is_named(version: str, monkeypatch: pytest.MonkeyPatch):
-    from numbaconv.backends.cuda import toolkit
+    from numbaconv.cuda import toolkit
 
     monkeypatch.setattr(toolkit, "package_version", lambda: "0.30.4")
     monkeypatch.setattr(toolkit.np, "__version__", version)
     reason = toolkit.unavailable.__wrapped__()
     assert re.search(rf"NumPy {re.escape(version)}.*NumPy < 2.5.*pip install", reason)
-    monkeypatch.setattr("numbaconv.backends.cuda.unavailable", lambda: reason)
+    monkeypatch.setattr("numbaconv.cuda.unavailable", lambda: reason)
     with pytest.raises(nc.BackendUnavailableError, match=r"cuda.*NumPy < 2.5"):
         nc.conv2d(x, w, backend="cuda")
     nc.conv2d(x, w)
 
 
 def test_a_numpy_old_enough_is_not_what_cuda_lacks(monkeypatch: pytest.MonkeyPatch):
-    from numbaconv.backends.cuda import toolkit
+    from numbaconv.cuda import toolkit
 
     monkeypatch.setattr(toolkit, "package_version", lambda: "0.30.4")
     monkeypatch.setattr(toolkit.np, "__version__", "2.4.99")
@@ -426,7 +426,7 @@ def test_a_numpy_old_enough_is_not_what_cuda_lacks(monkeypatch: pytest.MonkeyPat
 
 
 def test_show_config_says_what_there_is_of_cuda(capsys: pytest.CaptureFixture[str]):
-    from numbaconv.backends.cuda import toolkit
+    from numbaconv.cuda import toolkit
 
     nc.show_config()
     lines = dict(

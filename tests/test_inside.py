@@ -364,16 +364,16 @@ def unnamed(x, w):
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Backends for which steps were written down."""
-    from numbaconv import recipes
+    from numbaconv.njit import functions
 
     names: list[str] = []
-    convolution = recipes._convolution
+    convolution = functions._convolution
 
     def note(call: Any, plan: Any, name: str, layer: Any) -> Any:
         names.append(name)
         return convolution(call, plan, name, layer)
 
-    monkeypatch.setattr(recipes, "_convolution", note)
+    monkeypatch.setattr(functions, "_convolution", note)
     return names
 
 
@@ -592,14 +592,15 @@ def test_threads_meet_new_shapes_at_once():
 
 def test_more_shapes_than_are_kept(monkeypatch: pytest.MonkeyPatch):
     """Records are dropped and made again while several threads use them."""
-    from numbaconv import calls, records
+    from numbaconv.njit import enter
+    from numbaconv.njit import planner
 
-    monkeypatch.setattr(calls, "MOST_RECORDS", 8)
+    monkeypatch.setattr(enter, "MOST_RECORDS", 8)
     race(10)
-    assert len(records._records) <= 8
+    assert len(planner._records) <= 8
     race(11)
     many(np.ones((1, 2, 9, 12)), np.ones((2, 2, 3, 3)), 1)  # nobody else reads
-    assert not records._dropped
+    assert not planner._dropped
 
 
 ON_A_LAYER = """
@@ -703,10 +704,10 @@ def test_cached_functions_run_in_another_process(run_script: Any, tmp_path: Path
 
 def test_function_of_another_version(monkeypatch: pytest.MonkeyPatch):
     """One from a user's cache is refused before anything else of its request is read."""
-    from numbaconv import calls
+    from numbaconv.njit import enter
 
     same_bits(unnamed(IMAGE, KERNEL), nc.conv2d(IMAGE, KERNEL))
-    monkeypatch.setattr(calls, "THIS_LAYOUT", calls.THIS_LAYOUT + 1)
+    monkeypatch.setattr(enter, "THIS_LAYOUT", enter.THIS_LAYOUT + 1)
     function = numba.njit(lambda x, w: nc.conv2d(x, w, activation="hardswish"))  # here alone
     with pytest.raises(RuntimeError, match="another version of numbaconv"):
         function(IMAGE, KERNEL)

@@ -170,16 +170,16 @@ def plain(x, w):
 
 
 def test_backend_is_chosen_as_outside(monkeypatch: pytest.MonkeyPatch):
-    from numbaconv import input_gradient
+    from numbaconv.cpu.gradients import adjoint
 
     names: list[str] = []
-    make = input_gradient.AdjointPlan.chain
+    make = adjoint.AdjointPlan.chain
 
     def note(plan: Any, name: str, threads: int) -> Any:
         names.append(name)
         return make(plan, name, threads)
 
-    monkeypatch.setattr(input_gradient.AdjointPlan, "chain", note)
+    monkeypatch.setattr(adjoint.AdjointPlan, "chain", note)
     x, w = np.ones((1, 2, 9, 103)), np.ones((2, 3, 3, 3))
     plain(x, w)
     monkeypatch.setenv("NUMBACONV_BACKEND", "im2col")

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from numbaconv.job import JOB_SIZE, QUEUE_SIZE, QUEUES, WORKERS, next_task
+from numbaconv.cpu.job import JOB_SIZE, QUEUE_SIZE, QUEUES, WORKERS, next_task
 
 
 @numba.njit

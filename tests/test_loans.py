@@ -12,7 +12,8 @@ import pytest
 
 import numbaconv as nc
 from cases import Array
-from numbaconv import entry, recycling
+from numbaconv.runtime import shared_table
+from numbaconv.runtime import result_memory
 
 if numba.config.DISABLE_JIT:
     pytest.skip("there is no compiled code to call from", allow_module_level=True)
@@ -37,18 +38,18 @@ def address(array: Array) -> int:
 
 def kept() -> list[int]:
     """Bytes of each block in the ring."""
-    slots = entry.ENTRY[entry.RING : entry.RING + entry.RING_SLOTS]
+    slots = shared_table.ENTRY[shared_table.RING : shared_table.RING + shared_table.RING_SLOTS]
     sizes = [ctypes.c_int64.from_address(int(data) - 64).value for data in slots if data]
-    assert sum(sizes) == entry.ENTRY[entry.KEPT_BYTES]
+    assert sum(sizes) == shared_table.ENTRY[shared_table.KEPT_BYTES]
     return sizes
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a bound of 0 the next array that comes back leaves none."""
-    monkeypatch.setenv(recycling.ENVIRONMENT_VARIABLE, "0")
+    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, "0")
     result(1)
-    monkeypatch.delenv(recycling.ENVIRONMENT_VARIABLE)
+    monkeypatch.delenv(result_memory.ENVIRONMENT_VARIABLE)
     assert kept() == []
 
 
@@ -84,7 +85,7 @@ def test_small_results_are_not_kept():
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(recycling.ENVIRONMENT_VARIABLE, "10")
+    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, "10")
     arrays = [result(size) for size in (3, 4, 5, 6)]
     for _ in range(4):
         del arrays[0]
@@ -92,13 +93,13 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
     del arrays
     result(11)
     assert kept() == [6 * MB]
-    monkeypatch.setenv(recycling.ENVIRONMENT_VARIABLE, "0")
+    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, "0")
     result(2)
     assert kept() == []
 
 
 def test_more_blocks_than_slots():
-    arrays = [result(1 + i / 1024) for i in range(entry.RING_SLOTS + 9)]
+    arrays = [result(1 + i / 1024) for i in range(shared_table.RING_SLOTS + 9)]
     sizes = [array.nbytes for array in arrays]
     while arrays:
         del arrays[0]
@@ -107,18 +108,18 @@ def test_more_blocks_than_slots():
 
 @pytest.mark.parametrize("value", ["-1", "many", "1.5", " 3", "²", "9" * 30])
 def test_a_malformed_bound_is_named(monkeypatch: pytest.MonkeyPatch, value: str):
-    monkeypatch.setenv(recycling.ENVIRONMENT_VARIABLE, value)
-    with pytest.raises(ValueError, match=recycling.ENVIRONMENT_VARIABLE):
+    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, value)
+    with pytest.raises(ValueError, match=result_memory.ENVIRONMENT_VARIABLE):
         result(2)
     result(0.5)
 
 
 @pytest.mark.parametrize(("value", "megabytes"), [("", 256), ("007", 7), ("9" * 18, 1 << 40)])
 def test_bounds_are_read_as_outside(monkeypatch: pytest.MonkeyPatch, value: str, megabytes: int):
-    monkeypatch.setenv(recycling.ENVIRONMENT_VARIABLE, value)
+    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, value)
     result(2)
-    assert entry.ENTRY[entry.KEEP_BYTES] == megabytes * MB
-    assert recycling.keep_bytes() >= megabytes * MB
+    assert shared_table.ENTRY[shared_table.KEEP_BYTES] == megabytes * MB
+    assert result_memory.keep_bytes() >= megabytes * MB
 
 
 def test_scratch_is_used_again():

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
-from numbaconv import recycling
+from numbaconv.runtime import result_memory
 
-LARGE = recycling.LEAST_BYTES // 4
+LARGE = result_memory.LEAST_BYTES // 4
 F4 = np.dtype(np.float32)
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
-    monkeypatch.delenv(recycling.ENVIRONMENT_VARIABLE, raising=False)
-    recycling._kept.clear()
+    monkeypatch.delenv(result_memory.ENVIRONMENT_VARIABLE, raising=False)
+    result_memory._kept.clear()
     yield
-    recycling._kept.clear()
+    result_memory._kept.clear()
 
 
 def address(array):
@@ -26,54 +26,54 @@ def address(array):
 
 
 def test_memory_of_a_large_result_is_used_again():
-    first = recycling.empty(LARGE + 5, F4)
+    first = result_memory.empty(LARGE + 5, F4)
     where = address(first)
     del first
-    assert address(recycling.empty(LARGE, F4)) == where
+    assert address(result_memory.empty(LARGE, F4)) == where
 
 
 def test_memory_stays_while_a_view_refers_to_it():
-    first = recycling.empty(LARGE, F4)
+    first = result_memory.empty(LARGE, F4)
     view = first.reshape(2, -1)[1, ::3].view(np.int32)
     view[:] = 7
     del first
-    second = recycling.empty(LARGE, F4)
+    second = result_memory.empty(LARGE, F4)
     second[:] = 0
     assert np.all(view == 7)
 
 
 def test_small_results_are_plain_arrays():
-    assert recycling.empty(LARGE - 1, F4).base is None
+    assert result_memory.empty(LARGE - 1, F4).base is None
 
 
 def test_much_larger_memory_is_not_taken_for_a_smaller_result():
-    first = recycling.empty(2 * LARGE, F4)
+    first = result_memory.empty(2 * LARGE, F4)
     del first
-    recycling.empty(LARGE, F4)
-    assert sorted(block.size for block in recycling._kept) == [4 * LARGE, 8 * LARGE]
+    result_memory.empty(LARGE, F4)
+    assert sorted(block.size for block in result_memory._kept) == [4 * LARGE, 8 * LARGE]
 
 
 def test_what_is_kept_is_bounded(monkeypatch):
-    monkeypatch.setenv(recycling.ENVIRONMENT_VARIABLE, "100")
-    arrays = [recycling.empty(LARGE, F4) for _ in range(5)]
+    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, "100")
+    arrays = [result_memory.empty(LARGE, F4) for _ in range(5)]
     del arrays
-    assert sum(block.size for block in recycling._kept) <= 100 << 20
-    too_large = recycling.empty(LARGE * 4, F4)
+    assert sum(block.size for block in result_memory._kept) <= 100 << 20
+    too_large = result_memory.empty(LARGE * 4, F4)
     del too_large
-    assert sum(block.size for block in recycling._kept) <= 100 << 20
+    assert sum(block.size for block in result_memory._kept) <= 100 << 20
 
 
 def test_zero_turns_it_off(monkeypatch):
-    monkeypatch.setenv(recycling.ENVIRONMENT_VARIABLE, "0")
-    assert recycling.empty(LARGE, F4).base is None
-    assert not recycling._kept
+    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, "0")
+    assert result_memory.empty(LARGE, F4).base is None
+    assert not result_memory._kept
 
 
 @pytest.mark.parametrize("value", ["-1", "many", "1.5", "²"])
 def test_a_malformed_bound_is_named(monkeypatch, value):
-    monkeypatch.setenv(recycling.ENVIRONMENT_VARIABLE, value)
-    with pytest.raises(ValueError, match=recycling.ENVIRONMENT_VARIABLE):
-        recycling.empty(LARGE, F4)
+    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, value)
+    with pytest.raises(ValueError, match=result_memory.ENVIRONMENT_VARIABLE):
+        result_memory.empty(LARGE, F4)
 
 
 def test_threads_never_share_memory():
@@ -81,7 +81,7 @@ def test_threads_never_share_memory():
 
     def work(number):
         for _ in range(20):
-            array = recycling.empty(LARGE, F4)
+            array = result_memory.empty(LARGE, F4)
             array[:: LARGE // 100] = number
             gc.collect(0)
             if not np.all(array[:: LARGE // 100] == number):

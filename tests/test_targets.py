@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, TARGETS, Script
-from numbaconv.target import last_level_caches
+from numbaconv.codegen.target import last_level_caches
 
 OTHERS = [target for target in TARGETS if target != "host"]
 FILES = ("conv", "gradients", "inside", "inside_transposed", "long_runs", "patches", "properties")
@@ -80,6 +80,6 @@ def test_last_level_caches(
     size: str, sharing: str, expected: dict[int, int], monkeypatch: pytest.MonkeyPatch
 ):
     entries = {"size": size, "shared_cpu_map": sharing}
-    monkeypatch.setattr("numbaconv.target._cache_entry", lambda level, name: entries[name])
+    monkeypatch.setattr("numbaconv.codegen.target._cache_entry", lambda level, name: entries[name])
     for threads, megabytes in expected.items():
         assert last_level_caches.__wrapped__(threads) == megabytes << 20

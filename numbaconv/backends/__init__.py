@@ -1,1 +1,0 @@
-"""The backends, and the lowerings and tasks that they are made of."""

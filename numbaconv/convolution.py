@@ -1,0 +1,303 @@
+"""The public convolutions: find the plan of a call, hand its data to a backend."""
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv.dispatch.gpu import convolve_on_device, is_on_device
+from numbaconv.dispatch.host import convolve, resolve
+from numbaconv.problem.forward import check_rank
+from numbaconv.problem.plan import Options, find_plan
+from numbaconv.problem.validation import base_array
+
+
+def conv(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    out: Any = None,
+    backend: str | None = None,
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
+    """Convolve an input with weights along one, two or three axes.
+
+    As in all neural-network libraries this is a correlation: the kernel is not flipped. The
+    number of axes is ``weight.ndim - 2``.
+
+    Parameters
+    ----------
+    input : ndarray or array on a GPU
+        Shape (N, C_in, *spatial), or (C_in, *spatial) for a single image; with
+        ``data_format="channels_last"`` (N, *spatial, C_in) or (*spatial, C_in). Any strides and
+        byte order. Dtypes: float16 (computed in float32), float32, float64, complex64,
+        complex128, and all integers (exact, wrapping as NumPy's own arithmetic). Input, weight
+        and bias are promoted by `numpy.result_type`. Arrays on a GPU (``__cuda_array_interface__``:
+        Numba, CuPy, PyTorch) are convolved there, by "cuda"; then all arrays must be.
+    weight : ndarray
+        Shape (C_out, C_in/groups, *kernel).
+    bias : ndarray, optional
+        Shape (C_out,), added to each output channel.
+    stride : int or tuple of int
+        Steps from one output to the next, along all axes or each.
+    padding : int, tuple of int, tuple of (int, int), or str
+        Elements added on both sides: along all axes, each axis, or (before, after) each axis.
+        "valid": none. "same": an output of ceil(size / stride), with the odd element after;
+        "same_lower": with the odd element before. "full": every output that any input reaches.
+    dilation : int or tuple of int
+        Steps from one tap of the kernel to the next.
+    groups : int
+        Groups into which the channels are split, each convolved by itself.
+    padding_mode : {"zeros", "reflect", "replicate", "circular", "symmetric"}
+        What is added: zeros; the mirror image without or ("symmetric") with its edge; the edge
+        element; the other end. Taps on added zeros may be left out: where such a tap's weight is
+        infinite or NaN, the output may be NaN or not.
+    data_format : {"channels_first", "channels_last"}
+        Where the channels of input and output are. The order of the weight is the same for both.
+    activation : {None, "relu", "relu6", "silu", "sigmoid", "tanh", "hardswish"}
+        Function applied to each output as it is stored. Real floating dtypes only.
+    out : ndarray, optional
+        Array of the result's shape and dtype to store the result in. It must not overlap the
+        input, weight or bias.
+    backend : {"auto", "direct", "im2col", "cuda"}, optional
+        Backend of this call. By default `use_backend`, `set_backend` and the environment variable
+        ``NUMBACONV_BACKEND`` decide, in this order.
+    stream : optional
+        CUDA stream to work on, of Numba, CuPy or PyTorch, or its handle; by default that of the
+        arrays. For "cuda" alone.
+    precision : {"ieee", "tf32"}, optional
+        How "cuda" multiplies float32: as IEEE says, or on tensor cores with factors rounded to 10
+        bits of mantissa. By default the environment variable ``NUMBACONV_PRECISION`` decides, else
+        "ieee". CPU backends refuse "tf32".
+
+    Returns
+    -------
+    ndarray
+        On a GPU for arrays there. Shape (N, C_out, *output), or as `data_format` and an unbatched
+        input say, where along each axis
+        output = (size + padding - dilation * (kernel - 1) - 1) // stride + 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; the message names it.
+    BackendUnavailableError
+        If the backend that was asked for cannot run here.
+
+    Notes
+    -----
+    Each output is the weight matrix times its column of the patch matrix [1]_; the backends
+    differ in where the patch matrix lives.
+
+    References
+    ----------
+    .. [1] K. Chellapilla, S. Puri, P. Simard, "High Performance Convolutional Neural Networks for
+       Document Processing", 2006, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> image = np.arange(16.0, dtype=np.float32).reshape(1, 4, 4)
+    >>> box = np.ones((1, 1, 3, 3), np.float32)
+    >>> nc.conv(image, box)
+    array([[[45., 54.],
+            [81., 90.]]], dtype=float32)
+    >>> nc.conv(image, box, padding=1).shape
+    (1, 4, 4)
+    """
+    options = Options(stride, padding, dilation, groups, padding_mode, data_format, activation)
+    if not isinstance(input, np.ndarray) and is_on_device(input):
+        arrays = {"input": input, "weight": weight, "bias": bias, "out": out}
+        return convolve_on_device(arrays, options, backend, stream, precision)
+    x, w = base_array("input", input), base_array("weight", weight)
+    b = None if bias is None else base_array("bias", bias)
+    target = None if out is None else base_array("out", out)
+    plan = find_plan(x, w, b, options)
+    y = convolve(plan, resolve(plan, backend), x, w, b, target, None, stream, precision)
+    return y if out is None else out
+
+
+def conv1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    out: Any = None,
+    backend: str | None = None,
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
+    """Convolve signals: `conv` for an input (N, C_in, L) and a weight (C_out, C_in/groups, K).
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C_in, L) or (C_in, L).
+    weight : ndarray
+        Shape (C_out, C_in/groups, K).
+    bias, stride, padding, dilation, groups
+        As in `conv`.
+    padding_mode, data_format, activation, out, backend, stream, precision
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, C_out, OL) or (C_out, OL).
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv`.
+    """
+    check_rank("conv1d", weight, 1)
+    return conv(
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode=padding_mode,
+        data_format=data_format,
+        activation=activation,
+        out=out,
+        backend=backend,
+        stream=stream,
+        precision=precision,
+    )
+
+
+def conv2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    out: Any = None,
+    backend: str | None = None,
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
+    """Convolve images: `conv` for an input (N, C_in, H, W).
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C_in, H, W) or (C_in, H, W).
+    weight : ndarray
+        Shape (C_out, C_in/groups, KH, KW).
+    bias, stride, padding, dilation, groups
+        As in `conv`.
+    padding_mode, data_format, activation, out, backend, stream, precision
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, C_out, OH, OW) or (C_out, OH, OW).
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv`.
+    """
+    check_rank("conv2d", weight, 2)
+    return conv(
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode=padding_mode,
+        data_format=data_format,
+        activation=activation,
+        out=out,
+        backend=backend,
+        stream=stream,
+        precision=precision,
+    )
+
+
+def conv3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    out: Any = None,
+    backend: str | None = None,
+    stream: Any = None,
+    precision: str | None = None,
+) -> Any:
+    """Convolve volumes: `conv` for an input (N, C_in, D, H, W).
+
+    Parameters
+    ----------
+    input : ndarray
+        Shape (N, C_in, D, H, W) or (C_in, D, H, W).
+    weight : ndarray
+        Shape (C_out, C_in/groups, KD, KH, KW).
+    bias, stride, padding, dilation, groups
+        As in `conv`.
+    padding_mode, data_format, activation, out, backend, stream, precision
+        As in `conv`.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv`.
+    """
+    check_rank("conv3d", weight, 3)
+    return conv(
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode=padding_mode,
+        data_format=data_format,
+        activation=activation,
+        out=out,
+        backend=backend,
+        stream=stream,
+        precision=precision,
+    )

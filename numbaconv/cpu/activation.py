@@ -1,0 +1,66 @@
+"""Functions applied to a tile of the output while it is still in the first-level cache."""
+
+import math
+
+from numba import from_dtype, types
+
+from numbaconv.codegen.jit import inline, kernel, native
+from numbaconv.codegen.pointers import address_of, call, shift
+from numbaconv.problem.activations import HARDSWISH, RELU, RELU6, SILU, TANH
+
+
+@inline
+def hard_gate(y):
+    """min(max(y + 3, 0), 6) / 6, NaN for NaN."""
+    if y <= -3:
+        return 0.0
+    if y >= 3:
+        return 1.0
+    return (y + 3) / 6
+
+
+@inline
+def smooth(y, code):
+    """The activations that need the C library for each element."""
+    if code == TANH:
+        return math.tanh(y)
+    sigmoid = 1 / (1 + math.exp(-y))
+    return y * sigmoid if code == SILU else sigmoid
+
+
+def _signature(dtype):
+    i = types.int64
+    return types.void(types.CPointer(dtype), i, i, i, i)
+
+
+@native(_signature)
+def activate(tile, row_step, rows, width, code):
+    """Apply the activation to `rows` rows of `width` elements behind a pointer. NaN stays NaN."""
+    for i in range(rows):
+        row = shift(tile, i * row_step)
+        if code == RELU:
+            for j in range(width):
+                if row[j] < 0:
+                    row[j] = 0
+        elif code == RELU6:
+            for j in range(width):
+                if row[j] < 0:
+                    row[j] = 0
+                elif row[j] > 6:
+                    row[j] = 6
+        elif code == HARDSWISH:
+            for j in range(width):
+                row[j] = row[j] * hard_gate(row[j])
+        else:
+            for j in range(width):
+                row[j] = smooth(row[j], code)
+
+
+@kernel()
+def _activate_pointed(address, array, code):
+    call(address, (address_of(array), 0, 1, array.size, code))
+
+
+def activate_array(array, code):
+    """Apply the activation to a 1-D contiguous array in place."""
+    _activate_pointed(activate.address(from_dtype(array.dtype)), array, code)

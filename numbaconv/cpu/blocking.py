@@ -1,0 +1,78 @@
+"""Block sizes, each with the arithmetic that gives it.
+
+BLIS's words: a register block is MR x NR values of C; cache blocks bound what a task reads.
+"""
+
+from numbaconv.codegen.jit import inline
+from numbaconv.codegen.target import REGISTERS, second_level_cache
+
+# Register block of `microkernel.tile`: MR x NV accumulators, NV vectors of pixels and one
+# broadcast weight must fit: MR * NV + NV + 1 <= registers. Two vectors load least for each
+# multiply-add of the shapes that fit: 14 x 2 on 32 registers, 6 x 2 on 16.
+TILE_VECTORS = 2
+TILE_ROWS = (REGISTERS - 1) // TILE_VECTORS - 1
+
+# With a short k, storing C takes about as long as the multiply-adds. Blocks of fewer rows let more
+# of the two go on side by side: they are fewer streams of stores, and the CPU sees the next block's
+# multiply-adds while it still stores. Up to k = 64 they are 1.0 to 1.2 times as fast in `direct`
+# (A2, V1 of `benchmarks/layers.csv`), beyond 0.9 to 1.05 times; in `im2col`, which stores one block
+# at a time, 0.85 to 1.0 times.
+SHALLOW_K, SHALLOW_ROWS = 64, min(8, TILE_ROWS)
+
+# Register blocks of `band.band`: 4 x 4 + 4 + 1 <= 32 registers, 4 x 2 + 2 + 1 <= 16.
+# Rejected: six rows as well, 1.2 times as fast on small planes (M1) and 1.01 on images, for three
+# times as much to compile (4.0 s against 1.3). Each height below the block's is a case of its own.
+BAND_ROWS = (1, 2, 4)
+BAND_VECTORS = (1, 2, 4) if REGISTERS >= 32 else (1, 2)
+
+# Register blocks of `fold.fold`: 16 + 4 + 1 <= 32 registers, 8 + 4 + 1 <= 16. Of the loads, 19 for
+# 64 multiply-adds, nearly all cross a cache line, which takes two cycles.
+FOLD_DEPTH = 4
+FOLD_VECTORS = (1, 2, 4, 8, 16) if REGISTERS >= 32 else (1, 2, 4, 8)
+
+# Register blocks of `strip.strip`: heights of a filter, of which taller ones are put together.
+STRIP_ROWS = (1, 3, 5, 7)
+STRIP_STRIDES = (1, 2)
+
+# Filters of `small_planes.small_planes`: 16 sums + 7 weights + 1 <= 32 registers, 8 + 7 + 1 <= 16.
+SMALL_FILTERS = (3, 5, 7)
+
+
+@inline
+def most_of(sizes, left):
+    """Largest of the ascending `sizes` that is no more than what is left, or 1."""
+    most = 1
+    for size in sizes:
+        if size <= left:
+            most = size
+    return most
+
+
+@inline
+def share(count, part, parts):
+    """Where the given one of about equal parts of `count` begins, and where it ends."""
+    return part * count // parts, (part + 1) * count // parts
+
+
+def most_rows(k_size):
+    """Rows of the largest register block of `direct` for a product over k."""
+    return SHALLOW_ROWS if k_size <= SHALLOW_K else TILE_ROWS
+
+
+@inline
+def strip_vectors(kh, stride):
+    """Vectors of the widest strip: the sums of all rows under way, pixels and one weight must fit.
+
+    Four at most, as many vectors of pixels as `band` has.
+    """
+    return min(4, (REGISTERS - 1) // ((kh + stride - 1) // stride + 1))
+
+
+# What a task reads again and again (a halo tile or patch panels) is to stay in the second-level
+# cache beside the weights that stream past: half of it. With 512 KiB and not 256 of 1 MiB, layers
+# of 256 and 320 channels run 1.02 to 1.04 times as fast (U1, V3, C1).
+CACHE_BYTES = second_level_cache() // 2
+
+
+# Tasks for each thread: enough that the last one running is a small part of the whole.
+TASKS_PER_THREAD = 4

@@ -1,0 +1,231 @@
+"""direct, fifth lowering: strips of columns of one plane. It serves depthwise layers.
+
+The input is read in place: there is no halo tile, and nothing to pack. Loops of a task (some
+planes that are neighbours, a block of rows): columns, a strip at a time; rows a dilation apart; kd;
+rows of the filter, as many as the tile has sums for; the tile's own loops over planes, rows and kw.
+On small maps there is one strip, and a tile that has the sums of all rows in registers.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pointers import before_line, call, fence, indices_at, pointer_at, shift
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.blocking import (
+    CACHE_BYTES,
+    STRIP_ROWS,
+    TASKS_PER_THREAD,
+    most_of,
+    share,
+    strip_vectors,
+)
+from numbaconv.cpu.direct.choice import has_half, streams_planes, uses_small_planes
+from numbaconv.cpu.direct.tasks import Blocks, finish_tile, locate_task, out_index, read_blocks
+from numbaconv.cpu.job import (
+    ACTIVATION,
+    BIAS,
+    BLOCKS,
+    LANES,
+    OUT,
+    PACKED,
+    SHAPE,
+    STREAMS,
+    TABLE,
+    TILE,
+    WORKER,
+    X,
+    next_task,
+    set_entries,
+    worker_signature,
+)
+from numbaconv.cpu.microkernels.plane import small_planes
+from numbaconv.cpu.microkernels.strip import strip
+from numbaconv.problem.activations import NONE
+from numbaconv.problem.shape import kernel_taps, read_shape
+
+# Entries of a strip in the table of a job, after the number of strips: its first column, how many,
+# vectors, 1 for half a vector; where its masks begin in the table.
+_FIRST, _WIDTH, _VECTORS, _HALF, _MASKS, _STRIP_SIZE = range(6)
+
+
+class Memory(NamedTuple):
+    """The pointers of a worker: the problem's arrays, and the table of strips."""
+
+    x: object
+    weights: object
+    bias: object
+    out: object
+    table: object
+
+
+def cut(s, itemsize, threads):
+    """Choose the blocks of a problem.
+
+    Planes: so few that the threads have tasks enough, each as many, and that the next strip, or an
+    activation, finds them in cache. More tasks cost more than an equal end saves: a task takes 0.1
+    us beside its strips, a plane of 7 x 7 as long. Rows: all, unless there are too few planes, or a
+    strip would come to rows that have left the second-level cache since the last one.
+    """
+    planes = s.n * s.groups * s.output[0]
+    wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
+    most = min(planes // wanted, CACHE_BYTES // 8 // (s.output[1] * s.output[2] * itemsize))
+    parts = -(-s.groups // max(1, most))
+    groups = -(-s.groups // min(s.groups, -(-parts // threads) * threads))
+    least = min(s.output[1], 4 * s.kernel[1])
+    most = max(least, CACHE_BYTES // itemsize // (s.size[2] * s.stride[1]))
+    row_blocks = max(-(-s.output[1] // most), min(-(-wanted // planes), s.output[1] // least))
+    rows = -(-s.output[1] // row_blocks)
+    row_blocks = -(-s.output[1] // rows)
+    tasks = s.n * -(-s.groups // groups) * s.output[0] * row_blocks
+    return Blocks(1, 1, 1, rows, s.output[2], row_blocks, 1, 1, groups, tasks)
+
+
+def plan(job, s, itemsize, threads):
+    """Fill a job's blocks and sizes for a problem; return its number of tasks."""
+    b = cut(s, itemsize, threads)
+    set_entries(job, BLOCKS, b)
+    job[LANES] = lanes = VECTOR_BYTES // itemsize
+    if job[ACTIVATION] == NONE and not uses_small_planes(s, lanes):
+        job[STREAMS] = streams_planes(s, lanes, threads)
+    return b.tasks
+
+
+def set_addresses(job, s, dtype):
+    """Compile the functions that a problem needs and write their addresses into its job."""
+    small = uses_small_planes(s, VECTOR_BYTES * 8 // dtype.bitwidth)
+    job[TILE] = (small_planes if small else strip).address(dtype)
+    job[WORKER] = planes_work.address(dtype)
+
+
+def cut_strips(s, lanes, most):
+    """(first column, columns, vectors, half) of each strip.
+
+    Strips have at most so many vectors and are about equal; half a vector takes what is left, if
+    that is enough.
+    """
+    cols = s.output[2]
+    whole, left = divmod(cols, lanes)
+    half = left > 0 and has_half(left, lanes)
+    if left and not half:
+        whole += 1
+    count = -(-whole // most)
+    strips = []
+    for i in range(count):
+        first, end = share(whole, i, count)
+        width = min(end * lanes, cols) - first * lanes
+        strips.append((first * lanes, width, end - first, 0))
+    if half:
+        strips.append((whole * lanes, left, 1, 1))
+    return strips
+
+
+def mask_key(s, strip, lanes):
+    """What strips that have the same masks have in common: most read no padding."""
+    first, _, vectors, half = strip
+    begin = first * s.stride[2] - s.padding[2]
+    reach = (s.kernel[2] - 1) * s.dilation[2] + vectors * s.stride[2] * lanes
+    return (vectors, half) if begin >= 0 and begin + reach <= s.size[2] else strip
+
+
+def read_lanes(s, strip, lanes):
+    """[kw][vector][lane]: whether a tap reads a lane of a strip from the input, not the padding."""
+    first, _, vectors, half = strip
+    wide = lanes // 2 if half else lanes
+    kw, vector, lane = np.ogrid[: s.kernel[2], : vectors * s.stride[2], :wide]
+    at = first * s.stride[2] - s.padding[2] + kw * s.dilation[2] + vector * wide + lane
+    return (at >= 0) & (at < s.size[2])
+
+
+def make_masks(inside):
+    """The masks of a strip, as the tile reads them, and the two taps between its edges."""
+    words = (inside * (np.int64(1) << np.arange(inside.shape[2]))).sum(2)
+    cut = ~inside.all(2)
+    first, last = np.flatnonzero(cut[:, 0]), np.flatnonzero(cut[:, -1])
+    first_end = first[-1] + 1 if first.size else 0
+    return np.append(words, (first_end, last[0] if last.size else len(cut)))
+
+
+def make_table(s, itemsize, threads):
+    """The strips and their masks.
+
+    Strips are as wide as the registers allow; narrower under a padding wider than a vector, so that
+    no vectors but those at their edges are cut.
+    """
+    lanes, stride = VECTOR_BYTES // itemsize, s.stride[2]
+    widest = strip_vectors(most_of(STRIP_ROWS, s.kernel[1]), stride)
+    for most in (widest, max(1, 2 // stride)):
+        strips = cut_strips(s, lanes, most)
+        keys = [mask_key(s, strip, lanes) for strip in strips]
+        owners = dict(zip(keys, strips, strict=True))
+        inside = {key: read_lanes(s, strip, lanes) for key, strip in owners.items()}
+        if all(read[:, 1:-stride].all() for read in inside.values()):
+            break
+    masks = {key: make_masks(read) for key, read in inside.items()}
+    sizes = [1 + len(strips) * _STRIP_SIZE, *(mask.size for mask in masks.values())]
+    begins = dict(zip(masks, np.cumsum(sizes), strict=False))
+    entries = [(*strip, begins[key]) for strip, key in zip(strips, keys, strict=True)]
+    return np.concatenate(([len(strips)], *entries, *masks.values()))
+
+
+@inline
+def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
+    """Some rows of the filter, in one plane of its depth, for one strip of a task's planes."""
+    apart = s.dilation[1]
+    d = t.od * s.stride[0] - s.padding[0] + kd * s.dilation[0]
+    h = (t.oh + residue) * s.stride[1] - s.padding[1] + kh * apart
+    x = shift(m.x, t.n * s.in_strides[0] + t.g * s.in_strides[1])
+    first = d * s.in_strides[2] + h * s.in_strides[3]
+    first += strip[_FIRST] * s.stride[2] - s.padding[2]
+    taps = kernel_taps(s)
+    w = shift(m.weights, t.g * taps + (kd * s.kernel[1] + kh) * s.kernel[2])
+    out = shift(m.out, out_index(s, t, t.g) + residue * s.out_strides[3] + strip[_FIRST])
+    call(
+        job[TILE],
+        (
+            height, s.stride[1], strip[_VECTORS], strip[_HALF], s.kernel[2], s.dilation[2],
+            (t.rows - residue + apart - 1) // apart, t.groups,
+            x, first, apart * s.in_strides[3], s.in_strides[1],
+            h, apart, s.size[1] if 0 <= d < s.size[0] else 0, shift(m.table, strip[_MASKS]),
+            w, taps, out, apart * s.out_strides[3], s.out_strides[1],
+            shift(m.bias, t.g), kd + kh > 0, strip[_WIDTH] - (strip[_VECTORS] - 1) * job[LANES],
+            job[STREAMS] != 0 and before_line(out) == 0,
+        ),
+    )  # fmt: skip
+
+
+@inline
+def planes_task(job, m, s, t):
+    """All strips of a task; of each, rows a dilation apart, kd, rows of the filter."""
+    for i in range(m.table[0]):
+        strip = shift(m.table, 1 + i * _STRIP_SIZE)
+        for residue in range(min(s.dilation[1], t.rows)):
+            for kd in range(s.kernel[0]):
+                kh = 0
+                while kh < s.kernel[1]:
+                    height = most_of(STRIP_ROWS, s.kernel[1] - kh)
+                    planes_pass(job, m, s, t, strip, residue, kd, kh, height)
+                    kh += height
+    for g in range(t.g, t.g + t.groups):
+        target = shift(m.out, out_index(s, t, g))
+        finish_tile(job, target, s.out_strides[3], t.rows, t.cols, True)
+
+
+@native(worker_signature)
+def planes_work(worker, job, like):
+    """Do tasks until none is left."""
+    s, b = read_shape(job, SHAPE), read_blocks(job)
+    m = Memory(
+        pointer_at(job[X], like),
+        pointer_at(job[PACKED], like),
+        pointer_at(job[BIAS], like),
+        pointer_at(job[OUT], like),
+        indices_at(job[TABLE]),
+    )
+    number, turn = next_task(job, b.tasks, worker, 0)
+    while number < b.tasks:
+        planes_task(job, m, s, locate_task(number, s, b))
+        number, turn = next_task(job, b.tasks, worker, turn)
+    if job[STREAMS] != 0:
+        fence()

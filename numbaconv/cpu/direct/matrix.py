@@ -1,0 +1,249 @@
+"""direct, first lowering: the weight matrix times the input, read at each tap's offset.
+
+Loops of a task: pc over input channels, KC at a time; ic over register blocks of MR output
+channels; jr over pixels, NR at a time; the tile's own loops over channels and taps. Pixels are
+taken along the rows, or, where these are narrow, down columns of tiles; or all rows are one long
+vector, in which case what is computed between two of them is dropped.
+"""
+
+from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pointers import call, shift
+from numbaconv.cpu.blocking import TILE_VECTORS, share
+from numbaconv.cpu.direct.tap_lists import all_taps, plane_taps, row_taps, rows_until
+from numbaconv.cpu.direct.tasks import (
+    Task,
+    finish_tile,
+    locate_task,
+    open_memory,
+    open_panel,
+    open_view,
+    out_index,
+    read_blocks,
+)
+from numbaconv.cpu.job import AHEAD, LANES, SHAPE, TILE, next_task, worker_signature
+from numbaconv.cpu.packing.results import move_rows
+from numbaconv.problem.shape import kernel_taps, read_shape
+
+# Tiles of one call: many, as lines of C are asked for across them, but so few that their outputs
+# are still in cache when they are finished. With 32 and not 8, A2 runs 1.06 times as fast.
+MOST_TILES = 32
+
+# Rows of fewer tiles are narrow: down 100 to 150 columns tiles are 1.03 to 1.12 times as fast as
+# along the rows, in batches 1.1 to 1.4 times, as one call computes all rows; down 224 and more 0.9
+# to 1.05 times.
+NARROW_TILES = 5
+
+# A call for some rows of a column with taps of their own takes as long as so many multiply-adds of
+# vectors: rows at the border of a short k have all taps, those that read padding too.
+CALL_COST = 150
+
+# One long row of all pixels wastes least, but its tiles are moved to the output in segments. That
+# takes as long as some 20 multiply-adds for each vector: rows that are stored straight are 1.05 to
+# 2 times as fast where they waste less (7 to 50 columns, k = 9 to 27), else down to 0.65 (k = 576).
+SEGMENT_COST = 20
+
+
+@inline
+def move_segments(m, step, rows, s, at, p, width, pitch, cols, gather):
+    """Move a tile of flat pixels p, p + 1, ... to the output (or back), row by row.
+
+    Flat pixel r * pitch + c is output (r, c); those with c >= cols are junk and are dropped.
+    """
+    j = 0
+    while j < width:
+        r = (p + j) // pitch
+        c = p + j - r * pitch
+        run = min(cols - c, width - j)
+        if run > 0:
+            to = at + r * s.out_strides[3] + c * s.out_strides[4]
+            row_step, column_step = s.out_strides[1], s.out_strides[4]
+            move_rows(
+                m.tile,
+                j,
+                step,
+                rows,
+                run,
+                m.out,
+                to,
+                row_step,
+                column_step,
+                gather,
+                step // TILE_VECTORS,
+            )
+            j += run
+        else:
+            j += pitch - c
+
+
+@inline
+def multiply_pixels(job, m, s, view, used, panel, at, p, r, c, width, cols, more, final):
+    """MR channels x the `width` flat pixels from p, which is (r, c), on.
+
+    One register tile, or several side by side where they are stored straight.
+    """
+    lanes, rows = job[LANES], panel.width
+    vectors = min((width + lanes - 1) // lanes, TILE_VECTORS)
+    nr = vectors * lanes
+    straight = c + width <= cols and s.out_strides[4] == 1
+    target, step = m.tile, TILE_VECTORS * lanes
+    if straight:
+        target, step = shift(m.out, at + r * s.out_strides[3] + c), s.out_strides[1]
+    elif more:
+        move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, True)
+    blocks = (width + nr - 1) // nr
+    last = width - (blocks * vectors - 1) * lanes
+    call(
+        job[TILE],
+        (
+            rows, vectors, used.channels, used.taps, used.first, panel.weights, panel.channel_step,
+            shift(view.x, view.first + p), view.layout.channel, target, step,
+            shift(m.bias, panel.channel), more, last, blocks, nr, nr,
+            0 if view.copied else job[AHEAD],
+        ),
+    )  # fmt: skip
+    finish_tile(job, target, step, rows, width, final)
+    if not straight:
+        move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, False)
+
+
+@inline
+def tile_width(s, left_of_row, left, lanes):
+    """Pixels of the next tiles: as many whole ones as can be stored straight, else one tile.
+
+    At the end of the last row, or of each if they go one by one, that is what remains of it.
+    """
+    nr = TILE_VECTORS * lanes
+    if left_of_row < nr or s.out_strides[4] != 1:
+        return min(nr, left)
+    return min(left_of_row // nr * nr, MOST_TILES * nr)
+
+
+@inline
+def columns_again(width, c, at_once, lanes):
+    """Columns before c that a row's last tile computes again, so that its vectors are whole ones.
+
+    So it reads nothing beyond the row. Channels that are added by parts would be added twice.
+    """
+    short = -width % lanes
+    return short if at_once and short <= c else 0
+
+
+@inline
+def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
+    """MR channels x the pixels of a task, NR at a time: all as one long row, or row by row."""
+    at_once = final and not more
+    pitch = view.layout.pitch
+    at, pixels = out_index(s, t, panel.channel), (t.rows - 1) * pitch + t.cols
+    length = pixels if flat else t.cols
+    used = all_taps(plane, s) if flat else row_taps(plane, t.oh)
+    p, r, c, end = 0, 0, 0, length
+    while p < pixels:
+        width = tile_width(s, min(t.cols - c, end - p), end - p, job[LANES])
+        again = columns_again(width, c, at_once and c + width <= t.cols, job[LANES])
+        first, begin, both = p - again, c - again, width + again
+        multiply_pixels(
+            job, m, s, view, used, panel, at, first, r, begin, both, t.cols, more, final
+        )
+        p += width
+        c += width
+        while c >= pitch:
+            c -= pitch
+            r += 1
+        if c >= t.cols:  # the junk between two rows
+            p += pitch - c
+            c = 0
+            r += 1
+        if p >= end:
+            end = min(pixels, p + length)
+            if p < pixels and t.oh + r == used.until:
+                used = row_taps(plane, t.oh + r)
+
+
+@inline
+def multiply_rows(job, m, s, t, view, used, panel, r, rows, more, final):
+    """MR channels x some rows under the same taps: NR columns of all, then the next ones."""
+    lanes, nr = job[LANES], TILE_VECTORS * job[LANES]
+    at, p = out_index(s, t, panel.channel) + r * s.out_strides[3], r * view.layout.pitch
+    c = 0
+    while c < t.cols:
+        width = min(nr, t.cols - c)
+        again = columns_again(width, c, final and not more, lanes)
+        c -= again
+        width += again
+        vectors = (width + lanes - 1) // lanes
+        last = width - (vectors - 1) * lanes
+        call(
+            job[TILE],
+            (
+                panel.width, vectors, used.channels, used.taps, used.first, panel.weights,
+                panel.channel_step, shift(view.x, view.first + p + c), view.layout.channel,
+                shift(m.out, at + c), s.out_strides[1], shift(m.bias, panel.channel), more, last,
+                rows, view.layout.pitch, s.out_strides[3], 0,
+            ),
+        )  # fmt: skip
+        c += width
+
+
+@inline
+def multiply_down(job, m, s, t, view, plane, panel, more, final):
+    """MR channels x the pixels of a task, down its rows: those at the border by themselves."""
+    used, r = all_taps(plane, s), 0
+    apart = used.channels * plane.each * panel.width * min(t.cols, TILE_VECTORS * job[LANES])
+    while r < t.rows:
+        end = t.rows
+        if apart > CALL_COST * job[LANES]:
+            used = row_taps(plane, t.oh + r)
+            end = min(end, used.until - t.oh)
+        multiply_rows(job, m, s, t, view, used, panel, r, end - r, more, final)
+        r = end
+    at = out_index(s, t, panel.channel)
+    for r in range(t.rows):
+        target = shift(m.out, at + r * s.out_strides[3])
+        finish_tile(job, target, s.out_strides[1], panel.width, t.cols, final)
+
+
+@inline
+def join_rows(s, view, t):
+    """Return a task with its rows as one, if they lie behind one another and have the same taps.
+
+    So they do, in the output and in a halo tile as wide as they are, where windows do not overlap:
+    patches, and pointwise layers under a stride; with a short k they are 1.05 to 1.1 times as fast.
+    """
+    neighbours = view.layout.pitch == t.cols and s.out_strides[3] == t.cols * s.out_strides[4]
+    if not neighbours or rows_until(view.table, t.oh) < t.oh + t.rows:
+        return t
+    return Task(t.n, t.g, t.od, t.oh, t.ow, 1, t.rows * t.cols, t.part, t.groups)
+
+
+@inline
+def multiply_channels(job, m, s, b, t, c0, channels):
+    """Some input channels of a task, for all of its output channels."""
+    view = open_view(m, s, job, t, c0, channels, 0, 0)
+    t = join_rows(s, view, t)
+    lanes, k_size = job[LANES], channels * kernel_taps(s)
+    by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
+    saved = by_rows - ((t.rows - 1) * view.layout.pitch + t.cols + lanes - 1) // lanes
+    narrow = t.cols < NARROW_TILES * TILE_VECTORS * lanes
+    down = narrow and s.out_strides[4] == 1 and saved * k_size <= SEGMENT_COST * by_rows
+    final = c0 + channels == s.c_in
+    first, end = share(b.oc_blocks, t.part, b.oc_parts)
+    for block in range(first, end):
+        panel = open_panel(job, m, s, b, t, block, c0, channels)
+        plane = plane_taps(view.table, s, t.od, panel.width < b.mr, b.kc, channels)
+        if down:
+            multiply_down(job, m, s, t, view, plane, panel, c0 > 0, final)
+        else:
+            multiply_along(job, m, s, t, view, plane, panel, saved > 0, c0 > 0, final)
+
+
+@native(worker_signature)
+def multiply_work(worker, job, like):
+    """Do tasks until none is left."""
+    s, b = read_shape(job, SHAPE), read_blocks(job)
+    m = open_memory(worker, job, like)
+    number, turn = next_task(job, b.tasks, worker, 0)
+    while number < b.tasks:
+        t = locate_task(number, s, b)
+        for c0 in range(0, s.c_in, b.kc):
+            multiply_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
+        number, turn = next_task(job, b.tasks, worker, turn)

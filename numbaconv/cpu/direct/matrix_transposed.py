@@ -1,0 +1,148 @@
+"""direct, fourth lowering: the product transposed, each lane of a vector an output channel.
+
+Here MR pixels of a row stand in for MR channels, and vectors of channels for vectors of pixels. The
+pixels are read one by one, so they may be few, which would fill a vector badly, and may lie at any
+distance: under a stride, or with the channels last, they are read as they lie, padding aside, which
+is left out. On maps at most MR / 2 wide two rows make one tile, so that each weight is loaded once
+for both. Results with the channels last are stored as they are computed; others gather in a stage,
+a few tiles at a time, and are transposed on their way out. Loops of a task: pc over input channels,
+KC at a time; ic over blocks of NR output channels; rows, as many as the stage holds; columns, MR at
+a time; the tile's own loops over channels and those taps that read more than padding.
+"""
+
+from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pointers import call, shift
+from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu.direct.choice import SHORT_VECTORS
+from numbaconv.cpu.direct.tap_lists import plane_taps, row_taps
+from numbaconv.cpu.direct.tasks import (
+    finish_tile,
+    locate_task,
+    open_memory,
+    open_panel,
+    open_view,
+    out_index,
+    read_blocks,
+)
+from numbaconv.cpu.job import AHEAD, LANES, SHAPE, TILE, next_task, worker_signature
+from numbaconv.cpu.microkernels.matrix_transposed import ALL_ENDS, FIRST, LAST, first_half
+from numbaconv.cpu.packing.results import move_rows
+from numbaconv.problem.shape import read_shape
+
+# Pixels that are moved to the output at once, where a row has fewer: whole cache lines of each
+# channel, and ragged ends only once. Tile by tile, R3, R5, R8 and V3 of `benchmarks/layers.csv` ran
+# at 0.95 to 0.99 of the speed.
+STAGE_PIXELS = 64
+
+
+@inline
+def pairs_rows(s, t):
+    """Whether two rows make a tile: both fit, and lie behind one another in the output."""
+    return s.out_strides[3] == t.cols * s.out_strides[4] and 2 * t.cols <= TILE_ROWS
+
+
+@inline
+def row_ends(s, first, end):
+    """Ends of an output row that its columns from first to before end have."""
+    return (FIRST if first == 0 else 0) + (LAST if end == s.output[2] else 0)
+
+
+@inline
+def rows_of_stage(s, t, lanes):
+    """Rows that are moved at once: an even number if they are neighbours in the output, or one."""
+    if s.out_strides[3] != t.cols * s.out_strides[4]:
+        return 1
+    return max(1, min(STAGE_PIXELS, SHORT_VECTORS * lanes) // (2 * t.cols) * 2)
+
+
+@inline
+def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step, step, more):
+    """Register tiles of the rows r, r + 1, ...: their pixels come `step` apart.
+
+    The second half of a tile's pixels may be a row of its own under the same taps, a pitch behind
+    the first in the view; in the output they are neighbours all the same.
+    """
+    lanes = job[LANES]
+    vectors = (panel.width + lanes - 1) // lanes
+    last = panel.width - (vectors - 1) * lanes
+    bias = shift(m.bias, panel.channel)
+    chunks = (t.cols + TILE_ROWS - 1) // TILE_ROWS
+    pairs = pairs_rows(s, t)
+    used = row_taps(plane, t.oh + r)
+    i = 0
+    while i < rows:
+        oh = t.oh + r + i
+        if oh == used.until:
+            used = row_taps(plane, oh)
+        pair = pairs and i + 1 < rows and oh + 1 < used.until
+        for chunk in range(chunks):
+            j, end = share(t.cols, chunk, chunks)
+            pixels = end - j
+            first = view.first + (r + i) * view.layout.pitch + j * view.step
+            ends = ALL_ENDS if pair else row_ends(s, t.ow + j, t.ow + end)
+            call(
+                job[TILE],
+                (
+                    2 * pixels if pair else pixels, vectors, used.channels, used.taps, used.first,
+                    view.x, first, view.layout.channel, view.step,
+                    view.layout.pitch if pair else first_half(pixels) * view.step, job[AHEAD],
+                    panel.weights, panel.channel_step,
+                    shift(target, i * row_step + j * step), step, bias, more, last, ends,
+                ),
+            )  # fmt: skip
+        i += 2 if pair else 1
+
+
+@inline
+def transposed_rows(job, m, s, t, view, plane, panel, r, rows, more, final):
+    """The rows r, r + 1, ... of a task on a block of output channels: straight, or by the stage."""
+    lanes = job[LANES]
+    at = out_index(s, t, panel.channel) + r * s.out_strides[3]
+    step, channel_step = s.out_strides[4], s.out_strides[1]
+    if channel_step == 1:
+        target, row_step = shift(m.out, at), s.out_strides[3]
+        transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step, step, more)
+        for i in range(rows):
+            finish_tile(job, shift(target, i * row_step), step, t.cols, panel.width, final)
+        return
+    pixels, stage_step = rows * t.cols, TILE_VECTORS * lanes
+    if more:
+        move_rows(
+            m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, True, lanes
+        )
+    row_step = t.cols * stage_step
+    transposed_tiles(job, m, s, t, view, plane, panel, r, rows, m.tile, row_step, stage_step, more)
+    finish_tile(job, m.tile, stage_step, pixels, panel.width, final)
+    move_rows(
+        m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, False, lanes
+    )
+
+
+@inline
+def transposed_channels(job, m, s, b, t, c0, channels):
+    """Some input channels of a task, for all of its output channels."""
+    view = open_view(m, s, job, t, c0, channels, 0, 0)
+    final = c0 + channels == s.c_in
+    together = rows_of_stage(s, t, job[LANES])
+    first, end = share(b.oc_blocks, t.part, b.oc_parts)
+    for block in range(first, end):
+        panel = open_panel(job, m, s, b, t, block, c0, channels)
+        plane = plane_taps(view.table, s, t.od, panel.width < b.mr, b.kc, channels)
+        r = 0
+        while r < t.rows:
+            rows = min(together, t.rows - r)
+            transposed_rows(job, m, s, t, view, plane, panel, r, rows, c0 > 0, final)
+            r += together
+
+
+@native(worker_signature)
+def transposed_work(worker, job, like):
+    """Do tasks until none is left."""
+    s, b = read_shape(job, SHAPE), read_blocks(job)
+    m = open_memory(worker, job, like)
+    number, turn = next_task(job, b.tasks, worker, 0)
+    while number < b.tasks:
+        t = locate_task(number, s, b)
+        for c0 in range(0, s.c_in, b.kc):
+            transposed_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
+        number, turn = next_task(job, b.tasks, worker, turn)

@@ -1,0 +1,303 @@
+"""Tasks of the direct backend: which outputs one covers, and where it reads the input."""
+
+from typing import NamedTuple
+
+from numbaconv.codegen.jit import inline
+from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
+from numbaconv.cpu.blocking import (
+    BAND_ROWS,
+    BAND_VECTORS,
+    TILE_VECTORS,
+    share,
+)
+from numbaconv.cpu.direct.choice import SHORT_VECTORS, uses_bands
+from numbaconv.cpu.job import (
+    ACTIVATE,
+    ACTIVATION,
+    BIAS,
+    BLOCKS,
+    FILL_HALO,
+    IN_PLACE,
+    LANES,
+    OUT,
+    PACK_IN_TASK,
+    PACK_TAPS_OUTER,
+    PACKED,
+    PANEL_SIZE,
+    SCRATCH,
+    SCRATCH_SIZE,
+    TABLE,
+    X,
+)
+from numbaconv.cpu.packing.halo import Halo, read_halo
+from numbaconv.cpu.packing.weights import block_rows, pack_block
+from numbaconv.problem.shape import kernel_taps
+from numbaconv.problem.taps import first_read
+
+
+class Blocks(NamedTuple):
+    """How a problem is cut.
+
+    Attributes
+    ----------
+    mr, oc_blocks, oc_parts : int
+        Rows of a register block; blocks of a group; tasks that share them.
+    rows, cols : int
+        Outputs of a task, at most: all blocks of rows are equal, but for one row.
+    row_blocks, col_blocks : int
+        Blocks of an output plane.
+    kc : int
+        Input channels of a group in a halo tile.
+    groups : int
+        Groups of a task, more than one only with bands and all input channels at once.
+    tasks : int
+        Tasks of the problem.
+    """
+
+    mr: int
+    oc_blocks: int
+    oc_parts: int
+    rows: int
+    cols: int
+    row_blocks: int
+    col_blocks: int
+    kc: int
+    groups: int
+    tasks: int
+
+
+BLOCKS_SIZE = len(Blocks._fields)
+
+
+class Memory(NamedTuple):
+    """The pointers of a worker: the problem's arrays and table, and its own scratch."""
+
+    x: object
+    weights: object
+    bias: object
+    out: object
+    tile: object
+    panel: object
+    halo: object
+    table: object
+
+
+class Panel(NamedTuple):
+    """Weights of `width` output channels, from `channel` on.
+
+    Attributes
+    ----------
+    weights : pointer
+        [k][width], k = (input channel, tap), or (tap, input channel) with the taps outside.
+    channel_step, tap_step : int
+        Elements from one input channel, and from one tap, to the next.
+    """
+
+    weights: object
+    channel_step: int
+    tap_step: int
+    channel: int
+    width: int
+
+
+class View(NamedTuple):
+    """Where a task reads.
+
+    Attributes
+    ----------
+    x, first : pointer, int
+        What it reads; the element of it where the first output's taps begin, which before the
+        input's first one would be padding.
+    table : pointer
+        Of the taps.
+    layout : Halo
+        Of what is read.
+    step : int
+        Elements from what one output of a row reads to what the next one does.
+    turn : int
+        Places by which the planes kd are turned: see `halo.plane_place`.
+    copied : bool
+        Whether that is a halo tile, and not the input itself.
+    """
+
+    x: object
+    first: int
+    table: object
+    layout: Halo
+    step: int
+    turn: int
+    copied: bool
+
+
+class Task(NamedTuple):
+    """One block of the output: its first element and its extents."""
+
+    n: int
+    g: int
+    od: int
+    oh: int
+    ow: int
+    rows: int
+    cols: int
+    part: int
+    groups: int
+
+
+def channel_parts(blocks, threads):
+    """Parts of the output channels that make tasks enough of few blocks.
+
+    Each part copies the halo tile anew: one a thread, or two where they come out unequal.
+    """
+    if blocks >= 2 * threads:
+        return 1
+    shares = threads if threads % blocks == 0 else 2 * threads
+    return -(-shares // blocks)
+
+
+@inline
+def tile_size(lanes):
+    """Elements of what is moved to the output in pieces: a tile, or a short row by channels."""
+    return max(SHORT_VECTORS * lanes * TILE_VECTORS, BAND_ROWS[-1] * BAND_VECTORS[-1]) * lanes
+
+
+@inline
+def read_blocks(job):
+    """Rebuild the blocks that `plan` wrote."""
+    return Blocks(*entries(job, BLOCKS, BLOCKS_SIZE))
+
+
+@inline
+def open_memory(worker, job, like):
+    """Collect a worker's pointers."""
+    scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    return Memory(
+        pointer_at(job[X], like),
+        pointer_at(job[PACKED], like),
+        pointer_at(job[BIAS], like),
+        pointer_at(job[OUT], like),
+        scratch,
+        shift(scratch, tile_size(job[LANES])),
+        shift(scratch, tile_size(job[LANES]) + job[PANEL_SIZE]),
+        indices_at(job[TABLE]),
+    )
+
+
+@inline
+def locate_task(number, s, b):
+    """Decode a task number: parts of the channels run fastest, so that they share a halo tile.
+
+    Then come planes: what one reads is in cache still for the next.
+    """
+    above = number // b.oc_parts
+    part = number - above * b.oc_parts
+    rest = above // s.output[0] if s.output[0] > 1 else above
+    od = above - rest * s.output[0]
+    row = rest // (b.row_blocks * b.col_blocks)
+    block = rest - row * b.row_blocks * b.col_blocks
+    row_block = block // b.col_blocks
+    oh, oh_end = share(s.output[1], row_block, b.row_blocks)
+    ow = block % b.col_blocks * b.cols
+    group_blocks = (s.groups + b.groups - 1) // b.groups
+    n = row // group_blocks
+    g = (row - n * group_blocks) * b.groups
+    return Task(
+        n,
+        g,
+        od,
+        oh,
+        ow,
+        oh_end - oh,
+        min(b.cols, s.output[2] - ow),
+        part,
+        min(b.groups, s.groups - g),
+    )
+
+
+@inline
+def is_inside(s, t, channels, lanes, x_first):
+    """Whether what a task reads, whole vectors included, is inside the input and off its padding.
+
+    `x_first` is the index of its first channel's first element. The matrix product reads nothing
+    behind a row whose channels are added at once: see `direct_multiply.columns_again`.
+    """
+    vectors = TILE_VECTORS * lanes
+    whole = not uses_bands(s) and channels == s.c_in and t.cols >= vectors
+    behind = 0 if whole else vectors
+    d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
+    last_d = d + (s.kernel[0] - 1) * s.dilation[0]
+    last_h = h + t.rows - 1 + (s.kernel[1] - 1) * s.dilation[1]
+    last_w = w + t.cols - 1 + (s.kernel[2] - 1) * s.dilation[2]
+    inside = d >= 0 and h >= 0 and w >= 0
+    inside = inside and last_d < s.size[0] and last_h < s.size[1] and last_w < s.size[2]
+    last = (
+        x_first
+        + (channels - 1) * s.in_strides[1]
+        + last_d * s.in_strides[2]
+        + last_h * s.in_strides[3]
+        + last_w
+    )
+    return inside and last + behind < s.n * s.in_strides[0]
+
+
+@inline
+def open_view(m, s, job, t, c0, channels, kept, turn):
+    """Let a task read in place where it can, else copy its halo tile and read that.
+
+    The tile may have kept its first planes from the last task.
+    """
+    image, steps = t.n * s.in_strides[0], s.in_strides
+    channel0 = t.g * s.c_in + c0
+    first = image + channel0 * steps[1]
+    d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
+    at = first + d * steps[2] + h * steps[3] + w * steps[4]
+    always = job[FILL_HALO] == 0
+    if always or (job[IN_PLACE] != 0 and is_inside(s, t, channels, job[LANES], first)):
+        pitch = s.stride[1] * steps[3]
+        layout = Halo(0, 0, 1, 1, pitch, 0, 0, s.dilation[0] * steps[2], steps[1])
+        step = s.stride[2] * steps[4]
+        return View(m.x, at, shift(m.table, job[IN_PLACE]), layout, step, 0, False)
+    call(
+        job[FILL_HALO],
+        (m.halo, shift(m.x, image), job, channel0, channels, d, h, w, t.rows, t.cols, kept, turn),
+    )
+    return View(m.halo, 0, m.table, read_halo(job), 1, turn, True)
+
+
+@inline
+def open_panel(job, m, s, b, t, block, c0, channels):
+    """Panel of a block of output channels: packed ahead, or packed here and now."""
+    taps, width = kernel_taps(s), block_rows(s.c_out, b.mr, block)
+    k_size = s.c_in * taps
+    channel = t.g * s.c_out + block * b.mr
+    outer, here = job[PACK_TAPS_OUTER] != 0, job[PACK_IN_TASK] != 0
+    channel_step, tap_step = taps * width, width
+    if outer:
+        # A line apart, or the taps of a channel would push each other out of the cache.
+        channel_step = width
+        tap_step = channels * width + job[LANES] if here else s.c_in * width
+    if not here:
+        weights = shift(m.weights, channel * k_size + c0 * channel_step)
+        return Panel(weights, channel_step, tap_step, channel, width)
+    source = shift(m.weights, channel * k_size + c0 * taps)
+    apart = tap_step if outer else 0
+    pack_block(m.panel, source, k_size, width, channels, taps, apart, job[LANES])
+    return Panel(m.panel, channel_step, tap_step, channel, width)
+
+
+@inline
+def out_index(s, t, channel):
+    """Index of the first output of a task in a channel."""
+    return (
+        t.n * s.out_strides[0]
+        + channel * s.out_strides[1]
+        + t.od * s.out_strides[2]
+        + t.oh * s.out_strides[3]
+        + t.ow * s.out_strides[4]
+    )
+
+
+@inline
+def finish_tile(job, target, step, rows, width, final):
+    """Apply the activation, if there is one, to a tile whose sums are complete."""
+    if final and job[ACTIVATION] != 0:
+        call(job[ACTIVATE], (target, step, rows, width, job[ACTIVATION]))

@@ -1,0 +1,278 @@
+"""Several convolutions of one input into one output, in one launch: the phases of an adjoint.
+
+The jobs of the phases lie one behind the other. The workers of a launch do their share of each
+in turn, with no barrier between: phases write to different elements.
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.core import config
+
+from numbaconv.codegen.jit import inline, kernel, native
+from numbaconv.codegen.pointers import (
+    CACHE_LINE,
+    address_of,
+    align,
+    call,
+    keep_scalar,
+    pointer_at,
+    shift,
+)
+from numbaconv.cpu import execution
+from numbaconv.cpu.job import (
+    BIAS,
+    GRADIENT,
+    INDEX_SIZE,
+    INDICES,
+    JOB_SIZE,
+    LANES,
+    OUT,
+    PACK_IN_TASK,
+    PACK_ROWS,
+    PACK_TAPS_OUTER,
+    PACK_WORKERS,
+    PACKED,
+    PACKER,
+    QUEUE_SIZE,
+    QUEUES,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SHAPE,
+    WEIGHTS,
+    WORKER,
+    WORKERS,
+    X,
+    launch,
+    new_queues,
+    next_task,
+    worker_signature,
+)
+from numbaconv.cpu.packing.transpose import transpose
+from numbaconv.cpu.packing.weights import block_rows, register_rows
+from numbaconv.problem.dtypes import Arithmetic
+from numbaconv.problem.phases import Phase
+from numbaconv.problem.shape import ConvShape, kernel_taps, read_shape
+from numbaconv.runtime import scratch_memory
+from numbaconv.runtime.threads import turn
+
+# In the first job: jobs of the chain; address of `chain_work`; which address of each job to call.
+JOBS, CHAIN, CALLED = GRADIENT, GRADIENT + 1, GRADIENT + 2
+# In each job: address of `transpose`, index of its first output, rows of its packed blocks, and
+# the `Taps` of its phase.
+TRANSPOSE, ORIGIN, ROWS, TAPS = GRADIENT + 3, GRADIENT + 4, GRADIENT + 5, GRADIENT + 6
+
+# Elements that a packing task writes, about.
+PACKED_ELEMENTS = 16384
+# Fewer elements than this are packed faster by one thread than brought from one core to another
+# (row M1 of `benchmarks/compare.py --backward`).
+SERIAL_PACKING = 8192
+
+
+# Without the compiler an array view stands for a pointer, and it cannot be walked backwards.
+BACKWARDS = not config.DISABLE_JIT
+
+
+class Taps(NamedTuple):
+    """Which taps of the whole kernel a phase has: kernel, first tap, steps, for each axis."""
+
+    kd: int
+    kh: int
+    kw: int
+    first_d: int
+    first_h: int
+    first_w: int
+    apart_d: int
+    apart_h: int
+    apart_w: int
+
+
+@inline
+def read_taps(job):
+    """Rebuild the taps that `make_chain` wrote."""
+    i = TAPS
+    return Taps(
+        job[i],
+        job[i + 1],
+        job[i + 2],
+        job[i + 3],
+        job[i + 4],
+        job[i + 5],
+        job[i + 6],
+        job[i + 7],
+        job[i + 8],
+    )
+
+
+@inline
+def pack_taps(s, t, target, source, rows, tap_step):
+    """target[tap * tap_step + i] = source[i][tap of the kernel], in the opposite direction.
+
+    `source` holds the whole kernels of `rows` output channels, one behind the other.
+    """
+    all_taps = t.kd * t.kh * t.kw
+    tap = 0
+    for kd in range(s.kernel[0]):
+        d = t.first_d + (s.kernel[0] - 1 - kd) * t.apart_d
+        for kh in range(s.kernel[1]):
+            h = t.first_h + (s.kernel[1] - 1 - kh) * t.apart_h
+            for kw in range(s.kernel[2]):
+                w = t.first_w + (s.kernel[2] - 1 - kw) * t.apart_w
+                of = (d * t.kh + h) * t.kw + w
+                for i in range(rows):
+                    keep_scalar()
+                    target[tap * tap_step + i] = source[i * all_taps + of]
+                tap += 1
+
+
+@inline
+def pack_block(job, s, t, weights, packed, g, c, block):
+    """One input channel of one register block of a group."""
+    taps, all_taps = kernel_taps(s), t.kd * t.kh * t.kw
+    rows = block_rows(s.c_out, job[ROWS], block)
+    tap_step, channel_step = rows, taps * rows
+    if job[PACK_TAPS_OUTER] != 0:
+        tap_step, channel_step = s.c_in * rows, rows
+    first = block * job[ROWS]
+    target = shift(packed, (g * s.c_out + first) * s.c_in * taps + c * channel_step)
+    source = shift(weights, ((g * s.c_in + c) * s.c_out + first) * all_taps)
+    if taps == all_taps and rows == 1:  # all of them, backwards
+        for tap in range(taps):
+            keep_scalar()
+            target[tap * tap_step] = source[taps - 1 - tap]
+    elif taps == all_taps and BACKWARDS:
+        at = shift(target, (taps - 1) * tap_step)
+        call(job[TRANSPOSE], (at, -tap_step, source, all_taps, rows, taps, job[LANES]))
+    else:
+        pack_taps(s, t, target, source, rows, tap_step)
+
+
+@native(worker_signature)
+def pack_phase(worker, job, like):
+    """Write the weights (C_in, C_out, taps) of an adjoint as panels [group][block][k][rows].
+
+    The phase convolves from the C_in channels of the output's gradient to the C_out of the
+    input's. A task is some of the C_in channels, whose weights are read in the order of memory.
+    """
+    s, t = read_shape(job, SHAPE), read_taps(job)
+    weights, packed = pointer_at(job[WEIGHTS], like), pointer_at(job[PACKED], like)
+    channels, blocks = s.groups * s.c_in, -(-s.c_out // job[ROWS])
+    each = max(1, PACKED_ELEMENTS // (s.c_out * kernel_taps(s)))
+    tasks = -(-channels // each)
+    task, turn = next_task(job, tasks, worker, 0)
+    while task < tasks:
+        for channel in range(task * each, min(task * each + each, channels)):
+            g = channel // s.c_in
+            for block in range(blocks):
+                pack_block(job, s, t, weights, packed, g, channel - g * s.c_in, block)
+        task, turn = next_task(job, tasks, worker, turn)
+
+
+@native(worker_signature)
+def chain_work(worker, jobs, like):
+    """Do a worker's share of each job of a chain."""
+    for j in range(jobs[JOBS]):
+        job = shift(jobs, j * JOB_SIZE)
+        call(job[jobs[CALLED]], (worker, job, 0))
+
+
+@kernel()
+def run_chain(templates, x, weights, packed, scratch, bias, out):
+    """Pack the weights of all jobs, then convolve: flat arrays of one dtype, as in `job.run`.
+
+    `packed` is memory for as many elements as there are weights, `scratch` for all workers' pieces.
+    """
+    jobs = templates.copy()
+    count = jobs[JOBS]
+    packing = new_queues(jobs, count)
+    working = new_queues(jobs, count)
+    apart = jobs[WORKERS] * QUEUE_SIZE
+    indices = np.empty(jobs[WORKERS] * jobs[INDEX_SIZE], np.int64)
+    at = 0
+    for j in range(count):
+        job = jobs[j * JOB_SIZE : (j + 1) * JOB_SIZE]
+        job[QUEUES] = address_of(packing[j * apart :])
+        job[X] = address_of(x)
+        job[WEIGHTS] = address_of(weights)
+        job[PACKED] = address_of(packed[at:])
+        job[BIAS] = address_of(bias)
+        job[OUT] = address_of(out[job[ORIGIN] :])
+        job[SCRATCH] = align(address_of(scratch))
+        job[INDICES] = address_of(indices)
+        s = read_shape(job, SHAPE)
+        at += s.groups * s.c_out * s.c_in * kernel_taps(s)
+    jobs[CALLED] = PACKER
+    launch(jobs[CHAIN], jobs[PACK_WORKERS], jobs)
+    for j in range(count):
+        jobs[j * JOB_SIZE + QUEUES] = address_of(working[j * apart :])
+    jobs[CALLED] = WORKER
+    launch(jobs[CHAIN], jobs[WORKERS], jobs)
+    # Only addresses were handed on: this use keeps the memory until the workers are done.
+    return indices.size + packing.size + working.size
+
+
+class Chain(NamedTuple):
+    """The jobs of a chain without their data, their tables, most workers, elements of scratch."""
+
+    jobs: np.ndarray
+    tables: list[np.ndarray]
+    workers: int
+    scratch: int
+
+
+def _weights(s: ConvShape) -> int:
+    m, _, k = s.gemm
+    return s.groups * m * k
+
+
+def make_chain(
+    phases: list[Phase],
+    engines: Sequence[ModuleType],
+    kernel: tuple[int, int, int],
+    arithmetic: Arithmetic,
+    threads: int,
+) -> Chain:
+    """Return the jobs of some phases, each on its engine, complete but for their data."""
+    templates = [
+        execution.make_template(engine, phase.shape, arithmetic, threads, 0)
+        for engine, phase in zip(engines, phases, strict=True)
+    ]
+    parts = [template.job for template in templates]
+    for job, phase in zip(parts, phases, strict=True):
+        # A backend without a packer reads the weights in their natural order: blocks of one row.
+        job[ROWS] = job[PACK_ROWS] or register_rows(phase.shape.c_out) if job[PACKER] else 1
+        job[PACK_IN_TASK] = 0
+        job[PACKER] = pack_phase.address(arithmetic.numba)
+        job[TRANSPOSE] = transpose.address(arithmetic.numba)
+        job[ORIGIN] = phase.origin
+        job[TAPS : TAPS + 9] = (*kernel, *phase.taps, *phase.apart)
+    for entry in (WORKERS, SCRATCH_SIZE, INDEX_SIZE):
+        # Workers are not in the same job at the same time, so their pieces must be of one size.
+        largest = max(job[entry] for job in parts)
+        for job in parts:
+            job[entry] = largest
+    jobs = np.concatenate(parts)
+    if sum(_weights(phase.shape) for phase in phases) < SERIAL_PACKING:
+        jobs[PACK_WORKERS] = 1
+    jobs[JOBS] = len(phases)
+    jobs[CHAIN] = chain_work.address(arithmetic.numba)
+    scratch = int(jobs[WORKERS] * jobs[SCRATCH_SIZE]) + CACHE_LINE
+    workers = max(int(jobs[WORKERS]), int(jobs[PACK_WORKERS]))
+    return Chain(jobs, [template.table for template in templates], workers, scratch)
+
+
+def packed_size(weights: int) -> int:
+    """Elements that so many packed weights take: with slack for the vector that ends a panel."""
+    return weights + CACHE_LINE
+
+
+def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
+    """Run a chain on flat arrays."""
+    with turn(chain.workers):
+        packed = scratch_memory.borrow(packed_size(weights.size), weights.dtype)
+        scratch = scratch_memory.borrow(chain.scratch, x.dtype)
+        run_chain(chain.jobs, x, weights, packed, scratch, bias, out)
+        scratch_memory.give_back(packed)
+        scratch_memory.give_back(scratch)

@@ -1,0 +1,127 @@
+"""Gradients of convolutions with respect to their weights: planning, and the launch."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.core import config
+
+from numbaconv.codegen.pointers import CACHE_LINE
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.arrays import flat_channels, narrowed
+from numbaconv.cpu.blocking import TILE_ROWS
+from numbaconv.cpu.gradients import weight_tasks
+from numbaconv.cpu.gradients.weight_dots import dots_work
+from numbaconv.cpu.gradients.weight_products import products_work, scratch_sizes
+from numbaconv.cpu.gradients.weight_tasks import finish_work
+from numbaconv.cpu.job import (
+    FILL_HALO,
+    HALO,
+    INDEX_SIZE,
+    LANES,
+    SCRATCH_SIZE,
+    SHAPE,
+    TABLE,
+    TILE,
+    WORKER,
+    WORKERS,
+    new_template,
+    set_entries,
+)
+from numbaconv.cpu.microkernels.dot import dot
+from numbaconv.cpu.microkernels.matrix import tile
+from numbaconv.cpu.packing.halo import fill_halo, halo_layout, tap_offsets
+from numbaconv.cpu.packing.transpose import transpose
+from numbaconv.problem.dtypes import Arithmetic
+from numbaconv.problem.plan import WeightPlan
+from numbaconv.problem.shape import ConvShape
+from numbaconv.runtime import result_memory, scratch_memory
+from numbaconv.runtime.threads import thread_limit, turn
+
+
+class Template(NamedTuple):
+    """A job without its data, the table that it points to, elements of sums and of scratch.
+
+    With no sums beside the result, that takes them as they are. `no_bias` are the zeros with which
+    a register tile begins.
+    """
+
+    job: np.ndarray
+    table: np.ndarray
+    no_bias: np.ndarray
+    sums: int
+    scratch: int
+
+
+def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) -> Template:
+    """Return the job of a problem, complete but for its data."""
+    itemsize, lanes = how.compute.itemsize, VECTOR_BYTES // how.compute.itemsize
+    b = weight_tasks.cut(s, itemsize, threads, patches)
+    job = new_template()
+    set_entries(job, SHAPE, s.as_tuple())
+    set_entries(job, weight_tasks.WEIGHT_BLOCKS, b)
+    job[LANES] = lanes
+    job[WORKERS] = max(1, min(threads, b.tasks))
+    job[weight_tasks.FINISH] = finish_work.address(how.numba)
+    job[weight_tasks.TRANSPOSE] = transpose.address(how.numba)
+    if b.dots:
+        halo = halo_layout(s, b.rows, b.cols, itemsize)
+        set_entries(job, HALO, halo)
+        job[SCRATCH_SIZE] = weight_tasks.dot_scratch(s, b, lanes)
+        job[WORKER], job[weight_tasks.DOT] = dots_work.address(how.numba), dot.address(how.numba)
+        job[FILL_HALO] = fill_halo.address(how.numba)
+        table = tap_offsets(s, halo, s.c_in)
+    else:
+        packed, tile_of_x, pixels = scratch_sizes(s, b)
+        job[SCRATCH_SIZE], job[INDEX_SIZE] = packed + tile_of_x, 2 * pixels
+        job[WORKER], job[TILE] = products_work.address(how.numba), tile.address(how.numba)
+        table = np.zeros(0, np.int64)
+    job[TABLE] = table if config.DISABLE_JIT else table.ctypes.data
+    in_place = b.slabs == 1 and (b.dots or s.taps == 1)
+    sums = 0 if in_place else b.slabs * s.groups * s.c_out * s.c_in * s.taps
+    scratch = int(job[WORKERS] * job[SCRATCH_SIZE]) + CACHE_LINE
+    no_bias = np.zeros(TILE_ROWS, how.compute)
+    return Template(job, table, no_bias, sums, scratch)
+
+
+def find_template(plan: WeightPlan, threads: int, patches: bool) -> Template:
+    """Return the job of a planned gradient; the plan keeps it."""
+    template = plan.jobs.get((patches, threads))
+    if template is None:
+        template = make_template(plan.shape, plan.arithmetic, threads, patches)
+        plan.jobs[patches, threads] = template
+    return template
+
+
+def weight_gradient(
+    plan: WeightPlan, input: np.ndarray, grad_output: np.ndarray, patches: bool = False
+) -> np.ndarray:
+    """Run a planned gradient; with `patches` each chunk of pixels is written out as patches."""
+    s, how, c = plan.shape, plan.arithmetic, 1 if plan.batched else 0
+    size = s.groups * s.c_out * s.c_in * s.taps
+    if not plan.multiply_adds:
+        return np.zeros(plan.out_shape, plan.result)
+    template = find_template(plan, thread_limit(plan.multiply_adds), patches)
+    y, sums = (
+        result_memory.empty(size, how.compute),
+        scratch_memory.borrow(template.sums, how.compute),
+    )
+    scratch = scratch_memory.borrow(template.scratch, how.compute)
+    x, gradient = flat_channels(input, how, c), flat_channels(grad_output, how, c)
+    with turn(int(template.job[WORKERS])):
+        weight_tasks.run_sums(template.job, x, gradient, template.no_bias, sums, scratch, y)
+    scratch_memory.give_back(sums)
+    scratch_memory.give_back(scratch)
+    if not how.is_complex:
+        return narrowed(y, plan.result).reshape(plan.out_shape)
+    return _complex_sums(y, plan)
+
+
+def _complex_sums(y: np.ndarray, plan: WeightPlan) -> np.ndarray:
+    """Combine the products of real and imaginary parts: gradient * conj(input)."""
+    c_out, c_in, *kernel = plan.out_shape
+    parts: Any = y.reshape(c_out, 2, c_in, 2, *kernel)
+    result = np.empty(plan.out_shape, plan.result)
+    with np.errstate(all="ignore"):  # what kernels do: inf and NaN are results like any other
+        result.real = parts[:, 0, :, 0] + parts[:, 1, :, 1]
+        result.imag = parts[:, 1, :, 0] - parts[:, 0, :, 1]
+    return result

@@ -1,0 +1,90 @@
+"""The gradient of the weights, second lowering: lanes over the pixels.
+
+It serves groups of few input channels: first layers, image filters, depthwise layers. Each weight
+is the sum of the products of two images, the gradient of the output and the input as one tap sees
+it, which a halo tile makes neighbours in memory.
+
+Loops of a task: groups; chunks of pixels, with their halo tile; register blocks of output
+channels and of (channel, tap); the block's own loops over rows and columns of pixels.
+"""
+
+from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pointers import call, indices_at, pointer_at, shift
+from numbaconv.cpu.blocking import most_of
+from numbaconv.cpu.gradients.weight_tasks import (
+    DOT,
+    gradient_index,
+    locate_chunk,
+    locate_part,
+    read_blocks,
+)
+from numbaconv.cpu.job import (
+    FILL_HALO,
+    PACKED,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SHAPE,
+    TABLE,
+    WEIGHTS,
+    X,
+    next_task,
+    worker_signature,
+)
+from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS
+from numbaconv.cpu.packing.halo import read_halo
+from numbaconv.problem.shape import kernel_taps, read_shape
+
+
+@inline
+def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels, more):
+    """All weights of some output channels: blocks of MR channels x NT (channel, tap)s."""
+    size = s.c_in * kernel_taps(s)
+    oc = 0
+    while oc < channels:
+        mr = most_of(DOT_ROWS, channels - oc)
+        t = 0
+        while t < size:
+            nt = most_of(DOT_COLUMNS, size - t)
+            call(
+                job[DOT],
+                (
+                    mr, nt, chunk.rows, chunk.cols,
+                    shift(gradient, oc * s.out_strides[1]), s.out_strides[1], s.out_strides[3],
+                    halo, layout.pitch, shift(offsets, t), shift(sums, oc * size + t), size, more,
+                ),
+            )  # fmt: skip
+            t += nt
+        oc += mr
+
+
+@native(worker_signature)
+def dots_work(worker, job, like):
+    """Do tasks until none is left."""
+    s, b, layout = read_shape(job, SHAPE), read_blocks(job), read_halo(job)
+    x, gradient = pointer_at(job[X], like), pointer_at(job[WEIGHTS], like)
+    halo = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    size = s.c_in * kernel_taps(s)
+    number, turn = next_task(job, b.tasks, worker, 0)
+    while number < b.tasks:
+        part = locate_part(number, s, b)
+        for g in range(part.g0, part.g1):
+            channel = g * s.c_out + part.oc0 * b.mr
+            channels = min(part.oc1 * b.mr, s.c_out) - part.oc0 * b.mr
+            at = (part.slab * s.groups * s.c_out + channel) * size
+            sums = shift(pointer_at(job[PACKED], like), at)
+            for i in range(part.chunk0, part.chunk1):
+                c = locate_chunk(i, s, b)
+                n = c.plane // s.output[0]
+                d = (c.plane - n * s.output[0]) * s.stride[0] - s.padding[0]
+                h, w = c.oh * s.stride[1] - s.padding[1], c.ow * s.stride[2] - s.padding[2]
+                image = shift(x, n * s.in_strides[0])
+                call(
+                    job[FILL_HALO],
+                    (halo, image, job, g * s.c_in, s.c_in, d, h, w, c.rows, c.cols, 0, 0),
+                )
+                source = shift(gradient, gradient_index(s, c.plane, channel, c.oh, c.ow))
+                add_products(
+                    job, s, layout, c, source, halo, indices_at(job[TABLE]), sums, channels,
+                    i > part.chunk0,
+                )  # fmt: skip
+        number, turn = next_task(job, b.tasks, worker, turn)

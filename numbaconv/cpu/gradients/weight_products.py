@@ -1,0 +1,248 @@
+"""The gradient of the weights, first lowering: lanes over the input channels.
+
+For each tap it is a matrix product of the gradient of the output and the input as that tap sees
+it, summed over pixels: C[oc, ic] = sum_p G[p, oc] * X[p + tap, ic]. The register tile of the
+convolutions does it, with the pixels as taps of a single channel: G is packed as their weights are,
+and X is laid out with the channels last.
+
+Loops of a task: chunks of pixels; packing of G; jr over tiles of NR input channels; the tile of
+X; ic over register blocks of MR output channels; taps; the register tile's own loop over pixels.
+
+Along an axis the tile of X holds all that the pixels' taps read, once, at its own distances; or,
+where that is less, as under a large stride or dilation, for each tap the elements that it reads.
+"""
+
+from typing import NamedTuple
+
+from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at, shift
+from numbaconv.cpu.gradients.weight_tasks import (
+    TRANSPOSE,
+    gradient_index,
+    locate_chunk,
+    locate_part,
+    read_blocks,
+)
+from numbaconv.cpu.job import (
+    BIAS,
+    INDEX_SIZE,
+    INDICES,
+    LANES,
+    PACKED,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SHAPE,
+    TILE,
+    WEIGHTS,
+    X,
+    next_task,
+    worker_signature,
+)
+from numbaconv.cpu.packing.rows import clear
+from numbaconv.cpu.packing.weights import block_rows
+from numbaconv.problem.shape import kernel_taps, read_shape
+
+
+class TileAxis(NamedTuple):
+    """One axis of a tile of the input: some pieces of neighbouring elements.
+
+    Attributes
+    ----------
+    pieces, length : int
+        One piece for all taps, or one for each; elements of a piece.
+    apart, step : int
+        Elements of the input from one piece, and from one element of a piece, to the next.
+    per_output, per_tap : int
+        Elements of the tile from what one output, and one tap, reads to what the next does.
+    """
+
+    pieces: int
+    length: int
+    apart: int
+    step: int
+    per_output: int
+    per_tap: int
+
+
+class Memory(NamedTuple):
+    """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
+
+    x: object
+    gradient: object
+    zeros: object
+    sums: object
+    packed: object
+    tile: object
+    places: object
+
+
+@inline
+def tile_axis(outputs, kernel, stride, dilation, patches):
+    """Lay out one axis of a tile of the input."""
+    span = (outputs - 1) * stride + (kernel - 1) * dilation + 1
+    if patches != 0 or kernel * outputs < span:
+        return TileAxis(kernel, outputs, dilation, stride, 1, outputs)
+    return TileAxis(1, span, 0, 1, stride, dilation)
+
+
+@inline
+def scratch_sizes(s, b):
+    """Elements that the packed gradient and the tile of the input take; pixels of a chunk."""
+    down = tile_axis(b.rows, s.kernel[1], s.stride[1], s.dilation[1], b.patches)
+    across = tile_axis(b.cols, s.kernel[2], s.stride[2], s.dilation[2], b.patches)
+    pixels = b.planes * b.rows * b.cols
+    places = b.planes * s.kernel[0] * down.pieces * down.length * across.pieces * across.length
+    return pixels * b.oc_blocks * b.mr, places * b.nr, pixels
+
+
+@inline
+def copy_channels(job, tile, x, x_step, step, channels, count, nr):
+    """tile[i][c] = x[c][i * step]: a piece of a row, channels last."""
+    if step == 1:
+        call(job[TRANSPOSE], (tile, nr, x, x_step, channels, count, job[LANES]))
+    else:
+        for i in range(count):
+            for c in range(channels):
+                keep_scalar()
+                tile[i * nr + c] = x[c * x_step + i * step]
+
+
+@inline
+def fill_row(job, m, s, tile, of, w0, across, channels, inside, nr):
+    """One row of the tile: pieces of an input row, zeros where they reach into the padding."""
+    for piece in range(across.pieces):
+        target = shift(tile, piece * across.length * nr)
+        first = w0 + piece * across.apart
+        begin = min(max(across.step - 1 - first, 0) // across.step, across.length)
+        end = (s.size[2] - first + across.step - 1) // across.step
+        end = max(min(end, across.length), begin)
+        if not inside:
+            begin, end = across.length, across.length
+        clear(target, begin * nr, job[LANES])
+        if end > begin:
+            x = shift(m.x, of + first + begin * across.step)
+            inner = shift(target, begin * nr)
+            copy_channels(job, inner, x, s.in_strides[1], across.step, channels, end - begin, nr)
+        clear(shift(target, end * nr), (across.length - end) * nr, job[LANES])
+
+
+@inline
+def fill_tile(job, m, s, b, chunk, down, across, channel, channels):
+    """Copy what a chunk reads of some input channels: [plane][kd][row][column][channel]."""
+    h0 = chunk.oh * s.stride[1] - s.padding[1]
+    w0 = chunk.ow * s.stride[2] - s.padding[2]
+    row = 0
+    for plane in range(chunk.plane, chunk.plane + chunk.planes):
+        n = plane // s.output[0]
+        d0 = (plane - n * s.output[0]) * s.stride[0] - s.padding[0]
+        for kd in range(s.kernel[0]):
+            d = d0 + kd * s.dilation[0]
+            for piece in range(down.pieces):
+                for i in range(down.length):
+                    h = h0 + piece * down.apart + i * down.step
+                    inside = 0 <= d < s.size[0] and 0 <= h < s.size[1]
+                    of = n * s.in_strides[0] + channel * s.in_strides[1]
+                    of += d * s.in_strides[2] + h * s.in_strides[3]
+                    tile = shift(m.tile, row * across.pieces * across.length * b.nr)
+                    fill_row(job, m, s, tile, of, w0, across, channels, inside, b.nr)
+                    row += 1
+
+
+@inline
+def set_places(m, s, b, chunk, down, across):
+    """Write where the pixels of a chunk lie: in the tile, as the first tap sees it, and in G."""
+    pitch = across.pieces * across.length
+    plane = s.kernel[0] * down.pieces * down.length * pitch
+    k = 0
+    for i in range(chunk.planes):
+        for r in range(chunk.rows):
+            for c in range(chunk.cols):
+                place = i * plane + r * down.per_output * pitch + c * across.per_output
+                m.places[2 * k], m.places[2 * k + 1] = place * b.nr, k * b.mr
+                k += 1
+
+
+@inline
+def pack_gradient(job, m, s, b, chunk, g, block, target):
+    """target[p][i] = the gradient of channel i of a block at pixel p of a chunk."""
+    rows = block_rows(s.c_out, b.mr, block)
+    channel = g * s.c_out + block * b.mr
+    # Whole planes are neighbours in memory, else single rows.
+    runs = 1 if chunk.cols == s.output[2] else chunk.rows
+    count = chunk.rows * chunk.cols // runs
+    for i in range(chunk.planes):
+        for r in range(runs):
+            at = gradient_index(s, chunk.plane + i, channel, chunk.oh + r, chunk.ow)
+            run = shift(target, (i * runs + r) * count * b.mr)
+            source = shift(m.gradient, at)
+            call(job[TRANSPOSE], (run, b.mr, source, s.out_strides[1], rows, count, job[LANES]))
+
+
+@inline
+def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, more):
+    """One register block of output channels times the tile, tap by tap."""
+    taps = kernel_taps(s)
+    vectors = (width + job[LANES] - 1) // job[LANES]
+    last = width - (vectors - 1) * job[LANES]
+    count = chunk.planes * chunk.rows * chunk.cols
+    pitch = across.pieces * across.length
+    tap = 0
+    for kd in range(s.kernel[0]):
+        for kh in range(s.kernel[1]):
+            for kw in range(s.kernel[2]):
+                row = kd * down.pieces * down.length + kh * down.per_tap
+                pixels = shift(m.tile, (row * pitch + kw * across.per_tap) * b.nr)
+                call(
+                    job[TILE],
+                    (
+                        rows, vectors, 1, count, m.places, packed, 0, pixels, 0,
+                        shift(sums, tap * s.c_in), taps * s.c_in, m.zeros, more, last, 1, 0, 0, 0,
+                    ),
+                )  # fmt: skip
+                tap += 1
+
+
+@inline
+def add_chunk(job, m, s, b, part, chunk, g, more):
+    """Add the products of a chunk of pixels to the sums of a task, or start them."""
+    down = tile_axis(chunk.rows, s.kernel[1], s.stride[1], s.dilation[1], b.patches)
+    across = tile_axis(chunk.cols, s.kernel[2], s.stride[2], s.dilation[2], b.patches)
+    pixels = chunk.planes * chunk.rows * chunk.cols
+    set_places(m, s, b, chunk, down, across)
+    for block in range(part.oc0, part.oc1):
+        packed = shift(m.packed, block * b.mr * pixels)
+        pack_gradient(job, m, s, b, chunk, g, block, packed)
+    size = s.c_in * kernel_taps(s)
+    for jr in range(part.ic0, part.ic1):
+        width = min(b.nr, s.c_in - jr * b.nr)
+        fill_tile(job, m, s, b, chunk, down, across, g * s.c_in + jr * b.nr, width)
+        for block in range(part.oc0, part.oc1):
+            channel = (part.slab * s.groups + g) * s.c_out + block * b.mr
+            sums = shift(m.sums, channel * size + jr * b.nr)
+            rows = block_rows(s.c_out, b.mr, block)
+            packed = shift(m.packed, block * b.mr * pixels)
+            multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, more)
+
+
+@native(worker_signature)
+def products_work(worker, job, like):
+    """Do tasks until none is left."""
+    s, b = read_shape(job, SHAPE), read_blocks(job)
+    scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    m = Memory(
+        pointer_at(job[X], like),
+        pointer_at(job[WEIGHTS], like),
+        pointer_at(job[BIAS], like),
+        pointer_at(job[PACKED], like),
+        scratch,
+        shift(scratch, scratch_sizes(s, b)[0]),
+        shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
+    )
+    number, turn = next_task(job, b.tasks, worker, 0)
+    while number < b.tasks:
+        part = locate_part(number, s, b)
+        for g in range(part.g0, part.g1):
+            for i in range(part.chunk0, part.chunk1):
+                chunk = locate_chunk(i, s, b)
+                add_chunk(job, m, s, b, part, chunk, g, i > part.chunk0)
+        number, turn = next_task(job, b.tasks, worker, turn)

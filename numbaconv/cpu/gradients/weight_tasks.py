@@ -1,0 +1,325 @@
+"""The gradient of the weights: how its sums are cut into tasks, and how the parts are put together.
+
+Each weight's gradient is a sum over all pixels of all images. The pixels are cut into chunks that
+fit the cache, and the chunks into slabs, each of which adds up sums of its own; at the end the
+slabs are added in order. Chunks and slabs follow from the problem alone, so the bits of the result
+do not depend on the number of threads. What the threads share are slabs and blocks of weights.
+
+Two lowerings compute the sums: `weight_products`, lanes over the input channels, and
+`weight_dots`, lanes over the pixels, for groups of few input channels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numbaconv.codegen.jit import inline, kernel, native
+from numbaconv.codegen.pointers import (
+    address_of,
+    align,
+    call,
+    entries,
+    pointer_at,
+    shift,
+)
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.blocking import BAND_VECTORS, CACHE_BYTES, TILE_VECTORS, share
+from numbaconv.cpu.job import (
+    BIAS,
+    GRADIENT,
+    INDEX_SIZE,
+    INDICES,
+    LANES,
+    OUT,
+    PACKED,
+    QUEUES,
+    SCRATCH,
+    SHAPE,
+    WEIGHTS,
+    WORKER,
+    WORKERS,
+    X,
+    launch,
+    new_queues,
+    next_task,
+    worker_signature,
+)
+from numbaconv.cpu.microkernels.dot import DOT_ROWS
+from numbaconv.cpu.packing.halo import halo_layout
+from numbaconv.cpu.packing.weights import register_rows
+from numbaconv.problem.shape import image_pixels, kernel_taps, read_shape
+
+# Entries of the job: addresses of `transpose`, `dot` and `finish_work`, and the blocks.
+TRANSPOSE, DOT, FINISH, WEIGHT_BLOCKS = GRADIENT, GRADIENT + 1, GRADIENT + 2, GRADIENT + 3
+
+# Pixels of a chunk: sums are loaded and stored once for so many multiply-adds each.
+MOST_PIXELS, LEAST_PIXELS = 512, 128
+# Elements that the sums of all slabs may take, and pixels that a slab should have.
+MOST_SUMS = 1 << 20
+SLAB_PIXELS, MOST_SLABS = 384, 8
+# Tasks for each thread, at the price of packing a chunk for each part of the channels.
+TASKS_PER_THREAD = 2
+# Elements of the result that a task of `finish_work` puts together.
+FINISHED = 4096
+
+
+class Blocks(NamedTuple):
+    """How the gradient of a problem's weights is cut.
+
+    Attributes
+    ----------
+    mr, oc_blocks : int
+        Output channels of a register block; blocks of a group.
+    nr, ic_blocks : int
+        Input channels of a tile of the input; tiles of a group.
+    planes, rows, cols : int
+        Pixels of a chunk. More than one plane (n, od) only where all rows are in one chunk.
+    row_blocks, col_blocks, chunks : int
+        Chunks of a plane; of the problem.
+    slabs : int
+        Slabs that the chunks are shared out to.
+    group_parts, oc_parts, ic_parts : int
+        Parts of groups and channels, each a task of every slab.
+    dots : int
+        1: `weight_dots`; 0: `weight_products`.
+    patches : int
+        1: every tap has its own copy of the pixels that it reads (im2col).
+    tasks : int
+        Tasks of the problem.
+    """
+
+    mr: int
+    oc_blocks: int
+    nr: int
+    ic_blocks: int
+    planes: int
+    rows: int
+    cols: int
+    row_blocks: int
+    col_blocks: int
+    chunks: int
+    slabs: int
+    group_parts: int
+    oc_parts: int
+    ic_parts: int
+    dots: int
+    patches: int
+    tasks: int
+
+
+BLOCKS_SIZE = len(Blocks._fields)
+
+
+class Chunk(NamedTuple):
+    """The pixels of a chunk: first plane, row and column, and how many."""
+
+    plane: int
+    oh: int
+    ow: int
+    planes: int
+    rows: int
+    cols: int
+
+
+class Part(NamedTuple):
+    """What a task computes: a slab, its chunks, and ranges of groups and blocks of channels."""
+
+    slab: int
+    chunk0: int
+    chunk1: int
+    g0: int
+    g1: int
+    oc0: int
+    oc1: int
+    ic0: int
+    ic1: int
+
+
+def uses_dots(s, lanes, patches):
+    """Too few input channels a group to fill even half a vector."""
+    return 2 * s.c_in < lanes and not patches
+
+
+def _pixels_of_chunk(s, itemsize, dots):
+    """Planes, rows and columns of a chunk; for dots a halo tile of it must fit the cache."""
+    _, oh, ow = s.output
+    budget = CACHE_BYTES // itemsize
+    if dots:
+        cols = min(ow, 1024)
+        rows = oh
+        while rows > 1 and s.c_in * halo_layout(s, rows, cols, itemsize).channel > budget:
+            rows = -(-rows // 2)
+        return 1, rows, cols
+    most = min(max(budget // max(s.c_out, 1), LEAST_PIXELS), MOST_PIXELS)
+    cols = -(-ow // -(-ow // most))
+    rows = min(oh, max(1, most // cols))
+    planes = max(1, most // (oh * ow)) if rows == oh and cols == ow else 1
+    return min(planes, s.n * s.output[0]), rows, cols
+
+
+def cut(s, itemsize, threads, patches):
+    """Choose the blocks of a problem. Only the parts depend on the threads."""
+    lanes = VECTOR_BYTES // itemsize
+    dots = uses_dots(s, lanes, patches)
+    planes, rows, cols = _pixels_of_chunk(s, itemsize, dots)
+    all_planes = s.n * s.output[0]
+    plane_blocks, col_blocks = -(-all_planes // planes), -(-s.output[2] // cols)
+    sums = s.groups * s.c_out * s.c_in * kernel_taps(s)
+    slabs = MOST_SLABS
+    while slabs > 1 and (slabs * sums > MOST_SUMS or slabs * SLAB_PIXELS > s.n * image_pixels(s)):
+        slabs //= 2
+    row_blocks = -(-s.output[1] // rows)
+    if planes == 1:
+        # Slabs of as many chunks each, as near as rows allow.
+        while all_planes * row_blocks * col_blocks % slabs and row_blocks < s.output[1]:
+            row_blocks += 1
+        rows = -(-s.output[1] // row_blocks)
+        row_blocks = -(-s.output[1] // rows)
+    chunks = plane_blocks * row_blocks * col_blocks
+    slabs = min(slabs, chunks)
+
+    mr = DOT_ROWS[-1] if dots else register_rows(s.c_out)
+    nr = TILE_VECTORS * lanes
+    oc_blocks, ic_blocks = -(-s.c_out // mr), 1 if dots else -(-s.c_in // nr)
+    wanted = -(-threads * TASKS_PER_THREAD // slabs) if threads > 1 else 1
+    group_parts = min(s.groups, wanted) if dots else s.groups
+    ic_parts = min(ic_blocks, -(-wanted // group_parts))
+    oc_parts = min(oc_blocks, -(-wanted // (group_parts * ic_parts)))
+    return Blocks(
+        mr,
+        oc_blocks,
+        nr,
+        ic_blocks,
+        planes,
+        rows,
+        cols,
+        row_blocks,
+        col_blocks,
+        chunks,
+        slabs,
+        group_parts,
+        oc_parts,
+        ic_parts,
+        int(dots),
+        int(patches),
+        slabs * group_parts * oc_parts * ic_parts,
+    )
+
+
+def dot_scratch(s, b, lanes):
+    """Elements of a worker's scratch for `weight_dots`: a halo tile, as `fill_halo` wants it."""
+    halo = halo_layout(s, b.rows, b.cols, VECTOR_BYTES // lanes)
+    return s.c_in * halo.channel + halo.pitch + BAND_VECTORS[-1] * lanes
+
+
+@inline
+def read_blocks(job):
+    """Rebuild the blocks that `plan` wrote."""
+    return Blocks(*entries(job, WEIGHT_BLOCKS, BLOCKS_SIZE))
+
+
+@inline
+def locate_part(number, s, b):
+    """Decode a task number: slabs run slowest."""
+    parts = b.group_parts * b.oc_parts * b.ic_parts
+    slab = number // parts
+    rest = number - slab * parts
+    group_part = rest // (b.oc_parts * b.ic_parts)
+    rest -= group_part * b.oc_parts * b.ic_parts
+    oc_part = rest // b.ic_parts
+    ic_part = rest - oc_part * b.ic_parts
+    chunk0, chunk1 = share(b.chunks, slab, b.slabs)
+    g0, g1 = share(s.groups, group_part, b.group_parts)
+    oc0, oc1 = share(b.oc_blocks, oc_part, b.oc_parts)
+    ic0, ic1 = share(b.ic_blocks, ic_part, b.ic_parts)
+    return Part(slab, chunk0, chunk1, g0, g1, oc0, oc1, ic0, ic1)
+
+
+@inline
+def locate_chunk(number, s, b):
+    """Decode a chunk number: planes, then rows, then columns."""
+    in_planes = number // b.col_blocks
+    ow = (number - in_planes * b.col_blocks) * b.cols
+    plane = in_planes // b.row_blocks
+    oh = (in_planes - plane * b.row_blocks) * b.rows
+    plane *= b.planes
+    return Chunk(
+        plane,
+        oh,
+        ow,
+        min(b.planes, s.n * s.output[0] - plane),
+        min(b.rows, s.output[1] - oh),
+        min(b.cols, s.output[2] - ow),
+    )
+
+
+@inline
+def gradient_index(s, plane, channel, oh, ow):
+    """Index of a pixel of a plane (n, od) in the gradient of the output."""
+    n = plane // s.output[0]
+    od = plane - n * s.output[0]
+    return (
+        n * s.out_strides[0]
+        + channel * s.out_strides[1]
+        + od * s.out_strides[2]
+        + oh * s.out_strides[3]
+        + ow
+    )
+
+
+@inline
+def add_slabs(sums, size, apart, slabs):
+    """Add the sums of the other slabs to those of the first, in order."""
+    for slab in range(1, slabs):
+        more = shift(sums, slab * apart)
+        for i in range(size):
+            sums[i] += more[i]
+
+
+@native(worker_signature)
+def finish_work(worker, job, like):
+    """Add the slabs up and bring the sums of each output channel into the order of the weights.
+
+    Products leave sums [tap][channel], dots [channel][tap].
+    """
+    s, b = read_shape(job, SHAPE), read_blocks(job)
+    sums, out = pointer_at(job[PACKED], like), pointer_at(job[OUT], like)
+    taps, rows = kernel_taps(s), s.groups * s.c_out
+    size = s.c_in * taps
+    each = max(1, FINISHED // size)
+    tasks = -(-rows // each)
+    task, turn = next_task(job, tasks, worker, 0)
+    while task < tasks:
+        first = task * each
+        count = min(each, rows - first)
+        add_slabs(shift(sums, first * size), count * size, rows * size, b.slabs)
+        for row in range(first, first + count):
+            source, target = shift(sums, row * size), shift(out, row * size)
+            if b.dots != 0:
+                for i in range(size):
+                    target[i] = source[i]
+            else:
+                call(job[TRANSPOSE], (target, taps, source, s.c_in, taps, s.c_in, job[LANES]))
+        task, turn = next_task(job, tasks, worker, turn)
+
+
+@kernel()
+def run_sums(template, x, gradient, zeros, sums, scratch, out):
+    """Sum the products of flat arrays into `sums`, or into `out` if that is empty."""
+    job = template.copy()
+    summing, finishing = new_queues(job, 1), new_queues(job, 1)
+    indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
+    job[QUEUES] = address_of(summing)
+    job[X] = address_of(x)
+    job[WEIGHTS] = address_of(gradient)
+    job[BIAS] = address_of(zeros)
+    job[PACKED] = address_of(sums) if sums.size > 0 else address_of(out)
+    job[OUT] = address_of(out)
+    job[SCRATCH] = align(address_of(scratch))
+    job[INDICES] = address_of(indices)
+    launch(job[WORKER], job[WORKERS], job)
+    if sums.size > 0:
+        job[QUEUES] = address_of(finishing)
+        launch(job[FINISH], job[WORKERS], job)
+    # Only addresses were handed on: this use keeps the memory until the workers are done.
+    return indices.size + summing.size + finishing.size

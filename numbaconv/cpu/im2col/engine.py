@@ -1,0 +1,373 @@
+"""im2col: write the patches of a block of pixels into panels, then multiply by the weights.
+
+The patch matrix of a whole layer is never there: each worker owns room for the panels of one
+block of pixels and a slice of k, which stays in its second-level cache while every register
+block of output channels is multiplied with it.
+
+Loops, outermost first: tasks (group, pixel block, part of the output channels), shared out over
+the threads; pc over k = (tap, channel), KC at a time; packing of the panels; ic over register
+blocks of MR output channels; jr over panels of NR pixels; runs of taps that read more than
+padding; the tile's own loop over k.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.activation import activate
+from numbaconv.cpu.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu.im2col.panels import (
+    are_neighbours,
+    locate,
+    locate_panel,
+    make_zones,
+    out_index,
+)
+from numbaconv.cpu.job import (
+    ACTIVATE,
+    ACTIVATION,
+    BIAS,
+    BLOCKS,
+    INDEX_SIZE,
+    INDICES,
+    LANES,
+    OUT,
+    PACK_ROWS,
+    PACK_TAPS_OUTER,
+    PACKED,
+    PACKER,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SHAPE,
+    TABLE,
+    TILE,
+    WORKER,
+    X,
+    next_task,
+    set_entries,
+    worker_signature,
+)
+from numbaconv.cpu.microkernels.matrix import tile
+from numbaconv.cpu.packing.results import move_rows
+from numbaconv.cpu.packing.rows import copy_padded
+from numbaconv.cpu.packing.weights import block_rows, pack_work, register_rows
+from numbaconv.problem.activations import NONE
+from numbaconv.problem.padding_modes import padded_index
+from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
+
+NAME = "im2col"
+
+# A panel to the register tile: each row is a channel of one tap, both of its offsets 0.
+ONE_TAP = (0, 0)
+
+
+class Blocks(NamedTuple):
+    """How a problem is cut.
+
+    Attributes
+    ----------
+    mr, oc_blocks : int
+        Rows of a register block, and how many blocks a group has.
+    oc_parts : int
+        Tasks that share the output channels of one pixel block.
+    nr, panels : int
+        Pixels of a panel; panels of a task.
+    kc : int
+        Rows of the patch matrix in a panel.
+    zones, zone_panels : int
+        Zones of the output, and panels of all of them (of one image, if there are several zones).
+    all_panels, pixel_blocks, tasks : int
+        Panels of a group; tasks that they make; tasks of the problem.
+    """
+
+    mr: int
+    oc_blocks: int
+    oc_parts: int
+    nr: int
+    panels: int
+    kc: int
+    zones: int
+    zone_panels: int
+    all_panels: int
+    pixel_blocks: int
+    tasks: int
+
+
+BLOCKS_SIZE = len(Blocks._fields)
+
+
+class Memory(NamedTuple):
+    """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
+
+    x: object
+    packed: object
+    bias: object
+    out: object
+    panels: object
+    tile: object
+    one_tap: object
+    zones: object
+    reads: object
+
+
+def cut(s, itemsize, threads):
+    """Choose the blocks of a problem.
+
+    KC x NC values fill CACHE_BYTES, with k cut only beyond 1280 (each cut reads C once more) and
+    at least one panel. Fewer panels a task where there would be too few tasks for the threads;
+    then parts of the output channels, at the price of packing the panels for each part.
+    """
+    k_size = s.c_in * kernel_taps(s)
+    nr = TILE_VECTORS * (VECTOR_BYTES // itemsize)
+    pieces = -(-k_size // 1280)
+    kc = -(-k_size // pieces)
+    zones = make_zones(s, nr)
+    zone_panels = int(zones[-1, 0]) - (-int(zones[-1, 2] * zones[-1, 4]) // nr)
+    all_panels = zone_panels * (1 if len(zones) == 1 else s.n)
+    in_cache = max(1, CACHE_BYTES // itemsize // (kc * nr))
+    panels = min(in_cache, all_panels)
+    if threads > 1:
+        panels = max(1, min(panels, all_panels * s.groups // (threads * TASKS_PER_THREAD)))
+    mr = register_rows(s.c_out)
+    oc_blocks = -(-s.c_out // mr)
+    oc_parts = 1
+    if threads > 1 and -(-all_panels // panels) * s.groups < threads:
+        oc_parts = min(oc_blocks, threads)
+        panels = min(in_cache, all_panels)
+    pixel_blocks = -(-all_panels // panels)
+    return Blocks(
+        mr,
+        oc_blocks,
+        oc_parts,
+        nr,
+        panels,
+        kc,
+        len(zones),
+        zone_panels,
+        all_panels,
+        pixel_blocks,
+        s.groups * pixel_blocks * oc_parts,
+    )
+
+
+@inline
+def pack_run(target, m, b, s, g, pixel, run, tap, c0, c1, lanes):
+    """Write what the pixels of a run read through a tap, for channels c0 .. c1 - 1.
+
+    Returns 1 if that is more than padding, else 0; then nothing is written.
+    """
+    kw = tap % s.kernel[2]
+    kh = tap // s.kernel[2] % s.kernel[1]
+    kd = tap // (s.kernel[1] * s.kernel[2])
+    od = pixel.row // s.output[1]
+    oh = pixel.row - od * s.output[1]
+    mode = s.padding_mode
+    d = padded_index(od * s.stride[0] + kd * s.dilation[0] - s.padding[0], s.size[0], mode)
+    h = padded_index(oh * s.stride[1] + kh * s.dilation[1] - s.padding[1], s.size[1], mode)
+    first = pixel.column * s.stride[2] + kw * s.dilation[2] - s.padding[2]
+    padding = first >= s.size[2] or first + (run - 1) * s.stride[2] < 0
+    inside = d >= 0 and h >= 0 and not (padding and mode == ZEROS)
+    at = (
+        pixel.n * s.in_strides[0]
+        + (g * s.c_in + c0) * s.in_strides[1]
+        + d * s.in_strides[2]
+        + h * s.in_strides[3]
+    )
+    copy_padded(
+        target,
+        b.nr,
+        m.x,
+        at,
+        s.in_strides[4],
+        s.in_strides[1],
+        c1 - c0,
+        0,
+        first,
+        s.stride[2],
+        run,
+        s.size[2] if inside else 0,
+        mode,
+        0,
+        lanes,
+    )
+    return 1 if inside else 0
+
+
+@inline
+def pack_panel(target, m, s, b, g, panel, k0, k1, reads, lanes):
+    """target[(k - k0) * nr + j] = element k = (tap, c) of the patch of pixel j of the panel.
+
+    Loops: taps; runs of pixels in one row; channels; pixels. A tap that reads only padding is
+    marked in `reads`, unless it is the first of a slice of which none reads more: every output
+    is to be stored.
+    """
+    tap0, tap1 = k0 // s.c_in, (k1 - 1) // s.c_in + 1
+    any_read = 0
+    for i in range(tap1 - tap0):
+        tap = tap1 - 1 - i
+        c0, c1 = max(0, k0 - tap * s.c_in), min(s.c_in, k1 - tap * s.c_in)
+        row = shift(target, (tap * s.c_in + c0 - k0) * b.nr)
+        read = 0
+        j = 0
+        while j < panel.width:
+            pixel = locate(panel, j, s)
+            run = min(pixel.left, panel.width - j)
+            read |= pack_run(shift(row, j), m, b, s, g, pixel, run, tap, c0, c1, lanes)
+            j += run
+        any_read |= read
+        reads[tap - tap0] = 1 if tap == tap0 and any_read == 0 else read
+
+
+@inline
+def move_pixels(m, b, rows, s, channel, panel, gather):
+    """Move a tile from scratch to the output (or back), in runs of pixels that are neighbours."""
+    j = 0
+    while j < panel.width:
+        p = locate(panel, j, s)
+        run = min(p.left, panel.width - j)
+        at = out_index(p, channel, s)
+        row_step, column_step = s.out_strides[1], s.out_strides[4]
+        lanes = b.nr // TILE_VECTORS
+        move_rows(m.tile, j, b.nr, rows, run, m.out, at, row_step, column_step, gather, lanes)
+        j += run
+
+
+@inline
+def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
+    """One register block of output channels times one panel: C[MR, NR] = or += A[MR, KC] B[KC, NR].
+
+    The tile is stored straight to the output where its pixels are neighbours there, and through
+    a small tile in scratch where they are not or the output is channels_last.
+    """
+    rows = block_rows(s.c_out, b.mr, block)
+    channel = g * s.c_out + block * b.mr
+    k_size = s.c_in * kernel_taps(s)
+    lanes = b.nr // TILE_VECTORS
+    vectors = (panel.width + lanes - 1) // lanes
+    last = panel.width - (vectors - 1) * lanes
+    more = k0 > 0
+    straight = are_neighbours(panel, s)
+    target, step = m.tile, b.nr
+    if straight:
+        step = s.out_strides[1]
+        target = shift(m.out, out_index(locate(panel, 0, s), channel, s))
+    elif more:
+        move_pixels(m, b, rows, s, channel, panel, True)
+    weights = shift(m.packed, channel * k_size)
+    bias = shift(m.bias, channel)
+    tap0, tap1 = k0 // s.c_in, (k1 - 1) // s.c_in + 1
+    tap = tap0
+    while tap < tap1:
+        run = tap
+        while run < tap1 and reads[run - tap0] != 0:
+            run += 1
+        if run > tap:
+            ka, kb = max(k0, tap * s.c_in), min(k1, run * s.c_in)
+            a, x = shift(weights, ka * rows), shift(pixels, (ka - k0) * b.nr)
+            call(
+                job[TILE],
+                (
+                    rows, vectors, kb - ka, 1, m.one_tap, a, rows, x, b.nr,
+                    target, step, bias, more, last, 1, 0, 0, 0,
+                ),
+            )  # fmt: skip
+            more = True
+        tap = run + 1
+    if k1 == k_size and job[ACTIVATION] != NONE:
+        call(job[ACTIVATE], (target, step, rows, panel.width, job[ACTIVATION]))
+    if not straight:
+        move_pixels(m, b, rows, s, channel, panel, False)
+
+
+@inline
+def run_task(task, job, m, s, b):
+    """All register blocks of one part of the channels, for one group and one block of panels."""
+    rest = task // b.oc_parts
+    part = task - rest * b.oc_parts
+    g = rest // b.pixel_blocks
+    begin = (rest - g * b.pixel_blocks) * b.panels
+    panels = min(b.panels, b.all_panels - begin)
+    k_size = s.c_in * kernel_taps(s)
+    taps = most_taps(s, b.kc)
+    block0, block1 = share(b.oc_blocks, part, b.oc_parts)
+    k0 = 0
+    while k0 < k_size:
+        k1 = min(k0 + b.kc, k_size)
+        for i in range(panels):
+            panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
+            pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
+            pack_panel(pixels, m, s, b, g, panel, k0, k1, reads, job[LANES])
+        for block in range(block0, block1):
+            for i in range(panels):
+                panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
+                pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
+                multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1)
+        k0 = k1
+
+
+@inline
+def most_taps(s, kc):
+    """Taps that a slice of KC rows can touch."""
+    return min(kc // s.c_in + 2, kernel_taps(s))
+
+
+@native(worker_signature)
+def work(worker, job, like):
+    """Do tasks until none is left."""
+    s = read_shape(job, SHAPE)
+    b = read_blocks(job)
+    scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    m = Memory(
+        pointer_at(job[X], like),
+        pointer_at(job[PACKED], like),
+        pointer_at(job[BIAS], like),
+        pointer_at(job[OUT], like),
+        scratch,
+        shift(scratch, b.panels * b.nr * b.kc),
+        indices_at(job[TABLE]),
+        shift(indices_at(job[TABLE]), len(ONE_TAP)),
+        shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
+    )
+    task, turn = next_task(job, b.tasks, worker, 0)
+    while task < b.tasks:
+        run_task(task, job, m, s, b)
+        task, turn = next_task(job, b.tasks, worker, turn)
+
+
+@inline
+def read_blocks(job):
+    """Rebuild the blocks that `plan` wrote."""
+    return Blocks(*entries(job, BLOCKS, BLOCKS_SIZE))
+
+
+def plan(job, s, itemsize, threads):
+    """Fill a job's blocks and sizes for a problem; return its number of tasks."""
+    b = cut(s, itemsize, threads)
+    set_entries(job, BLOCKS, b)
+    job[SCRATCH_SIZE] = b.panels * b.nr * b.kc + TILE_ROWS * b.nr
+    job[INDEX_SIZE] = b.panels * most_taps(s, b.kc)
+    job[PACK_ROWS], job[PACK_TAPS_OUTER] = b.mr, 1
+    job[LANES] = b.nr // TILE_VECTORS
+    return b.tasks
+
+
+def make_table(s, itemsize, threads):
+    """The one tap of a panel, and the zones."""
+    zones = make_zones(s, TILE_VECTORS * VECTOR_BYTES // itemsize)
+    return np.concatenate((ONE_TAP, zones.ravel()))
+
+
+def set_addresses(job, s, dtype):
+    """Compile the functions that a problem needs and write their addresses into its job."""
+    job[TILE], job[WORKER] = tile.address(dtype), work.address(dtype)
+    job[PACKER] = pack_work.address(dtype)
+    if job[ACTIVATION] != NONE:
+        job[ACTIVATE] = activate.address(dtype)
+
+
+def unavailable() -> str | None:
+    """Why the backend cannot run here: it always can."""
+    return None

@@ -1,0 +1,172 @@
+"""The block of sums of a register tile, the loops that carry it, a case for each size."""
+
+from contextlib import contextmanager
+
+from numba.core import cgutils
+
+from numbaconv.codegen.vectors import I64, i64
+from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
+
+
+class Accumulators:
+    """The MR x NV block of C: loaded or set to the bias, carried by loops, stored at the end."""
+
+    def __init__(self, vectors, rows, columns, c, row_step, last):
+        self.v, self.rows, self.columns = vectors, rows, columns
+        builder = vectors.builder
+        self.pointers = [vectors.at(c, builder.mul(row_step, i64(i))) for i in range(rows)]
+        self.mask = vectors.first_lanes(last)
+        self.values = []
+
+    def start(self, accumulate, fresh):
+        """Read C where `accumulate` holds; else start from `fresh(i, j)` and do not read C."""
+        builder = self.v.builder
+        with builder.if_else(accumulate) as (then, otherwise):
+            with then:
+                read = self._block(lambda i, j: self.load_column(self.pointers[i], j))
+                read_block = builder.block
+            with otherwise:
+                first = self._block(fresh)
+                first_block = builder.block
+        self.values = self._block(
+            lambda i, j: join(builder, [(read[i][j], read_block), (first[i][j], first_block)])
+        )
+
+    def _block(self, value):
+        return [[value(i, j) for j in range(self.columns)] for i in range(self.rows)]
+
+    def load_column(self, row, j):
+        """Vector j behind a pointer: of the last one only the lanes of C are read."""
+        pointer = self.v.column(row, j)
+        if j == self.columns - 1:
+            return self.v.load_masked(pointer, self.mask)
+        return self.v.load(pointer)
+
+    def store(self):
+        """Store C, of its last vectors only the lanes that belong to it."""
+        for pointer, row in zip(self.pointers, self.values, strict=True):
+            for j, value in enumerate(row[:-1]):
+                self.v.store(value, self.v.column(pointer, j))
+            self.v.store_masked(row[-1], self.v.column(pointer, self.columns - 1), self.mask)
+
+    def stream(self):
+        """Store C past the caches: all of its vectors are whole, and aligned."""
+        for pointer, row in zip(self.pointers, self.values, strict=True):
+            for j, value in enumerate(row):
+                self.v.stream(value, self.v.column(pointer, j))
+
+    def prefetch_next(self, step):
+        """Ask for the lines of C `step` on, so that they arrive while this block is multiplied.
+
+        One line a vector, that of its last lane: it begins in the line where another ends.
+        """
+        for pointer in self.pointers:
+            following = self.v.at(pointer, step)
+            for j in range(self.columns):
+                last = i64((j + 1) * self.v.lanes - 1)
+                self.v.prefetch(self.v.at(following, last), write=True)
+
+    def loop_over_taps(self, channels, taps, table, size, operands, step, name):
+        """Run `step(entry, pointers, values) -> values` for each tap of each channel.
+
+        The entry of a tap is `size` integers of `table`. `operands` are pointers with the elements
+        from one channel to the next; a step gets those of its channel.
+        """
+        v, builder = self.v, self.v.builder
+
+        def channel(_, rows):
+            *values, pointers = rows
+
+            def tap(t, values):
+                first = v.at(table, builder.mul(t, i64(size)))
+                entry = [builder.load(v.at(first, i64(i))) for i in range(size)]
+                return step(entry, pointers, values)
+
+            values = carried_loop(builder, taps, values, tap, name)
+            following = [v.at(p, apart) for p, (_, apart) in zip(pointers, operands, strict=True)]
+            return [*values, following]
+
+        # Carried along, pointers are there at once for the first channel, often the only one.
+        start = [*self.values, [first for first, _ in operands]]
+        *self.values, _ = carried_loop(builder, channels, start, channel, f"{name}_channels")
+
+    def loop(self, count, body, name):
+        """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1, C in registers."""
+        self.values = carried_loop(self.v.builder, count, self.values, body, name)
+
+
+def join(builder, incoming):
+    """Phi of the (value, block) pairs."""
+    incoming = list(incoming)
+    phi = builder.phi(incoming[0][0].type)
+    for value, block in incoming:
+        phi.add_incoming(value, block)
+    return phi
+
+
+def carried_loop(builder, count, values, body, name):
+    """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1; return the last values.
+
+    The values, rows of vectors, stay in registers.
+    """
+    before = builder.block
+    block = builder.append_basic_block(name)
+    builder.branch(block)
+    builder.position_at_end(block)
+    k = builder.phi(I64)
+    k.add_incoming(i64(0), before)
+    carried = [[join(builder, [(old, before)]) for old in row] for row in values]
+    new = body(k, carried)
+    after = builder.add(k, i64(1))
+    k.add_incoming(after, builder.block)
+    for phis, row in zip(carried, new, strict=True):
+        for phi, value in zip(phis, row, strict=True):
+            phi.add_incoming(value, builder.block)
+    end = builder.append_basic_block(name + "_end")
+    builder.cbranch(builder.icmp_signed("<", after, count), block, end)
+    builder.position_at_end(end)
+    return new
+
+
+def for_each_block(builder, rows, columns, choices, columns_choices, emit):
+    """Switch on (rows, columns) and let `emit(rows, columns)` fill each case."""
+    stride = max(columns_choices) + 1
+    end = builder.append_basic_block("blocks_end")
+    selector = builder.add(builder.mul(rows, i64(stride)), columns)
+    switch = builder.switch(selector, end)
+    for mr in choices:
+        for nv in columns_choices:
+            case = builder.append_basic_block(f"block_{mr}x{nv}")
+            switch.add_case(i64(mr * stride + nv), case)
+            builder.position_at_end(case)
+            emit(mr, nv)
+            builder.branch(end)
+    builder.position_at_end(end)
+
+
+def for_each_tile(builder, rows, columns, emit):
+    """The same for each block up to the largest that the registers hold."""
+    sizes = range(1, TILE_ROWS + 1), range(1, TILE_VECTORS + 1)
+    for_each_block(builder, rows, columns, *sizes, emit)
+
+
+@contextmanager
+def side_by_side(vectors, blocks, nv, last, *pointers):
+    """Loop over blocks of NV vectors: yields the lanes stored of a block's last, and its pointers.
+
+    One call computes several blocks because a call costs as much as a few steps of k.
+    """
+    builder = vectors.builder
+    final = builder.sub(blocks, i64(1))
+    with cgutils.for_range(builder, blocks) as loop:
+        first = builder.mul(loop.index, i64(nv * vectors.lanes))
+        is_final = builder.icmp_signed("==", loop.index, final)
+        stored = builder.select(is_final, last, i64(vectors.lanes))
+        yield stored, *(vectors.at(pointer, first) for pointer in pointers)
+
+
+def listed(channels, taps, table, size, pixels_apart, weights_apart):
+    """Places of pixels and weights of each (channel, tap), for what runs in NumPy."""
+    for channel in range(channels):
+        for pixels, weights, *more in table[: size * taps].reshape(taps, size):
+            yield channel * pixels_apart + pixels, channel * weights_apart + weights, *more

@@ -1,0 +1,475 @@
+"""The register tile of depthwise layers: a strip of columns of a plane, walked from top to bottom.
+
+    C[i, p] = bias + sum_kh,kw W[kh, kw] * X[i * stride + kh, p * stride + kw * dilation]
+
+(or C[i, p] += ...). The sums of all output rows whose windows hold an input row are in registers
+at the same time: the row is loaded once, serves all of them, and finishes one. The input is read
+where it lies, with masks that keep the loads inside of it: columns of the padding are zeros, rows
+of the padding add nothing.
+"""
+
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+from numbaconv.codegen.jit import native
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.vectors import Vectors, i64, opaque
+from numbaconv.cpu.blocking import STRIP_ROWS, STRIP_STRIDES, strip_vectors
+from numbaconv.cpu.microkernels.accumulators import carried_loop, join
+
+# Wide strips ask for the input rows that follow ahead of time: no hardware foresees that after some
+# columns of a row come those of the next, on a page of its own maybe. On planes of 512 x 512 and
+# more that gives up to 1.3 times the speed; on maps that a narrow strip covers it would cost 3%.
+_AHEAD = 4
+_PREFETCHED_VECTORS = 4
+
+
+class Operands(NamedTuple):
+    """The arguments of `strip` and `small_planes` from `kw` on, as LLVM values."""
+
+    kw: Any
+    dilation: Any
+    rows: Any
+    planes: Any
+    x: Any
+    first: Any
+    x_row: Any
+    x_plane: Any
+    h: Any
+    h_step: Any
+    height: Any
+    masks: Any
+    w: Any
+    w_plane: Any
+    c: Any
+    c_row: Any
+    c_plane: Any
+    bias: Any
+    accumulate: Any
+    last: Any
+    streams: Any
+
+
+class Shape(NamedTuple):
+    """What is compiled for: a filter's rows and stride, the vectors of a strip, the half of one."""
+
+    kh: int
+    stride: int
+    vectors: int
+    half: bool
+
+    @property
+    def under_way(self):
+        """Output rows whose windows hold the same input row."""
+        return -(-self.kh // self.stride)
+
+
+def _shapes():
+    for kh in STRIP_ROWS:
+        for stride in STRIP_STRIDES:
+            most = strip_vectors(kh, stride)
+            for vectors in range(1, most + 1):
+                yield Shape(kh, stride, vectors, half=False)
+            yield Shape(kh, stride, 1, half=True)
+
+
+class _Strip:
+    """Emits the loops over planes, rows and columns of the filter for one shape."""
+
+    def __init__(self, builder, dtype, shape, operands):
+        self.builder, self.shape, self.o = builder, shape, operands
+        self.v = Vectors(builder, dtype, 2 if shape.half else 1)
+        self.spanned = shape.stride * shape.vectors
+        self.edges = sorted({0, *range(self.spanned - shape.stride, self.spanned)})
+        whole = ir.Constant(self.v.mask, [1] * self.v.lanes)
+        self.stored = [whole] * (shape.vectors - 1) + [self.v.first_lanes(operands.last)]
+
+    def emit(self):
+        """Loop over planes."""
+        b, o, under_way = self.builder, self.o, self.shape.under_way
+        self.open_strip()
+
+        def planes(g, values):
+            self.x = self.v.at(o.x, b.add(o.first, b.mul(g, o.x_plane)))
+            self.w = self.v.at(o.w, b.mul(g, o.w_plane))
+            self.c = self.v.at(o.c, b.mul(g, o.c_plane))
+            self.bias = self.v.broadcast(self.v.at(o.bias, g))
+            self.open_plane()
+            start = [self.fresh(i64(0))] * under_way
+            steps = b.add(o.rows, i64(under_way - 1))
+            carried_loop(b, steps, start, self.step_of_rows, "rows")
+            return values
+
+        carried_loop(b, o.planes, [], planes, "planes")
+
+    def c_at(self, i, j):
+        """Where vector j of output row i lies."""
+        return self.v.column(self.v.at(self.c, self.builder.mul(i, self.o.c_row)), j)
+
+    def open_strip(self):
+        """Load what all planes need: the taps under which the first vector, or the last, is cut."""
+        b = self.builder
+        at = self.v.at(self.o.masks, b.mul(self.o.kw, i64(self.spanned)))
+        first_end, last_begin = b.load(at), b.load(self.v.at(at, i64(1)))
+        self.both_cut = b.icmp_signed(">", first_end, last_begin)
+        self.low = b.select(self.both_cut, last_begin, first_end)
+        self.high = b.select(self.both_cut, first_end, last_begin)
+
+    def open_plane(self):
+        """Load what all rows of a plane need: nothing, in general."""
+
+    def fresh(self, i):
+        """Values that output row i starts from: the bias, or what C holds."""
+        b = self.builder
+        adds = b.icmp_signed("!=", self.o.accumulate, i64(0))
+        add = b.and_(adds, b.icmp_signed("<", i, self.o.rows))
+        fresh = [[self.bias] * self.shape.vectors]
+
+        def read():
+            return [[self.v.load_masked(self.c_at(i, j), m) for j, m in enumerate(self.stored)]]
+
+        return self.where(add, fresh, read)[0]
+
+    def step_of_rows(self, t, values):
+        """Read `stride` input rows and store the output row that they finish."""
+        b, shape = self.builder, self.shape
+        t = opaque(b, t)
+        for q in range(min(shape.stride, shape.kh)):
+            values = self.input_row(t, q, values)
+        done = b.sub(t, i64(shape.under_way - 1))
+        with b.if_then(b.icmp_signed(">=", done, i64(0))):
+            self.store(done, values[-1])
+        return [self.fresh(b.add(t, i64(1))), *values[:-1]]
+
+    def store(self, i, values):
+        """Store output row i."""
+        streams = self.builder.icmp_signed("!=", self.o.streams, i64(0))
+        with self.builder.if_else(streams, likely=False) as (then, otherwise):
+            with then:
+                for j, value in enumerate(values):
+                    self.v.stream(value, self.c_at(i, j))
+            with otherwise:
+                for j, (value, mask) in enumerate(zip(values, self.stored, strict=True)):
+                    self.v.store_masked(value, self.c_at(i, j), mask)
+
+    def input_row(self, t, q, values):
+        """Add input row t * stride + q to the rows under way that see it, if it is no padding."""
+        b, shape = self.builder, self.shape
+        j = b.add(b.mul(t, i64(shape.stride)), i64(q))
+        row = self.v.at(self.x, b.mul(j, self.o.x_row))
+        inside = b.icmp_unsigned("<", b.add(self.o.h, b.mul(j, self.o.h_step)), self.o.height)
+        if shape.vectors >= _PREFETCHED_VECTORS:
+            later = self.v.at(row, b.mul(self.o.x_row, i64(_AHEAD * shape.stride)))
+            for i in range(self.spanned):
+                self.v.prefetch(self.v.column(later, i))
+        return self.where(inside, values, lambda: self.row_taps(row, q, values))
+
+    def row_taps(self, row, q, values):
+        """Loop over the filter's columns."""
+        kw = self.o.kw
+        if self.shape.stride > 1:
+            return self.pairs(row, q, values)
+        if self.shape.vectors == 1:
+            return self.columns(row, q, i64(0), kw, values, self.edges)
+        # A masked load takes about as long as a multiply-add more: with masks only where taps read
+        # padding, 5x5 and 7x7 are up to 1.08 times as fast.
+        b, first, last = self.builder, self.edges[:1], self.edges[-1:]
+        for begin, end, condition, masked in (
+            (i64(0), self.low, None, first),
+            (self.low, self.high, self.both_cut, self.edges),
+            (self.low, self.high, b.not_(self.both_cut), []),
+            (self.high, kw, None, last),
+        ):
+            some = b.icmp_signed("<", begin, end)
+            some = some if condition is None else b.and_(some, condition)
+            loop = functools.partial(self.columns, row, q, begin, end, values, masked)
+            values = self.where(some, values, loop)
+        return values
+
+    def columns(self, row, q, begin, end, values, masked):
+        """Loop over columns begin .. end - 1 of the filter, of which there are some.
+
+        Of the vectors of a row those that are `masked` may read padding.
+        """
+        b = self.builder
+
+        def column(i, values):
+            return self.taps(row, q, b.add(begin, opaque(b, i)), 1, values, masked)
+
+        return carried_loop(b, b.sub(end, begin), values, column, "columns")
+
+    def pairs(self, row, q, values):
+        """Loop over pairs of columns, which share their loads; before that, if it is odd, one."""
+        b = self.builder
+        odd, pairs = b.and_(self.o.kw, i64(1)), b.lshr(self.o.kw, i64(1))
+
+        def pair(i, values):
+            return self.taps(row, q, b.add(b.shl(opaque(b, i), i64(1)), odd), 2, values, self.edges)
+
+        first = functools.partial(self.taps, row, q, i64(0), 1, values, self.edges)
+        values = self.where(b.icmp_signed(">", odd, i64(0)), values, first)
+        loop = functools.partial(carried_loop, b, pairs, values, pair, "pairs")
+        return self.where(b.icmp_signed(">", pairs, i64(0)), values, loop)
+
+    def taps(self, row, q, k, count, values, masked):
+        """Add `count` columns of the filter, from k on: they read the same vectors."""
+        offset = self.builder.mul(k, self.o.dilation) if self.shape.stride == 1 else k
+        row = self.v.at(row, offset)
+        loaded = self.load_row(row, self.load_masks(k, masked))
+        ks = [self.builder.add(k, i64(i)) for i in range(count)]
+        return self.multiply_add(q, loaded, ks, values)
+
+    def where(self, condition, values, change):
+        """Values after `change()` where a condition holds, else as they are."""
+        before = self.builder.block
+        with self.builder.if_then(condition):
+            changed = change()
+            after = self.builder.block
+        return [
+            [
+                join(self.builder, [(new, after), (old, before)])
+                for new, old in zip(*rows, strict=True)
+            ]
+            for rows in zip(changed, values, strict=True)
+        ]
+
+    def multiply_add(self, q, loaded, ks, values):
+        """Add columns ks of the filter times a row to the rows under way that see it as row q."""
+        for i, k in enumerate(ks):
+            xs = self.every(loaded, i)
+            for a in range(self.shape.under_way):
+                kh = a * self.shape.stride + q
+                if kh < self.shape.kh:
+                    w, sums = self.weight(kh, k), zip(xs, values[a], strict=True)
+                    new = [self.v.multiply_add(w, x, old) for x, old in sums]
+                    values = [*values[:a], new, *values[a + 1 :]]
+        return values
+
+    def weight(self, kh, k):
+        """Return a weight, broadcast."""
+        return self.load_weight(kh, k)
+
+    def load_weight(self, kh, k):
+        """Broadcast a weight."""
+        at = self.builder.add(self.builder.mul(self.o.kw, i64(kh)), k)
+        return self.v.broadcast(self.v.at(self.w, at))
+
+    def load_masks(self, k, masked):
+        """Lanes that tap k reads from the input, for each of the vectors that are `masked`."""
+        words = self.v.at(self.o.masks, self.builder.mul(k, i64(self.spanned)))
+        return {i: self.v.load_mask(self.v.at(words, i64(i))) for i in masked}
+
+    def load_row(self, row, masks):
+        """The vectors of a row that the strip spans: whole, but for those that have masks."""
+        columns = [self.v.column(row, i) for i in range(self.spanned)]
+        return [
+            self.v.load_masked(at, masks[i]) if i in masks else self.v.load(at)
+            for i, at in enumerate(columns)
+        ]
+
+    def every(self, loaded, first):
+        """Every stride-th element of a row, from `first` on."""
+        if self.shape.stride == 1:
+            return loaded
+        pairs = zip(loaded[::2], loaded[1::2], strict=True)
+        return [self.v.every_second(pair, first) for pair in pairs]
+
+
+class _SquareStrip(_Strip):
+    """The same for a filter as wide as it is high, without dilation: its columns are unrolled.
+
+    Its masks stay in registers, and with a stride of 2 taps 1 and 2, 3 and 4, .. share their loads,
+    which lie at whole vectors then under a padding of 1. Of a 3x3 filter, which is what most
+    depthwise layers have, the weights stay in registers too: it runs up to 1.4 times as fast.
+    """
+
+    def open_strip(self):
+        """Load the masks of the taps, or pairs of taps, that read the same vectors."""
+        kh = self.shape.kh
+        self.loads = [[k] for k in range(kh)]
+        if self.shape.stride > 1:
+            self.loads = [[0], *([k, k + 1] for k in range(1, kh, 2))]
+        self.masks = {ks[0]: self.load_masks(i64(ks[0]), self.edges) for ks in self.loads}
+
+    def open_plane(self):
+        """Load the weights of a 3x3 filter."""
+        self.weights = {}
+        if self.shape.kh == 3:
+            taps = itertools.product(range(3), repeat=2)
+            self.weights = {(kh, k): self.load_weight(kh, i64(k)) for kh, k in taps}
+
+    def weight(self, kh, k):
+        """Return a weight, loaded before if they all stay in registers."""
+        return self.weights[kh, k] if self.weights else self.load_weight(kh, i64(k))
+
+    def row_taps(self, row, q, values):
+        """All columns of the filter."""
+        for ks in self.loads:
+            loaded = self.load_row(self.v.at(row, i64(ks[0])), self.masks[ks[0]])
+            values = self.multiply_add(q, loaded, ks, values)
+        return values
+
+
+def _emit_strip(builder, dtype, shape, operands):
+    # Unrolled, 5x5 and 7x7 are up to 1.1 times as fast where a strip is one vector, and no faster
+    # where it is wider.
+    if shape.kh == 1 or (shape.kh > 3 and shape.vectors > 1):
+        _Strip(builder, dtype, shape, operands).emit()
+        return
+    dense = builder.icmp_signed("==", operands.dilation, i64(1))
+    square = builder.icmp_signed("==", operands.kw, i64(shape.kh))
+    with builder.if_else(builder.and_(dense, square)) as (then, otherwise):
+        with then:
+            _SquareStrip(builder, dtype, shape, operands).emit()
+        with otherwise:
+            _Strip(builder, dtype, shape, operands).emit()
+
+
+def strip_intrinsic(shapes, emit):
+    """Return an intrinsic that runs what `emit(builder, dtype, shape, operands)` gives for a shape.
+
+    Its arguments are a shape and operands as tuples; the shape must be one of `shapes()`.
+    """
+
+    @intrinsic
+    def tile(typing_context, shape, operands):
+        signature = types.void(shape, operands)
+
+        def codegen(context, builder, signature, arguments):
+            dtype = signature.args[1][Operands._fields.index("x")].dtype
+            fields = range(len(Operands._fields))
+            operands = Operands(*(builder.extract_value(arguments[1], i) for i in fields))
+            end = builder.append_basic_block("strips_end")
+            selector = i64(0)
+            for i in range(len(Shape._fields)):
+                digit = builder.extract_value(arguments[0], i)
+                selector = builder.add(builder.mul(selector, i64(8)), digit)
+            switch = builder.switch(selector, end)
+            for shape in shapes():
+                number = 0
+                for digit in shape:
+                    number = number * 8 + int(digit)
+                case = builder.append_basic_block("strip")
+                switch.add_case(i64(number), case)
+                builder.position_at_end(case)
+                emit(builder, dtype, shape, operands)
+                builder.branch(end)
+            builder.position_at_end(end)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+_strip = strip_intrinsic(_shapes, _emit_strip)
+
+
+def strip_in_numpy(shape, operands):
+    """Stand in for the intrinsics of `strip` and `small_planes` under NUMBA_DISABLE_JIT=1."""
+    kh, stride, vectors, half = shape
+    o = Operands(*operands)
+    lanes = VECTOR_BYTES // o.c.itemsize // (2 if half else 1)
+    width = (vectors - 1) * lanes + o.last
+    bits = o.masks[: o.kw * vectors * stride].reshape(o.kw, -1, 1) >> np.arange(lanes) & 1
+    inside = bits.reshape(o.kw, -1)[:, : width * stride : stride] == 1
+    for g, i in np.ndindex(o.planes, o.rows):
+        row = o.c[g * o.c_plane + i * o.c_row :][:width]
+        total = row.copy() if o.accumulate else np.full(width, o.bias[g], o.c.dtype)
+        for a, k in np.ndindex(kh, o.kw):
+            j = i * stride + a
+            if 0 <= o.h + j * o.h_step < o.height:
+                at = o.first + g * o.x_plane + j * o.x_row + k * o.dilation
+                index = np.where(inside[k], at + stride * np.arange(width), 0)
+                pixels = np.where(inside[k], o.x[index], o.c.dtype.type(0))
+                with np.errstate(all="ignore"):
+                    total += o.w[g * o.w_plane + a * o.kw + k] * pixels
+        row[:] = total
+
+
+def strip_signature(dtype):
+    """Give the signature of `strip` and `small_planes`."""
+    i, p = types.int64, types.CPointer(dtype)
+    x, w, c = (p, i, i, i), (p, i), (p, i, i)
+    return types.void(*(i,) * 8, *x, i, i, i, types.CPointer(i), *w, *c, p, i, i, i)
+
+
+@native(strip_signature)
+def strip(
+    kh,
+    stride,
+    vectors,
+    half,
+    kw,
+    dilation,
+    rows,
+    planes,
+    x,
+    first,
+    x_row,
+    x_plane,
+    h,
+    h_step,
+    height,
+    masks,
+    w,
+    w_plane,
+    c,
+    c_row,
+    c_plane,
+    bias,
+    accumulate,
+    last,
+    streams,
+):
+    """C[planes, rows, a strip of columns] = bias + (or C +=) the correlation of X with W.
+
+    Parameters
+    ----------
+    kh, stride : int
+        Rows of the filter, one of STRIP_ROWS, and its stride along both axes.
+    vectors, half : int
+        Vectors of the strip, at most `strip_vectors`. With `half` it is one of half the lanes.
+    kw, dilation : int
+        Columns of the filter, at least 1, and elements from one to the next.
+    rows, planes : int
+        Rows of the result, at least 1; planes, each with a filter of its own.
+    x, first, x_row, x_plane : pointer, int, int, int
+        The element that tap (0, 0) of output (0, 0) reads is x[first], which may lie in the
+        padding; elements from one row or plane to the next.
+    h, h_step, height : int
+        Input row j is row h + j * h_step of `height`; beyond these it is padding.
+    masks : pointer
+        [kw][stride * vectors], for the vectors of a row that the strip spans: bit i of an entry
+        says that tap kw reads lane i of that vector from the input, and not a zero. Vectors
+        between the first and the last `stride` have all bits set, and are loaded whole. Then two
+        taps: from the first of them on, the first vector has all bits set under each tap; before
+        the second, the last vector.
+    w, w_plane : pointer, int
+        Filters, [kh][kw], and elements from one plane's to the next.
+    c, c_row, c_plane : pointer, int, int
+        First element of C, and elements from one row or plane to the next.
+    bias : pointer
+        One value for each plane; read only where `accumulate` is 0.
+    accumulate : int
+        1: add to C. 0: do not read C.
+    last : int
+        Lanes of the last vector that belong to C.
+    streams : int
+        1: all vectors of C are whole and aligned, and are stored past the caches.
+    """
+    shape = kh, stride, vectors, half
+    image = x, first, x_row, x_plane, h, h_step, height, masks
+    result = c, c_row, c_plane, bias, accumulate, last, streams
+    _strip(shape, (kw, dilation, rows, planes, *image, w, w_plane, *result))
+
+
+if config.DISABLE_JIT:
+    _strip = strip_in_numpy

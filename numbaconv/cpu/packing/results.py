@@ -1,0 +1,46 @@
+"""Tiles moved from scratch to the output."""
+
+from numbaconv.codegen.jit import inline
+from numbaconv.codegen.pointers import keep_scalar, shift
+from numbaconv.cpu.packing.lanes import copy_even_lanes, copy_lanes, spread_lanes
+from numbaconv.cpu.packing.transpose import transpose_block
+
+
+@inline
+def move_rows(tile, first, tile_step, rows, width, out, at, row_step, column_step, gather, lanes):
+    """out[at + i * row_step + j * column_step] = tile[i][first + j], or back where `gather`."""
+    if column_step == 1:
+        for i in range(rows):
+            source, target = shift(tile, first + i * tile_step), shift(out, at + i * row_step)
+            j = 0
+            while j < width:  # a range with a step divides by it first
+                if gather:
+                    copy_lanes(shift(source, j), shift(target, j), width - j)
+                else:
+                    copy_lanes(shift(target, j), shift(source, j), width - j)
+                j += lanes
+    elif row_step == 1:  # channels_last, or a tile whose rows are pixels
+        inside, outside = shift(tile, first), shift(out, at)
+        if gather:
+            transpose_block(inside, tile_step, outside, column_step, width, rows, lanes)
+        else:
+            transpose_block(outside, column_step, inside, tile_step, rows, width, lanes)
+    elif column_step == 2:  # a phase of a gradient under stride 2
+        for i in range(rows):
+            source, target = shift(tile, first + i * tile_step), shift(out, at + i * row_step)
+            j = 0
+            while j < width:
+                if gather:
+                    copy_even_lanes(shift(source, j), shift(target, 2 * j), width - j)
+                else:
+                    spread_lanes(shift(target, 2 * j), shift(source, j), width - j)
+                j += lanes
+    else:
+        for j in range(width):
+            source, target = shift(tile, first + j), shift(out, at + j * column_step)
+            for i in range(rows):
+                keep_scalar()
+                if gather:
+                    source[i * tile_step] = target[i * row_step]
+                else:
+                    target[i * row_step] = source[i * tile_step]

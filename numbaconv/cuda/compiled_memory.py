@@ -1,0 +1,158 @@
+"""Loads and stores as LLVM IR: by address in global memory, 128 bits at a time in shared memory."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.cuda.extending import intrinsic
+
+from numbaconv.cuda.problem import HEADER
+
+WIDE_BYTES = 16
+GLOBAL, SHARED = 1, 3  # address spaces of NVVM
+int32, int64 = types.int32, types.int64
+
+
+def _lanes(dtype):
+    return WIDE_BYTES * 8 // dtype.bitwidth
+
+
+def _pointer(builder, address, llvm_type):
+    return builder.inttoptr(address, ir.PointerType(llvm_type, GLOBAL))
+
+
+def element_pointer(context, builder, array_type, array, index, llvm_type):
+    """Pointer to an element of a shared array, in its own address space."""
+    data = context.make_array(array_type)(context, builder, array).data
+    base = builder.addrspacecast(data, ir.PointerType(data.type.pointee, SHARED))
+    return builder.bitcast(builder.gep(base, [index]), ir.PointerType(llvm_type, SHARED))
+
+
+def _unpack(context, builder, vector, count):
+    i32 = ir.IntType(32)
+    values = [builder.extract_element(vector, i32(i)) for i in range(count)]
+    array = ir.Constant(ir.ArrayType(vector.type.element, count), ir.Undefined)
+    for i, value in enumerate(values):
+        array = builder.insert_value(array, value, i)
+    return array
+
+
+def _pack(builder, values, count):
+    i32 = ir.IntType(32)
+    vector = ir.Constant(ir.VectorType(values.type.element, count), ir.Undefined)
+    for i in range(count):
+        vector = builder.insert_element(vector, builder.extract_value(values, i), i32(i))
+    return vector
+
+
+@intrinsic
+def move_on(typingctx, address, count, dtype):
+    """Global address of element `count` of the array at a global address."""
+
+    def codegen(context, builder, sig, args):
+        size = ir.IntType(64)(dtype.dtype.bitwidth // 8)
+        return builder.add(args[0], builder.mul(args[1], size))
+
+    return int64(int64, int64, dtype), codegen
+
+
+@intrinsic
+def load(typingctx, address, index, dtype):
+    """Element `index` of the array at a global address."""
+
+    def codegen(context, builder, sig, args):
+        base = _pointer(builder, args[0], context.get_value_type(sig.return_type))
+        return builder.load(builder.gep(base, [args[1]]))
+
+    return dtype.dtype(int64, index, dtype), codegen
+
+
+@intrinsic
+def load_wide(typingctx, address, index, dtype):
+    """128 bits from element `index` on, as a tuple; they are aligned."""
+    lanes = _lanes(dtype.dtype)
+
+    def codegen(context, builder, sig, args):
+        element = context.get_value_type(sig.return_type.dtype)
+        at = builder.gep(_pointer(builder, args[0], element), [args[1]])
+        vector = ir.VectorType(element, lanes)
+        at = builder.bitcast(at, ir.PointerType(vector, GLOBAL))
+        return _unpack(context, builder, builder.load(at, align=WIDE_BYTES), lanes)
+
+    return types.UniTuple(dtype.dtype, lanes)(int64, index, dtype), codegen
+
+
+@intrinsic
+def load_header(typingctx, address):
+    """Return the header of a job as a tuple; what is not used of it is never loaded."""
+
+    def codegen(context, builder, sig, args):
+        i32 = ir.IntType(32)
+        base = _pointer(builder, args[0], i32)
+        values = ir.Constant(ir.ArrayType(i32, HEADER), ir.Undefined)
+        for i in range(HEADER):
+            value = builder.load(builder.gep(base, [i32(i)]))
+            values = builder.insert_value(values, value, i)
+        return values
+
+    return types.UniTuple(int32, HEADER)(int64), codegen
+
+
+@intrinsic
+def store(typingctx, address, index, value):
+    """Set element `index` of the array at a global address."""
+
+    def codegen(context, builder, sig, args):
+        base = _pointer(builder, args[0], args[2].type)
+        builder.store(args[2], builder.gep(base, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(int64, int64, value), codegen
+
+
+class SharedVectors:
+    """Vectors of 128 bits of a shared array, from element `index` on, read by constant offsets."""
+
+    def __init__(self, context, builder, array_type, array, index):
+        element = context.get_value_type(array_type.dtype)
+        self.builder, self.lanes = builder, _lanes(array_type.dtype)
+        self.vector = ir.VectorType(element, self.lanes)
+        self.base = element_pointer(context, builder, array_type, array, index, element)
+
+    def read(self, offset, count, gap):
+        """Return the elements of `count` vectors, `gap` elements apart, as LLVM values."""
+        builder, values = self.builder, []
+        for i in range(count):
+            at = builder.gep(self.base, [ir.IntType(32)(offset + i * gap)])
+            at = builder.bitcast(at, ir.PointerType(self.vector, SHARED))
+            loaded = builder.load(at, align=WIDE_BYTES)
+            values += [
+                builder.extract_element(loaded, ir.IntType(32)(j)) for j in range(self.lanes)
+            ]
+        return values
+
+
+def make_read(count, gap):
+    """Return the function that reads `count` times 128 bits of a shared array, `gap` apart."""
+
+    @intrinsic
+    def read(typingctx, array, index):
+        def codegen(context, builder, sig, args):
+            vectors = SharedVectors(context, builder, sig.args[0], args[0], args[1])
+            return cgutils.pack_array(builder, vectors.read(0, count, gap))
+
+        return types.UniTuple(array.dtype, count * _lanes(array.dtype))(array, int64), codegen
+
+    return read
+
+
+@intrinsic
+def write(typingctx, array, index, values):
+    """Set 128 bits of a shared array from element `index` on."""
+
+    def codegen(context, builder, sig, args):
+        vector = _pack(builder, args[2], sig.args[2].count)
+        at = element_pointer(context, builder, sig.args[0], args[0], args[1], vector.type)
+        builder.store(vector, at, align=WIDE_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(array, int64, values), codegen

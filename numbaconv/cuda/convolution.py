@@ -1,0 +1,345 @@
+"""A convolution on a device, or the gradient of its weights: kernel, job and launch."""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from numbaconv.cuda import filters, gemm, passes, tiles
+from numbaconv.cuda.kind import Kind
+from numbaconv.cuda.memory import (
+    SIMULATED,
+    address,
+    allocate,
+    argument,
+    launch,
+    settle,
+    upload,
+)
+from numbaconv.cuda.problem import (
+    ACTIVATION,
+    COLUMNS,
+    DEPTH_END,
+    FAR,
+    HAS_BIAS,
+    PITCH,
+    PLANES,
+    ROW_TABLE,
+    ROWS,
+    SOURCE,
+    SPLIT_TILES,
+    SPLITS,
+    make_job,
+    output_rows,
+    patch_rows,
+)
+from numbaconv.cuda.toolkit import TF32_CAPABILITY, Device
+from numbaconv.errors import BackendUnavailableError
+from numbaconv.problem.activations import NONE
+from numbaconv.problem.dtypes import Arithmetic, arithmetic
+from numbaconv.problem.forward import memory_strides
+from numbaconv.problem.shape import SHAPE_SIZE, ZEROS, ConvShape
+
+_MOST = 2**31 - 2**16  # elements that 32-bit offsets reach, with room for a tile beyond
+_HALF = arithmetic(np.dtype("float16"))._replace(
+    convert=np.dtype("float16"), compute=np.dtype("float16")
+)
+_MOST_ROWS = 2**24  # of the output, in the table of a weight gradient: 256 MB
+IEEE, TF32 = "ieee", "tf32"
+PRECISIONS = (IEEE, TF32)
+
+_TILES = {
+    "float32": tiles.SIMT,
+    "int32": tiles.SIMT,
+    "float64": tiles.SIMT_DOUBLE,
+    "int64": tiles.SIMT_DOUBLE,
+    "tf32": tiles.TENSOR,
+    "float16": tiles.TENSOR,
+}
+_TINY = {
+    tiles.SIMT: tiles.TINY,
+    tiles.SIMT_DOUBLE: tiles.TINY_DOUBLE,
+    tiles.TENSOR: tiles.TINY_TENSOR,
+}
+
+gemm_kernel = functools.cache(gemm.make_kernel)
+filter_kernel = functools.cache(filters.make_kernel)
+second_pass = functools.cache(passes.make_second_pass)
+
+
+def storage(result: np.dtype) -> Arithmetic:
+    """How elements lie on the device: as on the host, but float16 stays float16."""
+    return _HALF if result == np.float16 else arithmetic(result)
+
+
+def refusal(s: ConvShape) -> str | None:
+    """Why no kernel here can compute a problem, or None."""
+    image_in = s.groups * s.c_in * s.size[0] * s.size[1] * s.size[2]
+    image_out = s.groups * s.c_out * s.pixels
+    for what, count in (
+        ("one image of the input has", image_in),
+        ("one image of the output has", image_out),
+        ("the batch has output pixels,", s.n * s.pixels),
+        # Rows of the weights are padded to whole vectors, and fewer are fetched past their end.
+        ("the weight has", s.groups * s.c_out * (s.c_in * s.taps + 8)),
+    ):
+        if count > _MOST:
+            return f"{what} {count} elements, and the kernels count to {_MOST}"
+    axes = zip(s.padding, s.output, s.stride, s.kernel, s.dilation, strict=True)
+    # Padding is negative where a phase of an adjoint begins inside.
+    reach = max(max(p, (o - 1) * step + (k - 1) * d + max(-p, 0)) for p, o, step, k, d in axes)
+    if reach >= -FAR:
+        return f"the windows reach over {reach} elements, and the kernels count to {-FAR}"
+    return None
+
+
+def refuse(s: ConvShape, precision: str, device: Device) -> None:
+    """Raise if no kernel here can compute a problem."""
+    reason = refusal(s)
+    if reason is None and precision == TF32 and device.capability < TF32_CAPABILITY:
+        reason = f"tf32 needs compute capability 8.0, and {device.name} has less"
+    if reason is not None:
+        raise unable(reason)
+
+
+def unable(reason: str) -> BackendUnavailableError:
+    """Return the error of a problem that no kernel here can compute."""
+    return BackendUnavailableError(f"backend 'cuda' cannot compute this problem: {reason}")
+
+
+class Work:
+    """A kernel with its job, and a second pass if the sums are split.
+
+    Parameters
+    ----------
+    s : ConvShape
+        What is computed: the output's order in memory, and the channels of a bias.
+    how : Arithmetic
+        How the elements lie on the device.
+    precision : {"ieee", "tf32"}
+        How float32 is multiplied.
+    device : Device
+        Where it runs.
+    activation : int
+        Applied where the result is stored.
+
+    Attributes
+    ----------
+    sum : dtype
+        In which the products are added up, and a bias is read.
+    """
+
+    def __init__(
+        self,
+        s: ConvShape,
+        how: Arithmetic,
+        precision: str,
+        device: Device,
+        activation: int = NONE,
+    ) -> None:
+        self.shape, self.storage, self.device = s, how, device
+        name = how.compute.name
+        self.dtype = TF32 if precision == TF32 and name == "float32" else name
+        self.sum = np.dtype("float32") if name == "float16" else how.compute
+        self.activation, self.splits = activation, 1
+
+    @property
+    def available(self) -> tuple[tiles.Tile, ...]:
+        """The tiles that there are for its dtype."""
+        found = _TILES[self.dtype]
+        return _TINY[found] if SIMULATED else found
+
+    def _take_product(self, kind: Kind, plan: tiles.Plan) -> None:
+        kind = kind._replace(
+            tile=plan.tile,
+            partial=plan.splits > 1,
+            narrow=self.device.capability < TF32_CAPABILITY,
+        )
+        self.kernel, self.name, self.shared = gemm_kernel(kind), f"product {kind}", 0
+        self.splits = plan.splits
+        self.blocks, self.threads = plan.tile.blocks(self.shape) * plan.splits, plan.tile.threads
+
+    def _make_jobs(self, settings: dict[int, Any], table: np.ndarray | None) -> None:
+        """Upload the job without a bias and the one with, which share nothing but this code."""
+        self.jobs, self.second_jobs = [], []
+        s = self.shape if self.splits == 1 else dense(self.shape)
+        for has_bias in (False, True):
+            every = settings | {ACTIVATION: self.activation, HAS_BIAS: has_bias}
+            self.jobs.append(upload(make_job(s, every, table)))
+            if self.splits > 1:
+                self.second_jobs.append(upload(make_job(self.shape, every)))
+        settle()
+
+    def run(self, x: Any, w: Any, bias: Any, y: np.ndarray, stream: Any) -> None:
+        """Compute from shadows of flat arrays into one; without a bias it is None."""
+        s = self.shape
+        size = s.n * s.groups * s.c_out * s.pixels
+        if not size:
+            return
+        job = argument(self.jobs[bias is not None])
+        arguments = (address(x), address(w), address(y if bias is None else bias))
+        if self.splits == 1:
+            self._launch((*arguments, address(y), job), stream)
+            return
+        parts = allocate(size * self.splits, self.sum, stream)
+        self._launch((*arguments, argument(parts), job), stream)
+        job = argument(self.second_jobs[bias is not None])
+        launch(
+            second_pass(self.dtype.replace(TF32, "float32")),
+            *passes.grid(size),
+            stream,
+            (argument(parts), *arguments[1:], address(y), job),
+            "second pass",
+            s,
+        )
+
+    def _launch(self, arguments: tuple[Any, ...], stream: Any) -> None:
+        launch(
+            self.kernel,
+            self.blocks,
+            self.threads,
+            stream,
+            arguments,
+            self.name,
+            self.shape,
+            self.shared,
+        )
+
+
+def dense(s: ConvShape) -> ConvShape:
+    """Return the same problem with an output that lies densely, its axes in the same order."""
+    strides = memory_strides(s.groups * s.c_out, s.output, s.out_strides[1] == 1)
+    return s._replace(out_strides=strides)
+
+
+class Convolution(Work):
+    """A convolution on one device; see `Work` for the parameters.
+
+    Attributes
+    ----------
+    rows, pitch : int
+        Shape of the weights as the kernels read them.
+    channels_inside : bool
+        Order along a row of them: tap by tap instead of channel by channel.
+    """
+
+    def __init__(
+        self,
+        s: ConvShape,
+        how: Arithmetic,
+        precision: str,
+        device: Device,
+        activation: int = NONE,
+    ) -> None:
+        refuse(s, precision, device)
+        super().__init__(s, how, precision, device, activation)
+        self.rows = s.groups * s.c_out
+        block = None
+        if s.c_in == 1 and s.c_out <= filters.MOST_OUTPUTS:
+            block = filters.choose_block(s, self.sum.itemsize)
+        if block is None:
+            self._as_product()
+        else:
+            self._as_filter(block)
+
+    def _as_filter(self, block: filters.Block) -> None:
+        s = self.shape
+        if SIMULATED:
+            block = filters.Block(min(block.columns, 2), min(block.rows, 2), min(block.planes, 2))
+        self.kernel = filter_kernel(
+            filters.Filter(self.dtype.replace(TF32, "float32"), filters.is_unit(s))
+        )
+        self.name = f"filter {block}"
+        self.blocks, self.threads = filters.blocks(s, block), block.threads
+        self.shared = filters.shared_elements(s, block) * self.sum.itemsize
+        self.channels_inside, self.pitch = False, s.taps
+        settings = {
+            PITCH: filters.tile_pitch(s, block.columns),
+            COLUMNS: block.columns,
+            ROWS: block.rows,
+            PLANES: block.planes,
+        }
+        self._make_jobs(settings, None)
+
+    def _as_product(self) -> None:
+        s, kind = self.shape, Kind(self.available[0], self.dtype)
+        lanes, scale = kind.lanes, kind.lanes // kind.words
+        plan = tiles.choose_tile(s, self.available, self.device.processors, scale)
+        wide = s.in_strides[1] == 1 and s.c_in > 0 and s.c_in % lanes == 0
+        self._take_product(kind._replace(wide=wide, mapped=s.padding_mode != ZEROS), plan)
+        self.channels_inside = wide
+        self.pitch = -(-s.gemm[2] // lanes) * lanes
+        depth = plan.tile.bk * scale
+        per_part = max(-(-self.pitch // (depth * plan.splits)), 1)
+        count = (per_part * plan.splits + 1) * depth
+        table = patch_rows(s, wide, count, lanes if wide else 1)
+        settings = {
+            PITCH: self.pitch,
+            DEPTH_END: self.pitch,
+            SPLITS: plan.splits,
+            SPLIT_TILES: per_part,
+        }
+        self._make_jobs(settings, table)
+
+
+class WeightGradient(Work):
+    """The gradient of a convolution's weights on one device.
+
+    As a product it has C_out rows, a column for every input channel under every tap, and sums
+    over the output's pixels. They are many where rows and columns are few, so the sums are split.
+
+    Parameters
+    ----------
+    s : ConvShape
+        The convolution, with zeros as padding.
+    how, precision, device
+        As in `Work`.
+    """
+
+    def __init__(self, s: ConvShape, how: Arithmetic, precision: str, device: Device) -> None:
+        refuse(s, precision, device)
+        rows = s.n * s.output[0] * s.output[1]
+        if rows > _MOST_ROWS:
+            raise unable(
+                f"the output has {rows} rows of pixels, and at most {_MOST_ROWS} are listed"
+            )
+        super().__init__(product_of_weights(s), how, precision, device)
+        kind = Kind(self.available[0], self.dtype, of_weights=True)
+        scale = kind.lanes // kind.words
+        plan = tiles.choose_deep_tile(self.shape, self.available, device.processors, scale)
+        self._take_product(kind, plan)
+        _, columns, k = self.shape.gemm
+        depth = plan.tile.bk * scale
+        per_part = max(-(-k // (depth * plan.splits)), 1)
+        # As many as all blocks look at: whole tiles, and a last round of a whole block's threads.
+        count = -(-columns // plan.tile.bn) * plan.tile.bn + plan.tile.threads
+        source = dict(zip(range(SOURCE, SOURCE + SHAPE_SIZE), s.as_tuple(), strict=True))
+        settings = {
+            DEPTH_END: k,
+            SPLITS: plan.splits,
+            SPLIT_TILES: per_part,
+            ROW_TABLE: count,
+        }
+        table = np.concatenate((patch_rows(s, False, count, 1), output_rows(s)))
+        self._make_jobs(settings | source, table)
+
+
+def product_of_weights(s: ConvShape) -> ConvShape:
+    """Return the product of a weight gradient as one pointwise convolution of a single row."""
+    columns = s.c_in * s.taps
+    one, none = (1, 1, 1), (0, 0, 0)
+    return ConvShape(
+        1,
+        s.groups,
+        s.n * s.pixels,
+        s.c_out,
+        (1, 1, columns),
+        one,
+        one,
+        one,
+        none,
+        (1, 1, columns),
+        ZEROS,
+        (0, 0, 0, 0, 0),
+        memory_strides(s.groups * s.c_out, (1, 1, columns), False),
+    )

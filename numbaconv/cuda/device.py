@@ -1,0 +1,141 @@
+"""Device functions that the kernels share: where a window begins, and what a sum becomes."""
+
+import math
+from typing import Any
+
+from numba import cuda
+
+from numbaconv.cuda.intrinsics import (
+    SIMULATED,
+    float32,
+    float64,
+    int32,
+    int64,
+    load,
+    quotient,
+    to_half,
+)
+from numbaconv.cuda.problem import ACTIVATION, HAS_BIAS, NOWHERE
+from numbaconv.problem import padding_modes, shape
+from numbaconv.problem.activations import HARDSWISH, NONE, RELU, RELU6, SILU, TANH
+
+
+def device(function: Any) -> Any:
+    """Decorate a function that kernels call: always inlined, so that arrays stay in registers."""
+    if SIMULATED:
+        return function
+    return cuda.jit(device=True, forceinline=True)(function)
+
+
+def compile_kernel(function: Any, threads: int, blocks: int = 1) -> Any:
+    """Return a kernel for blocks of at most so many threads.
+
+    `blocks` of them are to fit on a multiprocessor together, which bounds the registers.
+    """
+    if SIMULATED:
+        return cuda.jit(function)
+    return cuda.jit(launch_bounds=(threads, blocks))(function)
+
+
+# The definitions that the CPU backends use, compiled for this target.
+padded_index = device(padding_modes.padded_index)
+read_shape = device(shape.read_shape)
+image_pixels = device(shape.image_pixels)
+
+
+@device
+def position(n, s):
+    """Image and output coordinates of column n of the patch matrix."""
+    pixels = image_pixels(s)
+    image = quotient(n, pixels)
+    p = n - image * pixels
+    plane = s.output[1] * s.output[2]
+    d = quotient(p, plane)
+    p -= d * plane
+    h = quotient(p, s.output[2])
+    return image, d, h, p - h * s.output[2]
+
+
+@device
+def corner(n, group, s):
+    """Address in the input, and coordinates, of the first tap of window n; NOWHERE past the end."""
+    if n >= s.n * image_pixels(s):
+        return int64(0), int32(NOWHERE), int32(NOWHERE), int32(NOWHERE)
+    image, d, h, w = position(n, s)
+    d = d * s.stride[0] - s.padding[0]
+    h = h * s.stride[1] - s.padding[1]
+    w = w * s.stride[2] - s.padding[2]
+    at = int64(image) * s.in_strides[0] + group * s.c_in * s.in_strides[1]
+    if s.padding_mode == 0:  # otherwise each element is looked up by its coordinates
+        at += d * s.in_strides[2] + h * s.in_strides[3] + w * s.in_strides[4]
+    return int64(at), int32(d), int32(h), int32(w)
+
+
+@device
+def output_offset(n, s):
+    """Where pixel n of the first channel lies in the output."""
+    image, d, h, w = position(n, s)
+    at = d * s.out_strides[2] + h * s.out_strides[3] + w * s.out_strides[4]
+    return int64(image) * s.out_strides[0] + at
+
+
+@device
+def activate(y, code, one):
+    """Apply an activation; `one` is 1 in the type to compute in, so that nothing is widened."""
+    zero, three = one - one, one + one + one
+    six = three + three
+    if code == RELU:
+        return zero if y < zero else y
+    if code == RELU6:
+        return zero if y < zero else (six if y > six else y)
+    if code == HARDSWISH:
+        gate = y + three
+        return y * ((zero if gate < zero else (six if gate > six else gate)) / six)
+    if code == TANH:
+        return math.tanh(y)
+    sigmoid = one / (one + math.exp(-y))
+    return y * sigmoid if code == SILU else sigmoid
+
+
+@device
+def same(value):
+    """Return the value itself."""
+    return value
+
+
+def sum_type(dtype: str) -> Any:
+    """Numba type in which elements of a dtype are added up."""
+    return {"float64": float64, "int32": int32, "int64": int64}.get(dtype, float32)
+
+
+def make_finish(dtype: str, partial: bool = False) -> Any:
+    """Return the function that turns a sum into what is stored.
+
+    Parameters
+    ----------
+    dtype : str
+        Of the result, or "tf32".
+    partial : bool
+        Whether a second pass will add the bias and activate: then the sum is stored as it is.
+    """
+    total = sum_type(dtype)
+    convert = to_half if dtype == "float16" else same
+
+    @device
+    def leave(value, bias, channel, header):
+        return value
+
+    @device
+    def add_bias(value, bias, channel, header):
+        return total(value + load(bias, channel, total)) if header[HAS_BIAS] else value
+
+    @device
+    def finish(value, bias, channel, header):
+        value = add_bias(value, bias, channel, header)
+        if header[ACTIVATION] != NONE:
+            value = activate(value, header[ACTIVATION], total(1))
+        return convert(value)
+
+    if partial:
+        return leave
+    return add_bias if dtype.startswith("int") else finish

@@ -1,0 +1,109 @@
+"""A planned convolution: from a caller's arrays to flat arrays on the device, and back."""
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv.cuda.convolution import Convolution, storage
+from numbaconv.cuda.memory import settle
+from numbaconv.cuda.sides import (
+    Form,
+    Host,
+    Side,
+    canonical,
+    choose_side,
+    prepare_bias,
+    prepare_input,
+    weight_rows,
+)
+from numbaconv.cuda.toolkit import device
+from numbaconv.problem.plan import Plan
+
+
+def prepare_weight(side: Side, w: np.ndarray, conv: Convolution) -> np.ndarray:
+    """Return the weights as the kernels read them: rows of `conv.pitch`, flat on the device."""
+    how, s = conv.storage, conv.shape
+    k = s.c_in * s.taps
+    if (
+        w.dtype == how.convert
+        and not how.is_complex
+        and not (conv.channels_inside and s.taps > 1)
+        and conv.pitch == k
+        and w.flags.c_contiguous
+        and side.usable(w)
+    ):
+        return side.on_device(w.reshape(-1))
+    dtype = how.compute if how.is_complex else how.convert
+    clear = conv.pitch != k or (how.is_complex and w.dtype.kind != "c")
+    flat = side.buffer(conv.rows * conv.pitch, dtype, clear)
+    kernel = w.shape[2:]
+    target = weight_rows(flat, conv, kernel)
+    if not how.is_complex:
+        side.copy(target, w)
+        return side.on_device(flat)
+    c_out, c_in = w.shape[:2]
+    parts = target.reshape(c_out, 2, c_in, 2, *kernel)
+    side.copy(parts[:, 0, :, 0], w.real)
+    side.copy(parts[:, 1, :, 1], w.real)
+    if w.dtype.kind == "c":
+        side.copy(parts[:, 1, :, 0], w.imag)
+        side.copy(parts[:, 0, :, 1], w.imag, negate=True)
+    return side.on_device(flat)
+
+
+def find_convolution(plan: Plan, precision: str) -> Convolution:
+    """Return the kernels of a plan on the current device, kept from an earlier call."""
+    key = (device(), precision)
+    found = plan.on_devices.get(key)
+    if found is None:
+        found = plan.on_devices[key] = Convolution(
+            plan.shape, storage(plan.result), precision, device(), plan.activation
+        )
+    return found
+
+
+def kept_weights(
+    w: np.ndarray, bias: np.ndarray | None, conv: Convolution, kept: dict[Any, Any]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a layer's weights and bias on the device, put there now if they were not."""
+    key = ("cuda", conv.device, conv.storage, conv.channels_inside, conv.pitch)
+    if key not in kept:
+        side = Host(0)
+        b = None if bias is None else prepare_bias(side, bias, conv.storage, conv.sum)
+        kept[key] = prepare_weight(side, w, conv), b
+        settle()  # whatever stream the next call is on
+    return kept[key]  # type: ignore[no-any-return]
+
+
+def execute(
+    plan: Plan,
+    arrays: dict[str, Any],
+    out: Any,
+    precision: str,
+    stream: Any,
+    on_device: bool,
+    kept: dict[Any, Any] | None = None,
+) -> Any:
+    """Convolve validated arrays.
+
+    Parameters
+    ----------
+    arrays : dict
+        "input", "weight" and "bias": NumPy arrays or, if `on_device`, shadows of device arrays.
+    out : ndarray, shadow or None
+        Where the result goes; if None, a new array on the side of the input is returned.
+    kept : dict, optional
+        Where a prepared layer keeps its weights, which are NumPy arrays on either side.
+    """
+    conv = find_convolution(plan, precision)
+    side, layout = choose_side(on_device, stream), plan.layout
+    images = canonical(arrays["input"], plan.batched, layout.channels_last)
+    x = prepare_input(side, images, conv.storage, layout.memory_last)
+    if kept is None:
+        bias = arrays["bias"]
+        w = prepare_weight(side, arrays["weight"], conv)
+        b = None if bias is None else prepare_bias(side, bias, conv.storage, conv.sum)
+    else:
+        w, b = kept_weights(arrays["weight"], arrays["bias"], conv, kept)
+    form = Form(plan.out_shape, plan.result, plan.batched, layout.channels_last)
+    return side.deliver(form, conv.storage, lambda y: conv.run(x, w, b, y, stream), out)

@@ -1,0 +1,267 @@
+"""The implicit matrix product: weights times a patch matrix that exists only tile by tile.
+
+Of one group, M = C_out, N = images x output pixels, K = C_in x taps. Each block of threads computes
+BM x BN of the outputs:
+
+    for each step of BK along K:
+        fetch the next BM x BK weights and BK x BN patch elements into registers
+        multiply the tiles that are in shared memory
+        write what was fetched into the other buffer of shared memory, and meet
+
+so that the loads of a step are on their way while the step before is computed, and one barrier a
+step is enough: nobody writes the buffer that others still read. What is fetched is the only
+difference between a convolution (`gemm_tiles`) and the gradient of its weights (`gradient_tiles`).
+
+`make_kernel` compiles all sizes and options into the code, since a register array must be indexed
+by constants only.
+"""
+
+from typing import Any
+
+from numba import cuda
+
+from numbaconv.cuda.device import (
+    compile_kernel,
+    device,
+    image_pixels,
+    make_finish,
+    output_offset,
+    read_shape,
+    same,
+)
+from numbaconv.cuda.gemm_tiles import make_loader
+from numbaconv.cuda.gradient_tiles import make_gradient_loader
+from numbaconv.cuda.intrinsics import (
+    SHARED_ALIGNMENT,
+    bits_of_float,
+    float_of_bits,
+    int32,
+    int64,
+    load_header,
+    make_load_matrix,
+    make_multiply,
+    make_row,
+    make_warp_multiply,
+    make_zeros,
+    quotient,
+    store,
+)
+from numbaconv.cuda.kind import Kind
+from numbaconv.cuda.problem import DEPTH_END, SHAPE, SPLIT_TILES, SPLITS
+from numbaconv.cuda.tiles import WARP
+
+UNROLLED = 2  # rows of the tiles in shared memory
+
+
+def make_thread_multiply(kind: Kind) -> Any:
+    """Return the function that adds the product of two tiles to a thread's TM x TN sums.
+
+    The rows and columns of a thread come in vectors that lie a whole row of threads apart, so
+    that the lanes of a warp read neighbouring vectors. Two rows are unrolled: with four the
+    registers did not suffice, and with all the assembler moved the loads of the next step behind
+    the multiplications that are to hide them. It moves nothing across a loop.
+    """
+    tile, words = kind.tile, kind.words
+    across, rounds = tile.bn // tile.n, tile.bk // UNROLLED
+    a_step, b_step = (UNROLLED * pitch for pitch in tile.pitches(words))
+    add_product = make_multiply(tile, words, UNROLLED)
+
+    @device
+    def multiply(sums, As, a_start, Bs, b_start, thread):
+        a_at = a_start + thread // across * words
+        b_at = b_start + thread % across * words
+        for i in range(rounds):
+            sums = add_product(sums, As, a_at + i * a_step, Bs, b_at + i * b_step)
+        return sums
+
+    return multiply
+
+
+def make_tensor_multiply(kind: Kind) -> Any:
+    """Return the function that adds the product of two tiles to a warp's WM x WN sums.
+
+    A warp takes 8 words of K at a time. The lanes name the rows of the blocks that it reads: of
+    the weights four of 8 x 4 words to a tile of 16 rows, of the patches four to two tiles of 8.
+    """
+    tile = kind.tile
+    bk, WM, WN = tile.bk, tile.m, tile.n
+    across = tile.bn // WN
+    pitch = tile.pitches(kind.words)[0]
+    read_weights = make_load_matrix(WM // 16, 16 * pitch)
+    read_patches = make_load_matrix(WN // 16, 16 * pitch)
+    add_product = make_warp_multiply(WM // 16, WN // 8, kind.dtype, kind.narrow)
+
+    @device
+    def multiply(sums, As, a_start, Bs, b_start, thread):
+        lane, warp = thread % WARP, thread // WARP
+        a_at = a_start + (warp // across * WM + lane % 16) * pitch + lane // 16 * 4
+        b_row = warp % across * WN + lane % 8 + lane // 16 * 8
+        b_at = b_start + b_row * pitch + lane // 8 % 2 * 4
+        for step in range(bk // 8):
+            a = read_weights(As, a_at + step * 8)
+            b = read_patches(Bs, b_at + step * 8)
+            sums = add_product(sums, a, b)
+        return sums
+
+    return multiply
+
+
+def make_slices(kind: Kind) -> Any:
+    """Return the function that lays out a slice of the block's sums, its rows, and its place.
+
+    Slice i has the i-th row of every thread (or the i-th eight rows of every warp); row r of it
+    is row `first(i) + r // run * gap + r % run` of the block's tile.
+    """
+    tile, words = kind.tile, kind.words
+    TM, TN = tile.m, tile.n
+    across, down = tile.bn // TN, tile.bm // TM
+    pitch = tile.bn + words
+    row_of = make_row(TM, TN)
+
+    @device
+    def lay_out(Cs, sums, i, thread):
+        tx, ty = thread % across, thread // across
+        values = row_of(sums, i)
+        for j in range(TN):
+            column = (j // words * across + tx) * words + j % words
+            Cs[ty * pitch + column] = values[j]
+
+    @device
+    def tile_row(i, r):
+        return (i // words * down + r) * words + i % words
+
+    return lay_out, tile_row, same, TM, down
+
+
+def make_tensor_slices(kind: Kind) -> Any:
+    """Do what `make_slices` does for the fragments of a warp."""
+    tile, words = kind.tile, kind.words
+    WM, WN = tile.m, tile.n
+    across, down = tile.bn // WN, tile.bm // WM
+    pitch = tile.bn + words
+    row_of = make_row(WM // 16, WN // 8 * 4)
+
+    @device
+    def lay_out(Cs, sums, i, thread):
+        lane, warp = thread % WARP, thread // WARP
+        at = (warp // across * 8 + lane // 4) * pitch + warp % across * WN + lane % 4 * 2
+        upper, lower = i % 2 == 0, i // 2
+        values = row_of(sums, lower)
+        for j in range(WN // 8):
+            for e in range(2):
+                total = values[j * 4 + e] if upper else values[j * 4 + 2 + e]
+                Cs[at + j * 8 + e] = bits_of_float(total)
+
+    @device
+    def tile_row(i, r):
+        return r // 8 * WM + i * 8 + r % 8
+
+    return lay_out, tile_row, float_of_bits, WM // 8, down * 8
+
+
+def make_store(kind: Kind) -> Any:
+    """Return the function that stores a block's sums, through shared memory.
+
+    The threads then store whole rows of pixels, each a column of its own, whose place in the
+    output it works out once; and the activation is compiled once instead of for every register.
+    """
+    bn, step = kind.tile.bn, kind.tile.threads // kind.tile.bn
+    pitch = bn + kind.words
+    make = make_tensor_slices if kind.tile.tensor else make_slices
+    lay_out, tile_row, value_of, slices, rows = make(kind)
+    finish = make_finish(kind.dtype, kind.partial)
+
+    @device
+    def store_sums(sums, Cs, y, bias, header, s, place, thread):
+        group, m0, n0, part = place
+        column = thread % bn
+        inside = n0 + column < s.n * image_pixels(s)
+        start = part + (output_offset(n0 + column, s) if inside else int64(0))
+        for i in range(slices):
+            lay_out(Cs, sums, i, thread)
+            cuda.syncthreads()  # the slice is there
+            for r in range(thread // bn, rows, step):
+                m = m0 + tile_row(i, r)
+                if inside and m < s.c_out:
+                    channel = group * s.c_out + m
+                    value = finish(value_of(Cs[r * pitch + column]), bias, channel, header)
+                    store(y, start + channel * s.out_strides[1], value)
+            cuda.syncthreads()  # the slice is stored
+
+    return store_sums
+
+
+def make_place(kind: Kind) -> Any:
+    """Return the function that says which tile a block computes: (group, m0, n0, part)."""
+    bm, bn = kind.tile.bm, kind.tile.bn
+
+    @device
+    def find_place(header, s):
+        m_tiles = (s.c_out + bm - 1) // bm
+        n_tiles = (s.n * image_pixels(s) + bn - 1) // bn
+        columns = quotient(cuda.blockIdx.x, m_tiles)
+        m0 = (cuda.blockIdx.x - columns * m_tiles) * bm
+        rest = quotient(columns, n_tiles)
+        n0 = (columns - rest * n_tiles) * bn
+        group = quotient(rest, header[SPLITS])
+        return group, m0, n0, rest - group * header[SPLITS]
+
+    return find_place
+
+
+def make_kernel(kind: Kind) -> Any:
+    """Return the kernel of a kind, to be called with addresses: (x, w, bias, y, job).
+
+    Notes
+    -----
+    The blocks are in one dimension, with the tiles along M innermost: they read the same patches.
+    """
+    tile, words, depth = kind.tile, kind.words, kind.depth
+    a_size, b_size = tile.sizes(words)
+    a_both, b_both = 2 * a_size, 2 * b_size
+    shared = kind.shared
+    loader = (make_gradient_loader if kind.of_weights else make_loader)(kind)
+    begin, fetch, stage = loader.begin, loader.fetch, loader.stage
+    a_fetched, b_fetched = loader.a_fetched, loader.b_fetched
+    multiply = (make_tensor_multiply if tile.tensor else make_thread_multiply)(kind)
+    find_place, store_sums = make_place(kind), make_store(kind)
+    zeros = make_zeros(tile.m * tile.n // (WARP if tile.tensor else 1), kind.sum)
+
+    def conv_gemm(x, w, bias, y, job):
+        header = load_header(job)
+        s = read_shape(header, SHAPE)
+        As = cuda.shared.array(a_both, shared, SHARED_ALIGNMENT)
+        Bs = cuda.shared.array(b_both, shared, SHARED_ALIGNMENT)
+        next_a = cuda.local.array(a_fetched, shared)
+        next_b = cuda.local.array(b_fetched, shared)
+        sums = zeros()
+        thread = cuda.threadIdx.x
+        group, m0, n0, part = find_place(header, s)
+        # In 32 bits, which Numba has to be told each time: registers are what there is least of.
+        k = int32(part * header[SPLIT_TILES] * depth)
+        end = int32(min(k + header[SPLIT_TILES] * depth, header[DEPTH_END]))
+
+        source = begin(x, w, job, header, s, group, m0, n0, thread)
+        fetch(next_a, next_b, source, k, thread)
+        stage(As, 0, Bs, 0, next_a, next_b, thread)
+        cuda.syncthreads()  # the first tiles are there
+        buffer = int32(0)
+        while k < end:
+            k = int32(k + depth)
+            more = k < end
+            if more:
+                fetch(next_a, next_b, source, k, thread)
+            sums = multiply(sums, As, buffer * a_size, Bs, buffer * b_size, thread)
+            buffer = int32(1 - buffer)
+            if more:
+                stage(As, buffer * a_size, Bs, buffer * b_size, next_a, next_b, thread)
+            cuda.syncthreads()  # these tiles are read, the next ones are there
+
+        # Read again and worked out again: kept from above they would need registers all the while.
+        header = load_header(job)
+        s = read_shape(header, SHAPE)
+        group, m0, n0, part = find_place(header, s)
+        place = (group, m0, n0, part * s.n * s.out_strides[0])
+        store_sums(sums, Bs, y, bias, header, s, place, thread)
+
+    return compile_kernel(conv_gemm, tile.threads, kind.blocks)

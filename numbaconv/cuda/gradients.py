@@ -1,0 +1,199 @@
+"""Planned gradients and transposed convolutions: their kernels, and the arrays of a call.
+
+The gradient of an input, and a transposed convolution, are convolutions of stride 1: one for each
+phase of the stride (`numbaconv.phases`), which stores every stride-th element of the result. The
+gradient of a weight is one product, with sums over the pixels (`convolution.WeightGradient`).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv.cuda import memory
+from numbaconv.cuda.convolution import Convolution, WeightGradient, refuse, storage
+from numbaconv.cuda.sides import (
+    Form,
+    Side,
+    canonical,
+    choose_side,
+    prepare_bias,
+    prepare_input,
+    weight_rows,
+)
+from numbaconv.cuda.toolkit import Device, device
+from numbaconv.problem.dtypes import Arithmetic
+from numbaconv.problem.forward import memory_strides
+from numbaconv.problem.phases import Phase
+from numbaconv.problem.plan import AdjointPlan, WeightPlan
+from numbaconv.problem.shape import ConvShape
+
+
+class Adjoint:
+    """The adjoint of a convolution on one device.
+
+    Parameters
+    ----------
+    plan : AdjointPlan
+        The plan of the call.
+    precision, where
+        As in `convolution.Work`.
+    """
+
+    def __init__(self, plan: AdjointPlan, precision: str, where: Device) -> None:
+        refuse(plan.shape, precision, where)
+        self.plan, self.storage = plan, storage(plan.result)
+        self.phases = [
+            (phase, Convolution(phase.shape, self.storage, precision, where))
+            for phase in (plan.phases if plan.multiply_adds else ())
+        ]
+        self.sum = np.dtype("float32") if plan.result == np.float16 else self.storage.compute
+        zeros = memory.upload(np.zeros(plan.channels, self.sum))
+        self.no_bias = memory.shadow("bias", zeros)[: plan.channels]
+        memory.settle()
+
+    def run(
+        self, x: np.ndarray, weights: list[np.ndarray], bias: Any, y: np.ndarray, side: Side
+    ) -> None:
+        """Compute from shadows of flat arrays into one; without a bias it is None."""
+        plan = self.plan
+        if plan.has_gaps or not self.phases:  # elements that nothing was read from
+            every = self.no_bias if bias is None else bias
+            target = y.reshape(plan.sizes)
+            source = np.broadcast_to(every.reshape(-1, 1, 1, 1), target.shape)
+            memory.move(target, source, side.stream)
+        for (phase, conv), w in zip(self.phases, weights, strict=True):
+            conv.run(x, w, bias, y[phase.origin :], side.stream)
+
+
+def taps_of_phase(w: np.ndarray, phase: Phase) -> np.ndarray:
+    """View weights (C_out, C_in, *kernel) as the (groups, C_in, C_out, *taps) of a phase."""
+    groups = phase.shape.groups
+    w = w[(slice(None), slice(None), *(None,) * (5 - w.ndim))]
+    w = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
+    taps = (slice(first, None, apart) for first, apart in zip(phase.taps, phase.apart, strict=True))
+    return w[(slice(None),) * 3 + tuple(taps)][..., ::-1, ::-1, ::-1].swapaxes(1, 2)
+
+
+def prepare_phase(
+    side: Side, w: np.ndarray, phase: Phase, conv: Convolution, conjugate: bool
+) -> np.ndarray:
+    """Return the weights of one phase as the kernels read them, flat on the device."""
+    how, s = conv.storage, conv.shape
+    complex_weight = w.dtype.kind == "c"
+    dtype = how.compute if how.is_complex else how.convert
+    clear = conv.pitch != s.c_in * s.taps or (how.is_complex and not complex_weight)
+    flat = side.buffer(conv.rows * conv.pitch, dtype, clear)
+    target, taps = weight_rows(flat, conv, s.kernel), taps_of_phase(w, phase)
+    if not how.is_complex:
+        side.copy(target.reshape(s.groups, s.c_out, s.c_in, *s.kernel), taps)
+        return side.on_device(flat)
+    parts = target.reshape(s.groups, s.c_out // 2, 2, s.c_in // 2, 2, *s.kernel)
+    side.copy(parts[:, :, 0, :, 0], taps.real)
+    side.copy(parts[:, :, 1, :, 1], taps.real)
+    if complex_weight:
+        side.copy(parts[:, :, 0, :, 1], taps.imag, negate=not conjugate)
+        side.copy(parts[:, :, 1, :, 0], taps.imag, negate=conjugate)
+    return side.on_device(flat)
+
+
+def apply_adjoint(
+    plan: AdjointPlan,
+    arrays: dict[str, Any],
+    out: Any,
+    precision: str,
+    stream: Any,
+    on_device: bool,
+    conjugate: bool = True,
+) -> Any:
+    """Run a planned adjoint.
+
+    Parameters
+    ----------
+    plan : AdjointPlan
+        The plan of the call.
+    arrays : dict
+        "input" (of the shape of the convolution's output), "weight" and "bias": NumPy arrays or, if
+        `on_device`, shadows of device arrays.
+    out : ndarray, shadow or None
+        Where the result goes; if None, a new array on the side of the arrays is returned.
+    precision, stream, on_device
+        As in `execution.execute`.
+    conjugate : bool
+        Whether complex weights are conjugated, as in a gradient.
+    """
+    key = (device(), precision)
+    found = plan.on_devices.get(key)
+    if found is None:
+        found = plan.on_devices[key] = Adjoint(plan, precision, device())
+    side, how = choose_side(on_device, stream), found.storage
+    x = prepare_input(side, canonical(arrays["input"], plan.batched, False), how)
+    weights = [
+        prepare_phase(side, arrays["weight"], phase, conv, conjugate)
+        for phase, conv in found.phases
+    ]
+    bias = arrays["bias"]
+    b = None if bias is None else prepare_bias(side, bias, how, found.sum)
+    form = Form(plan.out_shape, plan.result, plan.batched)
+    return side.deliver(form, how, lambda y: found.run(x, weights, b, y, side), out)
+
+
+def real_problem(s: ConvShape) -> ConvShape:
+    """Return the real convolution whose weight gradient is that of complex numbers.
+
+    `s` has two real channels for each complex one. A complex product is the sum of two real ones,
+    so that each image becomes two: the real parts g of the output's gradient go with the parts
+    (x, -y) of the input, the imaginary ones with (y, x), and what comes out is both parts.
+    """
+    c_out = s.c_out // 2
+    strides = memory_strides(s.groups * c_out, s.output, False)
+    return s._replace(n=2 * s.n, c_out=c_out, out_strides=strides)
+
+
+def real_operands(side: Side, x: np.ndarray, g: np.ndarray, how: Arithmetic) -> Any:
+    """Return the operands of `real_problem`, flat on the device."""
+    n, c_in, *size = x.shape
+    inputs = side.buffer(4 * x.size, how.compute, clear=x.dtype.kind != "c")
+    parts = inputs.reshape(n, 2, c_in, 2, *size)
+    side.copy(parts[:, 0, :, 0], x.real)
+    side.copy(parts[:, 1, :, 1], x.real)
+    if x.dtype.kind == "c":
+        side.copy(parts[:, 0, :, 1], x.imag, negate=True)
+        side.copy(parts[:, 1, :, 0], x.imag)
+    gradients = side.buffer(2 * g.size, how.compute, clear=g.dtype.kind != "c")
+    halves = gradients.reshape(n, 2, *g.shape[1:])
+    side.copy(halves[:, 0], g.real)
+    if g.dtype.kind == "c":
+        side.copy(halves[:, 1], g.imag)
+    return side.on_device(inputs), side.on_device(gradients)
+
+
+def weight_gradient(
+    plan: WeightPlan, arrays: dict[str, Any], precision: str, stream: Any, on_device: bool
+) -> Any:
+    """Run a planned gradient of weights.
+
+    Parameters
+    ----------
+    plan : WeightPlan
+        The plan of the call.
+    arrays : dict
+        "input" and "grad_output": NumPy arrays or, if `on_device`, shadows of device arrays.
+    precision, stream, on_device
+        As in `execution.execute`.
+    """
+    how = storage(plan.result)
+    side = choose_side(on_device, stream)
+    form = Form(plan.out_shape, plan.result)
+    if not plan.multiply_adds:
+        return side.deliver(form, how, lambda y: memory.clear(y, side.stream), None)
+    key = (device(), precision)
+    found = plan.on_devices.get(key)
+    if found is None:
+        s = real_problem(plan.shape) if how.is_complex else plan.shape
+        found = plan.on_devices[key] = WeightGradient(s, how, precision, device())
+    x, g = (canonical(arrays[name], plan.batched, False) for name in ("input", "grad_output"))
+    if how.is_complex:
+        x, g = real_operands(side, x, g, how)
+    else:
+        x, g = prepare_input(side, x, how), prepare_input(side, g, how)
+    return side.deliver(form, how, lambda y: found.run(x, g, None, y, side.stream), None)

@@ -1,0 +1,54 @@
+"""What CUDA Python has no words for: wide loads and stores by address, and the tensor cores.
+
+Kernels get the arrays in global memory as addresses, plain 64-bit integers: an array argument
+would be seven parameters of a launch instead of one, and each costs time. `load` and `store` say
+the element type, and tell the compiler that the address is global, so that no generic access is
+left. In shared memory there are ordinary arrays.
+
+Each function is LLVM IR or inline PTX (`compiled_memory`, `compiled`), or a few lines of Python for
+Numba's simulator (`simulated`), where an address is a flat NumPy array.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from numba import types
+
+from numbaconv.cuda.toolkit import simulated
+
+SIMULATED = simulated()
+
+float32, float64 = types.float32, types.float64
+int32, int64 = types.int32, types.int64
+uint16, uint32 = types.uint16, types.uint32
+
+# The simulator's shared arrays take no alignment, and need none.
+SHARED_ALIGNMENT = None if SIMULATED else 16
+
+_package = "numbaconv.cuda."
+_memory: Any = import_module(_package + ("simulated" if SIMULATED else "compiled_memory"))
+_arithmetic: Any = import_module(_package + ("simulated" if SIMULATED else "compiled"))
+
+load = _memory.load
+load_header = _memory.load_header
+load_wide = _memory.load_wide
+make_read = _memory.make_read
+move_on = _memory.move_on
+store = _memory.store
+write = _memory.write
+
+bits_of_float = _arithmetic.bits_of_float
+float_of_bits = _arithmetic.float_of_bits
+from_half = _arithmetic.from_half
+make_load_matrix = _arithmetic.make_load_matrix
+make_multiply = _arithmetic.make_multiply
+make_outer = _arithmetic.make_outer
+make_patch = _arithmetic.make_patch
+make_row = _arithmetic.make_row
+make_slide = _arithmetic.make_slide
+make_warp_multiply = _arithmetic.make_warp_multiply
+make_zeros = _arithmetic.make_zeros
+quotient = _arithmetic.quotient
+to_half = _arithmetic.to_half
+to_tf32 = _arithmetic.to_tf32
+within = _arithmetic.within

@@ -1,0 +1,96 @@
+"""What a kernel of the implicit matrix product is compiled for."""
+
+from typing import Any, NamedTuple
+
+from numbaconv.cuda.intrinsics import float32, float64, int32, int64, uint16, uint32
+from numbaconv.cuda.tiles import Tile
+
+_TYPES = {"float32": float32, "float64": float64, "int32": int32, "int64": int64}
+
+
+class Kind(NamedTuple):
+    """What a kernel is compiled for.
+
+    Attributes
+    ----------
+    tile : Tile
+        Block tile.
+    dtype : str
+        Of the elements: "float32", "float64", "float16", "int32", "int64"; "tf32" is float32 on
+        tensor cores.
+    wide : bool
+        Whether neighbouring channels are read together, 128 bits at a time.
+    mapped : bool
+        Whether padding reads elements of the input.
+    partial : bool
+        Whether a block stores only its part of the sums, for a second pass.
+    narrow : bool
+        Whether the tensor cores take half as many float16 at once (before capability 8.0).
+    of_weights : bool
+        Whether it is the gradient of the weights: K then runs over the output's pixels.
+    """
+
+    tile: Tile
+    dtype: str
+    wide: bool = False
+    mapped: bool = False
+    partial: bool = False
+    narrow: bool = False
+    of_weights: bool = False
+
+    @property
+    def stored(self) -> Any:
+        """Numba type of an element in global memory; float16 counts as its bits."""
+        return {"tf32": float32, "float16": uint16}.get(self.dtype) or _TYPES[self.dtype]
+
+    @property
+    def shared(self) -> Any:
+        """Numba type of an element of the tiles in shared memory."""
+        return uint32 if self.tile.tensor else self.stored
+
+    @property
+    def lanes(self) -> int:
+        """Elements that are loaded at once."""
+        return 128 // int(self.stored.bitwidth)
+
+    @property
+    def words(self) -> int:
+        """What they are in shared memory."""
+        return 128 // int(self.shared.bitwidth)
+
+    @property
+    def loaded(self) -> Any:
+        """Numba type in which 128 bits are loaded."""
+        return uint32 if self.dtype == "float16" else self.stored
+
+    @property
+    def sum(self) -> Any:
+        """Numba type of the sums."""
+        return float32 if self.tile.tensor else self.stored
+
+    @property
+    def blocks(self) -> int:
+        """Blocks for a multiprocessor to hold: two, or four small ones, with 128 registers.
+
+        One less if a thread has more in registers than those of the largest tile.
+        """
+        if self.dtype not in ("float32", "int32") or self.mapped:
+            return 1
+        fetched = (self.weight_rounds + self.patch_rounds) * self.words
+        crowded = self.tile.m * self.tile.n + fetched > 72
+        return 512 // self.tile.threads - crowded
+
+    @property
+    def weight_rounds(self) -> int:
+        """Vectors of the weights that a thread fetches for a step."""
+        return -(-self.tile.bm * self.tile.bk // self.words // self.tile.threads)
+
+    @property
+    def patch_rounds(self) -> int:
+        """Vectors of the patch matrix that a thread fetches for a step."""
+        return self.tile.bk // self.words * self.tile.bn // self.tile.threads
+
+    @property
+    def depth(self) -> int:
+        """Elements along K of one step."""
+        return self.tile.bk * self.lanes // self.words

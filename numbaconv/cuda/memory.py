@@ -1,0 +1,248 @@
+"""Device memory, seen as NumPy sees memory.
+
+`shadow` makes a NumPy array whose address, shape and strides are those of an array on the device.
+Its elements must never be touched, but everything that only looks at the shape works: transposing
+and splitting axes, `.real` and `.imag`, flags, and the test for overlap. So the validation and the
+layout code of the package serve both sides, and what must be copied is copied by one kernel from
+one shadow to another.
+"""
+
+import functools
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from numbaconv.cuda import passes
+from numbaconv.cuda.toolkit import simulated
+
+SIMULATED = simulated()
+ALIGNMENT = 16  # what wide loads need, and every allocation has
+LEGACY_STREAM, THREAD_STREAM = 1, 2  # handles that the array interface gives a meaning
+
+
+class _Memory:
+    """Holds the description of some memory for `np.asarray`, and its owner for as long."""
+
+    def __init__(self, data: Any, shape: Any, strides: Any, dtype: np.dtype, owner: Any) -> None:
+        self.__array_interface__ = {
+            "data": data,  # the address, and whether it is read-only
+            "shape": tuple(shape),
+            "strides": strides,
+            "typestr": dtype.str,
+            "version": 3,
+        }
+        self.owner = owner
+
+
+def shadow(name: str, array: Any) -> np.ndarray:
+    """Return the shadow of an array on the device; `name` is its argument in errors."""
+    if SIMULATED and isinstance(array, type(allocate(1, np.dtype("u1")))):
+        return array._ary  # type: ignore[no-any-return]  # simulated memory can be looked at
+    interface = array.__cuda_array_interface__
+    if interface.get("mask") is not None:
+        raise TypeError(f"{name} has a mask, which is not supported")
+    dtype = np.dtype(interface["typestr"])
+    if not dtype.isnative:
+        raise TypeError(f"{name} has the byte order of another machine; on a GPU it must be native")
+    data, strides = interface["data"], interface.get("strides")
+    view = np.asarray(_Memory(data, interface["shape"], strides, dtype, array))
+    if not view.flags.aligned:
+        raise ValueError(f"{name} must begin at a multiple of its itemsize, {dtype.itemsize} bytes")
+    return view
+
+
+def allocate(count: int, dtype: np.dtype, stream: Any = 0) -> Any:
+    """Allocate a flat device array; a full device is a MemoryError and stays usable."""
+    try:
+        return cuda.device_array(max(count, 1), dtype, stream=stream)
+    except Exception as error:
+        if "OUT_OF_MEMORY" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        size = count * np.dtype(dtype).itemsize
+        raise MemoryError(f"the device has no {size} bytes left for a convolution") from error
+
+
+def upload(array: np.ndarray, stream: Any = 0) -> Any:
+    """Copy a flat host array to the device."""
+    target = allocate(array.size, array.dtype, stream)
+    if array.size:
+        target.copy_to_device(array, stream=stream)
+    return target
+
+
+def download(source: Any, count: int, stream: Any = 0) -> np.ndarray:
+    """Copy a flat device array to the host, and wait for it."""
+    result = np.empty(max(count, 1), source.dtype)
+    source.copy_to_host(result, stream=stream)
+    if stream:  # without one, the copy has waited
+        stream.synchronize()
+    return result[:count]
+
+
+def settle() -> None:
+    """Wait until what was uploaded is there for every stream."""
+    if not SIMULATED:
+        cuda.synchronize()
+
+
+def address(array: np.ndarray) -> Any:
+    """Return a shadow's lowest address, as kernels take it."""
+    if SIMULATED:
+        return _simulated_memory(array)
+    return int(array.__array_interface__["data"][0]) - passes.start(array) * array.itemsize
+
+
+def _simulated_memory(array: np.ndarray) -> Any:
+    """Return a flat simulated array over all that an array spans, so that bounds are checked."""
+    low, high = np.lib.array_utils.byte_bounds(array) if array.size else (0, 0)
+    count = (high - low) // array.itemsize
+    strides, dtype = (array.itemsize,), array.dtype
+    flat = (
+        np.asarray(_Memory((low, False), (count,), strides, dtype, array))
+        if count
+        else np.empty(0, dtype)
+    )
+    if dtype == np.float16:
+        flat = flat.view(np.uint16)
+    return type(allocate(1, np.dtype("u1")))(flat)
+
+
+@functools.cache
+def _move_kernel(source: str, target: str) -> Any:
+    return passes.make_move(source, target)
+
+
+_move_jobs: dict[Any, Any] = {}
+_MOST_JOBS = 1024
+
+
+def move(target: np.ndarray, source: np.ndarray, stream: Any, negate: bool = False) -> None:
+    """Copy from one shadow to another, converting."""
+    if not target.size:
+        return
+    key = (
+        device_number(),
+        target.shape,
+        target.strides,
+        source.strides,
+        target.itemsize,
+        source.itemsize,
+    )
+    job = _move_jobs.get((key, negate))
+    if job is None:
+        if len(_move_jobs) >= _MOST_JOBS:
+            _move_jobs.clear()
+        job = upload(passes.move_job(target, source, negate))
+        settle()
+        _move_jobs[key, negate] = job
+    kernel = _move_kernel(source.dtype.name, target.dtype.name)
+    arguments = (address(source), address(target), argument(job))
+    blocks, threads = passes.grid(target.size)
+    launch(kernel, blocks, threads, stream, arguments, "copy", f"shape {target.shape}")
+
+
+def clear(target: np.ndarray, stream: Any) -> None:
+    """Set a shadow to zeros."""
+    zero = shadow("zero", upload(np.zeros(1, target.dtype), stream))
+    move(target, np.broadcast_to(zero[:1], target.shape), stream)
+
+
+def argument(array: Any) -> Any:
+    """Return the address of one of our own device arrays."""
+    return array if SIMULATED else int(array.device_ctypes_pointer.value or 0)
+
+
+def device_number() -> int:
+    """Return the number of the current device."""
+    return 0 if SIMULATED else int(cuda.get_current_device().id)
+
+
+@functools.lru_cache(maxsize=1024)
+def _hold(kernel: Any, blocks: int, threads: int, stream: Any, shared: int, number: int) -> Any:
+    """Configure a launch, once: it takes time, and Numba warns of each grid that is small."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return kernel[blocks, threads, stream, shared]
+
+
+def _configured(kernel: Any, blocks: int, threads: int, stream: Any, *more: int) -> Any:
+    if SIMULATED:  # there a kernel has one configuration at a time
+        return kernel[blocks, threads, stream, more[0]]
+    return _hold(kernel, blocks, threads, stream, *more)
+
+
+def launch(
+    kernel: Any,
+    blocks: int,
+    threads: int,
+    stream: Any,
+    arguments: tuple[Any, ...],
+    name: str,
+    problem: Any,
+    shared: int = 0,
+) -> None:
+    """Launch a kernel; an error names it and the problem."""
+    try:
+        _configured(kernel, blocks, threads, stream, shared, device_number())(*arguments)
+    except Exception as error:
+        raise RuntimeError(
+            f"the CUDA kernel {name!r} failed on {problem}, launched with {blocks} blocks of "
+            f"{threads} threads: {error}"
+        ) from error
+
+
+def find_stream(stream: Any, arrays: dict[str, Any]) -> Any:
+    """Return the stream to work on: the one that was given, else the arrays' own.
+
+    A given stream may be Numba's, any object with a handle in ``ptr`` (CuPy) or ``cuda_stream``
+    (PyTorch), or the handle. Another array's stream is waited for.
+    """
+    if SIMULATED:
+        return 0
+    if stream is not None:
+        return _as_stream(stream)
+    handles = []
+    for array in arrays.values():
+        handle = _own_stream(array)
+        if handle is not None and handle not in handles:
+            handles.append(handle)
+    if not handles:
+        return 0
+    for handle in handles[1:]:
+        _as_stream(handle).synchronize()
+    return _as_stream(handles[0])
+
+
+def _own_stream(array: Any) -> int | None:
+    """Return the handle of the stream that an array is ready on; PyTorch says it elsewhere."""
+    if type(array).__module__.partition(".")[0] == "torch":
+        return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
+    interface = getattr(array, "__cuda_array_interface__", None) or {}
+    return interface.get("stream")
+
+
+def _as_stream(stream: Any) -> Any:
+    if hasattr(stream, "__cuda_stream__"):
+        stream = stream.__cuda_stream__()[1]
+    for attribute in ("ptr", "cuda_stream"):
+        stream = getattr(stream, attribute, stream)
+    if not isinstance(stream, int):
+        raise TypeError(
+            f"stream must be a CUDA stream of Numba, CuPy or PyTorch or its handle, "
+            f"got {type(stream).__name__}"
+        )
+    return _stream_of_handle(stream, device_number())
+
+
+@functools.lru_cache(maxsize=256)
+def _stream_of_handle(handle: int, number: int) -> Any:
+    if handle == 0:
+        return cuda.default_stream()
+    if handle == LEGACY_STREAM:
+        return cuda.legacy_default_stream()
+    if handle == THREAD_STREAM:
+        return cuda.per_thread_default_stream()
+    return cuda.external_stream(handle)

@@ -1,0 +1,223 @@
+"""The intrinsics as Numba's CUDA simulator runs them: a thread is a Python thread.
+
+An address is a flat array. What the lanes of a warp exchange goes through a dict between two
+barriers of the block, which is right as long as all of its warps get there together.
+"""
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from numbaconv.cuda.problem import HEADER
+
+WARP = 32
+_words: dict[int, Any] = {}
+
+
+def _warp_values(value):
+    """Return what all lanes of this thread's warp passed, and this thread's lane."""
+    thread: Any = threading.current_thread()
+    _words[thread.thread_id] = value
+    thread.syncthreads()
+    first = thread.thread_id // WARP * WARP
+    values = [_words[first + lane] for lane in range(WARP)]
+    thread.syncthreads()
+    return values, thread.thread_id - first
+
+
+def within(i, size):
+    """Whether 0 <= i < size."""
+    return 0 <= i < size
+
+
+def quotient(a, b):
+    """A // b."""
+    return a // b
+
+
+class _Later:
+    """A flat array from some element on, maybe one before its first, as an address would be."""
+
+    def __init__(self, array, start):
+        self.array, self.start, self.dtype = array, start, array.dtype
+
+    def __getitem__(self, index):
+        return self.array[self.start + index]
+
+
+def move_on(address, count, dtype):
+    """Address of element `count` of a flat array."""
+    return _Later(address, count)
+
+
+def load(address, index, dtype):
+    """Element `index` of a flat array."""
+    return address[index]
+
+
+def load_header(address):
+    """Return the header of a job as a tuple."""
+    return tuple(int(address[i]) for i in range(HEADER))
+
+
+def _lanes(array):
+    return 16 // array.dtype.itemsize
+
+
+def load_wide(address, index, dtype):
+    """128 bits from element `index` on; `dtype` may be wider than the array's."""
+    wanted = np.dtype(str(dtype))
+    first = index * (wanted.itemsize // address.dtype.itemsize)
+    stored = np.array([address[first + i] for i in range(_lanes(address))], address.dtype)
+    return tuple(stored.view(wanted))
+
+
+def store(address, index, value):
+    """Set element `index` of a flat array."""
+    address[index] = value
+
+
+def make_read(count, gap):
+    """Reads `count` times 128 bits of a shared array, `gap` elements apart."""
+
+    def read(array, index):
+        lanes = _lanes(array)
+        return tuple(array[index + i * gap + j] for i in range(count) for j in range(lanes))
+
+    return read
+
+
+def write(array, index, values):
+    """Set 128 bits of a shared array from element `index` on."""
+    array[index : index + len(values)] = values
+
+
+def make_zeros(count, dtype):
+    """Returns `count` zeros."""
+    return lambda: (np.dtype(str(dtype)).type(0),) * count
+
+
+def make_outer(rows, columns):
+    """(sums, a, b) -> sums + outer(a, b)."""
+
+    def outer(sums, a, b):
+        with np.errstate(over="ignore", invalid="ignore"):
+            products = (a[i] * b[j] for i in range(rows) for j in range(columns))
+            return tuple(c + product for c, product in zip(sums, products, strict=True))
+
+    return outer
+
+
+def make_multiply(tile, words, depth):
+    """(sums, As, a_at, Bs, b_at): adds the product of `depth` rows of two tiles to the sums."""
+    a_pitch, b_pitch = tile.pitches(words)
+    read_rows = make_read(tile.m // words, tile.bm // tile.m * words)
+    read_columns = make_read(tile.n // words, tile.bn // tile.n * words)
+    outer = make_outer(tile.m, tile.n)
+
+    def multiply(sums, As, a_at, Bs, b_at):
+        for k in range(depth):
+            regM, regN = read_rows(As, a_at + k * a_pitch), read_columns(Bs, b_at + k * b_pitch)
+            sums = outer(sums, regM, regN)
+        return sums
+
+    return multiply
+
+
+def make_slide(row, width, taps):
+    """(sums, x, w): adds a row of taps to one row of sums."""
+
+    def slide(sums, x, w):
+        sums = list(sums)
+        for c in range(width):
+            for j in range(taps):
+                sums[row * width + c] = sums[row * width + c] + w[j] * x[c + j]
+        return tuple(sums)
+
+    return slide
+
+
+def make_patch(rows, columns):
+    """(array, at, row_step, column_step): reads rows x columns elements."""
+
+    def patch(array, at, row_step, column_step):
+        return tuple(
+            array[at + i * row_step + j * column_step] for i in range(rows) for j in range(columns)
+        )
+
+    return patch
+
+
+def make_row(rows, columns):
+    """(sums, i) -> row i."""
+    return lambda sums, i: sums[i * columns : (i + 1) * columns]
+
+
+def make_load_matrix(count, gap):
+    """Reads `count` times four 8 x 4 blocks of words, whose rows the lanes give."""
+
+    def load_matrix(array, index):
+        rows, lane = _warp_values(index)
+        return tuple(
+            array[rows[8 * block + lane // 4] + lane % 4 + i * gap]
+            for i in range(count)
+            for block in range(4)
+        )
+
+    return load_matrix
+
+
+def make_warp_multiply(rows, columns, dtype, narrow):
+    """(sums, a, b) -> sums + a @ b over a warp's tiles of 16 x 8."""
+    storage = np.float32 if dtype == "tf32" else np.float16
+
+    def multiply(sums, a, b):
+        values, lane = _warp_values((a, b))
+        # Lane 4 r + t has row r (and r + 8) of a, column r of b; words t and t + 4 along K.
+        A = np.array([v[0] for v in values], np.uint32).reshape(8, 4, rows, 2, 2)
+        B = np.array([v[1] for v in values], np.uint32).reshape(8, 4, columns, 2)
+        A = A.transpose(2, 4, 0, 3, 1)
+        left = np.ascontiguousarray(A).reshape(rows * 16, 8).view(storage).astype(np.float32)
+        right = np.ascontiguousarray(B.transpose(2, 0, 3, 1)).reshape(columns * 8, 8)
+        right = right.view(storage).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = left @ right.T
+        m, n = lane // 4, lane % 4 * 2
+        return tuple(
+            sums[(i * columns + j) * 4 + e] + product[i * 16 + m + e // 2 * 8, j * 8 + n + e % 2]
+            for i in range(rows)
+            for j in range(columns)
+            for e in range(4)
+        )
+
+    return multiply
+
+
+def to_tf32(value):
+    """Round to 10 bits of mantissa, ties away from zero; the word."""
+    word = int(np.array([value], np.float32).view(np.uint32)[0])
+    if word & 0x7F800000 == 0x7F800000:  # infinity and NaN stay what they are
+        return np.uint32(word)
+    return np.uint32((word + 0x1000) & 0xFFFFE000)
+
+
+def to_half(value):
+    """Round to float16; its bits."""
+    with np.errstate(over="ignore"):
+        return np.array([value], np.float32).astype(np.float16).view(np.uint16)[0]
+
+
+def from_half(bits):
+    """Value of a float16's bits."""
+    return np.float32(np.array([bits], np.uint16).view(np.float16)[0])
+
+
+def bits_of_float(value):
+    """Bits of a float32."""
+    return np.float32(value).view(np.uint32)
+
+
+def float_of_bits(word):
+    """The float32 of some bits."""
+    return np.uint32(word).view(np.float32)

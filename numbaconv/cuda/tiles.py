@@ -1,0 +1,151 @@
+"""Sizes of the implicit matrix product, and which of them a problem gets.
+
+A block of threads computes BM x BN outputs: BM output channels of a group by BN pixels, which may
+be of several images. It walks along the sums in steps of BK, with a tile of the weights and a
+tile of the patch matrix in shared memory. A thread holds TM x TN sums in registers; with tensor
+cores a warp holds WM x WN of them.
+"""
+
+from typing import NamedTuple
+
+from numbaconv.problem.shape import ConvShape
+
+WARP = 32
+SHARED_BYTES = 48 * 1024  # of a block, without asking the driver for more
+BLOCKS_PER_PROCESSOR = 2  # that should be there to hide each other's latency
+LEAST_SPLIT_TILES = 8  # along K: a shorter part is not worth a second pass
+MOST_SPLITS = 32
+MOST_DEEP_SPLITS = 1024  # of a weight gradient, whose parts are small
+
+
+class Tile(NamedTuple):
+    """A block tile and how its threads share it.
+
+    Attributes
+    ----------
+    bm, bn, bk : int
+        The block's tile; bk counts elements, or on tensor cores 32-bit words.
+    m, n : int
+        What one thread (TM x TN) or, on tensor cores, one warp (WM x WN) computes of it.
+    tensor : bool
+        Whether tensor cores multiply.
+    """
+
+    bm: int
+    bn: int
+    bk: int
+    m: int
+    n: int
+    tensor: bool = False
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        parts = (self.bm // self.m) * (self.bn // self.n)
+        return parts * WARP if self.tensor else parts
+
+    def pitches(self, lanes: int) -> tuple[int, int]:
+        """Steps between the rows of the two tiles in shared memory.
+
+        Padded by one vector, so that the transposing stores of the weights, and the tensor cores'
+        reads of eight rows at once, fall into different banks.
+        """
+        if self.tensor:
+            return self.bk + 4, self.bk + 4
+        return self.bm + lanes, self.bn + lanes
+
+    def sizes(self, lanes: int) -> tuple[int, int]:
+        """Elements of one buffer of each of the two tiles."""
+        a, b = self.pitches(lanes)
+        return (self.bm * a, self.bn * b) if self.tensor else (self.bk * a, self.bk * b)
+
+    def shared_bytes(self, itemsize: int) -> int:
+        """Shared memory of a block: both tiles, double buffered."""
+        return 2 * sum(self.sizes(16 // itemsize)) * itemsize
+
+    def blocks(self, s: ConvShape) -> int:
+        """Blocks that a problem has, without splitting its sums."""
+        m, n, _ = s.gemm
+        return s.groups * -(-m // self.bm) * -(-n // self.bn)
+
+
+# From the largest down; the last column but one of each is what a problem of few channels takes.
+SIMT = (
+    Tile(128, 128, 8, 8, 8),
+    Tile(64, 128, 8, 8, 8),
+    Tile(64, 64, 8, 4, 8),
+    Tile(32, 128, 8, 4, 8),
+    Tile(32, 64, 8, 4, 4),
+    Tile(16, 128, 8, 4, 4),
+)
+SIMT_DOUBLE = (
+    Tile(64, 64, 8, 4, 4),
+    Tile(32, 64, 8, 4, 2),
+    Tile(16, 128, 8, 4, 2),
+)
+TENSOR = (
+    Tile(128, 128, 16, 64, 32, tensor=True),
+    Tile(64, 128, 16, 32, 32, tensor=True),
+    Tile(64, 64, 16, 32, 32, tensor=True),
+    Tile(32, 128, 16, 32, 32, tensor=True),
+    Tile(16, 128, 16, 16, 32, tensor=True),
+)
+# For the simulator, where a thread costs as much as a block here.
+TINY = (Tile(32, 8, 4, 8, 4), Tile(16, 8, 8, 4, 4))
+TINY_DOUBLE = (Tile(16, 8, 8, 4, 4),)
+TINY_TENSOR = (Tile(16, 32, 8, 16, 32, tensor=True),)
+
+
+class Plan(NamedTuple):
+    """A tile, and into how many parts the sums are split."""
+
+    tile: Tile
+    splits: int
+
+
+def choose_tile(s: ConvShape, tiles: tuple[Tile, ...], processors: int, k_scale: int = 1) -> Plan:
+    """Choose how a problem is cut.
+
+    The largest tile that has work for all processors and wastes no half of its rows; if none
+    keeps the device busy, the smallest, with the sums split.
+
+    Parameters
+    ----------
+    s : ConvShape
+        The problem.
+    tiles : tuple of Tile
+        What there is, the largest first.
+    processors : int
+        Multiprocessors of the device.
+    k_scale : int
+        Elements to each of the tile's words along K.
+    """
+    fitting = [tile for tile in tiles if s.c_out > tile.bm // 2] or [tiles[-1]]
+    wanted = processors * BLOCKS_PER_PROCESSOR
+    for tile in fitting:
+        if tile.blocks(s) >= wanted:
+            return Plan(tile, 1)
+    tile = max(fitting, key=lambda tile: tile.blocks(s))
+    return Plan(tile, choose_splits(s, tile, processors, k_scale))
+
+
+def choose_deep_tile(
+    s: ConvShape, tiles: tuple[Tile, ...], processors: int, k_scale: int = 1
+) -> Plan:
+    """Choose how a weight gradient is cut: a product of few rows and columns, but long sums.
+
+    Splitting the sums keeps the device busy whatever the tile, so the largest one that computes
+    at most half more than the one that wastes least. Parameters as in `choose_tile`.
+    """
+    computed = [tile.blocks(s) * tile.bm * tile.bn for tile in tiles]
+    tile = next(t for t, area in zip(tiles, computed, strict=True) if 2 * area <= 3 * min(computed))
+    return Plan(tile, choose_splits(s, tile, processors, k_scale, most=MOST_DEEP_SPLITS))
+
+
+def choose_splits(
+    s: ConvShape, tile: Tile, processors: int, k_scale: int = 1, most: int = MOST_SPLITS
+) -> int:
+    """Return the parts of the sums that fill the device, each long enough to be worth it."""
+    steps = -(-s.gemm[2] // (tile.bk * k_scale))
+    idle = processors * BLOCKS_PER_PROCESSOR // max(tile.blocks(s), 1)
+    return max(1, min(idle, steps // LEAST_SPLIT_TILES, most))

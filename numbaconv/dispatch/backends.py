@@ -1,0 +1,191 @@
+"""Which backend runs a call.
+
+Precedence: the ``backend=`` argument, `use_backend`, `set_backend`, the environment variable
+``NUMBACONV_BACKEND``, else ``auto``. What is forced either runs or raises; ``auto`` chooses among
+the backends that can run here.
+"""
+
+import functools
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+from numbaconv.errors import BackendUnavailableError
+from numbaconv.runtime.environment import variable
+from numbaconv.runtime.shared_table import CHOICE, CONTEXTS, ENTRY, as_word
+
+ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
+_VARIABLE = ENVIRONMENT_VARIABLE.encode()
+AUTO, CUDA = "auto", "cuda"
+
+# Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend
+# module has `unavailable()` (a reason, or None), and on the CPU `plan`, `make_table` and
+# `set_addresses`.
+BACKENDS = {
+    "direct": "numbaconv.cpu.direct",
+    "im2col": "numbaconv.cpu.im2col",
+    CUDA: "numbaconv.cuda",
+}
+NAMES = (AUTO, *BACKENDS)
+
+
+class _Choice:
+    """A choice of `use_backend`. It lives as long as any context has it.
+
+    Compiled callers cannot see contexts. While there is a choice in one, they ask.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        ENTRY[CONTEXTS] += 1
+
+    def __del__(self) -> None:
+        ENTRY[CONTEXTS] -= 1
+
+
+_context: ContextVar[_Choice | None] = ContextVar("numbaconv_backend", default=None)
+_process: str | None = None
+
+
+def check_backend(name: Any, source: str) -> str:
+    """Return a backend's name in lower case; `source` says in errors where it came from."""
+    if not isinstance(name, str):
+        raise TypeError(f"{source} must be a string, got {type(name).__name__}")
+    known = name.strip().lower()
+    if known not in NAMES:
+        raise ValueError(f"{source} must be one of {', '.join(NAMES)}; got {name!r}")
+    return known
+
+
+def requested_backend(argument: str | None = None) -> tuple[str, str]:
+    """Return the name that is asked for, maybe ``auto``, and where it comes from."""
+    if argument is not None:
+        return check_backend(argument, "backend"), "the argument backend="
+    choice = _context.get()
+    if choice is not None:
+        return choice.name, "use_backend"
+    if _process is not None:
+        return _process, "set_backend"
+    name = variable(_VARIABLE)
+    if name:
+        source = f"the environment variable {ENVIRONMENT_VARIABLE}"
+        return check_backend(name, source), source
+    return AUTO, "the default"
+
+
+@functools.cache
+def find_backend(name: str) -> ModuleType:
+    """Return the module of a backend, whether or not it can run here."""
+    return importlib.import_module(BACKENDS[name])
+
+
+def load_backend(name: str, source: str = "") -> ModuleType:
+    """Return a backend's module, or raise BackendUnavailableError with the reason.
+
+    `source` says in the message who asked for it.
+    """
+    module = find_backend(name)
+    reason = module.unavailable()
+    if reason is not None:
+        asked = f", asked for by {source}," if source else ""
+        raise BackendUnavailableError(
+            f"backend {name!r}{asked} cannot run here: {reason}; "
+            f"available are {', '.join(available_backends())}"
+        )
+    return module
+
+
+def available_backends() -> tuple[str, ...]:
+    """Names of the backends that can run here.
+
+    Returns
+    -------
+    tuple of str
+        A subset of ``("direct", "im2col", "cuda")``.
+    """
+    return tuple(name for name in BACKENDS if find_backend(name).unavailable() is None)
+
+
+def get_backend() -> str:
+    """Return the backend that a call without ``backend=`` would ask for.
+
+    Returns
+    -------
+    {"auto", "direct", "im2col", "cuda"}
+
+    Raises
+    ------
+    ValueError
+        If the environment variable ``NUMBACONV_BACKEND`` names no backend.
+    """
+    return requested_backend()[0]
+
+
+def set_backend(name: str | None) -> None:
+    """Choose the backend of all calls of this process that do not say otherwise.
+
+    Parameters
+    ----------
+    name : {"auto", "direct", "im2col", "cuda"} or None
+        In any case. It takes precedence over ``NUMBACONV_BACKEND``; None takes the choice back.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no such name.
+    BackendUnavailableError
+        If that backend cannot run here.
+    """
+    global _process
+    checked = None if name is None else check_backend(name, "name")
+    if checked not in (None, AUTO):
+        load_backend(checked)
+    _process = checked
+    ENTRY[CHOICE] = as_word(checked)
+
+
+def use_backend(name: str) -> Any:
+    """Choose the backend inside a ``with`` block.
+
+    The choice holds for this thread or asynchronous task alone, and takes precedence over
+    `set_backend`.
+
+    Parameters
+    ----------
+    name : {"auto", "direct", "im2col", "cuda"}
+        In any case.
+
+    Returns
+    -------
+    context manager
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no such name.
+    BackendUnavailableError
+        If that backend cannot run here.
+
+    Examples
+    --------
+    >>> import numbaconv as nc
+    >>> with nc.use_backend("im2col"):
+    ...     nc.get_backend()
+    'im2col'
+    """
+    checked = check_backend(name, "name")
+    if checked != AUTO:
+        load_backend(checked)
+    return _hold(checked)
+
+
+@contextmanager
+def _hold(name: str) -> Iterator[None]:
+    token = _context.set(_Choice(name))
+    try:
+        yield
+    finally:
+        _context.reset(token)

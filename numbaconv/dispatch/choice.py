@@ -1,0 +1,64 @@
+"""What ``auto`` chooses."""
+
+from typing import NamedTuple
+
+from numbaconv.cpu.direct.choice import has_zones
+from numbaconv.problem.plan import AdjointPlan, Plan
+from numbaconv.problem.shape import ConvShape
+
+
+class Choice(NamedTuple):
+    """A backend, and the reason in words."""
+
+    backend: str
+    reason: str
+
+
+def is_depthwise(s: ConvShape) -> bool:
+    """One input and one output channel a group: image filters too."""
+    return s.c_in == 1 and s.c_out == 1
+
+
+def has_wide_halo(s: ConvShape) -> bool:
+    """Whether taps lie so far apart that a row of a halo tile is mostly halo, little of it read.
+
+    `benchmarks/choose.py` has such problems: its families with wide dilation. What counts as wide
+    was read off them: as wide as the row where few output channels use what is copied, twice as
+    wide under a stride in a batch, else four times.
+    """
+    reach = (s.kernel[2] - 1) * s.dilation[2] // s.stride[2]
+    times = 1 if s.c_out < 16 else 2 if s.n > 1 and s.stride[2] > 1 else 4
+    return s.c_in > 16 and s.dilation[2] >= 3 and reach >= times * s.output[2]
+
+
+def choose_backend(s: ConvShape) -> Choice:
+    """Return what ``auto`` chooses for a problem with arrays in host memory.
+
+    The choice is a function of the problem alone. `benchmarks/choose.py` measures how often it is
+    within 5% of the better backend.
+    """
+    if is_depthwise(s):
+        return Choice("direct", "one channel a group: rows of the image fill the register block")
+    if has_zones(s):
+        reason = "taps apart on short rows: those that read only padding are left out"
+        return Choice("direct", reason)
+    if has_wide_halo(s):
+        reason = "taps far apart: packed panels hold what they read, and no more"
+        return Choice("im2col", reason)
+    return Choice("direct", "the input where it lies, or a halo tile in cache: nothing to pack")
+
+
+def choose(plan: Plan) -> Choice:
+    """Return what ``auto`` chooses for a planned convolution; the plan keeps it."""
+    if plan.choice is None:
+        plan.choice = choose_backend(plan.shape)
+    choice: Choice = plan.choice
+    return choice
+
+
+def choose_phases(plan: AdjointPlan) -> tuple[Choice, ...]:
+    """Return what ``auto`` chooses for each phase of an adjoint; the plan keeps it."""
+    if plan.choices is None:
+        plan.choices = tuple(choose_backend(phase.shape) for phase in plan.phases)
+    choices: tuple[Choice, ...] = plan.choices
+    return choices

@@ -1,0 +1,212 @@
+"""Calls that run on a GPU, up to the door of the cuda backend: arrays there, streams, precision.
+
+Nothing of CUDA is imported here. An array is on a device if it says so itself, through
+``__cuda_array_interface__`` (Numba, CuPy, PyTorch).
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from numbaconv.dispatch.backends import AUTO, CUDA, load_backend, requested_backend
+from numbaconv.problem.plan import Options, Plan, find_plan
+from numbaconv.problem.validation import base_array, check_out
+
+PRECISION_VARIABLE = "NUMBACONV_PRECISION"
+PRECISIONS = ("ieee", "tf32")
+
+
+def is_on_device(array: Any) -> bool:
+    """Whether an array says that it is on a GPU."""
+    return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
+
+
+def find_precision(precision: str | None) -> str:
+    """Return the precision that is asked for, by the argument or the environment."""
+    source = "precision"
+    if precision is None:
+        precision = os.environ.get(PRECISION_VARIABLE) or PRECISIONS[0]
+        source = f"the environment variable {PRECISION_VARIABLE}"
+    if not isinstance(precision, str):
+        raise TypeError(f"{source} must be a string, got {type(precision).__name__}")
+    known = precision.strip().lower()
+    if known not in PRECISIONS:
+        raise ValueError(f"{source} must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+    return known
+
+
+def refuse_on_cpu(name: str, stream: Any, precision: str | None) -> None:
+    """Refuse options that a CPU backend cannot follow."""
+    if stream is not None:
+        raise ValueError(f"stream is for backend 'cuda'; this call runs on {name!r}")
+    if precision is not None and find_precision(precision) != PRECISIONS[0]:
+        raise ValueError(
+            f"precision {precision!r} is for backend 'cuda'; this call runs on {name!r}"
+        )
+
+
+def check_one_side(arrays: dict[str, Any]) -> None:
+    """Refuse a call whose arrays are partly on a GPU."""
+    given = {name: array for name, array in arrays.items() if array is not None}
+    there = [name for name, array in given.items() if is_on_device(array)]
+    here = [name for name in given if name not in there]
+    if here and there:
+        raise TypeError(
+            f"all arrays of a call must be on one side: on a GPU is {', '.join(there)}; "
+            f"in host memory is {', '.join(here)}"
+        )
+
+
+def cuda_for(backend: str | None) -> Any:
+    """Return the cuda backend for a call with arrays on a GPU, or refuse the one asked for."""
+    name, source = requested_backend(backend)
+    if name not in (AUTO, CUDA):
+        raise TypeError(
+            f"input is on a GPU, and backend {name!r}, asked for by {source}, runs on the CPU; "
+            f"copy the arrays to the host, or choose 'cuda' or 'auto'"
+        )
+    return load_backend(CUDA, source)
+
+
+def look_at(arrays: dict[str, Any], backend: str | None) -> tuple[Any, dict[str, Any]]:
+    """Return the cuda backend and shadows if arrays are on a GPU, else None and the arrays."""
+    if not any(is_on_device(array) for array in arrays.values()):
+        return None, arrays
+    check_one_side(arrays)
+    module = cuda_for(backend)
+    shadows = {
+        name: None if array is None else module.shadow(name, array)
+        for name, array in arrays.items()
+    }
+    return module, shadows
+
+
+class Call:
+    """A gradient or transposed convolution: where it runs, and its arrays as they are seen there.
+
+    Parameters
+    ----------
+    arrays : dict
+        The arrays by the names of their arguments; None for one that was not given.
+    backend, stream, precision
+        As the caller gave them.
+
+    Attributes
+    ----------
+    arrays : dict
+        The same; those on a GPU as shadows (`backends.cuda.memory`).
+    """
+
+    def __init__(
+        self, arrays: dict[str, Any], backend: str | None, stream: Any, precision: str | None
+    ) -> None:
+        self._given, self._asked = arrays, (backend, stream, precision)
+        self._module, self.arrays = look_at(arrays, backend)
+        self._on_device = self._module is not None
+        if not self._on_device:
+            given = self.arrays.items()
+            self.arrays = {name: None if a is None else base_array(name, a) for name, a in given}
+
+    def cpu_backend(self) -> str | None:
+        """Return the CPU backend, maybe ``auto``; None if it runs on a GPU."""
+        backend, stream, precision = self._asked
+        if self._on_device:
+            return None
+        name, source = requested_backend(backend)
+        if name != AUTO:
+            module = load_backend(name, source)
+            if name == CUDA:
+                self._module = module
+                return None
+        if stream is not None or precision is not None:
+            refuse_on_cpu(name, stream, precision)
+        return name
+
+    def on_gpu(self, function: str, plan: Any, arrays: dict[str, Any], **more: Any) -> Any:
+        """Run a function of the cuda backend: ``(plan, arrays, precision, stream, on_device)``."""
+        _, stream, precision = self._asked
+        stream = self._module.find_stream(stream, self._given if self._on_device else {})
+        run = getattr(self._module, function)
+        return run(
+            plan,
+            arrays,
+            precision=find_precision(precision),
+            stream=stream,
+            on_device=self._on_device,
+            **more,
+        )
+
+
+def plan_on_device(
+    arrays: dict[str, Any], options: Options, backend: str | None
+) -> tuple[Any, dict[str, Any], Plan]:
+    """Return the backend, the shadows and the plan of a call with arrays on a GPU."""
+    module, shadows = look_at(arrays, backend)
+    operands = (shadows["input"], shadows["weight"], shadows["bias"])
+    return module, shadows, find_plan(*operands, options)
+
+
+def convolve_on_device(
+    arrays: dict[str, Any],
+    options: Options,
+    backend: str | None,
+    stream: Any,
+    precision: str | None,
+) -> Any:
+    """Convolve arrays on a GPU, from what `conv` was given."""
+    module, shadows, plan = plan_on_device(arrays, options, backend)
+    out = shadows.pop("out")
+    if out is not None:
+        check_out(out, plan.out_shape, plan.result, shadows)
+    stream = module.find_stream(stream, arrays)
+    result = module.execute(plan, shadows, out, find_precision(precision), stream, True)
+    return arrays["out"] if out is not None else result
+
+
+def convolve_layer_on_device(
+    x: Any,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: Any,
+    options: Options,
+    kept: dict[Any, Any],
+    backend: str | None,
+    stream: Any,
+    precision: str | None,
+) -> Any:
+    """Apply a prepared layer, whose weights the layer brings to the device, to an array there."""
+    check_one_side({"x": x, "out": out})
+    module = cuda_for(backend)
+    seen = module.shadow("x", x)
+    plan = find_plan(seen, weight, bias, options)
+    target = None if out is None else module.shadow("out", out)
+    if target is not None:
+        check_out(target, plan.out_shape, plan.result, {"x": seen})
+    arrays = {"input": seen, "weight": weight, "bias": bias}
+    stream = module.find_stream(stream, {"x": x, "out": out})
+    result = module.execute(plan, arrays, target, find_precision(precision), stream, True, kept)
+    return out if out is not None else result
+
+
+def convolve_on_host(
+    plan: Plan,
+    arrays: dict[str, Any],
+    out: np.ndarray | None,
+    stream: Any,
+    precision: str | None,
+    kept: dict[Any, Any] | None,
+) -> np.ndarray:
+    """Convolve NumPy arrays on a GPU: copied in and out."""
+    module = load_backend(CUDA)
+    stream = module.find_stream(stream, {})
+    precision = find_precision(precision)
+    result: np.ndarray = module.execute(plan, arrays, out, precision, stream, False, kept)
+    return result
+
+
+def on_host(array: Any) -> Any:
+    """Return a device array as a NumPy array, and anything else as it is."""
+    if isinstance(array, np.ndarray) or not is_on_device(array):
+        return array
+    return load_backend(CUDA, "a weight on a GPU").to_host(array)

@@ -1,0 +1,59 @@
+"""Calls whose arrays are NumPy's: on a CPU engine, or copied to a GPU and back."""
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numbaconv import cpu
+from numbaconv.dispatch.backends import AUTO, CUDA, find_backend, load_backend, requested_backend
+from numbaconv.dispatch.choice import choose, choose_phases
+from numbaconv.dispatch.gpu import convolve_on_host, refuse_on_cpu
+from numbaconv.problem.plan import AdjointPlan, Plan
+from numbaconv.problem.validation import check_out
+
+
+class Backend(NamedTuple):
+    """A backend that can run here: its name and its module."""
+
+    name: str
+    module: ModuleType
+
+
+def resolve(plan: Plan, backend: str | None) -> Backend:
+    """Return the backend of a call, which can run here."""
+    name, source = requested_backend(backend)
+    if name == AUTO:
+        name = choose(plan).backend
+        return Backend(name, find_backend(name))
+    return Backend(name, load_backend(name, source))
+
+
+def engines_of_phases(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
+    """Return the engine of each phase of an adjoint; ``auto`` chooses each by itself."""
+    if name != AUTO:
+        return (find_backend(name),) * len(plan.phases)
+    return tuple(find_backend(choice.backend) for choice in choose_phases(plan))
+
+
+def convolve(
+    plan: Plan,
+    backend: Backend,
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray | None,
+    kept: dict[Any, Any] | None = None,
+    stream: Any = None,
+    precision: str | None = None,
+) -> np.ndarray:
+    """Run a planned convolution. `kept` is where a prepared layer keeps its packed weights."""
+    if out is not None:
+        arrays = {"input": input, "weight": weight, "bias": bias}
+        check_out(out, plan.out_shape, plan.result, arrays)
+    if backend.name == CUDA:
+        arrays = {"input": input, "weight": weight, "bias": bias}
+        return convolve_on_host(plan, arrays, out, stream, precision, kept)
+    if stream is not None or precision is not None:
+        refuse_on_cpu(backend.name, stream, precision)
+    return cpu.execute(plan, backend.module, input, weight, bias, out, kept)

@@ -1,0 +1,261 @@
+"""What each function does as steps: the recipes of calls from compiled code.
+
+A call is validated and planned by the code that serves Python; what `layout` does to arrays is
+written down as steps.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from numbaconv.cpu.arrays import in_memory_order
+from numbaconv.cpu.execution import find_template
+from numbaconv.cpu.gradients.adjoint import find_chain
+from numbaconv.dispatch.backends import AUTO, find_backend
+from numbaconv.dispatch.choice import choose
+from numbaconv.dispatch.host import engines_of_phases
+from numbaconv.njit import protocol
+from numbaconv.njit.recipe import Array, Recipe
+from numbaconv.njit.request import Call
+from numbaconv.patches import Patches, col2im_patches, im2col_patches
+from numbaconv.prepared import PreparedConv
+from numbaconv.problem.activations import NONE
+from numbaconv.problem.dtypes import Arithmetic
+from numbaconv.problem.forward import check_rank
+from numbaconv.problem.plan import AdjointPlan, Options, Plan, find_plan, find_transposed_plan
+from numbaconv.runtime.threads import SERIAL_LIMIT
+
+AnyPlan = Plan | AdjointPlan
+
+# --- Convolutions -----------------------------------------------------------------------------
+
+
+def _plain_channels(recipe: Recipe, x: Array, how: Arithmetic, c: int) -> Array:
+    """Array whose axis `c` has the channels, as kernels read it (`layout.flat_channels`)."""
+    if not how.is_complex:
+        return recipe.contiguous(x, how.convert)
+    shape = x.view.shape
+    pairs = recipe.scratch((*shape[: c + 1], 2, *shape[c + 1 :]), how.compute)
+    for part, target in zip(("real", "imag"), np.moveaxis(pairs.view, c + 1, 0), strict=True):
+        recipe.move(x.part(part), pairs.of(target))
+    return pairs
+
+
+def _plain_input(recipe: Recipe, plan: AnyPlan) -> Array:
+    """Input as the kernels read it (compare `layout.flat_input`)."""
+    x = recipe.argument("input")
+    x = x.of(in_memory_order(x.view, plan))
+    return _plain_channels(recipe, x, plan.arithmetic, 1 if plan.batched else 0)
+
+
+def _plain_weight(recipe: Recipe, plan: AnyPlan, conjugate: bool = False) -> Array:
+    """Weights as the kernels read them (compare `layout.flat_weight`)."""
+    weight, how = recipe.argument("weight"), plan.arithmetic
+    if not how.is_complex:
+        return recipe.contiguous(weight, how.convert)
+    c_out, c_in, *kernel = weight.view.shape
+    pairs = recipe.scratch((c_out, 2, c_in, 2, *kernel), how.compute)
+    real, imag = weight.part("real"), weight.part("imag")
+    plus, minus = (
+        (protocol.NEGATE, protocol.COPY) if conjugate else (protocol.COPY, protocol.NEGATE)
+    )
+    recipe.move(real, pairs.of(pairs.view[:, 0, :, 0]))
+    recipe.move(real, pairs.of(pairs.view[:, 1, :, 1]))
+    recipe.move(imag, pairs.of(pairs.view[:, 1, :, 0]), plus)
+    recipe.move(imag, pairs.of(pairs.view[:, 0, :, 1]), minus)
+    return pairs
+
+
+def _plain_bias(recipe: Recipe, plan: AnyPlan) -> Array:
+    """Bias as the kernels read it, flat (compare `layout.flat_bias`)."""
+    if not recipe.has("bias"):
+        return recipe.fixed(plan.no_bias)  # the recipe keeps the plan
+    bias = _plain_channels(recipe, recipe.argument("bias"), plan.arithmetic, 0)
+    return bias.of(bias.view.reshape(-1))
+
+
+def _plain_output(recipe: Recipe, plan: AnyPlan) -> Array:
+    """Memory for the kernels' output: the result's own if they can store there."""
+    result, how = recipe.result(), plan.arithmetic
+    is_plain = how.convert == plan.result and not how.is_complex
+    if is_plain and result.view.flags.c_contiguous:
+        return result.of(result.view.reshape(-1).view(how.compute))
+    return recipe.scratch((plan.out_size,), how.compute)
+
+
+def _store_result(recipe: Recipe, plan: AnyPlan, y: Array) -> None:
+    """Move the kernels' output to where the result is (compare `layout.result_array`)."""
+    result = recipe.result()
+    if y.base == result.base:
+        return
+    if not plan.arithmetic.is_complex:
+        recipe.move(y.of(y.view.reshape(plan.out_shape)), result)
+        return
+    c = 1 if plan.batched else 0
+    target = result.view
+    if plan.layout.channels_last:
+        target = np.moveaxis(target, -1, c)
+    shape = target.shape
+    parts = np.moveaxis(y.view.reshape(*shape[: c + 1], 2, *shape[c + 1 :]), c + 1, 0)
+    recipe.move(y.of(parts[0]), result.of(target.real))
+    recipe.move(y.of(parts[1]), result.of(target.imag))
+
+
+def _fill_with_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array) -> None:
+    """Set every output to its channel's bias, activated (compare `conv.fill_with_bias`)."""
+    sums = recipe.scratch((plan.channels,), plan.arithmetic.compute)
+    recipe.move(bias, sums)
+    if plan.activation != NONE:
+        recipe.activate(sums, plan.activation)
+    s = plan.shape
+    if s.out_strides[1] == 1 and s.out_strides[4] != 1:
+        recipe.move(sums, y.of(y.view.reshape(-1, plan.channels)))
+    else:
+        column = sums.of(sums.view[:, None])
+        recipe.move(column, y.of(y.view.reshape(s.n, plan.channels, s.pixels)))
+
+
+def _begin(call: Call, plan: AnyPlan) -> Recipe | None:
+    """Return the recipe of a planned call; None: ask for the number of threads first."""
+    if plan.multiply_adds < SERIAL_LIMIT:
+        call.threads = 1
+    if call.threads == 0:
+        return None
+    if plan.result != call.result:
+        raise TypeError(f"compiled for a result of {call.result}, now it is {plan.result}")
+    recipe = Recipe(call, plan.out_shape, launches=call.threads > 1)
+    recipe.kept.append(plan)
+    return recipe
+
+
+def _convolution(call: Call, plan: Plan, name: str, layer: PreparedConv | None) -> Recipe | None:
+    """Return the recipe of a planned convolution."""
+    recipe = _begin(call, plan)
+    if recipe is None:
+        return None
+    y = _plain_output(recipe, plan)
+    # What is the layer's own, it keeps; without the layer nobody comes with its ticket.
+    bias = _plain_bias(recipe, plan) if layer is None else recipe.fixed(layer.flat_bias(plan))
+    if plan.multiply_adds:
+        template = find_template(plan, find_backend(name), call.threads)
+        x = _plain_input(recipe, plan)
+        if layer is None:
+            weight = _plain_weight(recipe, plan)
+        else:
+            weight = recipe.fixed(layer.packed_weights(template, plan))
+        recipe.convolve(template, x, weight, bias, y, packed=layer is not None)
+    elif plan.out_size:
+        _fill_with_bias(recipe, plan, bias, y)
+    _store_result(recipe, plan, y)
+    return recipe
+
+
+def _options(call: Call) -> dict[str, Any]:
+    """Return what a call's plan depends on."""
+    return {name: v for name, v in call.arguments.items() if name not in ("out", "backend")}
+
+
+def _conv(call: Call, rank: int | None = None) -> Recipe | None:
+    options = _options(call)
+    if rank is not None:
+        check_rank(call.function, options["weight"], rank)
+    x, weight, bias = (options.pop(name) for name in ("input", "weight", "bias"))
+    plan = find_plan(x, weight, bias, Options(**options))
+    name = call.backend(call.arguments["backend"], choose(plan).backend)
+    return _convolution(call, plan, name, None)
+
+
+def _layer(call: Call) -> Recipe | None:
+    layer = call.arguments["layer"]
+    plan = layer.plan(call.arguments["input"])
+    return _convolution(call, plan, call.backend(layer.backend, choose(plan).backend), layer)
+
+
+def _conv_transpose(call: Call, rank: int) -> Recipe | None:
+    """Return the recipe of a transposed convolution (compare `input_gradient.apply_adjoint`)."""
+    plan = find_transposed_plan(rank, **_options(call))
+    name = call.backend(call.arguments["backend"], AUTO)  # each phase has its own choice
+    recipe = _begin(call, plan)
+    if recipe is None:
+        return None
+    y, bias = _plain_output(recipe, plan), _plain_bias(recipe, plan)
+    if plan.has_gaps or not plan.multiply_adds:
+        column = bias.of(bias.view.reshape(-1, 1, 1, 1))
+        recipe.move(column, y.of(y.view.reshape(plan.sizes)))
+    if plan.multiply_adds:
+        x = _plain_input(recipe, plan)
+        is_complex = call.arguments["weight"].dtype.kind == "c"
+        weight = _plain_weight(recipe, plan, conjugate=is_complex)
+        recipe.spread(
+            find_chain(plan, engines_of_phases(plan, name), call.threads), x, weight, bias, y
+        )
+    _store_result(recipe, plan, y)
+    return recipe
+
+
+# --- Patches ----------------------------------------------------------------------------------
+
+
+def _windows(padded: np.ndarray, p: Patches) -> np.ndarray:
+    """View of what each tap reads for each position: (N, C, *kernel, *positions)."""
+    n, c, *steps = padded.strides
+    taps = [step * d for step, d in zip(steps, p.dilation, strict=True)]
+    positions = [step * s for step, s in zip(steps, p.stride, strict=True)]
+    shape = (*padded.shape[:2], *p.kernel, *p.positions)
+    return as_strided(padded, shape, (n, c, *taps, *positions))
+
+
+def _with_batch(array: Array, p: Patches) -> Array:
+    return array if p.batched else array.of(array.view[np.newaxis])
+
+
+def _im2col(call: Call) -> Recipe:
+    p = im2col_patches(**call.arguments)
+    recipe = Recipe(call, p.columns_shape)
+    x = _with_batch(recipe.argument("input"), p)
+    padded = x
+    if p.is_padded:
+        padded = recipe.scratch(p.padded_shape, x.view.dtype)
+        recipe.clear(padded)
+        recipe.move(x, padded.of(padded.view[p.inside]))
+    columns = recipe.result()
+    split = columns.view.reshape(p.split_shape)
+    recipe.move(padded.of(_windows(padded.view, p)), columns.of(split))
+    return recipe
+
+
+def _col2im(call: Call) -> Recipe:
+    p = col2im_patches(**call.arguments)
+    recipe = Recipe(call, p.image_shape)
+    columns = recipe.contiguous(recipe.argument("columns"), call.result)
+    padded = recipe.scratch(p.padded_shape, columns.view.dtype)
+    recipe.clear(padded)
+    # Tap by tap, in NumPy's order of adding.
+    taps = (*range(2, 2 + len(p.kernel)), 0, 1, *range(2 + len(p.kernel), 2 + 2 * len(p.kernel)))
+    windows = padded.of(_windows(padded.view, p).transpose(taps))
+    split = columns.of(columns.view.reshape(p.split_shape).transpose(taps))
+    recipe.move(split, windows, protocol.ADD)
+    recipe.move(padded.of(padded.view[p.inside]), _with_batch(recipe.result(), p))
+    return recipe
+
+
+RECIPES: dict[str, Callable[[Call], Recipe | None]] = {
+    "conv": _conv,
+    "conv1d": functools.partial(_conv, rank=1),
+    "conv2d": functools.partial(_conv, rank=2),
+    "conv3d": functools.partial(_conv, rank=3),
+    "conv_transpose1d": functools.partial(_conv_transpose, rank=1),
+    "conv_transpose2d": functools.partial(_conv_transpose, rank=2),
+    "conv_transpose3d": functools.partial(_conv_transpose, rank=3),
+    "layer": _layer,
+    "im2col": _im2col,
+    "col2im": _col2im,
+}
+
+
+def plan(call: Call) -> Recipe | None:
+    """Validate a call and write its steps down; None: they depend on the number of threads."""
+    return RECIPES[call.function](call)

@@ -1,0 +1,261 @@
+"""Writing down the steps of a call, for `steps.carry_out` to carry out.
+
+NumPy's own views of placeholders (`request.placeholder`) say which elements a step reads and
+writes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import from_dtype
+
+from numbaconv.cpu import execution
+from numbaconv.cpu.activation import activate
+from numbaconv.cpu.gradients import adjoint_chain
+from numbaconv.njit import protocol, steps
+from numbaconv.njit.request import BASES, Call, placeholder
+from numbaconv.problem.validation import check_out
+
+
+class Array(NamedTuple):
+    """A view of a placeholder, and where its memory is."""
+
+    view: np.ndarray
+    base: int
+    origin: int
+
+    def of(self, view: np.ndarray) -> "Array":
+        """Return another view of the same memory."""
+        return self._replace(view=view)
+
+    def part(self, name: str) -> "Array":
+        """Return the real or imaginary ("imag") part; the latter of real numbers is a zero."""
+        if name == "imag" and self.view.dtype.kind != "c":
+            return Array(_ZERO, protocol.NO_BASE, 0)
+        return self.of(getattr(self.view, name))
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Base and offset in bytes of the first element."""
+        return self.base, address(self.view) - self.origin
+
+
+_ZERO = np.zeros((), np.float32)
+
+
+def address(array: np.ndarray) -> int:
+    """Address of an array's first element."""
+    return int(array.__array_interface__["data"][0])
+
+
+def span(array: np.ndarray) -> tuple[int, int]:
+    """First byte of an array, and the one behind the last, counted from its address."""
+    if not array.size:
+        return 0, 0
+    ends = [(n - 1) * step for n, step in zip(array.shape, array.strides, strict=True)]
+    return sum(min(e, 0) for e in ends), sum(max(e, 0) for e in ends) + array.itemsize
+
+
+def merge_axes(
+    extents: Sequence[int], source: Sequence[int], target: Sequence[int]
+) -> list[tuple[int, int, int]]:
+    """Return (extent, source step, target step) of as few axes as reach the same elements."""
+    merged: list[tuple[int, int, int]] = []
+    for n, s, t in zip(extents, source, target, strict=True):
+        if n == 1:
+            continue
+        if merged and merged[-1][1:] == (s * n, t * n):
+            merged[-1] = (merged[-1][0] * n, s, t)
+        else:
+            merged.append((n, s, t))
+    return merged or [(1, 0, 0)]
+
+
+def moved_dtypes(source: np.dtype, target: np.dtype) -> tuple[np.dtype, np.dtype]:
+    """Return what a move may take two dtypes for, so that fewer pairs of them are compiled.
+
+    The sign of an integer matters where it becomes wider, or a float.
+    """
+    if target.kind == "u":
+        target = np.dtype(f"i{target.itemsize}")
+    if source.kind == "u" and target.kind == "i" and source.itemsize >= target.itemsize:
+        source = np.dtype(f"i{source.itemsize}")
+    return source, target
+
+
+class Recipe:
+    """The steps of a call, as they are written down.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of the result.
+    launches : bool
+        Whether steps use several threads.
+    scratch_bytes : int
+        Memory that the steps need for the time of the call.
+    steps : list of ndarray
+        As `calls` describes them.
+    kept : list
+        What must live as long as the record, since steps hold its address.
+    """
+
+    def __init__(self, call: Call, shape: tuple[int, ...], launches: bool = False) -> None:
+        self.shape, self.launches = shape, launches
+        self.scratch_bytes = 0
+        self.steps: list[np.ndarray] = []
+        self.kept: list[Any] = []
+        self._call = call
+        out = call.arguments.get("out")
+        if out is not None:
+            check_out(out, shape, call.result, {})
+
+    @property
+    def result_bytes(self) -> int:
+        """Size of the result."""
+        return math.prod(self.shape) * self._call.result.itemsize
+
+    def has(self, name: str) -> bool:
+        """Whether an array is passed."""
+        return name in self._call.arrays
+
+    def argument(self, name: str) -> Array:
+        """Return an array of the call."""
+        view = self._call.arrays[name]
+        return Array(view, BASES[name], address(view))
+
+    def result(self) -> Array:
+        """Return the array for the result."""
+        if self.has("out"):
+            return self.argument("out")
+        view = placeholder(self.shape, self._call.result)
+        return Array(view, BASES["out"], address(view))
+
+    def fixed(self, array: np.ndarray) -> Array:
+        """Return an array that is the same in each call."""
+        return Array(array, protocol.NO_BASE, 0)
+
+    def scratch(self, shape: Sequence[int], dtype: Any) -> Array:
+        """Return an array that lives for the time of the call."""
+        view = placeholder(shape, dtype)
+        array = Array(view, protocol.SCRATCH, address(view) - self.scratch_bytes)
+        self.scratch_bytes += -(-view.nbytes // 64) * 64
+        return array
+
+    def bounds(self) -> list[tuple[int, int]]:
+        """First and last byte of each array where `out` might overlap one, else zeros."""
+        found = [(0, 0)] * protocol.MOST_ARRAYS
+        if self.has("out"):
+            for name, array in self._call.arrays.items():
+                found[BASES[name]] = span(array)
+        return found
+
+    def _step(self, function: Any, source: np.dtype, target: np.dtype, **fields: Any) -> None:
+        step = np.zeros(protocol.STEP_SIZE, np.int64)
+        step[protocol.FUNCTION] = function.address((from_dtype(source), from_dtype(target)))
+        for name, value in fields.items():
+            field = getattr(protocol, name)
+            if isinstance(value, Array):
+                value = value.place
+            step[field : field + np.size(value)] = value
+        self.steps.append(step)
+
+    def move(self, source: Array, target: Array, kind: int = protocol.COPY) -> None:
+        """Write down ``target[...] = source``, or ``-source``, ``+=`` or ``= 0``."""
+        if target.view.dtype.kind == "c":
+            for part in ("real", "imag"):
+                self.move(source.part(part), target.part(part), kind)
+            return
+        view = np.broadcast_to(source.view, target.view.shape)
+        if not view.size:
+            return
+        axes = merge_axes(view.shape, view.strides, target.view.strides)
+        axes = [(1, 0, 0)] * (protocol.MOVE_AXES - len(axes)) + axes
+        extents, source_steps, target_steps = zip(*axes, strict=True)
+        dtypes = moved_dtypes(view.dtype, target.view.dtype)
+        self._step(
+            steps.move,
+            *dtypes,
+            KIND=kind,
+            SOURCE=source,
+            TARGET=target,
+            EXTENTS=extents,
+            SOURCE_STEPS=source_steps,
+            TARGET_STEPS=target_steps,
+            DENSE=axes[-1][1:] == tuple(dtype.itemsize for dtype in dtypes),
+        )
+
+    def clear(self, target: Array) -> None:
+        """Write down ``target[...] = 0``."""
+        self.move(target, target, protocol.CLEAR)
+
+    def contiguous(self, source: Array, dtype: np.dtype) -> Array:
+        """Return an array's elements, of a dtype, in contiguous memory: copied if they are not."""
+        if source.view.dtype == dtype and source.view.flags.c_contiguous:
+            return source
+        target = self.scratch(source.view.shape, dtype)
+        self.move(source, target)
+        return target
+
+    def activate(self, target: Array, code: int) -> None:
+        """Write down an activation of contiguous elements in place."""
+        dtype = target.view.dtype
+        self._step(
+            steps.activate_sums,
+            dtype,
+            dtype,
+            KIND=code,
+            TARGET=target,
+            COUNT=target.view.size,
+            ACTIVATE=activate.address(from_dtype(dtype)),
+        )
+
+    def convolve(
+        self,
+        template: execution.Template,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        y: Array,
+        packed: bool,
+    ) -> None:
+        """Write down a job on contiguous arrays."""
+        self.kept.append(template)
+        self._step(
+            steps.convolve,
+            y.view.dtype,
+            y.view.dtype,
+            JOB=address(template.job),
+            SOURCE=x,
+            TARGET=y,
+            WEIGHT=weight,
+            PACKED=weight,
+            BIAS=bias,
+            WEIGHT_SIZE=weight.view.size,
+            PACKED_SIZE=weight.view.size if packed else 0,
+        )
+
+    def spread(
+        self, jobs: adjoint_chain.Chain, x: Array, weight: Array, bias: Array, y: Array
+    ) -> None:
+        """Write down the jobs of an adjoint on contiguous arrays."""
+        self.kept.append(jobs)
+        dtype = y.view.dtype
+        packed = self.scratch((adjoint_chain.packed_size(weight.view.size),), dtype)
+        self._step(
+            steps.spread,
+            dtype,
+            dtype,
+            JOB=address(jobs.jobs),
+            JOB_INTEGERS=jobs.jobs.size,
+            SOURCE=x,
+            TARGET=y,
+            TARGET_SIZE=y.view.size,
+            WEIGHT=weight,
+            PACKED=packed,
+            PACKED_SIZE=packed.view.size,
+            BIAS=bias,
+            WORKSPACE=self.scratch((jobs.scratch,), dtype),
+        )

@@ -1,0 +1,132 @@
+"""A call from compiled code as Python would have it.
+
+Its arguments are rebuilt from a request. Arrays are placeholders, of the same shape and strides
+with nothing behind them: enough to validate and to plan a call, and to say where it reads.
+"""
+
+import ast
+import ctypes
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from numbaconv.dispatch.backends import (
+    AUTO,
+    ENVIRONMENT_VARIABLE,
+    check_backend,
+    load_backend,
+    requested_backend,
+)
+from numbaconv.errors import BackendUnavailableError
+from numbaconv.njit.protocol import MOST_ARRAYS
+from numbaconv.prepared import layer_of_ticket
+from numbaconv.problem.validation import check_out
+from numbaconv.runtime.shared_table import from_word
+
+# Which of the arrays of a request an argument is.
+BASES = {"input": 0, "columns": 0, "weight": 1, "bias": 2, "out": MOST_ARRAYS - 1}
+
+
+class Text(NamedTuple):
+    """What the compiler knows of a call; `repr` of it, as a plain tuple, is the request's text.
+
+    Attributes
+    ----------
+    function : str
+        Name of the public function, or "layer".
+    result : str
+        Dtype of the result.
+    arguments : tuple of (str, tuple)
+        Name and form of each argument, in the order of the integers in the key. Forms are
+        ("array", dtype, axes, writable), ("int",), ("tuple", forms), ("layer",) and ("value", the
+        value).
+    """
+
+    function: str
+    result: str
+    arguments: tuple[tuple[str, tuple[Any, ...]], ...]
+
+
+@functools.lru_cache(maxsize=256)
+def parse(text: str) -> Text:
+    """Return what a text says."""
+    return Text(*ast.literal_eval(text))
+
+
+def placeholder(
+    shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None, writable: bool = True
+) -> np.ndarray:
+    """Return an array without its memory: contiguous, or of the strides given."""
+    dtype = np.dtype(dtype)
+    if strides is None:
+        steps = [dtype.itemsize]
+        for extent in reversed(shape[1:]):
+            steps.append(steps[-1] * max(extent, 1))
+        strides = steps[::-1] if shape else ()
+    return as_strided(np.empty(1, dtype), shape, strides, writeable=writable)
+
+
+class Call:
+    """A call as Python would have it.
+
+    Attributes
+    ----------
+    arguments : dict
+        By name; arrays are placeholders.
+    arrays : dict
+        Those of them that are arrays.
+    """
+
+    def __init__(self, text: str, integers: Sequence[int], word: int | None, threads: int) -> None:
+        self.function, result, arguments = parse(text)
+        self.result = np.dtype(result)
+        self.threads = threads
+        self._word = word
+        self.arrays: dict[str, np.ndarray] = {}
+        values = iter(integers)
+        self.arguments = {name: self._rebuild(name, form, values) for name, form in arguments}
+
+    def _rebuild(self, name: str, form: tuple[Any, ...], values: Iterator[int]) -> Any:
+        kind, *details = form
+        if kind == "value":
+            return details[0]
+        if kind == "int":
+            return next(values)
+        if kind == "tuple":
+            return tuple(self._rebuild(name, entry, values) for entry in details[0])
+        if kind == "layer":
+            return layer_of_ticket(next(values))
+        dtype, axes, writable = details
+        shape, steps = ([next(values) for _ in range(axes)] for _ in range(2))
+        self.arrays[name] = placeholder(shape, dtype, steps, writable)
+        return self.arrays[name]
+
+    def backend(self, argument: str | None, auto: str) -> str:
+        """Return the backend of the call, which can run here; `auto` is what that word means."""
+        if self._word is None or argument is not None:
+            name, source = requested_backend(argument)
+        else:
+            variable = f"the environment variable {ENVIRONMENT_VARIABLE}"
+            name = check_backend(from_word(self._word), variable) if self._word else AUTO
+            source = requested_backend()[1]
+        if name == AUTO:
+            return auto
+        if name == "cuda":
+            raise BackendUnavailableError("backend 'cuda' cannot be called from compiled code")
+        load_backend(name, source)
+        return name
+
+
+def check_overlap(call: Call, addresses: Sequence[int]) -> None:
+    """Refuse an `out` that shares memory with another array."""
+    arrays = {}
+    for name, array in call.arrays.items():
+        memory = (ctypes.c_char * array.itemsize).from_address(addresses[BASES[name]])
+        first = np.frombuffer(memoryview(memory), array.dtype)
+        writable = array.flags.writeable
+        arrays[name] = as_strided(first, array.shape, array.strides, writeable=writable)
+    out = arrays.pop("out")
+    check_out(out, out.shape, out.dtype, arrays)

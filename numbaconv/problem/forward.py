@@ -1,0 +1,156 @@
+"""The convolution that a call describes: its arguments, validated, as a `ConvShape`."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numbaconv.problem.activations import ACTIVATIONS
+from numbaconv.problem.layout import Layout
+from numbaconv.problem.shape import ConvShape, Triple
+from numbaconv.problem.validation import (
+    check_addressable,
+    check_array,
+    check_padding_fits,
+    integer,
+    output_size,
+    padding_code,
+    padding_pairs,
+    per_axis,
+)
+
+
+class Problem(NamedTuple):
+    """A validated call: the shape that kernels see, and the shape of the result."""
+
+    shape: ConvShape
+    out_shape: tuple[int, ...]
+    batched: bool
+
+
+def describe(
+    input_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    padding_mode: Any,
+    layout: Layout,
+    parts: int = 1,
+) -> Problem:
+    """Validate shapes and options and return the problem.
+
+    Parameters
+    ----------
+    layout : Layout
+        Order of the axes of input and output.
+    parts : int
+        Real channels that stand for one channel: 2 for complex numbers.
+    """
+    rank = len(weight_shape) - 2
+    if len(input_shape) not in (rank + 1, rank + 2):
+        raise ValueError(
+            f"input must have {rank + 2} axes, or {rank + 1} unbatched, for a weight of shape "
+            f"{weight_shape}; got shape {input_shape}"
+        )
+    batched = len(input_shape) == rank + 2
+    n = input_shape[0] if batched else 1
+    image = input_shape[1:] if batched else input_shape
+    c_in, size = (image[-1], image[:-1]) if layout.channels_last else (image[0], image[1:])
+    c_out, c_group, kernel = weight_shape[0], weight_shape[1], weight_shape[2:]
+
+    groups = integer("groups", groups, 1)
+    if c_in % groups:
+        raise ValueError(f"groups = {groups} does not divide the {c_in} channels of input")
+    if c_out % groups:
+        raise ValueError(f"groups = {groups} does not divide the {c_out} output channels of weight")
+    if c_group * groups != c_in:
+        raise ValueError(
+            f"weight has {c_group} input channels a group, shape {weight_shape}; input has "
+            f"{c_in} channels in {groups} group(s), which makes {c_in // groups}"
+        )
+    if 0 in kernel:
+        raise ValueError(f"weight has an empty kernel, shape {weight_shape}")
+    strides = per_axis("stride", stride, rank)
+    dilations = per_axis("dilation", dilation, rank)
+    mode = padding_code(padding_mode)
+    pairs = padding_pairs(padding, size, kernel, strides, dilations)
+    check_padding_fits(mode, pairs, size)
+    output = output_size(size, kernel, strides, pairs, dilations)
+
+    check_addressable("padding", n, c_out, *output)
+    # A step that is never taken is one of 1: fewer kinds of problem, and no huge numbers.
+    strides = tuple(1 if o == 1 else step for o, step in zip(output, strides, strict=True))
+    dilations = tuple(1 if k == 1 else step for k, step in zip(kernel, dilations, strict=True))
+
+    size3, output3 = triple(size, 1), triple(output, 1)
+    in_channels, out_channels = c_in * parts, c_out * parts
+    shape = ConvShape(
+        n,
+        groups,
+        in_channels // groups,
+        out_channels // groups,
+        size3,
+        triple(kernel, 1),
+        triple(strides, 1),
+        triple(dilations, 1),
+        triple([before for before, _ in pairs], 0),
+        output3,
+        mode,
+        memory_strides(in_channels, size3, layout.memory_last),
+        memory_strides(out_channels, output3, layout.channels_last and parts == 1),
+    )
+    pixels = (*output, c_out) if layout.channels_last else (c_out, *output)
+    return Problem(shape, (n, *pixels) if batched else pixels, batched)
+
+
+def triple(values: Sequence[int], fill: int) -> Triple:
+    """Return the values of the last axes as (depth, height, width)."""
+    d, h, w = (fill,) * (3 - len(values)) + tuple(values)
+    return d, h, w
+
+
+def memory_strides(
+    channels: int, size: Triple, channels_last: bool
+) -> tuple[int, int, int, int, int]:
+    """Steps of (n, c, d, h, w) in a contiguous array."""
+    d, h, w = size
+    if channels_last:
+        return (d * h * w * channels, 1, h * w * channels, w * channels, channels)
+    return (channels * d * h * w, d * h * w, h * w, w, 1)
+
+
+def check_rank(name: str, weight: Any, rank: int) -> None:
+    """Refuse a weight that is not for convolution along `rank` axes."""
+    if isinstance(weight, np.ndarray) and weight.ndim != rank + 2:
+        raise ValueError(
+            f"weight must have {rank + 2} axes for {name}, (C_out, C_in/groups, *kernel); "
+            f"got shape {weight.shape}"
+        )
+
+
+def check_weight(weight: Any) -> None:
+    """Refuse what cannot be the weight of any convolution."""
+    check_array("weight", weight)
+    if not 3 <= weight.ndim <= 5:
+        raise ValueError(
+            f"weight must have 3, 4 or 5 axes (C_out, C_in/groups, *kernel), "
+            f"got shape {weight.shape}"
+        )
+
+
+def check_bias(bias: Any, weight: np.ndarray) -> None:
+    """Refuse a bias that is not one value for each output channel."""
+    if bias is None:
+        return
+    check_array("bias", bias)
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias must have shape (C_out,) = {weight.shape[:1]}, got {bias.shape}")
+
+
+def check_activation(activation: Any) -> None:
+    """Refuse what is no activation."""
+    if not (activation is None or (isinstance(activation, str) and activation in ACTIVATIONS)):
+        names = ", ".join(str(name) for name in ACTIVATIONS)
+        raise ValueError(f"activation must be one of {names}; got {activation!r}")

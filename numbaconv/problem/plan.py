@@ -1,0 +1,289 @@
+"""From the arguments of a call to a plan: validated, described as a ConvShape, ready to run.
+
+Validation and planning cost tens of microseconds and depend on shapes, dtypes and options only,
+so the plan is kept for the next call with the same ones. A plan is values: engines and backends
+keep in it what they make of it (`jobs`, `on_devices`, `choice`), and it knows nothing of them.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numbaconv.problem.activations import ACTIVATIONS
+from numbaconv.problem.backward import transposed_problem
+from numbaconv.problem.dtypes import Arithmetic, arithmetic
+from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
+from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
+from numbaconv.problem.phases import find_phases
+from numbaconv.problem.validation import (
+    check_array,
+    check_data_format,
+    freeze,
+    padding_code,
+    plain_word,
+)
+
+_MOST_PLANS = 1024
+
+
+class Plan:
+    """What a call needs beside its data, for one set of shapes, dtypes and options.
+
+    Attributes
+    ----------
+    shape : ConvShape
+        The problem as the kernels see it.
+    out_shape : tuple of int
+        Shape of the result.
+    result : dtype
+        Dtype of the result.
+    arithmetic : Arithmetic
+        In which dtype it is computed.
+    layout, layout_agrees : Layout, bool
+        Order of the axes for the caller and in memory; whether they are the same.
+    batched : bool
+        Whether the input has an axis for the batch.
+    choice : Choice or None
+        What ``auto`` takes, once it was asked.
+    jobs, on_devices : dict
+        What the CPU engines and the cuda backend keep of it.
+    """
+
+    def __init__(self, problem: Problem, result: np.dtype, layout: Layout, activation: int) -> None:
+        self.shape, self.out_shape = problem.shape, problem.out_shape
+        self.result = result
+        self.arithmetic: Arithmetic = arithmetic(result)
+        self.layout = layout
+        self.layout_agrees = layout.channels_last == layout.memory_last
+        self.batched = problem.batched
+        self.activation = activation
+        self.choice: Any = None
+        self.multiply_adds = self.shape.flops // 2
+        self.channels = self.shape.groups * self.shape.c_out
+        self.out_size = self.shape.n * self.channels * self.shape.pixels
+        self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
+        self.not_packed = np.empty(0, self.arithmetic.compute)
+        self.jobs: dict[Any, Any] = {}
+        self.on_devices: dict[Any, Any] = {}
+
+
+_plans: dict[Any, Plan] = {}
+_adjoint_plans: dict[Any, Any] = {}
+
+
+def keep(plans: dict[Any, Any], key: Any, plan: Any) -> None:
+    """Keep a plan for the next call; memory must not grow with every new shape."""
+    if len(plans) >= _MOST_PLANS:
+        plans.clear()
+    plans[key] = plan
+
+
+class Options(NamedTuple):
+    """What a call of `conv` says beside its arrays, as the caller gave it."""
+
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: Any = 1
+    padding_mode: Any = "zeros"
+    data_format: Any = "channels_first"
+    activation: Any = None
+
+    def frozen(self) -> "Options":
+        """Return the options, each read once, as values that can be part of a key.
+
+        Read twice, an option may give two answers: a list that another thread changes, or an object
+        with an ``__index__`` of its own.
+        """
+        stride, padding, dilation, groups, padding_mode, data_format, activation = self
+        if type(stride) is not int:
+            stride = freeze("stride", stride)
+        if type(padding) is not int:
+            padding = freeze("padding", padding)
+        if type(dilation) is not int:
+            dilation = freeze("dilation", dilation)
+        if type(groups) is not int:
+            groups = freeze("groups", groups)
+        if type(padding_mode) is not str:
+            padding_code(padding_mode := plain_word(padding_mode))
+        if type(data_format) is not str:
+            check_data_format(data_format := plain_word(data_format))
+        if activation is not None and type(activation) is not str:
+            check_activation(activation := plain_word(activation))
+        return Options(stride, padding, dilation, groups, padding_mode, data_format, activation)
+
+
+def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layout) -> Plan:
+    check_array("input", input)
+    check_weight(weight)
+    check_data_format(options.data_format)
+    arrays = [input, weight]
+    check_bias(bias, weight)
+    if bias is not None:
+        arrays.append(bias)
+    result = np.result_type(*(a.dtype for a in arrays))
+    activation = options.activation
+    check_activation(activation)
+    if activation is not None and result.kind != "f":
+        raise TypeError(f"activation {activation!r} needs a real floating dtype, got {result}")
+    problem = describe(
+        input.shape,
+        weight.shape,
+        *options[:5],
+        layout,
+        parts=2 if result.kind == "c" else 1,
+    )
+    return Plan(problem, result, layout, ACTIVATIONS[activation])
+
+
+def find_plan(input: Any, weight: Any, bias: Any, options: Options) -> Plan:
+    """Return the plan of a call, kept from an earlier one or made after validation.
+
+    Arrays come from `base_array`. A plan is made of the very values that it is kept under.
+    """
+    options = options.frozen()
+    # What is said beside it decides the layout of a contiguous input.
+    layout = None
+    if not input.flags.c_contiguous:
+        layout = input_layout(input, weight, bias, options.data_format)
+    key = (
+        input.shape,
+        input.dtype,
+        weight.shape,
+        weight.dtype,
+        array_key(bias),
+        options,
+        layout,
+    )
+    plan = _plans.get(key)
+    if plan is None:
+        layout = layout or input_layout(input, weight, bias, options.data_format)
+        plan = _new_plan(input, weight, bias, options, layout)
+        keep(_plans, key, plan)
+    return plan
+
+
+class AdjointPlan:
+    """What the adjoint of a convolution needs beside its data.
+
+    Parameters
+    ----------
+    problem : Problem
+        The convolution. The adjoint reads what has the shape of its output and writes what has
+        the shape of its input.
+    result : dtype
+        Dtype of the result.
+    out_shape : tuple of int
+        Shape of the result.
+    """
+
+    def __init__(self, problem: Problem, result: np.dtype, out_shape: tuple[int, ...]) -> None:
+        s = problem.shape
+        self.shape, self.batched = s, problem.batched
+        self.result, self.out_shape = result, out_shape
+        self.arithmetic = arithmetic(result)
+        self.layout, self.layout_agrees = CHANNELS_FIRST, True
+        self.phases = find_phases(s)
+        self.channels = s.groups * s.c_in
+        self.sizes = (s.n, self.channels, *s.size)
+        self.multiply_adds = sum(phase.shape.flops for phase in self.phases) // 2
+        elements = s.size[0] * s.size[1] * s.size[2]
+        self.out_size = s.n * self.channels * elements
+        self.has_gaps = sum(phase.shape.pixels for phase in self.phases) < elements
+        self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
+        self.choices: Any = None  # what ``auto`` takes for each phase
+        self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
+        self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
+
+
+class WeightPlan:
+    """What the gradient of a convolution's weights needs beside its data.
+
+    Parameters
+    ----------
+    problem : Problem
+        The convolution.
+    result : dtype
+        Dtype of the gradient.
+    out_shape : tuple of int
+        Shape of the weights.
+    """
+
+    def __init__(self, problem: Problem, result: np.dtype, out_shape: tuple[int, ...]) -> None:
+        self.shape, self.batched = problem.shape, problem.batched
+        self.result, self.out_shape = result, out_shape
+        self.arithmetic = arithmetic(result)
+        self.multiply_adds = self.shape.flops // 2
+        self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
+        self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
+
+
+def kept_plan(key: tuple[Any, ...], make: Any) -> Any:
+    """Return the plan of a call, kept from an earlier one with the same key or made now."""
+    plan = _adjoint_plans.get(key)
+    if plan is None:
+        plan = make()
+        keep(_adjoint_plans, key, plan)
+    return plan
+
+
+def array_key(array: np.ndarray | None) -> tuple[Any, ...] | None:
+    """Return what a plan depends on of an array."""
+    return None if array is None else (array.shape, array.dtype)
+
+
+def result_dtype(**arrays: np.ndarray | None) -> np.dtype:
+    """Return the dtype that arrays promote to, after checking that each is supported."""
+    given = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in given.items():
+        check_array(name, array)
+    return np.result_type(*(array.dtype for array in given.values()))
+
+
+def frozen_options(**options: Any) -> dict[str, Any]:
+    """Return options, read once, with values that can be part of a dict key."""
+    return {name: freeze(name, value) for name, value in options.items()}
+
+
+def frozen_sizes(name: str, sizes: Any) -> Any:
+    """Return a shape in a form that can be a dict key."""
+    if not isinstance(sizes, (tuple, list, np.ndarray)):
+        raise TypeError(f"{name} must be a tuple of ints, got {type(sizes).__name__}")
+    return freeze(name, sizes)
+
+
+def find_transposed_plan(
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+) -> AdjointPlan:
+    """Return the plan of a call, kept from an earlier one or made after validation."""
+    options = frozen_options(
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        groups=groups,
+        dilation=dilation,
+    )
+
+    def make() -> AdjointPlan:
+        result = result_dtype(input=input, weight=weight, bias=bias)
+        problem = transposed_problem(
+            rank,
+            input,
+            weight,
+            bias,
+            **options,
+            parts=2 if result.kind == "c" else 1,
+        )
+        return AdjointPlan(problem, result, problem.out_shape)
+
+    key = "transpose", rank, array_key(input), array_key(weight), array_key(bias), *options.values()
+    plan: AdjointPlan = kept_plan(key, make)
+    return plan

@@ -1,0 +1,129 @@
+"""ConvShape: one convolution problem as one immutable value, for every rank.
+
+1-D and 2-D problems are 3-D ones with extents of one, so spatial tuples always have three
+entries (depth, height, width). The value is plain integers: it can be hashed, printed, and
+rebuilt inside compiled code from the integer array that crosses the Python boundary (one array
+costs 0.1 us to pass, a tuple of tuples over 1 us).
+"""
+
+from typing import NamedTuple
+
+from numbaconv.codegen.jit import inline
+
+ZEROS, REFLECT, REPLICATE, CIRCULAR, SYMMETRIC = range(5)
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
+
+Triple = tuple[int, int, int]
+
+
+class ConvShape(NamedTuple):
+    """Sizes, options and memory layout of a convolution.
+
+    Attributes
+    ----------
+    n, groups : int
+        Images in the batch; groups.
+    c_in, c_out : int
+        Channels *of one group*, in and out.
+    size, kernel, stride, dilation, padding, output : tuple of 3 int
+        Along depth, height and width. ``padding`` is what comes before the first element; what
+        comes after the last one follows from ``output``.
+    padding_mode : int
+        Index into ``PADDING_MODES``.
+    in_strides, out_strides : tuple of 5 int
+        Steps of (n, channel, depth, height, width) in the flat input and output, in elements.
+    """
+
+    n: int
+    groups: int
+    c_in: int
+    c_out: int
+    size: Triple
+    kernel: Triple
+    stride: Triple
+    dilation: Triple
+    padding: Triple
+    output: Triple
+    padding_mode: int
+    in_strides: tuple[int, int, int, int, int]
+    out_strides: tuple[int, int, int, int, int]
+
+    @property
+    def taps(self) -> int:
+        """Elements of the kernel."""
+        return int(kernel_taps(self))
+
+    @property
+    def pixels(self) -> int:
+        """Output positions of one image."""
+        return int(image_pixels(self))
+
+    @property
+    def gemm(self) -> Triple:
+        """The product of one group as a matrix product (M, N, K)."""
+        return self.c_out, self.n * self.pixels, self.c_in * self.taps
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations, a multiplication and an addition counted as two."""
+        m, n, k = self.gemm
+        return 2 * self.groups * m * n * k
+
+    def as_tuple(self) -> tuple[int, ...]:
+        """Return all the integers in order: what `read_shape` reads."""
+        fields = (field if isinstance(field, tuple) else (field,) for field in self)
+        return tuple(value for field in fields for value in field)
+
+
+SHAPE_SIZE = 33
+
+
+def one_row(s: ConvShape) -> ConvShape:
+    """Return a pointwise layer as one on a single long row of pixels, any other as it is."""
+    if s.taps > 1 or s.stride != (1, 1, 1) or s.padding != (0, 0, 0) or s.size != s.output:
+        return s
+    return s._replace(
+        size=(1, 1, s.pixels),
+        output=(1, 1, s.pixels),
+        in_strides=_row_strides(s.in_strides, s.pixels),
+        out_strides=_row_strides(s.out_strides, s.pixels),
+    )
+
+
+def _row_strides(
+    strides: tuple[int, int, int, int, int], pixels: int
+) -> tuple[int, int, int, int, int]:
+    n, c, _, _, w = strides
+    return n, c, pixels * w, pixels * w, w
+
+
+@inline
+def read_shape(a, i):
+    """Rebuild a ConvShape from the integers that `ConvShape.as_tuple` put at a[i:]."""
+    return ConvShape(
+        a[i],
+        a[i + 1],
+        a[i + 2],
+        a[i + 3],
+        (a[i + 4], a[i + 5], a[i + 6]),
+        (a[i + 7], a[i + 8], a[i + 9]),
+        (a[i + 10], a[i + 11], a[i + 12]),
+        (a[i + 13], a[i + 14], a[i + 15]),
+        (a[i + 16], a[i + 17], a[i + 18]),
+        (a[i + 19], a[i + 20], a[i + 21]),
+        a[i + 22],
+        (a[i + 23], a[i + 24], a[i + 25], a[i + 26], a[i + 27]),
+        (a[i + 28], a[i + 29], a[i + 30], a[i + 31], a[i + 32]),
+    )
+
+
+@inline
+def kernel_taps(s):
+    """Elements of the kernel (properties of a NamedTuple do not exist in compiled code)."""
+    return s.kernel[0] * s.kernel[1] * s.kernel[2]
+
+
+@inline
+def image_pixels(s):
+    """Output positions of one image."""
+    return s.output[0] * s.output[1] * s.output[2]
