@@ -12,7 +12,15 @@ from numbaconv._version import __version__
 from numbaconv.codegen.cache import cache_directory
 from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES, cpu_name
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
-from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
+from numbaconv.cpu.execution import find_lowering
+from numbaconv.dispatch.backends import (
+    AUTO,
+    BACKENDS,
+    CUDA,
+    find_backend,
+    load_backend,
+    requested_backend,
+)
 from numbaconv.dispatch.choice import choose
 from numbaconv.dispatch.gpu import is_on_device, plan_on_device, refuse_on_cpu
 from numbaconv.errors import BackendUnavailableError
@@ -32,6 +40,9 @@ class Explanation(NamedTuple):
         Where the choice comes from.
     reason : str
         Why this backend.
+    lowering : str or None
+        Which of the backend's algorithms: the module that computes it. None on a GPU, and where
+        there is nothing to multiply.
     shape : ConvShape
         The problem as the kernels see it.
     out_shape : tuple of int
@@ -43,6 +54,7 @@ class Explanation(NamedTuple):
     backend: str
     source: str
     reason: str
+    lowering: str | None
     shape: ConvShape
     out_shape: tuple[int, ...]
     dtype: np.dtype
@@ -54,6 +66,7 @@ class Explanation(NamedTuple):
             (
                 f"backend   {self.backend}, from {self.source}",
                 f"reason    {self.reason}",
+                f"lowering  {self.lowering or 'none'}",
                 f"result    {self.out_shape} {self.dtype}",
                 f"input     {s.n} x {s.groups * s.c_in} channels, size {s.size}",
                 f"kernel    {s.kernel}, stride {s.stride}, dilation {s.dilation}",
@@ -106,7 +119,7 @@ def explain(
         plan = plan_on_device(arrays, options, backend)[2]
         source = requested_backend(backend)[1]
         reason = "the arrays are on a GPU"
-        return Explanation(CUDA, source, reason, plan.shape, plan.out_shape, plan.result)
+        return Explanation(CUDA, source, reason, None, plan.shape, plan.out_shape, plan.result)
     plan = find_plan(
         base_array("input", input),
         base_array("weight", weight),
@@ -119,9 +132,12 @@ def explain(
         reason = "it was asked for"
     else:
         (name, reason), source = choose(plan), f"auto, {source}"
+    lowering = None
     if name != CUDA:
         refuse_on_cpu(name, stream, precision)
-    return Explanation(name, source, reason, plan.shape, plan.out_shape, plan.result)
+        if plan.multiply_adds:
+            lowering = find_lowering(plan, find_backend(name)).name
+    return Explanation(name, source, reason, lowering, plan.shape, plan.out_shape, plan.result)
 
 
 def _threading_layer() -> str:

@@ -6,22 +6,39 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.core import config
 
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
-from numbaconv.cpu.activation import activate_array
+from numbaconv.cpu.activation import activate, activate_array
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.job import (
+    ACTIVATE,
     ACTIVATION,
+    AHEAD,
+    BAND,
+    BLOCKS,
+    FILL_HALO,
+    HALO,
+    IN_PLACE,
+    INDEX_SIZE,
+    LANES,
+    PACK_IN_TASK,
     PACK_ROWS,
     PACK_TAPS_OUTER,
     PACK_WORKERS,
     PACKER,
+    PANEL_SIZE,
     SCRATCH_SIZE,
     SHAPE,
+    STREAMS,
     TABLE,
+    TILE,
+    WORKER,
     WORKERS,
     new_template,
     set_entries,
 )
+from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.packing.weights import pack_work
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import Plan
@@ -53,24 +70,53 @@ class Template(NamedTuple):
     order: tuple[int, ...]
 
 
-def make_template(
-    engine: ModuleType, shape: ConvShape, arithmetic: Arithmetic, threads: int, activation: int
-) -> Template:
-    """Return the job of a problem, complete but for its data."""
+def write_job(
+    lowering: Lowering, s: ConvShape, arithmetic: Arithmetic, threads: int, activation: int
+) -> np.ndarray:
+    """Return the job of a lowered problem, complete but for its data.
+
+    The functions that it names are compiled.
+    """
+    job: np.ndarray = new_template()
+    set_entries(job, SHAPE, s.as_tuple())
+    set_entries(job, BLOCKS, lowering.blocks)
+    set_entries(job, HALO, lowering.layout)
+    functions = {
+        WORKER: lowering.worker,
+        TILE: lowering.tile,
+        BAND: lowering.band,
+        FILL_HALO: lowering.fill_halo,
+        PACKER: None if lowering.packing is None else pack_work,
+        ACTIVATE: None if activation == NONE else activate,
+    }
+    for field, function in functions.items():
+        if function is not None:
+            job[field] = function.address(arithmetic.numba)
     itemsize = arithmetic.compute.itemsize
-    job = new_template()
-    set_entries(job, SHAPE, shape.as_tuple())
+    gap = _GAP_BYTES // itemsize if lowering.scratch_size else 0
+    job[LANES] = VECTOR_BYTES // itemsize
+    job[WORKERS] = max(1, min(threads, lowering.blocks.tasks))
+    job[SCRATCH_SIZE], job[INDEX_SIZE] = lowering.scratch_size + gap, lowering.index_size
+    job[IN_PLACE], job[AHEAD] = lowering.in_place, lowering.prefetch
+    job[STREAMS] = lowering.nontemporal and activation == NONE
     job[ACTIVATION] = activation
-    engine.set_addresses(job, shape, arithmetic.numba)
-    tasks = engine.plan(job, shape, itemsize, threads)
-    job[WORKERS] = max(1, min(threads, tasks))
-    if job[SCRATCH_SIZE]:
-        job[SCRATCH_SIZE] += _GAP_BYTES // itemsize
     job[PACK_WORKERS] = threads
-    table = engine.make_table(shape, itemsize, threads)
-    job[TABLE] = table if config.DISABLE_JIT else table.ctypes.data
-    order = (int(job[PACK_ROWS]), int(job[PACK_TAPS_OUTER])) if job[PACKER] else ()
-    return Template(job, table, order)
+    if lowering.packing is not None:
+        order = PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE
+        for field, value in zip(order, lowering.packing, strict=True):
+            job[field] = value
+    job[TABLE] = lowering.table if config.DISABLE_JIT else lowering.table.ctypes.data
+    return job
+
+
+def make_template(
+    engine: ModuleType, s: ConvShape, arithmetic: Arithmetic, threads: int, activation: int
+) -> Template:
+    """Return the job of a problem on an engine, complete but for its data."""
+    lowering = engine.lower(s, arithmetic.compute, threads)
+    job = write_job(lowering, s, arithmetic, threads, activation)
+    order = () if lowering.packing is None else lowering.packing[:2]
+    return Template(job, lowering.table, order)
 
 
 def pack(template: Template, weights: np.ndarray) -> np.ndarray:
@@ -93,6 +139,13 @@ def run(
     """Convolve flat arrays; `packed` is empty or comes from `pack`."""
     with turn(template.job[WORKERS]):
         _job.run(template.job, x, weights, packed, bias, out)
+
+
+def find_lowering(plan: Plan, engine: ModuleType) -> Lowering:
+    """Return how an engine computes a planned convolution."""
+    threads = thread_limit(plan.multiply_adds)
+    lowering: Lowering = engine.lower(one_row(plan.shape), plan.arithmetic.compute, threads)
+    return lowering
 
 
 def find_template(plan: Plan, engine: ModuleType, threads: int) -> Template:

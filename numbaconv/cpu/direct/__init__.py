@@ -1,5 +1,67 @@
-"""."""
+"""direct: read the input where it lies, or a halo tile of it; there is no patch matrix.
 
-from numbaconv.cpu.direct.engine import make_table, plan, set_addresses, unavailable
+The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
+output channels), shared out over the threads. A task copies its halo tile, unless it can read the
+input in place, and then runs one of six lowerings, which differ in what the lanes of a vector are:
 
-__all__ = ["make_table", "plan", "set_addresses", "unavailable"]
+====================  ==================================================  ======================
+lowering              serves                                              lanes
+====================  ==================================================  ======================
+depthwise_planes      depthwise layers, on rows that lie dense            columns of a plane
+depthwise_channels    depthwise layers, channels innermost or many        channels
+matrix_zones          dilated layers on short rows                        output channels
+filter_rows           few output channels a group: filters, signals       pixels of a row
+matrix_transposed     short rows, strides, channels last                  output channels
+matrix                the others: long rows                               pixels of a row
+====================  ==================================================  ======================
+
+`choice` asks in this order, the most special first. Read `choice`, `blocks` (how the output is cut
+into tasks), `tasks` (which outputs a task covers, where it reads), `tap_lists` (taps without those
+of padding), then a lowering. Imports: what lies below it in `numbaconv.cpu`, and no other engine.
+"""
+
+import numpy as np
+
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.direct import (
+    depthwise_channels,
+    depthwise_planes,
+    filter_rows,
+    matrix,
+    matrix_transposed,
+    matrix_zones,
+)
+from numbaconv.cpu.direct.choice import find_lowering
+from numbaconv.cpu.lowering import Lowering
+from numbaconv.problem.shape import ConvShape
+
+LOWERINGS = {
+    "depthwise_planes": depthwise_planes,
+    "depthwise_channels": depthwise_channels,
+    "matrix_zones": matrix_zones,
+    "filter_rows": filter_rows,
+    "matrix_transposed": matrix_transposed,
+    "matrix": matrix,
+}
+
+
+def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
+    """Return how the engine computes a problem.
+
+    Parameters
+    ----------
+    s : ConvShape
+        The problem.
+    dtype : dtype
+        In which it is computed.
+    threads : int
+        That may work on it.
+    """
+    name = find_lowering(s, VECTOR_BYTES // dtype.itemsize)
+    lowering: Lowering = LOWERINGS[name].lower(s, dtype.itemsize, threads)
+    return lowering
+
+
+def unavailable() -> str | None:
+    """Why the engine cannot run here: it always can."""
+    return None

@@ -1,6 +1,6 @@
 """Which lowering of the direct backend serves a problem: predicates of the problem alone.
 
-`direct.own_plan` and `direct.set_addresses` ask them, the most special first.
+`find_lowering` asks them, the most special first.
 """
 
 from numbaconv.codegen.jit import inline
@@ -234,35 +234,51 @@ def has_rows_apart(s, lanes):
     return s.in_strides[4] == 1 and s.in_strides[1] * VECTOR_BYTES % (8192 * lanes) != 0
 
 
-def reads_in_place(s, lanes):
-    """Whether no task needs a halo tile: 1.05 to 1.4 times as fast without.
+def reads_pixels_in_place(s, lanes):
+    """Whether `matrix_transposed` needs no halo tile.
 
-    The product transposed reads pixels one by one, at any distance, and asks for those of later
-    channels, so it needs none if the taps that it leaves out are all that read padding (against
-    halo tiles 1.02 to 1.1 times as fast, with a stride or from memory 1.05 to 1.25). Vectors of
-    pixels must be whole: those of pointwise layers are, on rows of whole vectors; other rows are
-    left to `reads_inside_in_place`, which asks for each task.
+    It reads pixels one by one, at any distance, and prefetches those of later channels, so it needs
+    none if the taps that it leaves out are all that read padding. Pixels a page apart, as of 1024
+    channels that are innermost, all want the same few places in the first-level cache.
     """
-    if uses_bands(s):
-        return False
-    if uses_transposed(s, lanes):
-        # Pixels a page apart, as of 1024 channels that are innermost, all want the same few places
-        # in the first-level cache (0.4 to 0.9 times as fast).
-        apart = s.stride[2] * s.in_strides[4] * VECTOR_BYTES % (4096 * lanes) != 0
-        return leaves_out_padding(s) and apart
+    apart = s.stride[2] * s.in_strides[4] * VECTOR_BYTES % (4096 * lanes) != 0
+    return leaves_out_padding(s) and apart
+
+
+def reads_rows_in_place(s, lanes):
+    """Whether `matrix` needs no halo tile: for pointwise layers on rows of whole vectors.
+
+    Other rows are left to `reads_signals_in_place`, which asks for each task.
+    """
     pointwise = (*s.kernel, *s.stride, *s.padding) == (1,) * 6 + (0,) * 3 and s.size == s.output
     return pointwise and s.output[2] % lanes == 0 and has_rows_apart(s, lanes)
 
 
-def reads_inside_in_place(s, lanes):
-    """Whether tasks that meet no padding need no halo tile: filters, and signals in cache.
+def reads_signals_in_place(s, lanes):
+    """Whether tasks of `matrix` that meet no padding need no halo tile: those of signals.
 
-    Under a filter each input row serves a task once or twice. Signals of some channels are 1.01 to
-    1.15 times as fast in place; those from memory only because the tile asks for them ahead of
-    time (else 0.87 to 1.0).
+    Signals from memory are faster in place only because the tile prefetches them.
     """
     single = s.stride[1] == 1 and s.stride[2] == 1
+    return single and is_signal(s) and has_rows_apart(s, lanes)
+
+
+def reads_bands_in_place(s):
+    """Whether tasks of `filter_rows` that meet no padding need no halo tile.
+
+    Under a filter each input row serves a task once or twice.
+    """
+    return s.stride[1] == 1 and s.stride[2] == 1 and s.in_strides[4] == 1
+
+
+def find_lowering(s, lanes):
+    """Return the name of the lowering that serves a problem: the most special that does."""
+    if uses_planes(s):
+        return "depthwise_planes"
+    if uses_channels(s, lanes):
+        return "depthwise_channels"
+    if uses_zones(s, lanes):
+        return "matrix_zones"
     if uses_bands(s):
-        return single and s.in_strides[4] == 1
-    signal = is_signal(s) and not uses_transposed(s, lanes)
-    return single and signal and has_rows_apart(s, lanes)
+        return "filter_rows"
+    return "matrix_transposed" if uses_transposed(s, lanes) else "matrix"

@@ -12,14 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import CACHE_BYTES, TASKS_PER_THREAD, share
-from numbaconv.cpu.direct.tasks import Blocks, finish_tile, locate_task, out_index, read_blocks
+from numbaconv.cpu import blocking
+from numbaconv.cpu.blocking import share
+from numbaconv.cpu.direct.blocks import Blocks, wanted_tasks
+from numbaconv.cpu.direct.tasks import finish_tile, locate_task, out_index, read_blocks
 from numbaconv.cpu.job import (
     BIAS,
-    BLOCKS,
     FILL_HALO,
     LANES,
     OUT,
@@ -29,12 +31,11 @@ from numbaconv.cpu.job import (
     SHAPE,
     TABLE,
     TILE,
-    WORKER,
     X,
     next_task,
-    set_entries,
     worker_signature,
 )
+from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.depthwise import depthwise_tile
 from numbaconv.cpu.packing.lanes import clear_lanes, copy_lanes
 from numbaconv.cpu.packing.results import move_rows
@@ -76,45 +77,27 @@ def halo_size(s, rows, cols, lanes):
 def cut(s, itemsize, threads):
     """Choose the blocks of a problem: a vector of channels, rows while the halo stays in cache."""
     lanes = VECTOR_BYTES // itemsize
-    budget = CACHE_BYTES // itemsize
+    budget = blocking.CACHE_BYTES // itemsize
     od, oh, ow = s.output
-    col_blocks = -(-ow // _COLUMNS)
-    cols = -(-ow // col_blocks)
-    planes = s.n * -(-s.groups // lanes) * od * col_blocks
-    wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
-    row_blocks = min(oh, -(-wanted // planes))
-    while row_blocks < oh and halo_size(s, -(-oh // row_blocks), cols, lanes) > budget:
+    col_blocks = ceil_div(ow, _COLUMNS)
+    cols = ceil_div(ow, col_blocks)
+    planes = s.n * ceil_div(s.groups, lanes) * od * col_blocks
+    wanted = wanted_tasks(threads)
+    row_blocks = min(oh, ceil_div(wanted, planes))
+    while row_blocks < oh and halo_size(s, ceil_div(oh, row_blocks), cols, lanes) > budget:
         row_blocks = min(oh, 2 * row_blocks)
-    rows = -(-oh // row_blocks)
-    row_blocks = -(-oh // rows)
+    rows = ceil_div(oh, row_blocks)
+    row_blocks = ceil_div(oh, rows)
     tasks = planes * row_blocks
     return Blocks(1, 1, 1, rows, cols, row_blocks, col_blocks, 1, lanes, tasks)
 
 
-def plan(job, s, itemsize, threads):
-    """Fill a job's blocks and sizes for a problem; return its number of tasks."""
-    b = cut(s, itemsize, threads)
-    lanes = VECTOR_BYTES // itemsize
-    set_entries(job, BLOCKS, b)
-    job[SCRATCH_SIZE] = (lanes + kernel_taps(s)) * lanes + halo_size(s, b.rows, b.cols, lanes)
-    job[LANES] = lanes
-    return b.tasks
-
-
-def make_table(s, itemsize, threads):
+def tap_offsets(s, b, lanes):
     """Offsets of the taps in a halo tile."""
-    b = cut(s, itemsize, threads)
-    lanes = VECTOR_BYTES // itemsize
     height, width = halo_extents(s, b.rows, b.cols)
     kd, kh, kw = np.ogrid[: s.kernel[0], : s.kernel[1], : s.kernel[2]]
     row = kd * height + kh * s.dilation[1]
     return ((row * width + kw * s.dilation[2]) * lanes).ravel()
-
-
-def set_addresses(job, s, dtype):
-    """Compile the functions that a problem needs and write their addresses into its job."""
-    job[FILL_HALO], job[TILE] = fill_channels.address(dtype), depthwise_tile.address(dtype)
-    job[WORKER] = channels_work.address(dtype)
 
 
 @inline
@@ -232,3 +215,18 @@ def channels_work(worker, job, like):
     while number < b.tasks:
         channels_task(job, m, s, b, locate_task(number, s, b))
         number, turn = next_task(job, b.tasks, worker, turn)
+
+
+def lower(s, itemsize, threads):
+    """Return how this lowering computes a problem."""
+    lanes = VECTOR_BYTES // itemsize
+    b = cut(s, itemsize, threads)
+    return Lowering(
+        "depthwise_channels",
+        channels_work,
+        depthwise_tile,
+        b,
+        tap_offsets(s, b, lanes),
+        (lanes + kernel_taps(s)) * lanes + halo_size(s, b.rows, b.cols, lanes),
+        fill_halo=fill_channels,
+    )

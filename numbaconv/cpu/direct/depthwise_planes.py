@@ -10,23 +10,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import before_line, call, fence, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
-    CACHE_BYTES,
     STRIP_ROWS,
-    TASKS_PER_THREAD,
     most_of,
     share,
     strip_vectors,
 )
+from numbaconv.cpu.direct.blocks import Blocks, wanted_tasks
 from numbaconv.cpu.direct.choice import has_half, streams_planes, uses_small_planes
-from numbaconv.cpu.direct.tasks import Blocks, finish_tile, locate_task, out_index, read_blocks
+from numbaconv.cpu.direct.tasks import finish_tile, locate_task, out_index, read_blocks
 from numbaconv.cpu.job import (
-    ACTIVATION,
     BIAS,
-    BLOCKS,
     LANES,
     OUT,
     PACKED,
@@ -34,15 +33,13 @@ from numbaconv.cpu.job import (
     STREAMS,
     TABLE,
     TILE,
-    WORKER,
     X,
     next_task,
-    set_entries,
     worker_signature,
 )
+from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.plane import small_planes
 from numbaconv.cpu.microkernels.strip import strip
-from numbaconv.problem.activations import NONE
 from numbaconv.problem.shape import kernel_taps, read_shape
 
 # Entries of a strip in the table of a job, after the number of strips: its first column, how many,
@@ -69,34 +66,19 @@ def cut(s, itemsize, threads):
     strip would come to rows that have left the second-level cache since the last one.
     """
     planes = s.n * s.groups * s.output[0]
-    wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
-    most = min(planes // wanted, CACHE_BYTES // 8 // (s.output[1] * s.output[2] * itemsize))
-    parts = -(-s.groups // max(1, most))
-    groups = -(-s.groups // min(s.groups, -(-parts // threads) * threads))
+    wanted = wanted_tasks(threads)
+    budget = blocking.CACHE_BYTES // itemsize
+    most = min(planes // wanted, budget // 8 // (s.output[1] * s.output[2]))
+    parts = ceil_div(s.groups, max(1, most))
+    groups = ceil_div(s.groups, min(s.groups, round_up(parts, threads)))
     least = min(s.output[1], 4 * s.kernel[1])
-    most = max(least, CACHE_BYTES // itemsize // (s.size[2] * s.stride[1]))
-    row_blocks = max(-(-s.output[1] // most), min(-(-wanted // planes), s.output[1] // least))
-    rows = -(-s.output[1] // row_blocks)
-    row_blocks = -(-s.output[1] // rows)
-    tasks = s.n * -(-s.groups // groups) * s.output[0] * row_blocks
+    most = max(least, budget // (s.size[2] * s.stride[1]))
+    enough = min(ceil_div(wanted, planes), s.output[1] // least)
+    row_blocks = max(ceil_div(s.output[1], most), enough)
+    rows = ceil_div(s.output[1], row_blocks)
+    row_blocks = ceil_div(s.output[1], rows)
+    tasks = s.n * ceil_div(s.groups, groups) * s.output[0] * row_blocks
     return Blocks(1, 1, 1, rows, s.output[2], row_blocks, 1, 1, groups, tasks)
-
-
-def plan(job, s, itemsize, threads):
-    """Fill a job's blocks and sizes for a problem; return its number of tasks."""
-    b = cut(s, itemsize, threads)
-    set_entries(job, BLOCKS, b)
-    job[LANES] = lanes = VECTOR_BYTES // itemsize
-    if job[ACTIVATION] == NONE and not uses_small_planes(s, lanes):
-        job[STREAMS] = streams_planes(s, lanes, threads)
-    return b.tasks
-
-
-def set_addresses(job, s, dtype):
-    """Compile the functions that a problem needs and write their addresses into its job."""
-    small = uses_small_planes(s, VECTOR_BYTES * 8 // dtype.bitwidth)
-    job[TILE] = (small_planes if small else strip).address(dtype)
-    job[WORKER] = planes_work.address(dtype)
 
 
 def cut_strips(s, lanes, most):
@@ -110,7 +92,7 @@ def cut_strips(s, lanes, most):
     half = left > 0 and has_half(left, lanes)
     if left and not half:
         whole += 1
-    count = -(-whole // most)
+    count = ceil_div(whole, most)
     strips = []
     for i in range(count):
         first, end = share(whole, i, count)
@@ -147,13 +129,13 @@ def make_masks(inside):
     return np.append(words, (first_end, last[0] if last.size else len(cut)))
 
 
-def make_table(s, itemsize, threads):
+def list_strips(s, lanes):
     """The strips and their masks.
 
     Strips are as wide as the registers allow; narrower under a padding wider than a vector, so that
     no vectors but those at their edges are cut.
     """
-    lanes, stride = VECTOR_BYTES // itemsize, s.stride[2]
+    stride = s.stride[2]
     widest = strip_vectors(most_of(STRIP_ROWS, s.kernel[1]), stride)
     for most in (widest, max(1, 2 // stride)):
         strips = cut_strips(s, lanes, most)
@@ -229,3 +211,18 @@ def planes_work(worker, job, like):
         number, turn = next_task(job, b.tasks, worker, turn)
     if job[STREAMS] != 0:
         fence()
+
+
+def lower(s, itemsize, threads):
+    """Return how this lowering computes a problem."""
+    lanes = VECTOR_BYTES // itemsize
+    small = uses_small_planes(s, lanes)
+    return Lowering(
+        "depthwise_planes",
+        planes_work,
+        small_planes if small else strip,
+        cut(s, itemsize, threads),
+        list_strips(s, lanes),
+        scratch_size=0,
+        nontemporal=not small and streams_planes(s, lanes, threads),
+    )

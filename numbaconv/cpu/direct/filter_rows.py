@@ -6,11 +6,24 @@ channels, KC at a time; output channels; output rows, MR at a time; columns, a f
 time; input channels, kd and phases; the band's own loops over kh and kw.
 """
 
+import numpy as np
+
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import before_line, call, fence, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import BAND_ROWS, BAND_VECTORS, FOLD_DEPTH, FOLD_VECTORS, most_of, share
-from numbaconv.cpu.direct.choice import uses_folds
+from numbaconv.cpu.blocking import (
+    BAND_ROWS,
+    BAND_VECTORS,
+    FOLD_DEPTH,
+    FOLD_VECTORS,
+    most_of,
+    share,
+)
+from numbaconv.cpu.direct.blocks import (
+    halo_elements,
+)
+from numbaconv.cpu.direct.choice import reads_bands_in_place, streams_bands, uses_folds
+from numbaconv.cpu.direct.filter_blocks import MOST_FOLDED, MOST_VECTORS, cut
 from numbaconv.cpu.direct.tasks import (
     Task,
     View,
@@ -20,6 +33,7 @@ from numbaconv.cpu.direct.tasks import (
     open_view,
     out_index,
     read_blocks,
+    tile_size,
 )
 from numbaconv.cpu.job import (
     BAND,
@@ -31,15 +45,19 @@ from numbaconv.cpu.job import (
     next_task,
     worker_signature,
 )
-from numbaconv.cpu.packing.halo import plane_place
+from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.microkernels.band import band
+from numbaconv.cpu.microkernels.fold import fold
+from numbaconv.cpu.packing.halo import (
+    fill_halo,
+    halo_layout,
+    plane_place,
+    tap_offsets,
+    tap_offsets_in_place,
+)
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.taps import first_read
-
-# Vectors of a row in one call: with its rows they are still in the first-level cache when they are
-# finished. Longer calls of a fold made it 1.03 times as fast, longer tasks 1.1 times.
-MOST_VECTORS, MOST_FOLDED = 64, 256
-
 
 # Vectors of a row, at least, that are worth reading in place if its ends have to be copied: on 2000
 # columns and more 1.3 times as fast (3x3), on 1024 0.9 to 1.1, on 512 0.85.
@@ -243,3 +261,26 @@ def filter_work(worker, job, like):
         number, turn = next_task(job, b.tasks, worker, turn)
     if job[STREAMS] != 0:
         fence()
+
+
+def lower(s, itemsize, threads):
+    """Return how this lowering computes a problem."""
+    lanes = VECTOR_BYTES // itemsize
+    b = cut(s, itemsize, threads)
+    layout = halo_layout(s, b.rows, b.cols, itemsize)
+    tables = [tap_offsets(s, layout, 1)]
+    if reads_bands_in_place(s):
+        tables.append(tap_offsets_in_place(s))
+    return Lowering(
+        "filter_rows",
+        filter_work,
+        fold if uses_folds(s) else None,
+        b,
+        np.concatenate(tables),
+        tile_size(lanes) + halo_elements(b, layout, lanes),
+        layout=layout,
+        fill_halo=fill_halo,
+        band=band,
+        in_place=tables[0].size if len(tables) > 1 else 0,
+        nontemporal=streams_bands(s, lanes, threads),
+    )

@@ -8,7 +8,10 @@ vector, in which case what is computed between two of them is dropped.
 
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, shift
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_VECTORS, share
+from numbaconv.cpu.direct.choice import reads_rows_in_place, reads_signals_in_place, stays_cached
+from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import all_taps, plane_taps, row_taps, rows_until
 from numbaconv.cpu.direct.tasks import (
     Task,
@@ -21,8 +24,13 @@ from numbaconv.cpu.direct.tasks import (
     read_blocks,
 )
 from numbaconv.cpu.job import AHEAD, LANES, SHAPE, TILE, next_task, worker_signature
+from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.microkernels.matrix import tile
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
+
+# Tiles by which pixels that come from memory are prefetched.
+TILES_AHEAD = 4
 
 # Tiles of one call: many, as lines of C are asked for across them, but so few that their outputs
 # are still in cache when they are finished. With 32 and not 8, A2 runs 1.06 times as fast.
@@ -247,3 +255,16 @@ def multiply_work(worker, job, like):
         for c0 in range(0, s.c_in, b.kc):
             multiply_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
         number, turn = next_task(job, b.tasks, worker, turn)
+
+
+def lower(s, itemsize, threads):
+    """Return how this lowering computes a problem."""
+    lanes = VECTOR_BYTES // itemsize
+    in_place, inside = reads_rows_in_place(s, lanes), reads_signals_in_place(s, lanes)
+    return Lowering(
+        "matrix",
+        multiply_work,
+        tile,
+        prefetch=0 if stays_cached(s, lanes) else TILES_AHEAD * TILE_VECTORS * lanes,
+        **lower_matrix(s, itemsize, threads, False, in_place, inside),
+    )

@@ -11,9 +11,11 @@ a time; the tile's own loops over channels and those taps that read more than pa
 """
 
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import call, shift
+from numbaconv.codegen.pointers import CACHE_LINE, call, shift
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
-from numbaconv.cpu.direct.choice import SHORT_VECTORS
+from numbaconv.cpu.direct.choice import SHORT_VECTORS, reads_pixels_in_place
+from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import plane_taps, row_taps
 from numbaconv.cpu.direct.tasks import (
     finish_tile,
@@ -25,9 +27,20 @@ from numbaconv.cpu.direct.tasks import (
     read_blocks,
 )
 from numbaconv.cpu.job import AHEAD, LANES, SHAPE, TILE, next_task, worker_signature
-from numbaconv.cpu.microkernels.matrix_transposed import ALL_ENDS, FIRST, LAST, first_half
+from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.microkernels.matrix_transposed import (
+    ALL_ENDS,
+    FIRST,
+    LAST,
+    first_half,
+    pixel_tile,
+)
 from numbaconv.cpu.packing.results import move_rows
-from numbaconv.problem.shape import read_shape
+from numbaconv.problem.shape import kernel_taps, read_shape
+
+# Taps by which pixels are prefetched, in a channel that comes later: no prefetcher of the hardware
+# follows channels.
+TAPS_AHEAD = 36
 
 # Pixels that are moved to the output at once, where a row has fewer: whole cache lines of each
 # channel, and ragged ends only once. Tile by tile, R3, R5, R8 and V3 of `benchmarks/layers.csv` ran
@@ -146,3 +159,31 @@ def transposed_work(worker, job, like):
         for c0 in range(0, s.c_in, b.kc):
             transposed_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
         number, turn = next_task(job, b.tasks, worker, turn)
+
+
+def channels_ahead(s, apart, lanes):
+    """How many channels later the pixels lie that a tile prefetches.
+
+    Where lines of many channels want the same places in the first-level cache, fewer: prefetched
+    too early they would be gone when they are used.
+    """
+    line, places = CACHE_LINE * lanes // VECTOR_BYTES, 64
+    while apart % (2 * line) == 0 and places > 1:
+        apart //= 2
+        places //= 2
+    return max(1, min(TAPS_AHEAD // kernel_taps(s), 4 * places // s.kernel[1]))
+
+
+def lower(s, itemsize, threads):
+    """Return how this lowering computes a problem."""
+    lanes = VECTOR_BYTES // itemsize
+    in_place = reads_pixels_in_place(s, lanes)
+    parts = lower_matrix(s, itemsize, threads, True, in_place, False)
+    apart = s.in_strides[1] if in_place else parts["layout"].channel
+    return Lowering(
+        "matrix_transposed",
+        transposed_work,
+        pixel_tile,
+        prefetch=channels_ahead(s, apart, lanes) * apart,
+        **parts,
+    )

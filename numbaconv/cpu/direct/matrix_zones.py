@@ -17,13 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, entries, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu import blocking
+from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu.direct.blocks import Blocks, channel_parts, wanted_tasks
 from numbaconv.cpu.direct.tasks import (
-    Blocks,
-    channel_parts,
     finish_tile,
     locate_task,
     open_memory,
@@ -33,27 +34,18 @@ from numbaconv.cpu.direct.tasks import (
     tile_size,
 )
 from numbaconv.cpu.job import (
-    BLOCKS,
     HALO,
     LANES,
-    PACK_IN_TASK,
-    PACK_ROWS,
-    PACK_TAPS_OUTER,
-    PACKER,
-    PANEL_SIZE,
-    SCRATCH_SIZE,
     SHAPE,
     TILE,
-    WORKER,
     next_task,
-    set_entries,
     worker_signature,
 )
+from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix_transposed import first_half, zone_tile
 from numbaconv.cpu.packing.lanes import copy_lanes
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import copy_rows
-from numbaconv.cpu.packing.weights import pack_work
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.taps import Taps, first_read, taps_inside, taps_until
 
@@ -118,8 +110,8 @@ def panel_channels(s, nr, itemsize):
     as fast with 256 channels at a time as with 512 and the sums in the output; 1.19 with 128, 1.14
     with 64.
     """
-    most = max(1, CACHE_BYTES * 5 // 8 // (nr * kernel_taps(s) * itemsize))
-    return -(-s.c_in // -(-s.c_in // most))
+    most = max(1, blocking.CACHE_BYTES * 5 // 8 // (nr * kernel_taps(s) * itemsize))
+    return ceil_div(s.c_in, ceil_div(s.c_in, most))
 
 
 def layout_rows(s, kc, rows, oc_blocks, lanes):
@@ -130,7 +122,7 @@ def layout_rows(s, kc, rows, oc_blocks, lanes):
         plane, steps = s.size[1] * row, (s.dilation[1], s.stride[1], -s.padding[1])
     else:
         plane, steps = s.kernel[1] * rows * row, (rows, 1, 0)
-    sums = -(-s.kernel[0] * plane // lanes) * lanes
+    sums = round_up(s.kernel[0] * plane, lanes)
     kept = 0 if kc == s.c_in else oc_blocks * rows * s.output[2] * TILE_VECTORS * lanes
     return Rows(channel, row, plane, *steps, sums, sums + kept)
 
@@ -139,9 +131,9 @@ def has_planes(s, kc, oc_blocks, lanes, threads):
     """Whether each task has all rows of a plane: what it keeps fits, and all threads are busy."""
     planes = s.n * s.groups * s.output[0]
     parts = min(oc_blocks, channel_parts(planes, threads))
-    kept = layout_rows(s, kc, s.output[1], -(-oc_blocks // parts), lanes).end
+    kept = layout_rows(s, kc, s.output[1], ceil_div(oc_blocks, parts), lanes).end
     blocks = planes * oc_blocks
-    even = 7 * -(-blocks // threads) * threads <= 8 * blocks
+    even = 7 * round_up(blocks, threads) <= 8 * blocks
     return even and kept * VECTOR_BYTES <= MOST_BYTES * lanes
 
 
@@ -154,59 +146,53 @@ def cut(s, itemsize, threads):
     """
     lanes = VECTOR_BYTES // itemsize
     nr = TILE_VECTORS * lanes
-    oc_blocks = -(-s.c_out // nr)
+    oc_blocks = ceil_div(s.c_out, nr)
     kc = panel_channels(s, nr, itemsize)
     planes, rows = s.n * s.groups * s.output[0], s.output[1]
     if not has_planes(s, kc, oc_blocks, lanes, threads):
         each = layout_rows(s, kc, 1, oc_blocks, lanes).end
-        wanted = -(-threads * TASKS_PER_THREAD // planes) if threads > 1 else 1
-        row_blocks = max(min(rows, wanted), -(-rows // max(1, CACHE_BYTES // itemsize // each)))
-        rows = -(-rows // row_blocks)
-    row_blocks = -(-s.output[1] // rows)
+        wanted = ceil_div(wanted_tasks(threads), planes)
+        in_cache = max(1, blocking.CACHE_BYTES // itemsize // each)
+        row_blocks = max(min(rows, wanted), ceil_div(rows, in_cache))
+        rows = ceil_div(rows, row_blocks)
+    row_blocks = ceil_div(s.output[1], rows)
     blocks = planes * row_blocks
     oc_parts = min(oc_blocks, channel_parts(blocks, threads))
     tasks = blocks * oc_parts
     return Blocks(nr, oc_blocks, oc_parts, rows, s.output[2], row_blocks, 1, kc, 1, tasks)
 
 
-def layout_task(s, b, lanes):
-    """Layout of what a task keeps."""
-    return layout_rows(s, b.kc, b.rows, -(-b.oc_blocks // b.oc_parts), lanes)
-
-
-def plan(job, s, itemsize, threads):
-    """Fill a job's blocks and sizes for a problem; return its number of tasks."""
-    b = cut(s, itemsize, threads)
-    lanes = VECTOR_BYTES // itemsize
-    v = layout_task(s, b, lanes)
-    set_entries(job, BLOCKS, b)
-    set_entries(job, HALO, v)
-    job[PACK_ROWS], job[PACK_TAPS_OUTER] = b.mr, 1
-    if b.tasks <= 2 * b.oc_parts * s.groups:
-        job[PACK_IN_TASK] = 1
-        job[PANEL_SIZE] = (b.mr * b.kc + lanes) * kernel_taps(s)
-    job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + v.end
-    job[LANES] = lanes
-    return b.tasks
-
-
-def make_table(s, itemsize, threads):
+def list_channels(s, b, layout):
     """List the channels, which the tile takes for taps: for panels of full width, and a last one.
 
     Of each there is its offset among the pixels and among the weights. The taps of a row of the
     filter are the tile's channels, at equal distances as those are.
     """
-    b = cut(s, itemsize, threads)
     channel = np.arange(b.kc)
-    pixels = channel * layout_task(s, b, VECTOR_BYTES // itemsize).channel
+    pixels = channel * layout.channel
     widths = b.mr, s.c_out - (b.oc_blocks - 1) * b.mr
     return np.concatenate([np.stack((pixels, channel * width), axis=1).ravel() for width in widths])
 
 
-def set_addresses(job, s, dtype):
-    """Compile the functions that a problem needs and write their addresses into its job."""
-    job[TILE], job[WORKER] = zone_tile.address(dtype), zones_work.address(dtype)
-    job[PACKER] = pack_work.address(dtype)
+def lower(s, itemsize, threads):
+    """Return how this lowering computes a problem."""
+    lanes = VECTOR_BYTES // itemsize
+    b = cut(s, itemsize, threads)
+    layout = layout_rows(s, b.kc, b.rows, ceil_div(b.oc_blocks, b.oc_parts), lanes)
+    packing = Packing(b.mr, taps_outer=True)
+    if b.tasks <= 2 * b.oc_parts * s.groups:
+        panel_size = (b.mr * b.kc + lanes) * kernel_taps(s)
+        packing = packing._replace(in_task=True, panel_size=panel_size)
+    return Lowering(
+        "matrix_zones",
+        zones_work,
+        zone_tile,
+        b,
+        list_channels(s, b, layout),
+        tile_size(lanes) + packing.panel_size + layout.end,
+        layout=layout,
+        packing=packing,
+    )
 
 
 @inline

@@ -10,6 +10,7 @@ from numbaconv.cpu.blocking import (
     TILE_VECTORS,
     share,
 )
+from numbaconv.cpu.direct.blocks import BLOCKS_SIZE, Blocks
 from numbaconv.cpu.direct.choice import SHORT_VECTORS, uses_bands
 from numbaconv.cpu.job import (
     ACTIVATE,
@@ -33,40 +34,6 @@ from numbaconv.cpu.packing.halo import Halo, read_halo
 from numbaconv.cpu.packing.weights import block_rows, pack_block
 from numbaconv.problem.shape import kernel_taps
 from numbaconv.problem.taps import first_read
-
-
-class Blocks(NamedTuple):
-    """How a problem is cut.
-
-    Attributes
-    ----------
-    mr, oc_blocks, oc_parts : int
-        Rows of a register block; blocks of a group; tasks that share them.
-    rows, cols : int
-        Outputs of a task, at most: all blocks of rows are equal, but for one row.
-    row_blocks, col_blocks : int
-        Blocks of an output plane.
-    kc : int
-        Input channels of a group in a halo tile.
-    groups : int
-        Groups of a task, more than one only with bands and all input channels at once.
-    tasks : int
-        Tasks of the problem.
-    """
-
-    mr: int
-    oc_blocks: int
-    oc_parts: int
-    rows: int
-    cols: int
-    row_blocks: int
-    col_blocks: int
-    kc: int
-    groups: int
-    tasks: int
-
-
-BLOCKS_SIZE = len(Blocks._fields)
 
 
 class Memory(NamedTuple):
@@ -143,17 +110,6 @@ class Task(NamedTuple):
     groups: int
 
 
-def channel_parts(blocks, threads):
-    """Parts of the output channels that make tasks enough of few blocks.
-
-    Each part copies the halo tile anew: one a thread, or two where they come out unequal.
-    """
-    if blocks >= 2 * threads:
-        return 1
-    shares = threads if threads % blocks == 0 else 2 * threads
-    return -(-shares // blocks)
-
-
 @inline
 def tile_size(lanes):
     """Elements of what is moved to the output in pieces: a tile, or a short row by channels."""
@@ -162,7 +118,7 @@ def tile_size(lanes):
 
 @inline
 def read_blocks(job):
-    """Rebuild the blocks that `plan` wrote."""
+    """Rebuild the blocks that a lowering has."""
     return Blocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 

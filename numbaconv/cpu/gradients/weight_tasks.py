@@ -23,7 +23,8 @@ from numbaconv.codegen.pointers import (
     shift,
 )
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import BAND_VECTORS, CACHE_BYTES, TILE_VECTORS, share
+from numbaconv.cpu import blocking
+from numbaconv.cpu.blocking import BAND_VECTORS, TILE_VECTORS, share
 from numbaconv.cpu.job import (
     BIAS,
     GRADIENT,
@@ -143,7 +144,7 @@ def uses_dots(s, lanes, patches):
 def _pixels_of_chunk(s, itemsize, dots):
     """Planes, rows and columns of a chunk; for dots a halo tile of it must fit the cache."""
     _, oh, ow = s.output
-    budget = CACHE_BYTES // itemsize
+    budget = blocking.CACHE_BYTES // itemsize
     if dots:
         cols = min(ow, 1024)
         rows = oh

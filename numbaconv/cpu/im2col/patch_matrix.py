@@ -1,4 +1,4 @@
-"""im2col: write the patches of a block of pixels into panels, then multiply by the weights.
+"""Write the patches of a block of pixels into panels, then multiply by the weights.
 
 The patch matrix of a whole layer is never there: each worker owns room for the panels of one
 block of pixels and a slice of k, which stays in its second-level cache while every register
@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.activation import activate
-from numbaconv.cpu.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu import blocking
+from numbaconv.cpu.blocking import TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.im2col.panels import (
     are_neighbours,
     locate,
@@ -35,30 +36,27 @@ from numbaconv.cpu.job import (
     INDICES,
     LANES,
     OUT,
-    PACK_ROWS,
-    PACK_TAPS_OUTER,
     PACKED,
-    PACKER,
     SCRATCH,
     SCRATCH_SIZE,
     SHAPE,
     TABLE,
     TILE,
-    WORKER,
     X,
     next_task,
-    set_entries,
     worker_signature,
 )
+from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix import tile
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import copy_padded
-from numbaconv.cpu.packing.weights import block_rows, pack_work, register_rows
+from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.padding_modes import padded_index
-from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
+from numbaconv.problem.shape import ZEROS, ConvShape, kernel_taps, read_shape
 
-NAME = "im2col"
+# Longer products are cut into slices of k: each cut reads C once more.
+MOST_K = 1280
 
 # A panel to the register tile: each row is a channel of one tap, both of its offsets 0.
 ONE_TAP = (0, 0)
@@ -116,28 +114,27 @@ class Memory(NamedTuple):
 def cut(s, itemsize, threads):
     """Choose the blocks of a problem.
 
-    KC x NC values fill CACHE_BYTES, with k cut only beyond 1280 (each cut reads C once more) and
-    at least one panel. Fewer panels a task where there would be too few tasks for the threads;
-    then parts of the output channels, at the price of packing the panels for each part.
+    KC x NC values fill CACHE_BYTES, with at least one panel; k is cut only beyond MOST_K. A task
+    has fewer panels where there would be too few tasks for the threads; then a part of the output
+    channels, at the price of packing the panels for each part.
     """
     k_size = s.c_in * kernel_taps(s)
     nr = TILE_VECTORS * (VECTOR_BYTES // itemsize)
-    pieces = -(-k_size // 1280)
-    kc = -(-k_size // pieces)
+    kc = ceil_div(k_size, ceil_div(k_size, MOST_K))
     zones = make_zones(s, nr)
     zone_panels = int(zones[-1, 0]) - (-int(zones[-1, 2] * zones[-1, 4]) // nr)
     all_panels = zone_panels * (1 if len(zones) == 1 else s.n)
-    in_cache = max(1, CACHE_BYTES // itemsize // (kc * nr))
+    in_cache = max(1, blocking.CACHE_BYTES // itemsize // (kc * nr))
     panels = min(in_cache, all_panels)
     if threads > 1:
         panels = max(1, min(panels, all_panels * s.groups // (threads * TASKS_PER_THREAD)))
     mr = register_rows(s.c_out)
-    oc_blocks = -(-s.c_out // mr)
+    oc_blocks = ceil_div(s.c_out, mr)
     oc_parts = 1
-    if threads > 1 and -(-all_panels // panels) * s.groups < threads:
+    if threads > 1 and ceil_div(all_panels, panels) * s.groups < threads:
         oc_parts = min(oc_blocks, threads)
         panels = min(in_cache, all_panels)
-    pixel_blocks = -(-all_panels // panels)
+    pixel_blocks = ceil_div(all_panels, panels)
     return Blocks(
         mr,
         oc_blocks,
@@ -339,35 +336,25 @@ def work(worker, job, like):
 
 @inline
 def read_blocks(job):
-    """Rebuild the blocks that `plan` wrote."""
+    """Rebuild the blocks that `lower` made."""
     return Blocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 
-def plan(job, s, itemsize, threads):
-    """Fill a job's blocks and sizes for a problem; return its number of tasks."""
-    b = cut(s, itemsize, threads)
-    set_entries(job, BLOCKS, b)
-    job[SCRATCH_SIZE] = b.panels * b.nr * b.kc + TILE_ROWS * b.nr
-    job[INDEX_SIZE] = b.panels * most_taps(s, b.kc)
-    job[PACK_ROWS], job[PACK_TAPS_OUTER] = b.mr, 1
-    job[LANES] = b.nr // TILE_VECTORS
-    return b.tasks
+def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
+    """Return how the engine computes a problem.
 
-
-def make_table(s, itemsize, threads):
-    """The one tap of a panel, and the zones."""
-    zones = make_zones(s, TILE_VECTORS * VECTOR_BYTES // itemsize)
-    return np.concatenate((ONE_TAP, zones.ravel()))
-
-
-def set_addresses(job, s, dtype):
-    """Compile the functions that a problem needs and write their addresses into its job."""
-    job[TILE], job[WORKER] = tile.address(dtype), work.address(dtype)
-    job[PACKER] = pack_work.address(dtype)
-    if job[ACTIVATION] != NONE:
-        job[ACTIVATE] = activate.address(dtype)
-
-
-def unavailable() -> str | None:
-    """Why the backend cannot run here: it always can."""
-    return None
+    The table has the one tap of a panel, and the zones.
+    """
+    lanes = VECTOR_BYTES // dtype.itemsize
+    b = cut(s, dtype.itemsize, threads)
+    zones = make_zones(s, TILE_VECTORS * lanes)
+    return Lowering(
+        "patch_matrix",
+        work,
+        tile,
+        b,
+        np.concatenate((ONE_TAP, zones.ravel())),
+        b.panels * b.nr * b.kc + TILE_ROWS * b.nr,
+        index_size=b.panels * most_taps(s, b.kc),
+        packing=Packing(b.mr, taps_outer=True),
+    )

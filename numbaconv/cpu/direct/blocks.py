@@ -1,0 +1,147 @@
+"""How the output of a problem is cut into tasks: the value, and the rules that lowerings share."""
+
+from typing import NamedTuple
+
+from numbaconv.codegen.integers import ceil_div, round_up
+from numbaconv.cpu import blocking
+from numbaconv.cpu.packing.halo import axis_reach, halo_layout
+from numbaconv.problem.shape import kernel_taps
+
+# Pixels of a task: so many use a panel of weights often enough; so few, where they keep all input
+# channels in cache.
+USUAL_PIXELS, FEWEST_PIXELS = 400, 256
+
+# Columns of a task, at most, where rows can be shared out too.
+USUAL_COLUMNS = 1024
+
+
+class Blocks(NamedTuple):
+    """How a problem is cut.
+
+    Attributes
+    ----------
+    mr, oc_blocks, oc_parts : int
+        Rows of a register block; blocks of a group; tasks that share them.
+    rows, cols : int
+        Outputs of a task, at most: all blocks of rows are equal, but for one row.
+    row_blocks, col_blocks : int
+        Blocks of an output plane.
+    kc : int
+        Input channels of a group in a halo tile.
+    groups : int
+        Groups of a task, more than one only with bands and all input channels at once.
+    tasks : int
+        Tasks of the problem.
+    """
+
+    mr: int
+    oc_blocks: int
+    oc_parts: int
+    rows: int
+    cols: int
+    row_blocks: int
+    col_blocks: int
+    kc: int
+    groups: int
+    tasks: int
+
+
+BLOCKS_SIZE = len(Blocks._fields)
+
+
+def channel_parts(blocks, threads):
+    """Parts of the output channels that make tasks enough of few blocks.
+
+    Each part copies the halo tile anew: one a thread, or two where they come out unequal.
+    """
+    if blocks >= 2 * threads:
+        return 1
+    shares = threads if threads % blocks == 0 else 2 * threads
+    return ceil_div(shares, blocks)
+
+
+def even_blocks(s, fewest, planes, threads, oc_blocks):
+    """Blocks of rows, `fewest` or some more, that take the least time on all threads.
+
+    The thread that has the most tasks computes their rows, and copies the halo of each: an element
+    takes as long as some 64 multiply-adds. Few blocks are left alone if equal parts of the output
+    channels make more tasks of them.
+    """
+    oh = s.output[1]
+    parts = channel_parts(planes * fewest, threads)
+    if parts > 1 and oc_blocks % parts == 0:
+        return fewest
+    halo = axis_reach(s.kernel[1], s.stride[1], s.dilation[1]) * 64 / (s.c_out * kernel_taps(s))
+
+    def longest(blocks):
+        return ceil_div(planes * blocks, threads) * (oh / blocks + halo)
+
+    return min(range(fewest, min(oh, fewest + threads) + 1), key=longest)
+
+
+def fit_cache(s, cols, mr, itemsize):
+    """Rows of a task, at least, and the input channels that its halo tile has at a time.
+
+    Channels by parts write and read each output once a part. All at once are faster on fewer rows,
+    or on a larger halo tile, while that and a panel of weights fit the cache.
+    """
+    budget = blocking.CACHE_BYTES
+    panel = mr * s.c_in * kernel_taps(s) * itemsize
+    usual, fewest = usual_rows(s, cols), rows_of(s, cols, FEWEST_PIXELS)
+    halo, small_halo = (
+        halo_layout(s, rows, cols, itemsize).channel * itemsize for rows in (usual, fewest)
+    )
+    if s.c_in * halo <= budget:
+        return usual, s.c_in
+    if s.c_in * small_halo <= min(budget, 2 * budget - panel):
+        return fewest, s.c_in
+    if s.c_in * halo <= 2 * budget - panel:
+        return usual, s.c_in
+    channels = max(1, budget // halo)
+    return usual, ceil_div(s.c_in, ceil_div(s.c_in, channels))
+
+
+def rows_of(s, cols, pixels):
+    """Rows of so many columns that have about so many pixels."""
+    return min(s.output[1], max(1, pixels // cols))
+
+
+def usual_rows(s, cols):
+    """Rows of a task that use a panel of weights often enough."""
+    return rows_of(s, cols, USUAL_PIXELS)
+
+
+def more_rows(s, rows, cols, kc, planes, threads, itemsize):
+    """Twice the rows, and again, while the halo tile fits the cache and tasks are enough."""
+    oh, budget = s.output[1], blocking.CACHE_BYTES // itemsize
+    wanted = wanted_tasks(threads)
+    while (
+        rows < oh
+        and kc * halo_layout(s, 2 * rows, cols, itemsize).channel <= budget
+        and planes * (oh // (2 * rows)) >= wanted
+    ):
+        rows = min(oh, 2 * rows)
+    return rows
+
+
+def wanted_tasks(threads):
+    """Tasks that keep all threads busy to the end."""
+    return threads * blocking.TASKS_PER_THREAD if threads > 1 else 1
+
+
+def cut_evenly(s, widest, unit, threads):
+    """Columns of a task: equal parts of a row, no wider than `widest`, of whole units.
+
+    Of a signal there are as many parts for each thread.
+    """
+    oh, ow = s.output[1:]
+    blocks = ceil_div(ow, widest)
+    if oh == 1 and ow >= threads * USUAL_PIXELS:
+        blocks = round_up(blocks, threads)
+    return min(ow, round_up(ceil_div(ow, blocks), unit))
+
+
+def halo_elements(b, layout, lanes):
+    """Elements of a halo tile. Vector loads of the last tap reach past its last row."""
+    slack = layout.pitch + blocking.BAND_VECTORS[-1] * lanes
+    return round_up(b.groups * b.kc * layout.channel + slack, lanes)

@@ -1,0 +1,81 @@
+"""How an engine computes a problem: the one value in which all its decisions lie.
+
+An engine's ``lower(s, dtype, threads)`` makes it from the problem alone, without compiling or
+allocating anything but a table. `execution` writes it into a job.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numbaconv.codegen.jit import native
+
+
+class Packing(NamedTuple):
+    """The order in which a lowering reads weights.
+
+    Attributes
+    ----------
+    rows : int
+        Output channels of a panel.
+    taps_outer : bool
+        Whether k = (tap, input channel); else (input channel, tap).
+    in_task : bool
+        Whether a task packs the panels that it reads, if the weights come unpacked: each panel
+        then serves one task or two, and is still in cache.
+    panel_size : int
+        Elements of scratch that such a panel takes.
+    """
+
+    rows: int
+    taps_outer: bool = False
+    in_task: bool = False
+    panel_size: int = 0
+
+
+class Lowering(NamedTuple):
+    """How an engine computes a problem.
+
+    Attributes
+    ----------
+    name : str
+        The module that the worker is in.
+    worker, tile : native
+        The function that takes tasks, and the microkernel that it calls.
+    blocks : NamedTuple
+        How the output is cut; `blocks.tasks` is the number of tasks.
+    table : ndarray
+        Integers that all workers read: offsets and lists of taps, strips, zones.
+    scratch_size, index_size : int
+        Elements, and integers, that each worker needs for itself.
+    layout : NamedTuple
+        Of what a task copies of the input; empty if it copies nothing, or in no layout of its own.
+    fill_halo : native or None
+        The function that copies it.
+    band : native or None
+        A second microkernel.
+    packing : Packing or None
+        None: the weights are read as they are.
+    in_place : int
+        Where in the table the offsets begin for tasks that read the input in place; 0 if no task
+        does, or all do.
+    nontemporal : bool
+        Whether results go past the caches, unless an activation follows.
+    prefetch : int
+        Elements by which the tile asks for pixels ahead of time; 0: it does not.
+    """
+
+    name: str
+    worker: native
+    tile: native | None
+    blocks: Any
+    table: np.ndarray
+    scratch_size: int
+    index_size: int = 0
+    layout: tuple[int, ...] = ()
+    fill_halo: native | None = None
+    band: native | None = None
+    packing: Packing | None = None
+    in_place: int = 0
+    nontemporal: bool = False
+    prefetch: int = 0

@@ -1,0 +1,187 @@
+"""Planning, as values: how a problem is cut, what its job has room for. Nothing is compiled."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from numbaconv.codegen.integers import ceil_div, round_up
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu import blocking, direct, im2col
+from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
+from numbaconv.cpu.direct import depthwise_planes, matrix_blocks
+from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
+from numbaconv.cpu.direct.choice import padded_columns
+from numbaconv.cpu.direct.tasks import locate_task
+from numbaconv.cpu.im2col.panels import locate_panel
+from numbaconv.cpu.lowering import Lowering
+from numbaconv.problem.forward import describe
+from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
+from numbaconv.problem.shape import ConvShape
+
+FLOAT = np.dtype(np.float32)
+LANES = VECTOR_BYTES // 4
+
+
+def shape_of(
+    input: tuple[int, ...],
+    weight: tuple[int, ...],
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> ConvShape:
+    return describe(input, weight, stride, padding, dilation, groups, "zeros", CHANNELS_FIRST).shape
+
+
+def random_shape(draw: random.Random) -> ConvShape:
+    """A problem of any kind: each lowering serves some of them."""
+    if draw.random() < 0.15:  # dilated, on short rows
+        size = draw.randint(13, 30)
+        return shape_of((1, 128, size, size), (128, 128, 3, 3), padding=6, dilation=6)
+    while True:
+        rank = draw.choice((1, 2, 2, 3))
+        groups, depthwise = draw.choice((1, 1, 2, 32)), draw.random() < 0.3
+        c_in, c_out = draw.choice((1, 3, 32, 65)), draw.choice((1, 2, 3, 16, 33, 128))
+        if depthwise:
+            groups, c_in, c_out = draw.choice((3, 16, 33)), 1, 1
+        size = tuple(draw.randint(1, {1: 3000, 2: 70, 3: 12}[rank]) for _ in range(rank))
+        kernel = (draw.choice((1, 2, 3, 3, 5)),) * rank
+        layout = draw.choice((CHANNELS_FIRST, CHANNELS_LAST))
+        channels = c_in * groups
+        image = (*size, channels) if layout.channels_last else (channels, *size)
+        options = draw.choice((1, 1, 2)), draw.choice((0, 1)), draw.choice((1, 1, 3))
+        weight = groups * c_out, c_in, *kernel
+        try:
+            return describe(
+                (draw.choice((1, 5)), *image), weight, *options, groups, "zeros", layout
+            ).shape
+        except ValueError:  # a kernel larger than the padded image
+            continue
+
+
+def outputs_of_direct(s: ConvShape, low: Lowering) -> np.ndarray:
+    """How many tasks compute each output of (n, group, od, oh, ow), a part of the channels each."""
+    counts = np.zeros((s.n, s.groups, *s.output), np.int64)
+    for number in range(low.blocks.tasks):
+        t = locate_task(number, s, low.blocks)
+        rows, cols = slice(t.oh, t.oh + t.rows), slice(t.ow, t.ow + t.cols)
+        counts[t.n, t.g : t.g + t.groups, t.od, rows, cols] += 1
+    return counts
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("seed", range(40))
+def test_tasks_cover_the_output_once(seed: int, threads: int):
+    s = random_shape(random.Random(seed))
+    low = direct.lower(s, FLOAT, threads)
+    assert (outputs_of_direct(s, low) == low.blocks.oc_parts).all()
+    assert low.blocks.mr * (low.blocks.oc_blocks - 1) < s.c_out
+    assert low.blocks.oc_parts <= low.blocks.oc_blocks
+
+
+def test_every_lowering_is_drawn():
+    shapes = [random_shape(random.Random(seed)) for seed in range(40)]
+    names = {direct.lower(s, FLOAT, 2).name for s in shapes}
+    expected = set(direct.LOWERINGS)
+    if VECTOR_BYTES == 16:  # vectors without masks
+        expected -= {"depthwise_planes"}
+    assert names == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_panels_cover_the_pixels_once(seed: int):
+    s = random_shape(random.Random(seed))
+    low = im2col.lower(s, FLOAT, 2)
+    b, zones = low.blocks, low.table[2:]
+    widths = [
+        locate_panel(zones, b.zones, b.zone_panels, i, b.nr, s).width for i in range(b.all_panels)
+    ]
+    assert sum(widths) == s.n * s.pixels
+    assert max(widths) <= b.nr
+    assert b.pixel_blocks * b.panels >= b.all_panels > (b.pixel_blocks - 1) * b.panels
+    assert b.tasks == s.groups * b.pixel_blocks * b.oc_parts
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_lowering_is_a_function_of_the_problem(seed: int):
+    s = random_shape(random.Random(seed))
+    first, again = direct.lower(s, FLOAT, 2), direct.lower(s, FLOAT, 2)
+    assert np.array_equal(first.table, again.table)
+    assert first._replace(table=None) == again._replace(table=None)
+
+
+def test_what_a_task_reads_again_fits_the_cache(monkeypatch: pytest.MonkeyPatch):
+    """A halo tile of all channels, or of as many as there is room for."""
+    s = shape_of((1, 512, 40, 40), (64, 512, 3, 3), stride=2, padding=3)
+    for cache_bytes in (1 << 14, 1 << 18, 1 << 22):
+        monkeypatch.setattr(blocking, "CACHE_BYTES", cache_bytes)
+        b = matrix_blocks.cut(s, 4, 2, transposed=False, in_place=False)
+        layout = direct.matrix_blocks.halo_layout(s, b.rows, b.cols, 4)
+        assert b.kc == 1 or b.kc * layout.channel * 4 <= 2 * cache_bytes
+        assert b.kc < s.c_in or cache_bytes == 1 << 22
+
+
+def test_tasks_for_all_threads():
+    s = shape_of((1, 64, 56, 56), (64, 64, 3, 3), padding=1)
+    for threads in (1, 2, 4, 8):
+        assert direct.lower(s, FLOAT, threads).blocks.tasks >= threads
+
+
+def test_weights_are_packed_by_the_task_that_needs_them_alone():
+    deep = shape_of((1, 512, 7, 7), (512, 512, 3, 3), padding=1)
+    wide = shape_of((8, 64, 56, 56), (64, 64, 3, 3), padding=1)
+    assert direct.lower(deep, FLOAT, 2).packing.in_task
+    assert direct.lower(deep, FLOAT, 2).packing.panel_size >= TILE_VECTORS * LANES
+    assert not direct.lower(wide, FLOAT, 2).packing.in_task
+
+
+def test_filters_read_weights_as_they_are():
+    assert direct.lower(shape_of((1, 1, 64, 64), (1, 1, 3, 3)), FLOAT, 1).packing is None
+
+
+def test_columns_are_cut_into_equal_parts_of_whole_units():
+    signal = shape_of((1, 1, 10_002), (1, 1, 3))
+    assert cut_evenly(signal, 4_000, 32, 1) == 3_360  # three parts of 3,334, in units of 32
+    assert cut_evenly(signal, 4_000, 32, 2) == 2_528  # four: as many for each thread
+    image = shape_of((1, 1, 34, 34), (1, 1, 3, 3))
+    assert cut_evenly(image, 1_024, 32, 2) == 32
+
+
+def test_rows_are_cut_so_that_all_threads_end_together():
+    s = shape_of((1, 64, 58, 58), (64, 64, 3, 3))  # 56 rows
+    assert even_blocks(s, 3, planes=1, threads=2, oc_blocks=1) == 4
+    assert even_blocks(s, 1, planes=2, threads=2, oc_blocks=1) == 1
+
+
+def test_output_channels_are_parted_where_blocks_are_few():
+    assert [channel_parts(blocks, 4) for blocks in (1, 2, 3, 4, 7, 8)] == [4, 2, 3, 1, 2, 1]
+
+
+def test_columns_that_read_padding_are_counted():
+    # Taps of an output row of 4 columns: the outermost of 3 read padding once each.
+    assert padded_columns(shape_of((1, 1, 4, 4), (1, 1, 3, 3), padding=1)) == 2
+    assert padded_columns(shape_of((1, 1, 4, 4), (1, 1, 3, 3))) == 0
+
+
+@pytest.mark.parametrize(
+    ("cols", "most"), [(1, 1), (7, 4), (LANES, 2), (5 * LANES + 1, 2), (112, 4)]
+)
+def test_strips_cover_a_row(cols: int, most: int):
+    s = shape_of((3, cols + 2, cols + 2), (3, 1, 3, 3), groups=3)
+    strips = depthwise_planes.cut_strips(s, LANES, most)
+    assert [first for first, *_ in strips] == list(np.cumsum([0] + [w for _, w, *_ in strips[:-1]]))
+    assert sum(width for _, width, *_ in strips) == cols
+    assert all(vectors <= most and width <= vectors * LANES for _, width, vectors, _ in strips)
+
+
+def test_register_block_fits_the_registers():
+    assert TILE_ROWS * TILE_VECTORS + TILE_VECTORS + 1 <= blocking.REGISTERS
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 3), (1, 3), (3, 3), (4, 3), (7, 1)])
+def test_integers(a: int, b: int):
+    assert ceil_div(a, b) == len(range(0, a, b))
+    assert round_up(a, b) == next(m for m in range(a, a + b) if m % b == 0)
