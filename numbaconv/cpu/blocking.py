@@ -14,14 +14,11 @@ TILE_ROWS = (REGISTERS - 1) // TILE_VECTORS - 1
 
 # With a short k, storing C takes about as long as the multiply-adds. Blocks of fewer rows let more
 # of the two go on side by side: they are fewer streams of stores, and the CPU sees the next block's
-# multiply-adds while it still stores. Up to k = 64 they are 1.0 to 1.2 times as fast in `direct`
-# (A2, V1 of `benchmarks/layers.csv`), beyond 0.9 to 1.05 times; in `im2col`, which stores one block
-# at a time, 0.85 to 1.0 times.
+# multiply-adds while it still stores. That holds for `direct`; `im2col` stores one block at a time.
 SHALLOW_K, SHALLOW_ROWS = 64, min(8, TILE_ROWS)
 
-# Register blocks of `band.band`: 4 x 4 + 4 + 1 <= 32 registers, 4 x 2 + 2 + 1 <= 16.
-# Rejected: six rows as well, 1.2 times as fast on small planes (M1) and 1.01 on images, for three
-# times as much to compile (4.0 s against 1.3). Each height below the block's is a case of its own.
+# Register blocks of `band.band`: 4 x 4 + 4 + 1 <= 32 registers, 4 x 2 + 2 + 1 <= 16. Each height
+# below the block's is a case of its own, and costs compile time.
 BAND_ROWS = (1, 2, 4)
 BAND_VECTORS = (1, 2, 4) if REGISTERS >= 32 else (1, 2)
 
@@ -30,7 +27,7 @@ BAND_VECTORS = (1, 2, 4) if REGISTERS >= 32 else (1, 2)
 FOLD_DEPTH = 4
 FOLD_VECTORS = (1, 2, 4, 8, 16) if REGISTERS >= 32 else (1, 2, 4, 8)
 
-# Register blocks of `strip.strip`: heights of a filter, of which taller ones are put together.
+# Register blocks of `strip.strip`: heights of a filter. Taller filters are sums of these.
 STRIP_ROWS = (1, 3, 5, 7)
 STRIP_STRIDES = (1, 2)
 
@@ -69,8 +66,7 @@ def strip_vectors(kh, stride):
 
 
 # What a task reads again and again (a halo tile or patch panels) is to stay in the second-level
-# cache beside the weights that stream past: half of it. With 512 KiB and not 256 of 1 MiB, layers
-# of 256 and 320 channels run 1.02 to 1.04 times as fast (U1, V3, C1).
+# cache beside the weights that stream past: half of it.
 CACHE_BYTES = second_level_cache() // 2
 
 

@@ -46,9 +46,8 @@ from numbaconv.problem.shape import ConvShape, one_row
 from numbaconv.runtime.threads import thread_limit, turn
 
 # Between the scratch of two workers. What one reads at a stride makes the hardware read on beyond
-# the end, and the neighbour has to fetch its lines back before it can write them: without a gap
-# pointwise layers of 16 to 64 channels on 20 x 20 took 1.1 to 1.2 times as long. It is not touched,
-# so it costs addresses and no memory.
+# the end, and the neighbour has to fetch its lines back before it can write them. The gap is not
+# touched, so it costs addresses and no memory.
 _GAP_BYTES = 1 << 15
 
 

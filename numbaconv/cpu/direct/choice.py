@@ -1,6 +1,7 @@
-"""Which lowering of the direct backend serves a problem: predicates of the problem alone.
+"""Which lowering of the direct engine serves a problem: predicates of the problem alone.
 
-`find_lowering` asks them, the most special first.
+`find_lowering` asks them, the most special first. docs/decisions.md has, by name, what was measured
+for each rule.
 """
 
 from numbaconv.codegen.jit import inline
@@ -24,7 +25,7 @@ SHORT_VECTORS = 14
 # Bytes of an input that stays in cache from one block of weights to the next.
 MOST_CACHED = 6 << 20
 
-# From so long a k on, rows of an odd number of vectors are better transposed: `uses_transposed`.
+# From so long a k on, short rows of an odd number of vectors are transposed.
 ODD_K = 256
 
 # Multiply-adds that take as long as transposing a vector of results on its way to the output, and
@@ -42,9 +43,8 @@ def uses_bands(s):
 def uses_folds(s):
     """Of bands, long filters along long rows: signals, and rows of an image.
 
-    Under 20 taps few of the loads are saved: 17 taps ran at 0.9 of the speed of a band, 21 taps at
-    1.1, 32 at 1.4, 64 at 1.6. On short rows the edges of blocks and the halo take more than that:
-    512 columns under 31 taps ran at 0.9, 700 under 101 at 1.4.
+    A fold saves loads. Under 20 taps these are few; on short rows the edges of blocks and the halo
+    cost more.
     """
     single = s.kernel[1] == 1 and s.dilation[2] == 1
     long = s.kernel[2] >= 20 * s.stride[2] and s.output[2] * s.kernel[2] >= 20_000
@@ -54,10 +54,9 @@ def uses_folds(s):
 def streams_results(s, lanes, threads):
     """Whether results go past the caches, if they are complete when they are first stored.
 
-    An ordinary store reads the line that it writes to, for nothing where all of it is written: of
-    three streams two remain. Images larger than the caches are filtered 1.1 (7x7) to 1.5 times as
-    fast, depthwise layers in batches 1.4 to 1.9. Rows must be whole lines, and the input about as
-    large: writing alone is slower past the caches (0.8).
+    An ordinary store reads the line that it writes to. That is for nothing where all of the line is
+    written, and a nontemporal store saves it: one stream of three. Rows must be whole lines, arrays
+    larger than the caches, and the input about as large: writing alone is slower past the caches.
     """
     line = CACHE_LINE * lanes // VECTOR_BYTES
     whole = s.out_strides[4] == 1 and all(step % line == 0 for step in s.out_strides[1:4])
@@ -84,9 +83,7 @@ def uses_planes(s):
     """Depthwise, on rows that lie dense in memory, where masks can stand for the padding.
 
     Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
-    holds, filters of 5x5 and more get bands (7x7 on 512 x 512: 1.6 times as fast). On smaller
-    planes strips are 1.2 times as fast and more; 3x3 keeps 1.5 on 600 x 600, 0.9 to 1.0 on 1080 x
-    1080.
+    holds, filters of 5x5 and more get bands.
     """
     depthwise = s.c_in == 1 and s.c_out == 1 and s.groups > 1
     dense = s.in_strides[4] == 1 and s.out_strides[4] == 1 and s.padding_mode == ZEROS
@@ -106,11 +103,7 @@ def has_half(cols, lanes):
 
 @inline
 def uses_small_planes(s, lanes):
-    """Of planes, those whose rows all fit the registers, under the usual filters and padding.
-
-    Against strips 1.4 times as fast on 7 x 7 under 5x5 and 7x7, 1.05 to 1.1 on 14 x 14, 1.0 to 1.2
-    under 3x3 and with a stride of 2.
-    """
+    """Of planes, those whose rows all fit the registers, under the usual filters and padding."""
     kd, kh, kw = s.kernel
     most = lanes // 2 if has_half(s.output[2], lanes) else lanes
     fits = max(s.output[1], s.output[2]) <= most and s.size[1] <= most * s.stride[1]
@@ -126,7 +119,7 @@ def uses_channels(s, lanes):
     """Depthwise, with channels enough to fill a vector, unless rows of pixels do better.
 
     They do so where the copy to lanes and back costs more than it saves: under filters of 5x5 and
-    more on wide rows that are neighbours in memory (1.2 times as fast under 7x7 on 512 columns).
+    more on wide rows that are neighbours in memory.
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
     depthwise = s.c_in == 1 and s.c_out == 1 and s.groups >= lanes
@@ -159,11 +152,10 @@ def padded_columns(s):
 
 
 def uses_zones(s, lanes):
-    """Dilated layers, with channels enough on both sides: up to 1.9 times as fast on short rows.
+    """Dilated layers on short rows, with channels enough on both sides.
 
-    Cutting rows into zones takes longer with few channels: where less than a twentieth of the
-    columns read padding, and with 32 or 64 channels a tenth, it is 0.85 to 1.0 times as fast. With
-    a dilation of 2 it is 0.9 to 1.0. Rows, too, leave their taps out without zones.
+    Cutting rows into zones costs a time that few channels do not repay: a twentieth of the columns
+    must read padding, and 3 / C_in more. Under a dilation of 2 it does not pay.
     """
     dilated = s.kernel[2] > 1 and s.dilation[2] > 2 and s.stride[2] == 1
     fills = s.c_in >= 2 * lanes and s.c_out >= 2 * lanes and fills_lanes(s, lanes)
@@ -193,20 +185,16 @@ def copied_pixels(s):
 
 
 def uses_transposed(s, lanes):
-    """Output channels that fill vectors, where vectors of pixels would take longer.
+    """Whether lanes are output channels: where vectors of pixels would take longer.
 
-    These waste lanes at the ends of rows, and read what is copied; the product transposed moves
-    each vector of its results, and copies nothing if the taps that it leaves out are all that read
-    padding. Counted in multiply-adds for each vector of results: rows of 7 to 50 pixels are up to
-    1.3 times as fast transposed (R5, R8, G1 of `benchmarks/layers.csv`), other rows under a stride
-    of 2 1.0 to 1.1 times, volumes under one 1.2 times, wide rows of as many channels in as out
-    0.94 to 1.03, on 32 columns 1.02 to 1.03; first layers (S1) and others of a short k,
-    where a call for each few pixels costs more, down to 0.84 times.
+    Two costs are compared, in multiply-adds for each vector of results. By pixels: the lanes that
+    rows waste at their ends, and the pixels that are copied to a halo tile. By channels: moving the
+    results, which the tile does not store where they belong, and a tile of a single vector, which
+    loads a pixel for each multiply-add. With the channels last results are stored as they are, so
+    channels that fill the lanes decide.
 
-    A tile of a single vector of channels loads a pixel for each multiply-add and is a ninth slower;
-    one of a single vector of pixels, which ends rows of an odd number of them, a weight for each:
-    with a longer k the product transposed is 1.05 to 1.3 times as fast on 16 columns, 1.05 to 1.1
-    on 48, 1.02 to 1.04 on 80 and 112. Results with the channels last it stores as they are.
+    A tile of a single vector of pixels, which ends rows of an odd number of vectors, loads a weight
+    for each multiply-add: with a long k such short rows are transposed too.
     """
     if s.out_strides[1] == 1:
         return fills_lanes(s, lanes)
@@ -229,7 +217,7 @@ def stays_cached(s, lanes):
 def has_rows_apart(s, lanes):
     """Whether pixels are neighbours, and channels lie where caches have room for many at once.
 
-    A large power of two apart they push each other out (64 x 64 pointwise layers: 0.87).
+    A large power of two apart they push each other out.
     """
     return s.in_strides[4] == 1 and s.in_strides[1] * VECTOR_BYTES % (8192 * lanes) != 0
 

@@ -33,12 +33,11 @@ from numbaconv.problem.shape import kernel_taps, read_shape
 TILES_AHEAD = 4
 
 # Tiles of one call: many, as lines of C are asked for across them, but so few that their outputs
-# are still in cache when they are finished. With 32 and not 8, A2 runs 1.06 times as fast.
+# are still in cache when they are finished.
 MOST_TILES = 32
 
-# Rows of fewer tiles are narrow: down 100 to 150 columns tiles are 1.03 to 1.12 times as fast as
-# along the rows, in batches 1.1 to 1.4 times, as one call computes all rows; down 224 and more 0.9
-# to 1.05 times.
+# Rows of fewer tiles are narrow: pixels are taken down their columns, as one call then computes all
+# rows.
 NARROW_TILES = 5
 
 # A call for some rows of a column with taps of their own takes as long as so many multiply-adds of
@@ -46,8 +45,7 @@ NARROW_TILES = 5
 CALL_COST = 150
 
 # One long row of all pixels wastes least, but its tiles are moved to the output in segments. That
-# takes as long as some 20 multiply-adds for each vector: rows that are stored straight are 1.05 to
-# 2 times as fast where they waste less (7 to 50 columns, k = 9 to 27), else down to 0.65 (k = 576).
+# takes as long as so many multiply-adds for each vector.
 SEGMENT_COST = 20
 
 
@@ -215,7 +213,7 @@ def join_rows(s, view, t):
     """Return a task with its rows as one, if they lie behind one another and have the same taps.
 
     So they do, in the output and in a halo tile as wide as they are, where windows do not overlap:
-    patches, and pointwise layers under a stride; with a short k they are 1.05 to 1.1 times as fast.
+    patches, and pointwise layers under a stride. It pays with a short k.
     """
     neighbours = view.layout.pitch == t.cols and s.out_strides[3] == t.cols * s.out_strides[4]
     if not neighbours or rows_until(view.table, t.oh) < t.oh + t.rows:

@@ -35,9 +35,7 @@ def even_rows(s, mr, threads):
     """Rows of register blocks of which there are as many for each thread, if that shares out well.
 
     A single small map is then cut by output channels, and not by rows of pixels, for which each
-    thread needs all weights, and in plain calls packs them: plain calls are 1.02 to 1.08 times as
-    fast, prepared layers 1.0 to 1.06. Where a thread's share would be larger than by pixels (33
-    channels on 20 x 20) they are 0.94 times as fast.
+    thread needs all weights, and in plain calls packs them.
     """
     each = ceil_div(s.c_out, mr * threads)
     even = ceil_div(s.c_out, each * threads)
@@ -49,8 +47,7 @@ def shares_badly(blocks, threads, columns, tile):
     """Whether blocks of channels are too few for all threads, or leave some idle for long.
 
     Columns for each thread are better then, if that saves a seventh of the register tiles, which
-    are so many columns wide: with 3 blocks for two threads up to 1.28 times as fast, with 5 up to
-    1.17. Less is lost again, as each thread reads all weights, and in plain calls packs them.
+    are so many columns wide. Less is lost again, as each thread reads all weights.
     """
     together = ceil_div(blocks, threads) * ceil_div(columns, tile)
     apart = blocks * ceil_div(columns, threads * tile)
@@ -61,8 +58,7 @@ def in_parts(s, cols, itemsize):
     """Whether a row is better cut shorter, as it has its channels by parts and results to match.
 
     Each part of the channels reads and writes all results, which the cache does not hold beside a
-    halo tile: layers of 320 to 1280 channels on 500 to 4096 pixels are 1.03 to 1.1 times as fast on
-    rows so short that all channels fit at once, or nearly; with 192 or 256 channels 0.97 to 1.02.
+    halo tile.
     """
     budget = blocking.CACHE_BYTES // itemsize
     most_halo = max(budget, 2 * budget - TILE_ROWS * s.c_in * kernel_taps(s))

@@ -43,8 +43,7 @@ from numbaconv.problem.shape import kernel_taps, read_shape
 TAPS_AHEAD = 36
 
 # Pixels that are moved to the output at once, where a row has fewer: whole cache lines of each
-# channel, and ragged ends only once. Tile by tile, R3, R5, R8 and V3 of `benchmarks/layers.csv` ran
-# at 0.95 to 0.99 of the speed.
+# channel, and ragged ends only once.
 STAGE_PIXELS = 64
 
 

@@ -104,12 +104,7 @@ class Zone(NamedTuple):
 
 
 def panel_channels(s, nr, itemsize):
-    """Input channels at a time: as many as a panel of weights has that CACHE_BYTES hold.
-
-    D1 of `benchmarks/layers.csv` and five layers like it, of 256 to 2048 channels, ran 1.28 times
-    as fast with 256 channels at a time as with 512 and the sums in the output; 1.19 with 128, 1.14
-    with 64.
-    """
+    """Input channels at a time: as many as a panel of weights has that CACHE_BYTES hold."""
     most = max(1, blocking.CACHE_BYTES * 5 // 8 // (nr * kernel_taps(s) * itemsize))
     return ceil_div(s.c_in, ceil_div(s.c_in, most))
 
