@@ -1,4 +1,31 @@
-"""The CPU engines."""
+"""The CPU: two engines, `direct` and `im2col`, the gradients, and what these are made of.
+
+An engine is a folder with two functions. ``lower(s, dtype, threads)`` says how it computes a
+problem, as a `lowering.Lowering`; ``unavailable()`` says why it cannot run here. A planned call
+goes from `execution` (flat arrays, a job, the launch) through `job` (what workers are given, their
+queues, the one parallel region) to the worker of a lowering, which takes tasks until none is left:
+
+====================  ==========  =================  ==========================================
+lowering              engine      microkernel        what a task copies
+====================  ==========  =================  ==========================================
+matrix                direct      matrix             a halo tile; nothing of a pointwise layer
+matrix_transposed     direct      matrix_transposed  nothing where only zeros are padded
+matrix_zones          direct      matrix_transposed  the rows that it reads
+filter_rows           direct      band, fold         a halo tile; of wide rows the ends alone
+depthwise_planes      direct      strip, plane       nothing
+depthwise_channels    direct      depthwise          a halo tile, a vector of channels innermost
+patch_matrix          im2col      matrix             the patches of its pixels
+====================  ==========  =================  ==========================================
+
+The loops of a task have BLIS's names: jc and ic over blocks of columns and rows of the output, pc
+over k = (input channel, tap) KC at a time, jr and ir over register blocks NR x MR. `blocking` has
+their sizes, each with its arithmetic.
+
+Read `lowering`, `direct.choice`, `job`, `direct.tasks`, then one lowering and its microkernel.
+Imports: `numbaconv.problem`, `numbaconv.runtime`, `numbaconv.codegen`; nothing of `numbaconv.cuda`.
+Inside, `direct`, `im2col` and `gradients` stand side by side above `execution`, that above
+`packing` and `microkernels`, those above `job`.
+"""
 
 from numbaconv.cpu.execution import execute
 from numbaconv.cpu.gradients.adjoint import apply_adjoint
