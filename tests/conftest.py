@@ -86,7 +86,7 @@ def run_script() -> Script:
 
     def run(*arguments: str, timeout: float = 900, **variables: str | None) -> object:
         environment = {k: v for k, v in os.environ.items() if k != "NUMBACONV_BACKEND"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        environment["PYTHONPATH"] = str(ROOT)
         for name, value in variables.items():
             environment.pop(name, None)
             if value is not None:
