@@ -15,6 +15,9 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 
+# What asserts outside of files of tests tells the values, too.
+pytest.register_assert_rewrite("tests.njit.arrays", "tests.oracle.gradient_cases")
+
 settings.register_profile("numbaconv", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("numbaconv")
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
-from tests.convolution.test_conv import LAYOUTS
 from tests.oracle import reference
 from tests.oracle.cases import (
     BY_NAME,
@@ -22,6 +21,7 @@ from tests.oracle.cases import (
     integer_arrays,
     normal_arrays,
 )
+from tests.oracle.layouts import LAYOUTS
 
 
 def check(y: Array, x: Array, w: Array, b: Array | None, **options: Any) -> None:

@@ -38,7 +38,7 @@ if "cuda" not in nc.available_backends():
 
 from numbaconv import plan as plans
 from numbaconv.backends.cuda import convolution, memory, tiles, toolkit
-from numbaconv.device import on_host
+from tests.cuda.arrays import OnDevice, result_of
 
 SIMULATED = toolkit.simulated()
 pytestmark = pytest.mark.usefixtures("fresh_plans")
@@ -108,46 +108,6 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr("numbaconv.backends.cuda.execution.device", lambda: device)
 
     return change
-
-
-class OnDevice:
-    """An array on the device, as another library would pass it."""
-
-    def __init__(self, array: Array) -> None:
-        self.array = array
-        if SIMULATED:
-            self.memory = array
-            self.__cuda_array_interface__ = dict(array.__array_interface__, stream=None, version=3)
-        else:
-            from numba import cuda
-
-            self.memory = cuda.to_device(np.array(base(array)))
-            view = memory.shadow("array", self.memory)
-            first = (
-                array.__array_interface__["data"][0] - base(array).__array_interface__["data"][0]
-            )
-            self.__cuda_array_interface__ = dict(
-                self.memory.__cuda_array_interface__,
-                shape=array.shape,
-                strides=array.strides,
-                typestr=array.dtype.str,
-                data=(view.__array_interface__["data"][0] + first, False),
-            )
-
-    def get(self) -> Array:
-        """What is in it now."""
-        return self.array if SIMULATED else on_host(self)
-
-
-def base(array: Array) -> Array:
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def result_of(y: Any) -> Array:
-    """A result on the device, which is Numba's own array, as a NumPy array."""
-    return y.copy_to_host()
 
 
 def check_equal(y: Any, x: Array, w: Array, b: Array | None, **options: Any) -> None:

@@ -13,13 +13,14 @@ import pytest
 
 import numbaconv as nc
 from tests.oracle import reference
-from tests.oracle.cases import Array, Case, problem
+from tests.oracle.cases import Array, Case, problem, transposed_options
 
 if "cuda" not in nc.available_backends():
     pytest.skip("no CUDA device and no simulator", allow_module_level=True)
 
 from numbaconv.backends.cuda import convolution, tiles, toolkit
-from tests.convolution.test_gradients import (
+from tests.cuda.arrays import OnDevice, result_of
+from tests.oracle.gradient_cases import (
     FEW,
     GRADIENTS,
     Operands,
@@ -27,9 +28,7 @@ from tests.convolution.test_gradients import (
     integer_operands,
     names,
     normal_operands,
-    transposed_options,
 )
-from tests.cuda.test_convolution import OnDevice, result_of
 
 SIMULATED = toolkit.simulated()
 

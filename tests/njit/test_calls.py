@@ -16,18 +16,13 @@ import pytest
 from numba.core.errors import TypingError
 
 import numbaconv as nc
+from tests.njit.arrays import LAYOUTS, same_bits
 from tests.oracle.cases import BY_NAME, CASES, Array, Case, normal_arrays
 
 if numba.config.DISABLE_JIT:
     pytest.skip("there is no compiled code to call from", allow_module_level=True)
 
 LAYERS = ["omp", "workqueue", *(["tbb"] if importlib.util.find_spec("tbb") else [])]
-
-
-def same_bits(y: Array, expected: Array) -> None:
-    assert y.shape == expected.shape
-    assert y.dtype == expected.dtype
-    assert np.ascontiguousarray(y).tobytes() == np.ascontiguousarray(expected).tobytes()
 
 
 @functools.cache
@@ -140,17 +135,6 @@ def test_mixed_dtypes_are_promoted(dtypes: tuple[str, str, str]):
         for shape, dtype in zip(shapes, dtypes, strict=True)
     )
     same_bits(inside(x, w, b), nc.conv(x, w, b))
-
-
-LAYOUTS = {
-    "C": lambda a: a,
-    "F": np.asfortranarray,
-    "A": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
-    "reversed": lambda a: np.ascontiguousarray(a[..., ::-1])[..., ::-1],
-    "channels_last": lambda a: np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
-    "broadcast": lambda a: np.broadcast_to(a[:1], a.shape),
-    "fields": lambda a: np.rec.fromarrays([a, np.zeros(a.shape, "u1")])["f0"],  # odd strides
-}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -11,20 +11,17 @@ import pytest
 from numba.core.errors import TypingError
 
 import numbaconv as nc
-from tests.convolution.test_gradients import (
+from tests.njit.arrays import LAYOUTS, same_bits
+from tests.oracle.cases import BY_NAME, Array, Case, problem, transposed_options
+from tests.oracle.gradient_cases import (
     FEW,
     GRADIENTS,
-    G,
-    W,
     bias_of,
     check_equal,
     exact_results,
     normal_operands,
-    transposed_options,
     wrapping_operands,
 )
-from tests.njit.test_calls import LAYOUTS, same_bits
-from tests.oracle.cases import BY_NAME, Array, Case, problem
 
 if numba.config.DISABLE_JIT:
     pytest.skip("there is no compiled code to call from", allow_module_level=True)
@@ -218,7 +215,7 @@ def test_nothing_to_add_up_leaves_the_bias():
 
 # --- Errors -----------------------------------------------------------------------------------
 
-B = np.zeros(6, G.dtype)
+W, G, B = (np.zeros(s, np.float32) for s in ((4, 3, 3, 3), (2, 4, 4, 5), (6,)))
 REFUSED: dict[str, dict[str, Any]] = {
     "groups": {"input": G[:, :3]},
     "channels": {"input": np.zeros((2, 6, 4, 5), np.float32)},
