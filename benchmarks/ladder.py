@@ -25,11 +25,11 @@ import typer
 from numpy.lib.stride_tricks import sliding_window_view
 from rich.console import Console
 
-from benchmarks import report, rivals
-from benchmarks.layers import Layer, arrays, select
-from benchmarks.machine import describe, fma_rate
-from benchmarks.reference import reference
-from benchmarks.worker import TOLERANCE, largest_error, median_time
+from benchmarks.lib import report, rivals
+from benchmarks.lib.layers import Layer, arrays, select
+from benchmarks.lib.machine import describe, fma_rate
+from benchmarks.lib.verify import reference
+from benchmarks.lib.worker import TOLERANCE, largest_error, median_time
 
 Run = Callable[[], Any]
 """Do a convolution once, from its arrays to a new output."""

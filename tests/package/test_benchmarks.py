@@ -10,7 +10,7 @@ from tests.conftest import ROOT, Script
 
 LADDER = """
 from benchmarks import ladder
-from benchmarks.layers import Layer
+from benchmarks.lib.layers import Layer
 
 ladder.check([
     Layer("dense", "odd tails", 2, 5, (9, 11), 33, (3, 3), padding=1),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.layers import EVERY_ROW
-from benchmarks.rivals import OURS, RIVALS
-from benchmarks.targets import SHARES, TARGETS, Target
+from benchmarks.lib.layers import EVERY_ROW
+from benchmarks.lib.rivals import OURS, RIVALS
+from benchmarks.lib.targets import SHARES, TARGETS, Target
 
 
 @dataclass

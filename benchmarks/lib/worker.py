@@ -1,6 +1,6 @@
 """One library in a process of its own: checks and times it on the rows that stand on stdin.
 
-``compare.py`` starts this as ``python -m benchmarks.worker`` with a `Job` as JSON on stdin, and
+``compare.py`` starts this as ``python -m benchmarks.lib.worker`` with a `Job` as JSON on stdin, and
 reads one JSON object a row from stdout. A library's idle threads may spin for a while after a
 call; they end with the process and so do not slow the next library down.
 """
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.layers import EVERY_ROW, Layer, add_table, arrays
+from benchmarks.lib.layers import EVERY_ROW, Layer, add_table, arrays
 
 LOG = logging.getLogger(__name__)
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
@@ -79,7 +79,7 @@ def largest_error(y: Any, expected: Any) -> float:
 
 def write_references(layers: list[Layer], job: Job) -> Iterator[dict[str, Any]]:
     """Convolve every layer by the definition, in float64, into the job's folder."""
-    from benchmarks.reference import reference
+    from benchmarks.lib.verify import reference
 
     for layer in layers:
         y = reference(layer, *arrays(layer, dtype=job.dtype))
@@ -89,7 +89,7 @@ def write_references(layers: list[Layer], job: Job) -> Iterator[dict[str, Any]]:
 
 def measure_layers(layers: list[Layer], job: Job) -> Iterator[dict[str, Any]]:
     """Check, then time, the job's library on every layer."""
-    from benchmarks.rivals import OURS, RIVALS
+    from benchmarks.lib.rivals import OURS, RIVALS
 
     try:
         prepare = (RIVALS | OURS)[job.task](job.threads)
@@ -118,7 +118,7 @@ def measure_layer(prepare: Any, layer: Layer, job: Job) -> dict[str, Any]:
 
 def measure_machine(layers: list[Layer], job: Job) -> Iterator[dict[str, Any]]:
     """Measure the limits that the libraries are held against."""
-    from benchmarks.machine import copy_bandwidth, fma_rate
+    from benchmarks.lib.machine import copy_bandwidth, fma_rate
 
     yield {
         "fma": fma_rate(job.threads, job.dtype),

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from rich import box
 from rich.table import Table
 
-from benchmarks.layers import EVERY_ROW
-from benchmarks.results import Results, verdicts
-from benchmarks.rivals import OURS
+from benchmarks.lib.layers import EVERY_ROW
+from benchmarks.lib.results import Results, verdicts
+from benchmarks.lib.rivals import OURS
 
 
 class Sheet(NamedTuple):

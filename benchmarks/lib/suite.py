@@ -11,8 +11,8 @@ from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from benchmarks import rivals
-from benchmarks.layers import EVERY_ROW, LAYERS, Layer, arrays
+from benchmarks.lib import rivals
+from benchmarks.lib.layers import EVERY_ROW, LAYERS, Layer, arrays
 
 BACKENDS = ("direct", "im2col", "cuda")
 SKIP_SLOW = bool(os.environ.get("ASV_SKIP_SLOW"))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.layers import Layer, output_gradient
+from benchmarks.lib.layers import Layer, output_gradient
 
 
 class Call(NamedTuple):

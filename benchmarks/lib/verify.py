@@ -8,7 +8,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from benchmarks.layers import Layer, output_gradient
+from benchmarks.lib.layers import Layer, output_gradient
 
 
 @nb.njit(parallel=True, fastmath={"contract"})

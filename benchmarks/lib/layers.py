@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-HERE = Path(__file__).parent
+TABLES = Path(__file__).parents[1]
 
 
 class Layer(NamedTuple):
@@ -198,7 +198,7 @@ def add_table(path: Path) -> list[str]:
 
 
 for _name in ("layers.csv", "tiny.csv"):
-    add_table(HERE / _name)
+    add_table(TABLES / _name)
 
 
 def select(
