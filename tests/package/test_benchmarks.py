@@ -1,7 +1,8 @@
-"""The benchmarks that lean on the package's insides still fit it."""
+"""The benchmarks that lean on the package's insides still fit it; their history is of a piece."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,17 @@ def test_limits_are_measured(run_script: Script):
     script = str(ROOT / "benchmarks" / "limits.py")
     done = run_script(script, "--rows", "Q1,Q2", "--passes", "1", "--seconds", "0.001")
     assert "float64 at least" in done.stdout
+
+
+def test_the_history_is_of_machines_that_are_described_alike():
+    """asv draws results with other parameters, or fewer, as a series of its own."""
+    history = ROOT / "benchmarks" / "history"
+    names = set()
+    for path in set(history.glob("*/*.json")) - set(history.glob("*/machine.json")):
+        found = json.loads(path.read_text())
+        machine = json.loads(path.with_name("machine.json").read_text())
+        del machine["version"]  # of the file's form
+        names.add(frozenset(machine))
+        versions = {"python": found["python"]} | found["requirements"]
+        assert found["params"] == machine | versions, path.name
+    assert len(names) == 1
