@@ -1,8 +1,8 @@
 """Speed of the gradients, for each backend."""
 
 from benchmarks import bench_layers
-from benchmarks.layers import GRADIENTS
-from benchmarks.suite import BACKENDS, rows
+from benchmarks.lib.layers import GRADIENTS
+from benchmarks.lib.suite import BACKENDS, rows
 
 
 class Gradients(bench_layers.Plain):  # by its module: asv takes each class that it finds here

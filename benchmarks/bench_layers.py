@@ -1,8 +1,8 @@
 """Speed over the layers, for each backend."""
 
-from benchmarks.layers import EVERY_ROW
-from benchmarks.suite import BACKENDS, ready, rows
-from benchmarks.worker import median_time
+from benchmarks.lib.layers import EVERY_ROW
+from benchmarks.lib.suite import BACKENDS, ready, rows
+from benchmarks.lib.worker import median_time
 
 
 class Plain:

@@ -4,9 +4,9 @@ Subtract `peakmem_reference`, which is the same process without the call: what r
 output and the workspace.
 """
 
-from benchmarks.layers import LAYERS, arrays
-from benchmarks.rivals import numbaconv
-from benchmarks.suite import BACKENDS, compile_all, ready, rows
+from benchmarks.lib.layers import LAYERS, arrays
+from benchmarks.lib.rivals import numbaconv
+from benchmarks.lib.suite import BACKENDS, compile_all, ready, rows
 
 
 class Memory:

@@ -7,8 +7,8 @@ call, and asv would then time single calls.
 import contextlib
 import itertools
 
-from benchmarks.layers import select
-from benchmarks.suite import BACKENDS, ready
+from benchmarks.lib.layers import select
+from benchmarks.lib.suite import BACKENDS, ready
 
 ROWS = tuple(layer.id for layer in select(kinds="Q"))
 FORMS = ("plain", "prepared")

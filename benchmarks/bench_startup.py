@@ -1,6 +1,6 @@
 """What a process waits for before its first result."""
 
-from benchmarks.suite import BACKENDS, SKIP_SLOW, compile_all, require
+from benchmarks.lib.suite import BACKENDS, SKIP_SLOW, compile_all, require
 
 IMPORTS = """
 import numpy as np

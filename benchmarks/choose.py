@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.layers import LAYERS, Layer, arrays
-from benchmarks.machine import describe
-from benchmarks.worker import median_time
+from benchmarks.lib.layers import LAYERS, Layer, arrays
+from benchmarks.lib.machine import describe
+from benchmarks.lib.worker import median_time
 
 BACKENDS = ("direct", "im2col")
 QUICK = 600

@@ -22,12 +22,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from benchmarks import report
-from benchmarks.layers import add_table, select
-from benchmarks.machine import describe
-from benchmarks.results import Results
-from benchmarks.rivals import OURS, RIVALS
-from benchmarks.worker import Job
+from benchmarks.lib import report
+from benchmarks.lib.layers import add_table, select
+from benchmarks.lib.machine import describe
+from benchmarks.lib.results import Results
+from benchmarks.lib.rivals import OURS, RIVALS
+from benchmarks.lib.worker import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -43,7 +43,7 @@ PACKAGES = (
 
 def answers(job: Job) -> Iterator[dict[str, Any]]:
     """Run a worker and pass on its answers as they come; the last one tells of a crash."""
-    command = [sys.executable, "-m", "benchmarks.worker"]
+    command = [sys.executable, "-m", "benchmarks.lib.worker"]
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(job.threads))
     with (
         tempfile.TemporaryFile("w+") as errors,

@@ -19,7 +19,7 @@ if __name__ == "__main__":  # as a script, not as a module of the package `bench
 
 import numpy as np
 
-from benchmarks.layers import Layer, select
+from benchmarks.lib.layers import Layer, select
 
 ROTATED_BYTES = 256 << 20  # several times the largest second-level cache
 MOST_BYTES = 24 << 30

@@ -25,11 +25,11 @@ import typer
 from numpy.lib.stride_tricks import sliding_window_view
 from rich.console import Console
 
-from benchmarks import report, rivals
-from benchmarks.layers import Layer, arrays, select
-from benchmarks.machine import describe, fma_rate
-from benchmarks.reference import reference
-from benchmarks.worker import TOLERANCE, largest_error, median_time
+from benchmarks.lib import report, rivals
+from benchmarks.lib.layers import Layer, arrays, select
+from benchmarks.lib.machine import describe, fma_rate
+from benchmarks.lib.verify import reference
+from benchmarks.lib.worker import TOLERANCE, largest_error, median_time
 
 Run = Callable[[], Any]
 """Do a convolution once, from its arrays to a new output."""
@@ -111,10 +111,10 @@ def dot(layer: Layer, x: Any, w: Any) -> Run:
 @functools.cache
 def tile_product() -> Callable[..., None]:
     """Compile the product of weights and patch matrix through numbaconv's register tile."""
-    from numbaconv.cpu.microkernels import matrix
+    from numbaconv.codegen.target import VECTOR_BYTES
     from numbaconv.cpu.blocking import TILE_ROWS as MR
     from numbaconv.cpu.blocking import TILE_VECTORS
-    from numbaconv.codegen.target import VECTOR_BYTES
+    from numbaconv.cpu.microkernels import matrix
 
     # From the tile's own signature, so that a call that no longer fits it is refused.
     kinds = {nb.int64: ctypes.c_int64, nb.float32: ctypes.c_float}

@@ -23,10 +23,10 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import report, rivals
-from benchmarks.layers import Layer, arrays, select
-from benchmarks.machine import describe
-from benchmarks.worker import TOLERANCE, largest_error, median_time
+from benchmarks.lib import report, rivals
+from benchmarks.lib.layers import Layer, arrays, select
+from benchmarks.lib.machine import describe
+from benchmarks.lib.worker import TOLERANCE, largest_error, median_time
 
 QUICK = ("R3", "R9", "V1", "M3", "X1", "I2", "A1", "C1")
 PER_THREAD = 0.95

@@ -15,6 +15,9 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 
+# What asserts outside of files of tests tells the values, too.
+pytest.register_assert_rewrite("tests.njit.arrays", "tests.oracle.gradient_cases")
+
 settings.register_profile("numbaconv", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("numbaconv")
 
@@ -85,7 +88,7 @@ def run_script() -> Script:
 
     def run(*arguments: str, timeout: float = 900, **variables: str | None) -> object:
         environment = {k: v for k, v in os.environ.items() if k != "NUMBACONV_BACKEND"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        environment["PYTHONPATH"] = str(ROOT)
         for name, value in variables.items():
             environment.pop(name, None)
             if value is not None:

@@ -1,0 +1,522 @@
+"""Gradients and transposed convolutions on every backend, against the oracle."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+
+import numbaconv as nc
+from tests.oracle import reference
+from tests.oracle.cases import (
+    BY_NAME,
+    LARGE,
+    SWEEPS,
+    Array,
+    Case,
+    has_gradient,
+    problem,
+    transposed_options,
+)
+from tests.oracle.gradient_cases import (
+    FEW,
+    GRADIENTS,
+    Operands,
+    bias_of,
+    check_close,
+    check_equal,
+    draw_operands,
+    exact_results,
+    integer_operands,
+    names,
+    normal_operands,
+    wrapping_operands,
+)
+from tests.oracle.layouts import LAYOUTS
+from tests.oracle.strategies import Problem, backends, integers, problems
+
+FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+
+
+every_case = pytest.mark.parametrize("case", GRADIENTS, ids=str)
+few_cases = pytest.mark.parametrize("case", FEW, ids=str)
+
+
+# Results.
+
+
+def test_cases_are_enough():
+    assert len(GRADIENTS) > 100
+    assert sum(transposed_options(case) is not None for case in GRADIENTS) > 100
+    assert {len(case.weight) for case in GRADIENTS} == {3, 4, 5}
+
+
+def check_exact(case: Case, backend: str) -> None:
+    """Check both gradients and the transposed convolution of a case."""
+    o, of_input, of_weight, spread = exact_results(case)
+    conv_input, conv_weight, conv_transpose = names(case)
+    got = conv_input(case.input, o.w, o.g, **case.kwargs, backend=backend)
+    check_equal(got, of_input, np.float32)
+    got = conv_weight(o.x, case.weight, o.g, **case.kwargs, backend=backend)
+    check_equal(got, of_weight, np.float32)
+    if spread is not None:
+        options = transposed_options(case)
+        out = np.full(spread.shape, np.nan, np.float32)
+        got = conv_transpose(o.g, o.w, bias_of(case, o), **options, out=out, backend=backend)
+        assert got is out
+        check_equal(got, spread, np.float32)
+
+
+@pytest.mark.target
+@every_case
+def test_exact(case: Case, backend: str):
+    check_exact(case, backend)
+
+
+@pytest.mark.target
+@pytest.mark.usefixtures("small_cache")
+@every_case
+def test_exact_in_small_blocks(case: Case, backend: str):
+    check_exact(case, backend)
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("case", [c for c in SWEEPS if "one_channel" not in c.name], ids=str)
+def test_exact_at_every_size(case: Case):
+    o, of_input, of_weight, _ = exact_results(case)
+    conv_input, conv_weight, _ = names(case)
+    check_equal(conv_input(case.input, o.w, o.g, **case.kwargs), of_input, np.float32)
+    check_equal(conv_weight(o.x, case.weight, o.g, **case.kwargs), of_weight, np.float32)
+
+
+@pytest.mark.parametrize("case", [c for c in LARGE if has_gradient(c)], ids=str)
+def test_adjoint_identities_large(case: Case, backend: str):
+    """<conv(x, w), g> = <x, conv_input(g)> = <w, conv_weight(g)>; exact, for small integers."""
+    draw = lambda rng, s: rng.integers(-1, 1, s, endpoint=True)  # noqa: E731
+    o = draw_operands(case, np.float64, draw)
+    conv_input, conv_weight, _ = names(case)
+    y = reference.conv_by_taps(o.x, o.w, **case.kwargs)
+    of_input = conv_input(case.input, o.w, o.g, **case.kwargs, backend=backend)
+    of_weight = conv_weight(o.x, case.weight, o.g, **case.kwargs, backend=backend)
+    assert np.vdot(y, o.g) == np.vdot(o.x, of_input) == np.vdot(o.w, of_weight)
+    single = [a.astype(np.float32) for a in o[:2]] + [o.g.astype(np.float32)]
+    got = conv_weight(single[0], case.weight, single[2], **case.kwargs, backend=backend)
+    check_equal(got, of_weight, np.float32)
+    got = conv_input(case.input, single[1], single[2], **case.kwargs, backend=backend)
+    check_equal(got, of_input, np.float32)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@few_cases
+def test_random_under_the_bound(case: Case, dtype: str, backend: str):
+    o = normal_operands(case, dtype)
+    wide = reference.ACCUMULATORS[dtype]
+    x, w, g = (np.abs(a.astype(wide)) for a in (o.x, o.w, o.g))
+    conv_input, conv_weight, conv_transpose = names(case)
+    rank = len(case.weight) - 2
+
+    got = conv_input(case.input, o.w, o.g, **case.kwargs, backend=backend)
+    exact = reference.conv_input(case.input, o.w, o.g, **case.kwargs)
+    magnitude = reference.conv_input(case.input, w, g, **case.kwargs)
+    terms = case.weight[0] // case.kwargs.get("groups", 1) * math.prod(case.weight[2:])
+    check_close(got, exact, reference.sum_bound(terms, o.g.dtype, magnitude, exact))
+    assert got.dtype == dtype
+
+    got = conv_weight(o.x, case.weight, o.g, **case.kwargs, backend=backend)
+    exact = reference.conv_weight(o.x, case.weight, o.g, **case.kwargs)
+    magnitude = reference.conv_weight(x, case.weight, g, **case.kwargs)
+    images = math.prod(case.output[: -rank - 1])
+    products = images * math.prod(case.output[-rank:])
+    check_close(got, exact, reference.sum_bound(products, o.g.dtype, magnitude, exact))
+    assert got.dtype == dtype
+
+    options = transposed_options(case)
+    got = conv_transpose(o.g, o.w, **options, backend=backend)
+    exact = reference.conv_transpose(o.g, o.w, **options)
+    magnitude = reference.conv_transpose(g, w, **options)
+    check_close(got, exact, reference.sum_bound(terms, o.g.dtype, magnitude, exact))
+    assert got.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("name", ["channels_23_to_19_padded", "stride_3x2", "depthwise_stride_2"])
+def test_integers_wrap(name: str, dtype: str, backend: str):
+    case = BY_NAME[name]
+    o = wrapping_operands(case, dtype)
+    conv_input, conv_weight, conv_transpose = names(case)
+    with np.errstate(over="ignore"):
+        of_input = reference.conv_input(case.input, o.w, o.g, **case.kwargs)
+        of_weight = reference.conv_weight(o.x, case.weight, o.g, **case.kwargs)
+    check_equal(conv_input(case.input, o.w, o.g, **case.kwargs, backend=backend), of_input, dtype)
+    got = conv_weight(o.x, case.weight, o.g, **case.kwargs, backend=backend)
+    check_equal(got, of_weight, dtype)
+    got = conv_transpose(o.g, o.w, **transposed_options(case), backend=backend)
+    check_equal(got, of_input, dtype)
+
+
+def test_dtypes_promote(backend: str):
+    case = BY_NAME["stride_2_padded"]
+    o = integer_operands(case)
+    w, g = o.w.astype(np.int16), o.g.astype(np.float64)
+    got = nc.grad.conv2d_input(case.input, w, g, **case.kwargs, backend=backend)
+    check_equal(got, exact_results(case)[1], np.float64)
+    got = nc.grad.conv2d_weight(o.x.astype(np.int8), case.weight, g, **case.kwargs, backend=backend)
+    check_equal(got, exact_results(case)[2], np.float64)
+    got = nc.conv_transpose2d(g, w, np.ones(5, np.complex64), backend=backend)
+    assert got.dtype == np.complex128
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize(
+    "case",
+    [
+        problem("tiny_layer", (2, 3, 4, 5), (2, 3, 3, 3), padding=1),
+        problem("tiny_stride_2", (1, 9, 5, 6), (3, 9, 3, 3), stride=2, padding=1),
+        problem("tiny_depthwise", (1, 3, 4, 5), (3, 1, 3, 3), groups=3, stride=2, padding=1),
+        problem("tiny_1d", (2, 2, 7), (3, 2, 3), padding=2, dilation=2),
+        problem("tiny_3d", (1, 2, 3, 3, 3), (2, 2, 2, 2, 2), stride=2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", ["float32", "int32", "complex64"])
+def test_exact_tiny(case: Case, dtype: str, backend: str):
+    o = integer_operands(case, dtype)
+    conv_input, conv_weight, conv_transpose = names(case)
+    of_input = reference.conv_input(case.input, o.w, o.g, **case.kwargs)
+    check_equal(conv_input(case.input, o.w, o.g, **case.kwargs, backend=backend), of_input, dtype)
+    got = conv_weight(o.x, case.weight, o.g, **case.kwargs, backend=backend)
+    check_equal(got, reference.conv_weight(o.x, case.weight, o.g, **case.kwargs), dtype)
+    options = transposed_options(case)
+    got = conv_transpose(o.g, o.w, **options, backend=backend)
+    check_equal(got, reference.conv_transpose(o.g, o.w, **options), dtype)
+
+
+# Identities.
+
+
+@pytest.mark.target
+@given(problems(modes=("zeros",)), backends)
+def test_adjoint_identities(p: Problem, backend: str):
+    options = {k: v for k, v in p.options.items() if k != "padding_mode"}
+    rank = p.w.ndim - 2
+    y = reference.conv(p.x, p.w, **options)
+    g = integers(y.shape, 7, p.x.dtype.name)
+    of_input = getattr(nc.grad, f"conv{rank}d_input")(p.x.shape, p.w, g, **options, backend=backend)
+    of_weight = getattr(nc.grad, f"conv{rank}d_weight")(
+        p.x, p.w.shape, g, **options, backend=backend
+    )
+    np.testing.assert_array_equal(of_input, reference.conv_input(p.x.shape, p.w, g, **options))
+    np.testing.assert_array_equal(of_weight, reference.conv_weight(p.x, p.w.shape, g, **options))
+    total = np.vdot(y.astype("f8"), g.astype("f8"))
+    assert total == np.vdot(p.x.astype("f8"), of_input.astype("f8"))
+    assert total == np.vdot(p.w.astype("f8"), of_weight.astype("f8"))
+
+
+@few_cases
+def test_central_differences(case: Case, backend: str):
+    """The slope of sum(sin(conv(x, w))), along random directions."""
+    o = normal_operands(case, np.float64)
+    conv_input, conv_weight, _ = names(case)
+
+    def loss(x: Array, w: Array) -> float:
+        return float(np.sin(nc.conv(x, w, **case.kwargs, backend=backend)).sum())
+
+    x, w = o.x / 8, o.w / 8
+    g = np.cos(nc.conv(x, w, **case.kwargs, backend=backend))
+    of_input = conv_input(case.input, w, g, **case.kwargs, backend=backend)
+    of_weight = conv_weight(x, case.weight, g, **case.kwargs, backend=backend)
+    rng = np.random.default_rng(1)
+    dx, dw = rng.standard_normal(case.input), rng.standard_normal(case.weight)
+    h = 1e-5 / max(1, math.sqrt(math.prod(case.weight[1:])))
+
+    def slope(dx: Any, dw: Any) -> float:
+        # Two steps, combined so that the error of third order drops out (Richardson).
+        one = (loss(x + h * dx, w + h * dw) - loss(x - h * dx, w - h * dw)) / (2 * h)
+        two = (loss(x + 2 * h * dx, w + 2 * h * dw) - loss(x - 2 * h * dx, w - 2 * h * dw)) / (
+            4 * h
+        )
+        return (4 * one - two) / 3
+
+    for gradient, direction, measured in (
+        (of_input, dx, slope(dx, 0)),
+        (of_weight, dw, slope(0, dw)),
+    ):
+        scale = np.linalg.norm(gradient) * np.linalg.norm(direction)
+        assert abs(measured - np.vdot(gradient, direction)) <= 1e-7 * scale
+
+
+def test_transposed_convolution_is_the_gradient_of_the_input(backend: str):
+    o = normal_operands(BY_NAME["stride_2_padded"])
+    spread = nc.conv_transpose2d(o.g, o.w, stride=2, padding=1, backend=backend)
+    gradient = nc.grad.conv2d_input((1, 5, 27, 37), o.w, o.g, 2, 1, backend=backend)
+    assert spread.tobytes() == gradient.tobytes()
+
+
+# Threads.
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c for c in LARGE if has_gradient(c)]
+    + [problem("many_images", (32, 17, 15, 15), (19, 17, 3, 3), padding=1)],
+    ids=str,
+)
+def test_same_bits_for_any_number_of_threads(case: Case):
+    o = normal_operands(case)
+    conv_weight = names(case)[1]
+    results = set()
+    before = numba.get_num_threads()
+    try:
+        for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+            numba.set_num_threads(threads)
+            for backend in ("direct", "im2col"):
+                of_weight = conv_weight(o.x, case.weight, o.g, **case.kwargs, backend=backend)
+                results.add((backend, of_weight.tobytes()))
+    finally:
+        numba.set_num_threads(before)
+    assert len(results) <= 2
+    assert {name for name, _ in results} == {"direct", "im2col"}
+
+
+def test_same_bits_with_many_threads(run_script: Any):
+    code = """
+import hashlib, numpy as np, numbaconv as nc
+rng = np.random.default_rng(0)
+for x, w, options in (
+    ((3, 67, 29, 31), (61, 67, 3, 3), dict(padding=1)),
+    ((1, 131, 14, 14), (137, 131, 3, 3), dict(padding=1)),
+    ((1, 40, 4001), (37, 40, 3), dict(stride=2)),
+    ((2, 67, 57, 53), (67, 1, 3, 3), dict(groups=67, padding=1)),
+    ((1, 1, 521, 509), (1, 1, 5, 5), dict()),
+):
+    x, w = rng.standard_normal(x, "f4"), rng.standard_normal(w, "f4")
+    g = rng.standard_normal(nc.conv(x, w, **options).shape, "f4")
+    gradient = getattr(nc.grad, f"conv{x.ndim - 2}d_weight")(x, w.shape, g, **options)
+    print(hashlib.sha256(gradient.tobytes()).hexdigest())
+"""
+    printed = {run_script("-c", code, NUMBA_NUM_THREADS=n).stdout for n in ("1", "2", "7")}
+    assert len(printed) == 1
+    assert len(set(printed.pop().split())) == 5
+
+
+# Arrays.
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_operands_of_any_layout(layout: str, backend: str):
+    case = BY_NAME["groups_3_bias"]
+    o = Operands(*(LAYOUTS[layout](a) for a in integer_operands(case) if a is not None))
+    got = nc.grad.conv2d_input(case.input, o.w, o.g, **case.kwargs, backend=backend)
+    np.testing.assert_array_equal(got, reference.conv_input(case.input, o.w, o.g, **case.kwargs))
+    got = nc.grad.conv2d_weight(o.x, case.weight, o.g, **case.kwargs, backend=backend)
+    np.testing.assert_array_equal(got, reference.conv_weight(o.x, case.weight, o.g, **case.kwargs))
+    bias = LAYOUTS[layout](np.arange(9, dtype=np.float32))
+    got = nc.conv_transpose2d(o.g, o.w, bias, **case.kwargs, backend=backend)
+    np.testing.assert_array_equal(got, reference.conv_transpose(o.g, o.w, bias, **case.kwargs))
+
+
+def test_nothing_else_is_read_or_written(backend: str):
+    """Operands and result amid NaN."""
+    case = BY_NAME["stride_3x2"]
+    o, of_input, _, _ = exact_results(case)
+    w, g = LAYOUTS["spread"](o.w), LAYOUTS["spread"](o.g)
+    around = np.full((3, 5, 29, 75), np.nan, np.float32)
+    out = around[1:2, :, 1:-1, 1:-1:2]
+    nc.conv_transpose2d(g, w, **transposed_options(case), out=out, backend=backend)
+    np.testing.assert_array_equal(out, of_input)
+    out[...] = np.nan
+    assert np.all(np.isnan(around))
+
+
+def test_nan_and_infinity_reach_what_they_are_part_of(backend: str):
+    """And no other sum: neither through padding nor from the neighbouring row."""
+    for channels in (1, 17):
+        x = np.ones((1, channels, 5, 6), np.float32)
+        x[0, 0, 2, 5] = np.inf
+        g = np.ones((1, 2, 3, 4), np.float32)
+        got = nc.grad.conv2d_weight(x, (2, channels, 3, 3), g, backend=backend)
+        np.testing.assert_array_equal(got, reference.conv_weight(x, got.shape, g))
+        assert np.isinf(got).sum() == 6
+        w = np.ones((2, channels, 3, 3), np.float32)
+        g[0, 1, 2, 3] = np.nan
+        got = nc.grad.conv2d_input(x.shape, w, g, backend=backend)
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(reference.conv_input(x.shape, w, g)))
+
+
+def test_empty(backend: str):
+    x, w = np.zeros((0, 3, 5, 7), np.float32), np.ones((4, 3, 3, 3), np.float32)
+    g = np.zeros((0, 4, 3, 5), np.float32)
+    assert nc.grad.conv2d_input(x.shape, w, g, backend=backend).shape == x.shape
+    of_weight = nc.grad.conv2d_weight(x, w.shape, g, backend=backend)
+    check_equal(of_weight, np.zeros(w.shape), np.float32)
+    assert nc.conv_transpose2d(g, w, backend=backend).shape == (0, 3, 5, 7)
+    spread = nc.conv_transpose2d(
+        np.zeros((2, 0, 3, 5), np.float32), w[:0], np.arange(3, dtype=np.float32), backend=backend
+    )
+    assert np.all(spread == np.arange(3)[:, None, None])
+
+
+# PyTorch.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@few_cases
+def test_against_pytorch(case: Case, dtype: str, backend: str):
+    torch = pytest.importorskip("torch")
+    if any(isinstance(v, str) for v in case.kwargs.values()):
+        pytest.skip("PyTorch's padding is numbers")
+    o = integer_operands(case, dtype)
+    rank = len(case.weight) - 2
+    conv_input, conv_weight, conv_transpose = names(case)
+    x, w = (torch.from_numpy(a).requires_grad_() for a in (o.x, o.w))
+    conv = getattr(torch.nn.functional, f"conv{rank}d")
+    conv(x, w, **case.kwargs).backward(torch.from_numpy(o.g))
+    got = conv_input(case.input, o.w, o.g, **case.kwargs, backend=backend)
+    check_equal(got, x.grad.resolve_conj().numpy(), dtype)
+    got = conv_weight(o.x, case.weight, o.g, **case.kwargs, backend=backend)
+    check_equal(got, w.grad.resolve_conj().numpy(), dtype)
+    options = transposed_options(case)
+    padding = options["padding"]
+    if any(lo != hi for lo, hi in padding):
+        return
+    options["padding"] = tuple(lo for lo, _ in padding)
+    theirs = getattr(torch.nn.functional, f"conv_transpose{rank}d")
+    expected = theirs(torch.from_numpy(o.g), w.detach(), **options).numpy()
+    check_equal(conv_transpose(o.g, o.w, **options, backend=backend), expected, dtype)
+
+
+def test_positional_order_is_pytorchs():
+    o = integer_operands(BY_NAME["groups_strided_2"])
+    got = nc.grad.conv2d_input(o.x.shape, o.w, o.g, 2, 0, 2, 2)
+    np.testing.assert_array_equal(got, exact_results(BY_NAME["groups_strided_2"])[1])
+    got = nc.grad.conv2d_weight(o.x, o.w.shape, o.g, 2, 0, 2, 2)
+    np.testing.assert_array_equal(got, exact_results(BY_NAME["groups_strided_2"])[2])
+    got = nc.conv_transpose2d(o.g, o.w, None, 2, 0, 0, 2, 2)
+    expected = reference.conv_transpose(o.g, o.w, None, 2, 0, 0, 2, 2)
+    np.testing.assert_array_equal(got, expected)
+
+
+# What is refused.
+
+X, W, G = (np.zeros(s, np.float32) for s in ((2, 6, 9, 11), (4, 3, 3, 3), (2, 4, 4, 5)))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"input_size": (2, 6, 8, 11)}, ValueError, r"input_size.*9 to 10"),
+        ({"input_size": (2, 6, 9, 13)}, ValueError, r"input_size.*11 to 12"),
+        ({"input_size": (2, 5, 9, 11)}, ValueError, r"input_size.*5 channels.*6"),
+        ({"input_size": (1, 6, 9, 11)}, ValueError, r"input_size.*images"),
+        ({"input_size": (6, 9, 11)}, ValueError, r"input_size.*batched"),
+        ({"input_size": (9, 11)}, ValueError, r"input_size.*\(N, C_in, H, W\)"),
+        ({"input_size": (2, 6, 9, 11.0)}, TypeError, r"input_size"),
+        ({"input_size": (2, 6, -9, 11)}, ValueError, r"input_size"),
+        ({"input_size": 9}, TypeError, r"input_size.*tuple"),
+        ({"input_size": (2, 6, 9, 11), "padding": 9}, ValueError, r"input_size.*no size"),
+        ({"padding": "same"}, ValueError, r"input_size.*7 to 8"),
+        ({"padding": "full"}, ValueError, r"input_size.*5 to 6"),
+        ({"weight": W[0]}, ValueError, r"weight"),
+        ({"weight": W.astype(bool)}, TypeError, r"weight.*bool"),
+        ({"weight": W.tolist()}, TypeError, r"weight"),
+        ({"grad_output": G[..., 0]}, ValueError, r"batched|grad_output"),
+        ({"grad_output": G[:, :3]}, ValueError, r"grad_output.*3 channels.*4"),
+        ({"stride": 0}, ValueError, r"stride"),
+        ({"stride": 1.5}, TypeError, r"stride"),
+        ({"dilation": (1, 1, 1)}, ValueError, r"dilation"),
+        ({"groups": 3}, ValueError, r"groups"),
+        ({"backend": "fast"}, ValueError, r"backend"),
+        ({"backend": "cuda"}, nc.BackendUnavailableError, r"cuda"),
+    ],
+)
+def test_input_gradient_refuses(change: dict[str, Any], error: Any, message: str):
+    arguments = {"input_size": X.shape, "weight": W, "grad_output": G, "stride": 2, "groups": 2}
+    nc.grad.conv2d_input(**arguments)
+    with pytest.raises(error, match=message):
+        nc.grad.conv2d_input(**(arguments | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"weight_size": (4, 3, 5, 3)}, ValueError, r"weight_size.*2 to 3"),
+        ({"weight_size": (4, 3, 3, 1)}, ValueError, r"weight_size.*2 to 3"),
+        ({"weight_size": (4, 2, 3, 3)}, ValueError, r"input.*6 channels.*4"),
+        ({"weight_size": (5, 3, 3, 3)}, ValueError, r"groups = 2.*5"),
+        ({"weight_size": (6, 3, 3, 3)}, ValueError, r"grad_output has 4 channels.*6"),
+        ({"weight_size": (4, 3, 0, 3)}, ValueError, r"weight_size.*empty"),
+        ({"weight_size": (4, 3, 3)}, ValueError, r"weight_size.*\(C_out, C_in/groups"),
+        ({"weight_size": "4333"}, TypeError, r"weight_size"),
+        ({"input": X[0]}, ValueError, r"batched"),
+        ({"input": X.astype(object)}, TypeError, r"input.*object"),
+        ({"padding": 4}, ValueError, r"weight_size.*10 to 11"),
+        ({"padding": "same"}, ValueError, r"grad_output has 4.*5"),
+        ({"padding": "full"}, ValueError, r"weight_size.*no size"),
+        ({"stride": 9}, ValueError, r"weight_size.*no size"),
+        ({"grad_output": None}, TypeError, r"grad_output"),
+    ],
+)
+def test_weight_gradient_refuses(change: dict[str, Any], error: Any, message: str):
+    arguments = {"input": X, "weight_size": W.shape, "grad_output": G, "stride": 2, "groups": 2}
+    nc.grad.conv2d_weight(**arguments)
+    with pytest.raises(error, match=message):
+        nc.grad.conv2d_weight(**(arguments | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"input": G[:, :3]}, ValueError, r"groups"),
+        ({"input": np.zeros((2, 6, 4, 5), np.float32)}, ValueError, r"weight has 4.*input has 6"),
+        ({"input": G[:, :, :0]}, ValueError, r"input has an empty spatial axis"),
+        ({"weight": W[..., :0]}, ValueError, r"weight has an empty spatial axis"),
+        ({"bias": np.zeros(4, np.float32)}, ValueError, r"bias.*\(6,\)"),
+        ({"padding": "same"}, TypeError, r"padding"),
+        ({"padding": 9}, ValueError, r"padding.*leaves"),
+        ({"padding": -1}, ValueError, r"padding"),
+        ({"output_padding": 2}, ValueError, r"output_padding.*smaller"),
+        ({"output_padding": -1}, ValueError, r"output_padding"),
+        ({"output_padding": (1, 0, 0)}, ValueError, r"output_padding"),
+        ({"stride": 2**60}, ValueError, r"stride"),
+        ({"out": np.zeros((2, 6, 9, 12), np.float32)}, ValueError, r"out has shape"),
+        ({"out": np.zeros((2, 6, 9, 11))}, TypeError, r"out has dtype"),
+        ({"backend": "cuda"}, nc.BackendUnavailableError, r"cuda"),
+    ],
+)
+def test_transposed_convolution_refuses(change: dict[str, Any], error: Any, message: str):
+    arguments = {"input": G, "weight": W, "stride": 2, "groups": 2}
+    assert nc.conv_transpose2d(**arguments).shape == (2, 6, 9, 11)
+    with pytest.raises(error, match=message):
+        nc.conv_transpose2d(**(arguments | change))
+
+
+@pytest.mark.parametrize("size", range(4, 14))
+@pytest.mark.parametrize("padding", [0, 1, ((2, 0),), "valid", "full", "same", "same_lower"])
+def test_the_sizes_named_are_those_that_fit(size: int, padding: Any):
+    """What an error says would fit, does, and its neighbours do not."""
+    kernel, options = 3, {"stride": 3, "padding": padding, "dilation": 2}
+    x, w = np.zeros((1, 1, size), np.float32), np.zeros((1, 1, kernel), np.float32)
+    (axis,) = reference.axes_of((size,), (kernel,), **options)
+    if axis.extent > size + axis.lo + axis.hi:
+        return
+    g = np.zeros((1, 1, axis.out), np.float32)
+
+    def fits(call: Any) -> bool:
+        try:
+            call()
+        except ValueError:
+            return False
+        return True
+
+    for n in range(1, 20):
+        (other,) = reference.axes_of((n,), (kernel,), **options)
+        right = other.extent <= n + other.lo + other.hi and other.out == axis.out
+        assert fits(lambda n=n: nc.grad.conv1d_input((1, 1, n), w, g, **options)) == right
+        (other,) = reference.axes_of((size,), (n,), **options)
+        right = other.extent <= size + other.lo + other.hi and other.out == axis.out
+        assert fits(lambda n=n: nc.grad.conv1d_weight(x, (1, 1, n), g, **options)) == right

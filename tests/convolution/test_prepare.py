@@ -1,0 +1,171 @@
+"""Prepared layers: the bits of a plain call, without packing the weights each time."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import numbaconv as nc
+from tests.oracle import reference
+from tests.oracle.cases import (
+    BY_NAME,
+    CASES,
+    LARGE,
+    REDUCED,
+    Array,
+    Case,
+    integer_arrays,
+    normal_arrays,
+)
+from tests.oracle.layouts import LAYOUTS
+
+
+def check(y: Array, x: Array, w: Array, b: Array | None, **options: Any) -> None:
+    assert y.dtype == reference.result_dtype(x, w, b)
+    np.testing.assert_array_equal(y, reference.conv(x, w, b, **options))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_exact_each_time(case: Case, backend: str):
+    x, w, b = integer_arrays(case)
+    layer = nc.prepare(w, b, **case.kwargs, backend=backend)
+    first, second = layer(x), layer(x)
+    check(first, x, w, b, **case.kwargs)
+    assert first.tobytes() == second.tobytes()
+    assert not np.shares_memory(first, second)
+    out = np.full(case.output, np.nan, np.float32)
+    assert layer(x, out=out) is out
+    np.testing.assert_array_equal(out, first)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "complex64", "int16"])
+@pytest.mark.parametrize("case", REDUCED, ids=str)
+def test_same_bits_as_a_plain_call(case: Case, dtype: str, backend: str):
+    x, w, b = (normal_arrays if dtype != "int16" else integer_arrays)(case, dtype)
+    plain = nc.conv(x, w, b, **case.kwargs, backend=backend)
+    layer = nc.prepare(w, b, **case.kwargs, backend=backend)
+    assert layer(x).tobytes() == plain.tobytes() == layer(x).tobytes()
+
+
+@pytest.mark.parametrize("case", LARGE, ids=str)
+def test_same_bits_large(case: Case, backend: str):
+    x, w, b = normal_arrays(case)
+    plain = nc.conv(x, w, b, **case.kwargs, backend=backend)
+    assert nc.prepare(w, b, **case.kwargs, backend=backend)(x).tobytes() == plain.tobytes()
+
+
+def test_one_layer_for_inputs_of_every_kind(backend: str):
+    """Shapes, batches, dtypes and memory orders in turn, each more than once."""
+    _, w, b = integer_arrays(BY_NAME["bias"])
+    layer = nc.prepare(w, b, padding=1, backend=backend)
+    rng = np.random.default_rng(0)
+    inputs = [
+        rng.integers(-4, 4, (*batch, 5, *size)).astype(dtype)
+        for dtype in ("float32", "float64", ">f4", "int8", "complex64", "float16")
+        for size in ((3, 3), (7, 11), (11, 7), (1, 29))
+        for batch in ((), (1,), (3,))
+    ]
+    for x in inputs + inputs[::-1]:
+        check(layer(x), x, w, b, padding=1)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_operands_of_any_layout(layout: str, backend: str):
+    x, w, b = (
+        LAYOUTS[layout](a) for a in integer_arrays(BY_NAME["groups_3_bias"]) if a is not None
+    )
+    layer = nc.prepare(w, b, groups=3, padding=1, backend=backend)
+    check(layer(x), x, w, b, groups=3, padding=1)
+    contiguous = np.ascontiguousarray(x, x.dtype.newbyteorder("="))
+    check(layer(contiguous), x, w, b, groups=3, padding=1)
+
+
+@pytest.mark.parametrize("case", REDUCED, ids=str)
+def test_weights_are_a_copy_until_updated(case: Case, backend: str):
+    x, w, b = integer_arrays(case)
+    kept = w.copy()
+    layer = nc.prepare(w, b, **case.kwargs, backend=backend)
+    w *= 2
+    check(layer(x), x, kept, b, **case.kwargs)
+    w += 1
+    check(layer(x), x, kept, b, **case.kwargs)
+    layer.update(w, b)
+    check(layer(x), x, w, b, **case.kwargs)
+    layer.update(w)
+    check(layer(x), x, w, None, **case.kwargs)
+    layer.update(w.astype(np.float64), b)
+    check(layer(x), x, w.astype(np.float64), b, **case.kwargs)
+
+
+def test_activation(backend: str):
+    x, w, b = integer_arrays(BY_NAME["bias"])
+    y = nc.prepare(w, b, activation="relu", backend=backend)(x)
+    np.testing.assert_array_equal(y, np.maximum(reference.conv(x, w, b), 0))
+
+
+@pytest.mark.parametrize("case", REDUCED, ids=str)
+def test_pickled_layers_compute_the_same(case: Case, backend: str):
+    x, w, b = normal_arrays(case)
+    layer = nc.prepare(w, b, **case.kwargs, backend=backend)
+    unused = pickle.loads(pickle.dumps(layer))
+    y = layer(x)
+    used = pickle.loads(pickle.dumps(layer))
+    assert unused(x).tobytes() == used(x).tobytes() == y.tobytes()
+
+
+def test_called_by_several_threads_at_once(backend: str):
+    """The first calls, which pack and plan, among them."""
+    _, w, b = integer_arrays(BY_NAME["bias"])
+    sizes = [(5 + i, 31 - i) for i in range(6)]
+    inputs = [
+        np.random.default_rng(i).integers(-4, 4, (1, 5, *s)).astype("f4")
+        for i, s in enumerate(sizes)
+    ]
+    expected = [reference.conv(x, w, b, padding=1) for x in inputs]
+    for _ in range(5):
+        layer = nc.prepare(w, b, padding=1, backend=backend)
+        start, wrong = threading.Barrier(6), []
+
+        def work(seed: int, layer: Any = layer, start: Any = start, wrong: Any = wrong) -> None:
+            start.wait(60)
+            for step in range(30):
+                i = (seed * step) % len(inputs)
+                if not np.array_equal(layer(inputs[i]), expected[i]):
+                    wrong.append(i)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+
+
+def test_each_call_is_dispatched_unless_the_layer_says(monkeypatch: pytest.MonkeyPatch):
+    x, w, b = integer_arrays(BY_NAME["bias"])
+    anywhere, here = nc.prepare(w, b), nc.prepare(w, b, backend="DIRECT")
+    for name in ("im2col", "direct", "im2col"):
+        with nc.use_backend(name):
+            check(anywhere(x), x, w, b)
+    monkeypatch.setenv("NUMBACONV_BACKEND", "nonsense")
+    check(here(x), x, w, b)
+    with pytest.raises(ValueError, match="NUMBACONV_BACKEND"):
+        anywhere(x)
+
+
+def test_bad_out_is_refused(backend: str):
+    x, w, b = integer_arrays(BY_NAME["bias"])
+    layer = nc.prepare(w, b, backend=backend)
+    for out in (np.empty((1, 7, 25, 34), "f4"), np.empty((1, 7, 25, 35)), x, "out"):
+        with pytest.raises((TypeError, ValueError), match=r"\bout\b"):
+            layer(x, out=out)
+
+
+def test_says_what_it_is():
+    text = repr(nc.prepare(np.ones((6, 4, 3, 3), np.float32), stride=(2, 1), padding="same"))
+    for part in ("(6, 4, 3, 3)", "float32", "(2, 1)", "same"):
+        assert part in text

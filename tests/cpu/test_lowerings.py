@@ -1,0 +1,131 @@
+"""Which lowering each layer of the benchmarks gets, on each kind of CPU.
+
+A turned comparison in `direct.choice` changes no result, and shows in no test but this.
+"""
+
+from __future__ import annotations
+
+import csv
+import platform
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import numbaconv as nc
+from tests.conftest import ROOT, Script
+
+LAYERS = ROOT / "benchmarks" / "layers.csv"
+
+NAMES = {
+    "M": "matrix",
+    "T": "matrix_transposed",
+    "Z": "matrix_zones",
+    "F": "filter_rows",
+    "P": "depthwise_planes",
+    "C": "depthwise_channels",
+}
+
+# A column for each target: vectors of 64, 32 and 16 bytes. A letter for float32 and float64 with
+# the channels first, then for both with the channels last.
+TARGETS = ("skylake-avx512", "haswell", "generic")
+TABLE = """
+R1   MMTT  MMTT  MMTT
+R2   MMTT  MMTT  MMTT
+R3   TTTT  TTTT  TTTT
+R4   TTTT  TTTT  TTTT
+R5   TTTT  TTTT  TTTT
+R6   TTTT  TTTT  TTTT
+R7   TTTT  TMTT  MMTT
+R8   TTTT  TTTT  TTTT
+R9   TTTT  TTTT  TTTT
+V1   MMTT  MMTT  MMTT
+V2   TTTT  TTTT  TTTT
+V3   TTTT  TTTT  TTTT
+G1   TTTT  TTTT  TMTT
+S1   MMTT  MMTT  MMTT
+U1   TTTT  TTTT  TTTT
+M1   PPCC  PPCC  CCCC
+M2   PPCC  PPCC  CCCC
+M3   PPCC  PPCC  CCCC
+X1   MMMM  MMMT  MMTT
+D1   ZZZZ  ZZZZ  ZTZT
+T1   MMMM  MTMT  TTTT
+B1   TTTT  TTTT  TTTT
+B2   TTTT  TMTT  MMTT
+I1   FFFF  FFFF  FFFF
+I2   FFFF  FFFF  FFFF
+I3   FFFF  FFFF  FFFF
+I4   FFFF  FFFF  FFFF
+I5   FFFF  FFFF  FFFC
+A1   MMTT  MMTT  MMTT
+A2   MMTT  MMTT  MMTT
+A3   FFFF  FFFF  FFFF
+A4   MMTT  MMTT  MMTT
+C1   TTTT  TTTT  TTTT
+C2   TTTT  TTTT  TTTT
+C3   FFFF  FFFF  FFFF
+"""
+
+SCRIPT = """
+import csv, sys
+import numpy as np
+from numbaconv.cpu import direct
+from numbaconv.problem.forward import describe
+from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
+from numbaconv.problem.shape import one_row
+
+def numbers(text):
+    return tuple(map(int, text.split("x")))
+
+for row in csv.DictReader(open(sys.argv[1])):
+    n, c_in, c_out, stride, padding, dilation, groups = (
+        int(row[name])
+        for name in ("n", "c_in", "c_out", "stride", "padding", "dilation", "groups")
+    )
+    size, kernel = numbers(row["size"]), numbers(row["kernel"])
+    weight = c_out, c_in // groups, *kernel
+    names = []
+    for layout in CHANNELS_FIRST, CHANNELS_LAST:
+        image = (n, *size, c_in) if layout.channels_last else (n, c_in, *size)
+        options = stride, padding, dilation, groups, "zeros", layout
+        s = one_row(describe(image, weight, *options).shape)
+        names += [direct.lower(s, np.dtype(t), 2).name for t in ("float32", "float64")]
+    print(row["id"], *names)
+"""
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="the targets are those of x86-64"
+)
+@pytest.mark.parametrize("target", TARGETS)
+def test_lowering_of_each_layer(target: str, run_script: Script, tmp_path: Path):
+    script = tmp_path / "lower.py"
+    script.write_text(SCRIPT)
+    done = run_script(str(script), str(LAYERS), NUMBA_CPU_NAME=target, NUMBA_CPU_FEATURES="")
+    column = 1 + TARGETS.index(target)
+    rows = [line.split() for line in TABLE.strip().splitlines()]
+    expected = {row[0]: [NAMES[letter] for letter in row[column]] for row in rows}
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert {name: found for name, *found in lines} == expected
+
+
+def test_every_layer_is_in_the_table():
+    with LAYERS.open() as file:
+        names = [row["id"] for row in csv.DictReader(file)]
+    assert names == [line.split()[0] for line in TABLE.strip().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"), [("direct", "filter_rows"), ("im2col", "patch_matrix")]
+)
+def test_explain_names_the_lowering(backend: str, expected: str):
+    image, box = np.ones((1, 64, 64), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    found = nc.explain(image, box, backend=backend)
+    assert found.lowering == expected
+    assert f"lowering  {expected}" in str(found)
+
+
+def test_nothing_to_multiply_has_no_lowering():
+    image, weight = np.ones((0, 64, 64), np.float32), np.ones((1, 0, 3, 3), np.float32)
+    assert nc.explain(image, weight).lowering is None

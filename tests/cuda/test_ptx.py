@@ -1,0 +1,337 @@
+"""The kernels as machine code, without a GPU: compiled ahead for three generations of them.
+
+    python -m pytest tests/cuda/test_ptx.py
+
+What is read there cannot be seen in a result: that the sums stay in registers, that loads are wide
+and the multiplications the ones that were meant. `ptxas` comes from a wheel (``nvidia-cuda-nvcc``)
+or a toolkit on the path, and `nvdisasm` (``nvidia-cuda-nvdisasm``) shows the machine code.
+NUMBACONV_PTX=all compiles every kind for each capability. What a step costs is printed by
+
+    python -m tests.cuda.test_ptx
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+
+for package in ("numba_cuda", "cuda.bindings"):
+    try:
+        found = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        pytest.skip(f"{package} is not installed", allow_module_level=True)
+if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
+    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+
+from numba import cuda, types  # noqa: E402 (what it takes is here)
+
+from numbaconv.cuda import filters, gemm, passes, tiles  # noqa: E402
+from numbaconv.cuda.kind import Kind  # noqa: E402
+
+CAPABILITIES = ((7, 5), (8, 0), (9, 0))
+REGISTERS = 65536  # of a multiprocessor
+EVERYTHING = os.environ.get("NUMBACONV_PTX") == "all"
+
+
+def find_tool(name: str) -> str | None:
+    """Path of a tool of the toolkit, from its wheel or the path."""
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for path in Path(folder).glob(f"*/bin/{name}"):
+            return str(path)
+    return shutil.which(name)
+
+
+PTXAS, NVDISASM = find_tool("ptxas"), find_tool("nvdisasm")
+
+
+class Compiled(NamedTuple):
+    """A kernel's PTX, what the assembler says of it, and the machine code where it can be read."""
+
+    ptx: str
+    report: str
+    code: str = ""
+
+    def count(self, pattern: str) -> int:
+        return len(re.findall(pattern, self.ptx))
+
+    @property
+    def registers(self) -> int:
+        return int(re.search(r"Used (\d+) registers", self.report)[1])
+
+
+def compile_kernel(
+    kernel: Any, arguments: int, capability: tuple[int, int], bounds: Any, folder: Path
+) -> Compiled:
+    signature = types.void(*(types.int64,) * arguments)
+    ptx, _ = cuda.compile(
+        kernel.py_func,
+        signature,
+        device=False,
+        cc=capability,
+        abi="numba",
+        launch_bounds=bounds,
+    )
+    if PTXAS is None:
+        return Compiled(ptx, "")
+    source, binary = folder / "kernel.ptx", folder / "kernel.cubin"
+    source.write_text(ptx)
+    command = [PTXAS, "-v", f"-arch=sm_{capability[0]}{capability[1]}", str(source)]
+    done = subprocess.run([*command, "-o", str(binary)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if NVDISASM is None:
+        return Compiled(ptx, done.stderr)
+    read = subprocess.run([NVDISASM, "-c", str(binary)], capture_output=True, text=True)
+    assert read.returncode == 0, read.stderr
+    return Compiled(ptx, done.stderr, read.stdout)
+
+
+@pytest.fixture(autouse=True)
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba asks the driver for a capability when a device function is called."""
+    device = SimpleNamespace(compute_capability=(9, 0))
+    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
+
+
+def check_registers(compiled: Compiled, threads: int, blocks: int) -> None:
+    assert "__local_depot" not in compiled.ptx  # no array left without registers
+    assert compiled.count(r"\b(ld|st)\.local") == 0
+    assert compiled.count(r"\bld\.(f|u|s|b)\d+") == 0  # every load says from where
+    if not compiled.report:
+        return
+    assert "0 bytes spill stores, 0 bytes spill loads" in compiled.report
+    assert compiled.registers * threads * blocks <= REGISTERS
+
+
+# wide, mapped, of_weights: a gradient of weights is of zero padding, channels first.
+OPTIONS = (
+    (False, False, False),
+    (False, True, False),
+    (True, False, False),
+    (True, True, False),
+    (False, False, True),
+)
+
+
+def kinds() -> list[Kind]:
+    """What kernels there are: all, or every tile and every option at least once."""
+    groups = {
+        "float32": tiles.SIMT,
+        "int32": tiles.SIMT,
+        "float64": tiles.SIMT_DOUBLE,
+        "int64": tiles.SIMT_DOUBLE,
+        "tf32": tiles.TENSOR,
+        "float16": tiles.TENSOR,
+    }
+    if EVERYTHING:
+        return [
+            Kind(tile, dtype, wide=wide, mapped=mapped, partial=partial, of_weights=of_weights)
+            for dtype, group in groups.items()
+            for tile in group
+            for wide, mapped, of_weights in OPTIONS
+            for partial in (False, True)
+        ]
+    return [
+        *(Kind(tile, "float32", wide=i % 2 == 1) for i, tile in enumerate(tiles.SIMT)),
+        Kind(tiles.SIMT[0], "float32", mapped=True),
+        *(Kind(tile, "float64", partial=True) for tile in tiles.SIMT_DOUBLE),
+        *(Kind(tile, "float16", wide=i % 2 == 1) for i, tile in enumerate(tiles.TENSOR)),
+        *(Kind(tile, "tf32", wide=i % 2 == 0) for i, tile in enumerate(tiles.TENSOR[:3])),
+        Kind(tiles.SIMT[1], "int32"),
+        *(
+            Kind(tile, "float32", partial=i % 2 == 0, of_weights=True)
+            for i, tile in enumerate(tiles.SIMT)
+        ),
+        Kind(tiles.SIMT_DOUBLE[0], "float64", of_weights=True),
+        Kind(tiles.SIMT_DOUBLE[-1], "int64", of_weights=True),
+        *(
+            Kind(tile, ("tf32", "float16")[i % 2], partial=True, of_weights=True)
+            for i, tile in enumerate(tiles.TENSOR)
+        ),
+    ]
+
+
+def name_of(kind: Kind) -> str:
+    tile = "x".join(map(str, kind.tile[:5]))
+    options = ("wide", "mapped", "partial", "of_weights")
+    flags = "".join(f"-{flag}" for flag in options if getattr(kind, flag))
+    return f"{kind.dtype}-{tile}{flags}"
+
+
+def capabilities(index: int) -> tuple[tuple[int, int], ...]:
+    """All of them, or one after the other."""
+    return CAPABILITIES if EVERYTHING else (CAPABILITIES[index % len(CAPABILITIES)],)
+
+
+CASES = [
+    pytest.param(kind, capability, id=f"{name_of(kind)}-sm{capability[0]}{capability[1]}")
+    for index, kind in enumerate(kinds())
+    for capability in capabilities(index)
+    if kind.dtype != "tf32" or capability >= (8, 0)
+]
+
+
+class Step(NamedTuple):
+    """The machine code of one step along K, as names of instructions."""
+
+    before: list[str]
+    multiplying: list[str]
+    after: list[str]
+    rounds: int
+
+    @property
+    def executed(self) -> int:
+        """Instructions of a thread that takes every one."""
+        return len(self.before) + len(self.after) + self.rounds * len(self.multiplying)
+
+    @property
+    def multiplications(self) -> int:
+        return self.rounds * sum(name in ("FFMA", "HMMA", "DFMA") for name in self.multiplying)
+
+
+def find_step(code: str, kind: Kind) -> Step:
+    """The innermost loop, or straight code, that multiplies, inside the loop over the steps."""
+    names, targets, labels = [], [], {}
+    for line in code.splitlines():
+        label = re.match(r"\s*(\.L_x_\d+):", line)
+        instruction = re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9]+)(.*)", line)
+        if label:
+            labels[label[1]] = len(names)
+        elif instruction:
+            names.append(instruction[1])
+            target = re.search(r"BRA.*`\((\.L_x_\d+)\)", instruction[0])
+            targets.append(target[1] if target else None)
+    math = {"FFMA", "HMMA", "DFMA"}
+    loops = [
+        (labels[target], i + 1)
+        for i, target in enumerate(targets)
+        if target in labels and labels[target] < i
+    ]
+    first, last = min(
+        (
+            loop
+            for loop in loops
+            if "LDG" in names[slice(*loop)]
+            and "BAR" in names[slice(*loop)]
+            and math & set(names[slice(*loop)])
+        ),
+        key=lambda loop: loop[0],
+    )
+    inner = [(a, b) for a, b in loops if first < a and b < last and math & set(names[a:b])]
+    if inner:
+        a, b = inner[0]
+        rounds = kind.tile.bk // gemm.UNROLLED
+    else:
+        where = [i for i in range(first, last) if names[i] in math]
+        a, b, rounds = where[0], where[-1] + 1, 1
+    return Step(names[first:a], names[a:b], names[b:last], rounds)
+
+
+def check_overlap(compiled: Compiled, kind: Kind) -> None:
+    """The next tiles are loaded before these are multiplied, and stored after that.
+
+    Not where a thread has so few sums that the compiler unrolls all of the step: there the
+    assembler loads late, and other blocks on the multiprocessor have to hide it.
+    """
+    large = kind.tile.tensor or kind.tile.m * kind.tile.n >= 32
+    if compiled.code and large and not kind.dtype.startswith("int"):
+        step = find_step(compiled.code, kind)
+        assert "LDG" in step.before
+        assert "LDG" not in (*step.multiplying, *step.after)
+        assert "STS" in step.after
+        assert "STS" not in (*step.before, *step.multiplying)
+
+
+@pytest.mark.parametrize(("kind", "capability"), CASES)
+def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
+    kind = kind._replace(narrow=capability < (8, 0))
+    threads = kind.tile.threads
+    kernel = gemm.make_kernel(kind)
+    compiled = compile_kernel(kernel, 5, capability, (threads, kind.blocks), tmp_path)
+    check_registers(compiled, threads, kind.blocks)
+    check_overlap(compiled, kind)
+    assert compiled.count(r"ld\.global\.v[24]") > 0
+    if kind.tile.tensor:
+        tile = kind.tile
+        steps = (tile.m // 16) * (tile.n // 8) * (1 + kind.narrow * (kind.dtype == "float16"))
+        assert compiled.count(r"mma\.sync") % steps == 0
+        assert compiled.count(r"mma\.sync") >= steps
+        assert compiled.count(r"ldmatrix") > 0
+        assert (compiled.count(r"st\.shared\.v4") > 0) != kind.of_weights
+    else:
+        assert compiled.count(r"ld\.shared\.v[24]") >= (kind.tile.m + kind.tile.n) // kind.words
+        if kind.dtype.startswith("float"):
+            bits = 32 if kind.dtype == "float32" else 64
+            assert compiled.count(rf"fma\.rn\.f{bits}") >= kind.tile.m * kind.tile.n
+    if kind.dtype in ("float32", "tf32", "float16"):
+        assert compiled.count(r"\.f64") == 0  # nothing is widened on the way
+
+
+FILTERS = [("float32", True), ("float32", False), ("float16", True), ("float64", False)]
+
+
+@pytest.mark.parametrize(("dtype", "unit"), FILTERS)
+def test_filter(dtype: str, unit: bool, tmp_path: Path):
+    capability = CAPABILITIES[FILTERS.index((dtype, unit)) % len(CAPABILITIES)]
+    kernel = filters.make_kernel(filters.Filter(dtype, unit))
+    compiled = compile_kernel(kernel, 5, capability, filters.MOST_THREADS, tmp_path)
+    check_registers(compiled, filters.MOST_THREADS, 1)
+    if unit:
+        assert compiled.count(r"ld\.shared\.v4") > 0
+    if dtype != "float64":
+        assert compiled.count(r"fma\.rn\.f32") >= filters.PATCH**2
+        assert compiled.count(r"\.f64") == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("float32", "float32"), ("uint8", "float16"), ("float16", "float32")]
+)
+def test_move(source: str, target: str, tmp_path: Path):
+    compiled = compile_kernel(passes.make_move(source, target), 3, (9, 0), 256, tmp_path)
+    check_registers(compiled, passes.THREADS, 2)
+
+
+def test_second_pass(tmp_path: Path):
+    compiled = compile_kernel(passes.make_second_pass("float16"), 5, (8, 0), 256, tmp_path)
+    check_registers(compiled, passes.THREADS, 2)
+
+
+def report() -> None:
+    """Print what a step of the largest tiles costs on each generation."""
+    import tempfile
+
+    cuda_dispatcher = importlib.import_module("numba.cuda.dispatcher")
+    cuda_dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
+    shown = [
+        Kind(tiles.SIMT[0], "float32"),
+        Kind(tiles.SIMT[0], "float32", wide=True),
+        Kind(tiles.SIMT[0], "float32", of_weights=True),
+        Kind(tiles.TENSOR[0], "tf32"),
+        Kind(tiles.TENSOR[0], "float16", wide=True),
+    ]
+    print("kernel, capability: registers, instructions of a step, multiplications among them")
+    for kind in shown:
+        with tempfile.TemporaryDirectory() as folder:
+            bounds = (kind.tile.threads, kind.blocks)
+            compiled = compile_kernel(gemm.make_kernel(kind), 5, (9, 0), bounds, Path(folder))
+        step = find_step(compiled.code, kind)
+        share = step.multiplications / step.executed
+        print(
+            f"{name_of(kind):40} 9.0: {compiled.registers:4} registers, {step.executed:5} "
+            f"instructions, {step.multiplications:4} multiply ({share:.0%})",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    report()

@@ -1,0 +1,150 @@
+"""The ways to compute a convolution and its adjoints: what the fuzzer and stress tests run.
+
+A new way (a backend, a compiled caller) is one entry in `PATHS` or `GRADIENT_PATHS`; every such
+test then runs it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+import numbaconv as nc
+from tests.oracle import reference
+from tests.oracle.cases import Array, transposed_options
+from tests.oracle.problems import Sample
+
+BACKENDS = ("direct", "im2col")
+
+
+class Operation(NamedTuple):
+    """What is computed, and its oracle."""
+
+    operands: Callable[[Sample], tuple[Array | None, ...]]
+    oracle: Callable[..., Array]  # of a sample and its operands, or their absolute values
+    terms: Callable[[Sample], int]  # products that are added up in an element of the result
+
+
+def transposed_oracle(sample: Sample, g: Array, w: Array, b: Array | None) -> Array:
+    """The gradient of the input, but that it conjugates no weights and takes a bias."""
+    dtype = reference.result_dtype(g, w, b)  # the bias may widen what integers are added up in
+    back, options = np.conj(w).astype(dtype), sample.options
+    spread = reference.conv_input_by_taps(sample.case.input, back, g.astype(dtype), **options)
+    return spread if b is None else spread + b.astype(spread.dtype).reshape(-1, *(1,) * sample.rank)
+
+
+def spread_terms(sample: Sample) -> int:
+    groups = sample.options["groups"]
+    return sample.w.shape[0] // groups * math.prod(sample.w.shape[2:])
+
+
+CONV = Operation(
+    lambda s: s.operands,
+    lambda s, x, w, b: reference.conv_by_taps(x, w, b, **s.options),
+    lambda s: math.prod(s.w.shape[1:]),
+)
+OF_INPUT = Operation(
+    lambda s: (s.w, s.g),
+    lambda s, w, g: reference.conv_input_by_taps(s.case.input, w, g, **s.options),
+    spread_terms,
+)
+OF_WEIGHT = Operation(
+    lambda s: (s.x, s.g),
+    lambda s, x, g: reference.conv_weight_by_taps(x, s.case.weight, g, **s.options),
+    lambda s: math.prod(s.g.shape[: -1 - s.rank] + s.g.shape[-s.rank :]),
+)
+TRANSPOSED = Operation(lambda s: (s.g, s.w, s.b), transposed_oracle, spread_terms)
+
+
+class Path(NamedTuple):
+    """One way: its name, how it is run, which samples it takes, and what it computes."""
+
+    name: str
+    run: Callable[[Sample], Array]
+    takes: Callable[[Sample], bool] = lambda sample: True
+    operation: Operation = CONV
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def plain_call(backend: str) -> Path:
+    """The function of the sample's rank."""
+
+    def run(sample: Sample) -> Array:
+        function = getattr(nc, f"conv{sample.rank}d")
+        return function(*sample.operands, **sample.options, backend=backend)
+
+    return Path(backend, run)
+
+
+def into_out(backend: str) -> Path:
+    """The dispatcher, storing into an array of any layout that is full of NaN."""
+
+    def run(sample: Sample) -> Array:
+        out = sample.new_out(sample.case.output, *sample.operands)
+        assert nc.conv(*sample.operands, **sample.options, out=out, backend=backend) is out
+        return out
+
+    return Path(f"{backend} into out", run)
+
+
+def prepared(backend: str) -> Path:
+    """A prepared layer, called a second time: with the weights that it has packed."""
+
+    def run(sample: Sample) -> Array:
+        layer = nc.prepare(sample.w, sample.b, **sample.options, backend=backend)
+        layer(sample.x)
+        return layer(sample.x)
+
+    return Path(f"{backend} prepared", run)
+
+
+def gradient_of_input(backend: str) -> Path:
+    def run(sample: Sample) -> Array:
+        function = getattr(nc.grad, f"conv{sample.rank}d_input")
+        size = sample.case.input
+        return function(size, sample.w, sample.g, **sample.options, backend=backend)
+
+    return Path(f"{backend} gradient of the input", run, operation=OF_INPUT)
+
+
+def gradient_of_weight(backend: str) -> Path:
+    def run(sample: Sample) -> Array:
+        function = getattr(nc.grad, f"conv{sample.rank}d_weight")
+        size = sample.case.weight
+        return function(sample.x, size, sample.g, **sample.options, backend=backend)
+
+    return Path(f"{backend} gradient of the weight", run, operation=OF_WEIGHT)
+
+
+def transposed(backend: str, into_out: bool) -> Path:
+    def run(sample: Sample) -> Array:
+        function = getattr(nc, f"conv_transpose{sample.rank}d")
+        operands = TRANSPOSED.operands(sample)
+        out = sample.new_out(sample.case.input, *operands) if into_out else None
+        y = function(*operands, **transposed_options(sample.case), out=out, backend=backend)
+        assert out is None or y is out
+        return y
+
+    def takes(sample: Sample) -> bool:
+        return transposed_options(sample.case) is not None
+
+    where = " into out" if into_out else ""
+    return Path(f"{backend} transposed{where}", run, takes, TRANSPOSED)
+
+
+PATHS = tuple(way(backend) for backend in BACKENDS for way in (plain_call, into_out, prepared))
+GRADIENT_PATHS = tuple(
+    path
+    for backend in BACKENDS
+    for path in (
+        gradient_of_input(backend),
+        gradient_of_weight(backend),
+        transposed(backend, into_out=False),
+        transposed(backend, into_out=True),
+    )
+)

@@ -1,0 +1,60 @@
+"""The benchmarks that lean on the package's insides still fit it; their history is of a piece."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Script
+
+LADDER = """
+from benchmarks import ladder
+from benchmarks.lib.layers import Layer
+
+ladder.check([
+    Layer("dense", "odd tails", 2, 5, (9, 11), 33, (3, 3), padding=1),
+    Layer("grouped", "and strided", 1, 6, (12, 10), 4, (3, 2), stride=2, padding=1, groups=2),
+    Layer("dilated", "one channel", 1, 1, (20, 40), 1, (3, 5), dilation=2),
+])
+"""
+
+
+@pytest.mark.slow
+def test_every_step_of_the_ladder_convolves(run_script: Script):
+    run_script("-c", LADDER)
+
+
+@pytest.mark.slow
+def test_a_table_of_ones_own_is_compared(run_script: Script, tmp_path: Path):
+    table = tmp_path / "mine.csv"
+    table.write_text(
+        "id,what,n,c_in,size,c_out,kernel,stride,padding,dilation,groups\n"
+        "mine,a signal,1,3,50,4,5,1,2,1,1\n"
+    )
+    script = str(ROOT / "benchmarks" / "compare.py")
+    done = run_script(script, "--table", str(table), "--quick", "--rivals", "nc,nc-prep")
+    assert "MINE a signal" in done.stdout
+    assert "failed" not in done.stdout
+
+
+@pytest.mark.slow
+def test_limits_are_measured(run_script: Script):
+    script = str(ROOT / "benchmarks" / "limits.py")
+    done = run_script(script, "--rows", "Q1,Q2", "--passes", "1", "--seconds", "0.001")
+    assert "float64 at least" in done.stdout
+
+
+def test_the_history_is_of_machines_that_are_described_alike():
+    """asv draws results with other parameters, or fewer, as a series of its own."""
+    history = ROOT / "benchmarks" / "history"
+    names = set()
+    for path in set(history.glob("*/*.json")) - set(history.glob("*/machine.json")):
+        found = json.loads(path.read_text())
+        machine = json.loads(path.with_name("machine.json").read_text())
+        del machine["version"]  # of the file's form
+        names.add(frozenset(machine))
+        versions = {"python": found["python"]} | found["requirements"]
+        assert found["params"] == machine | versions, path.name
+    assert len(names) == 1

@@ -1,0 +1,49 @@
+"""The command line: what it prints, and that nothing is left to compile after a warm-up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from numbaconv.cpu.direct.choice import HAS_MASKS
+
+# Run after a warm-up in the same process, so that what it has compiled can be seen.
+AFTER_WARMUP = """
+import importlib, pkgutil
+from numba import types
+from numbaconv.cli import app
+from numbaconv.codegen.jit import native
+from numbaconv.cpu import direct, im2col
+app(["warmup"], standalone_mode=False)
+for engine in (direct, im2col):
+    for module in pkgutil.iter_modules(engine.__path__, engine.__name__ + "."):
+        functions = vars(importlib.import_module(module.name))
+        for name, function in functions.items():
+            if isinstance(function, native) and types.float64 not in function._addresses:
+                print("missing", name)
+"""
+
+
+def output(*arguments: str) -> str:
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, env=environment
+    )
+    return done.stdout
+
+
+def test_info():
+    printed = output("-m", "numbaconv", "info")
+    for line in ("numbaconv", "numba", "backend", "threads"):
+        assert line in printed
+
+
+def test_warmup_compiles_every_common_kernel():
+    printed = output("-c", AFTER_WARMUP)
+    assert "compiled for float32, float64" in printed
+    missing = {line.split()[1] for line in printed.splitlines() if line.startswith("missing")}
+    # How depthwise layers are computed depends on the vectors of the CPU, and on the layout.
+    planes = {"planes_work", "strip", "small_planes"}
+    channels = {"channels_work", "fill_channels", "depthwise_tile"}
+    assert missing <= (channels if HAS_MASKS else planes)

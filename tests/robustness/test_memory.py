@@ -1,0 +1,61 @@
+"""Kernels touch no byte outside the arrays that they are given."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.conftest import TARGETS, Script
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="guard pages are made by mprotect")
+
+GUARDED = ("-m", "tests.scripts.guarded")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+def test_guard_pages(backend: str, target: str, run_as: Script):
+    done = run_as(target, *GUARDED, backend)
+    assert "no access outside the arrays" in done.stdout
+
+
+kinds = pytest.mark.parametrize("kind", [(), ("--gradients",)], ids=["forward", "gradients"])
+
+
+@pytest.mark.slow
+@kinds
+def test_guard_pages_around_random_problems(
+    kind: tuple[str, ...], backend: str, run_script: Script
+):
+    done = run_script(*GUARDED, backend, "--random", "150", *kind)
+    assert "150 problems, no access outside the arrays" in done.stdout
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("target", TARGETS)
+@kinds
+def test_guard_pages_around_many_random_problems(
+    kind: tuple[str, ...], backend: str, target: str, run_as: Script
+):
+    done = run_as(target, *GUARDED, backend, "--random", "5000", *kind, timeout=3600)
+    assert "5000 problems, no access outside the arrays" in done.stdout
+
+
+@pytest.mark.parametrize("array", ["out", "workspace"])
+def test_an_access_outside_is_noticed(array: str, run_script: Script):
+    """The guards themselves work: one element too far ends the process."""
+    code = f"""
+import ctypes, numpy as np
+from tests.scripts import guarded
+if {array!r} == "out":
+    y = guarded.guarded(np.zeros(5), at_end=True)
+else:
+    with guarded.guarded_workspace(at_end=True):
+        y = guarded.job.run.__globals__["np"].empty(5, np.float64)
+ctypes.c_double.from_address(y.ctypes.data + 4 * 8).value
+print("inside", flush=True)
+ctypes.c_double.from_address(y.ctypes.data + 5 * 8).value
+"""
+    with pytest.raises(AssertionError, match=r"exit -\d+\s+inside"):
+        run_script("-c", code)

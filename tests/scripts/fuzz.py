@@ -1,0 +1,110 @@
+"""Random problems through every path, against the oracle.
+
+    python -m tests.scripts.fuzz --count 100000 --seed 0 [--integers] [--gradients]
+
+Results of integers, and of floats that hold small ones, must be equal; those of real data must
+lie within the bound that is proven for any order of summation. On a failure the last lines say
+what the problem was and how to run it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tests.oracle import reference
+from tests.oracle.cases import Array
+from tests.oracle.paths import GRADIENT_PATHS, PATHS, Operation, Path
+from tests.oracle.problems import Sample, gradient_sample, sample
+
+
+class Expected(NamedTuple):
+    """What the oracle says, and how far a result may lie from it; None: not at all."""
+
+    y: Array
+    bound: Array | None
+    dtype: np.dtype[Any]
+
+    def mismatch(self, y: Array) -> str | None:
+        """Say what is wrong with a result, or None."""
+        if y.shape != self.y.shape or y.dtype != self.dtype:
+            return f"is {y.dtype}{list(y.shape)}, not {self.dtype}{list(self.y.shape)}"
+        if self.bound is None:
+            wrong = y != self.y
+            return f"differs in {np.count_nonzero(wrong)} of {y.size}" if wrong.any() else None
+        excess = np.abs(y - self.y) - self.bound
+        return None if (excess <= 0).all() else f"is over the bound by {excess.max()}"
+
+
+def expect(operation: Operation, sample: Sample) -> Expected:
+    """Ask the oracle."""
+    operands = operation.operands(sample)
+    dtype = reference.result_dtype(*operands)
+    y = operation.oracle(sample, *operands)
+    if sample.exact:
+        with np.errstate(over="ignore"):  # float16 ends at 65504
+            return Expected(y.astype(dtype), None, dtype)
+    wide = reference.ACCUMULATORS[dtype.name]
+    magnitudes = [None if a is None else np.abs(a.astype(wide)) for a in operands]
+    magnitude = operation.oracle(sample, *magnitudes)
+    bound = reference.sum_bound(operation.terms(sample), dtype, magnitude, y)
+    return Expected(y, bound, dtype)
+
+
+def check(sample: Sample, paths: Iterable[Path]) -> None:
+    """Compare every path's result with the oracle's."""
+    expected: dict[Operation, Expected] = {}
+    for path in paths:
+        if path.takes(sample):
+            if path.operation not in expected:
+                expected[path.operation] = expect(path.operation, sample)
+            wrong = expected[path.operation].mismatch(path.run(sample))
+            assert wrong is None, f"the result of {path} {wrong}"
+
+
+def fuzz(
+    seed: int, start: int, count: int, integers_only: bool = False, gradients: bool = False
+) -> int:
+    """Check a range of problems; return how many went wrong, each reported as it is found."""
+    draw, paths = (gradient_sample, GRADIENT_PATHS) if gradients else (sample, PATHS)
+    flags = " --integers" * integers_only + " --gradients" * gradients
+    failures = 0
+    for number in range(start, start + count):
+        problem = draw(seed, number, integers_only)
+        try:
+            check(problem, paths)
+        except Exception as failure:
+            failures += 1
+            print(f"problem {number}: {problem.describe()}\n  {type(failure).__name__}: {failure}")
+            print(f"  python -m tests.scripts.fuzz --seed {seed} --start {number} --count 1{flags}")
+    return failures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=1000, help="problems to check")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=int, default=0, help="number of the first problem")
+    parser.add_argument("--integers", action="store_true", help="data whose results are exact")
+    parser.add_argument(
+        "--gradients", action="store_true", help="gradients and transposed convolutions"
+    )
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+    failures = fuzz(options.seed, options.start, options.count, options.integers, options.gradients)
+    kind = "exact " * options.integers + "problems" + " of gradients" * options.gradients
+    paths = len(GRADIENT_PATHS if options.gradients else PATHS)
+    print(
+        f"seed {options.seed}: {options.count} {kind} on {paths} paths, {failures} wrong, "
+        f"{time.monotonic() - began:.0f} s"
+    )
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

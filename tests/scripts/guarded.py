@@ -1,0 +1,174 @@
+"""Arrays beside pages that nobody may touch: an access outside kills the process.
+
+    python -m tests.scripts.guarded BACKEND [NAME ...] [--random COUNT] [--gradients] [--seed SEED]
+
+runs the named cases (all, if none is named and no random ones are asked for) and random problems
+with every array at either end of its pages: input, weights, bias, `out`, results and the workspace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import mmap
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+import numbaconv as nc
+from numbaconv.codegen.pointers import CACHE_LINE
+from numbaconv.cpu import job
+from numbaconv.cpu.direct import choice
+from numbaconv.runtime import result_memory, scratch_memory
+from tests.oracle import reference
+from tests.oracle.cases import (
+    CASES,
+    LARGE,
+    SWEEPS,
+    Array,
+    Case,
+    gradient_case,
+    has_gradient,
+    integer_arrays,
+    transposed_options,
+)
+from tests.oracle.problems import choose, varied_case
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+# What small cases do not reach: channels by parts in place, sums of many blocks.
+BY_PARTS = [c for c in LARGE if c.name in ("large_1d_by_parts", "zones_of_many_sums")]
+
+# Those that kernels read in place.
+DTYPES = ("float32", "float32", "float64", "int32", "int64")
+
+
+def guarded(array: Array, at_end: bool) -> Array:
+    """Return a copy of an array with a forbidden page right behind it, or right before it."""
+    pages = -(-max(array.nbytes, 1) // mmap.PAGESIZE)
+    memory = mmap.mmap(-1, (pages + 2) * mmap.PAGESIZE)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for page in (0, pages + 1):
+        if LIBC.mprotect(base + page * mmap.PAGESIZE, mmap.PAGESIZE, 0):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    first = (pages + 1) * mmap.PAGESIZE - array.nbytes if at_end else mmap.PAGESIZE
+    copy: Array = np.ndarray(array.shape, array.dtype, memory, first)
+    copy[...] = array
+    return copy
+
+
+def filler(dtype: np.dtype[Any]) -> Any:
+    """What must not be left in a result, nor be read from a workspace."""
+    return np.nan if dtype.kind == "f" else 77
+
+
+class GuardedNumPy:
+    """NumPy for `job.run`: what it allocates lies beside forbidden pages too."""
+
+    int64 = np.int64
+
+    def __init__(self, at_end: bool) -> None:
+        self.at_end = at_end
+
+    def empty(self, size: int, dtype: Any) -> Array:
+        return guarded(np.full(size, filler(np.dtype(dtype)), dtype), self.at_end)
+
+    def zeros(self, size: int, dtype: Any) -> Array:
+        return guarded(np.zeros(size, dtype), self.at_end)
+
+
+@contextmanager
+def guarded_workspace(at_end: bool) -> Iterator[None]:
+    """Allocate workspaces in Python; the workers are compiled code as ever."""
+    python = GuardedNumPy(at_end)
+    names = vars(job) | {
+        "np": python,
+        "address_of": lambda array: array.ctypes.data,
+        "align": lambda address: -(-address // CACHE_LINE) * CACHE_LINE,
+    }
+    for helper in (job.new_queues, job.pack_weights):
+        names[helper.__name__] = FunctionType(helper.__code__, names)
+    run = FunctionType(job.run.py_func.__code__, names)
+    with (
+        mock.patch.object(job, "run", run),
+        mock.patch.object(result_memory, "empty", python.empty),  # results
+        mock.patch.object(scratch_memory, "borrow", python.empty),  # the workspace of gradients
+    ):
+        yield
+
+
+def check(case: Case, dtype: str, backend: str) -> None:
+    """Run a case at both ends of its pages."""
+    x, weight, bias = integer_arrays(case, dtype)
+    expected = reference.conv_by_taps(x, weight, bias, **case.kwargs).astype(dtype)
+    for at_end in (False, True):
+        print(f"{case.name} {dtype} at_end={at_end}", end=" ", flush=True)  # a crash names it
+        out = guarded(np.full(expected.shape, filler(expected.dtype), dtype), at_end)
+        arrays = [None if a is None else guarded(a, at_end) for a in (x, weight, bias)]
+        with guarded_workspace(at_end):
+            nc.conv(*arrays, **case.kwargs, out=out, backend=backend)
+        np.testing.assert_array_equal(out, expected)
+        print("ok")
+
+
+def check_gradients(case: Case, dtype: str, backend: str) -> None:
+    """Do the same with the gradients and the transposed convolution of a case."""
+    rank = len(case.weight) - 2
+    x, weight, _ = integer_arrays(case, dtype)
+    g, _, bias = integer_arrays(gradient_case(case), dtype)
+    of_input, of_weight = (getattr(nc.grad, f"conv{rank}d_{of}") for of in ("input", "weight"))
+    spread, spread_options = getattr(nc, f"conv_transpose{rank}d"), transposed_options(case)
+    options = case.kwargs
+    by_input = reference.conv_input_by_taps(case.input, weight, g, **options).astype(dtype)
+    by_weight = reference.conv_weight_by_taps(x, case.weight, g, **options).astype(dtype)
+    by_bias = 0 if bias is None else bias.reshape(-1, *(1,) * rank)
+    for at_end in (False, True):
+        print(f"gradients of {case.name} {dtype} at_end={at_end}", end=" ", flush=True)
+        gx, gw, gg, gb = (None if a is None else guarded(a, at_end) for a in (x, weight, g, bias))
+        with guarded_workspace(at_end):
+            got = of_input(case.input, gw, gg, **options, backend=backend)
+            np.testing.assert_array_equal(got, by_input)
+            got = of_weight(gx, case.weight, gg, **options, backend=backend)
+            np.testing.assert_array_equal(got, by_weight)
+            if spread_options:
+                out = guarded(np.full(case.input, filler(x.dtype), dtype), at_end)
+                spread(gg, gw, gb, **spread_options, out=out, backend=backend)
+                np.testing.assert_array_equal(out, by_input + by_bias)
+        print("ok")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("backend")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--random", type=int, default=0, metavar="COUNT")
+    parser.add_argument("--gradients", action="store_true", help="of the random problems")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=int, default=0)
+    options = parser.parse_args()
+
+    problems = 0
+    choice.last_level_caches = lambda threads: 0  # results go past the caches
+    for case in (*CASES, *SWEEPS, *BY_PARTS):
+        if case.name in options.names or not (options.names or options.random):
+            check(case, "float32", options.backend)
+            if has_gradient(case):
+                check_gradients(case, "float32", options.backend)
+            problems += 1
+    for number in range(options.start, options.start + options.random):
+        integer = random.Random(f"{options.seed}/{number}").randint
+        case = varied_case(integer, f"{options.seed}/{number}", options.gradients)
+        run = check_gradients if options.gradients else check
+        run(case, choose(integer, DTYPES), options.backend)
+        problems += 1
+    print(f"{options.backend}: {problems} problems, no access outside the arrays")
+
+
+if __name__ == "__main__":
+    main()
