@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
-
+ROOT = next(p for p in Path(__file__).parents if (p / "pyproject.toml").exists())
 FOLDERS = ("numbaconv", "tests", "benchmarks", "docs", "examples")
 PAGES = sorted([*ROOT.glob("*.md"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.md"))])
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -21,6 +20,7 @@ LINK = re.compile(r"\]\(\s*<?([^)>\s]+)")
 LINK_TARGET = re.compile(r"\]\([^)]*\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 PATH = re.compile(rf"(?<![\w./~-])(?:{'|'.join(FOLDERS)})/[\w./*-]*")
+SCRIPT = re.compile(r"-m ((?:tests|benchmarks|examples)(?:\.\w+)+)")
 MODULE = re.compile(r"(?<![\w./@-])numbaconv(?:\.[a-z_]\w*)+")
 
 
@@ -58,6 +58,7 @@ def broken_links(text: str, page: Path) -> list[str]:
 def missing_paths(text: str) -> list[str]:
     """The paths of the repository that a page names, in code or not, and that do not exist."""
     named = {path.rstrip(".-") for path in PATH.findall(text)}
+    named |= {f"{name.replace('.', '/')}.py" for name in SCRIPT.findall(text)}
     return sorted(path for path in named if not any(ROOT.glob(path.rstrip("/"))))
 
 
@@ -118,7 +119,7 @@ SOUND = """
 [page](README.md), [anchor](#a-heading-with-code-and-more), [there](CONTRIBUTING.md#add-a-backend),
 [web](https://example.org/none.md), `[no](link.md)`, `numbaconv/grad.py`,
 `numbaconv.grad.conv2d_input`, `python numbaconv/__main__.py --all`,
-`numbaconv/*.py`, numbaconv/problem/shape.py.
+`numbaconv/*.py`, numbaconv/problem/shape.py, `python -m benchmarks.compare`.
 
 ```sh
 [no](link.md)
@@ -127,7 +128,7 @@ SOUND = """
 BROKEN = """
 [page](REEDME.md), [anchor](#a-heading), [there](CONTRIBUTING.md#add-a-back-end),
 `numbaconv/gradd.py`, `python numbaconv/none.py --all`, `numbaconv/*.pyx`,
-`numbaconv.gradd`, `numbaconv.grad.conv4d_input`
+`numbaconv.gradd`, `numbaconv.grad.conv4d_input`, `python -m benchmarks.none --all`
 """
 
 
@@ -139,6 +140,6 @@ def test_what_is_sound_is_let_pass():
 def test_what_is_broken_is_found():
     links = broken_links(BROKEN, ROOT / "page.md")
     assert links == ["REEDME.md", "#a-heading", "CONTRIBUTING.md#add-a-back-end"]
-    paths = ["numbaconv/*.pyx", "numbaconv/gradd.py", "numbaconv/none.py"]
+    paths = ["benchmarks/none.py", "numbaconv/*.pyx", "numbaconv/gradd.py", "numbaconv/none.py"]
     assert missing_paths(BROKEN) == paths
     assert missing_names(BROKEN) == ["numbaconv.grad.conv4d_input", "numbaconv.gradd"]
