@@ -29,9 +29,9 @@ class Explanation(NamedTuple):
     backend : str
         The backend that would run.
     source : str
-        Who chose it: the argument, `use_backend`, `set_backend`, the environment or ``auto``.
+        Where the choice comes from.
     reason : str
-        Why this backend was chosen.
+        Why this backend.
     shape : ConvShape
         The problem as the kernels see it.
     out_shape : tuple of int
