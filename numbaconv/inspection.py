@@ -93,8 +93,7 @@ def explain(
     Returns
     -------
     Explanation
-        Print it, or read its attributes: `backend`, `source`, `reason`, `shape`, `out_shape`,
-        `dtype`.
+        Print it, or read its attributes.
 
     Raises
     ------
