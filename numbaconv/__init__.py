@@ -1,7 +1,8 @@
 """Fast convolution for NumPy and Numba.
 
-One dispatcher, `conv`, and three backends that compute the same thing: every convolution is the
-weight matrix times the patch matrix, and the backends differ in where the patch matrix lives.
+There is one dispatcher, `conv`, and there are three backends that compute the same thing. Every
+convolution is the weight matrix times the patch matrix; the backends differ in where the patch
+matrix lives.
 
 >>> import numpy as np
 >>> import numbaconv as nc
@@ -9,6 +10,16 @@ weight matrix times the patch matrix, and the backends differ in where the patch
 >>> edges = nc.conv2d(photo, np.ones((8, 3, 3, 3), np.float32), padding="same")
 >>> edges.shape
 (8, 64, 64)
+
+Public is what ``__all__`` and ``numbaconv.grad`` name. The files beside this one are the public
+functions. A call goes through the folders in this order:
+
+- ``njit``: calls from ``@njit`` code, planned once and then run without Python;
+- ``problem``: the arguments are validated, and the call is described and planned as values;
+- ``dispatch``: which backend runs the call;
+- ``cpu``, ``cuda``: the engines, with the backends "direct" and "im2col", or "cuda";
+- ``runtime``: threads, memory that is used again, and what compiled callers share with Python;
+- ``codegen``: how Python functions become machine code, and where that is kept.
 """
 
 from numbaconv import grad

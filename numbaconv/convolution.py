@@ -1,4 +1,4 @@
-"""The public convolutions: find the plan of a call, hand its data to a backend."""
+"""The public convolutions: each finds the plan of its call and hands its data to a backend."""
 
 from typing import Any
 
@@ -30,8 +30,8 @@ def conv(
 ) -> Any:
     """Convolve an input with weights along one, two or three axes.
 
-    As in all neural-network libraries this is a correlation: the kernel is not flipped. The
-    number of axes is ``weight.ndim - 2``.
+    This is a correlation, as in all neural-network libraries: the kernel is not flipped. The
+    number of spatial axes is ``weight.ndim - 2``.
 
     Parameters
     ----------
@@ -39,9 +39,10 @@ def conv(
         Shape (N, C_in, *spatial), or (C_in, *spatial) for a single image; with
         ``data_format="channels_last"`` (N, *spatial, C_in) or (*spatial, C_in). Any strides and
         byte order. Dtypes: float16 (computed in float32), float32, float64, complex64,
-        complex128, and all integers (exact, wrapping as NumPy's own arithmetic). Input, weight
-        and bias are promoted by `numpy.result_type`. Arrays on a GPU (``__cuda_array_interface__``:
-        Numba, CuPy, PyTorch) are convolved there, by "cuda"; then all arrays must be.
+        complex128, and all integers (exact; they wrap as NumPy's own arithmetic does). Input,
+        weight and bias are promoted by `numpy.result_type`. Arrays on a GPU
+        (``__cuda_array_interface__``: Numba, CuPy, PyTorch) are convolved there, by "cuda"; all
+        arrays of the call must then be on the GPU.
     weight : ndarray
         Shape (C_out, C_in/groups, *kernel).
     bias : ndarray, optional
@@ -49,17 +50,19 @@ def conv(
     stride : int or tuple of int
         Steps from one output to the next, along all axes or each.
     padding : int, tuple of int, tuple of (int, int), or str
-        Elements added on both sides: along all axes, each axis, or (before, after) each axis.
-        "valid": none. "same": an output of ceil(size / stride), with the odd element after;
-        "same_lower": with the odd element before. "full": every output that any input reaches.
+        Elements added on both sides: an int for all axes, an int for each axis, or a pair
+        (before, after) for each axis. "valid" adds none. "same" adds what makes an output of
+        ceil(size / stride), an odd element after; "same_lower" puts the odd element before.
+        "full" makes every output that any input element reaches.
     dilation : int or tuple of int
         Steps from one tap of the kernel to the next.
     groups : int
         Groups into which the channels are split, each convolved by itself.
     padding_mode : {"zeros", "reflect", "replicate", "circular", "symmetric"}
-        What is added: zeros; the mirror image without or ("symmetric") with its edge; the edge
-        element; the other end. Taps on added zeros may be left out: where such a tap's weight is
-        infinite or NaN, the output may be NaN or not.
+        What is added: "zeros"; the mirror image without ("reflect") or with ("symmetric") the
+        edge element; the edge element ("replicate"); the other end ("circular"). Products with
+        added zeros may be left out. So where a weight is infinite or NaN and meets an added zero,
+        the output may or may not be NaN.
     data_format : {"channels_first", "channels_last"}
         Where the channels of input and output are. The order of the weight is the same for both.
     activation : {None, "relu", "relu6", "silu", "sigmoid", "tanh", "hardswish"}
@@ -68,22 +71,23 @@ def conv(
         Array of the result's shape and dtype to store the result in. It must not overlap the
         input, weight or bias.
     backend : {"auto", "direct", "im2col", "cuda"}, optional
-        Backend of this call. By default `use_backend`, `set_backend` and the environment variable
+        Backend of this call. Without it `use_backend`, `set_backend` and the environment variable
         ``NUMBACONV_BACKEND`` decide, in this order.
     stream : optional
-        CUDA stream to work on, of Numba, CuPy or PyTorch, or its handle; by default that of the
-        arrays. For "cuda" alone.
+        CUDA stream to work on: of Numba, CuPy or PyTorch, or its handle. By default it is that of
+        the arrays. CPU backends refuse it.
     precision : {"ieee", "tf32"}, optional
-        How "cuda" multiplies float32: as IEEE says, or on tensor cores with factors rounded to 10
-        bits of mantissa. By default the environment variable ``NUMBACONV_PRECISION`` decides, else
-        "ieee". CPU backends refuse "tf32".
+        How "cuda" multiplies float32: "ieee" as IEEE says, "tf32" on tensor cores with factors
+        rounded to 10 bits of mantissa. Without it the environment variable
+        ``NUMBACONV_PRECISION`` decides, else "ieee". CPU backends refuse "tf32".
 
     Returns
     -------
     ndarray
-        On a GPU for arrays there. Shape (N, C_out, *output), or as `data_format` and an unbatched
-        input say, where along each axis
-        output = (size + padding - dilation * (kernel - 1) - 1) // stride + 1.
+        Shape (N, C_out, *output), where along each axis
+        output = (size + padding - dilation * (kernel - 1) - 1) // stride + 1, with `padding` the
+        sum of both sides. The axes are in the order of `data_format`, and there is no N for an
+        unbatched input. On a GPU if the arrays are there.
 
     Raises
     ------
@@ -143,7 +147,7 @@ def conv1d(
     stream: Any = None,
     precision: str | None = None,
 ) -> Any:
-    """Convolve signals: `conv` for an input (N, C_in, L) and a weight (C_out, C_in/groups, K).
+    """Convolve signals, as `conv` along one axis.
 
     Parameters
     ----------
@@ -151,9 +155,9 @@ def conv1d(
         Shape (N, C_in, L) or (C_in, L).
     weight : ndarray
         Shape (C_out, C_in/groups, K).
-    bias, stride, padding, dilation, groups
+    bias, stride, padding, dilation, groups, padding_mode, data_format, activation
         As in `conv`.
-    padding_mode, data_format, activation, out, backend, stream, precision
+    out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -202,7 +206,7 @@ def conv2d(
     stream: Any = None,
     precision: str | None = None,
 ) -> Any:
-    """Convolve images: `conv` for an input (N, C_in, H, W).
+    """Convolve images, as `conv` along two axes.
 
     Parameters
     ----------
@@ -210,9 +214,9 @@ def conv2d(
         Shape (N, C_in, H, W) or (C_in, H, W).
     weight : ndarray
         Shape (C_out, C_in/groups, KH, KW).
-    bias, stride, padding, dilation, groups
+    bias, stride, padding, dilation, groups, padding_mode, data_format, activation
         As in `conv`.
-    padding_mode, data_format, activation, out, backend, stream, precision
+    out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -261,7 +265,7 @@ def conv3d(
     stream: Any = None,
     precision: str | None = None,
 ) -> Any:
-    """Convolve volumes: `conv` for an input (N, C_in, D, H, W).
+    """Convolve volumes, as `conv` along three axes.
 
     Parameters
     ----------
@@ -269,9 +273,9 @@ def conv3d(
         Shape (N, C_in, D, H, W) or (C_in, D, H, W).
     weight : ndarray
         Shape (C_out, C_in/groups, KD, KH, KW).
-    bias, stride, padding, dilation, groups
+    bias, stride, padding, dilation, groups, padding_mode, data_format, activation
         As in `conv`.
-    padding_mode, data_format, activation, out, backend, stream, precision
+    out, backend, stream, precision
         As in `conv`.
 
     Returns

@@ -1,7 +1,7 @@
 """Gradients of convolutions with respect to their input and their weights.
 
-Both are convolutions again: see ``docs/gradients.md``. Names and arguments are those of
-``torch.nn.grad``.
+Both are convolutions again: ``docs/gradients.md`` explains them. Names and order of the arguments
+are those of ``torch.nn.grad``.
 """
 
 from typing import Any
@@ -122,59 +122,32 @@ def conv1d_input(
     stream: Any = None,
     precision: str | None = None,
 ) -> Any:
-    """Gradient of `conv1d` with respect to its input.
+    """Gradient of `conv1d` with respect to its input, as `conv2d_input` is of images.
 
     Parameters
     ----------
     input_size : tuple of int
         Shape of the input: (N, C_in, L) or (C_in, L).
     weight : ndarray
-        Shape (C_out, C_in/groups, K). A complex one is conjugated.
+        Shape (C_out, C_in/groups, K).
     grad_output : ndarray
-        Gradient with respect to the output, shape (N, C_out, OL) or (C_out, OL).
-    stride, padding, dilation, groups
-        As the convolution had them; padding was with zeros.
-    backend : {"auto", "direct", "im2col", "cuda"}, optional
-        As in `conv`.
-    stream, precision
-        As in `conv`.
+        Shape (N, C_out, OL) or (C_out, OL).
+    stride, padding, dilation, groups, backend, stream, precision
+        As in `conv2d_input`.
 
     Returns
     -------
     ndarray
-        On a GPU for arrays there. Shape `input_size`, dtype of `weight` and `grad_output` promoted.
+        Shape `input_size`.
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit; for a size that no such convolution has, the message says
-        which it could have.
-    BackendUnavailableError
-        If the backend that was asked for cannot run here.
-
-    Notes
-    -----
-    The input's gradient is the convolution of the output's gradient with the flipped weights, of
-    stride 1 in each phase of the stride [1]_.
-
-    References
-    ----------
-    .. [1] V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016,
-       chapter 4.
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv2d_input`.
     """
-    return _input_gradient(
-        1,
-        input_size,
-        weight,
-        grad_output,
-        stride,
-        padding,
-        dilation,
-        groups,
-        backend,
-        stream,
-        precision,
-    )
+    options = stride, padding, dilation, groups
+    where = backend, stream, precision
+    return _input_gradient(1, input_size, weight, grad_output, *options, *where)
 
 
 def conv1d_weight(
@@ -190,50 +163,32 @@ def conv1d_weight(
     stream: Any = None,
     precision: str | None = None,
 ) -> Any:
-    """Gradient of `conv1d` with respect to its weight.
+    """Gradient of `conv1d` with respect to its weight, as `conv2d_weight` is of images.
 
     Parameters
     ----------
     input : ndarray
-        Shape (N, C_in, L) or (C_in, L). A complex one is conjugated.
+        Shape (N, C_in, L) or (C_in, L).
     weight_size : tuple of int
         Shape of the weight: (C_out, C_in/groups, K).
     grad_output : ndarray
-        Gradient with respect to the output, shape (N, C_out, OL) or (C_out, OL).
-    stride, padding, dilation, groups
-        As the convolution had them; padding was with zeros.
-    backend : {"auto", "direct", "im2col", "cuda"}, optional
-        As in `conv`.
-    stream, precision
-        As in `conv`.
+        Shape (N, C_out, OL) or (C_out, OL).
+    stride, padding, dilation, groups, backend, stream, precision
+        As in `conv2d_weight`.
 
     Returns
     -------
     ndarray
-        On a GPU for arrays there. Shape `weight_size`, dtype of `input` and `grad_output` promoted.
-        The bits do not depend on the number of threads.
+        Shape `weight_size`.
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit; for a size that no such convolution has, the message says
-        which it could have.
-    BackendUnavailableError
-        If the backend that was asked for cannot run here.
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv2d_weight`.
     """
-    return _weight_gradient(
-        1,
-        input,
-        weight_size,
-        grad_output,
-        stride,
-        padding,
-        dilation,
-        groups,
-        backend,
-        stream,
-        precision,
-    )
+    options = stride, padding, dilation, groups
+    where = backend, stream, precision
+    return _weight_gradient(1, input, weight_size, grad_output, *options, *where)
 
 
 def conv2d_input(
@@ -256,11 +211,11 @@ def conv2d_input(
     input_size : tuple of int
         Shape of the input: (N, C_in, H, W) or (C_in, H, W).
     weight : ndarray
-        Shape (C_out, C_in/groups, KH, KW). A complex one is conjugated.
+        Shape (C_out, C_in/groups, KH, KW). A complex weight is conjugated.
     grad_output : ndarray
         Gradient with respect to the output, shape (N, C_out, OH, OW) or (C_out, OH, OW).
     stride, padding, dilation, groups
-        As the convolution had them; padding was with zeros.
+        Those of the convolution, which padded with zeros.
     backend : {"auto", "direct", "im2col", "cuda"}, optional
         As in `conv`.
     stream, precision
@@ -269,39 +224,38 @@ def conv2d_input(
     Returns
     -------
     ndarray
-        On a GPU for arrays there. Shape `input_size`, dtype of `weight` and `grad_output` promoted.
+        Shape `input_size`. The dtype is that of `weight` and `grad_output` promoted. On a GPU if
+        the arrays are there.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit; for a size that no such convolution has, the message says
-        which it could have.
+        If an argument does not fit; the message names it. If `input_size` fits no such
+        convolution, the message gives the sizes that fit.
     BackendUnavailableError
         If the backend that was asked for cannot run here.
 
     Notes
     -----
-    The input's gradient is the convolution of the output's gradient with the flipped weights, of
-    stride 1 in each phase of the stride [1]_.
+    In each phase of the stride it is a convolution of stride 1: `grad_output` with the weights
+    of that phase, flipped [1]_.
 
     References
     ----------
     .. [1] V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016,
        chapter 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> weight, grad_output = np.ones((4, 3, 3, 3)), np.ones((2, 4, 8, 8))
+    >>> nc.grad.conv2d_input((2, 3, 16, 16), weight, grad_output, stride=2, padding=1).shape
+    (2, 3, 16, 16)
     """
-    return _input_gradient(
-        2,
-        input_size,
-        weight,
-        grad_output,
-        stride,
-        padding,
-        dilation,
-        groups,
-        backend,
-        stream,
-        precision,
-    )
+    options = stride, padding, dilation, groups
+    where = backend, stream, precision
+    return _input_gradient(2, input_size, weight, grad_output, *options, *where)
 
 
 def conv2d_weight(
@@ -322,13 +276,13 @@ def conv2d_weight(
     Parameters
     ----------
     input : ndarray
-        Shape (N, C_in, H, W) or (C_in, H, W). A complex one is conjugated.
+        Shape (N, C_in, H, W) or (C_in, H, W). A complex input is conjugated.
     weight_size : tuple of int
         Shape of the weight: (C_out, C_in/groups, KH, KW).
     grad_output : ndarray
         Gradient with respect to the output, shape (N, C_out, OH, OW) or (C_out, OH, OW).
     stride, padding, dilation, groups
-        As the convolution had them; padding was with zeros.
+        Those of the convolution, which padded with zeros.
     backend : {"auto", "direct", "im2col", "cuda"}, optional
         As in `conv`.
     stream, precision
@@ -337,30 +291,32 @@ def conv2d_weight(
     Returns
     -------
     ndarray
-        On a GPU for arrays there. Shape `weight_size`, dtype of `input` and `grad_output` promoted.
-        The bits do not depend on the number of threads.
+        Shape `weight_size`. The dtype is that of `input` and `grad_output` promoted. On a GPU if
+        the arrays are there. The bits do not depend on the number of threads.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit; for a size that no such convolution has, the message says
-        which it could have.
+        If an argument does not fit; the message names it. If `weight_size` fits no such
+        convolution, the message gives the sizes that fit.
     BackendUnavailableError
         If the backend that was asked for cannot run here.
+
+    Notes
+    -----
+    It is the matrix product of `grad_output` and the transposed patch matrix of `input`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> x, grad_output = np.ones((2, 3, 16, 16)), np.ones((2, 4, 8, 8))
+    >>> nc.grad.conv2d_weight(x, (4, 3, 3, 3), grad_output, stride=2, padding=1).shape
+    (4, 3, 3, 3)
     """
-    return _weight_gradient(
-        2,
-        input,
-        weight_size,
-        grad_output,
-        stride,
-        padding,
-        dilation,
-        groups,
-        backend,
-        stream,
-        precision,
-    )
+    options = stride, padding, dilation, groups
+    where = backend, stream, precision
+    return _weight_gradient(2, input, weight_size, grad_output, *options, *where)
 
 
 def conv3d_input(
@@ -376,59 +332,32 @@ def conv3d_input(
     stream: Any = None,
     precision: str | None = None,
 ) -> Any:
-    """Gradient of `conv3d` with respect to its input.
+    """Gradient of `conv3d` with respect to its input, as `conv2d_input` is of images.
 
     Parameters
     ----------
     input_size : tuple of int
         Shape of the input: (N, C_in, D, H, W) or (C_in, D, H, W).
     weight : ndarray
-        Shape (C_out, C_in/groups, KD, KH, KW). A complex one is conjugated.
+        Shape (C_out, C_in/groups, KD, KH, KW).
     grad_output : ndarray
-        Gradient with respect to the output, shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
-    stride, padding, dilation, groups
-        As the convolution had them; padding was with zeros.
-    backend : {"auto", "direct", "im2col", "cuda"}, optional
-        As in `conv`.
-    stream, precision
-        As in `conv`.
+        Shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
+    stride, padding, dilation, groups, backend, stream, precision
+        As in `conv2d_input`.
 
     Returns
     -------
     ndarray
-        On a GPU for arrays there. Shape `input_size`, dtype of `weight` and `grad_output` promoted.
+        Shape `input_size`.
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit; for a size that no such convolution has, the message says
-        which it could have.
-    BackendUnavailableError
-        If the backend that was asked for cannot run here.
-
-    Notes
-    -----
-    The input's gradient is the convolution of the output's gradient with the flipped weights, of
-    stride 1 in each phase of the stride [1]_.
-
-    References
-    ----------
-    .. [1] V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016,
-       chapter 4.
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv2d_input`.
     """
-    return _input_gradient(
-        3,
-        input_size,
-        weight,
-        grad_output,
-        stride,
-        padding,
-        dilation,
-        groups,
-        backend,
-        stream,
-        precision,
-    )
+    options = stride, padding, dilation, groups
+    where = backend, stream, precision
+    return _input_gradient(3, input_size, weight, grad_output, *options, *where)
 
 
 def conv3d_weight(
@@ -444,47 +373,29 @@ def conv3d_weight(
     stream: Any = None,
     precision: str | None = None,
 ) -> Any:
-    """Gradient of `conv3d` with respect to its weight.
+    """Gradient of `conv3d` with respect to its weight, as `conv2d_weight` is of images.
 
     Parameters
     ----------
     input : ndarray
-        Shape (N, C_in, D, H, W) or (C_in, D, H, W). A complex one is conjugated.
+        Shape (N, C_in, D, H, W) or (C_in, D, H, W).
     weight_size : tuple of int
         Shape of the weight: (C_out, C_in/groups, KD, KH, KW).
     grad_output : ndarray
-        Gradient with respect to the output, shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
-    stride, padding, dilation, groups
-        As the convolution had them; padding was with zeros.
-    backend : {"auto", "direct", "im2col", "cuda"}, optional
-        As in `conv`.
-    stream, precision
-        As in `conv`.
+        Shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW).
+    stride, padding, dilation, groups, backend, stream, precision
+        As in `conv2d_weight`.
 
     Returns
     -------
     ndarray
-        On a GPU for arrays there. Shape `weight_size`, dtype of `input` and `grad_output` promoted.
-        The bits do not depend on the number of threads.
+        Shape `weight_size`.
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit; for a size that no such convolution has, the message says
-        which it could have.
-    BackendUnavailableError
-        If the backend that was asked for cannot run here.
+    TypeError, ValueError, BackendUnavailableError
+        As in `conv2d_weight`.
     """
-    return _weight_gradient(
-        3,
-        input,
-        weight_size,
-        grad_output,
-        stride,
-        padding,
-        dilation,
-        groups,
-        backend,
-        stream,
-        precision,
-    )
+    options = stride, padding, dilation, groups
+    where = backend, stream, precision
+    return _weight_gradient(3, input, weight_size, grad_output, *options, *where)

@@ -1,4 +1,4 @@
-"""What the library would do, and where it runs: `explain` and `show_config`."""
+"""`explain` says what a call would do; `show_config` says where it would run."""
 
 import platform
 from importlib import import_module
@@ -30,7 +30,7 @@ from numbaconv.problem.validation import base_array
 
 
 class Explanation(NamedTuple):
-    """What a call would do; ``str()`` says it in words.
+    """What a call would do; ``str()`` puts it in words.
 
     Attributes
     ----------
@@ -101,17 +101,25 @@ def explain(
     input, weight, bias, stride, padding, dilation, groups
         As in `conv`.
     padding_mode, data_format, activation, out, backend, stream, precision
-        As in `conv`; nothing is computed and `out` is not touched.
+        As in `conv`. Nothing is computed, and `out` is not touched.
 
     Returns
     -------
     Explanation
-        Printable, with the parts as attributes.
+        Print it, or read its attributes.
 
     Raises
     ------
     TypeError, ValueError, BackendUnavailableError
-        As the call would.
+        As `conv` would raise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> choice = nc.explain(np.ones((1, 3, 32, 32)), np.ones((8, 3, 3, 3)), backend="im2col")
+    >>> choice.backend, choice.source, choice.out_shape
+    ('im2col', 'the argument backend=', (1, 8, 30, 30))
     """
     options = Options(stride, padding, dilation, groups, padding_mode, data_format, activation)
     if not isinstance(input, np.ndarray) and is_on_device(input):

@@ -1,6 +1,6 @@
-"""The patch matrix in the open: `im2col` writes it, `col2im` is its adjoint.
+"""The patch matrix as an array: `im2col` writes it, and `col2im` is the adjoint of `im2col`.
 
-They are what the im2col backend does panel by panel without ever holding the whole matrix.
+The im2col backend writes the same matrix panel by panel, and never holds the whole of it.
 """
 
 import math
@@ -23,7 +23,7 @@ _LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}
 
 
 def _kernel_axes(kernel_size: Any, array_rank: int, name: str) -> tuple[int, ...]:
-    """Return the kernel as a tuple; an int takes its rank from a batched array."""
+    """Return the kernel as a tuple; for an int, of as many axes as the array has."""
     if isinstance(kernel_size, (tuple, list)):
         rank = len(kernel_size)
     else:
@@ -38,7 +38,7 @@ def _kernel_axes(kernel_size: Any, array_rank: int, name: str) -> tuple[int, ...
 
 
 class Patches(NamedTuple):
-    """A validated call: the image of all axes, and where its patches are.
+    """A validated call: the sizes of the image, and where its patches lie.
 
     Attributes
     ----------
@@ -46,10 +46,12 @@ class Patches(NamedTuple):
         Images and channels.
     batched : bool
         Whether the caller's arrays have an axis for the batch.
-    size, kernel, dilation, stride, positions : tuple of int
+    size, kernel, dilation, stride : tuple of int
         Along each spatial axis.
     pairs : tuple of (int, int)
-        Padding before and after.
+        Padding before and after each spatial axis.
+    positions : tuple of int
+        Number of patches along each spatial axis.
     """
 
     n: int
@@ -82,7 +84,7 @@ class Patches(NamedTuple):
 
     @property
     def is_padded(self) -> bool:
-        """Whether anything is added."""
+        """Whether there is any padding."""
         return any(map(any, self.pairs))
 
     @property
@@ -98,7 +100,7 @@ class Patches(NamedTuple):
         return (slice(None), slice(None), *(slice(a, a + s) for s, (a, _) in axes))
 
     def reads(self, tap: tuple[int, ...]) -> tuple[slice, ...]:
-        """Index of what one tap reads, for all positions, in the padded batch."""
+        """Index of the elements of the padded batch that one tap reads, at all positions."""
         axes = zip(tap, self.dilation, self.stride, self.positions, strict=True)
         return (
             slice(None),
@@ -170,27 +172,27 @@ def im2col(
     padding: Any = 0,
     stride: Any = 1,
 ) -> np.ndarray:
-    """Write out each position's surroundings as a column: the patch matrix.
+    """Write the surroundings of each position as a column: the patch matrix.
 
     A convolution is then one matrix product, ``weight.reshape(C_out, -1) @ columns``.
 
     Parameters
     ----------
     input : ndarray
-        Shape (N, C, *spatial), of 1 to 3 spatial axes and any supported dtype. With a tuple
-        `kernel_size` also (C, *spatial).
+        Shape (N, C, *spatial) with 1 to 3 spatial axes, of any dtype that `conv` takes. If
+        `kernel_size` is a tuple, (C, *spatial) is taken too.
     kernel_size : int or tuple of int
-        Size of a patch. A tuple gives the number of spatial axes; with an int the input is
-        batched and has ``input.ndim - 2`` of them.
+        Size of a patch. The length of a tuple is the number of spatial axes. With an int the
+        input is batched and has ``input.ndim - 2`` spatial axes.
     dilation, padding, stride
-        As in `conv`, in all forms; padding is with zeros.
+        As in `conv`, in all its forms; the padding is zeros.
 
     Returns
     -------
     ndarray
-        Shape (N, C * prod(kernel_size), L), or without N for an unbatched input, where L is the
-        number of positions. Rows are in the order (channel, tap), as ``torch.nn.functional.unfold``
-        has them.
+        Shape (N, C * prod(kernel_size), L), where L is the number of positions; without N for an
+        unbatched input. Rows are in the order (channel, tap), as in
+        ``torch.nn.functional.unfold``.
 
     Raises
     ------
@@ -223,16 +225,16 @@ def col2im(
     padding: Any = 0,
     stride: Any = 1,
 ) -> np.ndarray:
-    """Add each column back to where `im2col` took it from: the adjoint of `im2col`.
+    """Add each column to the places that `im2col` reads it from: the adjoint of `im2col`.
 
     Parameters
     ----------
     columns : ndarray
         Shape (N, C * prod(kernel_size), L) or (C * prod(kernel_size), L).
     output_size : int or tuple of int
-        Spatial size of the result: the input of the `im2col` that it is the adjoint of.
+        Spatial size of the result, which is the spatial size of the input of that `im2col`.
     kernel_size, dilation, padding, stride
-        As in `im2col`. Where both sizes are ints, there are two spatial axes.
+        As in `im2col`. If both sizes are ints, there are two spatial axes.
 
     Returns
     -------
@@ -243,6 +245,17 @@ def col2im(
     ------
     TypeError, ValueError
         If an argument does not fit; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> image = np.ones((1, 4, 4))
+    >>> nc.col2im(nc.im2col(image, (3, 3)), (4, 4), (3, 3))  # how many patches hold each element
+    array([[[1., 2., 2., 1.],
+            [2., 4., 4., 2.],
+            [2., 4., 4., 2.],
+            [1., 2., 2., 1.]]])
     """
     columns = base_array("columns", columns)
     p = col2im_patches(columns, output_size, kernel_size, dilation, padding, stride)

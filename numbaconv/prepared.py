@@ -1,4 +1,4 @@
-"""Prepared layers: weights packed once, geometry kept for each shape of input."""
+"""Prepared layers: weights are packed once, and a plan is kept for each shape of input."""
 
 import itertools
 from typing import Any, NamedTuple
@@ -24,16 +24,16 @@ from numbaconv.problem.validation import (
 
 
 class Weights(NamedTuple):
-    """What a layer's calls share for as long as its weights are these.
+    """The weights of a layer, and what its calls keep of them.
 
     Attributes
     ----------
     weight, bias : ndarray
-        The layer's own, as they were given.
+        Copies of what the layer was given.
     plans : dict
-        Plan of each kind of input.
+        The plan of each kind of input.
     packed : dict
-        The weights in the order in which the kernels of a job read them, and on devices.
+        The weights packed for the kernels of each kind of job, and the weights on each device.
     """
 
     weight: np.ndarray
@@ -49,9 +49,9 @@ _layers: "WeakValueDictionary[int, PreparedConv]" = WeakValueDictionary()
 class PreparedConv:
     """A convolution with fixed weights, made by `prepare`; call it with an input.
 
-    The weights are a copy of what `prepare` was given: changing that array does not change the
-    layer, `update` does. A layer may be called from several threads at once and can be pickled
-    (the copy packs again on first use).
+    The layer has a copy of the weights. To change the array that `prepare` was given does not
+    change the layer; `update` does. Several threads may call a layer at once. A layer can be
+    pickled: the copy packs its weights at its first call.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ class PreparedConv:
     def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
         """Replace the weights and the bias; they are packed again at the next call.
 
-        Calls that other threads have begun in Python end with the weights that they began with.
-        Not to be called while a compiled function on another thread calls the layer.
+        Calls that other threads have begun from Python finish with the old weights. Do not
+        update a layer while a compiled function calls it on another thread.
 
         Parameters
         ----------
@@ -87,8 +87,8 @@ class PreparedConv:
 
         Raises
         ------
-        TypeError
-            If one is not an array of a supported dtype.
+        TypeError, ValueError
+            If an array does not fit; the message names it.
         """
         weight = base_array("weight", on_host(weight))
         bias = None if bias is None else base_array("bias", on_host(bias))
@@ -96,8 +96,8 @@ class PreparedConv:
         check_bias(bias, weight)
         own_bias = None if bias is None else np.array(bias, order="C")
         self._now = Weights(np.array(weight, order="C"), own_bias, {}, {})
-        # Compiled callers know these weights by a number that is never used again, and find it
-        # at an address that stays.
+        # Compiled callers know these weights by a number, which no other weights ever get. They
+        # read it at an address that stays the same.
         self._ticket = getattr(self, "_ticket", np.zeros(1, np.int64))
         self.ticket_address = self._ticket.ctypes.data
         self._ticket[0] = ticket = next(_tickets)
@@ -109,8 +109,8 @@ class PreparedConv:
         Parameters
         ----------
         x : ndarray or array on a GPU
-            As the input of `numbaconv.conv`. The weights go to the GPU at the first such call, and
-            stay there.
+            As the input of `numbaconv.conv`. The first call with an array on a GPU copies the
+            weights there, and they stay.
         out, stream : optional
             As in `numbaconv.conv`.
 
@@ -145,7 +145,7 @@ class PreparedConv:
         return y if out is None else out
 
     def plan(self, x: np.ndarray) -> Plan:
-        """Return the plan for an input, kept from an earlier call or made after validation."""
+        """Return the plan for an input: an earlier call's, or one made now after validation."""
         return self._plan(x, self._now)
 
     def _plan(self, x: np.ndarray, now: Weights) -> Plan:
@@ -187,7 +187,7 @@ class PreparedConv:
 
 
 def layer_of_ticket(number: int) -> PreparedConv:
-    """Return the layer that a compiled caller has."""
+    """Return the layer that a compiled caller knows by this number."""
     return _layers[number]
 
 
@@ -205,7 +205,7 @@ def prepare(
     backend: str | None = None,
     precision: str | None = None,
 ) -> PreparedConv:
-    """Fix the weights of a convolution: they are packed once, not on every call.
+    """Make a layer of fixed weights, which are packed once and not in every call.
 
     Parameters
     ----------
@@ -214,19 +214,20 @@ def prepare(
     padding_mode, data_format, activation
         As in `conv`.
     backend : {"auto", "direct", "im2col", "cuda"}, optional
-        Backend of all calls; by default each call is dispatched as `conv` would be.
+        Backend of all calls. Without it the backend of each call is chosen as in `conv`.
     precision : {"ieee", "tf32"}, optional
         As in `conv`.
 
     Returns
     -------
     PreparedConv
-        Call it as ``layer(x)`` or ``layer(x, out=y)``.
+        Call it as ``layer(x)`` or ``layer(x, out=y)``; `update` gives it new weights.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit; what depends on the input's shape is checked at the call.
+        If an argument does not fit; the message names it. What depends on the input's shape is
+        checked when the layer is called.
 
     Examples
     --------

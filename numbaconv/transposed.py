@@ -109,10 +109,12 @@ def conv_transpose2d(
     stride : int or tuple of int
         Elements of the output from one input element to the next.
     padding : int, tuple of int, or tuple of (int, int)
-        Elements that are cut off the output on both sides, or (before, after).
+        Elements that are cut off the output on both sides: an int for all axes, an int for each
+        axis, or a pair (before, after) for each axis.
     output_padding : int or tuple of int
-        Elements that the output has more at its end; less than stride or dilation. Convolutions of
-        stride s make the same output of s different sizes: this says which of them is meant.
+        Elements that are added to the end of the output; fewer than stride or dilation. A
+        convolution of stride s makes outputs of the same size from inputs of s sizes, and this
+        says which of these sizes the result has.
     groups : int
         Groups into which the channels are split.
     dilation : int or tuple of int

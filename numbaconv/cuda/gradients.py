@@ -1,8 +1,9 @@
 """Planned gradients and transposed convolutions: their kernels, and the arrays of a call.
 
 The gradient of an input, and a transposed convolution, are convolutions of stride 1: one for each
-phase of the stride (`numbaconv.phases`), which stores every stride-th element of the result. The
-gradient of a weight is one product, with sums over the pixels (`convolution.WeightGradient`).
+phase of the stride (`numbaconv.problem.phases`), which stores every stride-th element of the
+result. The gradient of a weight is one product, with sums over the pixels
+(`convolution.WeightGradient`).
 """
 
 from typing import Any

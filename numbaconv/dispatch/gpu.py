@@ -95,7 +95,7 @@ class Call:
     Attributes
     ----------
     arrays : dict
-        The same; those on a GPU as shadows (`backends.cuda.memory`).
+        The same; those on a GPU as shadows (`cuda.memory`).
     """
 
     def __init__(

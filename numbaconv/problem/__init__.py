@@ -1,1 +1,17 @@
-"""."""
+"""A validated call as values: no kernels, no memory, no threads.
+
+The values can be hashed, printed and tested without compiling. A call goes through the files in
+this order:
+
+1. `validation` turns each argument into integers, or raises an error that names the argument.
+2. `forward` describes the convolution of a call as a `shape.ConvShape`. `backward` does so for a
+   gradient or a transposed convolution: it describes the convolution that they belong to.
+3. `plan` makes of it what a call needs beside its data, and keeps that for the next call with the
+   same shapes, dtypes and options.
+
+The other files answer questions about a problem: `dtypes`, `layout`, `activations`,
+`padding_modes`, `phases` (of a stride) and `taps` (those that read more than padding).
+
+Of the package these files import each other and ``numbaconv.codegen``: some of their functions are
+part of compiled code too.
+"""
