@@ -21,9 +21,8 @@ ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
 _VARIABLE = ENVIRONMENT_VARIABLE.encode()
 AUTO, CUDA = "auto", "cuda"
 
-# Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend
-# module has `unavailable()` (a reason, or None), and on the CPU `plan`, `make_table` and
-# `set_addresses`.
+# Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend has
+# `unavailable()` (a reason, or None), and on the CPU `lower`.
 BACKENDS = {
     "direct": "numbaconv.cpu.direct",
     "im2col": "numbaconv.cpu.im2col",
