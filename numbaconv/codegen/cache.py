@@ -32,7 +32,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 _CHECKSUM_SIZE = hashlib.sha256().digest_size
 _ABANDONED_AFTER = 3600.0  # seconds: nobody takes that long to write a file
 
