@@ -20,6 +20,8 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
+from numbaconv.codegen.arguments import check_fields
+
 # Bytes to which scratch is aligned: a vector that lies across two lines is loaded twice.
 CACHE_LINE = 64
 
@@ -107,6 +109,7 @@ def _call_address(context, builder, signature, values, result):
 
 @intrinsic
 def _call(typing_context, address, arguments):
+    check_fields(arguments)
     signature = types.void(types.int64, arguments)
 
     def codegen(context, builder, signature, values):
@@ -248,7 +251,7 @@ def _shift_in_python(pointer, index):
 
 
 def _call_in_python(address, arguments):
-    address(*arguments)
+    address(arguments)
 
 
 def _entries_in_python(pointer, first, count):

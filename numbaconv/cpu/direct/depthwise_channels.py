@@ -10,8 +10,8 @@ back on its way to the output.
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
 
+from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -30,12 +30,12 @@ from numbaconv.cpu.job import (
     TABLE,
     TILE,
     WORKER,
+    WorkerArguments,
     X,
     next_task,
     set_entries,
-    worker_signature,
 )
-from numbaconv.cpu.microkernels.depthwise import depthwise_tile
+from numbaconv.cpu.microkernels.depthwise import DepthwiseTileArguments, depthwise_tile
 from numbaconv.cpu.packing.lanes import clear_lanes, copy_lanes
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.transpose import transpose_block
@@ -140,17 +140,36 @@ def fill_row(target, x, s, at, channels, w0, cols, lanes):
                 pixel[lane] = x[at + i * s.in_strides[4] + lane * s.in_strides[1]]
 
 
-def _fill_signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(p, p, types.CPointer(i), i, i, i, i, i, i, i)
+class FillChannelsArguments(NamedTuple):
+    """What `fill_channels` takes.
 
-
-@native(_fill_signature)
-def fill_channels(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
-    """Copy the halo tile [kd][row][column][lane] that begins at the padded input's (d0, h0, w0).
-
-    `x` points at the image; `rows` x `cols` are the tile's. Loops over kd and rows.
+    Attributes
+    ----------
+    target, x, job : pointer
+        The halo tile; the image; the job, with the problem.
+    channel0, channels : int
+        First channel of the image, and how many: at most a vector has lanes.
+    d0, h0, w0 : int
+        Where in the padded input the tile begins: minus the padding is the first.
+    rows, cols : int
+        Those of the tile.
     """
+
+    target: Elements
+    x: Elements
+    job: Indices
+    channel0: int
+    channels: int
+    d0: int
+    h0: int
+    w0: int
+    rows: int
+    cols: int
+
+
+@native(FillChannelsArguments)
+def fill_channels(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
+    """Copy the halo tile [kd][row][column][lane]. Loops over kd and rows."""
     s, lanes = read_shape(job, SHAPE), job[LANES]
     for kd in range(s.kernel[0]):
         d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
@@ -184,7 +203,21 @@ def channels_task(job, m, s, b, t):
     h = t.oh * s.stride[1] - s.padding[1]
     w = t.ow * s.stride[2] - s.padding[2]
     image = shift(m.x, t.n * s.in_strides[0])
-    call(job[FILL_HALO], (m.halo, image, job, t.g, t.groups, d, h, w, height, width))
+    call(
+        job[FILL_HALO],
+        FillChannelsArguments(
+            target=m.halo,
+            x=image,
+            job=job,
+            channel0=t.g,
+            channels=t.groups,
+            d0=d,
+            h0=h,
+            w0=w,
+            rows=height,
+            cols=width,
+        ),
+    )
     transpose_weights(m, s, t, lanes)
     bias, x_step = shift(m.bias, t.g), s.stride[2] * lanes
     chunks = (t.cols + lanes - 1) // lanes
@@ -199,20 +232,28 @@ def channels_task(job, m, s, b, t):
                 target, step = shift(m.out, at), s.out_strides[4]
             call(
                 job[TILE],
-                (
-                    pixels, kernel_taps(s), x, x_step, m.offsets, m.taps,
-                    target, step, bias, t.groups,
+                DepthwiseTileArguments(
+                    rows=pixels,
+                    taps=kernel_taps(s),
+                    x=x,
+                    x_step=x_step,
+                    offsets=m.offsets,
+                    w=m.taps,
+                    c=target,
+                    row_step=step,
+                    bias=bias,
+                    last=t.groups,
                 ),
-            )  # fmt: skip
+            )
             finish_tile(job, target, step, pixels, t.groups, True)
             if s.out_strides[1] != 1:
+                row_step, step = s.out_strides[4], s.out_strides[1]
                 move_rows(
-                    m.tile, 0, lanes, pixels, t.groups,
-                    m.out, at, s.out_strides[4], s.out_strides[1], False, lanes,
-                )  # fmt: skip
+                    m.tile, 0, lanes, pixels, t.groups, m.out, at, row_step, step, False, lanes
+                )
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def channels_work(worker, job, like):
     """Do tasks until none is left."""
     s, b, lanes = read_shape(job, SHAPE), read_blocks(job), job[LANES]

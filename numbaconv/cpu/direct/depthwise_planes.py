@@ -35,13 +35,13 @@ from numbaconv.cpu.job import (
     TABLE,
     TILE,
     WORKER,
+    WorkerArguments,
     X,
     next_task,
     set_entries,
-    worker_signature,
 )
 from numbaconv.cpu.microkernels.plane import small_planes
-from numbaconv.cpu.microkernels.strip import strip
+from numbaconv.cpu.microkernels.strip import StripArguments, strip
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.shape import kernel_taps, read_shape
 
@@ -181,18 +181,38 @@ def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
     taps = kernel_taps(s)
     w = shift(m.weights, t.g * taps + (kd * s.kernel[1] + kh) * s.kernel[2])
     out = shift(m.out, out_index(s, t, t.g) + residue * s.out_strides[3] + strip[_FIRST])
+    input_rows = s.size[1] if 0 <= d < s.size[0] else 0
+    nontemporal = job[STREAMS] != 0 and before_line(out) == 0
     call(
         job[TILE],
-        (
-            height, s.stride[1], strip[_VECTORS], strip[_HALF], s.kernel[2], s.dilation[2],
-            (t.rows - residue + apart - 1) // apart, t.groups,
-            x, first, apart * s.in_strides[3], s.in_strides[1],
-            h, apart, s.size[1] if 0 <= d < s.size[0] else 0, shift(m.table, strip[_MASKS]),
-            w, taps, out, apart * s.out_strides[3], s.out_strides[1],
-            shift(m.bias, t.g), kd + kh > 0, strip[_WIDTH] - (strip[_VECTORS] - 1) * job[LANES],
-            job[STREAMS] != 0 and before_line(out) == 0,
+        StripArguments(
+            kh=height,
+            stride=s.stride[1],
+            vectors=strip[_VECTORS],
+            half=strip[_HALF],
+            kw=s.kernel[2],
+            dilation=s.dilation[2],
+            rows=(t.rows - residue + apart - 1) // apart,
+            planes=t.groups,
+            x=x,
+            first=first,
+            x_row=apart * s.in_strides[3],
+            x_plane=s.in_strides[1],
+            h=h,
+            h_step=apart,
+            height=input_rows,
+            masks=shift(m.table, strip[_MASKS]),
+            w=w,
+            w_plane=taps,
+            c=out,
+            c_row=apart * s.out_strides[3],
+            c_plane=s.out_strides[1],
+            bias=shift(m.bias, t.g),
+            accumulate=kd + kh > 0,
+            last=strip[_WIDTH] - (strip[_VECTORS] - 1) * job[LANES],
+            nontemporal=nontemporal,
         ),
-    )  # fmt: skip
+    )
 
 
 @inline
@@ -212,7 +232,7 @@ def planes_task(job, m, s, t):
         finish_tile(job, target, s.out_strides[3], t.rows, t.cols, True)
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def planes_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)

@@ -6,6 +6,8 @@ channels, KC at a time; output channels; output rows, MR at a time; columns, a f
 time; input channels, kd and phases; the band's own loops over kh and kw.
 """
 
+from typing import NamedTuple
+
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import before_line, call, fence, shift
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -28,9 +30,11 @@ from numbaconv.cpu.job import (
     SHAPE,
     STREAMS,
     TILE,
+    WorkerArguments,
     next_task,
-    worker_signature,
 )
+from numbaconv.cpu.microkernels.band import BandArguments
+from numbaconv.cpu.microkernels.fold import FoldArguments
 from numbaconv.cpu.packing.halo import plane_place
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
@@ -46,11 +50,32 @@ MOST_VECTORS, MOST_FOLDED = 64, 256
 INSIDE_VECTORS = 80
 
 
+class Columns(NamedTuple):
+    """The columns of one call.
+
+    Attributes
+    ----------
+    rows, vectors, blocks : int
+        Rows and vectors of a block; blocks side by side.
+    last : int
+        Lanes of the last vector that belong to the result.
+    target, step : pointer, int
+        Where the result goes; elements from one row to the next.
+    nontemporal : bool
+        Whether it is stored past the caches.
+    """
+
+    rows: int
+    vectors: int
+    blocks: int
+    last: int
+    target: object
+    step: int
+    nontemporal: bool
+
+
 @inline
-def filter_tiles(
-    job, s, view, weights, channels, rows, vectors, at, target, step, bias, more, last, blocks,
-    streams,
-):  # fmt: skip
+def filter_tiles(job, s, view, weights, channels, at, columns, bias, more):
     """MR output rows x some blocks of columns: all input channels, kd and phases of rows."""
     height, width = s.kernel[1], s.kernel[2]
     layout, phases = view.layout, view.layout.phases_h
@@ -60,22 +85,34 @@ def filter_tiles(
         for kd in range(s.kernel[0]):
             for q in range(phases):
                 plane = plane_place(s, layout, kd, view.turn)
-                x = shift(view.x, view.first + at + c * layout.channel + plane + q * layout.phase)
-                w = shift(weights, ((c * s.kernel[0] + kd) * height + q) * width)
-                kh = (height - q + phases - 1) // phases
-                w_step = width * phases
+                x = view.first + at + c * layout.channel + plane + q * layout.phase
+                w = ((c * s.kernel[0] + kd) * height + q) * width
                 add = more or c + kd + q > 0
                 call(
                     job[BAND],
-                    (
-                        rows, vectors, kh, width, x, x_step, view.table, w, w_step,
-                        target, step, bias, add, last, blocks, streams,
+                    BandArguments(
+                        rows=columns.rows,
+                        vectors=columns.vectors,
+                        kh=(height - q + phases - 1) // phases,
+                        kw=width,
+                        x=shift(view.x, x),
+                        x_step=x_step,
+                        columns=view.table,
+                        w=shift(weights, w),
+                        w_step=width * phases,
+                        c=columns.target,
+                        row_step=columns.step,
+                        bias=bias,
+                        accumulate=add,
+                        last=columns.last,
+                        blocks=columns.blocks,
+                        nontemporal=columns.nontemporal,
                     ),
-                )  # fmt: skip
+                )
 
 
 @inline
-def fold_taps(job, kernel, x, w, w_step, vectors, target, bias, more, last, blocks):
+def fold_taps(job, kernel, x, w, w_step, columns, bias, more):
     """All taps of one channel, phase and row: as rows of one vector each, FOLD_DEPTH at a time.
 
     The last of these rows may be partial: its columns have one tap more than the others.
@@ -87,20 +124,29 @@ def fold_taps(job, kernel, x, w, w_step, vectors, target, bias, more, last, bloc
         a0, a1 = share(depth, part, parts)
         whole = kernel - (depth - 1) * lanes if part == parts - 1 else lanes
         for k in (0, whole):
-            rows, columns = (a1 - a0, whole) if k == 0 else (a1 - a0 - 1, lanes - whole)
-            if rows > 0 and columns > 0:
+            rows, taps = (a1 - a0, whole) if k == 0 else (a1 - a0 - 1, lanes - whole)
+            if rows > 0 and taps > 0:
                 first = a0 * lanes + k
                 call(
                     job[TILE],
-                    (
-                        rows, vectors, columns, shift(x, first), shift(w, first * w_step), w_step,
-                        target, bias, more or first > 0, last, blocks,
+                    FoldArguments(
+                        depth=rows,
+                        vectors=columns.vectors,
+                        kw=taps,
+                        x=shift(x, first),
+                        w=shift(w, first * w_step),
+                        w_step=w_step,
+                        c=columns.target,
+                        bias=bias,
+                        accumulate=more or first > 0,
+                        last=columns.last,
+                        blocks=columns.blocks,
                     ),
-                )  # fmt: skip
+                )
 
 
 @inline
-def fold_tiles(job, s, view, weights, channels, vectors, at, target, bias, more, last, blocks):
+def fold_tiles(job, s, view, weights, channels, at, columns, bias, more):
     """Some blocks of columns of one output row: all input channels, kd and phases of columns."""
     layout, width = view.layout, s.kernel[2]
     for c in range(channels):
@@ -111,9 +157,7 @@ def fold_tiles(job, s, view, weights, channels, vectors, at, target, bias, more,
                 w = shift(weights, (c * s.kernel[0] + kd) * width + q)
                 taps = (width - q + layout.phases_w - 1) // layout.phases_w
                 add = more or c + kd + q > 0
-                fold_taps(
-                    job, taps, x, w, layout.phases_w, vectors, target, bias, add, last, blocks
-                )
+                fold_taps(job, taps, x, w, layout.phases_w, columns, bias, add)
 
 
 @inline
@@ -146,16 +190,12 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, True, lanes)
         corner = r * view.layout.pitch + first
         last = width - (blocks * vectors - 1) * lanes
-        streams = job[STREAMS] != 0 and last == lanes and before_line(target) == 0
+        nontemporal = job[STREAMS] != 0 and last == lanes and before_line(target) == 0
+        columns = Columns(rows, vectors, blocks, last, target, step, nontemporal)
         if folds:
-            fold_tiles(
-                job, s, view, weights, channels, vectors, corner, target, bias, more, last, blocks
-            )
+            fold_tiles(job, s, view, weights, channels, corner, columns, bias, more)
         else:
-            filter_tiles(
-                job, s, view, weights, channels, rows, vectors, corner, target, step, bias, more,
-                last, blocks, streams,
-            )  # fmt: skip
+            filter_tiles(job, s, view, weights, channels, corner, columns, bias, more)
         finish_tile(job, target, step, rows, width, final)
         if column_step != 1:
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, False, lanes)
@@ -224,7 +264,7 @@ def cut_at_padding(job, s, t):
     return (begin, end) if job[IN_PLACE] != 0 and end - begin >= INSIDE_VECTORS * lanes else (0, 0)
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def filter_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)

@@ -45,11 +45,11 @@ from numbaconv.cpu.job import (
     SHAPE,
     TILE,
     WORKER,
+    WorkerArguments,
     next_task,
     set_entries,
-    worker_signature,
 )
-from numbaconv.cpu.microkernels.matrix_transposed import first_half, zone_tile
+from numbaconv.cpu.microkernels.matrix_transposed import ZoneTileArguments, first_half, zone_tile
 from numbaconv.cpu.packing.lanes import copy_lanes
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import copy_rows
@@ -244,10 +244,9 @@ def move_zone(job, m, s, t, zone, panel, sums):
     row_step, column_step = s.out_strides[4], s.out_strides[1]
     at = out_index(s, t, panel.channel) + zone.r * s.out_strides[3] + zone.j * row_step
     for i in range(zone.rows):
-        move_rows(
-            shift(sums, i * zone.columns * step), 0, step, zone.columns, panel.width,
-            m.out, at + i * s.out_strides[3], row_step, column_step, False, lanes,
-        )  # fmt: skip
+        tile, to = shift(sums, i * zone.columns * step), at + i * s.out_strides[3]
+        rows, width = zone.columns, panel.width
+        move_rows(tile, 0, step, rows, width, m.out, to, row_step, column_step, False, lanes)
 
 
 @inline
@@ -268,7 +267,6 @@ def add_taps(job, m, s, b, v, zone, panel, c, sums):
     pixels, step = zone.rows * zone.columns, TILE_VECTORS * lanes
     bias = shift(m.bias, panel.channel)
     vectors = (panel.width + lanes - 1) // lanes
-    last = panel.width - (vectors - 1) * lanes
     jump = v.r_step * v.row if zone.rows == 2 else first_half(pixels)
     channels = shift(m.table, 2 * b.kc if panel.width < b.mr else 0)
     taps, more = zone.kw.end - zone.kw.begin, c.more
@@ -278,27 +276,40 @@ def add_taps(job, m, s, b, v, zone, panel, c, sums):
             row = kh * v.kh_step + zone.r * v.r_step + v.first
             tap = (kd * s.kernel[1] + kh) * s.kernel[2] + zone.kw.begin
             if taps > 0:
+                # The tile takes the channels for taps, and the taps for channels.
                 call(
                     job[TILE],
-                    (
-                        pixels, vectors, taps, c.many, channels,
-                        m.halo, kd * v.plane + row * v.row + column, s.dilation[2], jump,
-                        shift(panel.weights, tap * panel.tap_step), panel.tap_step,
-                        sums, step, bias, more, last,
+                    ZoneTileArguments(
+                        rows=pixels,
+                        vectors=vectors,
+                        channels=taps,
+                        taps=c.many,
+                        table=channels,
+                        x=m.halo,
+                        first=kd * v.plane + row * v.row + column,
+                        x_channel=s.dilation[2],
+                        jump=jump,
+                        w=shift(panel.weights, tap * panel.tap_step),
+                        w_channel=panel.tap_step,
+                        c=sums,
+                        row_step=step,
+                        bias=bias,
+                        accumulate=more,
+                        last=panel.width - (vectors - 1) * lanes,
                     ),
-                )  # fmt: skip
+                )
                 more = True
     if not more:
         start_tile(job, sums, bias, pixels, panel.width)
 
 
 @inline
-def zones_of_rows(job, m, s, b, t, v, r, rows, kd, kh, panel, c, sums):
-    """All zones of one or two rows, each in about equal pieces that fit the tile.
+def zones_of_rows(job, m, s, b, t, v, whole, panel, c, sums):
+    """All zones of one or two `whole` rows, each in about equal pieces that fit the tile.
 
     Returns where the sums of the next rows lie.
     """
-    step = TILE_VECTORS * job[LANES]
+    step, rows = TILE_VECTORS * job[LANES], whole.rows
     j = 0
     while j < t.cols:
         kw = taps_inside(s, 2, j)
@@ -308,7 +319,8 @@ def zones_of_rows(job, m, s, b, t, v, r, rows, kd, kh, panel, c, sums):
         for i in range(rows // together):
             for piece in range(pieces):
                 first, end = share(columns, piece, pieces)
-                zone = Zone(r + i, together, j + first, end - first, kd, kh, kw)
+                r, width = whole.r + i, end - first
+                zone = Zone(r, together, j + first, width, whole.kd, whole.kh, kw)
                 add_taps(job, m, s, b, v, zone, panel, c, sums)
                 if c.final:
                     finish_tile(job, sums, step, zone.rows * zone.columns, panel.width, True)
@@ -332,11 +344,12 @@ def zones_channels(job, m, s, b, t, v, c):
         while r < t.rows:
             kh = taps_inside(s, 1, t.oh + r)
             rows = min(2, t.rows - r, taps_until(s, 1, kh) - t.oh - r)
-            sums = zones_of_rows(job, m, s, b, t, v, r, rows, kd, kh, panel, c, sums)
+            whole = Zone(r, rows, 0, t.cols, kd, kh, Taps(0, s.kernel[2]))
+            sums = zones_of_rows(job, m, s, b, t, v, whole, panel, c, sums)
             r += rows
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def zones_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)

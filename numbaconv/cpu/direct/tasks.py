@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
+from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
@@ -29,7 +30,7 @@ from numbaconv.cpu.job import (
     TABLE,
     X,
 )
-from numbaconv.cpu.packing.halo import Halo, read_halo
+from numbaconv.cpu.packing.halo import FillHaloArguments, Halo, read_halo
 from numbaconv.cpu.packing.weights import block_rows, pack_block
 from numbaconv.problem.shape import kernel_taps
 from numbaconv.problem.taps import first_read
@@ -258,7 +259,20 @@ def open_view(m, s, job, t, c0, channels, kept, turn):
         return View(m.x, at, shift(m.table, job[IN_PLACE]), layout, step, 0, False)
     call(
         job[FILL_HALO],
-        (m.halo, shift(m.x, image), job, channel0, channels, d, h, w, t.rows, t.cols, kept, turn),
+        FillHaloArguments(
+            target=m.halo,
+            x=shift(m.x, image),
+            job=job,
+            channel0=channel0,
+            channels=channels,
+            d0=d,
+            h0=h,
+            w0=w,
+            rows=t.rows,
+            cols=t.cols,
+            kept=kept,
+            rotation=turn,
+        ),
     )
     return View(m.halo, 0, m.table, read_halo(job), 1, turn, True)
 
@@ -300,4 +314,4 @@ def out_index(s, t, channel):
 def finish_tile(job, target, step, rows, width, final):
     """Apply the activation, if there is one, to a tile whose sums are complete."""
     if final and job[ACTIVATION] != 0:
-        call(job[ACTIVATE], (target, step, rows, width, job[ACTIVATION]))
+        call(job[ACTIVATE], ActivateArguments(target, step, rows, width, job[ACTIVATION]))

@@ -44,13 +44,13 @@ from numbaconv.cpu.job import (
     WEIGHTS,
     WORKER,
     WORKERS,
+    WorkerArguments,
     X,
     launch,
     new_queues,
     next_task,
-    worker_signature,
 )
-from numbaconv.cpu.packing.transpose import transpose
+from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.phases import Phase
@@ -143,13 +143,14 @@ def pack_block(job, s, t, weights, packed, g, c, block):
             keep_scalar()
             target[tap * tap_step] = source[taps - 1 - tap]
     elif taps == all_taps and BACKWARDS:
-        at = shift(target, (taps - 1) * tap_step)
-        call(job[TRANSPOSE], (at, -tap_step, source, all_taps, rows, taps, job[LANES]))
+        last = shift(target, (taps - 1) * tap_step)
+        backwards = TransposeArguments(last, -tap_step, source, all_taps, rows, taps, job[LANES])
+        call(job[TRANSPOSE], backwards)
     else:
         pack_taps(s, t, target, source, rows, tap_step)
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def pack_phase(worker, job, like):
     """Write the weights (C_in, C_out, taps) of an adjoint as panels [group][block][k][rows].
 
@@ -170,12 +171,12 @@ def pack_phase(worker, job, like):
         task, turn = next_task(job, tasks, worker, turn)
 
 
-@native(worker_signature)
-def chain_work(worker, jobs, like):
-    """Do a worker's share of each job of a chain."""
-    for j in range(jobs[JOBS]):
-        job = shift(jobs, j * JOB_SIZE)
-        call(job[jobs[CALLED]], (worker, job, 0))
+@native(WorkerArguments)
+def chain_work(worker, job, like):
+    """Do a worker's share of each job of a chain, of which `job` is the first."""
+    for j in range(job[JOBS]):
+        each = shift(job, j * JOB_SIZE)
+        call(each[job[CALLED]], WorkerArguments(worker, each, 0))
 
 
 @kernel()

@@ -38,14 +38,15 @@ from numbaconv.cpu.job import (
     WEIGHTS,
     WORKER,
     WORKERS,
+    WorkerArguments,
     X,
     launch,
     new_queues,
     next_task,
-    worker_signature,
 )
 from numbaconv.cpu.microkernels.dot import DOT_ROWS
 from numbaconv.cpu.packing.halo import halo_layout
+from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import image_pixels, kernel_taps, read_shape
 
@@ -276,7 +277,7 @@ def add_slabs(sums, size, apart, slabs):
             sums[i] += more[i]
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def finish_work(worker, job, like):
     """Add the slabs up and bring the sums of each output channel into the order of the weights.
 
@@ -299,7 +300,10 @@ def finish_work(worker, job, like):
                 for i in range(size):
                     target[i] = source[i]
             else:
-                call(job[TRANSPOSE], (target, taps, source, s.c_in, taps, s.c_in, job[LANES]))
+                row_of_taps = TransposeArguments(
+                    target, taps, source, s.c_in, taps, s.c_in, job[LANES]
+                )
+                call(job[TRANSPOSE], row_of_taps)
         task, turn = next_task(job, tasks, worker, turn)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.activation import activate
+from numbaconv.cpu.activation import ActivateArguments, activate
 from numbaconv.cpu.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.im2col.panels import (
     are_neighbours,
@@ -45,14 +45,14 @@ from numbaconv.cpu.job import (
     TABLE,
     TILE,
     WORKER,
+    WorkerArguments,
     X,
     next_task,
     set_entries,
-    worker_signature,
 )
-from numbaconv.cpu.microkernels.matrix import tile
+from numbaconv.cpu.microkernels.matrix import TileArguments, tile
 from numbaconv.cpu.packing.results import move_rows
-from numbaconv.cpu.packing.rows import copy_padded
+from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
 from numbaconv.cpu.packing.weights import block_rows, pack_work, register_rows
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.padding_modes import padded_index
@@ -176,23 +176,17 @@ def pack_run(target, m, b, s, g, pixel, run, tap, c0, c1, lanes):
         + d * s.in_strides[2]
         + h * s.in_strides[3]
     )
-    copy_padded(
-        target,
-        b.nr,
-        m.x,
-        at,
-        s.in_strides[4],
-        s.in_strides[1],
-        c1 - c0,
-        0,
-        first,
-        s.stride[2],
-        run,
-        s.size[2] if inside else 0,
-        mode,
-        0,
-        lanes,
+    channels = PaddedRows(
+        x=m.x,
+        at=at,
+        step=s.in_strides[4],
+        row_step=s.in_strides[1],
+        rows=c1 - c0,
+        size=s.size[2] if inside else 0,
+        mode=mode,
+        prefetch_distance=0,
     )
+    copy_padded(target, b.nr, channels, 0, first, s.stride[2], run, lanes)
     return 1 if inside else 0
 
 
@@ -247,7 +241,6 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
     k_size = s.c_in * kernel_taps(s)
     lanes = b.nr // TILE_VECTORS
     vectors = (panel.width + lanes - 1) // lanes
-    last = panel.width - (vectors - 1) * lanes
     more = k0 > 0
     straight = are_neighbours(panel, s)
     target, step = m.tile, b.nr
@@ -266,18 +259,34 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
             run += 1
         if run > tap:
             ka, kb = max(k0, tap * s.c_in), min(k1, run * s.c_in)
-            a, x = shift(weights, ka * rows), shift(pixels, (ka - k0) * b.nr)
             call(
                 job[TILE],
-                (
-                    rows, vectors, kb - ka, 1, m.one_tap, a, rows, x, b.nr,
-                    target, step, bias, more, last, 1, 0, 0, 0,
+                TileArguments(
+                    rows=rows,
+                    vectors=vectors,
+                    channels=kb - ka,
+                    taps=1,
+                    table=m.one_tap,
+                    a=shift(weights, ka * rows),
+                    a_channel=rows,
+                    b=shift(pixels, (ka - k0) * b.nr),
+                    b_channel=b.nr,
+                    c=target,
+                    row_step=step,
+                    bias=bias,
+                    accumulate=more,
+                    last=panel.width - (vectors - 1) * lanes,
+                    blocks=1,
+                    b_step=0,
+                    c_step=0,
+                    prefetch_distance=0,
                 ),
-            )  # fmt: skip
+            )
             more = True
         tap = run + 1
     if k1 == k_size and job[ACTIVATION] != NONE:
-        call(job[ACTIVATE], (target, step, rows, panel.width, job[ACTIVATION]))
+        finished = ActivateArguments(target, step, rows, panel.width, job[ACTIVATION])
+        call(job[ACTIVATE], finished)
     if not straight:
         move_pixels(m, b, rows, s, channel, panel, False)
 
@@ -314,7 +323,7 @@ def most_taps(s, kc):
     return min(kc // s.c_in + 2, kernel_taps(s))
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def work(worker, job, like):
     """Do tasks until none is left."""
     s = read_shape(job, SHAPE)

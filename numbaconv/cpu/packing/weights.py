@@ -10,8 +10,8 @@ from numbaconv.cpu.job import (
     PACKED,
     SHAPE,
     WEIGHTS,
+    WorkerArguments,
     next_task,
-    worker_signature,
 )
 from numbaconv.cpu.packing.lanes import (
     piece_columns,
@@ -75,7 +75,7 @@ def pack_block(packed, weights, step, rows, channels, taps, tap_step, lanes):
             packed[at + i] = weights[i * step + k]
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def pack_work(worker, job, like):
     """Write weights (C_out, K) as panels [group][register block][k][MR].
 
