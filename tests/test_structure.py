@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import pydoc
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numba
@@ -12,11 +15,13 @@ import pytest
 from numba.core.errors import TypingError
 
 from conftest import ROOT
+from numbaconv.codegen import pointers
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import native
 from numbaconv.codegen.pointers import address_of, call, indices_at
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.activation import ActivateArguments, activate
+from numbaconv.cpu.packing import lanes
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 
 MOST_PARAMETERS = 12
@@ -121,3 +126,20 @@ def test_a_pointer_in_the_place_of_an_integer_is_refused():
     assert "ActivateArguments.row_step" in refusal(
         swapped, activate.address(numba.float64), np.ones(3)
     )
+
+
+@pytest.mark.parametrize("module", [pointers, lanes], ids=lambda module: module.__name__)
+def test_primitives_are_documented(module: ModuleType):
+    """Each intrinsic in the place that its twin documents."""
+    primitives = [
+        value
+        for name, value in vars(module).items()
+        if hasattr(value, "__wrapped__") and not name.startswith("_")
+    ]
+    assert len(primitives) >= 9
+    for primitive in primitives:
+        assert inspect.getdoc(primitive).splitlines()[0] in pydoc.render_doc(primitive)
+
+
+def test_help_of_an_intrinsic():
+    assert "Copy `count` elements, at most a vector." in pydoc.render_doc(lanes.copy_lanes)
