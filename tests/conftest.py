@@ -57,13 +57,12 @@ def clean_choice(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(params=(2_000, 20_000))
 def small_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks for a cache of a few bytes: small problems are cut, and stored, as large ones are."""
-    for name in ("direct", "direct_channels", "direct_zones", "im2col", "weight_tasks"):
-        monkeypatch.setattr(f"numbaconv.backends.{name}.CACHE_BYTES", request.param)
+    monkeypatch.setattr("numbaconv.cpu.blocking.CACHE_BYTES", request.param)
     monkeypatch.setattr("numbaconv.cpu.direct.matrix_zones.MOST_BYTES", 4 * request.param)
-    lowerings = "numbaconv.cpu.direct.choice"
-    monkeypatch.setattr(f"{lowerings}.last_level_caches", lambda threads: request.param)
-    for module in ("plan", "grad"):  # which may know the problem already
-        monkeypatch.setattr(f"numbaconv.{module}._plans", {})
+    choice = "numbaconv.cpu.direct.choice"
+    monkeypatch.setattr(f"{choice}.last_level_caches", lambda threads: request.param)
+    for plans in ("_plans", "_adjoint_plans"):  # which may know the problem already
+        monkeypatch.setattr(f"numbaconv.problem.plan.{plans}", {})
 
 
 # CPUs that kernels are compiled for. With no features beside the name: Numba would otherwise add

@@ -89,21 +89,22 @@ def new_queues(job, jobs):
 
 
 @inline
-def next_task(job, tasks, worker, turn):
-    """Take a worker's next task: its number, or `tasks` if none is left, and the turn.
+def next_task(job, tasks, worker, queue):
+    """Take a worker's next task: its number, or `tasks` if none is left, and the queue it was in.
 
-    A worker begins at turn 0, its own queue, and hands in the turn that it was given last. While
-    weights are packed there may be more workers than queues: some then share one.
+    Queues are counted from the worker's own, which is 0. It begins there, and hands in the queue
+    that it was given last. While weights are packed there may be more workers than queues: some
+    then share one.
     """
     queues = job[WORKERS]
-    while turn < queues:
-        queue = (worker + turn) % queues
-        first, end = share(tasks, queue, queues)
-        number = first + fetch_add(shift(indices_at(job[QUEUES]), queue * QUEUE_SIZE))
+    while queue < queues:
+        place = (worker + queue) % queues
+        first, end = share(tasks, place, queues)
+        number = first + fetch_add(shift(indices_at(job[QUEUES]), place * QUEUE_SIZE))
         if number < end:
-            return number, turn
-        turn += 1
-    return tasks, turn
+            return number, queue
+        queue += 1
+    return tasks, queue
 
 
 @kernel(parallel=True)

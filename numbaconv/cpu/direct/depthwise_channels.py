@@ -15,8 +15,15 @@ from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import CACHE_BYTES, TASKS_PER_THREAD, share
-from numbaconv.cpu.direct.tasks import Blocks, finish_tile, locate_task, out_index, read_blocks
+from numbaconv.cpu import blocking
+from numbaconv.cpu.blocking import TASKS_PER_THREAD, share
+from numbaconv.cpu.direct.tasks import (
+    MatrixBlocks,
+    finish_tile,
+    locate_task,
+    out_index,
+    read_blocks,
+)
 from numbaconv.cpu.job import (
     BIAS,
     BLOCKS,
@@ -46,7 +53,7 @@ from numbaconv.problem.shape import kernel_taps, read_shape
 _COLUMNS = 256
 
 
-class Memory(NamedTuple):
+class ChannelMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, its own scratch, the offsets of the taps."""
 
     x: object
@@ -76,7 +83,7 @@ def halo_size(s, rows, cols, lanes):
 def cut(s, itemsize, threads):
     """Choose the blocks of a problem: a vector of channels, rows while the halo stays in cache."""
     lanes = VECTOR_BYTES // itemsize
-    budget = CACHE_BYTES // itemsize
+    budget = blocking.CACHE_BYTES // itemsize
     od, oh, ow = s.output
     col_blocks = -(-ow // _COLUMNS)
     cols = -(-ow // col_blocks)
@@ -88,7 +95,7 @@ def cut(s, itemsize, threads):
     rows = -(-oh // row_blocks)
     row_blocks = -(-oh // rows)
     tasks = planes * row_blocks
-    return Blocks(1, 1, 1, rows, cols, row_blocks, col_blocks, 1, lanes, tasks)
+    return MatrixBlocks(1, 1, 1, rows, cols, row_blocks, col_blocks, 1, lanes, tasks)
 
 
 def plan(job, s, itemsize, threads):
@@ -259,7 +266,7 @@ def channels_work(worker, job, like):
     s, b, lanes = read_shape(job, SHAPE), read_blocks(job), job[LANES]
     tile = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
     taps = shift(tile, lanes * lanes)
-    m = Memory(
+    m = ChannelMemory(
         pointer_at(job[X], like),
         pointer_at(job[PACKED], like),
         pointer_at(job[BIAS], like),
@@ -269,7 +276,7 @@ def channels_work(worker, job, like):
         shift(taps, kernel_taps(s) * lanes),
         indices_at(job[TABLE]),
     )
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         channels_task(job, m, s, b, locate_task(number, s, b))
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)

@@ -13,16 +13,22 @@ import numpy as np
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import before_line, call, fence, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
-    CACHE_BYTES,
     STRIP_ROWS,
     TASKS_PER_THREAD,
     most_of,
     share,
     strip_vectors,
 )
-from numbaconv.cpu.direct.choice import has_half, streams_planes, uses_small_planes
-from numbaconv.cpu.direct.tasks import Blocks, finish_tile, locate_task, out_index, read_blocks
+from numbaconv.cpu.direct.choice import has_half, nontemporal_planes, uses_small_planes
+from numbaconv.cpu.direct.tasks import (
+    MatrixBlocks,
+    finish_tile,
+    locate_task,
+    out_index,
+    read_blocks,
+)
 from numbaconv.cpu.job import (
     ACTIVATION,
     BIAS,
@@ -50,7 +56,7 @@ from numbaconv.problem.shape import kernel_taps, read_shape
 _FIRST, _WIDTH, _VECTORS, _HALF, _MASKS, _STRIP_SIZE = range(6)
 
 
-class Memory(NamedTuple):
+class PlaneMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, and the table of strips."""
 
     x: object
@@ -70,16 +76,18 @@ def cut(s, itemsize, threads):
     """
     planes = s.n * s.groups * s.output[0]
     wanted = threads * TASKS_PER_THREAD if threads > 1 else 1
-    most = min(planes // wanted, CACHE_BYTES // 8 // (s.output[1] * s.output[2] * itemsize))
+    most = min(
+        planes // wanted, blocking.CACHE_BYTES // 8 // (s.output[1] * s.output[2] * itemsize)
+    )
     parts = -(-s.groups // max(1, most))
     groups = -(-s.groups // min(s.groups, -(-parts // threads) * threads))
     least = min(s.output[1], 4 * s.kernel[1])
-    most = max(least, CACHE_BYTES // itemsize // (s.size[2] * s.stride[1]))
+    most = max(least, blocking.CACHE_BYTES // itemsize // (s.size[2] * s.stride[1]))
     row_blocks = max(-(-s.output[1] // most), min(-(-wanted // planes), s.output[1] // least))
     rows = -(-s.output[1] // row_blocks)
     row_blocks = -(-s.output[1] // rows)
     tasks = s.n * -(-s.groups // groups) * s.output[0] * row_blocks
-    return Blocks(1, 1, 1, rows, s.output[2], row_blocks, 1, 1, groups, tasks)
+    return MatrixBlocks(1, 1, 1, rows, s.output[2], row_blocks, 1, 1, groups, tasks)
 
 
 def plan(job, s, itemsize, threads):
@@ -88,7 +96,7 @@ def plan(job, s, itemsize, threads):
     set_entries(job, BLOCKS, b)
     job[LANES] = lanes = VECTOR_BYTES // itemsize
     if job[ACTIVATION] == NONE and not uses_small_planes(s, lanes):
-        job[STREAMS] = streams_planes(s, lanes, threads)
+        job[STREAMS] = nontemporal_planes(s, lanes, threads)
     return b.tasks
 
 
@@ -236,16 +244,16 @@ def planes_task(job, m, s, t):
 def planes_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
-    m = Memory(
+    m = PlaneMemory(
         pointer_at(job[X], like),
         pointer_at(job[PACKED], like),
         pointer_at(job[BIAS], like),
         pointer_at(job[OUT], like),
         indices_at(job[TABLE]),
     )
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         planes_task(job, m, s, locate_task(number, s, b))
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)
     if job[STREAMS] != 0:
         fence()

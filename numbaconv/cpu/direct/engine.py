@@ -12,11 +12,11 @@ import numpy as np
 
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu import blocking
 from numbaconv.cpu.activation import activate
 from numbaconv.cpu.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
-    CACHE_BYTES,
     TASKS_PER_THREAD,
     TILE_ROWS,
     TILE_VECTORS,
@@ -25,10 +25,10 @@ from numbaconv.cpu.blocking import (
 from numbaconv.cpu.direct import depthwise_channels, depthwise_planes, matrix_zones
 from numbaconv.cpu.direct.choice import (
     SHORT_VECTORS,
+    nontemporal_bands,
     reads_in_place,
     reads_inside_in_place,
     stays_cached,
-    streams_bands,
     uses_bands,
     uses_channels,
     uses_folds,
@@ -40,7 +40,7 @@ from numbaconv.cpu.direct.filter_rows import MOST_FOLDED, filter_work
 from numbaconv.cpu.direct.matrix import multiply_work
 from numbaconv.cpu.direct.matrix_transposed import transposed_work
 from numbaconv.cpu.direct.tap_lists import tap_table
-from numbaconv.cpu.direct.tasks import Blocks, channel_parts, tile_size
+from numbaconv.cpu.direct.tasks import MatrixBlocks, channel_parts, tile_size
 from numbaconv.cpu.job import (
     ACTIVATE,
     ACTIVATION,
@@ -132,13 +132,13 @@ def fit_cache(s, cols, mr, itemsize):
     halo, small_halo = (
         halo_layout(s, rows, cols, itemsize).channel * itemsize for rows in (usual, fewest)
     )
-    if s.c_in * halo <= CACHE_BYTES:
+    if s.c_in * halo <= blocking.CACHE_BYTES:
         return usual, s.c_in
-    if s.c_in * small_halo <= min(CACHE_BYTES, 2 * CACHE_BYTES - panel):
+    if s.c_in * small_halo <= min(blocking.CACHE_BYTES, 2 * blocking.CACHE_BYTES - panel):
         return fewest, s.c_in
-    if s.c_in * halo <= 2 * CACHE_BYTES - panel:
+    if s.c_in * halo <= 2 * blocking.CACHE_BYTES - panel:
         return usual, s.c_in
-    channels = max(1, CACHE_BYTES // halo)
+    channels = max(1, blocking.CACHE_BYTES // halo)
     return usual, -(-s.c_in // -(-s.c_in // channels))
 
 
@@ -175,7 +175,7 @@ def in_parts(s, cols, itemsize):
     halo tile: layers of 320 to 1280 channels on 500 to 4096 pixels are 1.03 to 1.1 times as fast on
     rows so short that all channels fit at once, or nearly; with 192 or 256 channels 0.97 to 1.02.
     """
-    budget = CACHE_BYTES // itemsize
+    budget = blocking.CACHE_BYTES // itemsize
     most_halo = max(budget, 2 * budget - TILE_ROWS * s.c_in * kernel_taps(s))
     halo = s.c_in * halo_layout(s, 1, cols, itemsize).channel
     return s.c_in > MOST_IN_PARTS and s.c_out * cols > budget and halo > most_halo
@@ -183,7 +183,7 @@ def in_parts(s, cols, itemsize):
 
 def widest_columns(s, itemsize, threads, oc_blocks, tile):
     """Columns of a task, at most."""
-    budget = CACHE_BYTES // itemsize
+    budget = blocking.CACHE_BYTES // itemsize
     od, oh, ow = s.output
     planes = s.n * s.groups * od
     widest = USUAL_COLUMNS
@@ -232,7 +232,7 @@ def cut_columns(s, itemsize, threads, oc_blocks, transposed):
     if uses_bands(s):
         # Under a tall filter fewer, so that the halo tile has rows for a few register blocks.
         tall = min(oh, 4 * BAND_ROWS[-1])
-        budget = CACHE_BYTES // itemsize
+        budget = blocking.CACHE_BYTES // itemsize
         while cols > 8 * lanes and halo_layout(s, tall, cols, itemsize).channel > budget:
             cols = -(-cols // (8 * lanes)) * 4 * lanes
     return cols
@@ -248,7 +248,7 @@ def cut(s, itemsize, threads):
     load again before it has left the store buffer, and the other groups' tiles give it time.
     """
     lanes = VECTOR_BYTES // itemsize
-    budget = CACHE_BYTES // itemsize
+    budget = blocking.CACHE_BYTES // itemsize
     od, oh, ow = s.output
     transposed = uses_transposed(s, lanes)
     mr = register_rows(s.c_out, most_rows(s.c_in * kernel_taps(s)))
@@ -284,7 +284,7 @@ def cut(s, itemsize, threads):
         planes = s.n * -(-s.groups // groups) * od * col_blocks
     blocks = planes * row_blocks
     oc_parts = min(oc_blocks, channel_parts(blocks, threads))
-    return Blocks(
+    return MatrixBlocks(
         mr,
         oc_blocks,
         oc_parts,
@@ -352,7 +352,7 @@ def plan(job, s, itemsize, threads):
             job[IN_PLACE] = make_table(s, itemsize, threads).size // 2
     job[AHEAD] = elements_ahead(s, halo, lanes)
     if uses_bands(s) and job[ACTIVATION] == NONE:
-        job[STREAMS] = streams_bands(s, lanes, threads)
+        job[STREAMS] = nontemporal_bands(s, lanes, threads)
     job[LANES] = lanes
     return b.tasks
 

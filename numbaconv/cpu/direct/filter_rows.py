@@ -75,7 +75,7 @@ class Columns(NamedTuple):
 
 
 @inline
-def filter_tiles(job, s, view, weights, channels, at, columns, bias, more):
+def filter_tiles(job, s, view, weights, channels, at, columns, bias, accumulate):
     """MR output rows x some blocks of columns: all input channels, kd and phases of rows."""
     height, width = s.kernel[1], s.kernel[2]
     layout, phases = view.layout, view.layout.phases_h
@@ -84,10 +84,10 @@ def filter_tiles(job, s, view, weights, channels, at, columns, bias, more):
     for c in range(channels):
         for kd in range(s.kernel[0]):
             for q in range(phases):
-                plane = plane_place(s, layout, kd, view.turn)
+                plane = plane_place(s, layout, kd, view.rotation)
                 x = view.first + at + c * layout.channel + plane + q * layout.phase
                 w = ((c * s.kernel[0] + kd) * height + q) * width
-                add = more or c + kd + q > 0
+                add = accumulate or c + kd + q > 0
                 call(
                     job[BAND],
                     BandArguments(
@@ -112,7 +112,7 @@ def filter_tiles(job, s, view, weights, channels, at, columns, bias, more):
 
 
 @inline
-def fold_taps(job, kernel, x, w, w_step, columns, bias, more):
+def fold_taps(job, kernel, x, w, w_step, columns, bias, accumulate):
     """All taps of one channel, phase and row: as rows of one vector each, FOLD_DEPTH at a time.
 
     The last of these rows may be partial: its columns have one tap more than the others.
@@ -138,7 +138,7 @@ def fold_taps(job, kernel, x, w, w_step, columns, bias, more):
                         w_step=w_step,
                         c=columns.target,
                         bias=bias,
-                        accumulate=more or first > 0,
+                        accumulate=accumulate or first > 0,
                         last=columns.last,
                         blocks=columns.blocks,
                     ),
@@ -146,17 +146,17 @@ def fold_taps(job, kernel, x, w, w_step, columns, bias, more):
 
 
 @inline
-def fold_tiles(job, s, view, weights, channels, at, columns, bias, more):
+def fold_tiles(job, s, view, weights, channels, at, columns, bias, accumulate):
     """Some blocks of columns of one output row: all input channels, kd and phases of columns."""
     layout, width = view.layout, s.kernel[2]
     for c in range(channels):
         for kd in range(s.kernel[0]):
             for q in range(layout.phases_w):
-                plane = plane_place(s, layout, kd, view.turn)
+                plane = plane_place(s, layout, kd, view.rotation)
                 x = shift(view.x, view.first + at + c * layout.channel + plane + q * layout.plane)
                 w = shift(weights, (c * s.kernel[0] + kd) * width + q)
                 taps = (width - q + layout.phases_w - 1) // layout.phases_w
-                add = more or c + kd + q > 0
+                add = accumulate or c + kd + q > 0
                 fold_taps(job, taps, x, w, layout.phases_w, columns, bias, add)
 
 
@@ -168,7 +168,7 @@ def next_columns(job, target, left):
 
 
 @inline
-def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, final):
+def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, accumulate, final):
     """`rows` output rows, a dilation apart: their columns, a few vectors at a time."""
     lanes = job[LANES]
     folds = uses_folds(s)
@@ -186,16 +186,16 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
         if column_step != 1:
             target, step, blocks = m.tile, BAND_VECTORS[-1] * lanes, 1
         width = min(blocks * vectors * lanes, cols)
-        if column_step != 1 and more:
+        if column_step != 1 and accumulate:
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, True, lanes)
         corner = r * view.layout.pitch + first
         last = width - (blocks * vectors - 1) * lanes
         nontemporal = job[STREAMS] != 0 and last == lanes and before_line(target) == 0
         columns = Columns(rows, vectors, blocks, last, target, step, nontemporal)
         if folds:
-            fold_tiles(job, s, view, weights, channels, corner, columns, bias, more)
+            fold_tiles(job, s, view, weights, channels, corner, columns, bias, accumulate)
         else:
-            filter_tiles(job, s, view, weights, channels, corner, columns, bias, more)
+            filter_tiles(job, s, view, weights, channels, corner, columns, bias, accumulate)
         finish_tile(job, target, step, rows, width, final)
         if column_step != 1:
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, False, lanes)
@@ -226,7 +226,7 @@ def columns_of(t, first, until):
 
 
 @inline
-def turns_planes(s, b):
+def rotates_planes(s, b):
     """Whether a halo tile may keep the planes that the next task reads too, all but the last."""
     return s.kernel[0] > 1 and s.stride[0] == 1 and s.dilation[0] == 1 and b.kc == s.c_in
 
@@ -237,15 +237,15 @@ def filter_task(job, m, s, b, t, kept):
 
     Returns whether there is one.
     """
-    turn = t.od % s.kernel[0] if turns_planes(s, b) else 0
+    rotation = t.od % s.kernel[0] if rotates_planes(s, b) else 0
     copied = False
     for c0 in range(0, s.c_in, b.kc):
         channels = min(b.kc, s.c_in - c0)
-        view = open_view(m, s, job, t, c0, channels * t.groups, kept, turn)
+        view = open_view(m, s, job, t, c0, channels * t.groups, kept, rotation)
         copied = view.copied
         for i in range(t.groups):
             first = view.first + i * s.c_in * view.layout.channel
-            group = View(view.x, first, view.table, view.layout, view.step, view.turn, copied)
+            group = View(view.x, first, view.table, view.layout, view.step, view.rotation, copied)
             filter_group(job, m, s, t, group, t.g + i, c0, channels)
     return copied
 
@@ -269,17 +269,17 @@ def filter_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     held = -1  # the task whose planes the halo tile holds
     while number < b.tasks:
         t = locate_task(number, s, b)
         begin, end = cut_at_padding(job, s, t)
-        follows = turns_planes(s, b) and t.od > 0 and number == held + 1
+        follows = rotates_planes(s, b) and t.od > 0 and number == held + 1
         kept = s.kernel[0] - 1 if follows and begin == end else 0
         for first, until in ((0, begin), (begin, end), (end, t.cols)):
             if first < until:
                 copied = filter_task(job, m, s, b, columns_of(t, first, until), kept)
                 held = number if copied else -1
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)
     if job[STREAMS] != 0:
         fence()

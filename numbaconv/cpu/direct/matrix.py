@@ -88,7 +88,7 @@ class Pixels(NamedTuple):
 
 
 @inline
-def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, more, final):
+def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, accumulate, final):
     """MR channels x some flat pixels.
 
     One register tile, or several side by side where they are stored straight.
@@ -102,7 +102,7 @@ def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, more, final)
     if straight:
         to = at + pixels.r * s.out_strides[3] + pixels.c
         target, step = shift(m.out, to), s.out_strides[1]
-    elif more:
+    elif accumulate:
         move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, True)
     blocks = (width + nr - 1) // nr
     distance = 0 if view.copied else job[AHEAD]
@@ -121,7 +121,7 @@ def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, more, final)
             c=target,
             row_step=step,
             bias=shift(m.bias, panel.channel),
-            accumulate=more,
+            accumulate=accumulate,
             last=width - (blocks * vectors - 1) * lanes,
             blocks=blocks,
             b_step=nr,
@@ -157,9 +157,9 @@ def columns_again(width, c, at_once, lanes):
 
 
 @inline
-def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
+def multiply_along(job, m, s, t, view, plane, panel, flat, accumulate, final):
     """MR channels x the pixels of a task, NR at a time: all as one long row, or row by row."""
-    at_once = final and not more
+    at_once = final and not accumulate
     pitch = view.layout.pitch
     at, count = out_index(s, t, panel.channel), (t.rows - 1) * pitch + t.cols
     length = count if flat else t.cols
@@ -169,7 +169,7 @@ def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
         width = tile_width(s, min(t.cols - c, end - p), end - p, job[LANES])
         again = columns_again(width, c, at_once and c + width <= t.cols, job[LANES])
         pixels = Pixels(first=p - again, r=r, c=c - again, width=width + again)
-        multiply_pixels(job, m, s, view, used, panel, at, pixels, t.cols, more, final)
+        multiply_pixels(job, m, s, view, used, panel, at, pixels, t.cols, accumulate, final)
         p += width
         c += width
         while c >= pitch:
@@ -186,14 +186,14 @@ def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
 
 
 @inline
-def multiply_rows(job, m, s, t, view, used, panel, r, rows, more, final):
+def multiply_rows(job, m, s, t, view, used, panel, r, rows, accumulate, final):
     """MR channels x some rows under the same taps: NR columns of all, then the next ones."""
     lanes, nr = job[LANES], TILE_VECTORS * job[LANES]
     at, p = out_index(s, t, panel.channel) + r * s.out_strides[3], r * view.layout.pitch
     c = 0
     while c < t.cols:
         width = min(nr, t.cols - c)
-        again = columns_again(width, c, final and not more, lanes)
+        again = columns_again(width, c, final and not accumulate, lanes)
         c -= again
         width += again
         vectors = (width + lanes - 1) // lanes
@@ -212,7 +212,7 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, more, final):
                 c=shift(m.out, at + c),
                 row_step=s.out_strides[1],
                 bias=shift(m.bias, panel.channel),
-                accumulate=more,
+                accumulate=accumulate,
                 last=width - (vectors - 1) * lanes,
                 blocks=rows,
                 b_step=view.layout.pitch,
@@ -224,7 +224,7 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, more, final):
 
 
 @inline
-def multiply_down(job, m, s, t, view, plane, panel, more, final):
+def multiply_down(job, m, s, t, view, plane, panel, accumulate, final):
     """MR channels x the pixels of a task, down its rows: those at the border by themselves."""
     used, r = all_taps(plane, s), 0
     apart = used.channels * plane.each * panel.width * min(t.cols, TILE_VECTORS * job[LANES])
@@ -233,7 +233,7 @@ def multiply_down(job, m, s, t, view, plane, panel, more, final):
         if apart > CALL_COST * job[LANES]:
             used = row_taps(plane, t.oh + r)
             end = min(end, used.until - t.oh)
-        multiply_rows(job, m, s, t, view, used, panel, r, end - r, more, final)
+        multiply_rows(job, m, s, t, view, used, panel, r, end - r, accumulate, final)
         r = end
     at = out_index(s, t, panel.channel)
     for r in range(t.rows):
@@ -280,9 +280,9 @@ def multiply_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):
             multiply_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)

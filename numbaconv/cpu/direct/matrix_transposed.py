@@ -72,7 +72,7 @@ class Target(NamedTuple):
 
 
 @inline
-def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, more):
+def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumulate):
     """Register tiles of the rows r, r + 1, ...
 
     The second half of a tile's pixels may be a row of its own under the same taps, a pitch behind
@@ -116,7 +116,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, more):
                     c=shift(target.first, i * target.row_step + j * target.step),
                     row_step=target.step,
                     bias=bias,
-                    accumulate=more,
+                    accumulate=accumulate,
                     last=panel.width - (vectors - 1) * lanes,
                     ends=ends,
                 ),
@@ -125,25 +125,25 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, more):
 
 
 @inline
-def transposed_rows(job, m, s, t, view, plane, panel, r, rows, more, final):
+def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final):
     """The rows r, r + 1, ... of a task on a block of output channels: straight, or by the stage."""
     lanes = job[LANES]
     at = out_index(s, t, panel.channel) + r * s.out_strides[3]
     step, channel_step = s.out_strides[4], s.out_strides[1]
     if channel_step == 1:
         target = Target(shift(m.out, at), s.out_strides[3], step)
-        transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, more)
+        transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumulate)
         for i in range(rows):
             row = shift(target.first, i * target.row_step)
             finish_tile(job, row, step, t.cols, panel.width, final)
         return
     pixels, stage_step = rows * t.cols, TILE_VECTORS * lanes
-    if more:
+    if accumulate:
         move_rows(
             m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, True, lanes
         )
     stage = Target(m.tile, t.cols * stage_step, stage_step)
-    transposed_tiles(job, m, s, t, view, plane, panel, r, rows, stage, more)
+    transposed_tiles(job, m, s, t, view, plane, panel, r, rows, stage, accumulate)
     finish_tile(job, m.tile, stage_step, pixels, panel.width, final)
     move_rows(
         m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, False, lanes
@@ -172,9 +172,9 @@ def transposed_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):
             transposed_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)

@@ -20,9 +20,10 @@ import numpy as np
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, entries, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu import blocking
+from numbaconv.cpu.blocking import TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.direct.tasks import (
-    Blocks,
+    MatrixBlocks,
     channel_parts,
     finish_tile,
     locate_task,
@@ -95,7 +96,7 @@ class Channels(NamedTuple):
 
     first: int
     many: int
-    more: bool
+    accumulate: bool
     final: bool
 
 
@@ -118,7 +119,7 @@ def panel_channels(s, nr, itemsize):
     as fast with 256 channels at a time as with 512 and the sums in the output; 1.19 with 128, 1.14
     with 64.
     """
-    most = max(1, CACHE_BYTES * 5 // 8 // (nr * kernel_taps(s) * itemsize))
+    most = max(1, blocking.CACHE_BYTES * 5 // 8 // (nr * kernel_taps(s) * itemsize))
     return -(-s.c_in // -(-s.c_in // most))
 
 
@@ -160,13 +161,15 @@ def cut(s, itemsize, threads):
     if not has_planes(s, kc, oc_blocks, lanes, threads):
         each = layout_rows(s, kc, 1, oc_blocks, lanes).end
         wanted = -(-threads * TASKS_PER_THREAD // planes) if threads > 1 else 1
-        row_blocks = max(min(rows, wanted), -(-rows // max(1, CACHE_BYTES // itemsize // each)))
+        row_blocks = max(
+            min(rows, wanted), -(-rows // max(1, blocking.CACHE_BYTES // itemsize // each))
+        )
         rows = -(-rows // row_blocks)
     row_blocks = -(-s.output[1] // rows)
     blocks = planes * row_blocks
     oc_parts = min(oc_blocks, channel_parts(blocks, threads))
     tasks = blocks * oc_parts
-    return Blocks(nr, oc_blocks, oc_parts, rows, s.output[2], row_blocks, 1, kc, 1, tasks)
+    return MatrixBlocks(nr, oc_blocks, oc_parts, rows, s.output[2], row_blocks, 1, kc, 1, tasks)
 
 
 def layout_task(s, b, lanes):
@@ -269,7 +272,7 @@ def add_taps(job, m, s, b, v, zone, panel, c, sums):
     vectors = (panel.width + lanes - 1) // lanes
     jump = v.r_step * v.row if zone.rows == 2 else first_half(pixels)
     channels = shift(m.table, 2 * b.kc if panel.width < b.mr else 0)
-    taps, more = zone.kw.end - zone.kw.begin, c.more
+    taps, accumulate = zone.kw.end - zone.kw.begin, c.accumulate
     column = first_read(s, 2, zone.j) + zone.kw.begin * s.dilation[2]
     for kd in range(zone.kd.begin, zone.kd.end):
         for kh in range(zone.kh.begin, zone.kh.end):
@@ -294,12 +297,12 @@ def add_taps(job, m, s, b, v, zone, panel, c, sums):
                         c=sums,
                         row_step=step,
                         bias=bias,
-                        accumulate=more,
+                        accumulate=accumulate,
                         last=panel.width - (vectors - 1) * lanes,
                     ),
                 )
-                more = True
-    if not more:
+                accumulate = True
+    if not accumulate:
         start_tile(job, sums, bias, pixels, panel.width)
 
 
@@ -354,11 +357,11 @@ def zones_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m, v = open_memory(worker, job, like), Rows(*entries(job, HALO, ROWS_SIZE))
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):
             many = min(b.kc, s.c_in - c0)
             c = Channels(c0, many, c0 > 0, c0 + many == s.c_in)
             zones_channels(job, m, s, b, t, v, c)
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)

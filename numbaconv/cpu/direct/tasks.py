@@ -36,7 +36,7 @@ from numbaconv.problem.shape import kernel_taps
 from numbaconv.problem.taps import first_read
 
 
-class Blocks(NamedTuple):
+class MatrixBlocks(NamedTuple):
     """How a problem is cut.
 
     Attributes
@@ -67,10 +67,10 @@ class Blocks(NamedTuple):
     tasks: int
 
 
-BLOCKS_SIZE = len(Blocks._fields)
+BLOCKS_SIZE = len(MatrixBlocks._fields)
 
 
-class Memory(NamedTuple):
+class TaskMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays and table, and its own scratch."""
 
     x: object
@@ -115,8 +115,8 @@ class View(NamedTuple):
         Of what is read.
     step : int
         Elements from what one output of a row reads to what the next one does.
-    turn : int
-        Places by which the planes kd are turned: see `halo.plane_place`.
+    rotation : int
+        Places by which the planes kd are rotated: see `halo.plane_place`.
     copied : bool
         Whether that is a halo tile, and not the input itself.
     """
@@ -126,7 +126,7 @@ class View(NamedTuple):
     table: object
     layout: Halo
     step: int
-    turn: int
+    rotation: int
     copied: bool
 
 
@@ -164,14 +164,14 @@ def tile_size(lanes):
 @inline
 def read_blocks(job):
     """Rebuild the blocks that `plan` wrote."""
-    return Blocks(*entries(job, BLOCKS, BLOCKS_SIZE))
+    return MatrixBlocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 
 @inline
 def open_memory(worker, job, like):
     """Collect a worker's pointers."""
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
-    return Memory(
+    return TaskMemory(
         pointer_at(job[X], like),
         pointer_at(job[PACKED], like),
         pointer_at(job[BIAS], like),
@@ -241,7 +241,7 @@ def is_inside(s, t, channels, lanes, x_first):
 
 
 @inline
-def open_view(m, s, job, t, c0, channels, kept, turn):
+def open_view(m, s, job, t, c0, channels, kept, rotation):
     """Let a task read in place where it can, else copy its halo tile and read that.
 
     The tile may have kept its first planes from the last task.
@@ -271,10 +271,10 @@ def open_view(m, s, job, t, c0, channels, kept, turn):
             rows=t.rows,
             cols=t.cols,
             kept=kept,
-            rotation=turn,
+            rotation=rotation,
         ),
     )
-    return View(m.halo, 0, m.table, read_halo(job), 1, turn, True)
+    return View(m.halo, 0, m.table, read_halo(job), 1, rotation, True)
 
 
 @inline

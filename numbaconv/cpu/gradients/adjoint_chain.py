@@ -17,6 +17,7 @@ from numbaconv.codegen.pointers import (
     address_of,
     align,
     call,
+    entries,
     keep_scalar,
     pointer_at,
     shift,
@@ -61,7 +62,7 @@ from numbaconv.runtime.threads import turn
 # In the first job: jobs of the chain; address of `chain_work`; which address of each job to call.
 JOBS, CHAIN, CALLED = GRADIENT, GRADIENT + 1, GRADIENT + 2
 # In each job: address of `transpose`, index of its first output, rows of its packed blocks, and
-# the `Taps` of its phase.
+# the `PhaseTaps` of its phase.
 TRANSPOSE, ORIGIN, ROWS, TAPS = GRADIENT + 3, GRADIENT + 4, GRADIENT + 5, GRADIENT + 6
 
 # Elements that a packing task writes, about.
@@ -75,7 +76,7 @@ SERIAL_PACKING = 8192
 BACKWARDS = not config.DISABLE_JIT
 
 
-class Taps(NamedTuple):
+class PhaseTaps(NamedTuple):
     """Which taps of the whole kernel a phase has: kernel, first tap, steps, for each axis."""
 
     kd: int
@@ -92,18 +93,7 @@ class Taps(NamedTuple):
 @inline
 def read_taps(job):
     """Rebuild the taps that `make_chain` wrote."""
-    i = TAPS
-    return Taps(
-        job[i],
-        job[i + 1],
-        job[i + 2],
-        job[i + 3],
-        job[i + 4],
-        job[i + 5],
-        job[i + 6],
-        job[i + 7],
-        job[i + 8],
-    )
+    return PhaseTaps(*entries(job, TAPS, 9))
 
 
 @inline
@@ -128,7 +118,7 @@ def pack_taps(s, t, target, source, rows, tap_step):
 
 
 @inline
-def pack_block(job, s, t, weights, packed, g, c, block):
+def pack_phase_block(job, s, t, weights, packed, g, c, block):
     """One input channel of one register block of a group."""
     taps, all_taps = kernel_taps(s), t.kd * t.kh * t.kw
     rows = block_rows(s.c_out, job[ROWS], block)
@@ -162,13 +152,13 @@ def pack_phase(worker, job, like):
     channels, blocks = s.groups * s.c_in, -(-s.c_out // job[ROWS])
     each = max(1, PACKED_ELEMENTS // (s.c_out * kernel_taps(s)))
     tasks = -(-channels // each)
-    task, turn = next_task(job, tasks, worker, 0)
+    task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
         for channel in range(task * each, min(task * each + each, channels)):
             g = channel // s.c_in
             for block in range(blocks):
-                pack_block(job, s, t, weights, packed, g, channel - g * s.c_in, block)
-        task, turn = next_task(job, tasks, worker, turn)
+                pack_phase_block(job, s, t, weights, packed, g, channel - g * s.c_in, block)
+        task, queue = next_task(job, tasks, worker, queue)
 
 
 @native(WorkerArguments)

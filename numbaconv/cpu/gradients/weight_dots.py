@@ -36,7 +36,7 @@ from numbaconv.problem.shape import kernel_taps, read_shape
 
 
 @inline
-def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels, more):
+def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels, accumulate):
     """All weights of some output channels: blocks of MR channels x NT (channel, tap)s."""
     size = s.c_in * kernel_taps(s)
     oc = 0
@@ -60,7 +60,7 @@ def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels,
                     offsets=shift(offsets, t),
                     c=shift(sums, oc * size + t),
                     c_row=size,
-                    accumulate=more,
+                    accumulate=accumulate,
                 ),
             )
             t += nt
@@ -74,7 +74,7 @@ def dots_work(worker, job, like):
     x, gradient = pointer_at(job[X], like), pointer_at(job[WEIGHTS], like)
     halo = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
     size, table = s.c_in * kernel_taps(s), indices_at(job[TABLE])
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
         for g in range(part.g0, part.g1):
@@ -106,6 +106,6 @@ def dots_work(worker, job, like):
                     ),
                 )
                 source = shift(gradient, gradient_index(s, c.plane, channel, c.oh, c.ow))
-                more = i > part.chunk0
-                add_products(job, s, layout, c, source, halo, table, sums, channels, more)
-        number, turn = next_task(job, b.tasks, worker, turn)
+                accumulate = i > part.chunk0
+                add_products(job, s, layout, c, source, halo, table, sums, channels, accumulate)
+        number, queue = next_task(job, b.tasks, worker, queue)

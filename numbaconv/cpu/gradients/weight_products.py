@@ -66,7 +66,7 @@ class TileAxis(NamedTuple):
     per_tap: int
 
 
-class Memory(NamedTuple):
+class ProductMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
 
     x: object
@@ -191,7 +191,7 @@ def pack_gradient(job, m, s, b, chunk, g, block, target):
 
 
 @inline
-def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, more):
+def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, accumulate):
     """One register block of output channels times the tile, tap by tap."""
     taps = kernel_taps(s)
     vectors = (width + job[LANES] - 1) // job[LANES]
@@ -218,7 +218,7 @@ def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width,
                         c=shift(sums, tap * s.c_in),
                         row_step=taps * s.c_in,
                         bias=m.zeros,
-                        accumulate=more,
+                        accumulate=accumulate,
                         last=width - (vectors - 1) * job[LANES],
                         blocks=1,
                         b_step=0,
@@ -230,7 +230,7 @@ def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width,
 
 
 @inline
-def add_chunk(job, m, s, b, part, chunk, g, more):
+def add_chunk(job, m, s, b, part, chunk, g, accumulate):
     """Add the products of a chunk of pixels to the sums of a task, or start them."""
     down = tile_axis(chunk.rows, s.kernel[1], s.stride[1], s.dilation[1], b.patches)
     across = tile_axis(chunk.cols, s.kernel[2], s.stride[2], s.dilation[2], b.patches)
@@ -248,7 +248,7 @@ def add_chunk(job, m, s, b, part, chunk, g, more):
             sums = shift(m.sums, channel * size + jr * b.nr)
             rows = block_rows(s.c_out, b.mr, block)
             packed = shift(m.packed, block * b.mr * pixels)
-            multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, more)
+            multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, accumulate)
 
 
 @native(WorkerArguments)
@@ -256,7 +256,7 @@ def products_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
-    m = Memory(
+    m = ProductMemory(
         pointer_at(job[X], like),
         pointer_at(job[WEIGHTS], like),
         pointer_at(job[BIAS], like),
@@ -265,11 +265,11 @@ def products_work(worker, job, like):
         shift(scratch, scratch_sizes(s, b)[0]),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
         for g in range(part.g0, part.g1):
             for i in range(part.chunk0, part.chunk1):
                 chunk = locate_chunk(i, s, b)
                 add_chunk(job, m, s, b, part, chunk, g, i > part.chunk0)
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)

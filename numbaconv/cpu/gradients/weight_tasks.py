@@ -23,7 +23,8 @@ from numbaconv.codegen.pointers import (
     shift,
 )
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import BAND_VECTORS, CACHE_BYTES, TILE_VECTORS, share
+from numbaconv.cpu import blocking
+from numbaconv.cpu.blocking import BAND_VECTORS, TILE_VECTORS, share
 from numbaconv.cpu.job import (
     BIAS,
     GRADIENT,
@@ -64,7 +65,7 @@ TASKS_PER_THREAD = 2
 FINISHED = 4096
 
 
-class Blocks(NamedTuple):
+class GradientBlocks(NamedTuple):
     """How the gradient of a problem's weights is cut.
 
     Attributes
@@ -108,7 +109,7 @@ class Blocks(NamedTuple):
     tasks: int
 
 
-BLOCKS_SIZE = len(Blocks._fields)
+BLOCKS_SIZE = len(GradientBlocks._fields)
 
 
 class Chunk(NamedTuple):
@@ -144,7 +145,7 @@ def uses_dots(s, lanes, patches):
 def _pixels_of_chunk(s, itemsize, dots):
     """Planes, rows and columns of a chunk; for dots a halo tile of it must fit the cache."""
     _, oh, ow = s.output
-    budget = CACHE_BYTES // itemsize
+    budget = blocking.CACHE_BYTES // itemsize
     if dots:
         cols = min(ow, 1024)
         rows = oh
@@ -186,7 +187,7 @@ def cut(s, itemsize, threads, patches):
     group_parts = min(s.groups, wanted) if dots else s.groups
     ic_parts = min(ic_blocks, -(-wanted // group_parts))
     oc_parts = min(oc_blocks, -(-wanted // (group_parts * ic_parts)))
-    return Blocks(
+    return GradientBlocks(
         mr,
         oc_blocks,
         nr,
@@ -216,7 +217,7 @@ def dot_scratch(s, b, lanes):
 @inline
 def read_blocks(job):
     """Rebuild the blocks that `plan` wrote."""
-    return Blocks(*entries(job, WEIGHT_BLOCKS, BLOCKS_SIZE))
+    return GradientBlocks(*entries(job, WEIGHT_BLOCKS, BLOCKS_SIZE))
 
 
 @inline
@@ -289,7 +290,7 @@ def finish_work(worker, job, like):
     size = s.c_in * taps
     each = max(1, FINISHED // size)
     tasks = -(-rows // each)
-    task, turn = next_task(job, tasks, worker, 0)
+    task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
         first = task * each
         count = min(each, rows - first)
@@ -304,7 +305,7 @@ def finish_work(worker, job, like):
                     target, taps, source, s.c_in, taps, s.c_in, job[LANES]
                 )
                 call(job[TRANSPOSE], row_of_taps)
-        task, turn = next_task(job, tasks, worker, turn)
+        task, queue = next_task(job, tasks, worker, queue)
 
 
 @kernel()

@@ -17,8 +17,9 @@ import numpy as np
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu import blocking
 from numbaconv.cpu.activation import ActivateArguments, activate
-from numbaconv.cpu.blocking import CACHE_BYTES, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu.blocking import TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.im2col.panels import (
     are_neighbours,
     locate,
@@ -64,7 +65,7 @@ NAME = "im2col"
 ONE_TAP = (0, 0)
 
 
-class Blocks(NamedTuple):
+class PanelBlocks(NamedTuple):
     """How a problem is cut.
 
     Attributes
@@ -96,10 +97,10 @@ class Blocks(NamedTuple):
     tasks: int
 
 
-BLOCKS_SIZE = len(Blocks._fields)
+BLOCKS_SIZE = len(PanelBlocks._fields)
 
 
-class Memory(NamedTuple):
+class PanelMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
 
     x: object
@@ -127,7 +128,7 @@ def cut(s, itemsize, threads):
     zones = make_zones(s, nr)
     zone_panels = int(zones[-1, 0]) - (-int(zones[-1, 2] * zones[-1, 4]) // nr)
     all_panels = zone_panels * (1 if len(zones) == 1 else s.n)
-    in_cache = max(1, CACHE_BYTES // itemsize // (kc * nr))
+    in_cache = max(1, blocking.CACHE_BYTES // itemsize // (kc * nr))
     panels = min(in_cache, all_panels)
     if threads > 1:
         panels = max(1, min(panels, all_panels * s.groups // (threads * TASKS_PER_THREAD)))
@@ -138,7 +139,7 @@ def cut(s, itemsize, threads):
         oc_parts = min(oc_blocks, threads)
         panels = min(in_cache, all_panels)
     pixel_blocks = -(-all_panels // panels)
-    return Blocks(
+    return PanelBlocks(
         mr,
         oc_blocks,
         oc_parts,
@@ -241,13 +242,13 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
     k_size = s.c_in * kernel_taps(s)
     lanes = b.nr // TILE_VECTORS
     vectors = (panel.width + lanes - 1) // lanes
-    more = k0 > 0
+    accumulate = k0 > 0
     straight = are_neighbours(panel, s)
     target, step = m.tile, b.nr
     if straight:
         step = s.out_strides[1]
         target = shift(m.out, out_index(locate(panel, 0, s), channel, s))
-    elif more:
+    elif accumulate:
         move_pixels(m, b, rows, s, channel, panel, True)
     weights = shift(m.packed, channel * k_size)
     bias = shift(m.bias, channel)
@@ -274,7 +275,7 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
                     c=target,
                     row_step=step,
                     bias=bias,
-                    accumulate=more,
+                    accumulate=accumulate,
                     last=panel.width - (vectors - 1) * lanes,
                     blocks=1,
                     b_step=0,
@@ -282,7 +283,7 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
                     prefetch_distance=0,
                 ),
             )
-            more = True
+            accumulate = True
         tap = run + 1
     if k1 == k_size and job[ACTIVATION] != NONE:
         finished = ActivateArguments(target, step, rows, panel.width, job[ACTIVATION])
@@ -329,7 +330,7 @@ def work(worker, job, like):
     s = read_shape(job, SHAPE)
     b = read_blocks(job)
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
-    m = Memory(
+    m = PanelMemory(
         pointer_at(job[X], like),
         pointer_at(job[PACKED], like),
         pointer_at(job[BIAS], like),
@@ -340,16 +341,16 @@ def work(worker, job, like):
         shift(indices_at(job[TABLE]), len(ONE_TAP)),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
-    task, turn = next_task(job, b.tasks, worker, 0)
+    task, queue = next_task(job, b.tasks, worker, 0)
     while task < b.tasks:
         run_task(task, job, m, s, b)
-        task, turn = next_task(job, b.tasks, worker, turn)
+        task, queue = next_task(job, b.tasks, worker, queue)
 
 
 @inline
 def read_blocks(job):
     """Rebuild the blocks that `plan` wrote."""
-    return Blocks(*entries(job, BLOCKS, BLOCKS_SIZE))
+    return PanelBlocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 
 def plan(job, s, itemsize, threads):

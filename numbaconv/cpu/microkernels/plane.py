@@ -71,8 +71,8 @@ class _SmallPlanes:
             sums = self.rows(i64(0), 1, sums)
             first, count = 1, 2
 
-        def column(turn, values):
-            k = b.add(b.mul(opaque(b, turn), i64(count)), i64(first))
+        def column(number, values):
+            k = b.add(b.mul(opaque(b, number), i64(count)), i64(first))
             return [self.rows(k, count, values[0])]
 
         return carried_loop(b, i64(self.size // count), [sums], column, "columns")[0]

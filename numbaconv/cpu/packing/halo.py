@@ -32,7 +32,7 @@ from numbaconv.problem.shape import ZEROS, read_shape
 
 # A channel of a halo tile is a few short rows, too few for the hardware to see a pattern: U1, V2
 # and V3 of `benchmarks/layers.csv` run 1.01 times as fast with these, A1 1.02 times.
-CHANNELS_AHEAD = 2
+PREFETCHED_CHANNELS = 2
 
 
 class Halo(NamedTuple):
@@ -65,7 +65,7 @@ HALO_SIZE = len(Halo._fields)
 
 
 @inline
-def axis_phases(kernel, stride, dilation):
+def axis_phase_count(kernel, stride, dilation):
     """Phases that the taps of an axis touch: tap t reads phase t % phases, in this numbering."""
     period, step = 1, dilation % stride
     while step != 0:
@@ -96,8 +96,8 @@ def odd_lines(count, itemsize):
 @inline
 def halo_layout(s, rows, cols, itemsize):
     """Layout of the halo tile of a block of `rows` x `cols` outputs."""
-    phases_h = axis_phases(s.kernel[1], s.stride[1], s.dilation[1])
-    phases_w = axis_phases(s.kernel[2], s.stride[2], s.dilation[2])
+    phases_h = axis_phase_count(s.kernel[1], s.stride[1], s.dilation[1])
+    phases_w = axis_phase_count(s.kernel[2], s.stride[2], s.dilation[2])
     reach = axis_reach(s.kernel[1], s.stride[1], s.dilation[1])
     pitch = cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])
     plane = (rows + reach) * pitch
@@ -185,6 +185,12 @@ def copies_vectors(s, halo, count, lanes):
 
 
 @inline
+def prefetch_distance(channel, channels, channel_step):
+    """How far ahead of a channel's elements others are asked for: 0 at the last channels."""
+    return PREFETCHED_CHANNELS * channel_step if channel + PREFETCHED_CHANNELS < channels else 0
+
+
+@inline
 def fill_vectors(target, x, s, halo, channels, corner, rows, count, kept, rotation, lanes):
     """Copy a halo tile, rows by vectors. Loops: kd, phases of rows, channels, rows, vectors."""
     d0, h0, w0 = corner
@@ -203,13 +209,15 @@ def fill_vectors(target, x, s, halo, channels, corner, rows, count, kept, rotati
             source = shift(x, d * s.in_strides[2] + (h + begin * stride) * s.in_strides[3])
             copy = shift(target, place + q * halo.phase)
             for c in range(channels):
-                ahead = CHANNELS_AHEAD * channel_step if c + CHANNELS_AHEAD < channels else 0
+                distance = prefetch_distance(c, channels, channel_step)
                 inside = shift(copy, begin * halo.pitch)
                 if split:
                     apart = halo.plane
                     split_rows(inside, pitch, apart, source, row_step, many, w0, count, size, lanes)
                 else:
-                    pad_rows(inside, pitch, source, row_step, many, w0, count, size, ahead, lanes)
+                    pad_rows(
+                        inside, pitch, source, row_step, many, w0, count, size, distance, lanes
+                    )
                 for w in range(halo.phases_w):
                     plane = shift(copy, w * halo.plane)
                     clear(plane, begin * halo.pitch, lanes)
@@ -275,7 +283,7 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
         together = min(job[LANES], channels - c) if neighbours else 1
         split = splits_rows(s, halo) and together == 1
         phases_w = 1 if split else halo.phases_w
-        ahead = CHANNELS_AHEAD * s.in_strides[1] if c + CHANNELS_AHEAD < channels else 0
+        distance = prefetch_distance(c, channels, s.in_strides[1])
         for kd in range(kept, s.kernel[0]):
             d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
             place = plane_place(s, halo, kd, rotation)
@@ -304,7 +312,7 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
                         rows=many,
                         size=s.size[2] if d >= 0 and h >= 0 else 0,
                         mode=s.padding_mode,
-                        prefetch_distance=ahead,
+                        prefetch_distance=distance,
                     )
                     copy = shift(target, at + r * halo.pitch)
                     copy_rows_of_channel(

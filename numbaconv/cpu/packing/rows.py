@@ -31,10 +31,11 @@ def clear(target, count, lanes):
 
 
 @inline
-def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, lanes):
+def copy_rows(target, target_step, source, step, row_step, rows, count, distance, lanes):
     """target[r * target_step + j] = source[r * row_step + j * step], j < count.
 
-    What lies `ahead` of each vector that is read is prefetched where elements are neighbours.
+    What lies `distance` on from each vector that is read is asked for where elements are
+    neighbours; 0: nothing is.
     """
     if row_step == 1:  # rows are channels, or phases, whose elements lie side by side
         transpose_block(target, target_step, source, step, count, rows, lanes)
@@ -44,8 +45,8 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, l
         if step == 1:
             j = 0
             while j < count:
-                if ahead != 0:
-                    prefetch(shift(row, j + ahead))
+                if distance != 0:
+                    prefetch(shift(row, j + distance))
                 copy_lanes(shift(copy, j), shift(row, j), count - j)
                 j += lanes
         elif step == 2:
@@ -60,14 +61,14 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, l
 
 
 @inline
-def pad_rows(target, target_step, x, row_step, rows, first, count, size, ahead, lanes):
+def pad_rows(target, target_step, x, row_step, rows, first, count, size, distance, lanes):
     """Copy the elements first, first + 1, ... of some rows that are padded with zeros."""
     j = 0
     while j < count:
         for r in range(rows):
             copy, row = shift(target, r * target_step + j), shift(x, r * row_step)
-            if ahead != 0:
-                prefetch(shift(row, first + j + ahead))
+            if distance != 0:
+                prefetch(shift(row, first + j + distance))
             pad_lanes(copy, row, first + j, size, count - j)
         j += lanes
 
@@ -123,12 +124,14 @@ def copy_padded(target, target_step, source, apart, first, step, count, lanes):
     Inside the rows this is a plain (strided) copy; padding other than zeros goes element by
     element.
     """
-    x, rows, size, ahead = source.x, source.rows, source.size, source.prefetch_distance
+    x, rows, size, distance = source.x, source.rows, source.size, source.prefetch_distance
     short = count <= MOST_PADDED * lanes
     dense = step * source.step == 1 and source.row_step > 1
     if short and dense and source.mode == ZEROS and size > 0:
         row = shift(x, source.at)
-        pad_rows(target, target_step, row, source.row_step, rows, first, count, size, ahead, lanes)
+        pad_rows(
+            target, target_step, row, source.row_step, rows, first, count, size, distance, lanes
+        )
         return
     begin = min(steps_to(max(-first, 0), step), count)
     end = max(min(steps_to(size - apart * (rows - 1) - first, step), count), begin)
@@ -141,7 +144,7 @@ def copy_padded(target, target_step, source, apart, first, step, count, lanes):
         source.row_step + apart * source.step,
         rows,
         end - begin,
-        ahead,
+        distance,
         lanes,
     )
     if (source.mode == ZEROS and apart == 0) or size == 0:
