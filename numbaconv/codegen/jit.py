@@ -13,17 +13,19 @@ Both kinds of compiled function are kept on disk by `cache.KernelCache`.
 """
 
 import functools
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from numba import njit, types
 from numba.core import config
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.sigutils import normalize_signature
 from numba.extending import register_jitable
 
+from numbaconv.codegen.arguments import argument_types
 from numbaconv.codegen.cache import KernelCache
 
 # Division is C's (no ZeroDivisionError to carry around). No fastmath: NaN and Inf propagate.
@@ -62,25 +64,34 @@ class native:  # noqa: N801 (a decorator)
 
     Parameters
     ----------
-    signature : callable
-        Gives the Numba signature for an element type.
+    arguments : type or callable
+        Class of its arguments (see `arguments`): the names of its fields are the function's
+        parameters. Or, of a function that has a result, what gives its Numba signature for an
+        element type.
     """
 
     _compiling = False  # anywhere; changed under the compiler's lock
 
-    def __init__(self, signature: Callable[[Any], Any]) -> None:
-        self.signature = signature
+    def __init__(self, arguments: Any) -> None:
+        self.arguments = arguments
         self._addresses: dict[Any, Any] = {}
         self._alive: list[Any] = []
 
-    def __call__(self, function: Callable[..., Any]) -> "native":
+    def __call__(self, function: Callable[..., Any]) -> Any:
         """Take the function."""
         functools.update_wrapper(self, function)
         self._function = function
+        self._check_parameters()
         return self
 
+    def _check_parameters(self) -> None:
+        """Refuse a function whose parameters are not those that its callers will hand over."""
+        names = tuple(inspect.signature(self._function).parameters)
+        if isinstance(self.arguments, type) and names != self.arguments._fields:  # type: ignore[attr-defined]
+            raise TypeError(f"{self._function.__qualname__} does not take {self.arguments}")
+
     def address(self, dtype: Any) -> Any:
-        """Address of the function for a Numba element type (without JIT: the function itself)."""
+        """Address of the function for a Numba element type (without JIT: what stands for it)."""
         try:
             return self._addresses[dtype]
         except KeyError:
@@ -91,6 +102,26 @@ class native:  # noqa: N801 (a decorator)
             if dtype not in self._addresses:
                 self._addresses[dtype] = self._compile_alone(dtype)
         return self._addresses[dtype]
+
+    def interpret(self, arguments: Any) -> None:
+        """Run the function without the compiler."""
+        self._check_class(arguments)
+        self._function(*arguments)
+
+    def _check_class(self, arguments: Any) -> None:
+        """Refuse the arguments of another function."""
+        if isinstance(self.arguments, type) and type(arguments) is not self.arguments:
+            raise TypeError(f"{self._function.__qualname__} does not take {arguments}")
+
+    def signature(self, dtype: Any) -> Any:
+        """Numba signature for an element type."""
+        if isinstance(self.arguments, type):
+            return types.void(*argument_types(self.arguments, dtype))
+        return self.arguments(dtype)
+
+    def _source(self) -> Callable[..., Any]:
+        """What Numba compiles."""
+        return self._function
 
     def _compile_alone(self, dtype: Any) -> Any:
         """Compile, unless this thread is at it already: LLVM would end the process."""
@@ -107,10 +138,10 @@ class native:  # noqa: N801 (a decorator)
 
     def _compile(self, dtype: Any) -> Any:
         if config.DISABLE_JIT:
-            return self._function
-        signature = normalize_signature(self.signature(dtype))
-        compiled: Any = CFunc(self._function, signature, locals={}, options=dict(_OPTIONS))
-        compiled._cache = KernelCache(self._function)
+            return self.interpret
+        source, signature = self._source(), normalize_signature(self.signature(dtype))
+        compiled: Any = CFunc(source, signature, locals={}, options=dict(_OPTIONS))
+        compiled._cache = KernelCache(source)
         compiled.compile()
         self._alive.append(compiled)
         return compiled.address

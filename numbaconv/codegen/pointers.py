@@ -2,23 +2,17 @@
 
 Numba indexes a ``CPointer`` without bounds checks and without the wrap-around of negative
 indices, which would keep loops from being vectorised. Everything is validated before the first
-pointer is made. Under ``NUMBA_DISABLE_JIT=1`` a pointer is an array view and an address is the
-array or the function itself.
-
-`entries(pointer, first, count)` are `count` (a constant) elements as a tuple.
-
-`before_line(pointer)` are the bytes from a pointer to where a cache line begins; `fence()` lets
-stores past the caches end before what follows.
-
-`keep_scalar()` in a loop keeps LLVM from vectorising it. A loop of a few turns gains nothing by
-that, and the versions that LLVM makes of each cost compile time: on the machine where it was tried
-a cold first call went from 5.3 s to 4.6 s.
+pointer is made. Under ``NUMBA_DISABLE_JIT=1`` a pointer is an array view, and an address is the
+array itself or what stands for the function.
 """
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic
+
+from numbaconv.codegen.arguments import check_fields
+from numbaconv.codegen.twins import stands_for
 
 # Bytes to which scratch is aligned: a vector that lies across two lines is loaded twice.
 CACHE_LINE = 64
@@ -35,6 +29,12 @@ def _address_of(typing_context, array):
     return signature, codegen
 
 
+@stands_for(_address_of)
+def address_of(array):
+    """Address of the first element of an array."""
+    return array
+
+
 @intrinsic
 def _pointer_at(typing_context, address, like):
     signature = like(types.int64, like)
@@ -43,6 +43,12 @@ def _pointer_at(typing_context, address, like):
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
     return signature, codegen
+
+
+@stands_for(_pointer_at)
+def pointer_at(address, like):
+    """The pointer of an address, of the type of another pointer."""
+    return address
 
 
 @intrinsic
@@ -55,6 +61,12 @@ def _indices_at(typing_context, address):
     return signature, codegen
 
 
+@stands_for(_indices_at)
+def indices_at(address):
+    """The pointer to int64 of an address."""
+    return address
+
+
 @intrinsic
 def _shift(typing_context, pointer, index):
     signature = pointer(pointer, types.int64)
@@ -63,6 +75,12 @@ def _shift(typing_context, pointer, index):
         return builder.gep(arguments[0], [arguments[1]])
 
     return signature, codegen
+
+
+@stands_for(_shift)
+def shift(pointer, index):
+    """The pointer to the element `index` behind a pointer."""
+    return pointer[index:]
 
 
 @intrinsic
@@ -74,6 +92,13 @@ def _fetch_add(typing_context, counter):
         return builder.atomic_rmw("add", arguments[0], one, "monotonic")
 
     return signature, codegen
+
+
+@stands_for(_fetch_add)
+def fetch_add(counter):
+    """Add 1 to what is behind a pointer, which other threads may do too; return what was there."""
+    counter[0] += 1
+    return counter[0] - 1
 
 
 @intrinsic(prefer_literal=True)
@@ -89,6 +114,12 @@ def _entries(typing_context, pointer, first, count):
         return cgutils.pack_array(builder, [builder.load(place) for place in places])
 
     return signature, codegen
+
+
+@stands_for(_entries)
+def entries(pointer, first, count):
+    """`count` (a constant) elements behind a pointer, from `first` on, as a tuple."""
+    return tuple(pointer[first : first + count])
 
 
 def _call_address(context, builder, signature, values, result):
@@ -107,6 +138,7 @@ def _call_address(context, builder, signature, values, result):
 
 @intrinsic
 def _call(typing_context, address, arguments):
+    check_fields(arguments)
     signature = types.void(types.int64, arguments)
 
     def codegen(context, builder, signature, values):
@@ -114,6 +146,12 @@ def _call(typing_context, address, arguments):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@stands_for(_call)
+def call(address, arguments):
+    """Call the function at an address with a tuple of its arguments: see `arguments`."""
+    address(arguments)
 
 
 @intrinsic
@@ -185,6 +223,15 @@ def _keep_scalar(typing_context):
     return signature, codegen
 
 
+@stands_for(_keep_scalar)
+def keep_scalar():
+    """Keep LLVM from vectorising the loop that this stands in.
+
+    A loop of a few turns gains nothing by that, and the versions that LLVM makes of each cost
+    compile time: on the machine where it was tried a cold first call went from 5.3 s to 4.6 s.
+    """
+
+
 @intrinsic
 def _align(typing_context, address):
     signature = types.int64(types.int64)
@@ -195,6 +242,12 @@ def _align(typing_context, address):
         return builder.and_(past, builder.neg(line))
 
     return signature, codegen
+
+
+@stands_for(_align)
+def align(address):
+    """Round an address up to where a cache line begins."""
+    return address
 
 
 @intrinsic
@@ -208,6 +261,12 @@ def _before_line(typing_context, pointer):
     return signature, codegen
 
 
+@stands_for(_before_line)
+def before_line(pointer):
+    """Bytes from a pointer to where a cache line begins."""
+    return -pointer.ctypes.data % CACHE_LINE
+
+
 @intrinsic
 def _fence(typing_context):
     signature = types.void()
@@ -219,57 +278,6 @@ def _fence(typing_context):
     return signature, codegen
 
 
-def _before_line_in_python(pointer):
-    return -pointer.ctypes.data % CACHE_LINE
-
-
-def _fence_in_python():
-    pass
-
-
-def _address_of_in_python(array):
-    return array
-
-
-def _align_in_python(address):
-    return address
-
-
-def _pointer_at_in_python(address, like):
-    return address
-
-
-def _indices_at_in_python(address):
-    return address
-
-
-def _shift_in_python(pointer, index):
-    return pointer[index:]
-
-
-def _call_in_python(address, arguments):
-    address(*arguments)
-
-
-def _entries_in_python(pointer, first, count):
-    return tuple(pointer[first : first + count])
-
-
-def _fetch_add_in_python(counter):
-    counter[0] += 1
-    return counter[0] - 1
-
-
-def _keep_scalar_in_python():
-    pass
-
-
-if config.DISABLE_JIT:
-    address_of, pointer_at = _address_of_in_python, _pointer_at_in_python
-    indices_at, shift, call = _indices_at_in_python, _shift_in_python, _call_in_python
-    fetch_add, keep_scalar, align = _fetch_add_in_python, _keep_scalar_in_python, _align_in_python
-    entries, before_line, fence = _entries_in_python, _before_line_in_python, _fence_in_python
-else:
-    address_of, pointer_at, indices_at = _address_of, _pointer_at, _indices_at
-    shift, call, fetch_add, keep_scalar = _shift, _call, _fetch_add, _keep_scalar
-    align, entries, before_line, fence = _align, _entries, _before_line, _fence
+@stands_for(_fence)
+def fence():
+    """Let stores past the caches end before what follows."""

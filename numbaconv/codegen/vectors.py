@@ -90,7 +90,7 @@ class Vectors:
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         self.builder.store(value, address, align=self.align)
 
-    def stream(self, value, pointer):
+    def store_nontemporal(self, value, pointer):
         """Store a vector behind an aligned pointer, past the caches: its line is not read first."""
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         instruction = self.builder.store(value, address, align=VECTOR_BYTES)

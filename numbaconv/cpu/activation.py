@@ -1,9 +1,11 @@
 """Functions applied to a tile of the output while it is still in the first-level cache."""
 
 import math
+from typing import NamedTuple
 
-from numba import from_dtype, types
+from numba import from_dtype
 
+from numbaconv.codegen.arguments import Elements
 from numbaconv.codegen.jit import inline, kernel, native
 from numbaconv.codegen.pointers import address_of, call, shift
 from numbaconv.problem.activations import HARDSWISH, RELU, RELU6, SILU, TANH
@@ -28,14 +30,29 @@ def smooth(y, code):
     return y * sigmoid if code == SILU else sigmoid
 
 
-def _signature(dtype):
-    i = types.int64
-    return types.void(types.CPointer(dtype), i, i, i, i)
+class ActivateArguments(NamedTuple):
+    """What `activate` takes.
+
+    Attributes
+    ----------
+    tile, row_step : pointer, int
+        First element, and elements from one row to the next.
+    rows, width : int
+        Rows, and elements of each.
+    code : int
+        Number of the activation.
+    """
+
+    tile: Elements
+    row_step: int
+    rows: int
+    width: int
+    code: int
 
 
-@native(_signature)
+@native(ActivateArguments)
 def activate(tile, row_step, rows, width, code):
-    """Apply the activation to `rows` rows of `width` elements behind a pointer. NaN stays NaN."""
+    """Apply the activation to some rows behind a pointer. NaN stays NaN."""
     for i in range(rows):
         row = shift(tile, i * row_step)
         if code == RELU:
@@ -58,7 +75,7 @@ def activate(tile, row_step, rows, width, code):
 
 @kernel()
 def _activate_pointed(address, array, code):
-    call(address, (address_of(array), 0, 1, array.size, code))
+    call(address, ActivateArguments(address_of(array), 0, 1, array.size, code))
 
 
 def activate_array(array, code):

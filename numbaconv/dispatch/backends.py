@@ -21,8 +21,8 @@ ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
 _VARIABLE = ENVIRONMENT_VARIABLE.encode()
 AUTO, CUDA = "auto", "cuda"
 
-# Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend has
-# `unavailable()` (a reason, or None), and on the CPU `lower`.
+# Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend
+# has `unavailable()` (a reason, or None), and on the CPU `lower`.
 BACKENDS = {
     "direct": "numbaconv.cpu.direct",
     "im2col": "numbaconv.cpu.im2col",

@@ -1,10 +1,14 @@
 """The steps of a record, carried out on the data of a request."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import carray, types
 
+from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import address_of, call, indices_at, pointer_at, shift
+from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.gradients.adjoint_chain import run_chain
 from numbaconv.cpu.job import JOB_SIZE
 from numbaconv.cpu.job import run as run_job
@@ -46,6 +50,15 @@ from numbaconv.njit.protocol import (
 )
 from numbaconv.runtime.lent_memory import give_back, lend
 from numbaconv.runtime.shared_table import entry_table
+
+
+class StepArguments(NamedTuple):
+    """What the function of a step takes: the step, addresses, pointers for their types alone."""
+
+    step: Indices
+    bases: Indices
+    source_like: Elements
+    target_like: Elements
 
 
 def _step_signature(dtypes):
@@ -144,7 +157,7 @@ def spread(step, bases, source_like, target_like):
 def activate_sums(step, bases, source_like, target_like):
     """Apply an activation to contiguous elements."""
     target = pointer_at(place(step, TARGET, bases), target_like)
-    call(step[ACTIVATE], (target, 0, 1, step[COUNT], step[KIND]))
+    call(step[ACTIVATE], ActivateArguments(target, 0, 1, step[COUNT], step[KIND]))
     bases[DONE] += 1
 
 
@@ -166,6 +179,6 @@ def carry_out(request, record):
     bases[SCRATCH] = scratch
     for i in range(record[STEPS]):
         step = shift(record, record[FIRST_STEP] + i * STEP_SIZE)
-        call(step[FUNCTION], (step, address_of(bases), 0, 0))
+        call(step[FUNCTION], StepArguments(step, address_of(bases), 0, 0))
     give_back(entry, scratch)
     return WELL if bases[DONE] == record[STEPS] else NO_MEMORY

@@ -6,6 +6,8 @@ wait in a ring. Slots are emptied and filled by exchanging, so whoever gets an a
 owns that block: nobody waits for anybody, and a forked child finds no lock that is held.
 """
 
+from typing import NamedTuple
+
 from numba import types
 
 from numbaconv.codegen.jit import inline, native
@@ -48,6 +50,12 @@ _ZERO, _NINE = ord("0"), ord("9")
 _MOST_MB = 1 << 40  # so that the bytes fit 64 bits
 
 
+class FreeArguments(NamedTuple):
+    """What C's `free` takes."""
+
+    memory: int
+
+
 @inline
 def header(data):
     """What is known of a block."""
@@ -59,7 +67,7 @@ def drop(entry, data):
     """Free a block that was in the ring; 0 is none."""
     if data != 0:
         add_ordered(entry, KEPT_BYTES, -header(data)[SIZE])
-        call(entry[FREE], (header(data)[ORIGIN],))
+        call(entry[FREE], FreeArguments(header(data)[ORIGIN]))
 
 
 @inline
@@ -101,7 +109,7 @@ def give_back(entry, data):
     """Free a block that was lent or, if it is large, keep it in the place of the oldest."""
     size, keep = header(data)[SIZE], entry[KEEP_BYTES]
     if size < LEAST_BYTES or size > keep:
-        call(entry[FREE], (header(data)[ORIGIN],))
+        call(entry[FREE], FreeArguments(header(data)[ORIGIN]))
     else:
         add_ordered(entry, KEPT_BYTES, size)
         slot = add_ordered(entry, NEXT_SLOT, 1) % RING_SLOTS

@@ -14,10 +14,10 @@ from numbaconv.cpu.job import JOB_SIZE, QUEUE_SIZE, QUEUES, WORKERS, next_task
 @numba.njit
 def take_all(job: Any, tasks: int, worker: int, taken: Any) -> None:
     """Do a worker's part: count each task that it is given."""
-    number, turn = next_task(job, tasks, worker, 0)
+    number, queue = next_task(job, tasks, worker, 0)
     while number < tasks:
         taken[number] += 1
-        number, turn = next_task(job, tasks, worker, turn)
+        number, queue = next_task(job, tasks, worker, queue)
 
 
 @pytest.mark.parametrize(("queues", "workers"), [(1, 1), (1, 5), (2, 7), (3, 3), (4, 2), (5, 1)])

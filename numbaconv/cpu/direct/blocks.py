@@ -15,7 +15,7 @@ USUAL_PIXELS, FEWEST_PIXELS = 400, 256
 USUAL_COLUMNS = 1024
 
 
-class Blocks(NamedTuple):
+class MatrixBlocks(NamedTuple):
     """How a problem is cut.
 
     Attributes
@@ -46,7 +46,7 @@ class Blocks(NamedTuple):
     tasks: int
 
 
-BLOCKS_SIZE = len(Blocks._fields)
+BLOCKS_SIZE = len(MatrixBlocks._fields)
 
 
 def channel_parts(blocks, threads):

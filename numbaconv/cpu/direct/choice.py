@@ -9,7 +9,7 @@ from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu.blocking import SHALLOW_K, SMALL_FILTERS, STRIP_ROWS, STRIP_STRIDES
 from numbaconv.cpu.direct.tap_lists import leaves_out_padding
-from numbaconv.cpu.packing.halo import axis_phases
+from numbaconv.cpu.packing.halo import axis_phase_count
 from numbaconv.problem.shape import ZEROS, kernel_taps
 from numbaconv.problem.taps import axis_taps
 
@@ -51,7 +51,7 @@ def uses_folds(s):
     return uses_bands(s) and single and long
 
 
-def streams_results(s, lanes, threads):
+def nontemporal_results(s, lanes, threads):
     """Whether results go past the caches, if they are complete when they are first stored.
 
     An ordinary store reads the line that it writes to. That is for nothing where all of the line is
@@ -65,17 +65,17 @@ def streams_results(s, lanes, threads):
     return whole and large and 2 * read >= written
 
 
-def streams_bands(s, lanes, threads):
+def nontemporal_bands(s, lanes, threads):
     """Of bands, filters of a single channel: others add to their results."""
-    phases = axis_phases(s.kernel[1], s.stride[1], s.dilation[1])
+    phases = axis_phase_count(s.kernel[1], s.stride[1], s.dilation[1])
     once = s.c_in * s.kernel[0] * phases == 1 and not uses_folds(s)
-    return once and streams_results(s, lanes, threads)
+    return once and nontemporal_results(s, lanes, threads)
 
 
-def streams_planes(s, lanes, threads):
+def nontemporal_planes(s, lanes, threads):
     """Of depthwise layers, filters as high as a strip."""
     once = s.kernel[0] == 1 and s.kernel[1] in STRIP_ROWS
-    return once and streams_results(s, lanes, threads)
+    return once and nontemporal_results(s, lanes, threads)
 
 
 @inline

@@ -10,15 +10,15 @@ back on its way to the output.
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
 
+from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import share
-from numbaconv.cpu.direct.blocks import Blocks, wanted_tasks
+from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
 from numbaconv.cpu.direct.tasks import finish_tile, locate_task, out_index, read_blocks
 from numbaconv.cpu.job import (
     BIAS,
@@ -31,12 +31,12 @@ from numbaconv.cpu.job import (
     SHAPE,
     TABLE,
     TILE,
+    WorkerArguments,
     X,
     next_task,
-    worker_signature,
 )
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.cpu.microkernels.depthwise import depthwise_tile
+from numbaconv.cpu.microkernels.depthwise import DepthwiseTileArguments, depthwise_tile
 from numbaconv.cpu.packing.lanes import clear_lanes, copy_lanes
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.transpose import transpose_block
@@ -47,7 +47,7 @@ from numbaconv.problem.shape import kernel_taps, read_shape
 _COLUMNS = 256
 
 
-class Memory(NamedTuple):
+class ChannelMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, its own scratch, the offsets of the taps."""
 
     x: object
@@ -89,7 +89,7 @@ def cut(s, itemsize, threads):
     rows = ceil_div(oh, row_blocks)
     row_blocks = ceil_div(oh, rows)
     tasks = planes * row_blocks
-    return Blocks(1, 1, 1, rows, cols, row_blocks, col_blocks, 1, lanes, tasks)
+    return MatrixBlocks(1, 1, 1, rows, cols, row_blocks, col_blocks, 1, lanes, tasks)
 
 
 def tap_offsets(s, b, lanes):
@@ -123,17 +123,36 @@ def fill_row(target, x, s, at, channels, w0, cols, lanes):
                 pixel[lane] = x[at + i * s.in_strides[4] + lane * s.in_strides[1]]
 
 
-def _fill_signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(p, p, types.CPointer(i), i, i, i, i, i, i, i)
+class FillChannelsArguments(NamedTuple):
+    """What `fill_channels` takes.
 
-
-@native(_fill_signature)
-def fill_channels(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
-    """Copy the halo tile [kd][row][column][lane] that begins at the padded input's (d0, h0, w0).
-
-    `x` points at the image; `rows` x `cols` are the tile's. Loops over kd and rows.
+    Attributes
+    ----------
+    target, x, job : pointer
+        The halo tile; the image; the job, with the problem.
+    channel0, channels : int
+        First channel of the image, and how many: at most a vector has lanes.
+    d0, h0, w0 : int
+        Where in the padded input the tile begins: minus the padding is the first.
+    rows, cols : int
+        Those of the tile.
     """
+
+    target: Elements
+    x: Elements
+    job: Indices
+    channel0: int
+    channels: int
+    d0: int
+    h0: int
+    w0: int
+    rows: int
+    cols: int
+
+
+@native(FillChannelsArguments)
+def fill_channels(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
+    """Copy the halo tile [kd][row][column][lane]. Loops over kd and rows."""
     s, lanes = read_shape(job, SHAPE), job[LANES]
     for kd in range(s.kernel[0]):
         d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
@@ -167,7 +186,21 @@ def channels_task(job, m, s, b, t):
     h = t.oh * s.stride[1] - s.padding[1]
     w = t.ow * s.stride[2] - s.padding[2]
     image = shift(m.x, t.n * s.in_strides[0])
-    call(job[FILL_HALO], (m.halo, image, job, t.g, t.groups, d, h, w, height, width))
+    call(
+        job[FILL_HALO],
+        FillChannelsArguments(
+            target=m.halo,
+            x=image,
+            job=job,
+            channel0=t.g,
+            channels=t.groups,
+            d0=d,
+            h0=h,
+            w0=w,
+            rows=height,
+            cols=width,
+        ),
+    )
     transpose_weights(m, s, t, lanes)
     bias, x_step = shift(m.bias, t.g), s.stride[2] * lanes
     chunks = (t.cols + lanes - 1) // lanes
@@ -182,26 +215,34 @@ def channels_task(job, m, s, b, t):
                 target, step = shift(m.out, at), s.out_strides[4]
             call(
                 job[TILE],
-                (
-                    pixels, kernel_taps(s), x, x_step, m.offsets, m.taps,
-                    target, step, bias, t.groups,
+                DepthwiseTileArguments(
+                    rows=pixels,
+                    taps=kernel_taps(s),
+                    x=x,
+                    x_step=x_step,
+                    offsets=m.offsets,
+                    w=m.taps,
+                    c=target,
+                    row_step=step,
+                    bias=bias,
+                    last=t.groups,
                 ),
-            )  # fmt: skip
+            )
             finish_tile(job, target, step, pixels, t.groups, True)
             if s.out_strides[1] != 1:
+                row_step, step = s.out_strides[4], s.out_strides[1]
                 move_rows(
-                    m.tile, 0, lanes, pixels, t.groups,
-                    m.out, at, s.out_strides[4], s.out_strides[1], False, lanes,
-                )  # fmt: skip
+                    m.tile, 0, lanes, pixels, t.groups, m.out, at, row_step, step, False, lanes
+                )
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def channels_work(worker, job, like):
     """Do tasks until none is left."""
     s, b, lanes = read_shape(job, SHAPE), read_blocks(job), job[LANES]
     tile = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
     taps = shift(tile, lanes * lanes)
-    m = Memory(
+    m = ChannelMemory(
         pointer_at(job[X], like),
         pointer_at(job[PACKED], like),
         pointer_at(job[BIAS], like),
@@ -211,10 +252,10 @@ def channels_work(worker, job, like):
         shift(taps, kernel_taps(s) * lanes),
         indices_at(job[TABLE]),
     )
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         channels_task(job, m, s, b, locate_task(number, s, b))
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)
 
 
 def lower(s, itemsize, threads):

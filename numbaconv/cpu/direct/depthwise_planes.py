@@ -21,8 +21,8 @@ from numbaconv.cpu.blocking import (
     share,
     strip_vectors,
 )
-from numbaconv.cpu.direct.blocks import Blocks, wanted_tasks
-from numbaconv.cpu.direct.choice import has_half, streams_planes, uses_small_planes
+from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
+from numbaconv.cpu.direct.choice import has_half, nontemporal_planes, uses_small_planes
 from numbaconv.cpu.direct.tasks import finish_tile, locate_task, out_index, read_blocks
 from numbaconv.cpu.job import (
     BIAS,
@@ -33,13 +33,13 @@ from numbaconv.cpu.job import (
     STREAMS,
     TABLE,
     TILE,
+    WorkerArguments,
     X,
     next_task,
-    worker_signature,
 )
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.plane import small_planes
-from numbaconv.cpu.microkernels.strip import strip
+from numbaconv.cpu.microkernels.strip import StripArguments, strip
 from numbaconv.problem.shape import kernel_taps, read_shape
 
 # Entries of a strip in the table of a job, after the number of strips: its first column, how many,
@@ -47,7 +47,7 @@ from numbaconv.problem.shape import kernel_taps, read_shape
 _FIRST, _WIDTH, _VECTORS, _HALF, _MASKS, _STRIP_SIZE = range(6)
 
 
-class Memory(NamedTuple):
+class PlaneMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, and the table of strips."""
 
     x: object
@@ -78,7 +78,7 @@ def cut(s, itemsize, threads):
     rows = ceil_div(s.output[1], row_blocks)
     row_blocks = ceil_div(s.output[1], rows)
     tasks = s.n * ceil_div(s.groups, groups) * s.output[0] * row_blocks
-    return Blocks(1, 1, 1, rows, s.output[2], row_blocks, 1, 1, groups, tasks)
+    return MatrixBlocks(1, 1, 1, rows, s.output[2], row_blocks, 1, 1, groups, tasks)
 
 
 def cut_strips(s, lanes, most):
@@ -163,18 +163,38 @@ def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
     taps = kernel_taps(s)
     w = shift(m.weights, t.g * taps + (kd * s.kernel[1] + kh) * s.kernel[2])
     out = shift(m.out, out_index(s, t, t.g) + residue * s.out_strides[3] + strip[_FIRST])
+    input_rows = s.size[1] if 0 <= d < s.size[0] else 0
+    nontemporal = job[STREAMS] != 0 and before_line(out) == 0
     call(
         job[TILE],
-        (
-            height, s.stride[1], strip[_VECTORS], strip[_HALF], s.kernel[2], s.dilation[2],
-            (t.rows - residue + apart - 1) // apart, t.groups,
-            x, first, apart * s.in_strides[3], s.in_strides[1],
-            h, apart, s.size[1] if 0 <= d < s.size[0] else 0, shift(m.table, strip[_MASKS]),
-            w, taps, out, apart * s.out_strides[3], s.out_strides[1],
-            shift(m.bias, t.g), kd + kh > 0, strip[_WIDTH] - (strip[_VECTORS] - 1) * job[LANES],
-            job[STREAMS] != 0 and before_line(out) == 0,
+        StripArguments(
+            kh=height,
+            stride=s.stride[1],
+            vectors=strip[_VECTORS],
+            half=strip[_HALF],
+            kw=s.kernel[2],
+            dilation=s.dilation[2],
+            rows=(t.rows - residue + apart - 1) // apart,
+            planes=t.groups,
+            x=x,
+            first=first,
+            x_row=apart * s.in_strides[3],
+            x_plane=s.in_strides[1],
+            h=h,
+            h_step=apart,
+            height=input_rows,
+            masks=shift(m.table, strip[_MASKS]),
+            w=w,
+            w_plane=taps,
+            c=out,
+            c_row=apart * s.out_strides[3],
+            c_plane=s.out_strides[1],
+            bias=shift(m.bias, t.g),
+            accumulate=kd + kh > 0,
+            last=strip[_WIDTH] - (strip[_VECTORS] - 1) * job[LANES],
+            nontemporal=nontemporal,
         ),
-    )  # fmt: skip
+    )
 
 
 @inline
@@ -194,21 +214,21 @@ def planes_task(job, m, s, t):
         finish_tile(job, target, s.out_strides[3], t.rows, t.cols, True)
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def planes_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
-    m = Memory(
+    m = PlaneMemory(
         pointer_at(job[X], like),
         pointer_at(job[PACKED], like),
         pointer_at(job[BIAS], like),
         pointer_at(job[OUT], like),
         indices_at(job[TABLE]),
     )
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         planes_task(job, m, s, locate_task(number, s, b))
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)
     if job[STREAMS] != 0:
         fence()
 
@@ -224,5 +244,5 @@ def lower(s, itemsize, threads):
         cut(s, itemsize, threads),
         list_strips(s, lanes),
         scratch_size=0,
-        nontemporal=not small and streams_planes(s, lanes, threads),
+        nontemporal=not small and nontemporal_planes(s, lanes, threads),
     )

@@ -7,7 +7,7 @@ from numbaconv.cpu.blocking import BAND_ROWS, TASKS_PER_THREAD, TILE_VECTORS
 from numbaconv.cpu.direct.blocks import (
     USUAL_COLUMNS,
     USUAL_PIXELS,
-    Blocks,
+    MatrixBlocks,
     cut_evenly,
     even_blocks,
     fit_cache,
@@ -93,4 +93,4 @@ def cut(s, itemsize, threads):
         halo = kc * halo_layout(s, rows, cols, itemsize).channel
         groups = groups_together(s, halo, images, threads, itemsize)
     tasks = images * ceil_div(s.groups, groups) * row_blocks
-    return Blocks(s.c_out, 1, 1, rows, cols, row_blocks, col_blocks, kc, groups, tasks)
+    return MatrixBlocks(s.c_out, 1, 1, rows, cols, row_blocks, col_blocks, kc, groups, tasks)

@@ -6,6 +6,8 @@ channels, KC at a time; output channels; output rows, MR at a time; columns, a f
 time; input channels, kd and phases; the band's own loops over kh and kw.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from numbaconv.codegen.jit import inline, native
@@ -22,7 +24,7 @@ from numbaconv.cpu.blocking import (
 from numbaconv.cpu.direct.blocks import (
     halo_elements,
 )
-from numbaconv.cpu.direct.choice import reads_bands_in_place, streams_bands, uses_folds
+from numbaconv.cpu.direct.choice import nontemporal_bands, reads_bands_in_place, uses_folds
 from numbaconv.cpu.direct.filter_blocks import MOST_FOLDED, MOST_VECTORS, cut
 from numbaconv.cpu.direct.tasks import (
     Task,
@@ -42,12 +44,12 @@ from numbaconv.cpu.job import (
     SHAPE,
     STREAMS,
     TILE,
+    WorkerArguments,
     next_task,
-    worker_signature,
 )
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.cpu.microkernels.band import band
-from numbaconv.cpu.microkernels.fold import fold
+from numbaconv.cpu.microkernels.band import BandArguments, band
+from numbaconv.cpu.microkernels.fold import FoldArguments, fold
 from numbaconv.cpu.packing.halo import (
     fill_halo,
     halo_layout,
@@ -63,11 +65,32 @@ from numbaconv.problem.taps import first_read
 INSIDE_VECTORS = 80
 
 
+class Columns(NamedTuple):
+    """The columns of one call.
+
+    Attributes
+    ----------
+    rows, vectors, blocks : int
+        Rows and vectors of a block; blocks side by side.
+    last : int
+        Lanes of the last vector that belong to the result.
+    target, step : pointer, int
+        Where the result goes; elements from one row to the next.
+    nontemporal : bool
+        Whether it is stored past the caches.
+    """
+
+    rows: int
+    vectors: int
+    blocks: int
+    last: int
+    target: object
+    step: int
+    nontemporal: bool
+
+
 @inline
-def filter_tiles(
-    job, s, view, weights, channels, rows, vectors, at, target, step, bias, more, last, blocks,
-    streams,
-):  # fmt: skip
+def filter_tiles(job, s, view, weights, channels, at, columns, bias, accumulate):
     """MR output rows x some blocks of columns: all input channels, kd and phases of rows."""
     height, width = s.kernel[1], s.kernel[2]
     layout, phases = view.layout, view.layout.phases_h
@@ -76,23 +99,35 @@ def filter_tiles(
     for c in range(channels):
         for kd in range(s.kernel[0]):
             for q in range(phases):
-                plane = plane_place(s, layout, kd, view.turn)
-                x = shift(view.x, view.first + at + c * layout.channel + plane + q * layout.phase)
-                w = shift(weights, ((c * s.kernel[0] + kd) * height + q) * width)
-                kh = (height - q + phases - 1) // phases
-                w_step = width * phases
-                add = more or c + kd + q > 0
+                plane = plane_place(s, layout, kd, view.rotation)
+                x = view.first + at + c * layout.channel + plane + q * layout.phase
+                w = ((c * s.kernel[0] + kd) * height + q) * width
+                add = accumulate or c + kd + q > 0
                 call(
                     job[BAND],
-                    (
-                        rows, vectors, kh, width, x, x_step, view.table, w, w_step,
-                        target, step, bias, add, last, blocks, streams,
+                    BandArguments(
+                        rows=columns.rows,
+                        vectors=columns.vectors,
+                        kh=(height - q + phases - 1) // phases,
+                        kw=width,
+                        x=shift(view.x, x),
+                        x_step=x_step,
+                        columns=view.table,
+                        w=shift(weights, w),
+                        w_step=width * phases,
+                        c=columns.target,
+                        row_step=columns.step,
+                        bias=bias,
+                        accumulate=add,
+                        last=columns.last,
+                        blocks=columns.blocks,
+                        nontemporal=columns.nontemporal,
                     ),
-                )  # fmt: skip
+                )
 
 
 @inline
-def fold_taps(job, kernel, x, w, w_step, vectors, target, bias, more, last, blocks):
+def fold_taps(job, kernel, x, w, w_step, columns, bias, accumulate):
     """All taps of one channel, phase and row: as rows of one vector each, FOLD_DEPTH at a time.
 
     The last of these rows may be partial: its columns have one tap more than the others.
@@ -104,33 +139,40 @@ def fold_taps(job, kernel, x, w, w_step, vectors, target, bias, more, last, bloc
         a0, a1 = share(depth, part, parts)
         whole = kernel - (depth - 1) * lanes if part == parts - 1 else lanes
         for k in (0, whole):
-            rows, columns = (a1 - a0, whole) if k == 0 else (a1 - a0 - 1, lanes - whole)
-            if rows > 0 and columns > 0:
+            rows, taps = (a1 - a0, whole) if k == 0 else (a1 - a0 - 1, lanes - whole)
+            if rows > 0 and taps > 0:
                 first = a0 * lanes + k
                 call(
                     job[TILE],
-                    (
-                        rows, vectors, columns, shift(x, first), shift(w, first * w_step), w_step,
-                        target, bias, more or first > 0, last, blocks,
+                    FoldArguments(
+                        depth=rows,
+                        vectors=columns.vectors,
+                        kw=taps,
+                        x=shift(x, first),
+                        w=shift(w, first * w_step),
+                        w_step=w_step,
+                        c=columns.target,
+                        bias=bias,
+                        accumulate=accumulate or first > 0,
+                        last=columns.last,
+                        blocks=columns.blocks,
                     ),
-                )  # fmt: skip
+                )
 
 
 @inline
-def fold_tiles(job, s, view, weights, channels, vectors, at, target, bias, more, last, blocks):
+def fold_tiles(job, s, view, weights, channels, at, columns, bias, accumulate):
     """Some blocks of columns of one output row: all input channels, kd and phases of columns."""
     layout, width = view.layout, s.kernel[2]
     for c in range(channels):
         for kd in range(s.kernel[0]):
             for q in range(layout.phases_w):
-                plane = plane_place(s, layout, kd, view.turn)
+                plane = plane_place(s, layout, kd, view.rotation)
                 x = shift(view.x, view.first + at + c * layout.channel + plane + q * layout.plane)
                 w = shift(weights, (c * s.kernel[0] + kd) * width + q)
                 taps = (width - q + layout.phases_w - 1) // layout.phases_w
-                add = more or c + kd + q > 0
-                fold_taps(
-                    job, taps, x, w, layout.phases_w, vectors, target, bias, add, last, blocks
-                )
+                add = accumulate or c + kd + q > 0
+                fold_taps(job, taps, x, w, layout.phases_w, columns, bias, add)
 
 
 @inline
@@ -141,7 +183,7 @@ def next_columns(job, target, left):
 
 
 @inline
-def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, final):
+def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, accumulate, final):
     """`rows` output rows, a dilation apart: their columns, a few vectors at a time."""
     lanes = job[LANES]
     folds = uses_folds(s)
@@ -159,20 +201,16 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, more, f
         if column_step != 1:
             target, step, blocks = m.tile, BAND_VECTORS[-1] * lanes, 1
         width = min(blocks * vectors * lanes, cols)
-        if column_step != 1 and more:
+        if column_step != 1 and accumulate:
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, True, lanes)
         corner = r * view.layout.pitch + first
         last = width - (blocks * vectors - 1) * lanes
-        streams = job[STREAMS] != 0 and last == lanes and before_line(target) == 0
+        nontemporal = job[STREAMS] != 0 and last == lanes and before_line(target) == 0
+        columns = Columns(rows, vectors, blocks, last, target, step, nontemporal)
         if folds:
-            fold_tiles(
-                job, s, view, weights, channels, vectors, corner, target, bias, more, last, blocks
-            )
+            fold_tiles(job, s, view, weights, channels, corner, columns, bias, accumulate)
         else:
-            filter_tiles(
-                job, s, view, weights, channels, rows, vectors, corner, target, step, bias, more,
-                last, blocks, streams,
-            )  # fmt: skip
+            filter_tiles(job, s, view, weights, channels, corner, columns, bias, accumulate)
         finish_tile(job, target, step, rows, width, final)
         if column_step != 1:
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, False, lanes)
@@ -203,7 +241,7 @@ def columns_of(t, first, until):
 
 
 @inline
-def turns_planes(s, b):
+def rotates_planes(s, b):
     """Whether a halo tile may keep the planes that the next task reads too, all but the last."""
     return s.kernel[0] > 1 and s.stride[0] == 1 and s.dilation[0] == 1 and b.kc == s.c_in
 
@@ -214,15 +252,15 @@ def filter_task(job, m, s, b, t, kept):
 
     Returns whether there is one.
     """
-    turn = t.od % s.kernel[0] if turns_planes(s, b) else 0
+    rotation = t.od % s.kernel[0] if rotates_planes(s, b) else 0
     copied = False
     for c0 in range(0, s.c_in, b.kc):
         channels = min(b.kc, s.c_in - c0)
-        view = open_view(m, s, job, t, c0, channels * t.groups, kept, turn)
+        view = open_view(m, s, job, t, c0, channels * t.groups, kept, rotation)
         copied = view.copied
         for i in range(t.groups):
             first = view.first + i * s.c_in * view.layout.channel
-            group = View(view.x, first, view.table, view.layout, view.step, view.turn, copied)
+            group = View(view.x, first, view.table, view.layout, view.step, view.rotation, copied)
             filter_group(job, m, s, t, group, t.g + i, c0, channels)
     return copied
 
@@ -241,23 +279,23 @@ def cut_at_padding(job, s, t):
     return (begin, end) if job[IN_PLACE] != 0 and end - begin >= INSIDE_VECTORS * lanes else (0, 0)
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def filter_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     held = -1  # the task whose planes the halo tile holds
     while number < b.tasks:
         t = locate_task(number, s, b)
         begin, end = cut_at_padding(job, s, t)
-        follows = turns_planes(s, b) and t.od > 0 and number == held + 1
+        follows = rotates_planes(s, b) and t.od > 0 and number == held + 1
         kept = s.kernel[0] - 1 if follows and begin == end else 0
         for first, until in ((0, begin), (begin, end), (end, t.cols)):
             if first < until:
                 copied = filter_task(job, m, s, b, columns_of(t, first, until), kept)
                 held = number if copied else -1
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)
     if job[STREAMS] != 0:
         fence()
 
@@ -281,5 +319,5 @@ def lower(s, itemsize, threads):
         fill_halo=fill_halo,
         band=band,
         in_place=tables[0].size if len(tables) > 1 else 0,
-        nontemporal=streams_bands(s, lanes, threads),
+        nontemporal=nontemporal_bands(s, lanes, threads),
     )

@@ -6,6 +6,8 @@ taken along the rows, or, where these are narrow, down columns of tiles; or all 
 vector, in which case what is computed between two of them is dropped.
 """
 
+from typing import NamedTuple
+
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -23,9 +25,16 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
-from numbaconv.cpu.job import AHEAD, LANES, SHAPE, TILE, next_task, worker_signature
+from numbaconv.cpu.job import (
+    AHEAD,
+    LANES,
+    SHAPE,
+    TILE,
+    WorkerArguments,
+    next_task,
+)
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.cpu.microkernels.matrix import tile
+from numbaconv.cpu.microkernels.matrix import TileArguments, tile
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 
@@ -81,32 +90,57 @@ def move_segments(m, step, rows, s, at, p, width, pitch, cols, gather):
             j += pitch - c
 
 
+class Pixels(NamedTuple):
+    """Some pixels that follow one another: the first as a flat one and as (r, c), and how many."""
+
+    first: int
+    r: int
+    c: int
+    width: int
+
+
 @inline
-def multiply_pixels(job, m, s, view, used, panel, at, p, r, c, width, cols, more, final):
-    """MR channels x the `width` flat pixels from p, which is (r, c), on.
+def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, accumulate, final):
+    """MR channels x some flat pixels.
 
     One register tile, or several side by side where they are stored straight.
     """
     lanes, rows = job[LANES], panel.width
+    p, width = pixels.first, pixels.width
     vectors = min((width + lanes - 1) // lanes, TILE_VECTORS)
     nr = vectors * lanes
-    straight = c + width <= cols and s.out_strides[4] == 1
+    straight = pixels.c + width <= cols and s.out_strides[4] == 1
     target, step = m.tile, TILE_VECTORS * lanes
     if straight:
-        target, step = shift(m.out, at + r * s.out_strides[3] + c), s.out_strides[1]
-    elif more:
+        to = at + pixels.r * s.out_strides[3] + pixels.c
+        target, step = shift(m.out, to), s.out_strides[1]
+    elif accumulate:
         move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, True)
     blocks = (width + nr - 1) // nr
-    last = width - (blocks * vectors - 1) * lanes
+    distance = 0 if view.copied else job[AHEAD]
     call(
         job[TILE],
-        (
-            rows, vectors, used.channels, used.taps, used.first, panel.weights, panel.channel_step,
-            shift(view.x, view.first + p), view.layout.channel, target, step,
-            shift(m.bias, panel.channel), more, last, blocks, nr, nr,
-            0 if view.copied else job[AHEAD],
+        TileArguments(
+            rows=rows,
+            vectors=vectors,
+            channels=used.channels,
+            taps=used.taps,
+            table=used.first,
+            a=panel.weights,
+            a_channel=panel.channel_step,
+            b=shift(view.x, view.first + p),
+            b_channel=view.layout.channel,
+            c=target,
+            row_step=step,
+            bias=shift(m.bias, panel.channel),
+            accumulate=accumulate,
+            last=width - (blocks * vectors - 1) * lanes,
+            blocks=blocks,
+            b_step=nr,
+            c_step=nr,
+            prefetch_distance=distance,
         ),
-    )  # fmt: skip
+    )
     finish_tile(job, target, step, rows, width, final)
     if not straight:
         move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, False)
@@ -135,21 +169,19 @@ def columns_again(width, c, at_once, lanes):
 
 
 @inline
-def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
+def multiply_along(job, m, s, t, view, plane, panel, flat, accumulate, final):
     """MR channels x the pixels of a task, NR at a time: all as one long row, or row by row."""
-    at_once = final and not more
+    at_once = final and not accumulate
     pitch = view.layout.pitch
-    at, pixels = out_index(s, t, panel.channel), (t.rows - 1) * pitch + t.cols
-    length = pixels if flat else t.cols
+    at, count = out_index(s, t, panel.channel), (t.rows - 1) * pitch + t.cols
+    length = count if flat else t.cols
     used = all_taps(plane, s) if flat else row_taps(plane, t.oh)
     p, r, c, end = 0, 0, 0, length
-    while p < pixels:
+    while p < count:
         width = tile_width(s, min(t.cols - c, end - p), end - p, job[LANES])
         again = columns_again(width, c, at_once and c + width <= t.cols, job[LANES])
-        first, begin, both = p - again, c - again, width + again
-        multiply_pixels(
-            job, m, s, view, used, panel, at, first, r, begin, both, t.cols, more, final
-        )
+        pixels = Pixels(first=p - again, r=r, c=c - again, width=width + again)
+        multiply_pixels(job, m, s, view, used, panel, at, pixels, t.cols, accumulate, final)
         p += width
         c += width
         while c >= pitch:
@@ -160,38 +192,51 @@ def multiply_along(job, m, s, t, view, plane, panel, flat, more, final):
             c = 0
             r += 1
         if p >= end:
-            end = min(pixels, p + length)
-            if p < pixels and t.oh + r == used.until:
+            end = min(count, p + length)
+            if p < count and t.oh + r == used.until:
                 used = row_taps(plane, t.oh + r)
 
 
 @inline
-def multiply_rows(job, m, s, t, view, used, panel, r, rows, more, final):
+def multiply_rows(job, m, s, t, view, used, panel, r, rows, accumulate, final):
     """MR channels x some rows under the same taps: NR columns of all, then the next ones."""
     lanes, nr = job[LANES], TILE_VECTORS * job[LANES]
     at, p = out_index(s, t, panel.channel) + r * s.out_strides[3], r * view.layout.pitch
     c = 0
     while c < t.cols:
         width = min(nr, t.cols - c)
-        again = columns_again(width, c, final and not more, lanes)
+        again = columns_again(width, c, final and not accumulate, lanes)
         c -= again
         width += again
         vectors = (width + lanes - 1) // lanes
-        last = width - (vectors - 1) * lanes
         call(
             job[TILE],
-            (
-                panel.width, vectors, used.channels, used.taps, used.first, panel.weights,
-                panel.channel_step, shift(view.x, view.first + p + c), view.layout.channel,
-                shift(m.out, at + c), s.out_strides[1], shift(m.bias, panel.channel), more, last,
-                rows, view.layout.pitch, s.out_strides[3], 0,
+            TileArguments(
+                rows=panel.width,
+                vectors=vectors,
+                channels=used.channels,
+                taps=used.taps,
+                table=used.first,
+                a=panel.weights,
+                a_channel=panel.channel_step,
+                b=shift(view.x, view.first + p + c),
+                b_channel=view.layout.channel,
+                c=shift(m.out, at + c),
+                row_step=s.out_strides[1],
+                bias=shift(m.bias, panel.channel),
+                accumulate=accumulate,
+                last=width - (vectors - 1) * lanes,
+                blocks=rows,
+                b_step=view.layout.pitch,
+                c_step=s.out_strides[3],
+                prefetch_distance=0,
             ),
-        )  # fmt: skip
+        )
         c += width
 
 
 @inline
-def multiply_down(job, m, s, t, view, plane, panel, more, final):
+def multiply_down(job, m, s, t, view, plane, panel, accumulate, final):
     """MR channels x the pixels of a task, down its rows: those at the border by themselves."""
     used, r = all_taps(plane, s), 0
     apart = used.channels * plane.each * panel.width * min(t.cols, TILE_VECTORS * job[LANES])
@@ -200,7 +245,7 @@ def multiply_down(job, m, s, t, view, plane, panel, more, final):
         if apart > CALL_COST * job[LANES]:
             used = row_taps(plane, t.oh + r)
             end = min(end, used.until - t.oh)
-        multiply_rows(job, m, s, t, view, used, panel, r, end - r, more, final)
+        multiply_rows(job, m, s, t, view, used, panel, r, end - r, accumulate, final)
         r = end
     at = out_index(s, t, panel.channel)
     for r in range(t.rows):
@@ -242,17 +287,17 @@ def multiply_channels(job, m, s, b, t, c0, channels):
             multiply_along(job, m, s, t, view, plane, panel, saved > 0, c0 > 0, final)
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def multiply_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):
             multiply_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)
 
 
 def lower(s, itemsize, threads):

@@ -10,7 +10,7 @@ from numbaconv.cpu.direct.blocks import (
     FEWEST_PIXELS,
     USUAL_COLUMNS,
     USUAL_PIXELS,
-    Blocks,
+    MatrixBlocks,
     channel_parts,
     cut_evenly,
     even_blocks,
@@ -120,7 +120,7 @@ def cut(s, itemsize, threads, transposed, in_place):
     blocks = planes * row_blocks
     oc_parts = min(oc_blocks, channel_parts(blocks, threads))
     tasks = blocks * oc_parts
-    return Blocks(mr, oc_blocks, oc_parts, rows, cols, row_blocks, col_blocks, kc, 1, tasks)
+    return MatrixBlocks(mr, oc_blocks, oc_parts, rows, cols, row_blocks, col_blocks, kc, 1, tasks)
 
 
 def packing_of(s, b, lanes):

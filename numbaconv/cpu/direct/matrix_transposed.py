@@ -10,6 +10,8 @@ KC at a time; ic over blocks of NR output channels; rows, as many as the stage h
 a time; the tile's own loops over channels and those taps that read more than padding.
 """
 
+from typing import NamedTuple
+
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import CACHE_LINE, call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -26,12 +28,20 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
-from numbaconv.cpu.job import AHEAD, LANES, SHAPE, TILE, next_task, worker_signature
+from numbaconv.cpu.job import (
+    AHEAD,
+    LANES,
+    SHAPE,
+    TILE,
+    WorkerArguments,
+    next_task,
+)
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix_transposed import (
     ALL_ENDS,
     FIRST,
     LAST,
+    PixelTileArguments,
     first_half,
     pixel_tile,
 )
@@ -67,16 +77,23 @@ def rows_of_stage(s, t, lanes):
     return max(1, min(STAGE_PIXELS, SHORT_VECTORS * lanes) // (2 * t.cols) * 2)
 
 
+class Target(NamedTuple):
+    """Where results go: the first, and elements from one row and from one pixel to the next."""
+
+    first: object
+    row_step: int
+    step: int
+
+
 @inline
-def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step, step, more):
-    """Register tiles of the rows r, r + 1, ...: their pixels come `step` apart.
+def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumulate):
+    """Register tiles of the rows r, r + 1, ...
 
     The second half of a tile's pixels may be a row of its own under the same taps, a pitch behind
     the first in the view; in the output they are neighbours all the same.
     """
     lanes = job[LANES]
     vectors = (panel.width + lanes - 1) // lanes
-    last = panel.width - (vectors - 1) * lanes
     bias = shift(m.bias, panel.channel)
     chunks = (t.cols + TILE_ROWS - 1) // TILE_ROWS
     pairs = pairs_rows(s, t)
@@ -91,39 +108,56 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step
             j, end = share(t.cols, chunk, chunks)
             pixels = end - j
             first = view.first + (r + i) * view.layout.pitch + j * view.step
+            in_tile = 2 * pixels if pair else pixels
+            jump = view.layout.pitch if pair else first_half(pixels) * view.step
             ends = ALL_ENDS if pair else row_ends(s, t.ow + j, t.ow + end)
             call(
                 job[TILE],
-                (
-                    2 * pixels if pair else pixels, vectors, used.channels, used.taps, used.first,
-                    view.x, first, view.layout.channel, view.step,
-                    view.layout.pitch if pair else first_half(pixels) * view.step, job[AHEAD],
-                    panel.weights, panel.channel_step,
-                    shift(target, i * row_step + j * step), step, bias, more, last, ends,
+                PixelTileArguments(
+                    rows=in_tile,
+                    vectors=vectors,
+                    channels=used.channels,
+                    taps=used.taps,
+                    table=used.first,
+                    x=view.x,
+                    first=first,
+                    x_channel=view.layout.channel,
+                    x_step=view.step,
+                    jump=jump,
+                    prefetch_distance=job[AHEAD],
+                    w=panel.weights,
+                    w_channel=panel.channel_step,
+                    c=shift(target.first, i * target.row_step + j * target.step),
+                    row_step=target.step,
+                    bias=bias,
+                    accumulate=accumulate,
+                    last=panel.width - (vectors - 1) * lanes,
+                    ends=ends,
                 ),
-            )  # fmt: skip
+            )
         i += 2 if pair else 1
 
 
 @inline
-def transposed_rows(job, m, s, t, view, plane, panel, r, rows, more, final):
+def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final):
     """The rows r, r + 1, ... of a task on a block of output channels: straight, or by the stage."""
     lanes = job[LANES]
     at = out_index(s, t, panel.channel) + r * s.out_strides[3]
     step, channel_step = s.out_strides[4], s.out_strides[1]
     if channel_step == 1:
-        target, row_step = shift(m.out, at), s.out_strides[3]
-        transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, row_step, step, more)
+        target = Target(shift(m.out, at), s.out_strides[3], step)
+        transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumulate)
         for i in range(rows):
-            finish_tile(job, shift(target, i * row_step), step, t.cols, panel.width, final)
+            row = shift(target.first, i * target.row_step)
+            finish_tile(job, row, step, t.cols, panel.width, final)
         return
     pixels, stage_step = rows * t.cols, TILE_VECTORS * lanes
-    if more:
+    if accumulate:
         move_rows(
             m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, True, lanes
         )
-    row_step = t.cols * stage_step
-    transposed_tiles(job, m, s, t, view, plane, panel, r, rows, m.tile, row_step, stage_step, more)
+    stage = Target(m.tile, t.cols * stage_step, stage_step)
+    transposed_tiles(job, m, s, t, view, plane, panel, r, rows, stage, accumulate)
     finish_tile(job, m.tile, stage_step, pixels, panel.width, final)
     move_rows(
         m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, False, lanes
@@ -147,17 +181,17 @@ def transposed_channels(job, m, s, b, t, c0, channels):
             r += together
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def transposed_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = open_memory(worker, job, like)
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):
             transposed_channels(job, m, s, b, t, c0, min(b.kc, s.c_in - c0))
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)
 
 
 def channels_ahead(s, apart, lanes):

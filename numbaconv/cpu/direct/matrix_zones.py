@@ -23,7 +23,7 @@ from numbaconv.codegen.pointers import call, entries, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
-from numbaconv.cpu.direct.blocks import Blocks, channel_parts, wanted_tasks
+from numbaconv.cpu.direct.blocks import MatrixBlocks, channel_parts, wanted_tasks
 from numbaconv.cpu.direct.tasks import (
     finish_tile,
     locate_task,
@@ -38,11 +38,11 @@ from numbaconv.cpu.job import (
     LANES,
     SHAPE,
     TILE,
+    WorkerArguments,
     next_task,
-    worker_signature,
 )
 from numbaconv.cpu.lowering import Lowering, Packing
-from numbaconv.cpu.microkernels.matrix_transposed import first_half, zone_tile
+from numbaconv.cpu.microkernels.matrix_transposed import ZoneTileArguments, first_half, zone_tile
 from numbaconv.cpu.packing.lanes import copy_lanes
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import copy_rows
@@ -87,7 +87,7 @@ class Channels(NamedTuple):
 
     first: int
     many: int
-    more: bool
+    accumulate: bool
     final: bool
 
 
@@ -154,7 +154,7 @@ def cut(s, itemsize, threads):
     blocks = planes * row_blocks
     oc_parts = min(oc_blocks, channel_parts(blocks, threads))
     tasks = blocks * oc_parts
-    return Blocks(nr, oc_blocks, oc_parts, rows, s.output[2], row_blocks, 1, kc, 1, tasks)
+    return MatrixBlocks(nr, oc_blocks, oc_parts, rows, s.output[2], row_blocks, 1, kc, 1, tasks)
 
 
 def list_channels(s, b, layout):
@@ -225,10 +225,9 @@ def move_zone(job, m, s, t, zone, panel, sums):
     row_step, column_step = s.out_strides[4], s.out_strides[1]
     at = out_index(s, t, panel.channel) + zone.r * s.out_strides[3] + zone.j * row_step
     for i in range(zone.rows):
-        move_rows(
-            shift(sums, i * zone.columns * step), 0, step, zone.columns, panel.width,
-            m.out, at + i * s.out_strides[3], row_step, column_step, False, lanes,
-        )  # fmt: skip
+        tile, to = shift(sums, i * zone.columns * step), at + i * s.out_strides[3]
+        rows, width = zone.columns, panel.width
+        move_rows(tile, 0, step, rows, width, m.out, to, row_step, column_step, False, lanes)
 
 
 @inline
@@ -249,37 +248,49 @@ def add_taps(job, m, s, b, v, zone, panel, c, sums):
     pixels, step = zone.rows * zone.columns, TILE_VECTORS * lanes
     bias = shift(m.bias, panel.channel)
     vectors = (panel.width + lanes - 1) // lanes
-    last = panel.width - (vectors - 1) * lanes
     jump = v.r_step * v.row if zone.rows == 2 else first_half(pixels)
     channels = shift(m.table, 2 * b.kc if panel.width < b.mr else 0)
-    taps, more = zone.kw.end - zone.kw.begin, c.more
+    taps, accumulate = zone.kw.end - zone.kw.begin, c.accumulate
     column = first_read(s, 2, zone.j) + zone.kw.begin * s.dilation[2]
     for kd in range(zone.kd.begin, zone.kd.end):
         for kh in range(zone.kh.begin, zone.kh.end):
             row = kh * v.kh_step + zone.r * v.r_step + v.first
             tap = (kd * s.kernel[1] + kh) * s.kernel[2] + zone.kw.begin
             if taps > 0:
+                # The tile takes the channels for taps, and the taps for channels.
                 call(
                     job[TILE],
-                    (
-                        pixels, vectors, taps, c.many, channels,
-                        m.halo, kd * v.plane + row * v.row + column, s.dilation[2], jump,
-                        shift(panel.weights, tap * panel.tap_step), panel.tap_step,
-                        sums, step, bias, more, last,
+                    ZoneTileArguments(
+                        rows=pixels,
+                        vectors=vectors,
+                        channels=taps,
+                        taps=c.many,
+                        table=channels,
+                        x=m.halo,
+                        first=kd * v.plane + row * v.row + column,
+                        x_channel=s.dilation[2],
+                        jump=jump,
+                        w=shift(panel.weights, tap * panel.tap_step),
+                        w_channel=panel.tap_step,
+                        c=sums,
+                        row_step=step,
+                        bias=bias,
+                        accumulate=accumulate,
+                        last=panel.width - (vectors - 1) * lanes,
                     ),
-                )  # fmt: skip
-                more = True
-    if not more:
+                )
+                accumulate = True
+    if not accumulate:
         start_tile(job, sums, bias, pixels, panel.width)
 
 
 @inline
-def zones_of_rows(job, m, s, b, t, v, r, rows, kd, kh, panel, c, sums):
-    """All zones of one or two rows, each in about equal pieces that fit the tile.
+def zones_of_rows(job, m, s, b, t, v, whole, panel, c, sums):
+    """All zones of one or two `whole` rows, each in about equal pieces that fit the tile.
 
     Returns where the sums of the next rows lie.
     """
-    step = TILE_VECTORS * job[LANES]
+    step, rows = TILE_VECTORS * job[LANES], whole.rows
     j = 0
     while j < t.cols:
         kw = taps_inside(s, 2, j)
@@ -289,7 +300,8 @@ def zones_of_rows(job, m, s, b, t, v, r, rows, kd, kh, panel, c, sums):
         for i in range(rows // together):
             for piece in range(pieces):
                 first, end = share(columns, piece, pieces)
-                zone = Zone(r + i, together, j + first, end - first, kd, kh, kw)
+                r, width = whole.r + i, end - first
+                zone = Zone(r, together, j + first, width, whole.kd, whole.kh, kw)
                 add_taps(job, m, s, b, v, zone, panel, c, sums)
                 if c.final:
                     finish_tile(job, sums, step, zone.rows * zone.columns, panel.width, True)
@@ -313,20 +325,21 @@ def zones_channels(job, m, s, b, t, v, c):
         while r < t.rows:
             kh = taps_inside(s, 1, t.oh + r)
             rows = min(2, t.rows - r, taps_until(s, 1, kh) - t.oh - r)
-            sums = zones_of_rows(job, m, s, b, t, v, r, rows, kd, kh, panel, c, sums)
+            whole = Zone(r, rows, 0, t.cols, kd, kh, Taps(0, s.kernel[2]))
+            sums = zones_of_rows(job, m, s, b, t, v, whole, panel, c, sums)
             r += rows
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def zones_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m, v = open_memory(worker, job, like), Rows(*entries(job, HALO, ROWS_SIZE))
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         t = locate_task(number, s, b)
         for c0 in range(0, s.c_in, b.kc):
             many = min(b.kc, s.c_in - c0)
             c = Channels(c0, many, c0 > 0, c0 + many == s.c_in)
             zones_channels(job, m, s, b, t, v, c)
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)

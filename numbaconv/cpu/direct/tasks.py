@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
+from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
     TILE_VECTORS,
     share,
 )
-from numbaconv.cpu.direct.blocks import BLOCKS_SIZE, Blocks
+from numbaconv.cpu.direct.blocks import BLOCKS_SIZE, MatrixBlocks
 from numbaconv.cpu.direct.choice import SHORT_VECTORS, uses_bands
 from numbaconv.cpu.job import (
     ACTIVATE,
@@ -30,13 +31,13 @@ from numbaconv.cpu.job import (
     TABLE,
     X,
 )
-from numbaconv.cpu.packing.halo import Halo, read_halo
+from numbaconv.cpu.packing.halo import FillHaloArguments, Halo, read_halo
 from numbaconv.cpu.packing.weights import block_rows, pack_block
 from numbaconv.problem.shape import kernel_taps
 from numbaconv.problem.taps import first_read
 
 
-class Memory(NamedTuple):
+class TaskMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays and table, and its own scratch."""
 
     x: object
@@ -81,8 +82,8 @@ class View(NamedTuple):
         Of what is read.
     step : int
         Elements from what one output of a row reads to what the next one does.
-    turn : int
-        Places by which the planes kd are turned: see `halo.plane_place`.
+    rotation : int
+        Places by which the planes kd are rotated: see `halo.plane_place`.
     copied : bool
         Whether that is a halo tile, and not the input itself.
     """
@@ -92,7 +93,7 @@ class View(NamedTuple):
     table: object
     layout: Halo
     step: int
-    turn: int
+    rotation: int
     copied: bool
 
 
@@ -119,14 +120,14 @@ def tile_size(lanes):
 @inline
 def read_blocks(job):
     """Rebuild the blocks that a lowering has."""
-    return Blocks(*entries(job, BLOCKS, BLOCKS_SIZE))
+    return MatrixBlocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 
 @inline
 def open_memory(worker, job, like):
     """Collect a worker's pointers."""
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
-    return Memory(
+    return TaskMemory(
         pointer_at(job[X], like),
         pointer_at(job[PACKED], like),
         pointer_at(job[BIAS], like),
@@ -196,7 +197,7 @@ def is_inside(s, t, channels, lanes, x_first):
 
 
 @inline
-def open_view(m, s, job, t, c0, channels, kept, turn):
+def open_view(m, s, job, t, c0, channels, kept, rotation):
     """Let a task read in place where it can, else copy its halo tile and read that.
 
     The tile may have kept its first planes from the last task.
@@ -214,9 +215,22 @@ def open_view(m, s, job, t, c0, channels, kept, turn):
         return View(m.x, at, shift(m.table, job[IN_PLACE]), layout, step, 0, False)
     call(
         job[FILL_HALO],
-        (m.halo, shift(m.x, image), job, channel0, channels, d, h, w, t.rows, t.cols, kept, turn),
+        FillHaloArguments(
+            target=m.halo,
+            x=shift(m.x, image),
+            job=job,
+            channel0=channel0,
+            channels=channels,
+            d0=d,
+            h0=h,
+            w0=w,
+            rows=t.rows,
+            cols=t.cols,
+            kept=kept,
+            rotation=rotation,
+        ),
     )
-    return View(m.halo, 0, m.table, read_halo(job), 1, turn, True)
+    return View(m.halo, 0, m.table, read_halo(job), 1, rotation, True)
 
 
 @inline
@@ -256,4 +270,4 @@ def out_index(s, t, channel):
 def finish_tile(job, target, step, rows, width, final):
     """Apply the activation, if there is one, to a tile whose sums are complete."""
     if final and job[ACTIVATION] != 0:
-        call(job[ACTIVATE], (target, step, rows, width, job[ACTIVATION]))
+        call(job[ACTIVATE], ActivateArguments(target, step, rows, width, job[ACTIVATION]))

@@ -17,6 +17,7 @@ from numbaconv.codegen.pointers import (
     address_of,
     align,
     call,
+    entries,
     keep_scalar,
     pointer_at,
     shift,
@@ -44,13 +45,13 @@ from numbaconv.cpu.job import (
     WEIGHTS,
     WORKER,
     WORKERS,
+    WorkerArguments,
     X,
     launch,
     new_queues,
     next_task,
-    worker_signature,
 )
-from numbaconv.cpu.packing.transpose import transpose
+from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.phases import Phase
@@ -61,7 +62,7 @@ from numbaconv.runtime.threads import turn
 # In the first job: jobs of the chain; address of `chain_work`; which address of each job to call.
 JOBS, CHAIN, CALLED = GRADIENT, GRADIENT + 1, GRADIENT + 2
 # In each job: address of `transpose`, index of its first output, rows of its packed blocks, and
-# the `Taps` of its phase.
+# the `PhaseTaps` of its phase.
 TRANSPOSE, ORIGIN, ROWS, TAPS = GRADIENT + 3, GRADIENT + 4, GRADIENT + 5, GRADIENT + 6
 
 # Elements that a packing task writes, about.
@@ -75,7 +76,7 @@ SERIAL_PACKING = 8192
 BACKWARDS = not config.DISABLE_JIT
 
 
-class Taps(NamedTuple):
+class PhaseTaps(NamedTuple):
     """Which taps of the whole kernel a phase has: kernel, first tap, steps, for each axis."""
 
     kd: int
@@ -92,18 +93,7 @@ class Taps(NamedTuple):
 @inline
 def read_taps(job):
     """Rebuild the taps that `make_chain` wrote."""
-    i = TAPS
-    return Taps(
-        job[i],
-        job[i + 1],
-        job[i + 2],
-        job[i + 3],
-        job[i + 4],
-        job[i + 5],
-        job[i + 6],
-        job[i + 7],
-        job[i + 8],
-    )
+    return PhaseTaps(*entries(job, TAPS, 9))
 
 
 @inline
@@ -128,7 +118,7 @@ def pack_taps(s, t, target, source, rows, tap_step):
 
 
 @inline
-def pack_block(job, s, t, weights, packed, g, c, block):
+def pack_phase_block(job, s, t, weights, packed, g, c, block):
     """One input channel of one register block of a group."""
     taps, all_taps = kernel_taps(s), t.kd * t.kh * t.kw
     rows = block_rows(s.c_out, job[ROWS], block)
@@ -143,13 +133,14 @@ def pack_block(job, s, t, weights, packed, g, c, block):
             keep_scalar()
             target[tap * tap_step] = source[taps - 1 - tap]
     elif taps == all_taps and BACKWARDS:
-        at = shift(target, (taps - 1) * tap_step)
-        call(job[TRANSPOSE], (at, -tap_step, source, all_taps, rows, taps, job[LANES]))
+        last = shift(target, (taps - 1) * tap_step)
+        backwards = TransposeArguments(last, -tap_step, source, all_taps, rows, taps, job[LANES])
+        call(job[TRANSPOSE], backwards)
     else:
         pack_taps(s, t, target, source, rows, tap_step)
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def pack_phase(worker, job, like):
     """Write the weights (C_in, C_out, taps) of an adjoint as panels [group][block][k][rows].
 
@@ -161,21 +152,21 @@ def pack_phase(worker, job, like):
     channels, blocks = s.groups * s.c_in, -(-s.c_out // job[ROWS])
     each = max(1, PACKED_ELEMENTS // (s.c_out * kernel_taps(s)))
     tasks = -(-channels // each)
-    task, turn = next_task(job, tasks, worker, 0)
+    task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
         for channel in range(task * each, min(task * each + each, channels)):
             g = channel // s.c_in
             for block in range(blocks):
-                pack_block(job, s, t, weights, packed, g, channel - g * s.c_in, block)
-        task, turn = next_task(job, tasks, worker, turn)
+                pack_phase_block(job, s, t, weights, packed, g, channel - g * s.c_in, block)
+        task, queue = next_task(job, tasks, worker, queue)
 
 
-@native(worker_signature)
-def chain_work(worker, jobs, like):
-    """Do a worker's share of each job of a chain."""
-    for j in range(jobs[JOBS]):
-        job = shift(jobs, j * JOB_SIZE)
-        call(job[jobs[CALLED]], (worker, job, 0))
+@native(WorkerArguments)
+def chain_work(worker, job, like):
+    """Do a worker's share of each job of a chain, of which `job` is the first."""
+    for j in range(job[JOBS]):
+        each = shift(job, j * JOB_SIZE)
+        call(each[job[CALLED]], WorkerArguments(worker, each, 0))
 
 
 @kernel()

@@ -26,17 +26,17 @@ from numbaconv.cpu.job import (
     SHAPE,
     TABLE,
     WEIGHTS,
+    WorkerArguments,
     X,
     next_task,
-    worker_signature,
 )
-from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS
-from numbaconv.cpu.packing.halo import read_halo
+from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS, DotArguments
+from numbaconv.cpu.packing.halo import FillHaloArguments, read_halo
 from numbaconv.problem.shape import kernel_taps, read_shape
 
 
 @inline
-def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels, more):
+def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels, accumulate):
     """All weights of some output channels: blocks of MR channels x NT (channel, tap)s."""
     size = s.c_in * kernel_taps(s)
     oc = 0
@@ -47,24 +47,34 @@ def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels,
             nt = most_of(DOT_COLUMNS, size - t)
             call(
                 job[DOT],
-                (
-                    mr, nt, chunk.rows, chunk.cols,
-                    shift(gradient, oc * s.out_strides[1]), s.out_strides[1], s.out_strides[3],
-                    halo, layout.pitch, shift(offsets, t), shift(sums, oc * size + t), size, more,
+                DotArguments(
+                    channels=mr,
+                    taps=nt,
+                    rows=chunk.rows,
+                    cols=chunk.cols,
+                    g=shift(gradient, oc * s.out_strides[1]),
+                    g_channel=s.out_strides[1],
+                    g_row=s.out_strides[3],
+                    x=halo,
+                    x_row=layout.pitch,
+                    offsets=shift(offsets, t),
+                    c=shift(sums, oc * size + t),
+                    c_row=size,
+                    accumulate=accumulate,
                 ),
-            )  # fmt: skip
+            )
             t += nt
         oc += mr
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def dots_work(worker, job, like):
     """Do tasks until none is left."""
     s, b, layout = read_shape(job, SHAPE), read_blocks(job), read_halo(job)
     x, gradient = pointer_at(job[X], like), pointer_at(job[WEIGHTS], like)
     halo = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
-    size = s.c_in * kernel_taps(s)
-    number, turn = next_task(job, b.tasks, worker, 0)
+    size, table = s.c_in * kernel_taps(s), indices_at(job[TABLE])
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
         for g in range(part.g0, part.g1):
@@ -80,11 +90,22 @@ def dots_work(worker, job, like):
                 image = shift(x, n * s.in_strides[0])
                 call(
                     job[FILL_HALO],
-                    (halo, image, job, g * s.c_in, s.c_in, d, h, w, c.rows, c.cols, 0, 0),
+                    FillHaloArguments(
+                        target=halo,
+                        x=image,
+                        job=job,
+                        channel0=g * s.c_in,
+                        channels=s.c_in,
+                        d0=d,
+                        h0=h,
+                        w0=w,
+                        rows=c.rows,
+                        cols=c.cols,
+                        kept=0,
+                        rotation=0,
+                    ),
                 )
                 source = shift(gradient, gradient_index(s, c.plane, channel, c.oh, c.ow))
-                add_products(
-                    job, s, layout, c, source, halo, indices_at(job[TABLE]), sums, channels,
-                    i > part.chunk0,
-                )  # fmt: skip
-        number, turn = next_task(job, b.tasks, worker, turn)
+                accumulate = i > part.chunk0
+                add_products(job, s, layout, c, source, halo, table, sums, channels, accumulate)
+        number, queue = next_task(job, b.tasks, worker, queue)

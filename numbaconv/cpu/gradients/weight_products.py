@@ -34,11 +34,13 @@ from numbaconv.cpu.job import (
     SHAPE,
     TILE,
     WEIGHTS,
+    WorkerArguments,
     X,
     next_task,
-    worker_signature,
 )
+from numbaconv.cpu.microkernels.matrix import TileArguments
 from numbaconv.cpu.packing.rows import clear
+from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import block_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 
@@ -64,7 +66,7 @@ class TileAxis(NamedTuple):
     per_tap: int
 
 
-class Memory(NamedTuple):
+class ProductMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
 
     x: object
@@ -99,7 +101,8 @@ def scratch_sizes(s, b):
 def copy_channels(job, tile, x, x_step, step, channels, count, nr):
     """tile[i][c] = x[c][i * step]: a piece of a row, channels last."""
     if step == 1:
-        call(job[TRANSPOSE], (tile, nr, x, x_step, channels, count, job[LANES]))
+        piece = TransposeArguments(tile, nr, x, x_step, channels, count, job[LANES])
+        call(job[TRANSPOSE], piece)
     else:
         for i in range(count):
             for c in range(channels):
@@ -173,17 +176,25 @@ def pack_gradient(job, m, s, b, chunk, g, block, target):
     for i in range(chunk.planes):
         for r in range(runs):
             at = gradient_index(s, chunk.plane + i, channel, chunk.oh + r, chunk.ow)
-            run = shift(target, (i * runs + r) * count * b.mr)
-            source = shift(m.gradient, at)
-            call(job[TRANSPOSE], (run, b.mr, source, s.out_strides[1], rows, count, job[LANES]))
+            call(
+                job[TRANSPOSE],
+                TransposeArguments(
+                    target=shift(target, (i * runs + r) * count * b.mr),
+                    target_step=b.mr,
+                    source=shift(m.gradient, at),
+                    source_step=s.out_strides[1],
+                    rows=rows,
+                    columns=count,
+                    lanes=job[LANES],
+                ),
+            )
 
 
 @inline
-def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, more):
+def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, accumulate):
     """One register block of output channels times the tile, tap by tap."""
     taps = kernel_taps(s)
     vectors = (width + job[LANES] - 1) // job[LANES]
-    last = width - (vectors - 1) * job[LANES]
     count = chunk.planes * chunk.rows * chunk.cols
     pitch = across.pieces * across.length
     tap = 0
@@ -191,19 +202,35 @@ def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width,
         for kh in range(s.kernel[1]):
             for kw in range(s.kernel[2]):
                 row = kd * down.pieces * down.length + kh * down.per_tap
-                pixels = shift(m.tile, (row * pitch + kw * across.per_tap) * b.nr)
+                # The tile takes the pixels for taps of a single channel.
                 call(
                     job[TILE],
-                    (
-                        rows, vectors, 1, count, m.places, packed, 0, pixels, 0,
-                        shift(sums, tap * s.c_in), taps * s.c_in, m.zeros, more, last, 1, 0, 0, 0,
+                    TileArguments(
+                        rows=rows,
+                        vectors=vectors,
+                        channels=1,
+                        taps=count,
+                        table=m.places,
+                        a=packed,
+                        a_channel=0,
+                        b=shift(m.tile, (row * pitch + kw * across.per_tap) * b.nr),
+                        b_channel=0,
+                        c=shift(sums, tap * s.c_in),
+                        row_step=taps * s.c_in,
+                        bias=m.zeros,
+                        accumulate=accumulate,
+                        last=width - (vectors - 1) * job[LANES],
+                        blocks=1,
+                        b_step=0,
+                        c_step=0,
+                        prefetch_distance=0,
                     ),
-                )  # fmt: skip
+                )
                 tap += 1
 
 
 @inline
-def add_chunk(job, m, s, b, part, chunk, g, more):
+def add_chunk(job, m, s, b, part, chunk, g, accumulate):
     """Add the products of a chunk of pixels to the sums of a task, or start them."""
     down = tile_axis(chunk.rows, s.kernel[1], s.stride[1], s.dilation[1], b.patches)
     across = tile_axis(chunk.cols, s.kernel[2], s.stride[2], s.dilation[2], b.patches)
@@ -221,15 +248,15 @@ def add_chunk(job, m, s, b, part, chunk, g, more):
             sums = shift(m.sums, channel * size + jr * b.nr)
             rows = block_rows(s.c_out, b.mr, block)
             packed = shift(m.packed, block * b.mr * pixels)
-            multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, more)
+            multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, accumulate)
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def products_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
-    m = Memory(
+    m = ProductMemory(
         pointer_at(job[X], like),
         pointer_at(job[WEIGHTS], like),
         pointer_at(job[BIAS], like),
@@ -238,11 +265,11 @@ def products_work(worker, job, like):
         shift(scratch, scratch_sizes(s, b)[0]),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
-    number, turn = next_task(job, b.tasks, worker, 0)
+    number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
         for g in range(part.g0, part.g1):
             for i in range(part.chunk0, part.chunk1):
                 chunk = locate_chunk(i, s, b)
                 add_chunk(job, m, s, b, part, chunk, g, i > part.chunk0)
-        number, turn = next_task(job, b.tasks, worker, turn)
+        number, queue = next_task(job, b.tasks, worker, queue)

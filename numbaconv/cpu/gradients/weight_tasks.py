@@ -39,14 +39,15 @@ from numbaconv.cpu.job import (
     WEIGHTS,
     WORKER,
     WORKERS,
+    WorkerArguments,
     X,
     launch,
     new_queues,
     next_task,
-    worker_signature,
 )
 from numbaconv.cpu.microkernels.dot import DOT_ROWS
 from numbaconv.cpu.packing.halo import halo_layout
+from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import image_pixels, kernel_taps, read_shape
 
@@ -64,7 +65,7 @@ TASKS_PER_THREAD = 2
 FINISHED = 4096
 
 
-class Blocks(NamedTuple):
+class GradientBlocks(NamedTuple):
     """How the gradient of a problem's weights is cut.
 
     Attributes
@@ -108,7 +109,7 @@ class Blocks(NamedTuple):
     tasks: int
 
 
-BLOCKS_SIZE = len(Blocks._fields)
+BLOCKS_SIZE = len(GradientBlocks._fields)
 
 
 class Chunk(NamedTuple):
@@ -186,7 +187,7 @@ def cut(s, itemsize, threads, patches):
     group_parts = min(s.groups, wanted) if dots else s.groups
     ic_parts = min(ic_blocks, -(-wanted // group_parts))
     oc_parts = min(oc_blocks, -(-wanted // (group_parts * ic_parts)))
-    return Blocks(
+    return GradientBlocks(
         mr,
         oc_blocks,
         nr,
@@ -216,7 +217,7 @@ def dot_scratch(s, b, lanes):
 @inline
 def read_blocks(job):
     """Rebuild the blocks that `plan` wrote."""
-    return Blocks(*entries(job, WEIGHT_BLOCKS, BLOCKS_SIZE))
+    return GradientBlocks(*entries(job, WEIGHT_BLOCKS, BLOCKS_SIZE))
 
 
 @inline
@@ -277,7 +278,7 @@ def add_slabs(sums, size, apart, slabs):
             sums[i] += more[i]
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def finish_work(worker, job, like):
     """Add the slabs up and bring the sums of each output channel into the order of the weights.
 
@@ -289,7 +290,7 @@ def finish_work(worker, job, like):
     size = s.c_in * taps
     each = max(1, FINISHED // size)
     tasks = -(-rows // each)
-    task, turn = next_task(job, tasks, worker, 0)
+    task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
         first = task * each
         count = min(each, rows - first)
@@ -300,8 +301,11 @@ def finish_work(worker, job, like):
                 for i in range(size):
                     target[i] = source[i]
             else:
-                call(job[TRANSPOSE], (target, taps, source, s.c_in, taps, s.c_in, job[LANES]))
-        task, turn = next_task(job, tasks, worker, turn)
+                row_of_taps = TransposeArguments(
+                    target, taps, source, s.c_in, taps, s.c_in, job[LANES]
+                )
+                call(job[TRANSPOSE], row_of_taps)
+        task, queue = next_task(job, tasks, worker, queue)
 
 
 @kernel()

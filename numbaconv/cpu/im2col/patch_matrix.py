@@ -19,6 +19,7 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
+from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.im2col.panels import (
     are_neighbours,
@@ -42,14 +43,14 @@ from numbaconv.cpu.job import (
     SHAPE,
     TABLE,
     TILE,
+    WorkerArguments,
     X,
     next_task,
-    worker_signature,
 )
 from numbaconv.cpu.lowering import Lowering, Packing
-from numbaconv.cpu.microkernels.matrix import tile
+from numbaconv.cpu.microkernels.matrix import TileArguments, tile
 from numbaconv.cpu.packing.results import move_rows
-from numbaconv.cpu.packing.rows import copy_padded
+from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
 from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.padding_modes import padded_index
@@ -62,7 +63,7 @@ MOST_K = 1280
 ONE_TAP = (0, 0)
 
 
-class Blocks(NamedTuple):
+class PanelBlocks(NamedTuple):
     """How a problem is cut.
 
     Attributes
@@ -94,10 +95,10 @@ class Blocks(NamedTuple):
     tasks: int
 
 
-BLOCKS_SIZE = len(Blocks._fields)
+BLOCKS_SIZE = len(PanelBlocks._fields)
 
 
-class Memory(NamedTuple):
+class PanelMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
 
     x: object
@@ -135,7 +136,7 @@ def cut(s, itemsize, threads):
         oc_parts = min(oc_blocks, threads)
         panels = min(in_cache, all_panels)
     pixel_blocks = ceil_div(all_panels, panels)
-    return Blocks(
+    return PanelBlocks(
         mr,
         oc_blocks,
         oc_parts,
@@ -173,23 +174,17 @@ def pack_run(target, m, b, s, g, pixel, run, tap, c0, c1, lanes):
         + d * s.in_strides[2]
         + h * s.in_strides[3]
     )
-    copy_padded(
-        target,
-        b.nr,
-        m.x,
-        at,
-        s.in_strides[4],
-        s.in_strides[1],
-        c1 - c0,
-        0,
-        first,
-        s.stride[2],
-        run,
-        s.size[2] if inside else 0,
-        mode,
-        0,
-        lanes,
+    channels = PaddedRows(
+        x=m.x,
+        at=at,
+        step=s.in_strides[4],
+        row_step=s.in_strides[1],
+        rows=c1 - c0,
+        size=s.size[2] if inside else 0,
+        mode=mode,
+        prefetch_distance=0,
     )
+    copy_padded(target, b.nr, channels, 0, first, s.stride[2], run, lanes)
     return 1 if inside else 0
 
 
@@ -244,14 +239,13 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
     k_size = s.c_in * kernel_taps(s)
     lanes = b.nr // TILE_VECTORS
     vectors = (panel.width + lanes - 1) // lanes
-    last = panel.width - (vectors - 1) * lanes
-    more = k0 > 0
+    accumulate = k0 > 0
     straight = are_neighbours(panel, s)
     target, step = m.tile, b.nr
     if straight:
         step = s.out_strides[1]
         target = shift(m.out, out_index(locate(panel, 0, s), channel, s))
-    elif more:
+    elif accumulate:
         move_pixels(m, b, rows, s, channel, panel, True)
     weights = shift(m.packed, channel * k_size)
     bias = shift(m.bias, channel)
@@ -263,18 +257,34 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
             run += 1
         if run > tap:
             ka, kb = max(k0, tap * s.c_in), min(k1, run * s.c_in)
-            a, x = shift(weights, ka * rows), shift(pixels, (ka - k0) * b.nr)
             call(
                 job[TILE],
-                (
-                    rows, vectors, kb - ka, 1, m.one_tap, a, rows, x, b.nr,
-                    target, step, bias, more, last, 1, 0, 0, 0,
+                TileArguments(
+                    rows=rows,
+                    vectors=vectors,
+                    channels=kb - ka,
+                    taps=1,
+                    table=m.one_tap,
+                    a=shift(weights, ka * rows),
+                    a_channel=rows,
+                    b=shift(pixels, (ka - k0) * b.nr),
+                    b_channel=b.nr,
+                    c=target,
+                    row_step=step,
+                    bias=bias,
+                    accumulate=accumulate,
+                    last=panel.width - (vectors - 1) * lanes,
+                    blocks=1,
+                    b_step=0,
+                    c_step=0,
+                    prefetch_distance=0,
                 ),
-            )  # fmt: skip
-            more = True
+            )
+            accumulate = True
         tap = run + 1
     if k1 == k_size and job[ACTIVATION] != NONE:
-        call(job[ACTIVATE], (target, step, rows, panel.width, job[ACTIVATION]))
+        finished = ActivateArguments(target, step, rows, panel.width, job[ACTIVATION])
+        call(job[ACTIVATE], finished)
     if not straight:
         move_pixels(m, b, rows, s, channel, panel, False)
 
@@ -311,13 +321,13 @@ def most_taps(s, kc):
     return min(kc // s.c_in + 2, kernel_taps(s))
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def work(worker, job, like):
     """Do tasks until none is left."""
     s = read_shape(job, SHAPE)
     b = read_blocks(job)
     scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
-    m = Memory(
+    m = PanelMemory(
         pointer_at(job[X], like),
         pointer_at(job[PACKED], like),
         pointer_at(job[BIAS], like),
@@ -328,16 +338,16 @@ def work(worker, job, like):
         shift(indices_at(job[TABLE]), len(ONE_TAP)),
         shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
     )
-    task, turn = next_task(job, b.tasks, worker, 0)
+    task, queue = next_task(job, b.tasks, worker, 0)
     while task < b.tasks:
         run_task(task, job, m, s, b)
-        task, turn = next_task(job, b.tasks, worker, turn)
+        task, queue = next_task(job, b.tasks, worker, queue)
 
 
 @inline
 def read_blocks(job):
     """Rebuild the blocks that `lower` made."""
-    return Blocks(*entries(job, BLOCKS, BLOCKS_SIZE))
+    return PanelBlocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 
 def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:

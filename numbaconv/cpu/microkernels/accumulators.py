@@ -49,11 +49,11 @@ class Accumulators:
                 self.v.store(value, self.v.column(pointer, j))
             self.v.store_masked(row[-1], self.v.column(pointer, self.columns - 1), self.mask)
 
-    def stream(self):
+    def store_nontemporal(self):
         """Store C past the caches: all of its vectors are whole, and aligned."""
         for pointer, row in zip(self.pointers, self.values, strict=True):
             for j, value in enumerate(row):
-                self.v.stream(value, self.v.column(pointer, j))
+                self.v.store_nontemporal(value, self.v.column(pointer, j))
 
     def prefetch_next(self, step):
         """Ask for the lines of C `step` on, so that they arrive while this block is multiplied.
@@ -93,6 +93,11 @@ class Accumulators:
     def loop(self, count, body, name):
         """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1, C in registers."""
         self.values = carried_loop(self.v.builder, count, self.values, body, name)
+
+
+def is_set(builder, flag):
+    """Whether an argument that is 0 or 1 is 1."""
+    return builder.icmp_signed("!=", flag, i64(0))
 
 
 def join(builder, incoming):

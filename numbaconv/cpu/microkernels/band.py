@@ -5,18 +5,22 @@ Each input row is loaded once and serves every output row whose window holds it:
     C[i, p] = bias[0] + sum_kh,kw W[kh, kw] * X[i + kh][columns[kw] + p]        (or C[i, p] += ...)
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
-from numba.core import config
-from numba.extending import intrinsic
 
-from numbaconv.codegen.jit import native
+from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
 from numbaconv.cpu.blocking import BAND_ROWS, BAND_VECTORS
-from numbaconv.cpu.microkernels.accumulators import Accumulators, for_each_block, join, side_by_side
+from numbaconv.cpu.microkernels.accumulators import (
+    Accumulators,
+    for_each_block,
+    is_set,
+    join,
+    side_by_side,
+)
 
 _SMALL = 3  # Rows and columns of the filter whose weights stay in registers.
 
@@ -24,19 +28,20 @@ _SMALL = 3  # Rows and columns of the filter whose weights stay in registers.
 class _Band:
     """Emits the loops over rows and columns of the filter."""
 
-    def __init__(self, vectors, kh, kw, x_step, columns, w, w_step):
-        self.v, self.kh, self.kw, self.x_step = vectors, kh, kw, x_step
-        self.columns, self.w, self.w_step = columns, w, w_step
+    def __init__(self, vectors, o):
+        self.v, self.o = vectors, o
 
     def input_row(self, j, rows, name):
         """Add input row `j` (an i64) to the output rows in `rows`, looping over kw."""
         v, builder = self.v, self.v.builder
-        x_row = v.at(self.x, builder.mul(j, self.x_step))
+        x_row = v.at(self.x, builder.mul(j, self.o.x_step))
         # Output row i sees input row j through kernel row j - i.
-        w_rows = {i: v.at(self.w, builder.mul(builder.sub(j, i64(i)), self.w_step)) for i in rows}
+        w_rows = {
+            i: v.at(self.o.w, builder.mul(builder.sub(j, i64(i)), self.o.w_step)) for i in rows
+        }
 
         def step(k, values):
-            pixels = v.at(x_row, builder.load(v.at(self.columns, k)))
+            pixels = v.at(x_row, builder.load(v.at(self.o.columns, k)))
             xs = [v.load(v.column(pixels, n)) for n in range(self.block.columns)]
             new = list(values)
             for i in rows:
@@ -44,7 +49,7 @@ class _Band:
                 new[i] = [v.multiply_add(w, x, old) for x, old in zip(xs, values[i], strict=True)]
             return new
 
-        self.block.loop(self.kw, step, name)
+        self.block.loop(self.o.kw, step, name)
 
     def emit(self, block, x):
         """Add all rows to a block: switch on the filter's height."""
@@ -53,7 +58,7 @@ class _Band:
         builder = self.v.builder
         end = builder.append_basic_block("band_end")
         tall = builder.append_basic_block("tall")
-        switch = builder.switch(self.kh, tall)
+        switch = builder.switch(self.o.kh, tall)
         for height in range(1, self.block.rows):
             case = builder.append_basic_block(f"short_{height}")
             switch.add_case(i64(height), case)
@@ -90,7 +95,7 @@ class _Band:
             self.input_row(i64(j), range(j + 1), f"open_{j}")
         self._full_rows()
         for j in range(rows - 1):
-            self.input_row(builder.add(self.kh, i64(j)), range(j + 1, rows), f"close_{j}")
+            self.input_row(builder.add(self.o.kh, i64(j)), range(j + 1, rows), f"close_{j}")
 
     def _full_rows(self):
         """Input rows rows-1 .. kh-1, each of which every output row sees."""
@@ -102,7 +107,7 @@ class _Band:
             self.input_row(builder.add(k, i64(first)), range(rows), "full")
             return self.block.values
 
-        self.block.loop(builder.sub(self.kh, i64(first)), one_row, "full_rows")
+        self.block.loop(builder.sub(self.o.kh, i64(first)), one_row, "full_rows")
 
 
 class _SmallBand:
@@ -111,11 +116,11 @@ class _SmallBand:
     Images are filtered 1.1 times as fast so.
     """
 
-    def __init__(self, vectors, kh, kw, x_step, columns, w, w_step):
+    def __init__(self, vectors, o):
         builder = vectors.builder
-        self.v, self.x_step = vectors, x_step
-        self.columns = [builder.load(vectors.at(columns, i64(k))) for k in range(_SMALL)]
-        rows = [vectors.at(w, builder.mul(w_step, i64(j))) for j in range(_SMALL)]
+        self.v, self.x_step = vectors, o.x_step
+        self.columns = [builder.load(vectors.at(o.columns, i64(k))) for k in range(_SMALL)]
+        rows = [vectors.at(o.w, builder.mul(o.w_step, i64(j))) for j in range(_SMALL)]
         self.weights = [
             [vectors.broadcast(vectors.at(row, i64(k))) for k in range(_SMALL)] for row in rows
         ]
@@ -133,112 +138,98 @@ class _SmallBand:
                     block.values[i] = [v.multiply_add(w, pixel, old) for pixel, old in pairs]
 
 
-def _emit_bands(
-    vectors, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last,
-    blocks, streams,
-):  # fmt: skip
-    """Register blocks side by side, each one: start, the rows of the input, store."""
-    builder = vectors.builder
-    kinds: Any = (_SmallBand, _Band)
-    small = [builder.icmp_signed("==", size, i64(_SMALL)) for size in (kh, kw)]
-    with builder.if_else(builder.and_(*small)) as branches:
-        for branch, kind in zip(branches, kinds, strict=True):
-            with branch:
-                band = kind(vectors, kh, kw, x_step, columns, w, w_step)
-                with side_by_side(vectors, blocks, nv, last, x, c) as (stored, pixels, target):
-                    block = Accumulators(vectors, mr, nv, target, row_step, stored)
-                    block.start(accumulate, lambda i, j: vectors.broadcast(bias))
-                    band.emit(block, pixels)
-                    _store(builder, block, streams)
+class BandArguments(NamedTuple):
+    """What `band` takes.
 
-
-def _store(builder, block, streams):
-    with builder.if_else(streams, likely=False) as (then, otherwise):
-        with then:
-            block.stream()
-        with otherwise:
-            block.store()
-
-
-@intrinsic
-def _band(
-    typing_context, mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate,
-    last, blocks, streams,
-):  # fmt: skip
-    word, flag = types.int64, types.boolean
-    signature = types.void(
-        word, word, word, word, x, word, columns, w, word, c, word, bias, flag, word, word, flag
-    )
-
-    def codegen(context, builder, signature, arguments):
-        mr, nv, *rest = arguments
-        vectors = Vectors(builder, signature.args[4].dtype)
-        for_each_block(
-            builder,
-            mr,
-            nv,
-            BAND_ROWS,
-            BAND_VECTORS,
-            lambda rows, columns: _emit_bands(vectors, rows, columns, *rest),
-        )
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-def _band_in_numpy(
-    mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last, blocks,
-    streams,
-):  # fmt: skip
-    lanes = VECTOR_BYTES // c.itemsize
-    width = (blocks * nv - 1) * lanes + last
-    for i in range(mr):
-        row = c[i * row_step : i * row_step + width]
-        total = row.copy() if accumulate else np.full(width, bias[0], c.dtype)
-        with np.errstate(all="ignore"):
-            for h in range(kh):
-                for k in range(kw):
-                    at = (i + h) * x_step + columns[k]
-                    total += w[h * w_step + k] * x[at : at + width]
-        row[:] = total
-
-
-def _band_signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, i, p, i, types.CPointer(i), p, i, p, i, p, i, i, i, i)
-
-
-@native(_band_signature)
-def band(
-    mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate, last, blocks,
-    streams,
-):  # fmt: skip
-    """C[MR, NV vectors] = bias[0] + (or C +=) the correlation of MR + kh - 1 input rows with W.
-
-    Parameters
+    Attributes
     ----------
-    mr, nv, c, row_step, accumulate
-        As in `microkernel.tile`.
+    rows, vectors : int
+        Rows MR and vectors NV of a block, out of BAND_ROWS and BAND_VECTORS.
     kh, kw : int
         Rows and columns of the filter, at least 1.
     x, x_step, columns : pointer, int, pointer
         Input row j as column kw of the filter sees it begins at x[j * x_step + columns[kw]].
     w, w_step : pointer, int
         Filter, and elements from one of its rows to the next.
+    c, row_step : pointer, int
+        First row of C, and elements from one row to the next.
     bias : pointer
-        One value for all rows.
+        One value for all rows; read only where `accumulate` is 0.
+    accumulate : int
+        1: add to C. 0: do not read C.
     last : int
         Lanes of the last vector of the last block that belong to C.
     blocks : int
         Blocks, each of which begins NV vectors after the one before, in X and in C.
-    streams : int
+    nontemporal : int
         1: all vectors of C are whole and aligned, and are stored past the caches.
     """
-    _band(
-        mr, nv, kh, kw, x, x_step, columns, w, w_step, c, row_step, bias, accumulate != 0, last,
-        blocks, streams != 0,
-    )  # fmt: skip
+
+    rows: int
+    vectors: int
+    kh: int
+    kw: int
+    x: Elements
+    x_step: int
+    columns: Indices
+    w: Elements
+    w_step: int
+    c: Elements
+    row_step: int
+    bias: Elements
+    accumulate: int
+    last: int
+    blocks: int
+    nontemporal: int
 
 
-if config.DISABLE_JIT:
-    _band = _band_in_numpy
+def _emit_band(builder, dtype, o):
+    """Switch to the register block of the size that is asked for."""
+    vectors = Vectors(builder, dtype)
+    flags = is_set(builder, o.accumulate), is_set(builder, o.nontemporal)
+    o = o._replace(accumulate=flags[0], nontemporal=flags[1])
+
+    def emit(rows, columns):
+        _emit_blocks(vectors, rows, columns, o)
+
+    for_each_block(builder, o.rows, o.vectors, BAND_ROWS, BAND_VECTORS, emit)
+
+
+def _emit_blocks(vectors, mr, nv, o):
+    """Register blocks side by side, each one: start, the rows of the input, store."""
+    builder = vectors.builder
+    kinds: Any = (_SmallBand, _Band)
+    small = [builder.icmp_signed("==", size, i64(_SMALL)) for size in (o.kh, o.kw)]
+    with builder.if_else(builder.and_(*small)) as branches:
+        for branch, kind in zip(branches, kinds, strict=True):
+            with branch:
+                rows = kind(vectors, o)
+                with side_by_side(vectors, o.blocks, nv, o.last, o.x, o.c) as places:
+                    stored, pixels, target = places
+                    block = Accumulators(vectors, mr, nv, target, o.row_step, stored)
+                    block.start(o.accumulate, lambda i, j: vectors.broadcast(o.bias))
+                    rows.emit(block, pixels)
+                    _store(builder, block, o.nontemporal)
+
+
+def _store(builder, block, nontemporal):
+    with builder.if_else(nontemporal, likely=False) as (then, otherwise):
+        with then:
+            block.store_nontemporal()
+        with otherwise:
+            block.store()
+
+
+@emitted(BandArguments, _emit_band)
+def band(o):
+    """C[MR, NV vectors] = bias[0] + (or C +=) the correlation of MR + kh - 1 input rows with W."""
+    width = (o.blocks * o.vectors - 1) * (VECTOR_BYTES // o.c.itemsize) + o.last
+    for i in range(o.rows):
+        row = o.c[i * o.row_step : i * o.row_step + width]
+        total = row.copy() if o.accumulate else np.full(width, o.bias[0], o.c.dtype)
+        with np.errstate(all="ignore"):
+            for h in range(o.kh):
+                for k in range(o.kw):
+                    at = (i + h) * o.x_step + o.columns[k]
+                    total += o.w[h * o.w_step + k] * o.x[at : at + width]
+        row[:] = total

@@ -1,84 +1,35 @@
-"""depthwise_tile: rows of pixels times the filters of a vector of channels."""
+"""The register tile of depthwise layers whose lanes are channels.
+
+MR neighbouring pixels of a row, each lane a channel of its own. Nothing is shared between lanes, so
+any stride reads whole vectors:
+
+    C[i, c] = bias[c] + sum_k X[offsets[k] + i * x_step + c] * W[k, c]
+"""
+
+from typing import NamedTuple
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-from numbaconv.codegen.jit import native
+from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
 from numbaconv.cpu.microkernels.accumulators import Accumulators, for_each_block
 
 
-def _emit_depthwise_tile(vectors, mr, count, x, x_step, offsets, w, c, row_step, bias, last):
-    builder = vectors.builder
-    block = Accumulators(vectors, mr, 1, c, row_step, last)
-    start = block.load_column(bias, 0)
-    block.values = [[start] for _ in range(mr)]
+class DepthwiseTileArguments(NamedTuple):
+    """What `depthwise_tile` takes.
 
-    def step(k, values):
-        pixels = vectors.at(x, builder.load(vectors.at(offsets, k)))
-        weight = vectors.load(vectors.at(w, builder.mul(k, i64(vectors.lanes))))
-        xs = [vectors.load(vectors.at(pixels, builder.mul(x_step, i64(i)))) for i in range(mr)]
-        return [[vectors.multiply_add(weight, x, old)] for x, [old] in zip(xs, values, strict=True)]
-
-    block.loop(count, step, f"depthwise_{mr}")
-    block.store()
-
-
-@intrinsic
-def _depthwise_tile(typing_context, mr, count, x, x_step, offsets, w, c, row_step, bias, last):
-    word = types.int64
-    signature = types.void(word, word, x, word, offsets, w, c, word, bias, word)
-
-    def codegen(context, builder, signature, arguments):
-        mr, count, x, x_step, *rest = arguments
-        vectors = Vectors(builder, signature.args[2].dtype)
-        dense = i64(vectors.lanes)
-
-        def emit(rows, _):
-            # With a constant step the addresses of all pixels are one register and a constant.
-            with builder.if_else(builder.icmp_signed("==", x_step, dense)) as (then, otherwise):
-                with then:
-                    _emit_depthwise_tile(vectors, rows, count, x, dense, *rest)
-                with otherwise:
-                    _emit_depthwise_tile(vectors, rows, count, x, x_step, *rest)
-
-        for_each_block(builder, mr, i64(1), range(1, vectors.lanes + 1), [1], emit)
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-def _depthwise_tile_in_numpy(mr, count, x, x_step, offsets, w, c, row_step, bias, last):
-    lanes = VECTOR_BYTES // c.itemsize
-    weights = w[: count * lanes].reshape(count, lanes)[:, :last]
-    for i in range(mr):
-        pixels = np.stack([x[o + i * x_step : o + i * x_step + last] for o in offsets[:count]])
-        with np.errstate(all="ignore"):
-            total = bias[:last] + (weights * pixels).sum(0, dtype=c.dtype)
-        c[i * row_step : i * row_step + last] = total
-
-
-def _depthwise_tile_signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, p, i, types.CPointer(i), p, p, i, p, i)
-
-
-@native(_depthwise_tile_signature)
-def depthwise_tile(mr, count, x, x_step, offsets, w, c, row_step, bias, last):
-    """C[MR, lanes] = bias + sum over k of X[offsets[k]] * W[k], element by element.
-
-    Parameters
+    Attributes
     ----------
-    mr : int
-        Pixels, at most as many as a vector has lanes.
-    count : int
+    rows : int
+        Pixels MR, at most as many as a vector has lanes.
+    taps : int
         Taps k, at least 1.
     x, x_step, offsets : pointer, int, pointer
         Pixel i as tap k sees it is the vector at x[offsets[k] + i * x_step].
     w : pointer
-        Weights, [count][lanes].
+        Weights, [taps][lanes].
     c, row_step : pointer, int
         First pixel of C, and elements from one to the next.
     bias : pointer
@@ -86,4 +37,60 @@ def depthwise_tile(mr, count, x, x_step, offsets, w, c, row_step, bias, last):
     last : int
         Lanes that are stored; of the bias only these are read.
     """
-    _depthwise_tile(mr, count, x, x_step, offsets, w, c, row_step, bias, last)
+
+    rows: int
+    taps: int
+    x: Elements
+    x_step: int
+    offsets: Indices
+    w: Elements
+    c: Elements
+    row_step: int
+    bias: Elements
+    last: int
+
+
+def _emit_depthwise_tile(builder, dtype, o):
+    """Switch to the register block of the size that is asked for."""
+    vectors = Vectors(builder, dtype)
+    dense = i64(vectors.lanes)
+
+    def emit(rows, _):
+        # With a constant step the addresses of all pixels are one register and a constant.
+        with builder.if_else(builder.icmp_signed("==", o.x_step, dense)) as (then, otherwise):
+            with then:
+                _emit_block(vectors, rows, o._replace(x_step=dense))
+            with otherwise:
+                _emit_block(vectors, rows, o)
+
+    for_each_block(builder, o.rows, i64(1), range(1, vectors.lanes + 1), [1], emit)
+
+
+def _emit_block(vectors, mr, o):
+    """Start from the bias, loop over taps, store."""
+    builder = vectors.builder
+    block = Accumulators(vectors, mr, 1, o.c, o.row_step, o.last)
+    start = block.load_column(o.bias, 0)
+    block.values = [[start] for _ in range(mr)]
+
+    def step(k, values):
+        pixels = vectors.at(o.x, builder.load(vectors.at(o.offsets, k)))
+        weight = vectors.load(vectors.at(o.w, builder.mul(k, i64(vectors.lanes))))
+        xs = [vectors.load(vectors.at(pixels, builder.mul(o.x_step, i64(i)))) for i in range(mr)]
+        return [[vectors.multiply_add(weight, x, old)] for x, [old] in zip(xs, values, strict=True)]
+
+    block.loop(o.taps, step, f"depthwise_{mr}")
+    block.store()
+
+
+@emitted(DepthwiseTileArguments, _emit_depthwise_tile)
+def depthwise_tile(o):
+    """C[MR, lanes] = bias + sum over k of X[offsets[k]] * W[k], element by element."""
+    lanes = VECTOR_BYTES // o.c.itemsize
+    weights = o.w[: o.taps * lanes].reshape(o.taps, lanes)[:, : o.last]
+    for i in range(o.rows):
+        places = [at + i * o.x_step for at in o.offsets[: o.taps]]
+        pixels = np.stack([o.x[at : at + o.last] for at in places])
+        with np.errstate(all="ignore"):
+            total = o.bias[: o.last] + (weights * pixels).sum(0, dtype=o.c.dtype)
+        o.c[i * o.row_step : i * o.row_step + o.last] = total

@@ -7,16 +7,16 @@ a fixed order. Partial vectors are loaded under a mask, so no operand needs slac
 what lies there cannot get into the sums.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import config
-from numba.extending import intrinsic
 
-from numbaconv.codegen.jit import native
+from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.target import REGISTERS
+from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import I32, Vectors, i64
-from numbaconv.cpu.microkernels.accumulators import Accumulators, for_each_block
+from numbaconv.cpu.microkernels.accumulators import Accumulators, for_each_block, is_set
 
 # Output channels x taps of a register block: 4 x 6 + 4 + 1 <= 32 registers, 2 x 6 + 2 + 1 <= 16.
 # Each size below the block's is a case of its own, so there are few.
@@ -36,97 +36,12 @@ def _sum_of_lanes(vectors, value):
     return builder.extract_element(value, ir.Constant(I32, 0))
 
 
-def _emit_dot(vectors, mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offsets, c, c_row, add):
-    builder = vectors.builder
-    block = Accumulators(vectors, mr, nt, c, c_row, cols)
-    block.values = [[vectors.zero()] * nt for _ in range(mr)]
-    taps = [vectors.at(x, builder.load(vectors.at(offsets, i64(t)))) for t in range(nt)]
-    channels = [vectors.at(g, builder.mul(g_channel, i64(i))) for i in range(mr)]
-    lanes = i64(vectors.lanes)
-    count = builder.sdiv(builder.add(cols, i64(vectors.lanes - 1)), lanes)
+class DotArguments(NamedTuple):
+    """What `dot` takes.
 
-    def row(r, values):
-        block.values = values
-        of_x, of_g = builder.mul(r, x_row), builder.mul(r, g_row)
-
-        def step(j, values):
-            p = builder.mul(j, lanes)
-            mask = vectors.first_lanes(builder.sub(cols, p))
-            at_x, at_g = builder.add(of_x, p), builder.add(of_g, p)
-            gs = [vectors.load_masked(vectors.at(channel, at_g), mask) for channel in channels]
-            new: list[list[ir.Value]] = [[] for _ in gs]
-            for t, tap in enumerate(taps):
-                pixels = vectors.load_masked(vectors.at(tap, at_x), mask)
-                for i, gradient in enumerate(gs):
-                    new[i].append(vectors.multiply_add(gradient, pixels, values[i][t]))
-            return new
-
-        block.loop(count, step, "pixels")
-        return block.values
-
-    block.loop(rows, row, "rows")
-    sums = [[_sum_of_lanes(vectors, value) for value in row] for row in block.values]
-    with builder.if_else(add) as (then, otherwise):
-        for more, branch in ((True, then), (False, otherwise)):
-            with branch:
-                for pointer, row_sums in zip(block.pointers, sums, strict=True):
-                    for t, value in enumerate(row_sums):
-                        at = vectors.at(pointer, i64(t))
-                        old = builder.load(at) if more else None
-                        builder.store(vectors.add(old, value) if more else value, at)
-
-
-@intrinsic
-def _dot(typing_context, mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offsets, c, c_row, add):
-    word = types.int64
-    signature = types.void(
-        word, word, word, word, g, word, word, x, word, offsets, c, word, types.boolean
-    )
-
-    def codegen(context, builder, signature, arguments):
-        mr, nt, *rest = arguments
-        vectors = Vectors(builder, signature.args[4].dtype)
-        for_each_block(
-            builder,
-            mr,
-            nt,
-            DOT_ROWS,
-            DOT_COLUMNS,
-            lambda rows, columns: _emit_dot(vectors, rows, columns, *rest),
-        )
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-def _dot_in_numpy(mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offsets, c, c_row, add):
-    for i in range(mr):
-        for t in range(nt):
-            total = c[i * c_row + t] if add else c.dtype.type(0)
-            for r in range(rows):
-                at_g, at_x = i * g_channel + r * g_row, offsets[t] + r * x_row
-                with np.errstate(all="ignore"):
-                    products = g[at_g : at_g + cols] * x[at_x : at_x + cols]
-                    total = total + products.sum(dtype=c.dtype)
-            c[i * c_row + t] = total
-
-
-if config.DISABLE_JIT:
-    _dot = _dot_in_numpy
-
-
-def _signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, i, p, i, i, p, i, types.CPointer(i), p, i, i)
-
-
-@native(_signature)
-def dot(mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offsets, c, c_row, accumulate):
-    """C[MR, NT] = (or +=) the sums over rows x cols pixels of G's channels times X at NT offsets.
-
-    Parameters
+    Attributes
     ----------
-    mr, nt : int
+    channels, taps : int
         Rows and columns of the block, out of DOT_ROWS and DOT_COLUMNS.
     rows, cols : int
         Pixels, at least one of each.
@@ -139,6 +54,90 @@ def dot(mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offsets, c, c_row, ac
     accumulate : int
         1: add to C. 0: do not read C.
     """
-    _dot(
-        mr, nt, rows, cols, g, g_channel, g_row, x, x_row, offsets, c, c_row, accumulate != 0
-    )  # fmt: skip
+
+    channels: int
+    taps: int
+    rows: int
+    cols: int
+    g: Elements
+    g_channel: int
+    g_row: int
+    x: Elements
+    x_row: int
+    offsets: Indices
+    c: Elements
+    c_row: int
+    accumulate: int
+
+
+def _emit_dot(builder, dtype, o):
+    """Switch to the block of the size that is asked for."""
+    vectors = Vectors(builder, dtype)
+    o = o._replace(accumulate=is_set(builder, o.accumulate))
+
+    def emit(rows, columns):
+        _emit_block(vectors, rows, columns, o)
+
+    for_each_block(builder, o.channels, o.taps, DOT_ROWS, DOT_COLUMNS, emit)
+
+
+def _emit_block(vectors, mr, nt, o):
+    """Loop over rows and vectors of pixels; add the lanes up, and store."""
+    builder = vectors.builder
+    block = Accumulators(vectors, mr, nt, o.c, o.c_row, o.cols)
+    block.values = [[vectors.zero()] * nt for _ in range(mr)]
+    taps = [vectors.at(o.x, builder.load(vectors.at(o.offsets, i64(t)))) for t in range(nt)]
+    channels = [vectors.at(o.g, builder.mul(o.g_channel, i64(i))) for i in range(mr)]
+    lanes = i64(vectors.lanes)
+    count = builder.sdiv(builder.add(o.cols, i64(vectors.lanes - 1)), lanes)
+
+    def row(r, values):
+        block.values = values
+        of_x, of_g = builder.mul(r, o.x_row), builder.mul(r, o.g_row)
+
+        def step(j, values):
+            p = builder.mul(j, lanes)
+            mask = vectors.first_lanes(builder.sub(o.cols, p))
+            at_x, at_g = builder.add(of_x, p), builder.add(of_g, p)
+            gs = [vectors.load_masked(vectors.at(channel, at_g), mask) for channel in channels]
+            new: list[list[ir.Value]] = [[] for _ in gs]
+            for t, tap in enumerate(taps):
+                pixels = vectors.load_masked(vectors.at(tap, at_x), mask)
+                for i, gradient in enumerate(gs):
+                    new[i].append(vectors.multiply_add(gradient, pixels, values[i][t]))
+            return new
+
+        block.loop(count, step, "pixels")
+        return block.values
+
+    block.loop(o.rows, row, "rows")
+    _store_sums(vectors, block, o.accumulate)
+
+
+def _store_sums(vectors, block, accumulate):
+    """Store the sum of each accumulator's lanes, or add it to what is there."""
+    builder = vectors.builder
+    sums = [[_sum_of_lanes(vectors, value) for value in row] for row in block.values]
+    with builder.if_else(accumulate) as (then, otherwise):
+        for adds, branch in ((True, then), (False, otherwise)):
+            with branch:
+                for pointer, row_sums in zip(block.pointers, sums, strict=True):
+                    for t, value in enumerate(row_sums):
+                        at = vectors.at(pointer, i64(t))
+                        old = builder.load(at) if adds else None
+                        builder.store(vectors.add(old, value) if adds else value, at)
+
+
+@emitted(DotArguments, _emit_dot)
+def dot(o):
+    """C[MR, NT] = (or +=) the sums over pixels of MR channels of G times X at NT offsets."""
+    for i in range(o.channels):
+        for t in range(o.taps):
+            at = i * o.c_row + t
+            total = o.c[at] if o.accumulate else o.c.dtype.type(0)
+            for r in range(o.rows):
+                at_g, at_x = i * o.g_channel + r * o.g_row, o.offsets[t] + r * o.x_row
+                with np.errstate(all="ignore"):
+                    products = o.g[at_g : at_g + o.cols] * o.x[at_x : at_x + o.cols]
+                    total = total + products.sum(dtype=o.c.dtype)
+            o.c[at] = total

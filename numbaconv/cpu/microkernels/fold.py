@@ -8,85 +8,30 @@ as many vectors of C as there are weights (a, k), which stay in registers too. T
 serve one, and wait for loads that cross cache lines.
 """
 
-import numpy as np
-from numba import types
-from numba.core import config
-from numba.extending import intrinsic
+from typing import NamedTuple
 
-from numbaconv.codegen.jit import native
+import numpy as np
+
+from numbaconv.codegen.arguments import Elements
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
 from numbaconv.cpu.blocking import FOLD_DEPTH, FOLD_VECTORS
-from numbaconv.cpu.microkernels.accumulators import Accumulators, for_each_block, side_by_side
+from numbaconv.cpu.microkernels.accumulators import (
+    Accumulators,
+    for_each_block,
+    is_set,
+    side_by_side,
+)
 
 
-def _emit_folds(vectors, depth, nv, kw, x, w, w_step, c, bias, accumulate, last, blocks):
-    builder = vectors.builder
-    with side_by_side(vectors, blocks, nv, last, x, c) as (stored, pixels, target):
-        block = Accumulators(vectors, 1, nv, target, i64(0), stored)
-        block.start(accumulate, lambda i, j: vectors.broadcast(bias))
+class FoldArguments(NamedTuple):
+    """What `fold` takes.
 
-        def step(k, values):
-            first = vectors.at(pixels, k)
-            taps = [builder.add(k, i64(a * vectors.lanes)) for a in range(depth)]
-            ws = [vectors.broadcast(vectors.at(w, builder.mul(tap, w_step))) for tap in taps]
-            [new] = values
-            new = list(new)
-            for j in range(nv + depth - 1):
-                pixel = vectors.load(vectors.column(first, j))
-                for i in range(max(0, j - depth + 1), min(j, nv - 1) + 1):
-                    new[i] = vectors.multiply_add(ws[j - i], pixel, new[i])
-            return [new]
-
-        block.loop(kw, step, f"fold_{depth}x{nv}")
-        block.store()
-
-
-@intrinsic
-def _fold(typing_context, depth, nv, kw, x, w, w_step, c, bias, accumulate, last, blocks):
-    word = types.int64
-    signature = types.void(word, word, word, x, w, word, c, bias, types.boolean, word, word)
-
-    def codegen(context, builder, signature, arguments):
-        depth, nv, *rest = arguments
-        vectors = Vectors(builder, signature.args[3].dtype)
-        for_each_block(
-            builder,
-            depth,
-            nv,
-            range(1, FOLD_DEPTH + 1),
-            FOLD_VECTORS,
-            lambda rows, columns: _emit_folds(vectors, rows, columns, *rest),
-        )
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-def _fold_in_numpy(depth, nv, kw, x, w, w_step, c, bias, accumulate, last, blocks):
-    lanes = VECTOR_BYTES // c.itemsize
-    width = (blocks * nv - 1) * lanes + last
-    total = c[:width].copy() if accumulate else np.full(width, bias[0], c.dtype)
-    with np.errstate(all="ignore"):
-        for k, a in np.ndindex(kw, depth):
-            tap = a * lanes + k
-            total += w[tap * w_step] * x[tap : tap + width]
-    c[:width] = total
-
-
-def _signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, p, p, i, p, p, i, i, i)
-
-
-@native(_signature)
-def fold(depth, nv, kw, x, w, w_step, c, bias, accumulate, last, blocks):
-    """C[NV vectors] = bias[0] + (or C +=) the correlation of X with taps (a, k) of W.
-
-    Parameters
+    Attributes
     ----------
-    depth, nv : int
-        Values of a, at most FOLD_DEPTH, and vectors of a block, one of FOLD_VECTORS.
+    depth, vectors : int
+        Values of a, at most FOLD_DEPTH, and vectors NV of a block, one of FOLD_VECTORS.
     kw : int
         Values of k, at least 1 and at most the lanes of a vector.
     x : pointer
@@ -104,8 +49,62 @@ def fold(depth, nv, kw, x, w, w_step, c, bias, accumulate, last, blocks):
     blocks : int
         Blocks, each of which begins NV vectors after the one before.
     """
-    _fold(depth, nv, kw, x, w, w_step, c, bias, accumulate != 0, last, blocks)
+
+    depth: int
+    vectors: int
+    kw: int
+    x: Elements
+    w: Elements
+    w_step: int
+    c: Elements
+    bias: Elements
+    accumulate: int
+    last: int
+    blocks: int
 
 
-if config.DISABLE_JIT:
-    _fold = _fold_in_numpy
+def _emit_fold(builder, dtype, o):
+    """Switch to the register block of the size that is asked for."""
+    vectors = Vectors(builder, dtype)
+    o = o._replace(accumulate=is_set(builder, o.accumulate))
+
+    def emit(depth, columns):
+        _emit_blocks(vectors, depth, columns, o)
+
+    for_each_block(builder, o.depth, o.vectors, range(1, FOLD_DEPTH + 1), FOLD_VECTORS, emit)
+
+
+def _emit_blocks(vectors, depth, nv, o):
+    """Register blocks side by side."""
+    builder = vectors.builder
+    with side_by_side(vectors, o.blocks, nv, o.last, o.x, o.c) as (stored, pixels, target):
+        block = Accumulators(vectors, 1, nv, target, i64(0), stored)
+        block.start(o.accumulate, lambda i, j: vectors.broadcast(o.bias))
+
+        def step(k, values):
+            first = vectors.at(pixels, k)
+            taps = [builder.add(k, i64(a * vectors.lanes)) for a in range(depth)]
+            ws = [vectors.broadcast(vectors.at(o.w, builder.mul(tap, o.w_step))) for tap in taps]
+            [new] = values
+            new = list(new)
+            for j in range(nv + depth - 1):
+                pixel = vectors.load(vectors.column(first, j))
+                for i in range(max(0, j - depth + 1), min(j, nv - 1) + 1):
+                    new[i] = vectors.multiply_add(ws[j - i], pixel, new[i])
+            return [new]
+
+        block.loop(o.kw, step, f"fold_{depth}x{nv}")
+        block.store()
+
+
+@emitted(FoldArguments, _emit_fold)
+def fold(o):
+    """C[NV vectors] = bias[0] + (or C +=) the correlation of X with taps (a, k) of W."""
+    lanes = VECTOR_BYTES // o.c.itemsize
+    width = (o.blocks * o.vectors - 1) * lanes + o.last
+    total = o.c[:width].copy() if o.accumulate else np.full(width, o.bias[0], o.c.dtype)
+    with np.errstate(all="ignore"):
+        for k, a in np.ndindex(o.kw, o.depth):
+            tap = a * lanes + k
+            total += o.w[tap * o.w_step] * o.x[tap : tap + width]
+    o.c[:width] = total

@@ -1,4 +1,4 @@
-"""The register tiles whose lanes are channels; in `microkernel.tile` they are pixels.
+"""The register tiles of the product transposed: lanes are output channels, and pixels are rows.
 
 `pixel_tile`: MR pixels of a row, a step apart (or two halves of them in two rows), times NV vectors
 of output channels, for rows too short for vectors of pixels, for pixels that are no neighbours, and
@@ -9,28 +9,24 @@ for results with the channels last:
 At the two ends of a row it leaves out the taps that read padding there.
 
 `zone_tile`: the same for neighbouring pixels that are in cache, with nothing to leave out.
-
-`depthwise_tile`: MR neighbouring pixels of a row, each lane a channel of its own. Nothing is
-shared between lanes, so any stride reads whole vectors:
-
-    C[i, c] = bias[c] + sum_k X[offsets[k] + i * x_step + c] * W[k, c]
 """
 
-import numpy as np
-from numba import types
-from numba.core import config
-from numba.extending import intrinsic
+from typing import NamedTuple
 
-from numbaconv.codegen.jit import inline, native
+import numpy as np
+
+from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.jit import inline
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
 from numbaconv.cpu.microkernels.accumulators import (
     Accumulators,
     for_each_tile,
+    is_set,
     join,
     listed,
 )
-from numbaconv.cpu.microkernels.depthwise import _depthwise_tile, _depthwise_tile_in_numpy
 
 # Ends of a row that pixels of a tile are at: of the one row, or of the two in its halves. Of
 # the two, the first ends with the pixel before the second half, which the other begins.
@@ -52,22 +48,114 @@ def ends_of_pixel(i, mr):
     return sum(bit for bit, place in places.items() if place == i)
 
 
-def _emit_pixel_tile(
-    vectors, mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
-    w, w_channel, c, row_step, bias, accumulate, last, ends,
-):  # fmt: skip
+class PixelTileArguments(NamedTuple):
+    """What `pixel_tile` takes.
+
+    Attributes
+    ----------
+    rows, vectors : int
+        Pixels MR and vectors NV of channels of the block.
+    channels, taps : int
+        Channels; taps of each, at least 1.
+    table : pointer
+        Of each tap its offset in X, that in W, and the ends of a row at which it reads padding.
+    x, first, x_channel, x_step : pointer, int, int, int
+        Pixel i of a tap is x[first + offset + i * x_step] in the first half of the pixels; elements
+        from one channel to the next.
+    jump : int
+        Pixels of the second half lie so much further on, where they are a row of their own, than
+        those of the first; else than its first one.
+    prefetch_distance : int
+        How far ahead elements of X are asked for.
+    w, w_channel : pointer, int
+        Weights of all channels of the block, side by side at the offset of a tap; elements from one
+        channel of X to the next.
+    c, row_step : pointer, int
+        First pixel of C, and elements from one to the next.
+    bias : pointer
+        One value for each channel; read only where `accumulate` is 0.
+    accumulate : int
+        1: add to C. 0: do not read C.
+    last : int
+        Lanes of the last vector that belong to C.
+    ends : int
+        Ends of a row that the tile has: there, taps that read padding are left out. In the table
+        and here FIRST, LAST, or both; ALL_ENDS where the halves are rows of their own.
+    """
+
+    rows: int
+    vectors: int
+    channels: int
+    taps: int
+    table: Indices
+    x: Elements
+    first: int
+    x_channel: int
+    x_step: int
+    jump: int
+    prefetch_distance: int
+    w: Elements
+    w_channel: int
+    c: Elements
+    row_step: int
+    bias: Elements
+    accumulate: int
+    last: int
+    ends: int
+
+
+class ZoneTileArguments(NamedTuple):
+    """What `zone_tile` takes: all means the same as in `PixelTileArguments`."""
+
+    rows: int
+    vectors: int
+    channels: int
+    taps: int
+    table: Indices
+    x: Elements
+    first: int
+    x_channel: int
+    jump: int
+    w: Elements
+    w_channel: int
+    c: Elements
+    row_step: int
+    bias: Elements
+    accumulate: int
+    last: int
+
+
+def _emit_pixel_tile(builder, dtype, o):
+    """Switch to the register block of the size that is asked for."""
+    vectors = Vectors(builder, dtype)
+    o = o._replace(accumulate=is_set(builder, o.accumulate))
+
+    def emit(rows, columns):
+        _emit_block(vectors, rows, columns, o)
+
+    for_each_tile(builder, o.rows, o.vectors, emit)
+
+
+def _emit_zone_tile(builder, dtype, o):
+    """The same, without what it does not need."""
+    absent = {"x_step": i64(1), "prefetch_distance": None, "ends": None}
+    _emit_pixel_tile(builder, dtype, PixelTileArguments(**o._asdict(), **absent))
+
+
+def _emit_block(vectors, mr, nv, o):
+    """Start, add tap by tap, store."""
     half = first_half(mr)
-    block = Accumulators(vectors, mr, nv, c, row_step, last)
-    block.start(accumulate, lambda i, j: block.load_column(bias, j))
+    block = Accumulators(vectors, mr, nv, o.c, o.row_step, o.last)
+    block.start(o.accumulate, lambda i, j: block.load_column(o.bias, j))
 
     def step(entry, pointers, values):
         of_pixels, of_weights, *at_ends = entry
         pixel = vectors.at(pointers[0], of_pixels)
-        pixels = list(_steps_on(vectors, pixel, x_step, half))
-        pixels += _steps_on(vectors, vectors.at(pixel, jump), x_step, mr - half)
-        if ahead is not None:
-            for i in _asked_ahead(mr):
-                vectors.prefetch(vectors.at(pixels[i], ahead))
+        pixels = list(_steps_on(vectors, pixel, o.x_step, half))
+        pixels += _steps_on(vectors, vectors.at(pixel, o.jump), o.x_step, mr - half)
+        if o.prefetch_distance is not None:
+            for i in _prefetched(mr):
+                vectors.prefetch(vectors.at(pixels[i], o.prefetch_distance))
         weights = vectors.at(pointers[1], of_weights)
         ws = [vectors.load(vectors.column(weights, j)) for j in range(nv)]
 
@@ -76,16 +164,16 @@ def _emit_pixel_tile(
             pairs = zip(ws, values[i], strict=True)
             return [vectors.multiply_add(pixel, weight, old) for weight, old in pairs]
 
-        left_out = None if ends is None else vectors.builder.and_(*at_ends, ends)
+        left_out = None if o.ends is None else vectors.builder.and_(*at_ends, o.ends)
         return _add_tap(vectors.builder, values, left_out, add)
 
-    size = 2 if ends is None else 3
-    operands = (vectors.at(x, first), x_channel), (w, w_channel)
-    block.loop_over_taps(channels, taps, table, size, operands, step, f"pixels_{mr}x{nv}")
+    size = 2 if o.ends is None else 3
+    operands = (vectors.at(o.x, o.first), o.x_channel), (o.w, o.w_channel)
+    block.loop_over_taps(o.channels, o.taps, o.table, size, operands, step, f"pixels_{mr}x{nv}")
     block.store()
 
 
-def _asked_ahead(mr):
+def _prefetched(mr):
     """Pixels whose lines a tile asks for ahead: of few, whose steps are short, that takes longer.
 
     Under AVX2, where 6 are the most, asking for both ends took 1.08 times as long.
@@ -137,146 +225,40 @@ def _add_tap(builder, values, left_out, add):
     return new
 
 
-@intrinsic
-def _pixel_tile(
-    typing_context, mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
-    w, w_channel, c, row_step, bias, accumulate, last, ends,
-):  # fmt: skip
-    word, flag = types.int64, types.boolean
-    operands = table, x, *(word,) * 5, w, word, c, word, bias, flag
-    signature = types.void(*(word,) * 4, *operands, word, word)
-
-    def codegen(context, builder, signature, arguments):
-        mr, nv, *rest = arguments
-        vectors = Vectors(builder, signature.args[5].dtype)
-        for_each_tile(builder, mr, nv, lambda *size: _emit_pixel_tile(vectors, *size, *rest))
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
-def _zone_tile(
-    typing_context, mr, nv, channels, taps, table, x, first, x_channel, jump, w, w_channel, c,
-    row_step, bias, accumulate, last,
-):  # fmt: skip
-    word, flag = types.int64, types.boolean
-    operands = table, x, word, word, word, w, word, c, word, bias, flag
-    signature = types.void(*(word,) * 4, *operands, word)
-
-    def codegen(context, builder, signature, arguments):
-        mr, nv, channels, taps, table, x, first, x_channel, jump, *rest = arguments
-        vectors = Vectors(builder, signature.args[5].dtype)
-        operands = channels, taps, table, x, first, x_channel, i64(1), jump, None, *rest, None
-        for_each_tile(builder, mr, nv, lambda *size: _emit_pixel_tile(vectors, *size, *operands))
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-def _pixel_tile_in_numpy(
-    mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
-    w, w_channel, c, row_step, bias, accumulate, last, ends, size=3,
-):  # fmt: skip
-    width = (nv - 1) * (VECTOR_BYTES // c.itemsize) + last
-    half = first_half(mr)
-    at = [i * x_step if i < half else jump + (i - half) * x_step for i in range(mr)]
-    of_pixels = [ends_of_pixel(i, mr) for i in range(mr)]
-    rows = np.stack([c[i * row_step : i * row_step + width] for i in range(mr)])
-    result = rows if accumulate else np.tile(bias[:width], (mr, 1))
+def _multiply_in_numpy(o, size):
+    """What both tiles compute; the table has `size` integers for each tap."""
+    width = (o.vectors - 1) * (VECTOR_BYTES // o.c.itemsize) + o.last
+    half, each = first_half(o.rows), range(o.rows)
+    at = [i * o.x_step if i < half else o.jump + (i - half) * o.x_step for i in each]
+    of_pixels = [ends_of_pixel(i, o.rows) for i in each]
+    rows = np.stack([o.c[i * o.row_step : i * o.row_step + width] for i in each])
+    result = rows if o.accumulate else np.tile(o.bias[:width], (o.rows, 1))
     total = np.zeros_like(rows)
-    for of_x, of_w, *at_ends in listed(channels, taps, table, size, x_channel, w_channel):
-        left_out = at_ends[0] & ends if at_ends else 0
-        added = [i for i in range(mr) if not left_out & of_pixels[i]]
-        pixels = np.array([x[first + of_x + at[i]] for i in added], c.dtype)
+    entries = listed(o.channels, o.taps, o.table, size, o.x_channel, o.w_channel)
+    for of_x, of_w, *at_ends in entries:
+        left_out = at_ends[0] & o.ends if at_ends else 0
+        added = [i for i in each if not left_out & of_pixels[i]]
+        pixels = np.array([o.x[o.first + of_x + at[i]] for i in added], o.c.dtype)
         with np.errstate(all="ignore"):
-            total[added] += pixels[:, None] * w[of_w : of_w + width]
+            total[added] += pixels[:, None] * o.w[of_w : of_w + width]
     with np.errstate(all="ignore"):
         result = result + total
-    for i in range(mr):
-        c[i * row_step : i * row_step + width] = result[i]
+    for i in each:
+        o.c[i * o.row_step : i * o.row_step + width] = result[i]
 
 
-def _zone_tile_in_numpy(
-    mr, nv, channels, taps, table, x, first, x_channel, jump, w, w_channel, c, row_step, bias,
-    accumulate, last,
-):  # fmt: skip
-    _pixel_tile_in_numpy(
-        mr, nv, channels, taps, table, x, first, x_channel, 1, jump, 0, w, w_channel, c, row_step,
-        bias, accumulate, last, 0, size=2,
-    )  # fmt: skip
+@emitted(PixelTileArguments, _emit_pixel_tile)
+def pixel_tile(o):
+    """C[MR, NV vectors] = bias + (or C +=) X[k] times W[k, NV vectors], k = (channel, tap)."""
+    _multiply_in_numpy(o, 3)
 
 
-def _pixel_tile_signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, i, types.CPointer(i), p, i, i, i, i, i, p, i, p, i, p, i, i, i)
-
-
-@native(_pixel_tile_signature)
-def pixel_tile(
-    mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
-    w, w_channel, c, row_step, bias, accumulate, last, ends,
-):  # fmt: skip
-    """C[MR, NV vectors] = bias + (or C +=) X[k] times W[k, NV vectors], k = (channel, tap).
-
-    Parameters
-    ----------
-    mr, nv : int
-        Pixels and vectors of channels of the block.
-    channels, taps : int
-        Channels; taps of each, at least 1.
-    table : pointer
-        Of each tap its offset in X, that in W, and the ends of a row at which it reads padding.
-    x, first, x_channel, x_step : pointer, int, int, int
-        Pixel i of a tap is x[first + offset + i * x_step] in the first half of the pixels; elements
-        from one channel to the next.
-    jump : int
-        Pixels of the second half lie so much further on, where they are a row of their own, than
-        those of the first; else than its first one.
-    ahead : int
-        How far ahead elements of X are asked for.
-    w, w_channel : pointer, int
-        Weights of all channels of the block, side by side at the offset of a tap; elements from one
-        channel of X to the next.
-    c, row_step : pointer, int
-        First pixel of C, and elements from one to the next.
-    bias : pointer
-        One value for each channel; read only where `accumulate` is 0.
-    accumulate : int
-        1: add to C. 0: do not read C.
-    last : int
-        Lanes of the last vector that belong to C.
-    ends : int
-        Ends of a row that the tile has: there, taps that read padding are left out. In the table
-        and here FIRST, LAST, or both; ALL_ENDS where the halves are rows of their own.
-    """
-    _pixel_tile(
-        mr, nv, channels, taps, table, x, first, x_channel, x_step, jump, ahead,
-        w, w_channel, c, row_step, bias, accumulate != 0, last, ends,
-    )  # fmt: skip
-
-
-def _zone_tile_signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(i, i, i, i, types.CPointer(i), p, i, i, i, p, i, p, i, p, i, i)
-
-
-@native(_zone_tile_signature)
-def zone_tile(
-    mr, nv, channels, taps, table, x, first, x_channel, jump, w, w_channel, c, row_step, bias,
-    accumulate, last,
-):  # fmt: skip
+@emitted(ZoneTileArguments, _emit_zone_tile)
+def zone_tile(o):
     """As `pixel_tile`, of neighbouring pixels that are in cache, none of them padding.
 
     The table has the two offsets of each tap alone. Without the rest, dilated layers run 1.1 times
     as fast under AVX2, whose steps are short, and 1.0 times under AVX-512.
     """
-    _zone_tile(
-        mr, nv, channels, taps, table, x, first, x_channel, jump, w, w_channel, c, row_step, bias,
-        accumulate != 0, last,
-    )  # fmt: skip
-
-
-if config.DISABLE_JIT:
-    _pixel_tile, _zone_tile = _pixel_tile_in_numpy, _zone_tile_in_numpy
-    _depthwise_tile = _depthwise_tile_in_numpy
+    absent = {"x_step": 1, "prefetch_distance": 0, "ends": 0}
+    _multiply_in_numpy(PixelTileArguments(**o._asdict(), **absent), 2)

@@ -10,14 +10,17 @@ rows, cost nothing. In a strip, whose rows come and go in a loop, they take thei
 
 import itertools
 
-from numba.core import config
-
-from numbaconv.codegen.jit import native
 from numbaconv.codegen.target import REGISTERS
+from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
 from numbaconv.cpu.blocking import SMALL_FILTERS, STRIP_STRIDES
 from numbaconv.cpu.microkernels.accumulators import carried_loop, join
-from numbaconv.cpu.microkernels.strip import Shape, strip_in_numpy, strip_intrinsic, strip_signature
+from numbaconv.cpu.microkernels.strip import (
+    Shape,
+    StripArguments,
+    for_each_shape,
+    strip_in_numpy,
+)
 
 
 class _SmallPlanes:
@@ -68,8 +71,8 @@ class _SmallPlanes:
             sums = self.rows(i64(0), 1, sums)
             first, count = 1, 2
 
-        def column(turn, values):
-            k = b.add(b.mul(opaque(b, turn), i64(count)), i64(first))
+        def column(number, values):
+            k = b.add(b.mul(opaque(b, number), i64(count)), i64(first))
             return [self.rows(k, count, values[0])]
 
         return carried_loop(b, i64(self.size // count), [sums], column, "columns")[0]
@@ -120,44 +123,20 @@ def _shapes():
     return (Shape(size, stride, 1, half) for size, stride, half in sizes)
 
 
-def _emit_small_planes(builder, dtype, shape, operands):
-    _SmallPlanes(builder, dtype, shape, operands).emit()
+def _emit_small_planes(builder, dtype, o):
+    """Switch to the shape that is asked for."""
+
+    def emit(shape):
+        _SmallPlanes(builder, dtype, shape, o).emit()
+
+    for_each_shape(builder, o, _shapes(), emit)
 
 
-_small_planes = strip_intrinsic(_shapes, _emit_small_planes)
+@emitted(StripArguments, _emit_small_planes)
+def small_planes(o):
+    """Do what `strip` does, of which it has all arguments, for these values of them.
 
-
-@native(strip_signature)
-def small_planes(
-    kh,
-    stride,
-    vectors,
-    half,
-    kw,
-    dilation,
-    rows,
-    planes,
-    x,
-    first,
-    x_row,
-    x_plane,
-    h,
-    h_step,
-    height,
-    masks,
-    w,
-    w_plane,
-    c,
-    c_row,
-    c_plane,
-    bias,
-    accumulate,
-    last,
-    streams,
-):
-    """Do what `strip` does, of which it has all parameters, for these values of them.
-
-    Parameters
+    Attributes
     ----------
     kh, kw : int
         The same, one of SMALL_FILTERS.
@@ -168,14 +147,7 @@ def small_planes(
         at most `stride` times that.
     h : int
         -(kh // 2), the padding.
-    accumulate, streams : int
+    accumulate, nontemporal : int
         0.
     """
-    image = x, first, x_row, x_plane, h, h_step, height, masks
-    result = c, c_row, c_plane, bias, accumulate, last, streams
-    shape = kh, stride, vectors, half
-    _small_planes(shape, (kw, dilation, rows, planes, *image, w, w_plane, *result))
-
-
-if config.DISABLE_JIT:
-    _small_planes = strip_in_numpy
+    strip_in_numpy(o)

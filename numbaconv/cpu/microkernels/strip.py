@@ -10,51 +10,88 @@ of the padding add nothing.
 
 import functools
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import config
-from numba.extending import intrinsic
 
-from numbaconv.codegen.jit import native
+from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
 from numbaconv.cpu.blocking import STRIP_ROWS, STRIP_STRIDES, strip_vectors
-from numbaconv.cpu.microkernels.accumulators import carried_loop, join
+from numbaconv.cpu.microkernels.accumulators import carried_loop, is_set, join
 
 # Wide strips ask for the input rows that follow ahead of time: no hardware foresees that after some
 # columns of a row come those of the next, on a page of its own maybe. On planes of 512 x 512 and
 # more that gives up to 1.3 times the speed; on maps that a narrow strip covers it would cost 3%.
-_AHEAD = 4
+_PREFETCHED_ROWS = 4
 _PREFETCHED_VECTORS = 4
 
 
-class Operands(NamedTuple):
-    """The arguments of `strip` and `small_planes` from `kw` on, as LLVM values."""
+class StripArguments(NamedTuple):
+    """What `strip` and `small_planes` take.
 
-    kw: Any
-    dilation: Any
-    rows: Any
-    planes: Any
-    x: Any
-    first: Any
-    x_row: Any
-    x_plane: Any
-    h: Any
-    h_step: Any
-    height: Any
-    masks: Any
-    w: Any
-    w_plane: Any
-    c: Any
-    c_row: Any
-    c_plane: Any
-    bias: Any
-    accumulate: Any
-    last: Any
-    streams: Any
+    Attributes
+    ----------
+    kh, stride : int
+        Rows of the filter, one of STRIP_ROWS, and its stride along both axes.
+    vectors, half : int
+        Vectors of the strip, at most `strip_vectors`. With `half` it is one of half the lanes.
+    kw, dilation : int
+        Columns of the filter, at least 1, and elements from one to the next.
+    rows, planes : int
+        Rows of the result, at least 1; planes, each with a filter of its own.
+    x, first, x_row, x_plane : pointer, int, int, int
+        The element that tap (0, 0) of output (0, 0) reads is x[first], which may lie in the
+        padding; elements from one row or plane to the next.
+    h, h_step, height : int
+        Input row j is row h + j * h_step of `height`; beyond these it is padding.
+    masks : pointer
+        [kw][stride * vectors], for the vectors of a row that the strip spans: bit i of an entry
+        says that tap kw reads lane i of that vector from the input, and not a zero. Vectors
+        between the first and the last `stride` have all bits set, and are loaded whole. Then two
+        taps: from the first of them on, the first vector has all bits set under each tap; before
+        the second, the last vector.
+    w, w_plane : pointer, int
+        Filters, [kh][kw], and elements from one plane's to the next.
+    c, c_row, c_plane : pointer, int, int
+        First element of C, and elements from one row or plane to the next.
+    bias : pointer
+        One value for each plane; read only where `accumulate` is 0.
+    accumulate : int
+        1: add to C. 0: do not read C.
+    last : int
+        Lanes of the last vector that belong to C.
+    nontemporal : int
+        1: all vectors of C are whole and aligned, and are stored past the caches.
+    """
+
+    kh: int
+    stride: int
+    vectors: int
+    half: int
+    kw: int
+    dilation: int
+    rows: int
+    planes: int
+    x: Elements
+    first: int
+    x_row: int
+    x_plane: int
+    h: int
+    h_step: int
+    height: int
+    masks: Indices
+    w: Elements
+    w_plane: int
+    c: Elements
+    c_row: int
+    c_plane: int
+    bias: Elements
+    accumulate: int
+    last: int
+    nontemporal: int
 
 
 class Shape(NamedTuple):
@@ -128,7 +165,7 @@ class _Strip:
     def fresh(self, i):
         """Values that output row i starts from: the bias, or what C holds."""
         b = self.builder
-        adds = b.icmp_signed("!=", self.o.accumulate, i64(0))
+        adds = is_set(b, self.o.accumulate)
         add = b.and_(adds, b.icmp_signed("<", i, self.o.rows))
         fresh = [[self.bias] * self.shape.vectors]
 
@@ -150,11 +187,11 @@ class _Strip:
 
     def store(self, i, values):
         """Store output row i."""
-        streams = self.builder.icmp_signed("!=", self.o.streams, i64(0))
-        with self.builder.if_else(streams, likely=False) as (then, otherwise):
+        nontemporal = is_set(self.builder, self.o.nontemporal)
+        with self.builder.if_else(nontemporal, likely=False) as (then, otherwise):
             with then:
                 for j, value in enumerate(values):
-                    self.v.stream(value, self.c_at(i, j))
+                    self.v.store_nontemporal(value, self.c_at(i, j))
             with otherwise:
                 for j, (value, mask) in enumerate(zip(values, self.stored, strict=True)):
                     self.v.store_masked(value, self.c_at(i, j), mask)
@@ -166,7 +203,7 @@ class _Strip:
         row = self.v.at(self.x, b.mul(j, self.o.x_row))
         inside = b.icmp_unsigned("<", b.add(self.o.h, b.mul(j, self.o.h_step)), self.o.height)
         if shape.vectors >= _PREFETCHED_VECTORS:
-            later = self.v.at(row, b.mul(self.o.x_row, i64(_AHEAD * shape.stride)))
+            later = self.v.at(row, b.mul(self.o.x_row, i64(_PREFETCHED_ROWS * shape.stride)))
             for i in range(self.spanned):
                 self.v.prefetch(self.v.column(later, i))
         return self.where(inside, values, lambda: self.row_taps(row, q, values))
@@ -317,159 +354,66 @@ class _SquareStrip(_Strip):
         return values
 
 
-def _emit_strip(builder, dtype, shape, operands):
+def _emit_shape(builder, dtype, shape, o):
     # Unrolled, 5x5 and 7x7 are up to 1.1 times as fast where a strip is one vector, and no faster
     # where it is wider.
     if shape.kh == 1 or (shape.kh > 3 and shape.vectors > 1):
-        _Strip(builder, dtype, shape, operands).emit()
+        _Strip(builder, dtype, shape, o).emit()
         return
-    dense = builder.icmp_signed("==", operands.dilation, i64(1))
-    square = builder.icmp_signed("==", operands.kw, i64(shape.kh))
+    dense = builder.icmp_signed("==", o.dilation, i64(1))
+    square = builder.icmp_signed("==", o.kw, i64(shape.kh))
     with builder.if_else(builder.and_(dense, square)) as (then, otherwise):
         with then:
-            _SquareStrip(builder, dtype, shape, operands).emit()
+            _SquareStrip(builder, dtype, shape, o).emit()
         with otherwise:
-            _Strip(builder, dtype, shape, operands).emit()
+            _Strip(builder, dtype, shape, o).emit()
 
 
-def strip_intrinsic(shapes, emit):
-    """Return an intrinsic that runs what `emit(builder, dtype, shape, operands)` gives for a shape.
-
-    Its arguments are a shape and operands as tuples; the shape must be one of `shapes()`.
-    """
-
-    @intrinsic
-    def tile(typing_context, shape, operands):
-        signature = types.void(shape, operands)
-
-        def codegen(context, builder, signature, arguments):
-            dtype = signature.args[1][Operands._fields.index("x")].dtype
-            fields = range(len(Operands._fields))
-            operands = Operands(*(builder.extract_value(arguments[1], i) for i in fields))
-            end = builder.append_basic_block("strips_end")
-            selector = i64(0)
-            for i in range(len(Shape._fields)):
-                digit = builder.extract_value(arguments[0], i)
-                selector = builder.add(builder.mul(selector, i64(8)), digit)
-            switch = builder.switch(selector, end)
-            for shape in shapes():
-                number = 0
-                for digit in shape:
-                    number = number * 8 + int(digit)
-                case = builder.append_basic_block("strip")
-                switch.add_case(i64(number), case)
-                builder.position_at_end(case)
-                emit(builder, dtype, shape, operands)
-                builder.branch(end)
-            builder.position_at_end(end)
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    return tile
+def for_each_shape(builder, o, shapes, emit):
+    """Switch on the shape that the arguments have, and let `emit(shape)` fill each case."""
+    end = builder.append_basic_block("strips_end")
+    selector = i64(0)
+    for field in Shape._fields:
+        selector = builder.add(builder.mul(selector, i64(8)), getattr(o, field))
+    switch = builder.switch(selector, end)
+    for shape in shapes:
+        number = 0
+        for digit in shape:
+            number = number * 8 + int(digit)
+        case = builder.append_basic_block("strip")
+        switch.add_case(i64(number), case)
+        builder.position_at_end(case)
+        emit(shape)
+        builder.branch(end)
+    builder.position_at_end(end)
 
 
-_strip = strip_intrinsic(_shapes, _emit_strip)
+def _emit_strip(builder, dtype, o):
+    """Switch to the shape that is asked for."""
+    for_each_shape(builder, o, _shapes(), lambda shape: _emit_shape(builder, dtype, shape, o))
 
 
-def strip_in_numpy(shape, operands):
-    """Stand in for the intrinsics of `strip` and `small_planes` under NUMBA_DISABLE_JIT=1."""
-    kh, stride, vectors, half = shape
-    o = Operands(*operands)
-    lanes = VECTOR_BYTES // o.c.itemsize // (2 if half else 1)
-    width = (vectors - 1) * lanes + o.last
-    bits = o.masks[: o.kw * vectors * stride].reshape(o.kw, -1, 1) >> np.arange(lanes) & 1
-    inside = bits.reshape(o.kw, -1)[:, : width * stride : stride] == 1
+def strip_in_numpy(o):
+    """Stand in for `strip` and `small_planes` under NUMBA_DISABLE_JIT=1."""
+    lanes = VECTOR_BYTES // o.c.itemsize // (2 if o.half else 1)
+    width = (o.vectors - 1) * lanes + o.last
+    bits = o.masks[: o.kw * o.vectors * o.stride].reshape(o.kw, -1, 1) >> np.arange(lanes) & 1
+    inside = bits.reshape(o.kw, -1)[:, : width * o.stride : o.stride] == 1
     for g, i in np.ndindex(o.planes, o.rows):
         row = o.c[g * o.c_plane + i * o.c_row :][:width]
         total = row.copy() if o.accumulate else np.full(width, o.bias[g], o.c.dtype)
-        for a, k in np.ndindex(kh, o.kw):
-            j = i * stride + a
+        for a, k in np.ndindex(o.kh, o.kw):
+            j = i * o.stride + a
             if 0 <= o.h + j * o.h_step < o.height:
                 at = o.first + g * o.x_plane + j * o.x_row + k * o.dilation
-                index = np.where(inside[k], at + stride * np.arange(width), 0)
+                index = np.where(inside[k], at + o.stride * np.arange(width), 0)
                 pixels = np.where(inside[k], o.x[index], o.c.dtype.type(0))
                 with np.errstate(all="ignore"):
                     total += o.w[g * o.w_plane + a * o.kw + k] * pixels
         row[:] = total
 
 
-def strip_signature(dtype):
-    """Give the signature of `strip` and `small_planes`."""
-    i, p = types.int64, types.CPointer(dtype)
-    x, w, c = (p, i, i, i), (p, i), (p, i, i)
-    return types.void(*(i,) * 8, *x, i, i, i, types.CPointer(i), *w, *c, p, i, i, i)
-
-
-@native(strip_signature)
-def strip(
-    kh,
-    stride,
-    vectors,
-    half,
-    kw,
-    dilation,
-    rows,
-    planes,
-    x,
-    first,
-    x_row,
-    x_plane,
-    h,
-    h_step,
-    height,
-    masks,
-    w,
-    w_plane,
-    c,
-    c_row,
-    c_plane,
-    bias,
-    accumulate,
-    last,
-    streams,
-):
-    """C[planes, rows, a strip of columns] = bias + (or C +=) the correlation of X with W.
-
-    Parameters
-    ----------
-    kh, stride : int
-        Rows of the filter, one of STRIP_ROWS, and its stride along both axes.
-    vectors, half : int
-        Vectors of the strip, at most `strip_vectors`. With `half` it is one of half the lanes.
-    kw, dilation : int
-        Columns of the filter, at least 1, and elements from one to the next.
-    rows, planes : int
-        Rows of the result, at least 1; planes, each with a filter of its own.
-    x, first, x_row, x_plane : pointer, int, int, int
-        The element that tap (0, 0) of output (0, 0) reads is x[first], which may lie in the
-        padding; elements from one row or plane to the next.
-    h, h_step, height : int
-        Input row j is row h + j * h_step of `height`; beyond these it is padding.
-    masks : pointer
-        [kw][stride * vectors], for the vectors of a row that the strip spans: bit i of an entry
-        says that tap kw reads lane i of that vector from the input, and not a zero. Vectors
-        between the first and the last `stride` have all bits set, and are loaded whole. Then two
-        taps: from the first of them on, the first vector has all bits set under each tap; before
-        the second, the last vector.
-    w, w_plane : pointer, int
-        Filters, [kh][kw], and elements from one plane's to the next.
-    c, c_row, c_plane : pointer, int, int
-        First element of C, and elements from one row or plane to the next.
-    bias : pointer
-        One value for each plane; read only where `accumulate` is 0.
-    accumulate : int
-        1: add to C. 0: do not read C.
-    last : int
-        Lanes of the last vector that belong to C.
-    streams : int
-        1: all vectors of C are whole and aligned, and are stored past the caches.
-    """
-    shape = kh, stride, vectors, half
-    image = x, first, x_row, x_plane, h, h_step, height, masks
-    result = c, c_row, c_plane, bias, accumulate, last, streams
-    _strip(shape, (kw, dilation, rows, planes, *image, w, w_plane, *result))
-
-
-if config.DISABLE_JIT:
-    _strip = strip_in_numpy
+@emitted(StripArguments, _emit_strip)
+def strip(o):
+    """C[planes, rows, a strip of columns] = bias + (or C +=) the correlation of X with W."""
+    strip_in_numpy(o)

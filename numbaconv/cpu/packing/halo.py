@@ -14,18 +14,25 @@ phase 1, at shift 0.
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
 
+from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import CACHE_LINE, entries, shift
 from numbaconv.cpu.job import HALO, LANES, SHAPE
-from numbaconv.cpu.packing.rows import MOST_PADDED, clear, copy_padded, pad_rows, split_rows
+from numbaconv.cpu.packing.rows import (
+    MOST_PADDED,
+    PaddedRows,
+    clear,
+    copy_padded,
+    pad_rows,
+    split_rows,
+)
 from numbaconv.problem.padding_modes import padded_index, steps_to
 from numbaconv.problem.shape import ZEROS, read_shape
 
 # A channel of a halo tile is a few short rows, too few for the hardware to see a pattern: U1, V2
 # and V3 of `benchmarks/layers.csv` run 1.01 times as fast with these, A1 1.02 times.
-CHANNELS_AHEAD = 2
+PREFETCHED_CHANNELS = 2
 
 
 class Halo(NamedTuple):
@@ -58,7 +65,7 @@ HALO_SIZE = len(Halo._fields)
 
 
 @inline
-def axis_phases(kernel, stride, dilation):
+def axis_phase_count(kernel, stride, dilation):
     """Phases that the taps of an axis touch: tap t reads phase t % phases, in this numbering."""
     period, step = 1, dilation % stride
     while step != 0:
@@ -89,8 +96,8 @@ def odd_lines(count, itemsize):
 @inline
 def halo_layout(s, rows, cols, itemsize):
     """Layout of the halo tile of a block of `rows` x `cols` outputs."""
-    phases_h = axis_phases(s.kernel[1], s.stride[1], s.dilation[1])
-    phases_w = axis_phases(s.kernel[2], s.stride[2], s.dilation[2])
+    phases_h = axis_phase_count(s.kernel[1], s.stride[1], s.dilation[1])
+    phases_w = axis_phase_count(s.kernel[2], s.stride[2], s.dilation[2])
     reach = axis_reach(s.kernel[1], s.stride[1], s.dilation[1])
     pitch = cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])
     plane = (rows + reach) * pitch
@@ -113,9 +120,9 @@ def read_halo(job):
 
 
 @inline
-def plane_place(s, halo, kd, turn):
-    """Where plane kd of a channel lies whose planes are turned, as in a ring."""
-    slot = kd + turn
+def plane_place(s, halo, kd, rotation):
+    """Where plane kd of a channel lies whose planes are rotated, as in a ring."""
+    slot = kd + rotation
     return (slot - s.kernel[0] if slot >= s.kernel[0] else slot) * halo.depth
 
 
@@ -134,39 +141,27 @@ def tap_offsets_in_place(s):
     return sum(tap * step for tap, step in zip(taps, s.in_strides[2:], strict=True)).ravel()
 
 
-def _signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(p, p, types.CPointer(i), i, i, i, i, i, i, i, i, i)
-
-
 @inline
-def copy_rows_of_channel(
-    target, x, at, job, s, halo, rows, together, split, first, count, size, ahead
-):
+def copy_rows_of_channel(target, source, s, halo, together, split, first, count, lanes):
     """Copy some rows of a phase, or where they are `split` all phases w of them.
 
-    `together` channels are copied at once where they are neighbours in memory, else 1; `size` is
-    that of the rows, or 0 where they are padding.
+    `together` channels are copied at once where they are neighbours in memory, else 1.
     """
-    row_step = s.stride[1] * s.in_strides[3]
-    for r in range(rows if split else 1):
-        copy_padded(
-            shift(target, r * halo.pitch),
-            halo.plane if split else halo.channel if together > 1 else halo.pitch,
-            x,
-            at + r * row_step,
-            s.in_strides[4],
-            0 if split else 1 if together > 1 else row_step,
-            halo.phases_w if split else rows * together,
-            1 if split else 0,
-            first,
-            s.stride[2],
-            count,
-            size,
-            s.padding_mode,
-            ahead,
-            job[LANES],
+    for r in range(source.rows if split else 1):
+        rows = PaddedRows(
+            x=source.x,
+            at=source.at + r * source.row_step,
+            step=source.step,
+            row_step=0 if split else 1 if together > 1 else source.row_step,
+            rows=halo.phases_w if split else source.rows * together,
+            size=source.size,
+            mode=source.mode,
+            prefetch_distance=source.prefetch_distance,
         )
+        apart, step = 1 if split else 0, s.stride[2]
+        target_step = halo.plane if split else halo.channel if together > 1 else halo.pitch
+        row = shift(target, r * halo.pitch)
+        copy_padded(row, target_step, rows, apart, first, step, count, lanes)
 
 
 @inline
@@ -190,13 +185,21 @@ def copies_vectors(s, halo, count, lanes):
 
 
 @inline
-def fill_vectors(target, x, s, halo, channels, d0, h0, w0, rows, count, kept, turn, lanes):
+def prefetch_distance(channel, channels, channel_step):
+    """How far ahead of a channel's elements others are asked for: 0 at the last channels."""
+    return PREFETCHED_CHANNELS * channel_step if channel + PREFETCHED_CHANNELS < channels else 0
+
+
+@inline
+def fill_vectors(target, x, s, halo, channels, corner, rows, count, kept, rotation, lanes):
     """Copy a halo tile, rows by vectors. Loops: kd, phases of rows, channels, rows, vectors."""
+    d0, h0, w0 = corner
     stride, split = s.stride[1], s.stride[2] == 2
+    pitch, size = halo.pitch, s.size[2]
     row_step, channel_step = stride * s.in_strides[3], s.in_strides[1]
     for kd in range(kept, s.kernel[0]):
         d = d0 + kd * s.dilation[0]
-        place = plane_place(s, halo, kd, turn)
+        place = plane_place(s, halo, kd, rotation)
         for q in range(halo.phases_h):
             h = h0 + phase_start(q, stride, s.dilation[1])
             begin, end = rows_inside(s, h, rows)
@@ -206,18 +209,15 @@ def fill_vectors(target, x, s, halo, channels, d0, h0, w0, rows, count, kept, tu
             source = shift(x, d * s.in_strides[2] + (h + begin * stride) * s.in_strides[3])
             copy = shift(target, place + q * halo.phase)
             for c in range(channels):
-                ahead = CHANNELS_AHEAD * channel_step if c + CHANNELS_AHEAD < channels else 0
+                distance = prefetch_distance(c, channels, channel_step)
                 inside = shift(copy, begin * halo.pitch)
                 if split:
-                    split_rows(
-                        inside, halo.pitch, halo.plane, source, row_step,
-                        many, w0, count, s.size[2], lanes,
-                    )  # fmt: skip
+                    apart = halo.plane
+                    split_rows(inside, pitch, apart, source, row_step, many, w0, count, size, lanes)
                 else:
                     pad_rows(
-                        inside, halo.pitch, source, row_step,
-                        many, w0, count, s.size[2], ahead, lanes,
-                    )  # fmt: skip
+                        inside, pitch, source, row_step, many, w0, count, size, distance, lanes
+                    )
                 for w in range(halo.phases_w):
                     plane = shift(copy, w * halo.plane)
                     clear(plane, begin * halo.pitch, lanes)
@@ -226,14 +226,46 @@ def fill_vectors(target, x, s, halo, channels, d0, h0, w0, rows, count, kept, tu
                 copy = shift(copy, halo.channel)
 
 
-@native(_signature)
-def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, turn):
+class FillHaloArguments(NamedTuple):
+    """What `fill_halo` takes.
+
+    Attributes
+    ----------
+    target, x, job : pointer
+        The halo tile; the image; the job, with the problem and the layout of the tile.
+    channel0, channels : int
+        First channel of the image, and how many.
+    d0, h0, w0 : int
+        Where in the padded input the tile begins: minus the padding is the first.
+    rows, cols : int
+        Outputs that read the tile.
+    kept : int
+        So many of the first planes are there already, from the last tile.
+    rotation : int
+        Places by which the planes are rotated: see `plane_place`.
+    """
+
+    target: Elements
+    x: Elements
+    job: Indices
+    channel0: int
+    channels: int
+    d0: int
+    h0: int
+    w0: int
+    rows: int
+    cols: int
+    kept: int
+    rotation: int
+
+
+@native(FillHaloArguments)
+def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, rotation):
     """Copy the halo tile whose first element is the padded input's (d0, h0, w0).
 
-    The first planes may be `kept` from the last tile, in places by which all are turned.
-    `x` points at the image. Rows go by vectors, or, in general, in a loop over the layout's axes in
-    order: each row is one padded copy, of several channels at once where they are neighbours in
-    memory, or of all its phases.
+    Rows go by vectors, or, in general, in a loop over the layout's axes in order: each row is one
+    padded copy, of several channels at once where they are neighbours in memory, or of all its
+    phases.
     """
     s, halo = read_shape(job, SHAPE), read_halo(job)
     halo_rows = rows + halo.rows
@@ -241,8 +273,9 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
     neighbours = s.in_strides[1] == 1 and channels > 1
     if not neighbours and copies_vectors(s, halo, count, job[LANES]):
         image = shift(x, channel0 * s.in_strides[1])
+        corner, lanes = (d0, h0, w0), job[LANES]
         fill_vectors(
-            target, image, s, halo, channels, d0, h0, w0, halo_rows, count, kept, turn, job[LANES]
+            target, image, s, halo, channels, corner, halo_rows, count, kept, rotation, lanes
         )
         return
     c = 0
@@ -250,10 +283,10 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
         together = min(job[LANES], channels - c) if neighbours else 1
         split = splits_rows(s, halo) and together == 1
         phases_w = 1 if split else halo.phases_w
-        ahead = CHANNELS_AHEAD * s.in_strides[1] if c + CHANNELS_AHEAD < channels else 0
+        distance = prefetch_distance(c, channels, s.in_strides[1])
         for kd in range(kept, s.kernel[0]):
             d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
-            place = plane_place(s, halo, kd, turn)
+            place = plane_place(s, halo, kd, rotation)
             for q in range(halo.phases_h * phases_w):
                 qh = q // phases_w if q > 0 else 0
                 qw = q - qh * phases_w
@@ -271,19 +304,18 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
                     if piece > 0:
                         r, many = piece - 1 if piece <= begin else piece - 1 - begin + end, 1
                     h = padded_index(first_h + r * s.stride[1], s.size[1], s.padding_mode)
+                    source = PaddedRows(
+                        x=x,
+                        at=base + h * s.in_strides[3],
+                        step=s.in_strides[4],
+                        row_step=s.stride[1] * s.in_strides[3],
+                        rows=many,
+                        size=s.size[2] if d >= 0 and h >= 0 else 0,
+                        mode=s.padding_mode,
+                        prefetch_distance=distance,
+                    )
+                    copy = shift(target, at + r * halo.pitch)
                     copy_rows_of_channel(
-                        shift(target, at + r * halo.pitch),
-                        x,
-                        base + h * s.in_strides[3],
-                        job,
-                        s,
-                        halo,
-                        many,
-                        together,
-                        split,
-                        first_w,
-                        count,
-                        s.size[2] if d >= 0 and h >= 0 else 0,
-                        ahead,
+                        copy, source, s, halo, together, split, first_w, count, job[LANES]
                     )
         c += together

@@ -1,41 +1,17 @@
 """Copies by whole vectors that touch no element outside what is copied.
 
-`copy_lanes(target, source, count)`
-    Copies `count` elements, at most a vector.
-`copy_even_lanes(target, source, count)`
-    Copies the elements 0, 2, 4, ... of the source.
-`pad_lanes(target, row, first, size, count)`
-    Copies the elements first, first + 1, ... of a row of `size`: `count` of them, at most a
-    vector, and zero for what lies outside of the row.
-`split_lanes(even, odd, row, first, size, count)`
-    Copies the elements first, first + 2, ... of a row of `size` to `even` and those in between to
-    `odd`: `count` of each, at most a vector, and zero for what lies outside of the row.
-`spread_lanes(target, source, count)`
-    Copies `count` elements, at most a vector, to the elements 0, 2, 4, ... of the target.
-`clear_lanes(target, count)`
-    Sets elements to zero.
-`prefetch(pointer)`
-    Asks for the cache line behind a pointer.
-`transpose_piece(target, target_step, source, source_step, rows, columns)`
-    target[j * target_step + i] = source[i * source_step + j] for i < rows, j < columns, as far as
-    that is within `piece_rows` and `piece_columns`.
-`scatter_piece(target, source, source_step, rows, tap, channel, taps, tap_step, channel_step)`
-    Reads `piece_columns` elements k from each of `rows` rows, at most `piece_rows`, and stores the
-    rows' elements of each k side by side. The first k is (channel, tap), of `taps` taps a channel,
-    and goes to target[tap * tap_step + channel * channel_step].
-
-The functions in NumPy below say the same, and run under ``NUMBA_DISABLE_JIT=1``.
+Each is an intrinsic, and below it the function in NumPy that says the same.
 """
 
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import config
 from numba.extending import intrinsic
 
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.twins import stands_for
 from numbaconv.codegen.vectors import I32, Vectors, i64
 
 # Pieces are 32 bytes high and 16 wide. Rows of weights, or channels of an image, often lie a large
@@ -65,6 +41,11 @@ def _prefetch(typing_context, pointer):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@stands_for(_prefetch)
+def prefetch(pointer):
+    """Ask for the cache line behind a pointer."""
 
 
 def _rows_behind(vectors, base, step, count):
@@ -173,6 +154,20 @@ def _transpose_piece(typing_context, target, target_step, source, source_step, r
     return signature, codegen
 
 
+@stands_for(_transpose_piece)
+def transpose_piece(target, target_step, source, source_step, rows, columns):
+    """target[j * target_step + i] = source[i * source_step + j] for i < rows, j < columns.
+
+    As far as that is within `piece_rows` and `piece_columns`.
+    """
+    lanes = VECTOR_BYTES // target.itemsize
+    rows, columns = min(rows, piece_rows(lanes)), min(columns, piece_columns(lanes))
+    for j in range(columns):
+        target[j * target_step : j * target_step + rows] = [
+            source[i * source_step + j] for i in range(rows)
+        ]
+
+
 @intrinsic
 def _scatter_piece(
     typing_context, target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
@@ -197,6 +192,23 @@ def _scatter_piece(
     return signature, codegen
 
 
+@stands_for(_scatter_piece)
+def scatter_piece(target, source, source_step, rows, tap, channel, taps, tap_step, channel_step):
+    """Store the elements of some rows, at most `piece_rows`, side by side for each k.
+
+    `piece_columns` elements k are read from each row. The first k is (channel, tap), of `taps` taps
+    a channel, and goes to target[tap * tap_step + channel * channel_step].
+    """
+    lanes = VECTOR_BYTES // target.itemsize
+    rows = min(rows, piece_rows(lanes))
+    for k in range(piece_columns(lanes)):
+        at = tap * tap_step + channel * channel_step
+        target[at : at + rows] = [source[i * source_step + k] for i in range(rows)]
+        tap += 1
+        if tap == taps:
+            tap, channel = 0, channel + 1
+
+
 @intrinsic
 def _copy_lanes(typing_context, target, source, count):
     signature = types.void(target, source, types.int64)
@@ -216,6 +228,13 @@ def _copy_lanes(typing_context, target, source, count):
     return signature, codegen
 
 
+@stands_for(_copy_lanes)
+def copy_lanes(target, source, count):
+    """Copy `count` elements, at most a vector."""
+    count = min(count, VECTOR_BYTES // target.itemsize)
+    target[:count] = source[:count]
+
+
 @intrinsic
 def _clear_lanes(typing_context, target, count):
     signature = types.void(target, types.int64)
@@ -227,6 +246,12 @@ def _clear_lanes(typing_context, target, count):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@stands_for(_clear_lanes)
+def clear_lanes(target, count):
+    """Set `count` elements, at most a vector, to zero."""
+    target[: min(count, VECTOR_BYTES // target.itemsize)] = 0
 
 
 @intrinsic
@@ -252,6 +277,13 @@ def _copy_even_lanes(typing_context, target, source, count):
     return signature, codegen
 
 
+@stands_for(_copy_even_lanes)
+def copy_even_lanes(target, source, count):
+    """Copy the elements 0, 2, 4, ... of the source: `count` of them, at most a vector."""
+    count = min(count, VECTOR_BYTES // target.itemsize)
+    target[:count] = source[: 2 * count : 2]
+
+
 @intrinsic
 def _pad_lanes(typing_context, target, row, first, size, count):
     signature = types.void(target, row, *[types.int64] * 3)
@@ -265,6 +297,16 @@ def _pad_lanes(typing_context, target, row, first, size, count):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@stands_for(_pad_lanes)
+def pad_lanes(target, row, first, size, count):
+    """Copy the elements first, first + 1, ... of a row of `size`.
+
+    It is `count` of them, at most a vector, and zero for what lies outside of the row.
+    """
+    for i in range(min(count, VECTOR_BYTES // target.itemsize)):
+        target[i] = row[first + i] if 0 <= first + i < size else 0
 
 
 @intrinsic
@@ -285,6 +327,17 @@ def _split_lanes(typing_context, even, odd, row, first, size, count):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@stands_for(_split_lanes)
+def split_lanes(even, odd, row, first, size, count):
+    """Copy the elements first, first + 2, ... of a row of `size` to `even`, those between to `odd`.
+
+    It is `count` of each, at most a vector, and zero for what lies outside of the row.
+    """
+    for i in range(min(count, VECTOR_BYTES // even.itemsize)):
+        for target, at in ((even, first + 2 * i), (odd, first + 2 * i + 1)):
+            target[i] = row[at] if 0 <= at < size else 0
 
 
 @intrinsic
@@ -312,71 +365,8 @@ def _spread_lanes(typing_context, target, source, count):
     return signature, codegen
 
 
-def _spread_lanes_in_numpy(target, source, count):
+@stands_for(_spread_lanes)
+def spread_lanes(target, source, count):
+    """Copy `count` elements, at most a vector, to the elements 0, 2, 4, ... of the target."""
     count = min(count, VECTOR_BYTES // target.itemsize)
     target[: 2 * count : 2] = source[:count]
-
-
-def _pad_lanes_in_numpy(target, row, first, size, count):
-    for i in range(min(count, VECTOR_BYTES // target.itemsize)):
-        target[i] = row[first + i] if 0 <= first + i < size else 0
-
-
-def _split_lanes_in_numpy(even, odd, row, first, size, count):
-    for i in range(min(count, VECTOR_BYTES // even.itemsize)):
-        for target, at in ((even, first + 2 * i), (odd, first + 2 * i + 1)):
-            target[i] = row[at] if 0 <= at < size else 0
-
-
-def _clear_lanes_in_numpy(target, count):
-    target[: min(count, VECTOR_BYTES // target.itemsize)] = 0
-
-
-def _copy_even_lanes_in_numpy(target, source, count):
-    count = min(count, VECTOR_BYTES // target.itemsize)
-    target[:count] = source[: 2 * count : 2]
-
-
-def _prefetch_in_numpy(pointer):
-    pass
-
-
-def _scatter_piece_in_numpy(
-    target, source, source_step, rows, tap, channel, taps, tap_step, channel_step
-):
-    lanes = VECTOR_BYTES // target.itemsize
-    rows = min(rows, piece_rows(lanes))
-    for k in range(piece_columns(lanes)):
-        at = tap * tap_step + channel * channel_step
-        target[at : at + rows] = [source[i * source_step + k] for i in range(rows)]
-        tap += 1
-        if tap == taps:
-            tap, channel = 0, channel + 1
-
-
-def _transpose_piece_in_numpy(target, target_step, source, source_step, rows, columns):
-    lanes = VECTOR_BYTES // target.itemsize
-    rows, columns = min(rows, piece_rows(lanes)), min(columns, piece_columns(lanes))
-    for j in range(columns):
-        target[j * target_step : j * target_step + rows] = [
-            source[i * source_step + j] for i in range(rows)
-        ]
-
-
-def _copy_lanes_in_numpy(target, source, count):
-    count = min(count, VECTOR_BYTES // target.itemsize)
-    target[:count] = source[:count]
-
-
-if config.DISABLE_JIT:
-    copy_lanes, clear_lanes = _copy_lanes_in_numpy, _clear_lanes_in_numpy
-    copy_even_lanes, scatter_piece = _copy_even_lanes_in_numpy, _scatter_piece_in_numpy
-    transpose_piece, spread_lanes = _transpose_piece_in_numpy, _spread_lanes_in_numpy
-    pad_lanes, split_lanes = _pad_lanes_in_numpy, _split_lanes_in_numpy
-    prefetch = _prefetch_in_numpy
-else:
-    copy_lanes, clear_lanes = _copy_lanes, _clear_lanes
-    copy_even_lanes, scatter_piece = _copy_even_lanes, _scatter_piece
-    transpose_piece, spread_lanes = _transpose_piece, _spread_lanes
-    pad_lanes, split_lanes = _pad_lanes, _split_lanes
-    prefetch = _prefetch

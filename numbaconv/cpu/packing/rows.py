@@ -1,5 +1,7 @@
 """Where a padded coordinate reads from, and copies of padded rows."""
 
+from typing import NamedTuple
+
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import keep_scalar, shift
 from numbaconv.cpu.packing.lanes import (
@@ -29,10 +31,11 @@ def clear(target, count, lanes):
 
 
 @inline
-def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, lanes):
+def copy_rows(target, target_step, source, step, row_step, rows, count, distance, lanes):
     """target[r * target_step + j] = source[r * row_step + j * step], j < count.
 
-    What lies `ahead` of each vector that is read is prefetched where elements are neighbours.
+    What lies `distance` on from each vector that is read is asked for where elements are
+    neighbours; 0: nothing is.
     """
     if row_step == 1:  # rows are channels, or phases, whose elements lie side by side
         transpose_block(target, target_step, source, step, count, rows, lanes)
@@ -42,8 +45,8 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, l
         if step == 1:
             j = 0
             while j < count:
-                if ahead != 0:
-                    prefetch(shift(row, j + ahead))
+                if distance != 0:
+                    prefetch(shift(row, j + distance))
                 copy_lanes(shift(copy, j), shift(row, j), count - j)
                 j += lanes
         elif step == 2:
@@ -58,14 +61,14 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, ahead, l
 
 
 @inline
-def pad_rows(target, target_step, x, row_step, rows, first, count, size, ahead, lanes):
+def pad_rows(target, target_step, x, row_step, rows, first, count, size, distance, lanes):
     """Copy the elements first, first + 1, ... of some rows that are padded with zeros."""
     j = 0
     while j < count:
         for r in range(rows):
             copy, row = shift(target, r * target_step + j), shift(x, r * row_step)
-            if ahead != 0:
-                prefetch(shift(row, first + j + ahead))
+            if distance != 0:
+                prefetch(shift(row, first + j + distance))
             pad_lanes(copy, row, first + j, size, count - j)
         j += lanes
 
@@ -85,53 +88,66 @@ def split_rows(target, target_step, apart, x, row_step, rows, first, count, size
             j += lanes
 
 
+class PaddedRows(NamedTuple):
+    """Rows that are read with their padding.
+
+    Attributes
+    ----------
+    x, at : pointer, int
+        Element 0 of row 0 is x[at].
+    step, row_step : int
+        Elements of x from one element of a row, and from one row, to the next.
+    rows, size : int
+        Rows, and elements of each; one of size 0 is all padding, zero.
+    mode : int
+        What the padding is.
+    prefetch_distance : int
+        What lies so much further on will be needed soon; 0: nothing is asked for.
+    """
+
+    x: object
+    at: int
+    step: int
+    row_step: int
+    rows: int
+    size: int
+    mode: int
+    prefetch_distance: int
+
+
 @inline
-def copy_padded(
-    target,
-    target_step,
-    x,
-    x_at,
-    x_step,
-    row_step,
-    rows,
-    apart,
-    first,
-    step,
-    count,
-    size,
-    mode,
-    ahead,
-    lanes,
-):
+def copy_padded(target, target_step, source, apart, first, step, count, lanes):
     """Copy `count` elements `first, first + step, ...` of some padded rows.
 
-    Element i of row r, 0 <= i < size, lies at x[x_at + r * row_step + i * x_step] and goes to
-    target[r * target_step + j] as the j-th copied; a row of size 0 is all padding, zero. Each row
-    begins `apart` elements further along than the one before: 1 for phases of one row, 0 for rows
-    of their own. Inside the rows this is a plain (strided) copy; padding other than zeros goes
-    element by element. What lies `ahead` in x will be needed soon.
+    The j-th one copied of row r goes to target[r * target_step + j]. Each row begins `apart`
+    elements further along than the one before: 1 for phases of one row, 0 for rows of their own.
+    Inside the rows this is a plain (strided) copy; padding other than zeros goes element by
+    element.
     """
+    x, rows, size, distance = source.x, source.rows, source.size, source.prefetch_distance
     short = count <= MOST_PADDED * lanes
-    if short and row_step > 1 and step * x_step == 1 and mode == ZEROS and size > 0:
+    dense = step * source.step == 1 and source.row_step > 1
+    if short and dense and source.mode == ZEROS and size > 0:
+        row = shift(x, source.at)
         pad_rows(
-            target, target_step, shift(x, x_at), row_step, rows, first, count, size, ahead, lanes
+            target, target_step, row, source.row_step, rows, first, count, size, distance, lanes
         )
         return
     begin = min(steps_to(max(-first, 0), step), count)
     end = max(min(steps_to(size - apart * (rows - 1) - first, step), count), begin)
-    at = x_at + (first + begin * step) * x_step
+    at = source.at + (first + begin * step) * source.step
     copy_rows(
         shift(target, begin),
         target_step,
         shift(x, at),
-        step * x_step,
-        row_step + apart * x_step,
+        step * source.step,
+        source.row_step + apart * source.step,
         rows,
         end - begin,
-        ahead,
+        distance,
         lanes,
     )
-    if (mode == ZEROS and apart == 0) or size == 0:
+    if (source.mode == ZEROS and apart == 0) or size == 0:
         for r in range(rows):
             clear(shift(target, r * target_step), begin, lanes)
             clear(shift(target, r * target_step + end), count - end, lanes)
@@ -140,8 +156,9 @@ def copy_padded(
         j = edge if edge < begin else edge - begin + end
         for r in range(rows):
             keep_scalar()
-            i = padded_index(first + j * step + r * apart, size, mode)
+            i = padded_index(first + j * step + r * apart, size, source.mode)
             if i >= 0:
-                target[r * target_step + j] = x[x_at + r * row_step + i * x_step]
+                at = source.at + r * source.row_step + i * source.step
+                target[r * target_step + j] = x[at]
             else:
                 target[r * target_step + j] = 0

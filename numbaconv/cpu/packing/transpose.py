@@ -1,7 +1,8 @@
 """Copies of a block, transposed."""
 
-from numba import types
+from typing import NamedTuple
 
+from numbaconv.codegen.arguments import Elements
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import shift
 from numbaconv.cpu.packing.lanes import piece_columns, piece_rows, transpose_piece
@@ -34,15 +35,34 @@ def transpose_block(target, target_step, source, source_step, rows, columns, lan
                 i, j = 0, j + piece_columns(lanes)
 
 
-def _signature(dtype):
-    i, p = types.int64, types.CPointer(dtype)
-    return types.void(p, i, p, i, i, i, i)
+class TransposeArguments(NamedTuple):
+    """What `transpose` takes.
+
+    Attributes
+    ----------
+    target, target_step : pointer, int
+        First element, and elements from one column of the source to the next.
+    source, source_step : pointer, int
+        First element, and elements from one row of the source to the next.
+    rows, columns : int
+        Those of the source.
+    lanes : int
+        Lanes of a vector.
+    """
+
+    target: Elements
+    target_step: int
+    source: Elements
+    source_step: int
+    rows: int
+    columns: int
+    lanes: int
 
 
-@native(_signature)
-def transpose(target, target_step, source, source_step, rows, count, lanes):
-    """target[k * target_step + i] = source[i * source_step + k] for i < rows, k < count.
+@native(TransposeArguments)
+def transpose(target, target_step, source, source_step, rows, columns, lanes):
+    """target[j * target_step + i] = source[i * source_step + j] for i < rows, j < columns.
 
     Nothing else is read or written.
     """
-    transpose_block(target, target_step, source, source_step, rows, count, lanes)
+    transpose_block(target, target_step, source, source_step, rows, columns, lanes)

@@ -10,8 +10,8 @@ from numbaconv.cpu.job import (
     PACKED,
     SHAPE,
     WEIGHTS,
+    WorkerArguments,
     next_task,
-    worker_signature,
 )
 from numbaconv.cpu.packing.lanes import (
     piece_columns,
@@ -75,7 +75,7 @@ def pack_block(packed, weights, step, rows, channels, taps, tap_step, lanes):
             packed[at + i] = weights[i * step + k]
 
 
-@native(worker_signature)
+@native(WorkerArguments)
 def pack_work(worker, job, like):
     """Write weights (C_out, K) as panels [group][register block][k][MR].
 
@@ -89,7 +89,7 @@ def pack_work(worker, job, like):
     mr = job[PACK_ROWS]
     blocks = (s.c_out + mr - 1) // mr
     tasks = s.groups * blocks
-    task, turn = next_task(job, tasks, worker, 0)
+    task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
         g = task // blocks
         block = task - g * blocks
@@ -98,4 +98,4 @@ def pack_work(worker, job, like):
         target, source = shift(packed, first), shift(weights, first)
         tap_step = s.c_in * rows if job[PACK_TAPS_OUTER] != 0 else 0
         pack_block(target, source, k_size, rows, s.c_in, taps, tap_step, job[LANES])
-        task, turn = next_task(job, tasks, worker, turn)
+        task, queue = next_task(job, tasks, worker, queue)
