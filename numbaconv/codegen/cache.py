@@ -7,20 +7,22 @@ once, each may give another kernel the number 1, so that the index of the one po
 the other.
 
 Here a kernel is one file, its checksum taken over the code and over all that the code depends on:
-the sources of the whole package, versions, compiler options, signature and CPU. Damage, an edit and
-a mix-up are then the same thing, a checksum that does not match, and any failure means "not
-cached". The files are pickles, so only those are read that nobody but the user can have written.
+the whole package, versions, compiler options, signature and CPU. Damage, an edit and a mix-up are
+then the same thing, a checksum that does not match, and any failure means "not cached". The files
+are pickles, so only those are read that nobody but the user can have written.
 """
 
 import functools
 import hashlib
+import marshal
 import os
 import pickle
+import pkgutil
 import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,17 +42,45 @@ _ABANDONED_AFTER = 3600.0  # seconds: nobody takes that long to write a file
 _OPTIONS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
 
 
-def source_digest() -> str:
-    """Digest of all the package's sources; empty if there are none to read, as in a zip file."""
+def _modules(path: Iterable[str], package: str) -> Iterator[Any]:
+    """Yield the specs of all modules of a package; none is imported."""
+    for finder, name, is_package in pkgutil.iter_modules(path, f"{package}."):
+        spec: Any = finder.find_spec(name, None)
+        yield spec
+        if is_package:
+            yield from _modules(spec.submodule_search_locations, name)
+
+
+def _content(spec: Any) -> bytes:
+    """Return the file that a module is loaded from, its source or not; frozen ones have none."""
+    try:
+        return bytes(spec.loader.get_data(spec.origin))
+    except Exception:
+        # Of the formats of `marshal` the last in which the same code always gives the same bytes.
+        return marshal.dumps(spec.loader.get_code(spec.name), 2)
+
+
+def package_digest() -> str:
+    """Digest of the whole package as it is loaded: sources, or files without, in a zip file too.
+
+    Empty if that cannot be read.
+    """
+    root = sys.modules[__name__.partition(".")[0]]
     digest = hashlib.sha256()
-    paths = sorted(PACKAGE.rglob("*.py"))
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest() if paths else ""
+    try:
+        specs = {spec.name: spec for spec in _modules(root.__path__, root.__name__)}
+        if __name__ not in specs:  # a loader that does not list what it has
+            return ""
+        for spec in [root.__spec__, *(specs[name] for name in sorted(specs))]:
+            content = _content(spec)
+            digest.update(f"{spec.name} {len(content)}\n".encode() + content)
+    except Exception:  # a loader without these methods, an archive that was replaced
+        return ""
+    return digest.hexdigest()
 
 
 # Taken when the package is imported: what is compiled later is what was imported now.
-_DIGEST = source_digest()
+_DIGEST = package_digest()
 
 
 @functools.cache
@@ -169,8 +199,8 @@ class KernelCache(caching.NullCache):
         if data.lifted or data.library.has_dynamic_globals:
             return
         try:
-            # An edit since the import: this code is not what these sources give.
-            if not _DIGEST or source_digest() != _DIGEST:
+            # An edit since the import: this code is not what the package gives now.
+            if not _DIGEST or package_digest() != _DIGEST:
                 return
             identity = self._identity(sig, data.target_context)
             payload = dumps(data._reduce())

@@ -7,8 +7,7 @@ the backends that can run here.
 
 import functools
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -37,15 +36,16 @@ class _Choice:
     Compiled callers cannot see contexts. While there is a choice in one, they ask.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, block: "_Block") -> None:
+        self.name, self.block = name, block
         ENTRY[CONTEXTS] += 1
 
     def __del__(self) -> None:
         ENTRY[CONTEXTS] -= 1
 
 
-_context: ContextVar[_Choice | None] = ContextVar("numbaconv_backend", default=None)
+# The choices of the blocks that are open here, the innermost last.
+_context: ContextVar[tuple[_Choice, ...]] = ContextVar("numbaconv_backend", default=())
 _process: str | None = None
 
 
@@ -63,13 +63,13 @@ def requested_backend(argument: str | None = None) -> tuple[str, str]:
     """Return the name that is asked for, maybe ``auto``, and where it comes from."""
     if argument is not None:
         return check_backend(argument, "backend"), "the argument backend="
-    choice = _context.get()
-    if choice is not None:
-        return choice.name, "use_backend"
+    choices = _context.get()
+    if choices:
+        return choices[-1].name, "use_backend"
     if _process is not None:
         return _process, "set_backend"
     name = variable(_VARIABLE)
-    if name:
+    if name and not name.isspace():
         source = f"the environment variable {ENVIRONMENT_VARIABLE}"
         return check_backend(name, source), source
     return AUTO, "the default"
@@ -146,11 +146,34 @@ def set_backend(name: str | None) -> None:
     ENTRY[CHOICE] = as_word(checked)
 
 
-def use_backend(name: str) -> Any:
+class _Block(ContextDecorator):
+    """What `use_backend` returns: it keeps nothing itself, so it can be entered anywhere, again."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        _context.set((*_context.get(), _Choice(self._name, self)))
+
+    def __exit__(self, *_: object) -> None:
+        # Mostly the innermost; not where a generator is left inside a block that it does not know.
+        choices = _context.get()
+        for i in reversed(range(len(choices))):
+            if choices[i].block is self:
+                _context.set(choices[:i] + choices[i + 1 :])
+                return
+        raise RuntimeError(
+            "use_backend: this block was not entered in this thread or asynchronous task, "
+            "or it has been left already"
+        )
+
+
+def use_backend(name: str) -> _Block:
     """Choose the backend inside a ``with`` block.
 
     The choice holds for this thread or asynchronous task alone, and takes precedence over
-    `set_backend`.
+    `set_backend`. What is returned can be used for several blocks, also one inside the other or on
+    several threads at once, and as a decorator of a function.
 
     Parameters
     ----------
@@ -178,13 +201,4 @@ def use_backend(name: str) -> Any:
     checked = check_backend(name, "name")
     if checked != AUTO:
         load_backend(checked)
-    return _hold(checked)
-
-
-@contextmanager
-def _hold(name: str) -> Iterator[None]:
-    token = _context.set(_Choice(name))
-    try:
-        yield
-    finally:
-        _context.reset(token)
+    return _Block(checked)

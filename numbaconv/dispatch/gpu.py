@@ -26,7 +26,7 @@ def find_precision(precision: str | None) -> str:
     """Return the precision that is asked for, by the argument or the environment."""
     source = "precision"
     if precision is None:
-        precision = os.environ.get(PRECISION_VARIABLE) or PRECISIONS[0]
+        precision = os.environ.get(PRECISION_VARIABLE, "").strip() or PRECISIONS[0]
         source = f"the environment variable {PRECISION_VARIABLE}"
     if not isinstance(precision, str):
         raise TypeError(f"{source} must be a string, got {type(precision).__name__}")
