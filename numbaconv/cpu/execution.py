@@ -9,19 +9,7 @@ from numba.core import config
 from numbaconv.cpu import job as _job
 from numbaconv.cpu.activation import activate_array
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
-from numbaconv.cpu.job import (
-    ACTIVATION,
-    PACK_ROWS,
-    PACK_TAPS_OUTER,
-    PACK_WORKERS,
-    PACKER,
-    SCRATCH_SIZE,
-    SHAPE,
-    TABLE,
-    WORKERS,
-    new_template,
-    set_entries,
-)
+from numbaconv.cpu.job import AT, SHAPE, new_template, set_entries
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import Plan
@@ -60,16 +48,16 @@ def make_template(
     itemsize = arithmetic.compute.itemsize
     job = new_template()
     set_entries(job, SHAPE, shape.as_tuple())
-    job[ACTIVATION] = activation
+    job[AT.activation] = activation
     engine.set_addresses(job, shape, arithmetic.numba)
     tasks = engine.plan(job, shape, itemsize, threads)
-    job[WORKERS] = max(1, min(threads, tasks))
-    if job[SCRATCH_SIZE]:
-        job[SCRATCH_SIZE] += _GAP_BYTES // itemsize
-    job[PACK_WORKERS] = threads
+    job[AT.workers] = max(1, min(threads, tasks))
+    if job[AT.scratch_size]:
+        job[AT.scratch_size] += _GAP_BYTES // itemsize
+    job[AT.pack_workers] = threads
     table = engine.make_table(shape, itemsize, threads)
-    job[TABLE] = table if config.DISABLE_JIT else table.ctypes.data
-    order = (int(job[PACK_ROWS]), int(job[PACK_TAPS_OUTER])) if job[PACKER] else ()
+    job[AT.table] = table if config.DISABLE_JIT else table.ctypes.data
+    order = (int(job[AT.pack_rows]), int(job[AT.pack_taps_outer])) if job[AT.packer] else ()
     return Template(job, table, order)
 
 
@@ -77,7 +65,7 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     """Return flat weights in the order in which the problem's kernels read them."""
     if not template.order:
         return weights.copy()
-    with turn(template.job[PACK_WORKERS]):
+    with turn(template.job[AT.pack_workers]):
         packed: np.ndarray = _job.pack(template.job, weights)[0]
         return packed
 
@@ -91,7 +79,7 @@ def run(
     out: np.ndarray,
 ) -> None:
     """Convolve flat arrays; `packed` is empty or comes from `pack`."""
-    with turn(template.job[WORKERS]):
+    with turn(template.job[AT.workers]):
         _job.run(template.job, x, weights, packed, bias, out)
 
 

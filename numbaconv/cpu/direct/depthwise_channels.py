@@ -24,24 +24,7 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
-from numbaconv.cpu.job import (
-    BIAS,
-    BLOCKS,
-    FILL_HALO,
-    LANES,
-    OUT,
-    PACKED,
-    SCRATCH,
-    SCRATCH_SIZE,
-    SHAPE,
-    TABLE,
-    TILE,
-    WORKER,
-    WorkerArguments,
-    X,
-    next_task,
-    set_entries,
-)
+from numbaconv.cpu.job import AT, BLOCKS, SHAPE, WorkerArguments, next_task, set_entries
 from numbaconv.cpu.microkernels.depthwise import DepthwiseTileArguments, depthwise_tile
 from numbaconv.cpu.packing.lanes import clear_lanes, copy_lanes
 from numbaconv.cpu.packing.results import move_rows
@@ -103,8 +86,8 @@ def plan(job, s, itemsize, threads):
     b = cut(s, itemsize, threads)
     lanes = VECTOR_BYTES // itemsize
     set_entries(job, BLOCKS, b)
-    job[SCRATCH_SIZE] = (lanes + kernel_taps(s)) * lanes + halo_size(s, b.rows, b.cols, lanes)
-    job[LANES] = lanes
+    job[AT.scratch_size] = (lanes + kernel_taps(s)) * lanes + halo_size(s, b.rows, b.cols, lanes)
+    job[AT.lanes] = lanes
     return b.tasks
 
 
@@ -120,8 +103,8 @@ def make_table(s, itemsize, threads):
 
 def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
-    job[FILL_HALO], job[TILE] = fill_channels.address(dtype), depthwise_tile.address(dtype)
-    job[WORKER] = channels_work.address(dtype)
+    job[AT.fill_halo], job[AT.tile] = fill_channels.address(dtype), depthwise_tile.address(dtype)
+    job[AT.worker] = channels_work.address(dtype)
 
 
 @inline
@@ -177,7 +160,7 @@ class FillChannelsArguments(NamedTuple):
 @native(FillChannelsArguments)
 def fill_channels(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
     """Copy the halo tile [kd][row][column][lane]. Loops over kd and rows."""
-    s, lanes = read_shape(job, SHAPE), job[LANES]
+    s, lanes = read_shape(job, SHAPE), job[AT.lanes]
     for kd in range(s.kernel[0]):
         d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
         for r in range(rows):
@@ -204,14 +187,14 @@ def channels_task(job, m, s, b, t):
 
     That way the halo rows under a tile stay in the first-level cache however wide the task is.
     """
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     height, width = halo_extents(s, b.rows, b.cols)
     d = t.od * s.stride[0] - s.padding[0]
     h = t.oh * s.stride[1] - s.padding[1]
     w = t.ow * s.stride[2] - s.padding[2]
     image = shift(m.x, t.n * s.in_strides[0])
     call(
-        job[FILL_HALO],
+        job[AT.fill_halo],
         FillChannelsArguments(
             target=m.halo,
             x=image,
@@ -238,7 +221,7 @@ def channels_task(job, m, s, b, t):
             if s.out_strides[1] == 1:
                 target, step = shift(m.out, at), s.out_strides[4]
             call(
-                job[TILE],
+                job[AT.tile],
                 DepthwiseTileArguments(
                     rows=pixels,
                     taps=kernel_taps(s),
@@ -263,18 +246,18 @@ def channels_task(job, m, s, b, t):
 @native(WorkerArguments)
 def channels_work(worker, job, like):
     """Do tasks until none is left."""
-    s, b, lanes = read_shape(job, SHAPE), read_blocks(job), job[LANES]
-    tile = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    s, b, lanes = read_shape(job, SHAPE), read_blocks(job), job[AT.lanes]
+    tile = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     taps = shift(tile, lanes * lanes)
     m = ChannelMemory(
-        pointer_at(job[X], like),
-        pointer_at(job[PACKED], like),
-        pointer_at(job[BIAS], like),
-        pointer_at(job[OUT], like),
+        pointer_at(job[AT.x], like),
+        pointer_at(job[AT.packed], like),
+        pointer_at(job[AT.bias], like),
+        pointer_at(job[AT.out], like),
         tile,
         taps,
         shift(taps, kernel_taps(s) * lanes),
-        indices_at(job[TABLE]),
+        indices_at(job[AT.table]),
     )
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:

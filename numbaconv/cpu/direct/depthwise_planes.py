@@ -29,23 +29,7 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
-from numbaconv.cpu.job import (
-    ACTIVATION,
-    BIAS,
-    BLOCKS,
-    LANES,
-    OUT,
-    PACKED,
-    SHAPE,
-    STREAMS,
-    TABLE,
-    TILE,
-    WORKER,
-    WorkerArguments,
-    X,
-    next_task,
-    set_entries,
-)
+from numbaconv.cpu.job import AT, BLOCKS, SHAPE, WorkerArguments, next_task, set_entries
 from numbaconv.cpu.microkernels.plane import small_planes
 from numbaconv.cpu.microkernels.strip import StripArguments, strip
 from numbaconv.problem.activations import NONE
@@ -94,17 +78,17 @@ def plan(job, s, itemsize, threads):
     """Fill a job's blocks and sizes for a problem; return its number of tasks."""
     b = cut(s, itemsize, threads)
     set_entries(job, BLOCKS, b)
-    job[LANES] = lanes = VECTOR_BYTES // itemsize
-    if job[ACTIVATION] == NONE and not uses_small_planes(s, lanes):
-        job[STREAMS] = nontemporal_planes(s, lanes, threads)
+    job[AT.lanes] = lanes = VECTOR_BYTES // itemsize
+    if job[AT.activation] == NONE and not uses_small_planes(s, lanes):
+        job[AT.nontemporal] = nontemporal_planes(s, lanes, threads)
     return b.tasks
 
 
 def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
     small = uses_small_planes(s, VECTOR_BYTES * 8 // dtype.bitwidth)
-    job[TILE] = (small_planes if small else strip).address(dtype)
-    job[WORKER] = planes_work.address(dtype)
+    job[AT.tile] = (small_planes if small else strip).address(dtype)
+    job[AT.worker] = planes_work.address(dtype)
 
 
 def cut_strips(s, lanes, most):
@@ -190,9 +174,9 @@ def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
     w = shift(m.weights, t.g * taps + (kd * s.kernel[1] + kh) * s.kernel[2])
     out = shift(m.out, out_index(s, t, t.g) + residue * s.out_strides[3] + strip[_FIRST])
     input_rows = s.size[1] if 0 <= d < s.size[0] else 0
-    nontemporal = job[STREAMS] != 0 and before_line(out) == 0
+    nontemporal = job[AT.nontemporal] != 0 and before_line(out) == 0
     call(
-        job[TILE],
+        job[AT.tile],
         StripArguments(
             kh=height,
             stride=s.stride[1],
@@ -217,7 +201,7 @@ def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
             c_plane=s.out_strides[1],
             bias=shift(m.bias, t.g),
             accumulate=kd + kh > 0,
-            last=strip[_WIDTH] - (strip[_VECTORS] - 1) * job[LANES],
+            last=strip[_WIDTH] - (strip[_VECTORS] - 1) * job[AT.lanes],
             nontemporal=nontemporal,
         ),
     )
@@ -245,15 +229,15 @@ def planes_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = PlaneMemory(
-        pointer_at(job[X], like),
-        pointer_at(job[PACKED], like),
-        pointer_at(job[BIAS], like),
-        pointer_at(job[OUT], like),
-        indices_at(job[TABLE]),
+        pointer_at(job[AT.x], like),
+        pointer_at(job[AT.packed], like),
+        pointer_at(job[AT.bias], like),
+        pointer_at(job[AT.out], like),
+        indices_at(job[AT.table]),
     )
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         planes_task(job, m, s, locate_task(number, s, b))
         number, queue = next_task(job, b.tasks, worker, queue)
-    if job[STREAMS] != 0:
+    if job[AT.nontemporal] != 0:
         fence()

@@ -41,26 +41,7 @@ from numbaconv.cpu.direct.matrix import multiply_work
 from numbaconv.cpu.direct.matrix_transposed import transposed_work
 from numbaconv.cpu.direct.tap_lists import tap_table
 from numbaconv.cpu.direct.tasks import MatrixBlocks, channel_parts, tile_size
-from numbaconv.cpu.job import (
-    ACTIVATE,
-    ACTIVATION,
-    AHEAD,
-    BAND,
-    BLOCKS,
-    FILL_HALO,
-    HALO,
-    IN_PLACE,
-    LANES,
-    PACK_IN_TASK,
-    PACK_ROWS,
-    PACKER,
-    PANEL_SIZE,
-    SCRATCH_SIZE,
-    STREAMS,
-    TILE,
-    WORKER,
-    set_entries,
-)
+from numbaconv.cpu.job import AT, BLOCKS, HALO, set_entries
 from numbaconv.cpu.microkernels.band import band
 from numbaconv.cpu.microkernels.fold import fold
 from numbaconv.cpu.microkernels.matrix import tile
@@ -338,22 +319,22 @@ def plan(job, s, itemsize, threads):
     lanes = VECTOR_BYTES // itemsize
     set_entries(job, BLOCKS, b)
     set_entries(job, HALO, halo)
-    job[PACK_ROWS] = b.mr
+    job[AT.pack_rows] = b.mr
     if not uses_bands(s) and b.tasks <= 2 * b.oc_parts * s.groups:
         # Each panel is for one or two tasks: never written to memory, it is still in cache.
-        job[PACK_IN_TASK] = 1
-        job[PANEL_SIZE] = -(-(b.mr * b.kc * kernel_taps(s) + b.mr) // lanes) * lanes
-    job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE]
+        job[AT.pack_in_task] = 1
+        job[AT.panel_size] = -(-(b.mr * b.kc * kernel_taps(s) + b.mr) // lanes) * lanes
+    job[AT.scratch_size] = tile_size(lanes) + job[AT.panel_size]
     if not reads_in_place(s, lanes):
         # Vector loads of the last tap reach past the last row.
         slack = halo.pitch + BAND_VECTORS[-1] * lanes
-        job[SCRATCH_SIZE] += -(-(b.groups * b.kc * halo.channel + slack) // lanes) * lanes
+        job[AT.scratch_size] += -(-(b.groups * b.kc * halo.channel + slack) // lanes) * lanes
         if reads_inside_in_place(s, lanes):
-            job[IN_PLACE] = make_table(s, itemsize, threads).size // 2
-    job[AHEAD] = elements_ahead(s, halo, lanes)
-    if uses_bands(s) and job[ACTIVATION] == NONE:
-        job[STREAMS] = nontemporal_bands(s, lanes, threads)
-    job[LANES] = lanes
+            job[AT.taps_in_place] = make_table(s, itemsize, threads).size // 2
+    job[AT.prefetch_distance] = elements_ahead(s, halo, lanes)
+    if uses_bands(s) and job[AT.activation] == NONE:
+        job[AT.nontemporal] = nontemporal_bands(s, lanes, threads)
+    job[AT.lanes] = lanes
     return b.tasks
 
 
@@ -378,25 +359,25 @@ def make_table(s, itemsize, threads):
 
 def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
-    if job[ACTIVATION] != NONE:
-        job[ACTIVATE] = activate.address(dtype)
+    if job[AT.activation] != NONE:
+        job[AT.activate] = activate.address(dtype)
     lanes = VECTOR_BYTES * 8 // dtype.bitwidth
     own = own_plan(s, lanes)
     if own:
         own.set_addresses(job, s, dtype)
         return
     if not reads_in_place(s, lanes):
-        job[FILL_HALO] = fill_halo.address(dtype)
+        job[AT.fill_halo] = fill_halo.address(dtype)
     if uses_bands(s):
-        job[BAND], job[WORKER] = band.address(dtype), filter_work.address(dtype)
+        job[AT.band], job[AT.worker] = band.address(dtype), filter_work.address(dtype)
         if uses_folds(s):
-            job[TILE] = fold.address(dtype)
+            job[AT.tile] = fold.address(dtype)
         return
-    job[PACKER] = pack_work.address(dtype)
+    job[AT.packer] = pack_work.address(dtype)
     if uses_transposed(s, lanes):
-        job[TILE], job[WORKER] = pixel_tile.address(dtype), transposed_work.address(dtype)
+        job[AT.tile], job[AT.worker] = pixel_tile.address(dtype), transposed_work.address(dtype)
     else:
-        job[TILE], job[WORKER] = tile.address(dtype), multiply_work.address(dtype)
+        job[AT.tile], job[AT.worker] = tile.address(dtype), multiply_work.address(dtype)
 
 
 def unavailable() -> str | None:

@@ -34,21 +34,15 @@ from numbaconv.cpu.direct.tasks import (
     tile_size,
 )
 from numbaconv.cpu.job import (
+    AT,
     BLOCKS,
     HALO,
-    LANES,
-    PACK_IN_TASK,
-    PACK_ROWS,
-    PACK_TAPS_OUTER,
-    PACKER,
-    PANEL_SIZE,
-    SCRATCH_SIZE,
+    MOST_HALO,
     SHAPE,
-    TILE,
-    WORKER,
     WorkerArguments,
     next_task,
     set_entries,
+    size_within,
 )
 from numbaconv.cpu.microkernels.matrix_transposed import ZoneTileArguments, first_half, zone_tile
 from numbaconv.cpu.packing.lanes import copy_lanes
@@ -88,7 +82,7 @@ class Rows(NamedTuple):
     end: int
 
 
-ROWS_SIZE = len(Rows._fields)
+ROWS_SIZE = size_within(Rows, MOST_HALO)  # they lie in the place of a halo tile's layout
 
 
 class Channels(NamedTuple):
@@ -184,12 +178,12 @@ def plan(job, s, itemsize, threads):
     v = layout_task(s, b, lanes)
     set_entries(job, BLOCKS, b)
     set_entries(job, HALO, v)
-    job[PACK_ROWS], job[PACK_TAPS_OUTER] = b.mr, 1
+    job[AT.pack_rows], job[AT.pack_taps_outer] = b.mr, 1
     if b.tasks <= 2 * b.oc_parts * s.groups:
-        job[PACK_IN_TASK] = 1
-        job[PANEL_SIZE] = (b.mr * b.kc + lanes) * kernel_taps(s)
-    job[SCRATCH_SIZE] = tile_size(lanes) + job[PANEL_SIZE] + v.end
-    job[LANES] = lanes
+        job[AT.pack_in_task] = 1
+        job[AT.panel_size] = (b.mr * b.kc + lanes) * kernel_taps(s)
+    job[AT.scratch_size] = tile_size(lanes) + job[AT.panel_size] + v.end
+    job[AT.lanes] = lanes
     return b.tasks
 
 
@@ -208,8 +202,8 @@ def make_table(s, itemsize, threads):
 
 def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
-    job[TILE], job[WORKER] = zone_tile.address(dtype), zones_work.address(dtype)
-    job[PACKER] = pack_work.address(dtype)
+    job[AT.tile], job[AT.worker] = zone_tile.address(dtype), zones_work.address(dtype)
+    job[AT.packer] = pack_work.address(dtype)
 
 
 @inline
@@ -235,14 +229,14 @@ def open_rows(job, m, s, b, t, v, kd, c):
                 source = shift(m.x, image + h * s.in_strides[3])
                 step, row_step = s.in_strides[4], s.in_strides[1]
                 copy_rows(
-                    target, v.channel, source, step, row_step, c.many, s.size[2], 0, job[LANES]
+                    target, v.channel, source, step, row_step, c.many, s.size[2], 0, job[AT.lanes]
                 )
 
 
 @inline
 def move_zone(job, m, s, t, zone, panel, sums):
     """Move a tile to the output, row after row of the zone."""
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     step = TILE_VECTORS * lanes
     row_step, column_step = s.out_strides[4], s.out_strides[1]
     at = out_index(s, t, panel.channel) + zone.r * s.out_strides[3] + zone.j * row_step
@@ -255,7 +249,7 @@ def move_zone(job, m, s, t, zone, panel, sums):
 @inline
 def start_tile(job, tile, bias, pixels, width):
     """Set every pixel of a tile to the bias: there may be no tap to do it."""
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     for i in range(pixels):
         j = 0
         while j < width:
@@ -266,7 +260,7 @@ def start_tile(job, tile, bias, pixels, width):
 @inline
 def add_taps(job, m, s, b, v, zone, panel, c, sums):
     """Add the products of a zone's taps, a row of the filter at a time, to the sums of a tile."""
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     pixels, step = zone.rows * zone.columns, TILE_VECTORS * lanes
     bias = shift(m.bias, panel.channel)
     vectors = (panel.width + lanes - 1) // lanes
@@ -281,7 +275,7 @@ def add_taps(job, m, s, b, v, zone, panel, c, sums):
             if taps > 0:
                 # The tile takes the channels for taps, and the taps for channels.
                 call(
-                    job[TILE],
+                    job[AT.tile],
                     ZoneTileArguments(
                         rows=pixels,
                         vectors=vectors,
@@ -312,7 +306,7 @@ def zones_of_rows(job, m, s, b, t, v, whole, panel, c, sums):
 
     Returns where the sums of the next rows lie.
     """
-    step, rows = TILE_VECTORS * job[LANES], whole.rows
+    step, rows = TILE_VECTORS * job[AT.lanes], whole.rows
     j = 0
     while j < t.cols:
         kw = taps_inside(s, 2, j)

@@ -28,28 +28,14 @@ from numbaconv.cpu.im2col.panels import (
     out_index,
 )
 from numbaconv.cpu.job import (
-    ACTIVATE,
-    ACTIVATION,
-    BIAS,
+    AT,
     BLOCKS,
-    INDEX_SIZE,
-    INDICES,
-    LANES,
-    OUT,
-    PACK_ROWS,
-    PACK_TAPS_OUTER,
-    PACKED,
-    PACKER,
-    SCRATCH,
-    SCRATCH_SIZE,
+    MOST_BLOCKS,
     SHAPE,
-    TABLE,
-    TILE,
-    WORKER,
     WorkerArguments,
-    X,
     next_task,
     set_entries,
+    size_within,
 )
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
 from numbaconv.cpu.packing.results import move_rows
@@ -58,8 +44,6 @@ from numbaconv.cpu.packing.weights import block_rows, pack_work, register_rows
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
-
-NAME = "im2col"
 
 # A panel to the register tile: each row is a channel of one tap, both of its offsets 0.
 ONE_TAP = (0, 0)
@@ -97,7 +81,7 @@ class PanelBlocks(NamedTuple):
     tasks: int
 
 
-BLOCKS_SIZE = len(PanelBlocks._fields)
+BLOCKS_SIZE = size_within(PanelBlocks, MOST_BLOCKS)
 
 
 class PanelMemory(NamedTuple):
@@ -261,7 +245,7 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
         if run > tap:
             ka, kb = max(k0, tap * s.c_in), min(k1, run * s.c_in)
             call(
-                job[TILE],
+                job[AT.tile],
                 TileArguments(
                     rows=rows,
                     vectors=vectors,
@@ -285,9 +269,9 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
             )
             accumulate = True
         tap = run + 1
-    if k1 == k_size and job[ACTIVATION] != NONE:
-        finished = ActivateArguments(target, step, rows, panel.width, job[ACTIVATION])
-        call(job[ACTIVATE], finished)
+    if k1 == k_size and job[AT.activation] != NONE:
+        finished = ActivateArguments(target, step, rows, panel.width, job[AT.activation])
+        call(job[AT.activate], finished)
     if not straight:
         move_pixels(m, b, rows, s, channel, panel, False)
 
@@ -309,7 +293,7 @@ def run_task(task, job, m, s, b):
         for i in range(panels):
             panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
             pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-            pack_panel(pixels, m, s, b, g, panel, k0, k1, reads, job[LANES])
+            pack_panel(pixels, m, s, b, g, panel, k0, k1, reads, job[AT.lanes])
         for block in range(block0, block1):
             for i in range(panels):
                 panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
@@ -329,17 +313,17 @@ def work(worker, job, like):
     """Do tasks until none is left."""
     s = read_shape(job, SHAPE)
     b = read_blocks(job)
-    scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     m = PanelMemory(
-        pointer_at(job[X], like),
-        pointer_at(job[PACKED], like),
-        pointer_at(job[BIAS], like),
-        pointer_at(job[OUT], like),
+        pointer_at(job[AT.x], like),
+        pointer_at(job[AT.packed], like),
+        pointer_at(job[AT.bias], like),
+        pointer_at(job[AT.out], like),
         scratch,
         shift(scratch, b.panels * b.nr * b.kc),
-        indices_at(job[TABLE]),
-        shift(indices_at(job[TABLE]), len(ONE_TAP)),
-        shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
+        indices_at(job[AT.table]),
+        shift(indices_at(job[AT.table]), len(ONE_TAP)),
+        shift(indices_at(job[AT.indices]), worker * job[AT.index_size]),
     )
     task, queue = next_task(job, b.tasks, worker, 0)
     while task < b.tasks:
@@ -357,10 +341,10 @@ def plan(job, s, itemsize, threads):
     """Fill a job's blocks and sizes for a problem; return its number of tasks."""
     b = cut(s, itemsize, threads)
     set_entries(job, BLOCKS, b)
-    job[SCRATCH_SIZE] = b.panels * b.nr * b.kc + TILE_ROWS * b.nr
-    job[INDEX_SIZE] = b.panels * most_taps(s, b.kc)
-    job[PACK_ROWS], job[PACK_TAPS_OUTER] = b.mr, 1
-    job[LANES] = b.nr // TILE_VECTORS
+    job[AT.scratch_size] = b.panels * b.nr * b.kc + TILE_ROWS * b.nr
+    job[AT.index_size] = b.panels * most_taps(s, b.kc)
+    job[AT.pack_rows], job[AT.pack_taps_outer] = b.mr, 1
+    job[AT.lanes] = b.nr // TILE_VECTORS
     return b.tasks
 
 
@@ -372,10 +356,10 @@ def make_table(s, itemsize, threads):
 
 def set_addresses(job, s, dtype):
     """Compile the functions that a problem needs and write their addresses into its job."""
-    job[TILE], job[WORKER] = tile.address(dtype), work.address(dtype)
-    job[PACKER] = pack_work.address(dtype)
-    if job[ACTIVATION] != NONE:
-        job[ACTIVATE] = activate.address(dtype)
+    job[AT.tile], job[AT.worker] = tile.address(dtype), work.address(dtype)
+    job[AT.packer] = pack_work.address(dtype)
+    if job[AT.activation] != NONE:
+        job[AT.activate] = activate.address(dtype)
 
 
 def unavailable() -> str | None:
