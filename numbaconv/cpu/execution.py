@@ -10,33 +10,7 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
 from numbaconv.cpu.activation import activate, activate_array
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
-from numbaconv.cpu.job import (
-    ACTIVATE,
-    ACTIVATION,
-    AHEAD,
-    BAND,
-    BLOCKS,
-    FILL_HALO,
-    HALO,
-    IN_PLACE,
-    INDEX_SIZE,
-    LANES,
-    PACK_IN_TASK,
-    PACK_ROWS,
-    PACK_TAPS_OUTER,
-    PACK_WORKERS,
-    PACKER,
-    PANEL_SIZE,
-    SCRATCH_SIZE,
-    SHAPE,
-    STREAMS,
-    TABLE,
-    TILE,
-    WORKER,
-    WORKERS,
-    new_template,
-    set_entries,
-)
+from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, new_template, set_entries
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.packing.weights import pack_work
 from numbaconv.problem.activations import NONE
@@ -81,30 +55,30 @@ def write_job(
     set_entries(job, BLOCKS, lowering.blocks)
     set_entries(job, HALO, lowering.layout)
     functions = {
-        WORKER: lowering.worker,
-        TILE: lowering.tile,
-        BAND: lowering.band,
-        FILL_HALO: lowering.fill_halo,
-        PACKER: None if lowering.packing is None else pack_work,
-        ACTIVATE: None if activation == NONE else activate,
+        AT.worker: lowering.worker,
+        AT.tile: lowering.tile,
+        AT.band: lowering.band,
+        AT.fill_halo: lowering.fill_halo,
+        AT.packer: None if lowering.packing is None else pack_work,
+        AT.activate: None if activation == NONE else activate,
     }
-    for field, function in functions.items():
+    for place, function in functions.items():
         if function is not None:
-            job[field] = function.address(arithmetic.numba)
+            job[place] = function.address(arithmetic.numba)
     itemsize = arithmetic.compute.itemsize
     gap = _GAP_BYTES // itemsize if lowering.scratch_size else 0
-    job[LANES] = VECTOR_BYTES // itemsize
-    job[WORKERS] = max(1, min(threads, lowering.blocks.tasks))
-    job[SCRATCH_SIZE], job[INDEX_SIZE] = lowering.scratch_size + gap, lowering.index_size
-    job[IN_PLACE], job[AHEAD] = lowering.in_place, lowering.prefetch
-    job[STREAMS] = lowering.nontemporal and activation == NONE
-    job[ACTIVATION] = activation
-    job[PACK_WORKERS] = threads
+    job[AT.lanes] = VECTOR_BYTES // itemsize
+    job[AT.pack_workers], job[AT.workers] = threads, max(1, min(threads, lowering.blocks.tasks))
+    job[AT.scratch_size], job[AT.index_size] = lowering.scratch_size + gap, lowering.index_size
+    job[AT.taps_in_place] = lowering.taps_in_place
+    job[AT.prefetch_distance] = lowering.prefetch_distance
+    job[AT.nontemporal] = lowering.nontemporal and activation == NONE
+    job[AT.activation] = activation
     if lowering.packing is not None:
-        order = PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE
-        for field, value in zip(order, lowering.packing, strict=True):
-            job[field] = value
-    job[TABLE] = lowering.table if config.DISABLE_JIT else lowering.table.ctypes.data
+        order = AT.pack_rows, AT.pack_taps_outer, AT.pack_in_task, AT.panel_size
+        for place, value in zip(order, lowering.packing, strict=True):
+            job[place] = value
+    job[AT.table] = lowering.table if config.DISABLE_JIT else lowering.table.ctypes.data
     return job
 
 
@@ -122,7 +96,7 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     """Return flat weights in the order in which the problem's kernels read them."""
     if not template.order:
         return weights.copy()
-    with turn(template.job[PACK_WORKERS]):
+    with turn(template.job[AT.pack_workers]):
         packed: np.ndarray = _job.pack(template.job, weights)[0]
         return packed
 
@@ -136,7 +110,7 @@ def run(
     out: np.ndarray,
 ) -> None:
     """Convolve flat arrays; `packed` is empty or comes from `pack`."""
-    with turn(template.job[WORKERS]):
+    with turn(template.job[AT.workers]):
         _job.run(template.job, x, weights, packed, bias, out)
 
 

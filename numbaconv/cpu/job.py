@@ -30,33 +30,112 @@ from numbaconv.codegen.pointers import (
 from numbaconv.cpu.blocking import share
 from numbaconv.problem.shape import SHAPE_SIZE
 
-# Addresses of functions, set in the template; 0 for those that the problem does not need. Without
-# a PACKER the weights are read as they are.
-TILE, BAND, FILL_HALO, ACTIVATE, PACKER, WORKER = range(6)
-# Addresses of data, set by `run`. SCRATCH and INDICES are cut into a piece for each worker;
-# SCRATCH begins at a cache line. QUEUES counts the tasks that were taken off each worker's queue.
-X, WEIGHTS, PACKED, BIAS, OUT, SCRATCH, INDICES, QUEUES = range(6, 14)
-# Address of a table of the backend's, set in the template.
-TABLE = 14
-# Sizes, set in the template: workers of each launch, elements of a worker's pieces, lanes of a
-# vector; code of the activation.
-PACK_WORKERS, WORKERS, SCRATCH_SIZE, INDEX_SIZE, LANES, ACTIVATION = range(15, 21)
-# Rows of a panel of packed weights; 1: their order is k = (tap, channel), 0: (channel, tap);
-# 1: where the weights come unpacked, each task packs those that it needs, into PANEL_SIZE
-# elements of its scratch.
-PACK_ROWS, PACK_TAPS_OUTER, PACK_IN_TASK, PANEL_SIZE = range(21, 25)
-# Where in the table the taps of tasks begin that read the input in place; 0: none does, or, where
-# there is no FILL_HALO, all do.
-IN_PLACE = 25
-# 1: results are stored past the caches where whole vectors of them are aligned.
-STREAMS = 26
-# How many elements ahead of time a tile asks for pixels; 0: it does not.
-AHEAD = 27
-# Where the backend's blocks, the layout of its halo tiles and the ConvShape begin.
-BLOCKS, HALO, SHAPE = 28, 38, 47
-# What gradients add: see `backends/chain.py` and `backends/weight_tasks.py`.
+
+class Header(NamedTuple):
+    """What all jobs begin with; as `AT`, the places where it lies: ``job[AT.lanes]``.
+
+    Attributes
+    ----------
+    tile, band : int
+        Addresses of register tiles. Those of functions are set in the template, and are 0 for what
+        the problem does not need.
+    fill_halo : int
+        Address of the function that copies a halo tile.
+    activate : int
+        Address of `activation.activate`.
+    packer : int
+        Address of the worker that packs weights; 0: they are read as they are.
+    worker : int
+        Address of the worker that does the tasks.
+    x, weights, packed, bias, out : int
+        Addresses of the data, set by `run`.
+    scratch : int
+        Address of memory of the elements' type: a piece for each worker. It begins at a cache line.
+    indices : int
+        Address of memory for integers: a piece for each worker.
+    queues : int
+        Address of the counters of the tasks that were taken off each worker's queue.
+    table : int
+        Address of the engine's table, set in the template.
+    pack_workers, workers : int
+        Workers of the launch that packs, and of the one that does the tasks.
+    scratch_size, index_size : int
+        Elements of a worker's piece of `scratch`, and of its piece of `indices`.
+    lanes : int
+        Lanes of a vector.
+    activation : int
+        Number of the activation.
+    pack_rows : int
+        Rows of a panel of packed weights.
+    pack_taps_outer : int
+        1: their order is k = (tap, channel). 0: (channel, tap).
+    pack_in_task : int
+        1: weights that come unpacked are packed by each task that needs them.
+    panel_size : int
+        Elements of the scratch that a panel takes which a task has packed.
+    taps_in_place : int
+        Where in the table the taps begin for tasks that read the input in place. It is 0 if no task
+        does, and if all do: then there is no `fill_halo`.
+    nontemporal : int
+        1: results are stored past the caches where whole vectors of them are aligned.
+    prefetch_distance : int
+        How many elements ahead of time a tile asks for pixels; 0: it does not.
+    """
+
+    tile: int
+    band: int
+    fill_halo: int
+    activate: int
+    packer: int
+    worker: int
+    x: int
+    weights: int
+    packed: int
+    bias: int
+    out: int
+    scratch: int
+    indices: int
+    queues: int
+    table: int
+    pack_workers: int
+    workers: int
+    scratch_size: int
+    index_size: int
+    lanes: int
+    activation: int
+    pack_rows: int
+    pack_taps_outer: int
+    pack_in_task: int
+    panel_size: int
+    taps_in_place: int
+    nontemporal: int
+    prefetch_distance: int
+
+
+def places(part: Any, first: int) -> Any:
+    """The places of a part of a job, a class of named integers, that begins at `first`."""
+    return part(*range(first, first + len(part._fields)))
+
+
+AT: Header = places(Header, 0)
+
+# Behind the header lie the engine's blocks, the layout of its halo tiles, the ConvShape, and what
+# gradients add: see `gradients.adjoint_chain` and `gradients.weight_tasks`.
+MOST_BLOCKS, MOST_HALO, MOST_GRADIENT = 11, 9, 24
+BLOCKS = len(Header._fields)
+HALO = BLOCKS + MOST_BLOCKS
+SHAPE = HALO + MOST_HALO
 GRADIENT = SHAPE + SHAPE_SIZE
-JOB_SIZE = GRADIENT + 20
+JOB_SIZE = GRADIENT + MOST_GRADIENT
+
+
+def size_within(part: Any, most: int) -> int:
+    """The integers of a part of a job, of which there is room for so many; checked at import."""
+    size = len(part._fields)
+    if size > most:
+        raise ImportError(f"{part.__name__} has {size} integers, a job has room for {most}")
+    return size
+
 
 # From one queue's counter to the next: a cache line, so that workers do not wait for each other.
 QUEUE_SIZE = CACHE_LINE // 8
@@ -85,7 +164,7 @@ def new_template():
 @inline
 def new_queues(job, jobs):
     """Counters for so many jobs, one a worker: none of their tasks has been taken."""
-    return np.zeros(jobs * job[WORKERS] * QUEUE_SIZE, np.int64)
+    return np.zeros(jobs * job[AT.workers] * QUEUE_SIZE, np.int64)
 
 
 @inline
@@ -96,11 +175,11 @@ def next_task(job, tasks, worker, queue):
     that it was given last. While weights are packed there may be more workers than queues: some
     then share one.
     """
-    queues = job[WORKERS]
+    queues = job[AT.workers]
     while queue < queues:
         place = (worker + queue) % queues
         first, end = share(tasks, place, queues)
-        number = first + fetch_add(shift(indices_at(job[QUEUES]), place * QUEUE_SIZE))
+        number = first + fetch_add(shift(indices_at(job[AT.queues]), place * QUEUE_SIZE))
         if number < end:
             return number, queue
         queue += 1
@@ -128,10 +207,10 @@ def pack_weights(job, weights):
     # Slack for the vector that ends the last panel.
     packed = np.empty(weights.size + CACHE_LINE, weights.dtype)
     queues = new_queues(job, 1)
-    job[QUEUES] = address_of(queues)
-    job[WEIGHTS] = address_of(weights)
-    job[PACKED] = address_of(packed)
-    launch(job[PACKER], job[PACK_WORKERS], job)
+    job[AT.queues] = address_of(queues)
+    job[AT.weights] = address_of(weights)
+    job[AT.packed] = address_of(packed)
+    launch(job[AT.packer], job[AT.pack_workers], job)
     # Only its address was handed on: this use keeps the memory until the workers are done.
     return packed, queues.size
 
@@ -151,22 +230,22 @@ def run(template, x, weights, packed, bias, out):
     """
     job = template.copy()
     if packed.size > 0:
-        job[PACK_IN_TASK] = 0
-    elif job[PACKER] == 0 or job[PACK_IN_TASK] != 0:
+        job[AT.pack_in_task] = 0
+    elif job[AT.packer] == 0 or job[AT.pack_in_task] != 0:
         packed = weights
     else:
         packed, _ = pack_weights(job, weights)
     queues = new_queues(job, 1)
-    scratch = np.empty(job[WORKERS] * job[SCRATCH_SIZE] + CACHE_LINE, x.dtype)
-    indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
-    job[X] = address_of(x)
-    job[PACKED] = address_of(packed)
-    job[BIAS] = address_of(bias)
-    job[OUT] = address_of(out)
-    job[SCRATCH] = align(address_of(scratch))
-    job[INDICES] = address_of(indices)
-    job[QUEUES] = address_of(queues)
-    launch(job[WORKER], job[WORKERS], job)
+    scratch = np.empty(job[AT.workers] * job[AT.scratch_size] + CACHE_LINE, x.dtype)
+    indices = np.empty(job[AT.workers] * job[AT.index_size], np.int64)
+    job[AT.x] = address_of(x)
+    job[AT.packed] = address_of(packed)
+    job[AT.bias] = address_of(bias)
+    job[AT.out] = address_of(out)
+    job[AT.scratch] = align(address_of(scratch))
+    job[AT.indices] = address_of(indices)
+    job[AT.queues] = address_of(queues)
+    launch(job[AT.worker], job[AT.workers], job)
     # Only addresses were handed on: this use keeps the memory until the workers are done.
     return packed.size + scratch.size + indices.size + queues.size
 

@@ -56,12 +56,12 @@ class Lowering(NamedTuple):
         A second microkernel.
     packing : Packing or None
         None: the weights are read as they are.
-    in_place : int
+    taps_in_place : int
         Where in the table the offsets begin for tasks that read the input in place; 0 if no task
         does, or all do.
     nontemporal : bool
         Whether results go past the caches, unless an activation follows.
-    prefetch : int
+    prefetch_distance : int
         Elements by which the tile asks for pixels ahead of time; 0: it does not.
     """
 
@@ -76,6 +76,6 @@ class Lowering(NamedTuple):
     fill_halo: native | None = None
     band: native | None = None
     packing: Packing | None = None
-    in_place: int = 0
+    taps_in_place: int = 0
     nontemporal: bool = False
-    prefetch: int = 0
+    prefetch_distance: int = 0

@@ -75,7 +75,10 @@ class ConvShape(NamedTuple):
         return tuple(value for field in fields for value in field)
 
 
-SHAPE_SIZE = 33
+# Integers of a shape: any has as many as an empty one.
+_ZERO = (0, 0, 0)
+_NO_STRIDES = (0, 0, 0, 0, 0)
+SHAPE_SIZE = len(ConvShape(0, 0, 0, 0, *(_ZERO,) * 6, 0, _NO_STRIDES, _NO_STRIDES).as_tuple())
 
 
 def one_row(s: ConvShape) -> ConvShape:

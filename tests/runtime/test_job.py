@@ -7,8 +7,12 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from numbaconv.cpu.im2col.engine import PanelBlocks
 
-from numbaconv.cpu.job import JOB_SIZE, QUEUE_SIZE, QUEUES, WORKERS, next_task
+from numbaconv.cpu import job
+from numbaconv.cpu.gradients import adjoint_chain, weight_tasks
+from numbaconv.cpu.job import AT, JOB_SIZE, QUEUE_SIZE, next_task
+from numbaconv.problem.shape import SHAPE_SIZE
 
 
 @numba.njit
@@ -26,8 +30,23 @@ def test_each_task_is_taken_once(tasks: int, queues: int, workers: int):
     """Also if there are more workers than queues, as there may be while weights are packed."""
     counters = np.zeros((queues + workers) * QUEUE_SIZE, np.int64)
     job, taken = np.zeros(JOB_SIZE, np.int64), np.zeros(tasks, np.int64)
-    job[WORKERS], job[QUEUES] = queues, counters.ctypes.data
+    job[AT.workers], job[AT.queues] = queues, counters.ctypes.data
     for worker in reversed(range(workers)):
         take_all(job, tasks, worker, taken)
     assert (taken == 1).all()
     assert not counters[queues * QUEUE_SIZE :].any(), "counted behind the last queue"
+
+
+def test_parts_of_a_job_do_not_overlap():
+    assert tuple(AT) == tuple(range(job.BLOCKS))
+    begins = [job.BLOCKS, job.HALO, job.SHAPE, job.GRADIENT, job.JOB_SIZE]
+    sizes = [job.MOST_BLOCKS, job.MOST_HALO, SHAPE_SIZE, job.MOST_GRADIENT]
+    for begin, size, end in zip(begins, sizes, begins[1:], strict=False):
+        assert begin + size <= end
+    assert weight_tasks.GRADIENT_BLOCKS + weight_tasks.BLOCKS_SIZE <= job.JOB_SIZE
+    assert adjoint_chain.TAPS + adjoint_chain.TAPS_SIZE <= job.JOB_SIZE
+
+
+def test_a_part_that_a_job_has_no_room_for():
+    with pytest.raises(ImportError, match="PanelBlocks has 11 integers, a job has room for 10"):
+        job.size_within(PanelBlocks, 10)

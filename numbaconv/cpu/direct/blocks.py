@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.cpu import blocking
+from numbaconv.cpu.job import MOST_BLOCKS, size_within
 from numbaconv.cpu.packing.halo import axis_reach, halo_layout
 from numbaconv.problem.shape import kernel_taps
 
@@ -46,7 +47,7 @@ class MatrixBlocks(NamedTuple):
     tasks: int
 
 
-BLOCKS_SIZE = len(MatrixBlocks._fields)
+BLOCKS_SIZE = size_within(MatrixBlocks, MOST_BLOCKS)
 
 
 def channel_parts(blocks, threads):

@@ -20,21 +20,7 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import share
 from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
 from numbaconv.cpu.direct.tasks import finish_tile, locate_task, out_index, read_blocks
-from numbaconv.cpu.job import (
-    BIAS,
-    FILL_HALO,
-    LANES,
-    OUT,
-    PACKED,
-    SCRATCH,
-    SCRATCH_SIZE,
-    SHAPE,
-    TABLE,
-    TILE,
-    WorkerArguments,
-    X,
-    next_task,
-)
+from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.depthwise import DepthwiseTileArguments, depthwise_tile
 from numbaconv.cpu.packing.lanes import clear_lanes, copy_lanes
@@ -153,7 +139,7 @@ class FillChannelsArguments(NamedTuple):
 @native(FillChannelsArguments)
 def fill_channels(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
     """Copy the halo tile [kd][row][column][lane]. Loops over kd and rows."""
-    s, lanes = read_shape(job, SHAPE), job[LANES]
+    s, lanes = read_shape(job, SHAPE), job[AT.lanes]
     for kd in range(s.kernel[0]):
         d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
         for r in range(rows):
@@ -180,14 +166,14 @@ def channels_task(job, m, s, b, t):
 
     That way the halo rows under a tile stay in the first-level cache however wide the task is.
     """
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     height, width = halo_extents(s, b.rows, b.cols)
     d = t.od * s.stride[0] - s.padding[0]
     h = t.oh * s.stride[1] - s.padding[1]
     w = t.ow * s.stride[2] - s.padding[2]
     image = shift(m.x, t.n * s.in_strides[0])
     call(
-        job[FILL_HALO],
+        job[AT.fill_halo],
         FillChannelsArguments(
             target=m.halo,
             x=image,
@@ -214,7 +200,7 @@ def channels_task(job, m, s, b, t):
             if s.out_strides[1] == 1:
                 target, step = shift(m.out, at), s.out_strides[4]
             call(
-                job[TILE],
+                job[AT.tile],
                 DepthwiseTileArguments(
                     rows=pixels,
                     taps=kernel_taps(s),
@@ -239,18 +225,18 @@ def channels_task(job, m, s, b, t):
 @native(WorkerArguments)
 def channels_work(worker, job, like):
     """Do tasks until none is left."""
-    s, b, lanes = read_shape(job, SHAPE), read_blocks(job), job[LANES]
-    tile = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    s, b, lanes = read_shape(job, SHAPE), read_blocks(job), job[AT.lanes]
+    tile = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     taps = shift(tile, lanes * lanes)
     m = ChannelMemory(
-        pointer_at(job[X], like),
-        pointer_at(job[PACKED], like),
-        pointer_at(job[BIAS], like),
-        pointer_at(job[OUT], like),
+        pointer_at(job[AT.x], like),
+        pointer_at(job[AT.packed], like),
+        pointer_at(job[AT.bias], like),
+        pointer_at(job[AT.out], like),
         tile,
         taps,
         shift(taps, kernel_taps(s) * lanes),
-        indices_at(job[TABLE]),
+        indices_at(job[AT.table]),
     )
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:

@@ -24,19 +24,7 @@ from numbaconv.cpu.blocking import (
 from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
 from numbaconv.cpu.direct.choice import has_half, nontemporal_planes, uses_small_planes
 from numbaconv.cpu.direct.tasks import finish_tile, locate_task, out_index, read_blocks
-from numbaconv.cpu.job import (
-    BIAS,
-    LANES,
-    OUT,
-    PACKED,
-    SHAPE,
-    STREAMS,
-    TABLE,
-    TILE,
-    WorkerArguments,
-    X,
-    next_task,
-)
+from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.plane import small_planes
 from numbaconv.cpu.microkernels.strip import StripArguments, strip
@@ -164,9 +152,9 @@ def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
     w = shift(m.weights, t.g * taps + (kd * s.kernel[1] + kh) * s.kernel[2])
     out = shift(m.out, out_index(s, t, t.g) + residue * s.out_strides[3] + strip[_FIRST])
     input_rows = s.size[1] if 0 <= d < s.size[0] else 0
-    nontemporal = job[STREAMS] != 0 and before_line(out) == 0
+    nontemporal = job[AT.nontemporal] != 0 and before_line(out) == 0
     call(
-        job[TILE],
+        job[AT.tile],
         StripArguments(
             kh=height,
             stride=s.stride[1],
@@ -191,7 +179,7 @@ def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
             c_plane=s.out_strides[1],
             bias=shift(m.bias, t.g),
             accumulate=kd + kh > 0,
-            last=strip[_WIDTH] - (strip[_VECTORS] - 1) * job[LANES],
+            last=strip[_WIDTH] - (strip[_VECTORS] - 1) * job[AT.lanes],
             nontemporal=nontemporal,
         ),
     )
@@ -219,17 +207,17 @@ def planes_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
     m = PlaneMemory(
-        pointer_at(job[X], like),
-        pointer_at(job[PACKED], like),
-        pointer_at(job[BIAS], like),
-        pointer_at(job[OUT], like),
-        indices_at(job[TABLE]),
+        pointer_at(job[AT.x], like),
+        pointer_at(job[AT.packed], like),
+        pointer_at(job[AT.bias], like),
+        pointer_at(job[AT.out], like),
+        indices_at(job[AT.table]),
     )
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         planes_task(job, m, s, locate_task(number, s, b))
         number, queue = next_task(job, b.tasks, worker, queue)
-    if job[STREAMS] != 0:
+    if job[AT.nontemporal] != 0:
         fence()
 
 

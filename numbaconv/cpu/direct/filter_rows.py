@@ -37,16 +37,7 @@ from numbaconv.cpu.direct.tasks import (
     read_blocks,
     tile_size,
 )
-from numbaconv.cpu.job import (
-    BAND,
-    IN_PLACE,
-    LANES,
-    SHAPE,
-    STREAMS,
-    TILE,
-    WorkerArguments,
-    next_task,
-)
+from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.band import BandArguments, band
 from numbaconv.cpu.microkernels.fold import FoldArguments, fold
@@ -104,7 +95,7 @@ def filter_tiles(job, s, view, weights, channels, at, columns, bias, accumulate)
                 w = ((c * s.kernel[0] + kd) * height + q) * width
                 add = accumulate or c + kd + q > 0
                 call(
-                    job[BAND],
+                    job[AT.band],
                     BandArguments(
                         rows=columns.rows,
                         vectors=columns.vectors,
@@ -132,7 +123,7 @@ def fold_taps(job, kernel, x, w, w_step, columns, bias, accumulate):
 
     The last of these rows may be partial: its columns have one tap more than the others.
     """
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     depth = (kernel + lanes - 1) // lanes
     parts = (depth + FOLD_DEPTH - 1) // FOLD_DEPTH
     for part in range(parts):
@@ -143,7 +134,7 @@ def fold_taps(job, kernel, x, w, w_step, columns, bias, accumulate):
             if rows > 0 and taps > 0:
                 first = a0 * lanes + k
                 call(
-                    job[TILE],
+                    job[AT.tile],
                     FoldArguments(
                         depth=rows,
                         vectors=columns.vectors,
@@ -178,14 +169,14 @@ def fold_tiles(job, s, view, weights, channels, at, columns, bias, accumulate):
 @inline
 def next_columns(job, target, left):
     """How many of what is left of a row come next: those before a cache line begins, or all."""
-    before = before_line(target) * job[LANES] // VECTOR_BYTES if job[STREAMS] != 0 else 0
+    before = before_line(target) * job[AT.lanes] // VECTOR_BYTES if job[AT.nontemporal] != 0 else 0
     return min(before, left) if before > 0 else left
 
 
 @inline
 def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, accumulate, final):
     """`rows` output rows, a dilation apart: their columns, a few vectors at a time."""
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     folds = uses_folds(s)
     first = 0
     row_step, column_step = s.dilation[1] * s.out_strides[3], s.out_strides[4]
@@ -205,7 +196,7 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, accumul
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, True, lanes)
         corner = r * view.layout.pitch + first
         last = width - (blocks * vectors - 1) * lanes
-        nontemporal = job[STREAMS] != 0 and last == lanes and before_line(target) == 0
+        nontemporal = job[AT.nontemporal] != 0 and last == lanes and before_line(target) == 0
         columns = Columns(rows, vectors, blocks, last, target, step, nontemporal)
         if folds:
             fold_tiles(job, s, view, weights, channels, corner, columns, bias, accumulate)
@@ -271,12 +262,13 @@ def cut_at_padding(job, s, t):
 
     Those in between are whole vectors. They are read in place, and only the others copied.
     """
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     first = -first_read(s, 2, t.ow)
     begin = max(0, (first + lanes - 1) // lanes * lanes)
     reach = s.size[2] + first - (s.kernel[2] - 1) * s.dilation[2]
     end = t.cols if t.cols <= reach else begin + (reach - begin) // lanes * lanes
-    return (begin, end) if job[IN_PLACE] != 0 and end - begin >= INSIDE_VECTORS * lanes else (0, 0)
+    enough = end - begin >= INSIDE_VECTORS * lanes
+    return (begin, end) if job[AT.taps_in_place] != 0 and enough else (0, 0)
 
 
 @native(WorkerArguments)
@@ -296,7 +288,7 @@ def filter_work(worker, job, like):
                 copied = filter_task(job, m, s, b, columns_of(t, first, until), kept)
                 held = number if copied else -1
         number, queue = next_task(job, b.tasks, worker, queue)
-    if job[STREAMS] != 0:
+    if job[AT.nontemporal] != 0:
         fence()
 
 
@@ -318,6 +310,6 @@ def lower(s, itemsize, threads):
         layout=layout,
         fill_halo=fill_halo,
         band=band,
-        in_place=tables[0].size if len(tables) > 1 else 0,
+        taps_in_place=tables[0].size if len(tables) > 1 else 0,
         nontemporal=nontemporal_bands(s, lanes, threads),
     )

@@ -25,14 +25,7 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
-from numbaconv.cpu.job import (
-    AHEAD,
-    LANES,
-    SHAPE,
-    TILE,
-    WorkerArguments,
-    next_task,
-)
+from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
 from numbaconv.cpu.packing.results import move_rows
@@ -105,7 +98,7 @@ def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, accumulate, 
 
     One register tile, or several side by side where they are stored straight.
     """
-    lanes, rows = job[LANES], panel.width
+    lanes, rows = job[AT.lanes], panel.width
     p, width = pixels.first, pixels.width
     vectors = min((width + lanes - 1) // lanes, TILE_VECTORS)
     nr = vectors * lanes
@@ -117,9 +110,9 @@ def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, accumulate, 
     elif accumulate:
         move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, True)
     blocks = (width + nr - 1) // nr
-    distance = 0 if view.copied else job[AHEAD]
+    distance = 0 if view.copied else job[AT.prefetch_distance]
     call(
-        job[TILE],
+        job[AT.tile],
         TileArguments(
             rows=rows,
             vectors=vectors,
@@ -178,8 +171,8 @@ def multiply_along(job, m, s, t, view, plane, panel, flat, accumulate, final):
     used = all_taps(plane, s) if flat else row_taps(plane, t.oh)
     p, r, c, end = 0, 0, 0, length
     while p < count:
-        width = tile_width(s, min(t.cols - c, end - p), end - p, job[LANES])
-        again = columns_again(width, c, at_once and c + width <= t.cols, job[LANES])
+        width = tile_width(s, min(t.cols - c, end - p), end - p, job[AT.lanes])
+        again = columns_again(width, c, at_once and c + width <= t.cols, job[AT.lanes])
         pixels = Pixels(first=p - again, r=r, c=c - again, width=width + again)
         multiply_pixels(job, m, s, view, used, panel, at, pixels, t.cols, accumulate, final)
         p += width
@@ -200,7 +193,7 @@ def multiply_along(job, m, s, t, view, plane, panel, flat, accumulate, final):
 @inline
 def multiply_rows(job, m, s, t, view, used, panel, r, rows, accumulate, final):
     """MR channels x some rows under the same taps: NR columns of all, then the next ones."""
-    lanes, nr = job[LANES], TILE_VECTORS * job[LANES]
+    lanes, nr = job[AT.lanes], TILE_VECTORS * job[AT.lanes]
     at, p = out_index(s, t, panel.channel) + r * s.out_strides[3], r * view.layout.pitch
     c = 0
     while c < t.cols:
@@ -210,7 +203,7 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, accumulate, final):
         width += again
         vectors = (width + lanes - 1) // lanes
         call(
-            job[TILE],
+            job[AT.tile],
             TileArguments(
                 rows=panel.width,
                 vectors=vectors,
@@ -239,10 +232,10 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, accumulate, final):
 def multiply_down(job, m, s, t, view, plane, panel, accumulate, final):
     """MR channels x the pixels of a task, down its rows: those at the border by themselves."""
     used, r = all_taps(plane, s), 0
-    apart = used.channels * plane.each * panel.width * min(t.cols, TILE_VECTORS * job[LANES])
+    apart = used.channels * plane.each * panel.width * min(t.cols, TILE_VECTORS * job[AT.lanes])
     while r < t.rows:
         end = t.rows
-        if apart > CALL_COST * job[LANES]:
+        if apart > CALL_COST * job[AT.lanes]:
             used = row_taps(plane, t.oh + r)
             end = min(end, used.until - t.oh)
         multiply_rows(job, m, s, t, view, used, panel, r, end - r, accumulate, final)
@@ -271,7 +264,7 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
     view = open_view(m, s, job, t, c0, channels, 0, 0)
     t = join_rows(s, view, t)
-    lanes, k_size = job[LANES], channels * kernel_taps(s)
+    lanes, k_size = job[AT.lanes], channels * kernel_taps(s)
     by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
     saved = by_rows - ((t.rows - 1) * view.layout.pitch + t.cols + lanes - 1) // lanes
     narrow = t.cols < NARROW_TILES * TILE_VECTORS * lanes
@@ -308,6 +301,6 @@ def lower(s, itemsize, threads):
         "matrix",
         multiply_work,
         tile,
-        prefetch=0 if stays_cached(s, lanes) else TILES_AHEAD * TILE_VECTORS * lanes,
+        prefetch_distance=0 if stays_cached(s, lanes) else TILES_AHEAD * TILE_VECTORS * lanes,
         **lower_matrix(s, itemsize, threads, False, in_place, inside),
     )

@@ -160,5 +160,5 @@ def lower_matrix(s, itemsize, threads, transposed, in_place, inside_in_place):
         "scratch_size": scratch_size,
         "table": np.concatenate(tables),
         "fill_halo": None if in_place else fill_halo,
-        "in_place": 0 if in_place or not inside_in_place else tables[0].size,
+        "taps_in_place": 0 if in_place or not inside_in_place else tables[0].size,
     }

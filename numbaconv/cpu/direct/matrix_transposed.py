@@ -28,14 +28,7 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
-from numbaconv.cpu.job import (
-    AHEAD,
-    LANES,
-    SHAPE,
-    TILE,
-    WorkerArguments,
-    next_task,
-)
+from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix_transposed import (
     ALL_ENDS,
@@ -92,7 +85,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
     The second half of a tile's pixels may be a row of its own under the same taps, a pitch behind
     the first in the view; in the output they are neighbours all the same.
     """
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     vectors = (panel.width + lanes - 1) // lanes
     bias = shift(m.bias, panel.channel)
     chunks = (t.cols + TILE_ROWS - 1) // TILE_ROWS
@@ -112,7 +105,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
             jump = view.layout.pitch if pair else first_half(pixels) * view.step
             ends = ALL_ENDS if pair else row_ends(s, t.ow + j, t.ow + end)
             call(
-                job[TILE],
+                job[AT.tile],
                 PixelTileArguments(
                     rows=in_tile,
                     vectors=vectors,
@@ -124,7 +117,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
                     x_channel=view.layout.channel,
                     x_step=view.step,
                     jump=jump,
-                    prefetch_distance=job[AHEAD],
+                    prefetch_distance=job[AT.prefetch_distance],
                     w=panel.weights,
                     w_channel=panel.channel_step,
                     c=shift(target.first, i * target.row_step + j * target.step),
@@ -141,7 +134,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
 @inline
 def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final):
     """The rows r, r + 1, ... of a task on a block of output channels: straight, or by the stage."""
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     at = out_index(s, t, panel.channel) + r * s.out_strides[3]
     step, channel_step = s.out_strides[4], s.out_strides[1]
     if channel_step == 1:
@@ -169,7 +162,7 @@ def transposed_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
     view = open_view(m, s, job, t, c0, channels, 0, 0)
     final = c0 + channels == s.c_in
-    together = rows_of_stage(s, t, job[LANES])
+    together = rows_of_stage(s, t, job[AT.lanes])
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
         panel = open_panel(job, m, s, b, t, block, c0, channels)
@@ -217,6 +210,6 @@ def lower(s, itemsize, threads):
         "matrix_transposed",
         transposed_work,
         pixel_tile,
-        prefetch=channels_ahead(s, apart, lanes) * apart,
+        prefetch_distance=channels_ahead(s, apart, lanes) * apart,
         **parts,
     )

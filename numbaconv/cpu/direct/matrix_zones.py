@@ -33,14 +33,7 @@ from numbaconv.cpu.direct.tasks import (
     read_blocks,
     tile_size,
 )
-from numbaconv.cpu.job import (
-    HALO,
-    LANES,
-    SHAPE,
-    TILE,
-    WorkerArguments,
-    next_task,
-)
+from numbaconv.cpu.job import AT, HALO, MOST_HALO, SHAPE, WorkerArguments, next_task, size_within
 from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix_transposed import ZoneTileArguments, first_half, zone_tile
 from numbaconv.cpu.packing.lanes import copy_lanes
@@ -79,7 +72,7 @@ class Rows(NamedTuple):
     end: int
 
 
-ROWS_SIZE = len(Rows._fields)
+ROWS_SIZE = size_within(Rows, MOST_HALO)  # they lie in the place of a halo tile's layout
 
 
 class Channels(NamedTuple):
@@ -213,14 +206,14 @@ def open_rows(job, m, s, b, t, v, kd, c):
                 source = shift(m.x, image + h * s.in_strides[3])
                 step, row_step = s.in_strides[4], s.in_strides[1]
                 copy_rows(
-                    target, v.channel, source, step, row_step, c.many, s.size[2], 0, job[LANES]
+                    target, v.channel, source, step, row_step, c.many, s.size[2], 0, job[AT.lanes]
                 )
 
 
 @inline
 def move_zone(job, m, s, t, zone, panel, sums):
     """Move a tile to the output, row after row of the zone."""
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     step = TILE_VECTORS * lanes
     row_step, column_step = s.out_strides[4], s.out_strides[1]
     at = out_index(s, t, panel.channel) + zone.r * s.out_strides[3] + zone.j * row_step
@@ -233,7 +226,7 @@ def move_zone(job, m, s, t, zone, panel, sums):
 @inline
 def start_tile(job, tile, bias, pixels, width):
     """Set every pixel of a tile to the bias: there may be no tap to do it."""
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     for i in range(pixels):
         j = 0
         while j < width:
@@ -244,7 +237,7 @@ def start_tile(job, tile, bias, pixels, width):
 @inline
 def add_taps(job, m, s, b, v, zone, panel, c, sums):
     """Add the products of a zone's taps, a row of the filter at a time, to the sums of a tile."""
-    lanes = job[LANES]
+    lanes = job[AT.lanes]
     pixels, step = zone.rows * zone.columns, TILE_VECTORS * lanes
     bias = shift(m.bias, panel.channel)
     vectors = (panel.width + lanes - 1) // lanes
@@ -259,7 +252,7 @@ def add_taps(job, m, s, b, v, zone, panel, c, sums):
             if taps > 0:
                 # The tile takes the channels for taps, and the taps for channels.
                 call(
-                    job[TILE],
+                    job[AT.tile],
                     ZoneTileArguments(
                         rows=pixels,
                         vectors=vectors,
@@ -290,7 +283,7 @@ def zones_of_rows(job, m, s, b, t, v, whole, panel, c, sums):
 
     Returns where the sums of the next rows lie.
     """
-    step, rows = TILE_VECTORS * job[LANES], whole.rows
+    step, rows = TILE_VECTORS * job[AT.lanes], whole.rows
     j = 0
     while j < t.cols:
         kw = taps_inside(s, 2, j)

@@ -13,24 +13,7 @@ from numbaconv.cpu.blocking import (
 )
 from numbaconv.cpu.direct.blocks import BLOCKS_SIZE, MatrixBlocks
 from numbaconv.cpu.direct.choice import SHORT_VECTORS, uses_bands
-from numbaconv.cpu.job import (
-    ACTIVATE,
-    ACTIVATION,
-    BIAS,
-    BLOCKS,
-    FILL_HALO,
-    IN_PLACE,
-    LANES,
-    OUT,
-    PACK_IN_TASK,
-    PACK_TAPS_OUTER,
-    PACKED,
-    PANEL_SIZE,
-    SCRATCH,
-    SCRATCH_SIZE,
-    TABLE,
-    X,
-)
+from numbaconv.cpu.job import AT, BLOCKS
 from numbaconv.cpu.packing.halo import FillHaloArguments, Halo, read_halo
 from numbaconv.cpu.packing.weights import block_rows, pack_block
 from numbaconv.problem.shape import kernel_taps
@@ -126,16 +109,16 @@ def read_blocks(job):
 @inline
 def open_memory(worker, job, like):
     """Collect a worker's pointers."""
-    scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     return TaskMemory(
-        pointer_at(job[X], like),
-        pointer_at(job[PACKED], like),
-        pointer_at(job[BIAS], like),
-        pointer_at(job[OUT], like),
+        pointer_at(job[AT.x], like),
+        pointer_at(job[AT.packed], like),
+        pointer_at(job[AT.bias], like),
+        pointer_at(job[AT.out], like),
         scratch,
-        shift(scratch, tile_size(job[LANES])),
-        shift(scratch, tile_size(job[LANES]) + job[PANEL_SIZE]),
-        indices_at(job[TABLE]),
+        shift(scratch, tile_size(job[AT.lanes])),
+        shift(scratch, tile_size(job[AT.lanes]) + job[AT.panel_size]),
+        indices_at(job[AT.table]),
     )
 
 
@@ -207,14 +190,14 @@ def open_view(m, s, job, t, c0, channels, kept, rotation):
     first = image + channel0 * steps[1]
     d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
     at = first + d * steps[2] + h * steps[3] + w * steps[4]
-    always = job[FILL_HALO] == 0
-    if always or (job[IN_PLACE] != 0 and is_inside(s, t, channels, job[LANES], first)):
+    always = job[AT.fill_halo] == 0
+    if always or (job[AT.taps_in_place] != 0 and is_inside(s, t, channels, job[AT.lanes], first)):
         pitch = s.stride[1] * steps[3]
         layout = Halo(0, 0, 1, 1, pitch, 0, 0, s.dilation[0] * steps[2], steps[1])
         step = s.stride[2] * steps[4]
-        return View(m.x, at, shift(m.table, job[IN_PLACE]), layout, step, 0, False)
+        return View(m.x, at, shift(m.table, job[AT.taps_in_place]), layout, step, 0, False)
     call(
-        job[FILL_HALO],
+        job[AT.fill_halo],
         FillHaloArguments(
             target=m.halo,
             x=shift(m.x, image),
@@ -239,18 +222,18 @@ def open_panel(job, m, s, b, t, block, c0, channels):
     taps, width = kernel_taps(s), block_rows(s.c_out, b.mr, block)
     k_size = s.c_in * taps
     channel = t.g * s.c_out + block * b.mr
-    outer, here = job[PACK_TAPS_OUTER] != 0, job[PACK_IN_TASK] != 0
+    outer, here = job[AT.pack_taps_outer] != 0, job[AT.pack_in_task] != 0
     channel_step, tap_step = taps * width, width
     if outer:
         # A line apart, or the taps of a channel would push each other out of the cache.
         channel_step = width
-        tap_step = channels * width + job[LANES] if here else s.c_in * width
+        tap_step = channels * width + job[AT.lanes] if here else s.c_in * width
     if not here:
         weights = shift(m.weights, channel * k_size + c0 * channel_step)
         return Panel(weights, channel_step, tap_step, channel, width)
     source = shift(m.weights, channel * k_size + c0 * taps)
     apart = tap_step if outer else 0
-    pack_block(m.panel, source, k_size, width, channels, taps, apart, job[LANES])
+    pack_block(m.panel, source, k_size, width, channels, taps, apart, job[AT.lanes])
     return Panel(m.panel, channel_step, tap_step, channel, width)
 
 
@@ -269,5 +252,5 @@ def out_index(s, t, channel):
 @inline
 def finish_tile(job, target, step, rows, width, final):
     """Apply the activation, if there is one, to a tile whose sums are complete."""
-    if final and job[ACTIVATION] != 0:
-        call(job[ACTIVATE], ActivateArguments(target, step, rows, width, job[ACTIVATION]))
+    if final and job[AT.activation] != 0:
+        call(job[AT.activate], ActivateArguments(target, step, rows, width, job[AT.activation]))

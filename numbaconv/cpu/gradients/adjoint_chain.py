@@ -24,32 +24,18 @@ from numbaconv.codegen.pointers import (
 )
 from numbaconv.cpu import execution
 from numbaconv.cpu.job import (
-    BIAS,
+    AT,
     GRADIENT,
-    INDEX_SIZE,
-    INDICES,
     JOB_SIZE,
-    LANES,
-    OUT,
-    PACK_IN_TASK,
-    PACK_ROWS,
-    PACK_TAPS_OUTER,
-    PACK_WORKERS,
-    PACKED,
-    PACKER,
     QUEUE_SIZE,
-    QUEUES,
-    SCRATCH,
-    SCRATCH_SIZE,
     SHAPE,
-    WEIGHTS,
-    WORKER,
-    WORKERS,
     WorkerArguments,
-    X,
     launch,
     new_queues,
     next_task,
+    places,
+    set_entries,
+    size_within,
 )
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, register_rows
@@ -58,12 +44,6 @@ from numbaconv.problem.phases import Phase
 from numbaconv.problem.shape import ConvShape, kernel_taps, read_shape
 from numbaconv.runtime import scratch_memory
 from numbaconv.runtime.threads import turn
-
-# In the first job: jobs of the chain; address of `chain_work`; which address of each job to call.
-JOBS, CHAIN, CALLED = GRADIENT, GRADIENT + 1, GRADIENT + 2
-# In each job: address of `transpose`, index of its first output, rows of its packed blocks, and
-# the `PhaseTaps` of its phase.
-TRANSPOSE, ORIGIN, ROWS, TAPS = GRADIENT + 3, GRADIENT + 4, GRADIENT + 5, GRADIENT + 6
 
 # Elements that a packing task writes, about.
 PACKED_ELEMENTS = 16384
@@ -90,10 +70,44 @@ class PhaseTaps(NamedTuple):
     apart_w: int
 
 
+class ChainHeader(NamedTuple):
+    """What the jobs of a chain have of their own; as `CHAIN_AT`, where that lies.
+
+    Behind it are the `PhaseTaps` of a job's phase.
+
+    Attributes
+    ----------
+    jobs : int
+        Of the first job: jobs of the chain.
+    chain : int
+        Of the first job: address of `chain_work`.
+    called : int
+        Of the first job: the place in each job of the address that is called.
+    transpose : int
+        Address of `transpose`.
+    origin : int
+        Index of the phase's first output.
+    rows : int
+        Rows of its packed blocks.
+    """
+
+    jobs: int
+    chain: int
+    called: int
+    transpose: int
+    origin: int
+    rows: int
+
+
+CHAIN_AT: ChainHeader = places(ChainHeader, GRADIENT)
+TAPS = GRADIENT + len(ChainHeader._fields)
+TAPS_SIZE = size_within(PhaseTaps, JOB_SIZE - TAPS)
+
+
 @inline
 def read_taps(job):
     """Rebuild the taps that `make_chain` wrote."""
-    return PhaseTaps(*entries(job, TAPS, 9))
+    return PhaseTaps(*entries(job, TAPS, TAPS_SIZE))
 
 
 @inline
@@ -121,11 +135,11 @@ def pack_taps(s, t, target, source, rows, tap_step):
 def pack_phase_block(job, s, t, weights, packed, g, c, block):
     """One input channel of one register block of a group."""
     taps, all_taps = kernel_taps(s), t.kd * t.kh * t.kw
-    rows = block_rows(s.c_out, job[ROWS], block)
+    rows = block_rows(s.c_out, job[CHAIN_AT.rows], block)
     tap_step, channel_step = rows, taps * rows
-    if job[PACK_TAPS_OUTER] != 0:
+    if job[AT.pack_taps_outer] != 0:
         tap_step, channel_step = s.c_in * rows, rows
-    first = block * job[ROWS]
+    first = block * job[CHAIN_AT.rows]
     target = shift(packed, (g * s.c_out + first) * s.c_in * taps + c * channel_step)
     source = shift(weights, ((g * s.c_in + c) * s.c_out + first) * all_taps)
     if taps == all_taps and rows == 1:  # all of them, backwards
@@ -134,8 +148,8 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
             target[tap * tap_step] = source[taps - 1 - tap]
     elif taps == all_taps and BACKWARDS:
         last = shift(target, (taps - 1) * tap_step)
-        backwards = TransposeArguments(last, -tap_step, source, all_taps, rows, taps, job[LANES])
-        call(job[TRANSPOSE], backwards)
+        backwards = TransposeArguments(last, -tap_step, source, all_taps, rows, taps, job[AT.lanes])
+        call(job[CHAIN_AT.transpose], backwards)
     else:
         pack_taps(s, t, target, source, rows, tap_step)
 
@@ -148,8 +162,8 @@ def pack_phase(worker, job, like):
     input's. A task is some of the C_in channels, whose weights are read in the order of memory.
     """
     s, t = read_shape(job, SHAPE), read_taps(job)
-    weights, packed = pointer_at(job[WEIGHTS], like), pointer_at(job[PACKED], like)
-    channels, blocks = s.groups * s.c_in, -(-s.c_out // job[ROWS])
+    weights, packed = pointer_at(job[AT.weights], like), pointer_at(job[AT.packed], like)
+    channels, blocks = s.groups * s.c_in, -(-s.c_out // job[CHAIN_AT.rows])
     each = max(1, PACKED_ELEMENTS // (s.c_out * kernel_taps(s)))
     tasks = -(-channels // each)
     task, queue = next_task(job, tasks, worker, 0)
@@ -164,9 +178,9 @@ def pack_phase(worker, job, like):
 @native(WorkerArguments)
 def chain_work(worker, job, like):
     """Do a worker's share of each job of a chain, of which `job` is the first."""
-    for j in range(job[JOBS]):
+    for j in range(job[CHAIN_AT.jobs]):
         each = shift(job, j * JOB_SIZE)
-        call(each[job[CALLED]], WorkerArguments(worker, each, 0))
+        call(each[job[CHAIN_AT.called]], WorkerArguments(worker, each, 0))
 
 
 @kernel()
@@ -176,30 +190,30 @@ def run_chain(templates, x, weights, packed, scratch, bias, out):
     `packed` is memory for as many elements as there are weights, `scratch` for all workers' pieces.
     """
     jobs = templates.copy()
-    count = jobs[JOBS]
+    count = jobs[CHAIN_AT.jobs]
     packing = new_queues(jobs, count)
     working = new_queues(jobs, count)
-    apart = jobs[WORKERS] * QUEUE_SIZE
-    indices = np.empty(jobs[WORKERS] * jobs[INDEX_SIZE], np.int64)
+    apart = jobs[AT.workers] * QUEUE_SIZE
+    indices = np.empty(jobs[AT.workers] * jobs[AT.index_size], np.int64)
     at = 0
     for j in range(count):
         job = jobs[j * JOB_SIZE : (j + 1) * JOB_SIZE]
-        job[QUEUES] = address_of(packing[j * apart :])
-        job[X] = address_of(x)
-        job[WEIGHTS] = address_of(weights)
-        job[PACKED] = address_of(packed[at:])
-        job[BIAS] = address_of(bias)
-        job[OUT] = address_of(out[job[ORIGIN] :])
-        job[SCRATCH] = align(address_of(scratch))
-        job[INDICES] = address_of(indices)
+        job[AT.queues] = address_of(packing[j * apart :])
+        job[AT.x] = address_of(x)
+        job[AT.weights] = address_of(weights)
+        job[AT.packed] = address_of(packed[at:])
+        job[AT.bias] = address_of(bias)
+        job[AT.out] = address_of(out[job[CHAIN_AT.origin] :])
+        job[AT.scratch] = align(address_of(scratch))
+        job[AT.indices] = address_of(indices)
         s = read_shape(job, SHAPE)
         at += s.groups * s.c_out * s.c_in * kernel_taps(s)
-    jobs[CALLED] = PACKER
-    launch(jobs[CHAIN], jobs[PACK_WORKERS], jobs)
+    jobs[CHAIN_AT.called] = AT.packer
+    launch(jobs[CHAIN_AT.chain], jobs[AT.pack_workers], jobs)
     for j in range(count):
-        jobs[j * JOB_SIZE + QUEUES] = address_of(working[j * apart :])
-    jobs[CALLED] = WORKER
-    launch(jobs[CHAIN], jobs[WORKERS], jobs)
+        jobs[j * JOB_SIZE + AT.queues] = address_of(working[j * apart :])
+    jobs[CHAIN_AT.called] = AT.worker
+    launch(jobs[CHAIN_AT.chain], jobs[AT.workers], jobs)
     # Only addresses were handed on: this use keeps the memory until the workers are done.
     return indices.size + packing.size + working.size
 
@@ -233,24 +247,25 @@ def make_chain(
     parts = [template.job for template in templates]
     for job, phase in zip(parts, phases, strict=True):
         # A backend without a packer reads the weights in their natural order: blocks of one row.
-        job[ROWS] = job[PACK_ROWS] or register_rows(phase.shape.c_out) if job[PACKER] else 1
-        job[PACK_IN_TASK] = 0
-        job[PACKER] = pack_phase.address(arithmetic.numba)
-        job[TRANSPOSE] = transpose.address(arithmetic.numba)
-        job[ORIGIN] = phase.origin
-        job[TAPS : TAPS + 9] = (*kernel, *phase.taps, *phase.apart)
-    for entry in (WORKERS, SCRATCH_SIZE, INDEX_SIZE):
+        rows = job[AT.pack_rows] or register_rows(phase.shape.c_out)
+        job[CHAIN_AT.rows] = rows if job[AT.packer] else 1
+        job[AT.pack_in_task] = 0
+        job[AT.packer] = pack_phase.address(arithmetic.numba)
+        job[CHAIN_AT.transpose] = transpose.address(arithmetic.numba)
+        job[CHAIN_AT.origin] = phase.origin
+        set_entries(job, TAPS, PhaseTaps(*kernel, *phase.taps, *phase.apart))
+    for entry in (AT.workers, AT.scratch_size, AT.index_size):
         # Workers are not in the same job at the same time, so their pieces must be of one size.
         largest = max(job[entry] for job in parts)
         for job in parts:
             job[entry] = largest
     jobs = np.concatenate(parts)
     if sum(_weights(phase.shape) for phase in phases) < SERIAL_PACKING:
-        jobs[PACK_WORKERS] = 1
-    jobs[JOBS] = len(phases)
-    jobs[CHAIN] = chain_work.address(arithmetic.numba)
-    scratch = int(jobs[WORKERS] * jobs[SCRATCH_SIZE]) + CACHE_LINE
-    workers = max(int(jobs[WORKERS]), int(jobs[PACK_WORKERS]))
+        jobs[AT.pack_workers] = 1
+    jobs[CHAIN_AT.jobs] = len(phases)
+    jobs[CHAIN_AT.chain] = chain_work.address(arithmetic.numba)
+    scratch = int(jobs[AT.workers] * jobs[AT.scratch_size]) + CACHE_LINE
+    workers = max(int(jobs[AT.workers]), int(jobs[AT.pack_workers]))
     return Chain(jobs, [template.table for template in templates], workers, scratch)
 
 

@@ -12,21 +12,8 @@ from numbaconv.cpu.blocking import TILE_ROWS
 from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.weight_dots import dots_work
 from numbaconv.cpu.gradients.weight_products import products_work, scratch_sizes
-from numbaconv.cpu.gradients.weight_tasks import finish_work
-from numbaconv.cpu.job import (
-    FILL_HALO,
-    HALO,
-    INDEX_SIZE,
-    LANES,
-    SCRATCH_SIZE,
-    SHAPE,
-    TABLE,
-    TILE,
-    WORKER,
-    WORKERS,
-    new_template,
-    set_entries,
-)
+from numbaconv.cpu.gradients.weight_tasks import GRADIENT_AT, finish_work
+from numbaconv.cpu.job import AT, HALO, SHAPE, new_template, set_entries
 from numbaconv.cpu.microkernels.dot import dot
 from numbaconv.cpu.microkernels.matrix import tile
 from numbaconv.cpu.packing.halo import fill_halo, halo_layout, tap_offsets
@@ -58,27 +45,27 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     b = weight_tasks.cut(s, itemsize, threads, patches)
     job = new_template()
     set_entries(job, SHAPE, s.as_tuple())
-    set_entries(job, weight_tasks.WEIGHT_BLOCKS, b)
-    job[LANES] = lanes
-    job[WORKERS] = max(1, min(threads, b.tasks))
-    job[weight_tasks.FINISH] = finish_work.address(how.numba)
-    job[weight_tasks.TRANSPOSE] = transpose.address(how.numba)
+    set_entries(job, weight_tasks.GRADIENT_BLOCKS, b)
+    job[AT.lanes] = lanes
+    job[AT.workers] = max(1, min(threads, b.tasks))
+    job[GRADIENT_AT.finish] = finish_work.address(how.numba)
+    job[GRADIENT_AT.transpose] = transpose.address(how.numba)
     if b.dots:
         halo = halo_layout(s, b.rows, b.cols, itemsize)
         set_entries(job, HALO, halo)
-        job[SCRATCH_SIZE] = weight_tasks.dot_scratch(s, b, lanes)
-        job[WORKER], job[weight_tasks.DOT] = dots_work.address(how.numba), dot.address(how.numba)
-        job[FILL_HALO] = fill_halo.address(how.numba)
+        job[AT.scratch_size] = weight_tasks.dot_scratch(s, b, lanes)
+        job[AT.worker], job[GRADIENT_AT.dot] = dots_work.address(how.numba), dot.address(how.numba)
+        job[AT.fill_halo] = fill_halo.address(how.numba)
         table = tap_offsets(s, halo, s.c_in)
     else:
         packed, tile_of_x, pixels = scratch_sizes(s, b)
-        job[SCRATCH_SIZE], job[INDEX_SIZE] = packed + tile_of_x, 2 * pixels
-        job[WORKER], job[TILE] = products_work.address(how.numba), tile.address(how.numba)
+        job[AT.scratch_size], job[AT.index_size] = packed + tile_of_x, 2 * pixels
+        job[AT.worker], job[AT.tile] = products_work.address(how.numba), tile.address(how.numba)
         table = np.zeros(0, np.int64)
-    job[TABLE] = table if config.DISABLE_JIT else table.ctypes.data
+    job[AT.table] = table if config.DISABLE_JIT else table.ctypes.data
     in_place = b.slabs == 1 and (b.dots or s.taps == 1)
     sums = 0 if in_place else b.slabs * s.groups * s.c_out * s.c_in * s.taps
-    scratch = int(job[WORKERS] * job[SCRATCH_SIZE]) + CACHE_LINE
+    scratch = int(job[AT.workers] * job[AT.scratch_size]) + CACHE_LINE
     no_bias = np.zeros(TILE_ROWS, how.compute)
     return Template(job, table, no_bias, sums, scratch)
 
@@ -107,7 +94,7 @@ def weight_gradient(
     )
     scratch = scratch_memory.borrow(template.scratch, how.compute)
     x, gradient = flat_channels(input, how, c), flat_channels(grad_output, how, c)
-    with turn(int(template.job[WORKERS])):
+    with turn(int(template.job[AT.workers])):
         weight_tasks.run_sums(template.job, x, gradient, template.no_bias, sums, scratch, y)
     scratch_memory.give_back(sums)
     scratch_memory.give_back(scratch)

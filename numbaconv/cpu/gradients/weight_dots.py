@@ -12,24 +12,13 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, indices_at, pointer_at, shift
 from numbaconv.cpu.blocking import most_of
 from numbaconv.cpu.gradients.weight_tasks import (
-    DOT,
+    GRADIENT_AT,
     gradient_index,
     locate_chunk,
     locate_part,
     read_blocks,
 )
-from numbaconv.cpu.job import (
-    FILL_HALO,
-    PACKED,
-    SCRATCH,
-    SCRATCH_SIZE,
-    SHAPE,
-    TABLE,
-    WEIGHTS,
-    WorkerArguments,
-    X,
-    next_task,
-)
+from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS, DotArguments
 from numbaconv.cpu.packing.halo import FillHaloArguments, read_halo
 from numbaconv.problem.shape import kernel_taps, read_shape
@@ -46,7 +35,7 @@ def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels,
         while t < size:
             nt = most_of(DOT_COLUMNS, size - t)
             call(
-                job[DOT],
+                job[GRADIENT_AT.dot],
                 DotArguments(
                     channels=mr,
                     taps=nt,
@@ -71,9 +60,9 @@ def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels,
 def dots_work(worker, job, like):
     """Do tasks until none is left."""
     s, b, layout = read_shape(job, SHAPE), read_blocks(job), read_halo(job)
-    x, gradient = pointer_at(job[X], like), pointer_at(job[WEIGHTS], like)
-    halo = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
-    size, table = s.c_in * kernel_taps(s), indices_at(job[TABLE])
+    x, gradient = pointer_at(job[AT.x], like), pointer_at(job[GRADIENT_AT.gradient], like)
+    halo = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
+    size, table = s.c_in * kernel_taps(s), indices_at(job[AT.table])
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
@@ -81,7 +70,7 @@ def dots_work(worker, job, like):
             channel = g * s.c_out + part.oc0 * b.mr
             channels = min(part.oc1 * b.mr, s.c_out) - part.oc0 * b.mr
             at = (part.slab * s.groups * s.c_out + channel) * size
-            sums = shift(pointer_at(job[PACKED], like), at)
+            sums = shift(pointer_at(job[GRADIENT_AT.sums], like), at)
             for i in range(part.chunk0, part.chunk1):
                 c = locate_chunk(i, s, b)
                 n = c.plane // s.output[0]
@@ -89,7 +78,7 @@ def dots_work(worker, job, like):
                 h, w = c.oh * s.stride[1] - s.padding[1], c.ow * s.stride[2] - s.padding[2]
                 image = shift(x, n * s.in_strides[0])
                 call(
-                    job[FILL_HALO],
+                    job[AT.fill_halo],
                     FillHaloArguments(
                         target=halo,
                         x=image,

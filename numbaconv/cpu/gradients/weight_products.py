@@ -17,27 +17,13 @@ from typing import NamedTuple
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.cpu.gradients.weight_tasks import (
-    TRANSPOSE,
+    GRADIENT_AT,
     gradient_index,
     locate_chunk,
     locate_part,
     read_blocks,
 )
-from numbaconv.cpu.job import (
-    BIAS,
-    INDEX_SIZE,
-    INDICES,
-    LANES,
-    PACKED,
-    SCRATCH,
-    SCRATCH_SIZE,
-    SHAPE,
-    TILE,
-    WEIGHTS,
-    WorkerArguments,
-    X,
-    next_task,
-)
+from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.microkernels.matrix import TileArguments
 from numbaconv.cpu.packing.rows import clear
 from numbaconv.cpu.packing.transpose import TransposeArguments
@@ -101,8 +87,8 @@ def scratch_sizes(s, b):
 def copy_channels(job, tile, x, x_step, step, channels, count, nr):
     """tile[i][c] = x[c][i * step]: a piece of a row, channels last."""
     if step == 1:
-        piece = TransposeArguments(tile, nr, x, x_step, channels, count, job[LANES])
-        call(job[TRANSPOSE], piece)
+        piece = TransposeArguments(tile, nr, x, x_step, channels, count, job[AT.lanes])
+        call(job[GRADIENT_AT.transpose], piece)
     else:
         for i in range(count):
             for c in range(channels):
@@ -121,12 +107,12 @@ def fill_row(job, m, s, tile, of, w0, across, channels, inside, nr):
         end = max(min(end, across.length), begin)
         if not inside:
             begin, end = across.length, across.length
-        clear(target, begin * nr, job[LANES])
+        clear(target, begin * nr, job[AT.lanes])
         if end > begin:
             x = shift(m.x, of + first + begin * across.step)
             inner = shift(target, begin * nr)
             copy_channels(job, inner, x, s.in_strides[1], across.step, channels, end - begin, nr)
-        clear(shift(target, end * nr), (across.length - end) * nr, job[LANES])
+        clear(shift(target, end * nr), (across.length - end) * nr, job[AT.lanes])
 
 
 @inline
@@ -177,7 +163,7 @@ def pack_gradient(job, m, s, b, chunk, g, block, target):
         for r in range(runs):
             at = gradient_index(s, chunk.plane + i, channel, chunk.oh + r, chunk.ow)
             call(
-                job[TRANSPOSE],
+                job[GRADIENT_AT.transpose],
                 TransposeArguments(
                     target=shift(target, (i * runs + r) * count * b.mr),
                     target_step=b.mr,
@@ -185,7 +171,7 @@ def pack_gradient(job, m, s, b, chunk, g, block, target):
                     source_step=s.out_strides[1],
                     rows=rows,
                     columns=count,
-                    lanes=job[LANES],
+                    lanes=job[AT.lanes],
                 ),
             )
 
@@ -194,7 +180,7 @@ def pack_gradient(job, m, s, b, chunk, g, block, target):
 def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, accumulate):
     """One register block of output channels times the tile, tap by tap."""
     taps = kernel_taps(s)
-    vectors = (width + job[LANES] - 1) // job[LANES]
+    vectors = (width + job[AT.lanes] - 1) // job[AT.lanes]
     count = chunk.planes * chunk.rows * chunk.cols
     pitch = across.pieces * across.length
     tap = 0
@@ -204,7 +190,7 @@ def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width,
                 row = kd * down.pieces * down.length + kh * down.per_tap
                 # The tile takes the pixels for taps of a single channel.
                 call(
-                    job[TILE],
+                    job[AT.tile],
                     TileArguments(
                         rows=rows,
                         vectors=vectors,
@@ -219,7 +205,7 @@ def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width,
                         row_step=taps * s.c_in,
                         bias=m.zeros,
                         accumulate=accumulate,
-                        last=width - (vectors - 1) * job[LANES],
+                        last=width - (vectors - 1) * job[AT.lanes],
                         blocks=1,
                         b_step=0,
                         c_step=0,
@@ -255,15 +241,15 @@ def add_chunk(job, m, s, b, part, chunk, g, accumulate):
 def products_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
-    scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     m = ProductMemory(
-        pointer_at(job[X], like),
-        pointer_at(job[WEIGHTS], like),
-        pointer_at(job[BIAS], like),
-        pointer_at(job[PACKED], like),
+        pointer_at(job[AT.x], like),
+        pointer_at(job[GRADIENT_AT.gradient], like),
+        pointer_at(job[GRADIENT_AT.zeros], like),
+        pointer_at(job[GRADIENT_AT.sums], like),
         scratch,
         shift(scratch, scratch_sizes(s, b)[0]),
-        shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
+        shift(indices_at(job[AT.indices]), worker * job[AT.index_size]),
     )
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:

@@ -26,33 +26,22 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import BAND_VECTORS, TILE_VECTORS, share
 from numbaconv.cpu.job import (
-    BIAS,
+    AT,
     GRADIENT,
-    INDEX_SIZE,
-    INDICES,
-    LANES,
-    OUT,
-    PACKED,
-    QUEUES,
-    SCRATCH,
+    JOB_SIZE,
     SHAPE,
-    WEIGHTS,
-    WORKER,
-    WORKERS,
     WorkerArguments,
-    X,
     launch,
     new_queues,
     next_task,
+    places,
+    size_within,
 )
 from numbaconv.cpu.microkernels.dot import DOT_ROWS
 from numbaconv.cpu.packing.halo import halo_layout
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import image_pixels, kernel_taps, read_shape
-
-# Entries of the job: addresses of `transpose`, `dot` and `finish_work`, and the blocks.
-TRANSPOSE, DOT, FINISH, WEIGHT_BLOCKS = GRADIENT, GRADIENT + 1, GRADIENT + 2, GRADIENT + 3
 
 # Pixels of a chunk: sums are loaded and stored once for so many multiply-adds each.
 MOST_PIXELS, LEAST_PIXELS = 512, 128
@@ -109,7 +98,37 @@ class GradientBlocks(NamedTuple):
     tasks: int
 
 
-BLOCKS_SIZE = len(GradientBlocks._fields)
+class GradientHeader(NamedTuple):
+    """What the job of a weight gradient has of its own; as `GRADIENT_AT`, where that lies.
+
+    Behind it are the `GradientBlocks`. Of the `job.Header`, `x` is the input of the convolution,
+    and `out` the gradient of its weights.
+
+    Attributes
+    ----------
+    transpose, dot : int
+        Addresses of these functions.
+    finish : int
+        Address of `finish_work`.
+    gradient : int
+        Address of the gradient of the convolution's output.
+    zeros : int
+        Address of the zeros with which a register tile begins: one for each of its rows.
+    sums : int
+        Address of the sums of all slabs.
+    """
+
+    transpose: int
+    dot: int
+    finish: int
+    gradient: int
+    zeros: int
+    sums: int
+
+
+GRADIENT_AT: GradientHeader = places(GradientHeader, GRADIENT)
+GRADIENT_BLOCKS = GRADIENT + len(GradientHeader._fields)
+BLOCKS_SIZE = size_within(GradientBlocks, JOB_SIZE - GRADIENT_BLOCKS)
 
 
 class Chunk(NamedTuple):
@@ -217,7 +236,7 @@ def dot_scratch(s, b, lanes):
 @inline
 def read_blocks(job):
     """Rebuild the blocks that `plan` wrote."""
-    return GradientBlocks(*entries(job, WEIGHT_BLOCKS, BLOCKS_SIZE))
+    return GradientBlocks(*entries(job, GRADIENT_BLOCKS, BLOCKS_SIZE))
 
 
 @inline
@@ -285,7 +304,7 @@ def finish_work(worker, job, like):
     Products leave sums [tap][channel], dots [channel][tap].
     """
     s, b = read_shape(job, SHAPE), read_blocks(job)
-    sums, out = pointer_at(job[PACKED], like), pointer_at(job[OUT], like)
+    sums, out = pointer_at(job[GRADIENT_AT.sums], like), pointer_at(job[AT.out], like)
     taps, rows = kernel_taps(s), s.groups * s.c_out
     size = s.c_in * taps
     each = max(1, FINISHED // size)
@@ -302,9 +321,9 @@ def finish_work(worker, job, like):
                     target[i] = source[i]
             else:
                 row_of_taps = TransposeArguments(
-                    target, taps, source, s.c_in, taps, s.c_in, job[LANES]
+                    target, taps, source, s.c_in, taps, s.c_in, job[AT.lanes]
                 )
-                call(job[TRANSPOSE], row_of_taps)
+                call(job[GRADIENT_AT.transpose], row_of_taps)
         task, queue = next_task(job, tasks, worker, queue)
 
 
@@ -313,18 +332,18 @@ def run_sums(template, x, gradient, zeros, sums, scratch, out):
     """Sum the products of flat arrays into `sums`, or into `out` if that is empty."""
     job = template.copy()
     summing, finishing = new_queues(job, 1), new_queues(job, 1)
-    indices = np.empty(job[WORKERS] * job[INDEX_SIZE], np.int64)
-    job[QUEUES] = address_of(summing)
-    job[X] = address_of(x)
-    job[WEIGHTS] = address_of(gradient)
-    job[BIAS] = address_of(zeros)
-    job[PACKED] = address_of(sums) if sums.size > 0 else address_of(out)
-    job[OUT] = address_of(out)
-    job[SCRATCH] = align(address_of(scratch))
-    job[INDICES] = address_of(indices)
-    launch(job[WORKER], job[WORKERS], job)
+    indices = np.empty(job[AT.workers] * job[AT.index_size], np.int64)
+    job[AT.queues] = address_of(summing)
+    job[AT.x] = address_of(x)
+    job[GRADIENT_AT.gradient] = address_of(gradient)
+    job[GRADIENT_AT.zeros] = address_of(zeros)
+    job[GRADIENT_AT.sums] = address_of(sums) if sums.size > 0 else address_of(out)
+    job[AT.out] = address_of(out)
+    job[AT.scratch] = align(address_of(scratch))
+    job[AT.indices] = address_of(indices)
+    launch(job[AT.worker], job[AT.workers], job)
     if sums.size > 0:
-        job[QUEUES] = address_of(finishing)
-        launch(job[FINISH], job[WORKERS], job)
+        job[AT.queues] = address_of(finishing)
+        launch(job[GRADIENT_AT.finish], job[AT.workers], job)
     # Only addresses were handed on: this use keeps the memory until the workers are done.
     return indices.size + summing.size + finishing.size

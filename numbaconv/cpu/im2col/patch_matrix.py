@@ -29,23 +29,13 @@ from numbaconv.cpu.im2col.panels import (
     out_index,
 )
 from numbaconv.cpu.job import (
-    ACTIVATE,
-    ACTIVATION,
-    BIAS,
+    AT,
     BLOCKS,
-    INDEX_SIZE,
-    INDICES,
-    LANES,
-    OUT,
-    PACKED,
-    SCRATCH,
-    SCRATCH_SIZE,
+    MOST_BLOCKS,
     SHAPE,
-    TABLE,
-    TILE,
     WorkerArguments,
-    X,
     next_task,
+    size_within,
 )
 from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
@@ -95,7 +85,7 @@ class PanelBlocks(NamedTuple):
     tasks: int
 
 
-BLOCKS_SIZE = len(PanelBlocks._fields)
+BLOCKS_SIZE = size_within(PanelBlocks, MOST_BLOCKS)
 
 
 class PanelMemory(NamedTuple):
@@ -258,7 +248,7 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
         if run > tap:
             ka, kb = max(k0, tap * s.c_in), min(k1, run * s.c_in)
             call(
-                job[TILE],
+                job[AT.tile],
                 TileArguments(
                     rows=rows,
                     vectors=vectors,
@@ -282,9 +272,9 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
             )
             accumulate = True
         tap = run + 1
-    if k1 == k_size and job[ACTIVATION] != NONE:
-        finished = ActivateArguments(target, step, rows, panel.width, job[ACTIVATION])
-        call(job[ACTIVATE], finished)
+    if k1 == k_size and job[AT.activation] != NONE:
+        finished = ActivateArguments(target, step, rows, panel.width, job[AT.activation])
+        call(job[AT.activate], finished)
     if not straight:
         move_pixels(m, b, rows, s, channel, panel, False)
 
@@ -306,7 +296,7 @@ def run_task(task, job, m, s, b):
         for i in range(panels):
             panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
             pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-            pack_panel(pixels, m, s, b, g, panel, k0, k1, reads, job[LANES])
+            pack_panel(pixels, m, s, b, g, panel, k0, k1, reads, job[AT.lanes])
         for block in range(block0, block1):
             for i in range(panels):
                 panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
@@ -326,17 +316,17 @@ def work(worker, job, like):
     """Do tasks until none is left."""
     s = read_shape(job, SHAPE)
     b = read_blocks(job)
-    scratch = shift(pointer_at(job[SCRATCH], like), worker * job[SCRATCH_SIZE])
+    scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     m = PanelMemory(
-        pointer_at(job[X], like),
-        pointer_at(job[PACKED], like),
-        pointer_at(job[BIAS], like),
-        pointer_at(job[OUT], like),
+        pointer_at(job[AT.x], like),
+        pointer_at(job[AT.packed], like),
+        pointer_at(job[AT.bias], like),
+        pointer_at(job[AT.out], like),
         scratch,
         shift(scratch, b.panels * b.nr * b.kc),
-        indices_at(job[TABLE]),
-        shift(indices_at(job[TABLE]), len(ONE_TAP)),
-        shift(indices_at(job[INDICES]), worker * job[INDEX_SIZE]),
+        indices_at(job[AT.table]),
+        shift(indices_at(job[AT.table]), len(ONE_TAP)),
+        shift(indices_at(job[AT.indices]), worker * job[AT.index_size]),
     )
     task, queue = next_task(job, b.tasks, worker, 0)
     while task < b.tasks:

@@ -18,7 +18,7 @@ import numpy as np
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import CACHE_LINE, entries, shift
-from numbaconv.cpu.job import HALO, LANES, SHAPE
+from numbaconv.cpu.job import AT, HALO, MOST_HALO, SHAPE, size_within
 from numbaconv.cpu.packing.rows import (
     MOST_PADDED,
     PaddedRows,
@@ -61,7 +61,7 @@ class Halo(NamedTuple):
     channel: int
 
 
-HALO_SIZE = len(Halo._fields)
+HALO_SIZE = size_within(Halo, MOST_HALO)
 
 
 @inline
@@ -271,16 +271,16 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
     halo_rows = rows + halo.rows
     count = cols + halo.pitch - halo.cols
     neighbours = s.in_strides[1] == 1 and channels > 1
-    if not neighbours and copies_vectors(s, halo, count, job[LANES]):
+    if not neighbours and copies_vectors(s, halo, count, job[AT.lanes]):
         image = shift(x, channel0 * s.in_strides[1])
-        corner, lanes = (d0, h0, w0), job[LANES]
+        corner, lanes = (d0, h0, w0), job[AT.lanes]
         fill_vectors(
             target, image, s, halo, channels, corner, halo_rows, count, kept, rotation, lanes
         )
         return
     c = 0
     while c < channels:
-        together = min(job[LANES], channels - c) if neighbours else 1
+        together = min(job[AT.lanes], channels - c) if neighbours else 1
         split = splits_rows(s, halo) and together == 1
         phases_w = 1 if split else halo.phases_w
         distance = prefetch_distance(c, channels, s.in_strides[1])
@@ -316,6 +316,6 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
                     )
                     copy = shift(target, at + r * halo.pitch)
                     copy_rows_of_channel(
-                        copy, source, s, halo, together, split, first_w, count, job[LANES]
+                        copy, source, s, halo, together, split, first_w, count, job[AT.lanes]
                     )
         c += together

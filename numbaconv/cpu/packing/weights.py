@@ -3,16 +3,7 @@
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import keep_scalar, pointer_at, shift
 from numbaconv.cpu.blocking import TILE_ROWS
-from numbaconv.cpu.job import (
-    LANES,
-    PACK_ROWS,
-    PACK_TAPS_OUTER,
-    PACKED,
-    SHAPE,
-    WEIGHTS,
-    WorkerArguments,
-    next_task,
-)
+from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.packing.lanes import (
     piece_columns,
     piece_rows,
@@ -83,10 +74,10 @@ def pack_work(worker, job, like):
     group starts at row b * MR of it, in both orders.
     """
     s = read_shape(job, SHAPE)
-    weights, packed = pointer_at(job[WEIGHTS], like), pointer_at(job[PACKED], like)
+    weights, packed = pointer_at(job[AT.weights], like), pointer_at(job[AT.packed], like)
     taps = kernel_taps(s)
     k_size = s.c_in * taps
-    mr = job[PACK_ROWS]
+    mr = job[AT.pack_rows]
     blocks = (s.c_out + mr - 1) // mr
     tasks = s.groups * blocks
     task, queue = next_task(job, tasks, worker, 0)
@@ -96,6 +87,6 @@ def pack_work(worker, job, like):
         first = (g * s.c_out + block * mr) * k_size
         rows = block_rows(s.c_out, mr, block)
         target, source = shift(packed, first), shift(weights, first)
-        tap_step = s.c_in * rows if job[PACK_TAPS_OUTER] != 0 else 0
-        pack_block(target, source, k_size, rows, s.c_in, taps, tap_step, job[LANES])
+        tap_step = s.c_in * rows if job[AT.pack_taps_outer] != 0 else 0
+        pack_block(target, source, k_size, rows, s.c_in, taps, tap_step, job[AT.lanes])
         task, queue = next_task(job, tasks, worker, queue)
