@@ -1,6 +1,6 @@
 """Which lowering of the direct backend serves a problem: predicates of the problem alone.
 
-`direct.own_plan` and `direct.set_addresses` ask them, the most special first.
+`engine.own_plan` and `engine.set_addresses` ask them, the most special first.
 """
 
 from numbaconv.codegen.jit import inline

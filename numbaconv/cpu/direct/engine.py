@@ -2,10 +2,10 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of six lowerings: `direct_multiply` on long rows of pixels,
-`direct_transposed` on short ones and where long ones would have to be copied, `direct_zones` if
-short ones are dilated; `direct_filter` where a group has few output channels; for depthwise layers
-`direct_planes`, or `direct_channels` where the channels are innermost in memory.
+input in place, and then runs one of six lowerings: `matrix` on long rows of pixels,
+`matrix_transposed` on short ones and where long ones would have to be copied, `matrix_zones` if
+short ones are dilated; `filter_rows` where a group has few output channels; for depthwise layers
+`depthwise_planes`, or `depthwise_channels` where the channels are innermost in memory.
 """
 
 import numpy as np
