@@ -1,4 +1,4 @@
-"""How the package is compiled: three kinds of function.
+"""How the package is compiled: three kinds of function, written in Python.
 
 `inline`
     A helper. It becomes part of the compiled functions that call it.
@@ -6,8 +6,9 @@
     An ordinary ``@njit`` function, called from Python: the way in.
 `native`
     A function with a C signature, compiled for one element type at a time and called through
-    its address. Numba compiles whatever a function calls into that function again; the register
-    tiles, hundreds of blocks of vector code, behind an address are compiled once.
+    its address, with a tuple of its class of arguments. Numba compiles whatever a function calls
+    into that function again; the register tiles, hundreds of blocks of vector code, behind an
+    address are compiled once.
 
 Both kinds of compiled function are kept on disk by `cache.KernelCache`.
 """

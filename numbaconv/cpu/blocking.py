@@ -6,7 +6,7 @@ BLIS's words: a register block is MR x NR values of C; cache blocks bound what a
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.target import REGISTERS, second_level_cache
 
-# Register block of `microkernel.tile`: MR x NV accumulators, NV vectors of pixels and one
+# Register block of `matrix.tile`: MR x NV accumulators, NV vectors of pixels and one
 # broadcast weight must fit: MR * NV + NV + 1 <= registers. Two vectors load least for each
 # multiply-add of the shapes that fit: 14 x 2 on 32 registers, 6 x 2 on 16.
 TILE_VECTORS = 2
@@ -31,7 +31,7 @@ FOLD_VECTORS = (1, 2, 4, 8, 16) if REGISTERS >= 32 else (1, 2, 4, 8)
 STRIP_ROWS = (1, 3, 5, 7)
 STRIP_STRIDES = (1, 2)
 
-# Filters of `small_planes.small_planes`: 16 sums + 7 weights + 1 <= 32 registers, 8 + 7 + 1 <= 16.
+# Filters of `plane.small_planes`: 16 sums + 7 weights + 1 <= 32 registers, 8 + 7 + 1 <= 16.
 SMALL_FILTERS = (3, 5, 7)
 
 

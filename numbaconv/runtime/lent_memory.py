@@ -1,6 +1,6 @@
 """Memory that compiled callers borrow: for results, and for scratch while a call lasts.
 
-Large blocks are used again when they come back, for the reason that `recycling` gives and under
+Large blocks are used again when they come back, for the reason that `result_memory` gives and under
 the same bound, but apart from those of Python's callers: this works without Python's lock. Blocks
 wait in a ring. Slots are emptied and filled by exchanging, so whoever gets an address out of one
 owns that block: nobody waits for anybody, and a forked child finds no lock that is held.
@@ -145,7 +145,7 @@ def managed(entry, data):
 def read_bound(entry):
     """Read how much may be kept from the environment; whether that is a number.
 
-    As `recycling.keep_bytes` does.
+    As `result_memory.keep_bytes` does.
     """
     address = call_for_integer(entry[GETENV], (entry[KEEP_VARIABLE],))
     megabytes, i = KEEP_MB, 0

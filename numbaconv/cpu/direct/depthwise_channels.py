@@ -1,6 +1,6 @@
 """direct, third lowering: each lane of a vector is a channel.
 
-It serves depthwise layers whose channels are innermost in memory, and those that `direct_planes`
+It serves depthwise layers whose channels are innermost in memory, and those that `depthwise_planes`
 does not take. Loops of a task (image, block of channels, plane, block of rows and columns): its
 halo tile is copied with the channels innermost, transposed in registers unless the input lies so
 already; then columns, MR at a time; rows; the tile's own loop over taps. The tile is transposed

@@ -2,7 +2,7 @@
 
 Where taps lie far apart a halo tile would be mostly halo, and many taps of an output read nothing
 but padding: 43% of those of a 3x3 kernel with dilation 12 on a 33 x 33 map. A zone leaves these
-out. Lanes are output channels, as in `direct_transposed`, so pixels are read one by one and a zone
+out. Lanes are output channels, as in `matrix_transposed`, so pixels are read one by one and a zone
 may have any width. The rows that a task reads are copied, without padding, as
 [kd][row][channel][column]: what a tap reads of all channels lies close together.
 

@@ -158,7 +158,7 @@ def is_inside(s, t, channels, lanes, x_first):
     """Whether what a task reads, whole vectors included, is inside the input and off its padding.
 
     `x_first` is the index of its first channel's first element. The matrix product reads nothing
-    behind a row whose channels are added at once: see `direct_multiply.columns_again`.
+    behind a row whose channels are added at once: see `matrix.columns_again`.
     """
     vectors = TILE_VECTORS * lanes
     whole = not uses_bands(s) and channels == s.c_in and t.cols >= vectors

@@ -228,7 +228,7 @@ def cut(s, itemsize, threads, patches):
 
 
 def dot_scratch(s, b, lanes):
-    """Elements of a worker's scratch for `weight_dots`: a halo tile, as `fill_halo` wants it."""
+    """Elements of a worker's scratch for `weight_dots`: a halo tile, and slack for vectors."""
     halo = halo_layout(s, b.rows, b.cols, VECTOR_BYTES // lanes)
     return s.c_in * halo.channel + halo.pitch + BAND_VECTORS[-1] * lanes
 

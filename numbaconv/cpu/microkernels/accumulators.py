@@ -1,4 +1,8 @@
-"""The block of sums of a register tile, the loops that carry it, a case for each size."""
+"""What register tiles are made of: the block of sums, loops that carry it, a case for each size.
+
+All of it runs when a tile is compiled, and emits LLVM IR: `values` are rows of vectors that stay in
+registers, and a loop is a Python function that is called once, to emit its body.
+"""
 
 from contextlib import contextmanager
 

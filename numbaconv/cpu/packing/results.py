@@ -1,4 +1,8 @@
-"""Tiles moved from scratch to the output."""
+"""Tiles moved from scratch to the output, and back where sums are to be added to what is there.
+
+Most tiles are stored where they belong at once. These are the others: the output's rows are too
+short, or its pixels no neighbours.
+"""
 
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import keep_scalar, shift

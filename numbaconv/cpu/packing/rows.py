@@ -1,4 +1,7 @@
-"""Where a padded coordinate reads from, and copies of padded rows."""
+"""Copies of rows with their padding: by whole vectors where it is zeros, else element by element.
+
+What a padded coordinate reads is `problem.padding_modes`' to say.
+"""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Copies of a block, transposed."""
+"""Transposed copies of a block, in pieces that fit the registers."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Weights in the order that the register tile reads them, and tiles moved to the output."""
+"""Weights in the order in which register tiles read them: panels of a few rows, k by k."""
 
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import keep_scalar, pointer_at, shift
