@@ -41,8 +41,7 @@ if hasattr(os, "register_at_fork"):
         after_in_child=global_compiler_lock.release,
     )
 
-# Nobody calls a helper from Python or through its address, so it needs no wrappers: without them a
-# first call takes 0.85 to 0.93 of the time.
+# Nobody calls a helper from Python or through its address, so it needs no wrappers.
 inline: Callable[..., Any] = register_jitable(
     **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True
 )

@@ -228,7 +228,7 @@ def keep_scalar():
     """Keep LLVM from vectorising the loop that this stands in.
 
     A loop of a few turns gains nothing by that, and the versions that LLVM makes of each cost
-    compile time: on the machine where it was tried a cold first call went from 5.3 s to 4.6 s.
+    compile time.
     """
 
 

@@ -111,10 +111,7 @@ class _Band:
 
 
 class _SmallBand:
-    """The same for a filter of 3x3, unrolled: its weights stay in registers.
-
-    Images are filtered 1.1 times as fast so.
-    """
+    """The same for a filter of 3x3, unrolled: its weights stay in registers."""
 
     def __init__(self, vectors, o):
         builder = vectors.builder

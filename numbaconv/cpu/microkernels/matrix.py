@@ -98,10 +98,7 @@ def _emit_blocks(vectors, mr, nv, o):
 
 
 def _multiply_and_store(vectors, block, o):
-    """Multiply a block by one of two loops: one asks for pixels ahead of time.
-
-    Where they are in cache that would cost 0.01 to 0.1 of the time.
-    """
+    """Multiply a block by one of two loops: one prefetches pixels, which costs time in cache."""
     if block.columns < TILE_VECTORS:
         _multiply(vectors, block, o, None)
         block.store()

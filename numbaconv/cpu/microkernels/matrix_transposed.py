@@ -174,9 +174,9 @@ def _emit_block(vectors, mr, nv, o):
 
 
 def _prefetched(mr):
-    """Pixels whose lines a tile asks for ahead: of few, whose steps are short, that takes longer.
+    """Pixels whose lines a tile prefetches: both ends of a row of many, one end of a few.
 
-    Under AVX2, where 6 are the most, asking for both ends took 1.08 times as long.
+    A tile of few pixels has short steps, in which a prefetch takes a larger share.
     """
     if mr < 5:
         return ()
@@ -196,8 +196,8 @@ def _steps_on(vectors, pointer, step, count):
 def _add_tap(builder, values, left_out, add):
     """Add a tap to the pixels of a tile, but to none at its ends where it is left out.
 
-    Each of the ways that these can be has a branch of its own: with a branch for each pixel tiles
-    of 8 pixels took 1.1 times as long, as the CPU's predictions failed.
+    Each of the ways that these can be has a branch of its own. Branches for each pixel the CPU
+    would predict badly.
     """
     mr = len(values)
     outer = [i for i in range(mr) if left_out is not None and ends_of_pixel(i, mr)]
@@ -257,8 +257,7 @@ def pixel_tile(o):
 def zone_tile(o):
     """As `pixel_tile`, of neighbouring pixels that are in cache, none of them padding.
 
-    The table has the two offsets of each tap alone. Without the rest, dilated layers run 1.1 times
-    as fast under AVX2, whose steps are short, and 1.0 times under AVX-512.
+    The table has the two offsets of each tap alone, and nothing is prefetched: steps are short.
     """
     absent = {"x_step": 1, "prefetch_distance": 0, "ends": 0}
     _multiply_in_numpy(PixelTileArguments(**o._asdict(), **absent), 2)

@@ -22,9 +22,8 @@ from numbaconv.codegen.vectors import Vectors, i64, opaque
 from numbaconv.cpu.blocking import STRIP_ROWS, STRIP_STRIDES, strip_vectors
 from numbaconv.cpu.microkernels.accumulators import carried_loop, is_set, join
 
-# Wide strips ask for the input rows that follow ahead of time: no hardware foresees that after some
-# columns of a row come those of the next, on a page of its own maybe. On planes of 512 x 512 and
-# more that gives up to 1.3 times the speed; on maps that a narrow strip covers it would cost 3%.
+# Wide strips prefetch the input rows that follow: no hardware foresees that after some columns of a
+# row come those of the next, maybe on another page. Maps that a narrow strip covers are in cache.
 _PREFETCHED_ROWS = 4
 _PREFETCHED_VECTORS = 4
 
@@ -215,8 +214,8 @@ class _Strip:
             return self.pairs(row, q, values)
         if self.shape.vectors == 1:
             return self.columns(row, q, i64(0), kw, values, self.edges)
-        # A masked load takes about as long as a multiply-add more: with masks only where taps read
-        # padding, 5x5 and 7x7 are up to 1.08 times as fast.
+        # A masked load takes about as long as a multiply-add more, so only taps that read padding
+        # have masks.
         b, first, last = self.builder, self.edges[:1], self.edges[-1:]
         for begin, end, condition, masked in (
             (i64(0), self.low, None, first),
@@ -324,7 +323,7 @@ class _SquareStrip(_Strip):
 
     Its masks stay in registers, and with a stride of 2 taps 1 and 2, 3 and 4, .. share their loads,
     which lie at whole vectors then under a padding of 1. Of a 3x3 filter, which is what most
-    depthwise layers have, the weights stay in registers too: it runs up to 1.4 times as fast.
+    depthwise layers have, the weights stay in registers too.
     """
 
     def open_strip(self):
@@ -355,8 +354,7 @@ class _SquareStrip(_Strip):
 
 
 def _emit_shape(builder, dtype, shape, o):
-    # Unrolled, 5x5 and 7x7 are up to 1.1 times as fast where a strip is one vector, and no faster
-    # where it is wider.
+    # Unrolling 5x5 and 7x7 pays where a strip is one vector, and not where it is wider.
     if shape.kh == 1 or (shape.kh > 3 and shape.vectors > 1):
         _Strip(builder, dtype, shape, o).emit()
         return

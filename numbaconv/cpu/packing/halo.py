@@ -2,10 +2,8 @@
 
 A stride s splits rows (and columns) into s phases: phase q holds the padded rows q, q + s, ...
 Inside a phase neighbouring outputs read neighbouring elements, so every tap is one offset from
-which the register tile reads with unit stride. The phases of a row are copied together, all of it
-read once: under a stride of 2 layers are 1.01 to 1.1 times as fast as with a copy for each phase,
-with few channels a group 1.3 times; under a stride of 4 1.05 to 1.15 times. Layout:
-[channel][kd][phase h][phase w][row][column].
+which the register tile reads with unit stride. The phases of a row are copied together, so that the
+row is read once. Layout: [channel][kd][phase h][phase w][row][column].
 
 For example stride 2 under 3 taps: taps 0 and 2 read phase 0, at shifts 0 and 1; tap 1 reads
 phase 1, at shift 0.
@@ -30,8 +28,7 @@ from numbaconv.cpu.packing.rows import (
 from numbaconv.problem.padding_modes import padded_index, steps_to
 from numbaconv.problem.shape import ZEROS, read_shape
 
-# A channel of a halo tile is a few short rows, too few for the hardware to see a pattern: U1, V2
-# and V3 of `benchmarks/layers.csv` run 1.01 times as fast with these, A1 1.02 times.
+# A channel of a halo tile is a few short rows, too few for the hardware to see a pattern.
 PREFETCHED_CHANNELS = 2
 
 
@@ -175,8 +172,7 @@ def rows_inside(s, first, rows):
 def copies_vectors(s, halo, count, lanes):
     """Whether rows are copied as vectors whose masks are the padding, as in most layers.
 
-    A loop that does nothing else makes layers 1.0 to 1.02 times as fast, 3-D ones under a stride of
-    2 1.1 times. Long rows under a stride of 1 are copied as fast without masks.
+    Long rows under a stride of 1 are copied as fast without masks.
     """
     dense = s.in_strides[4] == 1
     short = s.stride[2] == 1 and count <= MOST_PADDED * lanes

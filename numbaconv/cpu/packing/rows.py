@@ -19,8 +19,8 @@ from numbaconv.cpu.packing.transpose import transpose_block
 from numbaconv.problem.padding_modes import padded_index, steps_to
 from numbaconv.problem.shape import ZEROS
 
-# Vectors of a row, at most, that are copied with their padding in one go, by masks. Small maps are
-# 1.01 to 1.02 times as fast than with the padding set to zero for itself, wide ones 0.97 to 1.0.
+# Vectors of a row, at most, that are copied with their padding in one go, by masks. In wider rows
+# the padding is set to zero by itself.
 MOST_PADDED = 4
 
 
