@@ -1,15 +1,14 @@
-"""Integer arithmetic that Python's planning and compiled code share."""
+"""Integer arithmetic of planning.
 
-from numbaconv.codegen.jit import inline
+Compiled code writes ``-(-a // b)`` out: each helper that a kernel calls costs compile time.
+"""
 
 
-@inline
-def ceil_div(a, b):
-    """A / b, rounded up."""
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
     return -(-a // b)
 
 
-@inline
-def round_up(a, multiple):
+def round_up(a: int, multiple: int) -> int:
     """The least multiple that is no less than a."""
     return -(-a // multiple) * multiple

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import llvmlite.binding as llvm
 from numba.core import config
 
+from numbaconv.codegen.integers import ceil_div
+
 _PROBE = """
 define void @probe(ptr %p) {
   %v = load <16 x float>, ptr %p, align 4
@@ -97,4 +99,4 @@ def last_level_caches(threads: int) -> int:
         cores = int(sharing, 16).bit_count()
     except ValueError:
         cores = threads
-    return _cache_size(3, 32 << 20) * -(-threads // max(1, cores))
+    return _cache_size(3, 32 << 20) * ceil_div(threads, max(1, cores))

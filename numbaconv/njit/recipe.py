@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import from_dtype
 
+from numbaconv.codegen.integers import round_up
 from numbaconv.cpu import execution
 from numbaconv.cpu.activation import activate
 from numbaconv.cpu.gradients import adjoint_chain
@@ -141,7 +142,7 @@ class Recipe:
         """Return an array that lives for the time of the call."""
         view = placeholder(shape, dtype)
         array = Array(view, protocol.SCRATCH, address(view) - self.scratch_bytes)
-        self.scratch_bytes += -(-view.nbytes // 64) * 64
+        self.scratch_bytes += round_up(view.nbytes, 64)
         return array
 
     def bounds(self) -> list[tuple[int, int]]:

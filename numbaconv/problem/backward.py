@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.problem.forward import Problem, check_bias, describe, memory_strides, triple
 from numbaconv.problem.layout import CHANNELS_FIRST
 from numbaconv.problem.shape import ZEROS, ConvShape
@@ -85,17 +86,17 @@ def _check_weight_size(
     axes = zip(size, kernel, output, strides, dilations, pairs, strict=True)
     for axis, (n, k, o, s, d, pair) in enumerate(axes):
         if word in _SAME:
-            if o != -(-n // s):
+            if o != ceil_div(n, s):
                 raise ValueError(
                     f"grad_output has {o} on spatial axis {axis}, where padding {word!r} of an "
-                    f"input of {n} makes it {-(-n // s)}"
+                    f"input of {n} makes it {ceil_div(n, s)}"
                 )
             continue
         # The reach (k - 1) * d must lie in between, for (n + padding - reach - 1) // s + 1 == o.
         longest = o * s - n if word == "full" else n + sum(pair) - 1 - (o - 1) * s
         shortest = longest - s + 1
         if not max(shortest, 0) <= (k - 1) * d <= longest:
-            low, high = -(-max(shortest, 0) // d) + 1, longest // d + 1
+            low, high = ceil_div(max(shortest, 0), d) + 1, longest // d + 1
             _refuse("weight_size", axis, k, o, low, high, 1)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.problem.dtypes import check_dtype
 from numbaconv.problem.shape import CIRCULAR, PADDING_MODES, REFLECT, REPLICATE, SYMMETRIC, ZEROS
 
@@ -73,7 +74,7 @@ def freeze(name: str, value: Any, depth: int = 2) -> Any:
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int, lower: bool) -> tuple[int, int]:
-    output = -(-size // stride)
+    output = ceil_div(size, stride)
     total = max((output - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
     small, large = total // 2, total - total // 2
     return (large, small) if lower else (small, large)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, kernel, native
 from numbaconv.codegen.pointers import (
     address_of,
@@ -169,10 +170,10 @@ def _pixels_of_chunk(s, itemsize, dots):
         cols = min(ow, 1024)
         rows = oh
         while rows > 1 and s.c_in * halo_layout(s, rows, cols, itemsize).channel > budget:
-            rows = -(-rows // 2)
+            rows = ceil_div(rows, 2)
         return 1, rows, cols
     most = min(max(budget // max(s.c_out, 1), LEAST_PIXELS), MOST_PIXELS)
-    cols = -(-ow // -(-ow // most))
+    cols = ceil_div(ow, ceil_div(ow, most))
     rows = min(oh, max(1, most // cols))
     planes = max(1, most // (oh * ow)) if rows == oh and cols == ow else 1
     return min(planes, s.n * s.output[0]), rows, cols
@@ -184,28 +185,28 @@ def cut(s, itemsize, threads, patches):
     dots = uses_dots(s, lanes, patches)
     planes, rows, cols = _pixels_of_chunk(s, itemsize, dots)
     all_planes = s.n * s.output[0]
-    plane_blocks, col_blocks = -(-all_planes // planes), -(-s.output[2] // cols)
+    plane_blocks, col_blocks = ceil_div(all_planes, planes), ceil_div(s.output[2], cols)
     sums = s.groups * s.c_out * s.c_in * kernel_taps(s)
     slabs = MOST_SLABS
     while slabs > 1 and (slabs * sums > MOST_SUMS or slabs * SLAB_PIXELS > s.n * image_pixels(s)):
         slabs //= 2
-    row_blocks = -(-s.output[1] // rows)
+    row_blocks = ceil_div(s.output[1], rows)
     if planes == 1:
         # Slabs of as many chunks each, as near as rows allow.
         while all_planes * row_blocks * col_blocks % slabs and row_blocks < s.output[1]:
             row_blocks += 1
-        rows = -(-s.output[1] // row_blocks)
-        row_blocks = -(-s.output[1] // rows)
+        rows = ceil_div(s.output[1], row_blocks)
+        row_blocks = ceil_div(s.output[1], rows)
     chunks = plane_blocks * row_blocks * col_blocks
     slabs = min(slabs, chunks)
 
     mr = DOT_ROWS[-1] if dots else register_rows(s.c_out)
     nr = TILE_VECTORS * lanes
-    oc_blocks, ic_blocks = -(-s.c_out // mr), 1 if dots else -(-s.c_in // nr)
-    wanted = -(-threads * TASKS_PER_THREAD // slabs) if threads > 1 else 1
+    oc_blocks, ic_blocks = ceil_div(s.c_out, mr), 1 if dots else ceil_div(s.c_in, nr)
+    wanted = ceil_div(threads * TASKS_PER_THREAD, slabs) if threads > 1 else 1
     group_parts = min(s.groups, wanted) if dots else s.groups
-    ic_parts = min(ic_blocks, -(-wanted // group_parts))
-    oc_parts = min(oc_blocks, -(-wanted // (group_parts * ic_parts)))
+    ic_parts = min(ic_blocks, ceil_div(wanted, group_parts))
+    oc_parts = min(oc_blocks, ceil_div(wanted, group_parts * ic_parts))
     return GradientBlocks(
         mr,
         oc_blocks,

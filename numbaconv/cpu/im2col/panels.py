@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline
 from numbaconv.problem.shape import ZEROS
 from numbaconv.problem.taps import axis_taps
@@ -64,7 +65,7 @@ def make_zones(s, nr):
     for top, bottom in itertools.pairwise(down):
         for left, right in itertools.pairwise(across):
             zones.append((panels, top, bottom - top, left, right - left))
-            panels += -(-(bottom - top) * (right - left) // nr)
+            panels += ceil_div((bottom - top) * (right - left), nr)
     # A zone that stands alone is of all images, not of each.
     return np.array(zones) if len(zones) > 1 else single
 

@@ -16,6 +16,7 @@ import numpy as np
 from llvmlite import ir
 
 from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
@@ -104,7 +105,7 @@ class Shape(NamedTuple):
     @property
     def under_way(self):
         """Output rows whose windows hold the same input row."""
-        return -(-self.kh // self.stride)
+        return ceil_div(self.kh, self.stride)
 
 
 def _shapes():
