@@ -5,10 +5,10 @@ Compiled code writes ``-(-a // b)`` out: each helper that a kernel calls costs c
 
 
 def ceil_div(a: int, b: int) -> int:
-    """a / b, rounded up."""
+    """Divide and round up."""
     return -(-a // b)
 
 
 def round_up(a: int, multiple: int) -> int:
-    """The least multiple that is no less than a."""
+    """Return the least multiple that is no less than `a`."""
     return -(-a // multiple) * multiple
