@@ -29,7 +29,8 @@ assert nc.im2col(x, 3).shape == (1, 18, 4)
 # One small kernel, quickly compiled.
 SMALL = """
 import numpy as np
-from numbaconv.activation import ACTIVATIONS, activate_array
+from numbaconv.problem.activations import ACTIVATIONS
+from numbaconv.cpu.activation import activate_array
 a = np.array([-1.0, 2.0], np.float32)
 activate_array(a, ACTIVATIONS["relu"])
 assert a.tolist() == [0, 2]
@@ -135,8 +136,8 @@ def test_damage_of_small_kernels(count: int, run_script: Script, tmp_path: Path)
 import random, sys
 from pathlib import Path
 from tests.runtime.test_cache import flip_bits, truncate
-from numbaconv import activation
-from numbaconv.jit import kernel, native
+from numbaconv.cpu import activation
+from numbaconv.codegen.jit import kernel, native
 paths = sorted(Path(sys.argv[1]).rglob("*.nbc"))
 rng = random.Random(0)
 for number in range(int(sys.argv[2])):
@@ -144,7 +145,7 @@ for number in range(int(sys.argv[2])):
     damaged = (truncate, flip_bits)[number % 2](path.read_bytes(), rng)
     path.write_bytes(damaged)
     a = np.array([-1.0, 2.0], np.float32)
-    activation.activate = native(activation._signature)(activation.activate._function)
+    activation.activate = native(activation.ActivateArguments)(activation.activate._function)
     activation._activate_pointed = kernel()(activation._activate_pointed.py_func)
     activate_array(a, ACTIVATIONS["relu"])
     assert a.tolist() == [0, 2]

@@ -71,7 +71,8 @@ def test_child_processes_compute(method: str, layer: dict[str, str], run_script:
 # A small kernel, compiled by whoever comes first.
 SMALL = """
 import numpy as np
-from numbaconv.activation import ACTIVATIONS, activate_array
+from numbaconv.problem.activations import ACTIVATIONS
+from numbaconv.cpu.activation import activate_array
 def compute():
     a = np.array([-1.0, 2.0], np.float32)
     activate_array(a, ACTIVATIONS["relu"])
@@ -108,7 +109,7 @@ def test_signal_handler_that_interrupts_the_compiler(run_script: Script, tmp_pat
     code = """
 import faulthandler, signal
 from numba import types
-from numbaconv.activation import activate
+from numbaconv.cpu.activation import activate
 faulthandler.dump_traceback_later(200, exit=True)
 handled = []
 def handle(*_):
@@ -133,7 +134,7 @@ def test_signal_handler_launches(layer: dict[str, str], run_script: Script):
     code = """
 import faulthandler, signal
 from tests.scripts.mixed_calls import check
-from numbaconv import threads
+from numbaconv.runtime import threads
 faulthandler.dump_traceback_later(200, exit=True)
 assert check(0) and check(4)  # compiled now, and the layer is decided
 handled = []
