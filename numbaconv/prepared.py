@@ -2,7 +2,6 @@
 
 import itertools
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -43,7 +42,6 @@ class Weights(NamedTuple):
 
 
 _tickets = itertools.count(1)
-_layers: "WeakValueDictionary[int, PreparedConv]" = WeakValueDictionary()
 
 
 class PreparedConv:
@@ -100,8 +98,7 @@ class PreparedConv:
         # read it at an address that stays the same.
         self._ticket = getattr(self, "_ticket", np.zeros(1, np.int64))
         self.ticket_address = self._ticket.ctypes.data
-        self._ticket[0] = ticket = next(_tickets)
-        _layers[ticket] = self
+        self._ticket[0] = next(_tickets)
 
     def __call__(self, x: Any, out: Any = None, stream: Any = None) -> Any:
         """Convolve an input.
@@ -184,11 +181,6 @@ class PreparedConv:
         options = ", ".join(f"{name}={value!r}" for name, value in self._options._asdict().items())
         weight = self._now.weight
         return f"PreparedConv(weight {weight.shape} {weight.dtype}, {options})"
-
-
-def layer_of_ticket(number: int) -> PreparedConv:
-    """Return the layer that a compiled caller knows by this number."""
-    return _layers[number]
 
 
 def prepare(

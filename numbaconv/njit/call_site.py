@@ -49,7 +49,9 @@ def _integers(
     elif isinstance(kind, types.Integer):
         yield context.cast(builder, value, kind, types.int64)
     elif isinstance(kind, LayerType):
-        yield builder.load(builder.inttoptr(value, INT64.as_pointer()))
+        layer = cgutils.create_struct_proxy(kind)(context, builder, value=value)
+        yield builder.load(layer.ticket)
+        yield builder.ptrtoint(layer.layer, INT64)
 
 
 def _key_digest(text: str) -> int:
@@ -139,9 +141,9 @@ def lent_array(typing_context, request, axes, dtype):
 
 
 @intrinsic
-def keep_alive(typing_context, arrays):
-    """Use arrays: only their addresses were handed on, and Numba frees what is used no more."""
-    signature = types.void(arrays)
+def keep_alive(typing_context, values):
+    """Use arrays and layers: only addresses were handed on, and Numba frees what is not used."""
+    signature = types.void(values)
 
     def codegen(context, builder, signature, values):
         return context.get_dummy_value()
@@ -213,7 +215,7 @@ def performer(source: str, axes: int) -> Callable[..., Any]:
         y = result_array(out, request, axes, dtype)
         set_addresses(request, (x, weight, bias, y))
         enter(request, protocol.CARRY_OUT)
-        keep_alive((x, weight, bias, y))
+        keep_alive((x, weight, bias, y, options))
         return y
 
     return perform  # type: ignore[no-any-return]  # Numba's decorator

@@ -1,11 +1,17 @@
-"""The Numba type of a prepared layer."""
+"""The Numba type of a prepared layer.
 
+A native value owns a reference to its layer, as one of an array owns its memory: wherever compiled
+code keeps the value, in a list, a generator or a field, the layer is alive.
+"""
+
+import ctypes
 from typing import Any
 
 from llvmlite import ir
 from numba import from_dtype, types
+from numba.core import cgutils
 from numba.core.imputils import lower_constant
-from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
+from numba.extending import NativeValue, box, models, register_model, typeof_impl, unbox
 
 from numbaconv.prepared import PreparedConv
 
@@ -14,7 +20,7 @@ WORDS = ("padding_mode", "data_format", "activation", "backend")
 
 
 class LayerType(types.Type):
-    """Type of a prepared layer; its value is the address of its ticket.
+    """Type of a prepared layer.
 
     Parameters
     ----------
@@ -33,25 +39,45 @@ def _typeof_layer(layer: PreparedConv, context: Any) -> LayerType:
 
 
 @register_model(LayerType)
-class _LayerModel(models.PrimitiveModel):
+class _LayerModel(models.StructModel):
     def __init__(self, manager: Any, layer_type: LayerType) -> None:
-        super().__init__(manager, layer_type, ir.IntType(64))
+        members = [
+            # Counts references; it owns one to the Python object. Null: the layer lives for ever.
+            ("owner", types.MemInfoPointer(types.voidptr)),
+            ("layer", types.voidptr),  # the Python object
+            ("ticket", types.CPointer(types.int64)),  # where the number of its weights is
+        ]
+        super().__init__(manager, layer_type, members)
 
 
 @unbox(LayerType)
 def _unbox_layer(layer_type: LayerType, value: ir.Value, c: Any) -> NativeValue:
+    layer = cgutils.create_struct_proxy(layer_type)(c.context, c.builder)
     address = c.pyapi.object_getattr_string(value, "ticket_address")
-    native = c.pyapi.long_as_longlong(address)
+    layer.ticket = c.builder.inttoptr(c.pyapi.long_as_longlong(address), layer.ticket.type)
     c.pyapi.decref(address)
-    return NativeValue(native)
+    layer.layer = c.builder.bitcast(value, layer.layer.type)
+    layer.owner = c.pyapi.nrt_meminfo_new_from_pyobject(layer.layer, layer.layer)
+    return NativeValue(layer._getvalue())
 
 
-_frozen: list[PreparedConv] = []
+@box(LayerType)
+def _box_layer(layer_type: LayerType, value: ir.Value, c: Any) -> ir.Value:
+    """Return the Python object itself."""
+    layer = cgutils.create_struct_proxy(layer_type)(c.context, c.builder, value=value)
+    boxed = c.builder.bitcast(layer.layer, c.pyapi.pyobj)
+    c.pyapi.incref(boxed)
+    c.context.nrt.decref(c.builder, layer_type, value)
+    return boxed
 
 
 @lower_constant(LayerType)
 def _freeze_layer(context: Any, builder: Any, layer_type: LayerType, layer: PreparedConv) -> Any:
     """Build a global layer into a function: that function cannot be cached on disk."""
-    _frozen.append(layer)
-    address = context.add_dynamic_addr(builder, layer.ticket_address, info="PreparedConv")
-    return builder.ptrtoint(address, ir.IntType(64))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(layer))  # Numba does not say when code is gone
+    frozen = cgutils.create_struct_proxy(layer_type)(context, builder)
+    frozen.owner = cgutils.get_null_value(frozen.owner.type)
+    for member, address in (("layer", id(layer)), ("ticket", layer.ticket_address)):
+        place = context.add_dynamic_addr(builder, address, info="PreparedConv")
+        setattr(frozen, member, builder.bitcast(place, getattr(frozen, member).type))
+    return frozen._getvalue()

@@ -30,7 +30,7 @@ KEY, BACKEND, THREADS, INTEGERS = range(16, 20)
 
 
 # Value of LAYOUT. Raise it when a request changes: functions in users' caches have the old one.
-THIS_LAYOUT = 2
+THIS_LAYOUT = 3
 
 
 # The stages of a call. In between the caller makes the result's memory an array.

@@ -22,7 +22,6 @@ from numbaconv.dispatch.backends import (
 )
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.njit.protocol import MOST_ARRAYS
-from numbaconv.prepared import layer_of_ticket
 from numbaconv.problem.validation import check_out
 from numbaconv.runtime.shared_table import from_word
 
@@ -98,7 +97,8 @@ class Call:
         if kind == "tuple":
             return tuple(self._rebuild(name, entry, values) for entry in details[0])
         if kind == "layer":
-            return layer_of_ticket(next(values))
+            next(values)  # the ticket, which is in the key
+            return ctypes.cast(next(values), ctypes.py_object).value  # the caller has a reference
         dtype, axes, writable = details
         shape, steps = ([next(values) for _ in range(axes)] for _ in range(2))
         self.arrays[name] = placeholder(shape, dtype, steps, writable)

@@ -687,10 +687,10 @@ def test_cached_functions_run_in_another_process(run_script: Any, tmp_path: Path
 
 def test_function_of_another_version(monkeypatch: pytest.MonkeyPatch):
     """One from a user's cache is refused before anything else of its request is read."""
-    from numbaconv.njit import enter
+    from numbaconv.njit import protocol
 
     same_bits(unnamed(IMAGE, KERNEL), nc.conv2d(IMAGE, KERNEL))
-    monkeypatch.setattr(enter, "THIS_LAYOUT", enter.THIS_LAYOUT + 1)
+    monkeypatch.setattr(protocol, "THIS_LAYOUT", protocol.THIS_LAYOUT + 1)
     function = numba.njit(lambda x, w: nc.conv2d(x, w, activation="hardswish"))  # here alone
     with pytest.raises(RuntimeError, match="another version of numbaconv"):
         function(IMAGE, KERNEL)
