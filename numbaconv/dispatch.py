@@ -5,13 +5,12 @@ Precedence: the ``backend=`` argument, `use_backend`, `set_backend`, the environ
 the backends that can run here.
 """
 
-import functools
-import importlib
 from contextlib import ContextDecorator
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
+from numbaconv.backends import cuda, direct, im2col
 from numbaconv.entry import CHOICE, CONTEXTS, ENTRY, as_word
 from numbaconv.environment import variable
 from numbaconv.errors import BackendUnavailableError
@@ -21,14 +20,11 @@ ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
 _VARIABLE = ENVIRONMENT_VARIABLE.encode()
 AUTO, CUDA = "auto", "cuda"
 
-# Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend
-# module has `unavailable()` (a reason, or None), and on the CPU `plan`, `make_table` and
-# `set_addresses`.
-BACKENDS = {
-    "direct": "numbaconv.backends.direct",
-    "im2col": "numbaconv.backends.im2col",
-    CUDA: "numbaconv.backends.cuda",
-}
+# A backend module has `unavailable()` (a reason, or None), and on the CPU `plan`, `make_table` and
+# `set_addresses`. Modules are imported with the package: in the midst of an import at the first
+# call, a signal handler or a callback of the garbage collector could call upon half a module. What
+# a GPU toolkit takes to import the cuda backend leaves for its first call.
+BACKENDS: dict[str, ModuleType] = {"direct": direct, "im2col": im2col, CUDA: cuda}
 NAMES = (AUTO, *BACKENDS)
 
 
@@ -77,17 +73,12 @@ def requested_backend(argument: str | None = None) -> tuple[str, str]:
     return AUTO, "the default"
 
 
-@functools.cache
-def _load(name: str) -> ModuleType:
-    return importlib.import_module(BACKENDS[name])
-
-
 def load_backend(name: str, source: str = "") -> ModuleType:
     """Return a backend's module, or raise BackendUnavailableError with the reason.
 
     `source` says in the message who asked for it.
     """
-    module = _load(name)
+    module = BACKENDS[name]
     reason = module.unavailable()
     if reason is not None:
         asked = f", asked for by {source}," if source else ""
@@ -106,7 +97,7 @@ def available_backends() -> tuple[str, ...]:
     tuple of str
         A subset of ``("direct", "im2col", "cuda")``.
     """
-    return tuple(name for name in BACKENDS if _load(name).unavailable() is None)
+    return tuple(name for name, module in BACKENDS.items() if module.unavailable() is None)
 
 
 def get_backend() -> str:
@@ -231,7 +222,7 @@ def choose_backend(s: ConvShape) -> tuple[str, str]:
     """
     if is_depthwise(s):
         return "direct", "one channel a group: rows of the image fill the register block"
-    if _load("direct").has_zones(s):
+    if direct.has_zones(s):
         return "direct", "taps apart on short rows: those that read only padding are left out"
     if has_wide_halo(s):
         return "im2col", "taps far apart: packed panels hold what they read, and no more"

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv import input_gradient, weight_gradient
 from numbaconv.arguments import check_array, freeze
 from numbaconv.device import Call
+from numbaconv.gradient_arguments import input_gradient_problem, weight_gradient_problem
 from numbaconv.plan import keep
 
 __all__ = [
@@ -71,9 +73,6 @@ def _input_gradient(
     stream: Any,
     precision: str | None,
 ) -> Any:
-    from numbaconv import input_gradient
-    from numbaconv.gradient_arguments import input_gradient_problem
-
     call = Call({"weight": weight, "grad_output": grad_output}, backend, stream, precision)
     weight, grad_output = call.arrays.values()
     input_size = frozen_sizes("input_size", input_size)
@@ -113,9 +112,6 @@ def _weight_gradient(
     stream: Any,
     precision: str | None,
 ) -> Any:
-    from numbaconv import weight_gradient
-    from numbaconv.gradient_arguments import weight_gradient_problem
-
     call = Call({"input": input, "grad_output": grad_output}, backend, stream, precision)
     x, grad_output = call.arrays.values()
     weight_size = frozen_sizes("weight_size", weight_size)

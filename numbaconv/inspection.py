@@ -1,7 +1,6 @@
 """What the library would do, and where it runs: `explain` and `show_config`."""
 
 import platform
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import llvmlite
@@ -181,7 +180,7 @@ def configuration() -> dict[str, str]:
         "cache": _cache_state(),
         "backend asked for": f"{name}, from {source}",
         **{f"backend {name}": _backend_state(name) for name in BACKENDS},
-        **import_module(BACKENDS[CUDA]).configuration(),
+        **BACKENDS[CUDA].configuration(),
     }
 
 

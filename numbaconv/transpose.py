@@ -1,14 +1,13 @@
 """Transposed convolution: the adjoint of a convolution, used as a layer."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from numbaconv.device import Call
 from numbaconv.grad import array_key, frozen_options, kept_plan, result_dtype
-
-if TYPE_CHECKING:
-    from numbaconv.input_gradient import AdjointPlan
+from numbaconv.gradient_arguments import transposed_problem
+from numbaconv.input_gradient import AdjointPlan, apply_adjoint, check_adjoint_out
 
 
 def find_transposed_plan(
@@ -21,11 +20,8 @@ def find_transposed_plan(
     output_padding: Any,
     groups: Any,
     dilation: Any,
-) -> "AdjointPlan":
+) -> AdjointPlan:
     """Return the plan of a call, kept from an earlier one or made after validation."""
-    from numbaconv.gradient_arguments import transposed_problem
-    from numbaconv.input_gradient import AdjointPlan
-
     options = frozen_options(
         stride=stride,
         padding=padding,
@@ -62,8 +58,6 @@ def _conv_transpose(
     stream: Any,
     precision: str | None,
 ) -> Any:
-    from numbaconv.input_gradient import apply_adjoint, check_adjoint_out
-
     given = {"input": input, "weight": weight, "bias": bias, "out": out}
     call = Call(given, backend, stream, precision)
     arrays = dict(call.arrays)
