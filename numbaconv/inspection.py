@@ -1,7 +1,6 @@
 """`explain` says what a call would do; `show_config` says where it would run."""
 
 import platform
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import llvmlite
@@ -17,7 +16,6 @@ from numbaconv.dispatch.backends import (
     AUTO,
     BACKENDS,
     CUDA,
-    find_backend,
     load_backend,
     requested_backend,
 )
@@ -144,7 +142,7 @@ def explain(
     if name != CUDA:
         refuse_on_cpu(name, stream, precision)
         if plan.multiply_adds:
-            lowering = find_lowering(plan, find_backend(name)).name
+            lowering = find_lowering(plan, BACKENDS[name]).name
     return Explanation(name, source, reason, lowering, plan.shape, plan.out_shape, plan.result)
 
 
@@ -190,7 +188,7 @@ def configuration() -> dict[str, str]:
         "cache": _cache_state(),
         "backend asked for": f"{name}, from {source}",
         **{f"backend {name}": _backend_state(name) for name in BACKENDS},
-        **import_module(BACKENDS[CUDA]).configuration(),
+        **BACKENDS[CUDA].configuration(),
     }
 
 

@@ -10,16 +10,18 @@
     into that function again; the register tiles, hundreds of blocks of vector code, behind an
     address are compiled once.
 
-Both kinds of compiled function are kept on disk by `cache.KernelCache`.
+Both kinds of compiled function are kept on disk by `cache.KernelCache`. They are compiled, or
+loaded from there, on a thread with stack enough: see `on_large_stack`.
 """
 
 import functools
 import inspect
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit, types
+from numba import get_num_threads, njit, types
 from numba.core import config
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
@@ -32,14 +34,78 @@ from numbaconv.codegen.cache import KernelCache
 # Division is C's (no ZeroDivisionError to carry around). No fastmath: NaN and Inf propagate.
 _OPTIONS = {"error_model": "numpy"}
 
+# LLVM takes some hundred KiB of stack, and ends the process where there is less. A thread may have
+# 64 KiB (`threading.stack_size`), one of macOS has 512. So much address space costs nothing.
+_STACK_BYTES = 16 << 20
+_starting = threading.RLock()  # held while `threading.stack_size` is not the caller's
+_compiling = False  # whether this package is; changed under the compiler's lock
+
 # A child that was forked while another thread compiles has its lock, which nobody gives back, and
 # half of what it was at. So a fork waits until nobody compiles.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
-    )
+    for _lock in (global_compiler_lock, _starting):
+        os.register_at_fork(
+            before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+        )
+
+
+def _start(thread: threading.Thread) -> bool:
+    """Start a thread with a large stack; False if no thread can be started any more."""
+    with _starting:
+        before = threading.stack_size(_STACK_BYTES)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter shuts down, or a limit is reached
+            return False
+        finally:
+            threading.stack_size(before)
+    return True
+
+
+def _compile_alone(compilation: Callable[[], Any]) -> Any:
+    """Run a compilation, unless this thread is at one already: LLVM would end the process."""
+    global _compiling
+    with global_compiler_lock:
+        if _compiling:
+            raise RuntimeError(
+                "a signal handler, finalizer or callback of the garbage collector needs a kernel "
+                "that is not compiled yet, and has interrupted the compiler: make such a call once "
+                "before"
+            )
+        _compiling = True
+        try:
+            return compilation()
+        finally:
+            _compiling = False
+
+
+def on_large_stack(compilation: Callable[[], Any]) -> Any:
+    """Run a compilation on a thread of its own and wait for it: the caller's stack may be small.
+
+    A thread that has the compiler's lock goes on itself, as the other would wait for that.
+    """
+    outcome: list[tuple[Any, BaseException | None]] = []
+
+    def run() -> None:
+        try:
+            outcome.append((_compile_alone(compilation), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=run, name="numbaconv compiler")
+    if global_compiler_lock.is_locked() or not _start(thread):
+        return _compile_alone(compilation)
+    while thread.is_alive():
+        thread.join(
+            1
+        )  # where a signal handler forks, the child has to see that it has no such thread
+    if not outcome:
+        return _compile_alone(compilation)
+    result, error = outcome.pop()
+    if error is not None:
+        raise error
+    return result
+
 
 # Nobody calls a helper from Python or through its address, so it needs no wrappers.
 inline: Callable[..., Any] = register_jitable(
@@ -51,12 +117,21 @@ def kernel(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function that Python calls: nopython, without the GIL, cached."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(nogil=True, parallel=parallel, **_OPTIONS)(function)
+        dispatcher: Any = njit(nogil=True, parallel=parallel, **_OPTIONS)(function)
         if not config.DISABLE_JIT:
             dispatcher._cache = KernelCache(function)
+            dispatcher._compile_for_args = functools.partial(
+                _compile_for_call, dispatcher._compile_for_args
+            )
         return dispatcher
 
     return decorate
+
+
+def _compile_for_call(compile_for_args: Callable[..., Any], *arguments: Any) -> Any:
+    """Compile a kernel for a call from Python, with Numba's own method."""
+    get_num_threads()  # starts the threading layer: TBB wants that, and forks, on the same thread
+    return on_large_stack(functools.partial(compile_for_args, *arguments))
 
 
 class native:  # noqa: N801 (a decorator)
@@ -69,8 +144,6 @@ class native:  # noqa: N801 (a decorator)
         parameters. Or, of a function that has a result, what gives its Numba signature for an
         element type.
     """
-
-    _compiling = False  # anywhere; changed under the compiler's lock
 
     def __init__(self, arguments: Any) -> None:
         self.arguments = arguments
@@ -96,11 +169,18 @@ class native:  # noqa: N801 (a decorator)
             return self._addresses[dtype]
         except KeyError:
             pass
-        # Numba's own lock: with a second one, a thread that compiles a caller and one that compiles
-        # what it calls could wait for each other.
-        with global_compiler_lock:
-            if dtype not in self._addresses:
-                self._addresses[dtype] = self._compile_alone(dtype)
+        if config.DISABLE_JIT:
+            return self.interpret
+        return on_large_stack(functools.partial(self._find, dtype))
+
+    def _find(self, dtype: Any) -> Any:
+        """Compile under Numba's own lock, unless another thread was faster.
+
+        With a second lock, a thread that compiles a caller and one that compiles what it calls
+        could wait for each other.
+        """
+        if dtype not in self._addresses:
+            self._addresses[dtype] = self._compile(dtype)
         return self._addresses[dtype]
 
     def interpret(self, arguments: Any) -> None:
@@ -123,22 +203,7 @@ class native:  # noqa: N801 (a decorator)
         """What Numba compiles."""
         return self._function
 
-    def _compile_alone(self, dtype: Any) -> Any:
-        """Compile, unless this thread is at it already: LLVM would end the process."""
-        if native._compiling:
-            raise RuntimeError(
-                "a signal handler needs a kernel that is not compiled yet, and has interrupted the "
-                "compiler: make such a call once before signals may come"
-            )
-        native._compiling = True
-        try:
-            return self._compile(dtype)
-        finally:
-            native._compiling = False
-
     def _compile(self, dtype: Any) -> Any:
-        if config.DISABLE_JIT:
-            return self.interpret
         source, signature = self._source(), normalize_signature(self.signature(dtype))
         compiled: Any = CFunc(source, signature, locals={}, options=dict(_OPTIONS))
         compiled._cache = KernelCache(source)

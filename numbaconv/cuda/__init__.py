@@ -4,6 +4,7 @@ Everything that imports `numba.cuda` is in this package, and is imported when th
 convolved: asking whether the backend can run here (`unavailable`) needs none of it to work.
 """
 
+from importlib import import_module
 from typing import Any
 
 from numbaconv.cuda.toolkit import configuration, unavailable
@@ -20,43 +21,42 @@ __all__ = [
 ]
 
 
+def _module(name: str) -> Any:
+    """Import a module of this package, whole."""
+    module = import_module(f"{__name__}.{name}")
+    if getattr(module.__spec__, "_initializing", False):
+        raise RuntimeError(
+            "a signal handler, finalizer or callback of the garbage collector needs backend "
+            "'cuda', and has interrupted its import: make such a call once before"
+        )
+    return module
+
+
 def execute(*arguments: Any, **options: Any) -> Any:
     """Run a planned convolution; see `numbaconv.cuda.execution.execute`."""
-    from numbaconv.cuda import execution
-
-    return execution.execute(*arguments, **options)
+    return _module("execution").execute(*arguments, **options)
 
 
 def apply_adjoint(*arguments: Any, **options: Any) -> Any:
     """Run a planned adjoint; see `numbaconv.cuda.gradients.apply_adjoint`."""
-    from numbaconv.cuda import gradients
-
-    return gradients.apply_adjoint(*arguments, **options)
+    return _module("gradients").apply_adjoint(*arguments, **options)
 
 
 def weight_gradient(*arguments: Any, **options: Any) -> Any:
     """Run a planned gradient; see `numbaconv.cuda.gradients.weight_gradient`."""
-    from numbaconv.cuda import gradients
-
-    return gradients.weight_gradient(*arguments, **options)
+    return _module("gradients").weight_gradient(*arguments, **options)
 
 
 def to_host(array: Any) -> Any:
     """Copy a device array to a NumPy array."""
-    from numbaconv.cuda import sides
-
-    return sides.to_host(array)
+    return _module("sides").to_host(array)
 
 
 def shadow(name: str, array: Any) -> Any:
     """Describe a device array; see `numbaconv.cuda.memory.shadow`."""
-    from numbaconv.cuda import memory
-
-    return memory.shadow(name, array)
+    return _module("memory").shadow(name, array)
 
 
 def find_stream(stream: Any, arrays: dict[str, Any]) -> Any:
     """Return the stream of a call; see `numbaconv.cuda.memory.find_stream`."""
-    from numbaconv.cuda import memory
-
-    return memory.find_stream(stream, arrays)
+    return _module("memory").find_stream(stream, arrays)

@@ -5,13 +5,13 @@ Precedence: the ``backend=`` argument, `use_backend`, `set_backend`, the environ
 the backends that can run here.
 """
 
-import functools
-import importlib
 from contextlib import ContextDecorator
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
+from numbaconv import cuda
+from numbaconv.cpu import direct, im2col
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.runtime.environment import variable
 from numbaconv.runtime.shared_table import CHOICE, CONTEXTS, ENTRY, as_word
@@ -20,13 +20,11 @@ ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
 _VARIABLE = ENVIRONMENT_VARIABLE.encode()
 AUTO, CUDA = "auto", "cuda"
 
-# Name -> module, imported when first asked for: a GPU toolkit costs a CPU call nothing. A backend
-# has `unavailable()` (a reason, or None), and on the CPU `lower`.
-BACKENDS = {
-    "direct": "numbaconv.cpu.direct",
-    "im2col": "numbaconv.cpu.im2col",
-    CUDA: "numbaconv.cuda",
-}
+# A backend has `unavailable()` (a reason, or None), and on the CPU `lower`. Backends are imported
+# with the package: in the midst of an import at the first call, a signal handler or a callback of
+# the garbage collector could call upon half a module. What a GPU toolkit takes to import, the cuda
+# backend leaves for its first call.
+BACKENDS: dict[str, ModuleType] = {"direct": direct, "im2col": im2col, CUDA: cuda}
 NAMES = (AUTO, *BACKENDS)
 
 
@@ -75,18 +73,12 @@ def requested_backend(argument: str | None = None) -> tuple[str, str]:
     return AUTO, "the default"
 
 
-@functools.cache
-def find_backend(name: str) -> ModuleType:
-    """Return the module of a backend, whether or not it can run here."""
-    return importlib.import_module(BACKENDS[name])
-
-
 def load_backend(name: str, source: str = "") -> ModuleType:
     """Return a backend's module, or raise BackendUnavailableError with the reason.
 
     `source` says in the message who asked for it.
     """
-    module = find_backend(name)
+    module = BACKENDS[name]
     reason = module.unavailable()
     if reason is not None:
         asked = f", asked for by {source}," if source else ""
@@ -105,7 +97,7 @@ def available_backends() -> tuple[str, ...]:
     tuple of str
         A subset of ``("direct", "im2col", "cuda")``.
     """
-    return tuple(name for name in BACKENDS if find_backend(name).unavailable() is None)
+    return tuple(name for name, module in BACKENDS.items() if module.unavailable() is None)
 
 
 def get_backend() -> str:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv import cpu
-from numbaconv.dispatch.backends import AUTO, CUDA, find_backend, load_backend, requested_backend
+from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.choice import choose, choose_phases
 from numbaconv.dispatch.gpu import convolve_on_host, refuse_on_cpu
 from numbaconv.problem.plan import AdjointPlan, Plan
@@ -25,15 +25,15 @@ def resolve(plan: Plan, backend: str | None) -> Backend:
     name, source = requested_backend(backend)
     if name == AUTO:
         name = choose(plan).backend
-        return Backend(name, find_backend(name))
+        return Backend(name, BACKENDS[name])
     return Backend(name, load_backend(name, source))
 
 
 def engines_of_phases(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
     """Return the engine of each phase of an adjoint; ``auto`` chooses each by itself."""
     if name != AUTO:
-        return (find_backend(name),) * len(plan.phases)
-    return tuple(find_backend(choice.backend) for choice in choose_phases(plan))
+        return (BACKENDS[name],) * len(plan.phases)
+    return tuple(BACKENDS[choice.backend] for choice in choose_phases(plan))
 
 
 def convolve(

@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 from numbaconv.cpu.arrays import in_memory_order
 from numbaconv.cpu.execution import find_template
 from numbaconv.cpu.gradients.adjoint import find_chain
-from numbaconv.dispatch.backends import AUTO, find_backend
+from numbaconv.dispatch.backends import AUTO, BACKENDS
 from numbaconv.dispatch.choice import choose
 from numbaconv.dispatch.host import engines_of_phases
 from numbaconv.njit import protocol
@@ -140,7 +140,7 @@ def _convolution(call: Call, plan: Plan, name: str, layer: PreparedConv | None) 
     # What is the layer's own, it keeps; without the layer nobody comes with its ticket.
     bias = _plain_bias(recipe, plan) if layer is None else recipe.fixed(layer.flat_bias(plan))
     if plan.multiply_adds:
-        template = find_template(plan, find_backend(name), call.threads)
+        template = find_template(plan, BACKENDS[name], call.threads)
         x = _plain_input(recipe, plan)
         if layer is None:
             weight = _plain_weight(recipe, plan)

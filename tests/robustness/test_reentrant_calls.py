@@ -1,0 +1,112 @@
+"""Calls from what interrupts the first call: callbacks of the collector, finalizers, signals."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+import numbaconv as nc
+from numbaconv.dispatch.backends import BACKENDS
+
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+# `call` does a little of everything, `seen` has what went wrong in the midst of something else.
+CALLS = """
+import gc, signal, sys
+import numpy as np, numbaconv as nc
+x, w = np.ones((1, 1, 8, 8)), np.ones((1, 1, 3, 3))
+many, few = np.ones((1, 2, 8, 8)), np.ones((1, 2, 3, 3))
+outcomes, under_way = [], []
+def call():
+    assert nc.conv2d(x, w).max() == 9
+    assert nc.conv2d(many, few, backend="im2col").max() == 18
+    assert nc.conv_transpose2d(x, w).max() == 9
+    assert nc.grad.conv2d_input(x.shape, w, np.ones((1, 1, 6, 6))).max() == 9
+    assert nc.grad.conv2d_weight(x, w.shape, np.ones((1, 1, 6, 6))).max() == 36
+def interrupt():
+    if under_way or len(outcomes) > 2000:
+        return
+    under_way.append(True)
+    try:
+        call()
+        outcomes.append("right")
+    except BaseException as error:
+        outcomes.append(f"{type(error).__name__}: {error}")
+    finally:
+        under_way.clear()
+def check(allowed):
+    call()
+    print(len(outcomes), set(outcomes))
+    assert outcomes and all(o == "right" or allowed in o for o in outcomes), set(outcomes)
+"""
+
+
+def test_callback_of_the_collector(run_script: Script, tmp_path: Path):
+    """Right, or an error that says what it interrupts: while kernels are compiled, and loaded."""
+    code = """
+gc.callbacks.append(lambda phase, info: interrupt())
+gc.collect()
+check("RuntimeError: a signal handler, finalizer or callback of the garbage collector")
+"""
+    for _ in range(2):
+        run_script("-c", CALLS + code, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+def test_finalizer(run_script: Script, tmp_path: Path):
+    code = """
+class Cycle:
+    def __init__(self): self.itself = self
+    def __del__(self):
+        Cycle()
+        interrupt()
+Cycle()
+gc.set_threshold(200, 2, 2)
+check("RuntimeError: a signal handler, finalizer or callback of the garbage collector")
+"""
+    for _ in range(2):
+        run_script("-c", CALLS + code, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
+def test_signal_handler(run_script: Script, tmp_path: Path):
+    """It waits until what is under way is compiled, so it is right every time."""
+    code = """
+signal.signal(signal.SIGALRM, lambda *_: interrupt())
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+call()
+signal.setitimer(signal.ITIMER_REAL, 0)
+check("right")
+"""
+    for _ in range(2):
+        run_script("-c", CALLS + code, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+def test_no_module_of_the_cpu_is_imported_late(run_script: Script, tmp_path: Path):
+    """In the midst of such an import half a module would be seen."""
+    code = """
+def modules():
+    return {name for name in sys.modules if name.startswith("numbaconv")}
+before = modules()
+call()
+nc.explain(x, w)
+nc.available_backends()
+nc.prepare(w)(x)
+assert modules() == before, modules() - before
+"""
+    run_script("-c", CALLS + code)
+
+
+def test_half_a_cuda_module_is_refused(monkeypatch: pytest.MonkeyPatch):
+    half = ModuleType("half")
+    half.__spec__ = SimpleNamespace(_initializing=True)  # type: ignore[assignment]
+    cuda = BACKENDS["cuda"]
+    monkeypatch.setattr(cuda, "import_module", lambda name: half)
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    with pytest.raises(RuntimeError, match="interrupted its import"):
+        nc.conv2d(np.ones((1, 1, 8, 8)), np.ones((1, 1, 3, 3)), backend="cuda")
