@@ -68,10 +68,10 @@ HALO_SIZE = len(Halo._fields)
 def axis_phases(kernel, stride, dilation):
     """Phases that the taps of an axis touch: tap t reads phase t % phases, in this numbering."""
     period, step = 1, dilation % stride
-    while step != 0:
+    while step != 0 and period < kernel:  # a stride may be huge, in padding that is
         period += 1
         step = (step + dilation) % stride
-    return min(period, kernel)
+    return period
 
 
 @inline

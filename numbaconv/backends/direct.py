@@ -5,16 +5,18 @@ output channels), shared out over the threads. A task copies its halo tile, unle
 input in place, and then runs one of six lowerings: `direct_multiply` on long rows of pixels,
 `direct_transposed` on short ones and where long ones would have to be copied, `direct_zones` if
 short ones are dilated; `direct_filter` where a group has few output channels; for depthwise layers
-`direct_planes`, or `direct_channels` where the channels are innermost in memory.
+`direct_planes`, or `direct_channels` where the channels are innermost in memory. Where a halo tile
+would be nothing but padding, the work is `im2col`'s.
 """
 
 import numpy as np
 
 from numbaconv.activation import NONE, activate
-from numbaconv.backends import direct_channels, direct_planes, direct_zones
+from numbaconv.backends import direct_channels, direct_planes, direct_zones, im2col
 from numbaconv.backends.direct_filter import MOST_FOLDED, filter_work
 from numbaconv.backends.direct_lowerings import (
     SHORT_VECTORS,
+    has_padded_halo,
     reads_in_place,
     reads_inside_in_place,
     stays_cached,
@@ -296,8 +298,10 @@ def own_plan(s, lanes):
     if uses_planes(s):
         return direct_planes
     if uses_channels(s, lanes):
-        return direct_channels
-    return direct_zones if uses_zones(s, lanes) else None
+        return im2col if direct_channels.has_padded_halo(s) else direct_channels
+    if uses_zones(s, lanes):
+        return direct_zones
+    return im2col if has_padded_halo(s) and not reads_in_place(s, lanes) else None
 
 
 def channels_ahead(s, apart, lanes):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
+from numbaconv.backends.direct_lowerings import copies_padding, is_far_out
 from numbaconv.backends.direct_tasks import Blocks, finish_tile, locate_task, out_index, read_blocks
 from numbaconv.blocking import CACHE_BYTES, TASKS_PER_THREAD, share
 from numbaconv.channel_tiles import depthwise_tile
@@ -70,6 +71,15 @@ def halo_size(s, rows, cols, lanes):
     """Elements of a halo tile [kd][row][column][lane]."""
     height, width = halo_extents(s, rows, cols)
     return s.kernel[0] * height * width * lanes
+
+
+def has_padded_halo(s):
+    """Whether halo tiles, of single rows, would be nothing but padding, nearly."""
+    if not is_far_out(s):
+        return False
+    cols = min(s.output[2], _COLUMNS)
+    blocks = s.output[0] * s.output[1] * -(-s.output[2] // cols)
+    return copies_padding(s, halo_size(s, 1, cols, 1), blocks)
 
 
 def cut(s, itemsize, threads):

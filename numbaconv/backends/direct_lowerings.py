@@ -5,7 +5,7 @@
 
 from numbaconv.backends.direct_taps import leaves_out_padding
 from numbaconv.blocking import SHALLOW_K, SMALL_FILTERS, STRIP_ROWS, STRIP_STRIDES
-from numbaconv.halo import axis_phases
+from numbaconv.halo import axis_phases, halo_layout
 from numbaconv.jit import inline
 from numbaconv.pointers import CACHE_LINE
 from numbaconv.shape import ZEROS, kernel_taps
@@ -147,6 +147,36 @@ def fills_lanes(s, lanes):
 def has_short_rows(s, lanes):
     """Whether output rows have less than SHORT_VECTORS vectors."""
     return s.output[2] < SHORT_VECTORS * lanes
+
+
+def is_far_out(s):
+    """Whether an axis of the padded input is far longer than the input: no layer, a stray option.
+
+    With padding of 12 a 3x3 filter of dilation 12 makes 31 columns of 7: that is not far.
+    """
+    axes = zip(s.size, s.kernel, s.stride, s.dilation, s.output, strict=True)
+    return any((o - 1) * step + (k - 1) * d + 1 > 4 * n for n, k, step, d, o in axes)
+
+
+def copies_padding(s, tile, blocks):
+    """Whether halo tiles of so many elements a channel would be nothing but padding, nearly.
+
+    They then take time, and memory, that neither input nor output explain. Here `im2col` is better,
+    as its panels have what the taps read: that many elements at most, and the input's once.
+    """
+    read = kernel_taps(s) * s.output[0] * s.output[1] * s.output[2]
+    return tile * blocks > 64 * (read + s.size[0] * s.size[1] * s.size[2])
+
+
+def has_padded_halo(s):
+    """Whether halo tiles of a usual size would be nothing but padding, nearly."""
+    if not is_far_out(s):
+        return False
+    cols = min(s.output[2], 1024)
+    rows = min(s.output[1], max(1, 1024 // cols))
+    tile = s.kernel[0] * halo_layout(s, rows, cols, 4).depth
+    blocks = s.output[0] * -(-s.output[1] // rows) * -(-s.output[2] // cols)
+    return copies_padding(s, tile, blocks)
 
 
 def padded_columns(s):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbaconv.backends.direct_lowerings import has_padded_halo
 from numbaconv.backends.direct_tasks import tile_size
 from numbaconv.blocking import BAND_VECTORS, CACHE_BYTES, TILE_VECTORS, share
 from numbaconv.dot import DOT_ROWS
@@ -137,8 +138,8 @@ class Part(NamedTuple):
 
 
 def uses_dots(s, lanes, patches):
-    """Too few input channels a group to fill even half a vector."""
-    return 2 * s.c_in < lanes and not patches
+    """Too few input channels a group to fill even half a vector, and a halo tile is worth it."""
+    return 2 * s.c_in < lanes and not patches and not has_padded_halo(s)
 
 
 def _pixels_of_chunk(s, itemsize, dots):
