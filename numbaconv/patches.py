@@ -99,14 +99,24 @@ class Patches(NamedTuple):
         axes = zip(self.size, self.pairs, strict=True)
         return (slice(None), slice(None), *(slice(a, a + s) for s, (a, _) in axes))
 
-    def reads(self, tap: tuple[int, ...]) -> tuple[slice, ...]:
-        """Index of the elements of the padded batch that one tap reads, at all positions."""
-        axes = zip(tap, self.dilation, self.stride, self.positions, strict=True)
-        return (
-            slice(None),
-            slice(None),
-            *(slice(t * d, t * d + s * (o - 1) + 1, s) for t, d, s, o in axes),
+    def reads(self, tap: tuple[int, ...]) -> tuple[Any, Any]:
+        """Index of the positions at which a tap reads the image, and of what it reads there.
+
+        The one is for an array of all positions, the other for the image. Elsewhere it reads zeros.
+        """
+        positions, image = [], []
+        axes = zip(
+            tap, self.dilation, self.stride, self.positions, self.size, self.pairs, strict=True
         )
+        for t, d, step, count, size, (before, _) in axes:
+            first = t * d - before  # what the first position reads
+            begin = min(max(-(first // step), 0), count)
+            end = max(min((size - 1 - first) // step + 1, count), begin)
+            positions.append(slice(begin, end))
+            start = first + begin * step if begin < end else 0
+            image.append(slice(start, start + (end - begin) * step, step))
+        both = slice(None), slice(None)
+        return (*both, *positions), (*both, *image)
 
 
 def im2col_patches(
@@ -210,10 +220,10 @@ def im2col(
     x = base_array("input", input)
     p = im2col_patches(x, kernel_size, dilation, padding, stride)
     x = x if p.batched else x[np.newaxis]
-    padded = np.pad(x, ((0, 0), (0, 0), *p.pairs)) if p.is_padded else x
-    columns = np.empty(p.split_shape, x.dtype.newbyteorder("="))
+    columns = (np.zeros if p.is_padded else np.empty)(p.split_shape, x.dtype.newbyteorder("="))
     for tap in np.ndindex(p.kernel):
-        columns[(slice(None), slice(None), *tap)] = padded[p.reads(tap)]
+        positions, image = p.reads(tap)
+        columns[(slice(None), slice(None), *tap)][positions] = x[image]
     return columns.reshape(p.columns_shape)
 
 
@@ -260,8 +270,9 @@ def col2im(
     columns = base_array("columns", columns)
     p = col2im_patches(columns, output_size, kernel_size, dilation, padding, stride)
     split = columns.reshape(p.split_shape)
-    padded = np.zeros(p.padded_shape, columns.dtype.newbyteorder("="))
+    result = np.zeros((p.n, p.c, *p.size), columns.dtype.newbyteorder("="))
     with np.errstate(all="ignore"):  # what kernels do: inf and NaN are results like any other
         for tap in np.ndindex(p.kernel):
-            padded[p.reads(tap)] += split[(slice(None), slice(None), *tap)]
-    return np.ascontiguousarray(padded[p.inside].reshape(p.image_shape))
+            positions, image = p.reads(tap)
+            result[image] += split[(slice(None), slice(None), *tap)][positions]
+    return result.reshape(p.image_shape)

@@ -23,8 +23,8 @@ their sizes, each with its arithmetic.
 
 Read `lowering`, `direct.choice`, `job`, `direct.tasks`, then one lowering and its microkernel.
 Imports: `numbaconv.problem`, `numbaconv.runtime`, `numbaconv.codegen`; nothing of `numbaconv.cuda`.
-Inside, `direct`, `im2col` and `gradients` stand side by side above `execution`, that above
-`packing` and `microkernels`, those above `job`.
+Inside, `direct` and `gradients` stand side by side above `im2col`, that above `execution`, then
+`packing` and `microkernels`, then `job`.
 """
 
 from numbaconv.cpu.execution import execute

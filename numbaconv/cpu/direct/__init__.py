@@ -15,9 +15,12 @@ matrix_transposed     short rows, strides, channels last                  output
 matrix                the others: long rows                               pixels of a row
 ====================  ==================================================  ======================
 
-`choice` asks in this order, the most special first. Read `choice`, `blocks` (how the output is cut
-into tasks), `tasks` (which outputs a task covers, where it reads), `tap_lists` (taps without those
-of padding), then a lowering. Imports: what lies below it in `numbaconv.cpu`, and no other engine.
+`choice` asks in this order, the most special first. A problem whose halo tiles would be nearly all
+padding, under a stray stride or dilation, goes to `im2col`.
+
+Read `choice`, `blocks` (how the output is cut into tasks), `tasks` (which outputs a task covers,
+where it reads), `tap_lists` (taps without those of padding), then a lowering. Imports: what lies
+below it in `numbaconv.cpu`, and `im2col`.
 """
 
 import numpy as np
@@ -32,6 +35,7 @@ from numbaconv.cpu.direct import (
     matrix_zones,
 )
 from numbaconv.cpu.direct.choice import find_lowering
+from numbaconv.cpu.im2col import patch_matrix
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
 
@@ -42,6 +46,7 @@ LOWERINGS = {
     "filter_rows": filter_rows,
     "matrix_transposed": matrix_transposed,
     "matrix": matrix,
+    "patch_matrix": patch_matrix,
 }
 
 

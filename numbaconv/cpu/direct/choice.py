@@ -4,12 +4,13 @@
 for each rule.
 """
 
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu.blocking import SHALLOW_K, SMALL_FILTERS, STRIP_ROWS, STRIP_STRIDES
 from numbaconv.cpu.direct.tap_lists import leaves_out_padding
-from numbaconv.cpu.packing.halo import axis_phase_count
+from numbaconv.cpu.packing.halo import axis_phase_count, copies_padding, has_padded_halo, is_far_out
 from numbaconv.problem.shape import ZEROS, kernel_taps
 from numbaconv.problem.taps import axis_taps
 
@@ -18,6 +19,10 @@ HAS_MASKS = VECTOR_BYTES > 16
 
 # Below this many output channels a group, rows of one channel fill the register block better.
 BAND_CHANNELS = 4
+
+# Widest block of columns of `depthwise_channels`: its halo rows stay in the second-level cache,
+# under tall kernels too.
+CHANNEL_COLUMNS = 256
 
 # Rows of fewer vectors of pixels are short: see `uses_transposed`.
 SHORT_VECTORS = 14
@@ -259,14 +264,33 @@ def reads_bands_in_place(s):
     return s.stride[1] == 1 and s.stride[2] == 1 and s.in_strides[4] == 1
 
 
+def has_padded_channels(s):
+    """Whether halo tiles of `depthwise_channels`, of single rows, would be nearly all padding."""
+    if not is_far_out(s):
+        return False
+    cols = min(s.output[2], CHANNEL_COLUMNS)
+    height = (s.kernel[1] - 1) * s.dilation[1] + 1
+    width = (cols - 1) * s.stride[2] + (s.kernel[2] - 1) * s.dilation[2] + 1
+    blocks = s.output[0] * s.output[1] * ceil_div(s.output[2], cols)
+    return copies_padding(s, s.kernel[0] * height * width, blocks)
+
+
 def find_lowering(s, lanes):
-    """Return the name of the lowering that serves a problem: the most special that does."""
+    """Return the name of the lowering that serves a problem: the most special that does.
+
+    A problem whose halo tiles would be nearly all padding goes to `im2col`, whose panels hold what
+    the taps read.
+    """
     if uses_planes(s):
         return "depthwise_planes"
     if uses_channels(s, lanes):
-        return "depthwise_channels"
+        return "patch_matrix" if has_padded_channels(s) else "depthwise_channels"
     if uses_zones(s, lanes):
         return "matrix_zones"
     if uses_bands(s):
-        return "filter_rows"
-    return "matrix_transposed" if uses_transposed(s, lanes) else "matrix"
+        return "patch_matrix" if has_padded_halo(s) else "filter_rows"
+    transposed = uses_transposed(s, lanes)
+    in_place = reads_pixels_in_place(s, lanes) if transposed else reads_rows_in_place(s, lanes)
+    if has_padded_halo(s) and not in_place:
+        return "patch_matrix"
+    return "matrix_transposed" if transposed else "matrix"

@@ -19,6 +19,7 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import share
 from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
+from numbaconv.cpu.direct.choice import CHANNEL_COLUMNS
 from numbaconv.cpu.direct.tasks import finish_tile, locate_task, out_index, read_blocks
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
@@ -28,9 +29,6 @@ from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.transpose import transpose_block
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import kernel_taps, read_shape
-
-# Widest block of columns: its halo rows stay in the second-level cache under tall kernels too.
-_COLUMNS = 256
 
 
 class ChannelMemory(NamedTuple):
@@ -65,7 +63,7 @@ def cut(s, itemsize, threads):
     lanes = VECTOR_BYTES // itemsize
     budget = blocking.CACHE_BYTES // itemsize
     od, oh, ow = s.output
-    col_blocks = ceil_div(ow, _COLUMNS)
+    col_blocks = ceil_div(ow, CHANNEL_COLUMNS)
     cols = ceil_div(ow, col_blocks)
     planes = s.n * ceil_div(s.groups, lanes) * od * col_blocks
     wanted = wanted_tasks(threads)

@@ -39,7 +39,7 @@ from numbaconv.cpu.job import (
     size_within,
 )
 from numbaconv.cpu.microkernels.dot import DOT_ROWS
-from numbaconv.cpu.packing.halo import halo_layout
+from numbaconv.cpu.packing.halo import halo_layout, has_padded_halo
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import image_pixels, kernel_taps, read_shape
@@ -158,8 +158,8 @@ class Part(NamedTuple):
 
 
 def uses_dots(s, lanes, patches):
-    """Too few input channels a group to fill even half a vector."""
-    return 2 * s.c_in < lanes and not patches
+    """Too few input channels a group to fill even half a vector, and a halo tile is worth it."""
+    return 2 * s.c_in < lanes and not patches and not has_padded_halo(s)
 
 
 def _pixels_of_chunk(s, itemsize, dots):

@@ -4,9 +4,17 @@ Read `panels` (which pixels a panel holds), then `patch_matrix`, the one lowerin
 lies below it in `numbaconv.cpu`, and no other engine.
 """
 
-from numbaconv.cpu.im2col.patch_matrix import lower
+import numpy as np
 
-__all__ = ["lower", "unavailable"]
+from numbaconv.cpu.im2col import patch_matrix
+from numbaconv.cpu.lowering import Lowering
+from numbaconv.problem.shape import ConvShape
+
+
+def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
+    """Return how the engine computes a problem: there is one way."""
+    lowering: Lowering = patch_matrix.lower(s, dtype.itemsize, threads)
+    return lowering
 
 
 def unavailable() -> str | None:

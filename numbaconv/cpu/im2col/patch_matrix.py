@@ -44,7 +44,7 @@ from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
 from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.padding_modes import padded_index
-from numbaconv.problem.shape import ZEROS, ConvShape, kernel_taps, read_shape
+from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
 
 # Longer products are cut into slices of k: each cut reads C once more.
 MOST_K = 1280
@@ -340,13 +340,13 @@ def read_blocks(job):
     return PanelBlocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 
-def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
-    """Return how the engine computes a problem.
+def lower(s, itemsize, threads):
+    """Return how this lowering computes a problem.
 
     The table has the one tap of a panel, and the zones.
     """
-    lanes = VECTOR_BYTES // dtype.itemsize
-    b = cut(s, dtype.itemsize, threads)
+    lanes = VECTOR_BYTES // itemsize
+    b = cut(s, itemsize, threads)
     zones = make_zones(s, TILE_VECTORS * lanes)
     return Lowering(
         "patch_matrix",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import CACHE_LINE, entries, shift
 from numbaconv.cpu.job import AT, HALO, MOST_HALO, SHAPE, size_within
@@ -26,7 +27,7 @@ from numbaconv.cpu.packing.rows import (
     split_rows,
 )
 from numbaconv.problem.padding_modes import padded_index, steps_to
-from numbaconv.problem.shape import ZEROS, read_shape
+from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
 
 # A channel of a halo tile is a few short rows, too few for the hardware to see a pattern.
 PREFETCHED_CHANNELS = 2
@@ -65,10 +66,10 @@ HALO_SIZE = size_within(Halo, MOST_HALO)
 def axis_phase_count(kernel, stride, dilation):
     """Phases that the taps of an axis touch: tap t reads phase t % phases, in this numbering."""
     period, step = 1, dilation % stride
-    while step != 0:
+    while step != 0 and period < kernel:  # a stride may be huge, in padding that is
         period += 1
         step = (step + dilation) % stride
-    return min(period, kernel)
+    return period
 
 
 @inline
@@ -102,6 +103,35 @@ def halo_layout(s, rows, cols, itemsize):
     depth = phases_h * phase
     channel = odd_lines(s.kernel[0] * depth, itemsize)
     return Halo(reach, cols, phases_h, phases_w, pitch, plane, phase, depth, channel)
+
+
+def is_far_out(s):
+    """Whether an axis of the padded input is far longer than the input: no layer, a stray option.
+
+    With padding of 12 a 3x3 filter of dilation 12 makes 31 columns of 7: that is not far.
+    """
+    axes = zip(s.size, s.kernel, s.stride, s.dilation, s.output, strict=True)
+    return any((o - 1) * step + (k - 1) * d + 1 > 4 * n for n, k, step, d, o in axes)
+
+
+def copies_padding(s, tile, blocks):
+    """Whether halo tiles of so many elements a channel would be nearly all padding.
+
+    They then take time, and memory, that neither input nor output explain.
+    """
+    read = kernel_taps(s) * s.output[0] * s.output[1] * s.output[2]
+    return tile * blocks > 64 * (read + s.size[0] * s.size[1] * s.size[2])
+
+
+def has_padded_halo(s):
+    """Whether halo tiles of a usual size would be nearly all padding."""
+    if not is_far_out(s):
+        return False
+    cols = min(s.output[2], 1024)
+    rows = min(s.output[1], max(1, 1024 // cols))
+    tile = s.kernel[0] * halo_layout(s, rows, cols, 4).depth
+    blocks = s.output[0] * ceil_div(s.output[1], rows) * ceil_div(s.output[2], cols)
+    return copies_padding(s, tile, blocks)
 
 
 @inline
