@@ -85,10 +85,23 @@ def test_tasks_cover_the_output_once(seed: int, threads: int):
 def test_every_lowering_is_drawn():
     shapes = [random_shape(random.Random(seed)) for seed in range(40)]
     names = {direct.lower(s, FLOAT, 2).name for s in shapes}
-    expected = set(direct.LOWERINGS)
+    expected = set(direct.LOWERINGS) - {"patch_matrix"}
     if VECTOR_BYTES == 16:  # vectors without masks
         expected -= {"depthwise_planes"}
     assert names == expected
+
+
+def test_stray_options_go_to_panels():
+    """A halo tile would be nearly all padding: what taps read is copied, and no more."""
+    for channels, groups in ((1, 1), (32, 1), (32, 32)):
+        image, weight = (1, channels, 5, 5), (channels, channels // groups, 3, 3)
+        far = shape_of(image, weight, padding=2**20, dilation=2**20, groups=groups)
+        near = shape_of(image, weight, padding=1, groups=groups)
+        assert direct.lower(far, FLOAT, 2).name in ("patch_matrix", "depthwise_planes")
+        assert direct.lower(near, FLOAT, 2).name != "patch_matrix"
+    assert direct.lower(shape_of((1, 1, 5, 5), (1, 1, 3, 3), 1, 2**20, 2**20), FLOAT, 1).name == (
+        "patch_matrix"
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
