@@ -290,7 +290,7 @@ def test_changed_source_never_meets_a_stale_kernel(run_script: Script, tmp_path:
     run_script("-P", "-c", SMALL, **variables)
     stored = cache_files(tmp_path / "cache")
     before = {path: path.read_bytes() for path in stored}
-    with (package / "shape.py").open("a") as source:
+    with (package / "problem" / "shape.py").open("a") as source:
         source.write("\n# edited\n")
     run_script("-P", "-c", SMALL, **variables)
     assert cache_files(tmp_path / "cache") == stored
@@ -302,7 +302,7 @@ def test_edit_after_the_import_is_not_stored(run_script: Script, tmp_path: Path)
     copy_package(tmp_path)
     edit = """
 import numbaconv, pathlib
-with (pathlib.Path(numbaconv.__file__).parent / "shape.py").open("a") as source:
+with (pathlib.Path(numbaconv.__file__).parent / "problem" / "shape.py").open("a") as source:
     source.write("# edited")
 """
     cache = tmp_path / "cache"
