@@ -13,6 +13,7 @@
 Both kinds of compiled function are kept on disk by `cache.KernelCache`.
 """
 
+import ctypes
 import functools
 import inspect
 import os
@@ -75,7 +76,6 @@ class native:  # noqa: N801 (a decorator)
     def __init__(self, arguments: Any) -> None:
         self.arguments = arguments
         self._addresses: dict[Any, Any] = {}
-        self._alive: list[Any] = []
 
     def __call__(self, function: Callable[..., Any]) -> Any:
         """Take the function."""
@@ -143,5 +143,6 @@ class native:  # noqa: N801 (a decorator)
         compiled: Any = CFunc(source, signature, locals={}, options=dict(_OPTIONS))
         compiled._cache = KernelCache(source)
         compiled.compile()
-        self._alive.append(compiled)
+        # Jobs and machine code have its address, also when this module is loaded again.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(compiled))
         return compiled.address
