@@ -31,6 +31,7 @@ from numbaconv.inspection import explain, show_config
 from numbaconv.njit.overloads import init as _init
 from numbaconv.patches import col2im, im2col
 from numbaconv.prepared import prepare
+from numbaconv.runtime.lent_memory import release_memory
 from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 _init()
@@ -52,6 +53,7 @@ __all__ = [
     "grad",
     "im2col",
     "prepare",
+    "release_memory",
     "set_backend",
     "show_config",
     "use_backend",

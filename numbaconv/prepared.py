@@ -1,7 +1,8 @@
 """Prepared layers: weights are packed once, and a plan is kept for each shape of input."""
 
 import itertools
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -20,28 +21,45 @@ from numbaconv.problem.validation import (
     padding_pairs,
     per_axis,
 )
+from numbaconv.runtime.shared_table import kept
 
 
-class Weights(NamedTuple):
+class Weights:
     """The weights of a layer, and what its calls keep of them.
 
     Attributes
     ----------
     weight, bias : ndarray
         Copies of what the layer was given.
+    ticket : int
+        By which compiled callers know these weights; no other weights ever get it.
     plans : dict
         The plan of each kind of input.
     packed : dict
         The weights packed for the kernels of each kind of job, and the weights on each device.
     """
 
-    weight: np.ndarray
-    bias: np.ndarray | None
-    plans: dict[Any, Plan]
-    packed: dict[Any, Any]
+    def __init__(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
+        self.weight = np.array(weight, order="C")
+        self.bias = None if bias is None else np.array(bias, order="C")
+        self.ticket = next(_tickets)
+        self.plans: dict[Any, Plan] = {}
+        self.packed: dict[Any, Any] = {}
+
+    def packed_for(self, template: Template, plan: Plan) -> np.ndarray:
+        """Return the weights packed for a job; they are kept."""
+        return packed_weights(template, self.weight, plan, self.packed)
+
+    def flat_bias(self, plan: Plan) -> np.ndarray:
+        """Return the bias as the kernels read it; it is kept."""
+        key = "bias", plan.arithmetic
+        if key not in self.packed:
+            self.packed[key] = flat_bias(self.bias, plan)
+        flat: np.ndarray = self.packed[key]
+        return flat
 
 
-_tickets = itertools.count(1)
+_tickets: Iterator[int] = kept("tickets", itertools.count)
 
 
 class PreparedConv:
@@ -73,8 +91,7 @@ class PreparedConv:
     def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
         """Replace the weights and the bias; they are packed again at the next call.
 
-        Calls that other threads have begun from Python finish with the old weights. Do not
-        update a layer while a compiled function calls it on another thread.
+        Calls that other threads have begun finish with the old weights.
 
         Parameters
         ----------
@@ -92,13 +109,11 @@ class PreparedConv:
         bias = None if bias is None else base_array("bias", on_host(bias))
         check_weight(weight)
         check_bias(bias, weight)
-        own_bias = None if bias is None else np.array(bias, order="C")
-        self._now = Weights(np.array(weight, order="C"), own_bias, {}, {})
-        # Compiled callers know these weights by a number, which no other weights ever get. They
-        # read it at an address that stays the same.
+        self.weights = Weights(weight, bias)
+        # Compiled callers read the ticket at an address that stays the same.
         self._ticket = getattr(self, "_ticket", np.zeros(1, np.int64))
         self.ticket_address = self._ticket.ctypes.data
-        self._ticket[0] = next(_tickets)
+        self._ticket[0] = self.weights.ticket
 
     def __call__(self, x: Any, out: Any = None, stream: Any = None) -> Any:
         """Convolve an input.
@@ -121,7 +136,7 @@ class PreparedConv:
         TypeError, ValueError, BackendUnavailableError
             As `numbaconv.conv` raises.
         """
-        now = self._now
+        now = self.weights
         if not isinstance(x, np.ndarray) and is_on_device(x):
             return convolve_layer_on_device(
                 x,
@@ -135,17 +150,14 @@ class PreparedConv:
                 self._precision,
             )
         x, target = base_array("x", x), None if out is None else base_array("out", out)
-        plan = self._plan(x, now)
+        plan = self.plan(x, now)
         chosen = resolve(plan, self.backend)
         weight, bias, packed = now.weight, now.bias, now.packed
         y = convolve(plan, chosen, x, weight, bias, target, packed, stream, self._precision)
         return y if out is None else out
 
-    def plan(self, x: np.ndarray) -> Plan:
+    def plan(self, x: np.ndarray, now: Weights) -> Plan:
         """Return the plan for an input: an earlier call's, or one made now after validation."""
-        return self._plan(x, self._now)
-
-    def _plan(self, x: np.ndarray, now: Weights) -> Plan:
         key = (x.shape, x.dtype, x.flags.c_contiguous or x.strides)
         plan = now.plans.get(key)
         if plan is None:
@@ -153,25 +165,15 @@ class PreparedConv:
             keep(now.plans, key, plan)
         return plan
 
-    def packed_weights(self, template: Template, plan: Plan) -> np.ndarray:
-        """Return the weights packed for a job; the layer keeps them."""
-        return packed_weights(template, self._now.weight, plan, self._now.packed)
-
-    def flat_bias(self, plan: Plan) -> np.ndarray:
-        """Return the bias as the kernels read it; the layer keeps it."""
-        key, now = ("bias", plan.arithmetic), self._now
-        if key not in now.packed:
-            now.packed[key] = flat_bias(now.bias, plan)
-        flat: np.ndarray = now.packed[key]
-        return flat
-
     @property
     def dtypes(self) -> tuple[np.dtype, ...]:
         """Dtypes of the weights and, if there is one, of the bias."""
-        return tuple(a.dtype for a in self._now[:2] if a is not None)
+        now = self.weights
+        return tuple(a.dtype for a in (now.weight, now.bias) if a is not None)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return *self._now[:2], self._options, self.backend, self._precision
+        now = self.weights
+        return now.weight, now.bias, self._options, self.backend, self._precision
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         weight, bias, self._options, self.backend, self._precision = state
@@ -179,7 +181,7 @@ class PreparedConv:
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._options._asdict().items())
-        weight = self._now.weight
+        weight = self.weights.weight
         return f"PreparedConv(weight {weight.shape} {weight.dtype}, {options})"
 
 

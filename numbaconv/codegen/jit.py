@@ -14,6 +14,7 @@ Both kinds of compiled function are kept on disk by `cache.KernelCache`. They ar
 loaded from there, on a thread with stack enough: see `on_large_stack`.
 """
 
+import ctypes
 import functools
 import inspect
 import os
@@ -148,7 +149,6 @@ class native:  # noqa: N801 (a decorator)
     def __init__(self, arguments: Any) -> None:
         self.arguments = arguments
         self._addresses: dict[Any, Any] = {}
-        self._alive: list[Any] = []
 
     def __call__(self, function: Callable[..., Any]) -> Any:
         """Take the function."""
@@ -208,5 +208,6 @@ class native:  # noqa: N801 (a decorator)
         compiled: Any = CFunc(source, signature, locals={}, options=dict(_OPTIONS))
         compiled._cache = KernelCache(source)
         compiled.compile()
-        self._alive.append(compiled)
+        # Jobs and machine code have its address, also when this module is loaded again.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(compiled))
         return compiled.address

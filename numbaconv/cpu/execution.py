@@ -17,7 +17,7 @@ from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import Plan
 from numbaconv.problem.shape import ConvShape, one_row
-from numbaconv.runtime.threads import thread_limit, turn
+from numbaconv.runtime.threads import launch_lock, thread_limit
 
 # Between the scratch of two workers. What one reads at a stride makes the hardware read on beyond
 # the end, and the neighbour has to fetch its lines back before it can write them. The gap is not
@@ -96,7 +96,7 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     """Return flat weights in the order in which the problem's kernels read them."""
     if not template.order:
         return weights.copy()
-    with turn(template.job[AT.pack_workers]):
+    with launch_lock(template.job[AT.pack_workers]):
         packed: np.ndarray = _job.pack(template.job, weights)[0]
         return packed
 
@@ -110,7 +110,7 @@ def run(
     out: np.ndarray,
 ) -> None:
     """Convolve flat arrays; `packed` is empty or comes from `pack`."""
-    with turn(template.job[AT.workers]):
+    with launch_lock(template.job[AT.workers]):
         _job.run(template.job, x, weights, packed, bias, out)
 
 

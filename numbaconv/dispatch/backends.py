@@ -13,8 +13,8 @@ from typing import Any
 from numbaconv import cuda
 from numbaconv.cpu import direct, im2col
 from numbaconv.errors import BackendUnavailableError
-from numbaconv.runtime.environment import variable
-from numbaconv.runtime.shared_table import CHOICE, CONTEXTS, ENTRY, as_word
+from numbaconv.runtime.environment import tell_of, variable
+from numbaconv.runtime.shared_table import AT, ENTRY, as_word, from_word
 
 ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
 _VARIABLE = ENVIRONMENT_VARIABLE.encode()
@@ -36,15 +36,15 @@ class _Choice:
 
     def __init__(self, name: str, block: "_Block") -> None:
         self.name, self.block = name, block
-        ENTRY[CONTEXTS] += 1
+        ENTRY[AT.contexts] += 1
 
     def __del__(self) -> None:
-        ENTRY[CONTEXTS] -= 1
+        ENTRY[AT.contexts] -= 1
 
 
 # The choices of the blocks that are open here, the innermost last.
 _context: ContextVar[tuple[_Choice, ...]] = ContextVar("numbaconv_backend", default=())
-_process: str | None = None
+_process: str | None = from_word(int(ENTRY[AT.choice])) or None  # when this is loaded again
 
 
 def check_backend(name: Any, source: str) -> str:
@@ -71,6 +71,15 @@ def requested_backend(argument: str | None = None) -> tuple[str, str]:
         source = f"the environment variable {ENVIRONMENT_VARIABLE}"
         return check_backend(name, source), source
     return AUTO, "the default"
+
+
+def _tell_compiled_callers(value: str) -> None:
+    """Write down what the environment variable says; -1: what only Python can say."""
+    name = value.strip().lower()
+    ENTRY[AT.variable] = as_word(name) if name in ("", *NAMES) else -1
+
+
+tell_of(ENVIRONMENT_VARIABLE, _tell_compiled_callers)
 
 
 def load_backend(name: str, source: str = "") -> ModuleType:
@@ -135,7 +144,7 @@ def set_backend(name: str | None) -> None:
     if checked not in (None, AUTO):
         load_backend(checked)
     _process = checked
-    ENTRY[CHOICE] = as_word(checked)
+    ENTRY[AT.choice] = as_word(checked)
 
 
 class _Block(ContextDecorator):

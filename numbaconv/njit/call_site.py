@@ -1,7 +1,8 @@
 """Calls in a user's ``@njit`` code: how they are typed, and the machine code they become.
 
-That code is small: it writes a request on its stack, enters twice through one address, and makes
-the array for the result in between. All else is behind the address (`protocol.py`), compiled once.
+That code is small: it writes a request (`protocol.py`) on its stack, enters twice through one
+address, and makes the array for the result in between. All else is behind the address
+(`enter.py`), compiled once.
 
 Loaded when Numba first meets one of the package's functions in code that it compiles.
 """
@@ -24,10 +25,11 @@ from numba.np.numpy_support import as_dtype
 from numbaconv.codegen.pointers import call_for_integer
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.njit import protocol
-from numbaconv.njit.layer_type import WORDS, LayerType
+from numbaconv.njit.layer_type import WORDS, is_layer
+from numbaconv.njit.protocol import REQUEST
 from numbaconv.njit.request import BASES, parse
 from numbaconv.problem.dtypes import SUPPORTED
-from numbaconv.runtime.shared_table import ENTER, entry_table
+from numbaconv.runtime.shared_table import ENTER, door
 
 INT64 = ir.IntType(64)
 
@@ -48,7 +50,7 @@ def _integers(
             yield from _integers(context, builder, member_kind, member)
     elif isinstance(kind, types.Integer):
         yield context.cast(builder, value, kind, types.int64)
-    elif isinstance(kind, LayerType):
+    elif is_layer(kind):
         layer = cgutils.create_struct_proxy(kind)(context, builder, value=value)
         yield builder.load(layer.ticket)
         yield builder.ptrtoint(layer.layer, INT64)
@@ -69,19 +71,19 @@ def open_request(typing_context, text, arguments):
 
     def codegen(context, builder, signature, values):
         integers = list(_integers(context, builder, signature.args[1], values[1]))
-        size = protocol.INTEGERS + len(integers)
+        size = REQUEST.integers + len(integers)
         request = cgutils.alloca_once(builder, INT64, size=ir.Constant(INT64, size))
         text_pointer = context.insert_const_string(builder.module, source)
         fields = {
-            protocol.LAYOUT: protocol.THIS_LAYOUT,
-            protocol.MESSAGE: 0,
-            protocol.TEXT: builder.ptrtoint(text_pointer, INT64),
-            protocol.BACKEND_GIVEN: int(backend_given),
-            protocol.KEY_SIZE: size - protocol.KEY,
-            protocol.KEY: _key_digest(source),
-            protocol.BACKEND: 0,
-            protocol.THREADS: 0,
-            **dict(enumerate(integers, protocol.INTEGERS)),
+            REQUEST.layout: protocol.THIS_LAYOUT,
+            REQUEST.message: 0,
+            REQUEST.text: builder.ptrtoint(text_pointer, INT64),
+            REQUEST.backend_given: int(backend_given),
+            REQUEST.key_size: size - protocol.KEY,
+            REQUEST.digest: _key_digest(source),
+            REQUEST.backend: 0,
+            REQUEST.threads: 0,
+            **dict(enumerate(integers, REQUEST.integers)),
         }
         for field, value in fields.items():
             value = value if isinstance(value, ir.Value) else ir.Constant(INT64, value)
@@ -103,7 +105,7 @@ def set_addresses(typing_context, request, arrays):
             if isinstance(kind, types.Array):
                 data = context.make_array(kind)(context, builder, member).data
                 address = builder.ptrtoint(data, INT64)
-            field = ir.Constant(INT64, protocol.ADDRESSES + i)
+            field = ir.Constant(INT64, REQUEST.addresses + i)
             builder.store(address, builder.gep(values[0], [field]))
         return context.get_dummy_value()
 
@@ -123,17 +125,17 @@ def lent_array(typing_context, request, axes, dtype):
         array = context.make_array(array_type)(context, builder)
         element = array.data.type.pointee
         itemsize = ir.Constant(INT64, context.get_abi_sizeof(element))
-        shape = [field(protocol.RESULT + axis) for axis in range(array_type.ndim)]
+        shape = [field(REQUEST.shape + axis) for axis in range(array_type.ndim)]
         strides = [itemsize]
         for extent in reversed(shape[1:]):
             strides.insert(0, builder.mul(strides[0], extent))
         arrayobj.populate_array(
             array,
-            data=builder.inttoptr(field(protocol.DATA), array.data.type),
+            data=builder.inttoptr(field(REQUEST.data), array.data.type),
             shape=shape,
             strides=strides,
             itemsize=itemsize,
-            meminfo=builder.inttoptr(field(protocol.COUNTED), cgutils.voidptr_t),
+            meminfo=builder.inttoptr(field(REQUEST.counted), cgutils.voidptr_t),
         )
         return impl_ret_new_ref(context, builder, array_type, array._getvalue())
 
@@ -159,7 +161,7 @@ def take_message(typing_context, request):
     def codegen(context, builder, signature, values):
         python = context.get_python_api(builder)
         lock = python.gil_ensure()
-        field = builder.gep(values[0], [ir.Constant(INT64, protocol.MESSAGE)])
+        field = builder.gep(values[0], [ir.Constant(INT64, REQUEST.message)])
         message = builder.inttoptr(builder.load(field), python.pyobj)
         native = python.to_native_value(types.unicode_type, message)
         python.decref(message)
@@ -172,7 +174,7 @@ def take_message(typing_context, request):
 @register_jitable
 def enter(request, stage):
     """Do one stage of a call; raise what it reports."""
-    status = call_for_integer(entry_table()[ENTER], (request, stage))
+    status = call_for_integer(door()[ENTER], (request, stage))
     if status == protocol.WELL:
         return
     if status == protocol.NO_MEMORY:
@@ -204,7 +206,7 @@ def _result_array(out, request, axes, dtype):
 def performer(source: str, axes: int) -> Callable[..., Any]:
     """Return the jitable function that makes the calls of one text; `axes` are the result's.
 
-    It takes the arrays of a call (`out` where `calls` has the result) and the other arguments.
+    It takes the arrays of a call, `out` for the result, and the other arguments.
     """
     dtype = np.dtype(parse(source).result)
 
@@ -232,7 +234,7 @@ def _form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
         return "value", kind if isinstance(kind, str) else None
     if name in BASES:
         return "array", as_dtype(kind.dtype).name, kind.ndim, bool(kind.mutable)
-    if isinstance(kind, LayerType):
+    if is_layer(kind):
         return ("layer",)
     if name in WORDS:
         raise TypingError(
@@ -292,7 +294,7 @@ def describe(function: str, arguments: dict[str, Any], more_dtypes: tuple[Any, .
     Parameters
     ----------
     function : str
-        Name in `recipes.RECIPES`.
+        Name in `functions.RECIPES`.
     arguments : dict
         Numba types, or defaults, by name.
     more_dtypes : tuple of dtype

@@ -1,20 +1,21 @@
 """The first call from compiled code loads the rest of this folder, and is then carried out."""
 
-from numbaconv.runtime.shared_table import ENTER, ENTRY, Callback, address_of_function
+from numbaconv.njit.exceptions import report
+from numbaconv.runtime.shared_table import DOOR, ENTER, Callback, address_of_function, for_ever
 
 
 @Callback
 def _load_and_enter(request: int, stage: int) -> int:
     """Open the door, and go through it."""
-    from numbaconv.njit import planner
-
     try:
+        from numbaconv.njit import planner
+
         planner.load()
     except BaseException as error:
-        return planner.report(request, error)
-    return int(Callback(int(ENTRY[ENTER]))(request, stage))
+        return report(request, error)
+    return int(Callback(int(DOOR[ENTER]))(request, stage))
 
 
 def install() -> None:
-    """Let compiled callers find the door in the shared table."""
-    ENTRY[ENTER] = address_of_function(_load_and_enter)
+    """Let compiled callers find the door."""
+    DOOR[ENTER] = address_of_function(for_ever(_load_and_enter))

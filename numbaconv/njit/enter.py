@@ -1,93 +1,51 @@
 """What a call from compiled code runs: find the call's record, then carry out its steps.
 
 A *request* is what the caller passes: integers on its stack that say everything about the call
-but its data. A *record* is what Python made of the first such request (`records.py`): validated,
+but its data. A *record* is what Python made of the first such request (`planner.py`): validated,
 planned, and written down as steps. Later calls find it in a hash table, without Python.
 
-A record may be dropped while other threads run. A thread counts itself as a reader while it uses
-one, and what is dropped is freed when there is no reader.
+A record may be dropped while other threads run. A thread counts itself as a reader while it
+searches, and then as a user of the record that it found, until the call is done. What is dropped is
+freed when nobody searches and nobody uses it.
 """
 
-import numpy as np
 from numba import types
 
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import (
     add_ordered,
     call_for_integer,
-    characters_at,
     exchange_ordered,
     indices_at,
     load_ordered,
     shift,
 )
 from numbaconv.njit.protocol import (
-    ADDRESSES,
-    ASK_THREADS,
-    BACKEND,
-    BACKEND_GIVEN,
-    BOUNDS,
-    CARRY_OUT,
-    CARRY_OUT_ADDRESS,
     CHECK_BOUND,
     CHECK_OVERLAP,
-    COUNTED,
-    DATA,
     FIND,
     GET_BACKEND,
-    GIVE_TURN,
+    GIVE_LAUNCH_LOCK,
     KEY,
-    KEY_SIZE,
-    LAUNCHES,
-    LAYOUT,
     MAKE,
     MOST_ARRAYS,
     MOST_AXES,
     NO_MEMORY,
     NO_RESULT,
-    RECORD_KEY,
-    RECORD_KEY_SIZE,
-    RESULT,
-    RESULT_BYTES,
-    SCRATCH_BYTES,
-    SHAPE,
+    RECORD,
+    REQUEST,
     SLOTS,
-    TAKE_TURN,
+    TAKE_LAUNCH_LOCK,
     THIS_LAYOUT,
-    THREADS,
     WELL,
     WRONG_LAYOUT,
 )
-from numbaconv.runtime.lent_memory import lend, managed, read_bound
-from numbaconv.runtime.result_memory import LEAST_BYTES
-from numbaconv.runtime.shared_table import (
-    ASK,
-    CHOICE,
-    CONTEXTS,
-    FORKED,
-    GET_NUM_THREADS,
-    GETENV,
-    READERS,
-    RECORDS,
-    THREAD_STATE,
-    TURNS,
-    VARIABLE,
-    entry_table,
-)
-
-# --- Requests ---------------------------------------------------------------------------------
-
-
-# --- Records ----------------------------------------------------------------------------------
-
-
-# --- Steps ------------------------------------------------------------------------------------
-
+from numbaconv.runtime.lent_memory import LEAST_BYTES, lend, managed
+from numbaconv.runtime.shared_table import AT, entry_table
 
 _SPREAD = -7046029254386353131  # 2^64 / golden ratio: multiplying spreads bits to the high end
 
-
-# --- Lookup -----------------------------------------------------------------------------------
+# --- The table of records ---------------------------------------------------------------------
 
 
 @inline
@@ -102,44 +60,72 @@ def first_slot(key, size):
 @inline
 def search(entry, request):
     """Return the address of a request's record, or 0."""
-    records = indices_at(entry[RECORDS])
-    key, size = shift(request, KEY), request[KEY_SIZE]
+    records = indices_at(load_ordered(entry, AT.records))
+    key, size = shift(request, KEY), request[REQUEST.key_size]
     slot = first_slot(key, size)
     while True:
         address = load_ordered(records, slot)
         if address == 0:
             return 0
         record = indices_at(address)
-        i = size if record[RECORD_KEY_SIZE] != size else 0
-        while i < size and record[RECORD_KEY + i] == key[i]:
+        i = size if record[RECORD.key_size] != size else 0
+        while i < size and record[RECORD.key + i] == key[i]:
             i += 1
-        if i == size and record[RECORD_KEY_SIZE] == size:
+        if i == size and record[RECORD.key_size] == size:
             return address
         slot = (slot + 1) & (SLOTS - 1)
 
 
-def _update_signature(dtype):
-    return dtype(dtype)
+@inline
+def find_record(entry, request):
+    """Return the address of a request's record, of which the caller is now a user, or 0."""
+    add_ordered(entry, AT.readers, 1)
+    address = search(entry, request)
+    if address != 0:
+        add_ordered(indices_at(address), RECORD.users, 1)
+    add_ordered(entry, AT.readers, -1)
+    return address
 
 
-@native(_update_signature)
-def update_table(address):
-    """Add a record to the table or, with 0, remove all; return the number of readers left.
+@inline
+def leave(record):
+    """Be no longer a user of a record."""
+    add_ordered(record, RECORD.users, -1)
+
+
+def _two_integers(dtype):
+    return dtype(dtype, dtype)
+
+
+@native(_two_integers)
+def insert(table, counted):
+    """Add records to a table: their number and addresses.
 
     Only for a thread that holds the lock of the records.
     """
-    entry = entry_table()
-    records = indices_at(entry[RECORDS])
-    if address == 0:
-        for slot in range(SLOTS):
-            exchange_ordered(records, slot, 0)
-    else:
-        record = indices_at(address)
-        slot = first_slot(shift(record, RECORD_KEY), record[RECORD_KEY_SIZE])
-        while records[slot] != 0:
+    slots, records = indices_at(table), indices_at(counted)
+    for i in range(1, 1 + records[0]):
+        record = indices_at(records[i])
+        slot = first_slot(shift(record, RECORD.key), record[RECORD.key_size])
+        while slots[slot] != 0:
             slot = (slot + 1) & (SLOTS - 1)
-        exchange_ordered(records, slot, address)
-    return load_ordered(entry, READERS)
+        exchange_ordered(slots, slot, records[i])
+    return WELL
+
+
+@native(_two_integers)
+def publish(table, unused):
+    """Let compiled callers search this table from now on."""
+    exchange_ordered(entry_table(), AT.records, table)
+    return WELL
+
+
+@native(_two_integers)
+def in_use(record, unused):
+    """Whether a caller may be using a record, or for 0 a table, that none can find any more."""
+    if load_ordered(entry_table(), AT.readers) != 0:
+        return 1
+    return 0 if record == 0 else load_ordered(indices_at(record), RECORD.users)
 
 
 # --- The call ---------------------------------------------------------------------------------
@@ -148,94 +134,105 @@ def update_table(address):
 @inline
 def ask(entry, question, request):
     """Let Python, under its lock, answer into the request."""
-    return call_for_integer(entry[ASK], (question, request))
-
-
-@inline
-def environment_word(entry):
-    """The value of the environment variable as `entry.as_word` would have it; -1: too long."""
-    address = call_for_integer(entry[GETENV], (entry[VARIABLE],))
-    word = np.int64(0)
-    if address != 0:
-        text = characters_at(address)
-        i = 0
-        while text[i] != 0 and i < 7:
-            word = word * 256 + np.int64(text[i])
-            i += 1
-        if text[i] != 0:
-            word = np.int64(-1)
-    return word
+    return call_for_integer(entry[AT.ask], (question, request))
 
 
 @inline
 def set_backend_word(entry, request):
-    """Write into a request's key which backend is asked for, as `dispatch.requested_backend`."""
-    if request[BACKEND_GIVEN] != 0:
+    """Write into a request's key which backend is asked for, as `backends.requested_backend`."""
+    if request[REQUEST.backend_given] != 0:
         return WELL
-    word = entry[CHOICE]
-    if entry[CONTEXTS] != 0:  # somewhere; only Python knows whether here
+    word = entry[AT.choice]
+    if entry[AT.contexts] != 0:  # somewhere; only Python knows whether here
         word = -1
     elif word == 0:
-        word = environment_word(entry)
-    request[BACKEND] = word
+        word = entry[AT.variable]
+    request[REQUEST.backend] = word
     return ask(entry, GET_BACKEND, request) if word < 0 else WELL
 
 
 @inline
 def thread_count(entry):
     """Threads of the caller; 1 inside a parallel region, where Python knows no such thread."""
-    if entry[FORKED] != 0 or call_for_integer(entry[THREAD_STATE], ()) == 0:
+    if entry[AT.forked] != 0 or call_for_integer(entry[AT.thread_state], ()) == 0:
         return 1
-    return call_for_integer(entry[GET_NUM_THREADS], ()) & 0xFFFF
+    return call_for_integer(entry[AT.get_num_threads], ()) & 0xFFFF
+
+
+@inline
+def prepare_result(entry, request, record):
+    """Tell the caller the result's shape and lend the memory for it."""
+    nbytes = record[RECORD.result_bytes]
+    if max(nbytes, record[RECORD.scratch_bytes]) >= LEAST_BYTES and entry[AT.keep_bytes] < 0:
+        status = ask(entry, CHECK_BOUND, request)
+        if status != WELL:
+            return status
+    for i in range(MOST_AXES):
+        request[REQUEST.shape + i] = record[RECORD.shape + i]
+    if nbytes == NO_RESULT:
+        return WELL
+    data = lend(entry, nbytes)
+    if data == 0:
+        return NO_MEMORY
+    request[REQUEST.data], request[REQUEST.counted] = data, managed(entry, data)
+    return WELL if request[REQUEST.counted] != 0 else NO_MEMORY
+
+
+@inline
+def find(entry, request):
+    """Find a call's record, or have it made: the first stage.
+
+    If all is well, the caller is the record's user until `perform` is done.
+    """
+    status = set_backend_word(entry, request)
+    request[REQUEST.threads] = 0
+    while status == WELL:
+        address = find_record(entry, request)
+        if address == 0:
+            request[REQUEST.usable_threads] = thread_count(entry)
+            status = ask(entry, MAKE, request)
+        elif indices_at(address)[RECORD.asks_threads] != 0:
+            leave(indices_at(address))
+            request[REQUEST.threads] = thread_count(entry)
+        else:
+            request[REQUEST.record] = address
+            status = prepare_result(entry, request, indices_at(address))
+            if status != WELL:
+                leave(indices_at(address))
+            return status
+    return status
 
 
 @inline
 def overlaps(request, record):
     """Whether the span of `out` meets that of another array."""
     out = MOST_ARRAYS - 1
-    first = request[ADDRESSES + out] + record[BOUNDS + 2 * out]
-    last = request[ADDRESSES + out] + record[BOUNDS + 2 * out + 1]
+    first = request[REQUEST.addresses + out] + record[RECORD.bounds + 2 * out]
+    last = request[REQUEST.addresses + out] + record[RECORD.bounds + 2 * out + 1]
     found = False
     for i in range(out):
-        address = request[ADDRESSES + i]
-        a, b = address + record[BOUNDS + 2 * i], address + record[BOUNDS + 2 * i + 1]
+        address = request[REQUEST.addresses + i]
+        a = address + record[RECORD.bounds + 2 * i]
+        b = address + record[RECORD.bounds + 2 * i + 1]
         found = found or (a < last and first < b)
     return found
 
 
 @inline
 def perform(entry, request, record):
-    """Carry out a record: the second stage."""
+    """Carry out the steps of a record: the second stage."""
     status = WELL
     if overlaps(request, record):
         status = ask(entry, CHECK_OVERLAP, request)
-    turns = record[LAUNCHES] != 0 and entry[TURNS] != 0
-    if status == WELL and turns:
-        status = ask(entry, TAKE_TURN, request)
+    alone = record[RECORD.launches] != 0 and entry[AT.launches_alone] != 0
+    if status == WELL and alone:
+        status = ask(entry, TAKE_LAUNCH_LOCK, request)
     if status == WELL:
-        status = call_for_integer(record[CARRY_OUT_ADDRESS], (request, record))
-        if turns:
-            ask(entry, GIVE_TURN, request)
+        status = call_for_integer(record[RECORD.carry_out], (request, record))
+        if alone:
+            ask(entry, GIVE_LAUNCH_LOCK, request)
+    leave(record)
     return status
-
-
-@inline
-def prepare_result(entry, request, record):
-    """Tell the caller the result's shape and lend the memory for it: the first stage."""
-    nbytes = record[RESULT_BYTES]
-    if max(nbytes, record[SCRATCH_BYTES]) >= LEAST_BYTES and not read_bound(entry):
-        status = ask(entry, CHECK_BOUND, request)
-        if status != WELL:
-            return status
-    for i in range(MOST_AXES):
-        request[RESULT + i] = record[SHAPE + i]
-    if nbytes == NO_RESULT:
-        return WELL
-    data = lend(entry, nbytes)
-    if data == 0:
-        return NO_MEMORY
-    request[DATA], request[COUNTED] = data, managed(entry, data)
-    return WELL if request[COUNTED] != 0 else NO_MEMORY
 
 
 def _enter_signature(dtype):
@@ -246,30 +243,8 @@ def _enter_signature(dtype):
 def enter(request, stage):
     """Do one stage of a call."""
     entry = entry_table()
-    if request[LAYOUT] != THIS_LAYOUT:
+    if request[REQUEST.layout] != THIS_LAYOUT:
         return ask(entry, WRONG_LAYOUT, request)
     if stage == FIND:
-        request[THREADS] = 0
-        status = set_backend_word(entry, request)
-        if status != WELL:
-            return status
-    while True:
-        add_ordered(entry, READERS, 1)
-        address = search(entry, request)
-        if address == 0:
-            add_ordered(entry, READERS, -1)
-            status = ask(entry, MAKE, request)
-            if status != WELL:
-                return status
-        else:
-            record = indices_at(address)
-            again = record[ASK_THREADS] != 0
-            if again:
-                request[THREADS] = thread_count(entry)
-            elif stage == CARRY_OUT:
-                status = perform(entry, request, record)
-            else:
-                status = prepare_result(entry, request, record)
-            add_ordered(entry, READERS, -1)
-            if not again:
-                return status
+        return find(entry, request)
+    return perform(entry, request, indices_at(request[REQUEST.record]))

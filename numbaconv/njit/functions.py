@@ -21,7 +21,7 @@ from numbaconv.njit import protocol
 from numbaconv.njit.recipe import Array, Recipe
 from numbaconv.njit.request import Call
 from numbaconv.patches import Patches, col2im_patches, im2col_patches
-from numbaconv.prepared import PreparedConv
+from numbaconv.prepared import Weights
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.forward import check_rank
@@ -72,7 +72,7 @@ def _plain_weight(recipe: Recipe, plan: AnyPlan, conjugate: bool = False) -> Arr
 def _plain_bias(recipe: Recipe, plan: AnyPlan) -> Array:
     """Bias as the kernels read it, flat (compare `layout.flat_bias`)."""
     if not recipe.has("bias"):
-        return recipe.fixed(plan.no_bias)  # the recipe keeps the plan
+        return recipe.fixed(plan.no_bias)
     bias = _plain_channels(recipe, recipe.argument("bias"), plan.arithmetic, 0)
     return bias.of(bias.view.reshape(-1))
 
@@ -118,35 +118,30 @@ def _fill_with_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array) -> None:
         recipe.move(column, y.of(y.view.reshape(s.n, plan.channels, s.pixels)))
 
 
-def _begin(call: Call, plan: AnyPlan) -> Recipe | None:
-    """Return the recipe of a planned call; None: ask for the number of threads first."""
-    if plan.multiply_adds < SERIAL_LIMIT:
-        call.threads = 1
-    if call.threads == 0:
-        return None
+def _begin(call: Call, plan: AnyPlan) -> Recipe:
+    """Return the recipe of a planned call, without steps."""
     if plan.result != call.result:
         raise TypeError(f"compiled for a result of {call.result}, now it is {plan.result}")
-    recipe = Recipe(call, plan.out_shape, launches=call.threads > 1)
+    threads = 0 if plan.multiply_adds < SERIAL_LIMIT else call.threads
+    recipe = Recipe(call, plan.out_shape, threads)
     recipe.kept.append(plan)
     return recipe
 
 
-def _convolution(call: Call, plan: Plan, name: str, layer: PreparedConv | None) -> Recipe | None:
-    """Return the recipe of a planned convolution."""
+def _convolution(call: Call, plan: Plan, name: str, weights: Weights | None) -> Recipe:
+    """Return the recipe of a planned convolution; `weights` are those of a prepared layer."""
     recipe = _begin(call, plan)
-    if recipe is None:
-        return None
+    recipe.weights = weights
     y = _plain_output(recipe, plan)
-    # What is the layer's own, it keeps; without the layer nobody comes with its ticket.
-    bias = _plain_bias(recipe, plan) if layer is None else recipe.fixed(layer.flat_bias(plan))
+    bias = _plain_bias(recipe, plan) if weights is None else recipe.fixed(weights.flat_bias(plan))
     if plan.multiply_adds:
-        template = find_template(plan, BACKENDS[name], call.threads)
+        template = find_template(plan, BACKENDS[name], max(recipe.threads, 1))
         x = _plain_input(recipe, plan)
-        if layer is None:
+        if weights is None:
             weight = _plain_weight(recipe, plan)
         else:
-            weight = recipe.fixed(layer.packed_weights(template, plan))
-        recipe.convolve(template, x, weight, bias, y, packed=layer is not None)
+            weight = recipe.fixed(weights.packed_for(template, plan))
+        recipe.convolve(template, x, weight, bias, y, packed=weights is not None)
     elif plan.out_size:
         _fill_with_bias(recipe, plan, bias, y)
     _store_result(recipe, plan, y)
@@ -158,7 +153,7 @@ def _options(call: Call) -> dict[str, Any]:
     return {name: v for name, v in call.arguments.items() if name not in ("out", "backend")}
 
 
-def _conv(call: Call, rank: int | None = None) -> Recipe | None:
+def _conv(call: Call, rank: int | None = None) -> Recipe:
     options = _options(call)
     if rank is not None:
         check_rank(call.function, options["weight"], rank)
@@ -168,19 +163,19 @@ def _conv(call: Call, rank: int | None = None) -> Recipe | None:
     return _convolution(call, plan, name, None)
 
 
-def _layer(call: Call) -> Recipe | None:
+def _layer(call: Call) -> Recipe:
     layer = call.arguments["layer"]
-    plan = layer.plan(call.arguments["input"])
-    return _convolution(call, plan, call.backend(layer.backend, choose(plan).backend), layer)
+    weights = layer.weights
+    plan = layer.plan(call.arguments["input"], weights)
+    name = call.backend(layer.backend, choose(plan).backend)
+    return _convolution(call, plan, name, weights)
 
 
-def _conv_transpose(call: Call, rank: int) -> Recipe | None:
+def _conv_transpose(call: Call, rank: int) -> Recipe:
     """Return the recipe of a transposed convolution (compare `input_gradient.apply_adjoint`)."""
     plan = find_transposed_plan(rank, **_options(call))
     name = call.backend(call.arguments["backend"], AUTO)  # each phase has its own choice
     recipe = _begin(call, plan)
-    if recipe is None:
-        return None
     y, bias = _plain_output(recipe, plan), _plain_bias(recipe, plan)
     if plan.has_gaps or not plan.multiply_adds:
         column = bias.of(bias.view.reshape(-1, 1, 1, 1))
@@ -190,7 +185,11 @@ def _conv_transpose(call: Call, rank: int) -> Recipe | None:
         is_complex = call.arguments["weight"].dtype.kind == "c"
         weight = _plain_weight(recipe, plan, conjugate=is_complex)
         recipe.spread(
-            find_chain(plan, engines_of_phases(plan, name), call.threads), x, weight, bias, y
+            find_chain(plan, engines_of_phases(plan, name), max(recipe.threads, 1)),
+            x,
+            weight,
+            bias,
+            y,
         )
     _store_result(recipe, plan, y)
     return recipe
@@ -242,7 +241,7 @@ def _col2im(call: Call) -> Recipe:
     return recipe
 
 
-RECIPES: dict[str, Callable[[Call], Recipe | None]] = {
+RECIPES: dict[str, Callable[[Call], Recipe]] = {
     "conv": _conv,
     "conv1d": functools.partial(_conv, rank=1),
     "conv2d": functools.partial(_conv, rank=2),
@@ -256,6 +255,6 @@ RECIPES: dict[str, Callable[[Call], Recipe | None]] = {
 }
 
 
-def plan(call: Call) -> Recipe | None:
-    """Validate a call and write its steps down; None: they depend on the number of threads."""
+def plan(call: Call) -> Recipe:
+    """Validate a call and write its steps down."""
     return RECIPES[call.function](call)

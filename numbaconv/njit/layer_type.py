@@ -4,16 +4,16 @@ A native value owns a reference to its layer, as one of an array owns its memory
 code keeps the value, in a list, a generator or a field, the layer is alive.
 """
 
-import ctypes
 from typing import Any
 
 from llvmlite import ir
-from numba import from_dtype, types
+from numba import types
 from numba.core import cgutils
 from numba.core.imputils import lower_constant
-from numba.extending import NativeValue, box, models, register_model, typeof_impl, unbox
+from numba.extending import NativeValue, box, models, register_model, unbox
 
 from numbaconv.prepared import PreparedConv
+from numbaconv.runtime.shared_table import for_ever
 
 # Arguments that Numba compiles for: no values travel.
 WORDS = ("padding_mode", "data_format", "activation", "backend")
@@ -33,9 +33,9 @@ class LayerType(types.Type):
         super().__init__(name=f"PreparedConv({', '.join(map(str, dtypes))})")
 
 
-@typeof_impl.register(PreparedConv)
-def _typeof_layer(layer: PreparedConv, context: Any) -> LayerType:
-    return LayerType(tuple(from_dtype(dtype) for dtype in layer.dtypes))
+def is_layer(kind: Any) -> bool:
+    """Whether a type is that of a layer, also one from before this module was loaded again."""
+    return bool(type(kind).__qualname__ == LayerType.__qualname__)
 
 
 @register_model(LayerType)
@@ -74,7 +74,7 @@ def _box_layer(layer_type: LayerType, value: ir.Value, c: Any) -> ir.Value:
 @lower_constant(LayerType)
 def _freeze_layer(context: Any, builder: Any, layer_type: LayerType, layer: PreparedConv) -> Any:
     """Build a global layer into a function: that function cannot be cached on disk."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(layer))  # Numba does not say when code is gone
+    for_ever(layer)  # Numba does not say when code is gone
     frozen = cgutils.create_struct_proxy(layer_type)(context, builder)
     frozen.owner = cgutils.get_null_value(frozen.owner.type)
     for member, address in (("layer", id(layer)), ("ticket", layer.ticket_address)):

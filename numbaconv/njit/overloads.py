@@ -8,17 +8,19 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from numba import types
+from numba import from_dtype, types
 from numba.core.imputils import lower_builtin
 from numba.extending import (
     overload,
     overload_method,
+    typeof_impl,
 )
 
 from numbaconv.convolution import conv, conv1d, conv2d, conv3d
 from numbaconv.njit import door
 from numbaconv.njit.layer_type import WORDS, LayerType
 from numbaconv.patches import col2im, im2col
+from numbaconv.prepared import PreparedConv
 from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 # --- Functions --------------------------------------------------------------------------------
@@ -78,6 +80,13 @@ for _function in (
 
 
 # --- Prepared layers --------------------------------------------------------------------------
+
+
+# Not where the type is made: if that module alone is loaded again, the type remains the one that
+# can be called.
+@typeof_impl.register(PreparedConv)
+def _type_of_layer(layer: PreparedConv, context: Any) -> LayerType:
+    return LayerType(tuple(from_dtype(dtype) for dtype in layer.dtypes))
 
 
 @overload_method(LayerType, "__call__")

@@ -1,109 +1,166 @@
-"""What a compiled caller and the library agree on: requests, records and steps."""
+"""What a compiled caller and the library agree on: requests, records and steps.
 
-# These two never move: by them a function that another version compiled is told so.
-LAYOUT, MESSAGE = range(2)
+Each is an array of integers, whose fields a class names in their order. ``REQUEST``, ``RECORD``,
+... are the places of the fields: ``request[REQUEST.text]``.
+"""
 
+from typing import Annotated, Any, NamedTuple
 
-# Address of the text that says what the key's integers mean.
-TEXT = 2
+from numbaconv.runtime.fields import places, size
 
+# Arrays of a call (`request.BASES` has their order; the last takes the result); axes of a result.
+MOST_ARRAYS, MOST_AXES = 4, 5
 
-# Where the data lies, written for the second stage. The last array takes the result.
-ADDRESSES, MOST_ARRAYS = 3, 4
-
-
-# Shape of the result, written by the first stage.
-RESULT, MOST_AXES = 7, 5
+# --- Requests ---------------------------------------------------------------------------------
 
 
-# Memory for the result unless the call has an `out`, written by the first stage: its address, and
-# that of what counts references to it.
-DATA, COUNTED = 12, 13
+class Request(NamedTuple):
+    """A call, on the stack of its caller. Where nothing else is said, the caller writes a field."""
+
+    layout: int  # THIS_LAYOUT of the version that compiled the caller. It never moves
+    message: int  # a Python string, when a stage raises. By these two an old caller is told so
+    text: int  # address of what says what the key's integers mean: `request.Text`
+    addresses: Annotated[Any, MOST_ARRAYS]  # of the arrays' data, for the second stage
+    shape: Annotated[Any, MOST_AXES]  # of the result, from the first stage
+    data: int  # memory for the result, unless the call has an `out`; from the first stage
+    counted: int  # what counts references to that memory; from the first stage
+    record: int  # address of the record, from the first stage for the second
+    usable_threads: int  # threads that the call may use, when Python is asked to plan it
+    backend_given: int  # whether the call itself names the backend
+    key_size: int  # integers of the key, which begins with the next field
+    digest: int  # of the text
+    backend: int  # which backend is asked for, as a word; from the first stage
+    threads: int  # that the steps are written for, 0 for any number; from the first stage
+    integers: Annotated[Any, 0]  # of the arguments: as many as `Text.arguments` says
 
 
-# Whether the call itself names the backend; number of integers in the key.
-BACKEND_GIVEN, KEY_SIZE = 14, 15
+REQUEST: Request = places(Request)
 
+# The key is what two requests for the same record have in common.
+KEY = REQUEST.digest
 
-# The key: digest of the text; the backend as a word; threads, 0 for not asked; what the call adds.
-KEY, BACKEND, THREADS, INTEGERS = range(16, 20)
-
-
-# Value of LAYOUT. Raise it when a request changes: functions in users' caches have the old one.
+# Value of `layout`. Raise it when a request changes: functions in users' caches have the old one.
 THIS_LAYOUT = 3
-
 
 # The stages of a call. In between the caller makes the result's memory an array.
 FIND, CARRY_OUT = range(2)
-
 
 # What a stage returns: nothing (a native that fails returns 0: no memory was left), all is well,
 # or from RAISED on the number of an exception.
 NO_MEMORY, WELL, RAISED = range(3)
 
-
 # What Python is asked.
-MAKE, GET_BACKEND, CHECK_OVERLAP, TAKE_TURN, GIVE_TURN, WRONG_LAYOUT, CHECK_BOUND = range(7)
+(
+    MAKE,
+    GET_BACKEND,
+    CHECK_OVERLAP,
+    TAKE_LAUNCH_LOCK,
+    GIVE_LAUNCH_LOCK,
+    WRONG_LAYOUT,
+    CHECK_BOUND,
+) = range(7)
+
+# --- Records ----------------------------------------------------------------------------------
 
 
-# Whether to look again with the number of threads; whether its steps use more than one.
-ASK_THREADS, LAUNCHES = range(2)
+class Record(NamedTuple):
+    """What Python made of the first request of a key. It writes all but `users`, once."""
+
+    users: int  # calls that carry the record out: each counts itself in and out
+    asks_threads: int  # 1: no steps; look again with the number of threads in the key
+    launches: int  # whether steps use several threads
+    result_bytes: int  # of the result; NO_RESULT where the call has an `out`
+    scratch_bytes: int  # of memory for the time of the call
+    shape: Annotated[Any, MOST_AXES]  # of the result
+    bounds: Annotated[Any, 2 * MOST_ARRAYS]  # first and last byte of each array, from its address
+    carry_out: int  # address of `steps.carry_out`
+    steps: int  # how many there are
+    first_step: int  # place of the first one, behind the key
+    key_size: int  # integers of the key
+    key: Annotated[Any, 0]  # of the request
 
 
-# Bytes of the result, NO_RESULT where the call has an `out`; bytes of scratch.
-RESULT_BYTES, SCRATCH_BYTES, NO_RESULT = 2, 3, -1
+RECORD: Record = places(Record)
 
+NO_RESULT = -1
 
-# Shape of the result; first and last byte of each array, counted from its address.
-SHAPE, BOUNDS = 4, 9
-
-
-# Address of `carry_out`; number and place of the steps.
-CARRY_OUT_ADDRESS, STEPS, FIRST_STEP = range(17, 20)
-
-
-RECORD_KEY_SIZE, RECORD_KEY = 20, 21
-
-
-# Slots of the table, and how many of them are used at most: a quarter, so that searches are short.
+# Slots of the table of records, and how many of them are used: a quarter, so searches are short.
 SLOTS = 4096
-
-
 MOST_RECORDS = SLOTS // 4
 
+# --- Steps ------------------------------------------------------------------------------------
 
-# Address of the function, and its arguments. Data is a base and an offset in bytes.
-FUNCTION, KIND, SOURCE, TARGET = 0, 1, 2, 4
+# Data of a step: a base, and the bytes from there.
+Place = Annotated[tuple[int, int], 2]
 
-
-EXTENTS, MOVE_AXES = 6, 8
-
-
-SOURCE_STEPS, TARGET_STEPS = EXTENTS + MOVE_AXES, EXTENTS + 2 * MOVE_AXES
-
-
-# Whether the elements of a row lie one behind the other, in the source and in the target.
-DENSE = EXTENTS + 3 * MOVE_AXES
-
-
-STEP_SIZE = DENSE + 1
-
-
-# Of `convolve` and `spread`: further data, and the address of the jobs instead of a kind.
-JOB, WEIGHT, PACKED, BIAS, WORKSPACE = 1, 6, 8, 10, 12
-
-
-JOB_INTEGERS, WEIGHT_SIZE, PACKED_SIZE, TARGET_SIZE = range(14, 18)
-
-
-# Of `activate_sums`: their number, and the address of the function.
-COUNT, ACTIVATE = 6, 7
-
-
-# Bases: the arrays of the call, then scratch, then none (the offset is an address). Behind them
+# Bases: the arrays of the call, then scratch, then none (the bytes are an address). Behind them
 # each step counts itself when it is done.
 SCRATCH, NO_BASE, DONE = MOST_ARRAYS, MOST_ARRAYS + 1, MOST_ARRAYS + 2
 
-
-# Kinds of `move`.
+# Kinds of `steps.move`, and axes that it moves along: those of `im2col`.
 COPY, NEGATE, ADD, CLEAR = range(4)
+MOVE_AXES = 8
+
+# A step is written once, by `recipe`. All kinds begin with the address of the function that
+# carries them out; its name is in the description of the class.
+
+
+class Move(NamedTuple):
+    """`steps.move`: elements of one array to another."""
+
+    function: int
+    source: Place
+    target: Place
+    kind: int  # COPY, NEGATE, ADD or CLEAR
+    extents: Annotated[Any, MOVE_AXES]  # elements along each axis
+    source_steps: Annotated[Any, MOVE_AXES]  # bytes from one element to the next
+    target_steps: Annotated[Any, MOVE_AXES]
+    dense: int  # whether elements of a row lie one behind the other, in source and target
+
+
+class Convolution(NamedTuple):
+    """`steps.convolve`: a job."""
+
+    function: int
+    source: Place
+    target: Place
+    job: int  # address
+    weight: Place
+    packed: Place
+    bias: Place
+    weight_size: int  # elements
+    packed_size: int  # elements; 0: the weights do not come packed
+
+
+class Spread(NamedTuple):
+    """`steps.spread`: the jobs of an adjoint."""
+
+    function: int
+    source: Place
+    target: Place
+    jobs: int  # address
+    weight: Place
+    packed: Place
+    bias: Place
+    workspace: Place
+    job_integers: int  # of all jobs together
+    packed_size: int  # elements
+    target_size: int  # elements
+
+
+class Activation(NamedTuple):
+    """`steps.activate_sums`: contiguous elements, in place."""
+
+    function: int
+    target: Place
+    code: int  # which activation
+    length: int  # elements
+    activate: int  # address of `cpu.activation.activate`
+
+
+MOVE: Move = places(Move)
+CONVOLUTION: Convolution = places(Convolution)
+SPREAD: Spread = places(Spread)
+ACTIVATION: Activation = places(Activation)
+
+STEP_SIZE = max(map(size, (Move, Convolution, Spread, Activation)))

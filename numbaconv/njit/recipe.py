@@ -17,7 +17,9 @@ from numbaconv.cpu.activation import activate
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.njit import protocol, steps
 from numbaconv.njit.request import BASES, Call, placeholder
+from numbaconv.prepared import Weights
 from numbaconv.problem.validation import check_out
+from numbaconv.runtime.fields import integers
 
 
 class Array(NamedTuple):
@@ -86,6 +88,12 @@ def moved_dtypes(source: np.dtype, target: np.dtype) -> tuple[np.dtype, np.dtype
     return source, target
 
 
+def _address_for(function: Any, source: np.dtype, target: np.dtype) -> int:
+    """Address of a step's function for two dtypes."""
+    found: int = function.address((from_dtype(source), from_dtype(target)))
+    return found
+
+
 class Recipe:
     """The steps of a call, as they are written down.
 
@@ -93,25 +101,33 @@ class Recipe:
     ----------
     shape : tuple of int
         Shape of the result.
-    launches : bool
-        Whether steps use several threads.
+    threads : int
+        Number that the steps are written for; 0: they use one, whatever the caller may use.
     scratch_bytes : int
         Memory that the steps need for the time of the call.
     steps : list of ndarray
-        As `calls` describes them.
+        As `protocol` describes them.
     kept : list
         What must live as long as the record, since steps hold its address.
+    weights : Weights or None
+        Of the prepared layer that is called: the record lives no longer than they do.
     """
 
-    def __init__(self, call: Call, shape: tuple[int, ...], launches: bool = False) -> None:
-        self.shape, self.launches = shape, launches
+    def __init__(self, call: Call, shape: tuple[int, ...], threads: int = 0) -> None:
+        self.shape, self.threads = shape, threads
         self.scratch_bytes = 0
         self.steps: list[np.ndarray] = []
         self.kept: list[Any] = []
+        self.weights: Weights | None = None
         self._call = call
         out = call.arguments.get("out")
         if out is not None:
             check_out(out, shape, call.result, {})
+
+    @property
+    def launches(self) -> bool:
+        """Whether steps use several threads."""
+        return self.threads > 1
 
     @property
     def result_bytes(self) -> int:
@@ -136,6 +152,7 @@ class Recipe:
 
     def fixed(self, array: np.ndarray) -> Array:
         """Return an array that is the same in each call."""
+        self.kept.append(array)
         return Array(array, protocol.NO_BASE, 0)
 
     def scratch(self, shape: Sequence[int], dtype: Any) -> Array:
@@ -153,15 +170,8 @@ class Recipe:
                 found[BASES[name]] = span(array)
         return found
 
-    def _step(self, function: Any, source: np.dtype, target: np.dtype, **fields: Any) -> None:
-        step = np.zeros(protocol.STEP_SIZE, np.int64)
-        step[protocol.FUNCTION] = function.address((from_dtype(source), from_dtype(target)))
-        for name, value in fields.items():
-            field = getattr(protocol, name)
-            if isinstance(value, Array):
-                value = value.place
-            step[field : field + np.size(value)] = value
-        self.steps.append(step)
+    def _append(self, step: Any) -> None:
+        self.steps.append(integers(step, protocol.STEP_SIZE))
 
     def move(self, source: Array, target: Array, kind: int = protocol.COPY) -> None:
         """Write down ``target[...] = source``, or ``-source``, ``+=`` or ``= 0``."""
@@ -176,16 +186,17 @@ class Recipe:
         axes = [(1, 0, 0)] * (protocol.MOVE_AXES - len(axes)) + axes
         extents, source_steps, target_steps = zip(*axes, strict=True)
         dtypes = moved_dtypes(view.dtype, target.view.dtype)
-        self._step(
-            steps.move,
-            *dtypes,
-            KIND=kind,
-            SOURCE=source,
-            TARGET=target,
-            EXTENTS=extents,
-            SOURCE_STEPS=source_steps,
-            TARGET_STEPS=target_steps,
-            DENSE=axes[-1][1:] == tuple(dtype.itemsize for dtype in dtypes),
+        self._append(
+            protocol.Move(
+                function=_address_for(steps.move, *dtypes),
+                source=source.place,
+                target=target.place,
+                kind=kind,
+                extents=extents,
+                source_steps=source_steps,
+                target_steps=target_steps,
+                dense=axes[-1][1:] == tuple(dtype.itemsize for dtype in dtypes),
+            )
         )
 
     def clear(self, target: Array) -> None:
@@ -203,14 +214,14 @@ class Recipe:
     def activate(self, target: Array, code: int) -> None:
         """Write down an activation of contiguous elements in place."""
         dtype = target.view.dtype
-        self._step(
-            steps.activate_sums,
-            dtype,
-            dtype,
-            KIND=code,
-            TARGET=target,
-            COUNT=target.view.size,
-            ACTIVATE=activate.address(from_dtype(dtype)),
+        self._append(
+            protocol.Activation(
+                function=_address_for(steps.activate_sums, dtype, dtype),
+                target=target.place,
+                code=code,
+                length=target.view.size,
+                activate=activate.address(from_dtype(dtype)),
+            )
         )
 
     def convolve(
@@ -224,18 +235,19 @@ class Recipe:
     ) -> None:
         """Write down a job on contiguous arrays."""
         self.kept.append(template)
-        self._step(
-            steps.convolve,
-            y.view.dtype,
-            y.view.dtype,
-            JOB=address(template.job),
-            SOURCE=x,
-            TARGET=y,
-            WEIGHT=weight,
-            PACKED=weight,
-            BIAS=bias,
-            WEIGHT_SIZE=weight.view.size,
-            PACKED_SIZE=weight.view.size if packed else 0,
+        dtype = y.view.dtype
+        self._append(
+            protocol.Convolution(
+                function=_address_for(steps.convolve, dtype, dtype),
+                source=x.place,
+                target=y.place,
+                job=address(template.job),
+                weight=weight.place,
+                packed=weight.place,
+                bias=bias.place,
+                weight_size=weight.view.size,
+                packed_size=weight.view.size if packed else 0,
+            )
         )
 
     def spread(
@@ -245,18 +257,18 @@ class Recipe:
         self.kept.append(jobs)
         dtype = y.view.dtype
         packed = self.scratch((adjoint_chain.packed_size(weight.view.size),), dtype)
-        self._step(
-            steps.spread,
-            dtype,
-            dtype,
-            JOB=address(jobs.jobs),
-            JOB_INTEGERS=jobs.jobs.size,
-            SOURCE=x,
-            TARGET=y,
-            TARGET_SIZE=y.view.size,
-            WEIGHT=weight,
-            PACKED=packed,
-            PACKED_SIZE=packed.view.size,
-            BIAS=bias,
-            WORKSPACE=self.scratch((jobs.scratch,), dtype),
+        self._append(
+            protocol.Spread(
+                function=_address_for(steps.spread, dtype, dtype),
+                source=x.place,
+                target=y.place,
+                jobs=address(jobs.jobs),
+                weight=weight.place,
+                packed=packed.place,
+                bias=bias.place,
+                workspace=self.scratch((jobs.scratch,), dtype).place,
+                job_integers=jobs.jobs.size,
+                packed_size=packed.view.size,
+                target_size=y.view.size,
+            )
         )

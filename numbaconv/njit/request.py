@@ -13,13 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from numbaconv.dispatch.backends import (
-    AUTO,
-    ENVIRONMENT_VARIABLE,
-    check_backend,
-    load_backend,
-    requested_backend,
-)
+from numbaconv.dispatch.backends import AUTO, load_backend, requested_backend
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.njit.protocol import MOST_ARRAYS
 from numbaconv.problem.validation import check_out
@@ -109,9 +103,7 @@ class Call:
         if self._word is None or argument is not None:
             name, source = requested_backend(argument)
         else:
-            variable = f"the environment variable {ENVIRONMENT_VARIABLE}"
-            name = check_backend(from_word(self._word), variable) if self._word else AUTO
-            source = requested_backend()[1]
+            name, source = from_word(self._word) or AUTO, requested_backend()[1]
         if name == AUTO:
             return auto
         if name == "cuda":

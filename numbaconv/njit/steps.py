@@ -13,40 +13,23 @@ from numbaconv.cpu.gradients.adjoint_chain import run_chain
 from numbaconv.cpu.job import JOB_SIZE
 from numbaconv.cpu.job import run as run_job
 from numbaconv.njit.protocol import (
-    ACTIVATE,
+    ACTIVATION,
     ADD,
-    ADDRESSES,
-    BIAS,
     CLEAR,
+    CONVOLUTION,
     COPY,
-    COUNT,
-    DENSE,
     DONE,
-    EXTENTS,
-    FIRST_STEP,
-    FUNCTION,
-    JOB,
-    JOB_INTEGERS,
-    KIND,
     MOST_ARRAYS,
+    MOVE,
     MOVE_AXES,
     NEGATE,
     NO_MEMORY,
-    PACKED,
-    PACKED_SIZE,
+    RECORD,
+    REQUEST,
     SCRATCH,
-    SCRATCH_BYTES,
-    SOURCE,
-    SOURCE_STEPS,
+    SPREAD,
     STEP_SIZE,
-    STEPS,
-    TARGET,
-    TARGET_SIZE,
-    TARGET_STEPS,
-    WEIGHT,
-    WEIGHT_SIZE,
     WELL,
-    WORKSPACE,
 )
 from numbaconv.runtime.lent_memory import give_back, lend
 from numbaconv.runtime.shared_table import entry_table
@@ -76,10 +59,10 @@ def place(step, field, bases):
 @inline
 def move_row(step, source, target, source_like, target_like):
     """Copy, negate, add or clear the elements of a row, each converted to the target's dtype."""
-    last, kind = MOVE_AXES - 1, step[KIND]
-    count = step[EXTENTS + last]
-    source_step, target_step = step[SOURCE_STEPS + last], step[TARGET_STEPS + last]
-    if kind == COPY and step[DENSE] != 0:  # LLVM can only vectorise what it sees to be dense
+    last, kind = MOVE_AXES - 1, step[MOVE.kind]
+    count = step[MOVE.extents + last]
+    source_step, target_step = step[MOVE.source_steps + last], step[MOVE.target_steps + last]
+    if kind == COPY and step[MOVE.dense] != 0:  # LLVM can only vectorise what it sees to be dense
         elements, to = pointer_at(source, source_like), pointer_at(target, target_like)
         for i in range(count):
             to[i] = elements[i]
@@ -101,17 +84,17 @@ def move_row(step, source, target, source_like, target_like):
 @native(_step_signature)
 def move(step, bases, source_like, target_like):
     """Move elements between arrays of any strides: row by row, in the order of the axes."""
-    source, target = place(step, SOURCE, bases), place(step, TARGET, bases)
+    source, target = place(step, MOVE.source, bases), place(step, MOVE.target, bases)
     rows = 1
     for axis in range(MOVE_AXES - 1):
-        rows *= step[EXTENTS + axis]
+        rows *= step[MOVE.extents + axis]
     for row in range(rows):
         s, t, rest, axis = source, target, row, MOVE_AXES - 2
         while rest > 0:
-            above = rest // step[EXTENTS + axis]
-            i = rest - above * step[EXTENTS + axis]
-            s += i * step[SOURCE_STEPS + axis]
-            t += i * step[TARGET_STEPS + axis]
+            above = rest // step[MOVE.extents + axis]
+            i = rest - above * step[MOVE.extents + axis]
+            s += i * step[MOVE.source_steps + axis]
+            t += i * step[MOVE.target_steps + axis]
             rest = above
             axis -= 1
         move_row(step, s, t, source_like, target_like)
@@ -128,27 +111,27 @@ def array_at(step, field, bases, like, size):
 def convolve(step, bases, source_like, target_like):
     """Run a job, as `job.run` does for Python."""
     run_job(
-        carray(indices_at(step[JOB]), (JOB_SIZE,)),
-        array_at(step, SOURCE, bases, source_like, 1),
-        array_at(step, WEIGHT, bases, source_like, step[WEIGHT_SIZE]),
-        array_at(step, PACKED, bases, source_like, step[PACKED_SIZE]),
-        array_at(step, BIAS, bases, source_like, 1),
-        array_at(step, TARGET, bases, target_like, 1),
+        carray(indices_at(step[CONVOLUTION.job]), (JOB_SIZE,)),
+        array_at(step, CONVOLUTION.source, bases, source_like, 1),
+        array_at(step, CONVOLUTION.weight, bases, source_like, step[CONVOLUTION.weight_size]),
+        array_at(step, CONVOLUTION.packed, bases, source_like, step[CONVOLUTION.packed_size]),
+        array_at(step, CONVOLUTION.bias, bases, source_like, 1),
+        array_at(step, CONVOLUTION.target, bases, target_like, 1),
     )
     bases[DONE] += 1
 
 
 @native(_step_signature)
 def spread(step, bases, source_like, target_like):
-    """Run a chain of jobs, as `chain.run` does for Python."""
+    """Run a chain of jobs, as `adjoint_chain.run` does for Python."""
     run_chain(
-        carray(indices_at(step[JOB]), (step[JOB_INTEGERS],)),
-        array_at(step, SOURCE, bases, source_like, 1),
-        array_at(step, WEIGHT, bases, source_like, 1),
-        array_at(step, PACKED, bases, source_like, step[PACKED_SIZE]),
-        array_at(step, WORKSPACE, bases, source_like, 1),
-        array_at(step, BIAS, bases, source_like, 1),
-        array_at(step, TARGET, bases, target_like, step[TARGET_SIZE]),
+        carray(indices_at(step[SPREAD.jobs]), (step[SPREAD.job_integers],)),
+        array_at(step, SPREAD.source, bases, source_like, 1),
+        array_at(step, SPREAD.weight, bases, source_like, 1),
+        array_at(step, SPREAD.packed, bases, source_like, step[SPREAD.packed_size]),
+        array_at(step, SPREAD.workspace, bases, source_like, 1),
+        array_at(step, SPREAD.bias, bases, source_like, 1),
+        array_at(step, SPREAD.target, bases, target_like, step[SPREAD.target_size]),
     )
     bases[DONE] += 1
 
@@ -156,8 +139,9 @@ def spread(step, bases, source_like, target_like):
 @native(_step_signature)
 def activate_sums(step, bases, source_like, target_like):
     """Apply an activation to contiguous elements."""
-    target = pointer_at(place(step, TARGET, bases), target_like)
-    call(step[ACTIVATE], ActivateArguments(target, 0, 1, step[COUNT], step[KIND]))
+    target = pointer_at(place(step, ACTIVATION.target, bases), target_like)
+    length, code = step[ACTIVATION.length], step[ACTIVATION.code]
+    call(step[ACTIVATION.activate], ActivateArguments(target, 0, 1, length, code))
     bases[DONE] += 1
 
 
@@ -170,15 +154,16 @@ def _carry_out_signature(dtype):
 def carry_out(request, record):
     """Carry out the steps of a record on the data of a request."""
     entry = entry_table()
-    scratch = lend(entry, record[SCRATCH_BYTES])
+    scratch = lend(entry, record[RECORD.scratch_bytes])
     if scratch == 0:
         return NO_MEMORY
     bases = np.zeros(DONE + 1, np.int64)
     for i in range(MOST_ARRAYS):
-        bases[i] = request[ADDRESSES + i]
+        bases[i] = request[REQUEST.addresses + i]
     bases[SCRATCH] = scratch
-    for i in range(record[STEPS]):
-        step = shift(record, record[FIRST_STEP] + i * STEP_SIZE)
-        call(step[FUNCTION], StepArguments(step, address_of(bases), 0, 0))
+    for i in range(record[RECORD.steps]):
+        step = shift(record, record[RECORD.first_step] + i * STEP_SIZE)
+        # All kinds of step begin with their function.
+        call(step[MOVE.function], StepArguments(step, address_of(bases), 0, 0))
     give_back(entry, scratch)
-    return WELL if bases[DONE] == record[STEPS] else NO_MEMORY
+    return WELL if bases[DONE] == record[RECORD.steps] else NO_MEMORY

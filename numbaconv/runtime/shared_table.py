@@ -1,14 +1,21 @@
 """What Python and compiled callers share: a table of integers, which machine code finds by name.
 
 A user's ``@njit(cache=True)`` function is machine code that outlives the process, so it can hold
-no address. It names SYMBOL, which is the table ENTRY, and calls what ENTRY[ENTER] points to. That
-is Python at first (`njit.door`), which loads the rest; from then on it is `njit.enter.enter`.
+no address. It names DOOR_SYMBOL, and calls what the first integer there points to. That is Python
+at first (`njit.door`), which loads the rest; from then on it is `njit.enter.enter`.
+
+Machine code goes on using what it has found when a module of the package is loaded again. So the
+memory is never freed, a module that is loaded again finds it by its name, and so does what another
+version of the package loads: the name of the table says which fields it has. Python's objects that
+must be the same for all such modules are `kept`.
 
 This module is imported with the package, so it costs next to nothing.
 """
 
 import ctypes
-from typing import Any
+import zlib
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -16,27 +23,78 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-SYMBOL = "numbaconv_entry"
+from numbaconv.runtime.fields import places, size, sizes
 
-# Address of `njit.enter.enter`, and of what it asks Python with.
-ENTER, ASK = range(2)
-# Address of the table of records; number of callers that may be reading one.
-RECORDS, READERS = range(2, 4)
-# The choice of `set_backend` as a word; live choices of `use_backend`; addresses of the C
-# library's getenv and of the name of the environment variable.
-CHOICE, CONTEXTS, GETENV, VARIABLE = range(4, 8)
-# Addresses of Numba's get_num_threads and of Python's PyGILState_GetThisThreadState; whether this
-# is a forked child, which must not launch; whether launches take turns.
-GET_NUM_THREADS, THREAD_STATE, FORKED, TURNS = range(8, 12)
-# Of `lent_memory`. Addresses of malloc, free and, on Linux, madvise; of the function by which Numba
-# counts references to memory of others, and of `take_back`; of the environment variable's name.
-MALLOC, FREE, MADVISE, MANAGE, TAKE_BACK, KEEP_VARIABLE = range(12, 18)
-# Bytes that may be kept and that are; number of the slot to be filled next; the slots.
-KEEP_BYTES, KEPT_BYTES, NEXT_SLOT, RING, RING_SLOTS = 18, 19, 20, 21, 64
+RING_SLOTS = 64
 
-ENTRY = np.zeros(RING + RING_SLOTS, np.int64)
-# Arrays from compiled code come back to the table, and the last of them may outlive this module.
-ctypes.pythonapi.Py_IncRef(ctypes.py_object(ENTRY))
+
+class Table(NamedTuple):
+    """What the library's own machine code reads. Addresses are written when it is loaded."""
+
+    ask: int  # address of what asks Python
+    records: int  # address of the table of records; from `njit.planner`
+    readers: int  # compiled callers that search it now: each counts itself in and out
+    choice: int  # of `set_backend`, as a word
+    contexts: int  # live choices of `use_backend`
+    variable: int  # NUMBACONV_BACKEND as a word; -1: only Python knows; whenever it changes
+    get_num_threads: int  # address of Numba's function
+    thread_state: int  # address of Python's PyGILState_GetThisThreadState
+    forked: int  # whether this is a forked child, which must not launch; at the fork
+    launches_alone: int  # whether one launch waits for another
+    malloc: int  # addresses of C's functions, here and below
+    free: int
+    madvise: int  # 0 where there is none
+    manage: int  # address of what makes Numba count references to memory of others
+    take_back: int  # address of `lent_memory.take_back`
+    keep_bytes: int  # that may be kept, -1: NUMBACONV_KEEP_MB is no number; whenever it changes
+    kept_bytes: int  # in the ring; by whoever changes the ring
+    next_slot: int  # of the ring, to be filled; it only grows
+    ring: Annotated[Any, RING_SLOTS]  # addresses of blocks, 0 for none; by exchanging
+
+
+AT: Table = places(Table)
+
+# Address of `njit.enter.enter`; address of the dict of `kept`. These never move.
+DOOR_SYMBOL = "numbaconv_entry"
+ENTER, OBJECTS = range(2)
+
+_FIELDS = repr((Table._fields, sizes(Table))).encode()
+TABLE_SYMBOL = f"numbaconv_table_{zlib.crc32(_FIELDS):x}"
+
+
+def _integers_named(symbol: str, length: int) -> np.ndarray:
+    """Return the integers that machine code finds by a name; new ones are zeros."""
+    address = llvm.address_of_symbol(symbol)
+    if address is None:
+        memory = (ctypes.c_int64 * length)()
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
+        address = ctypes.addressof(memory)
+        llvm.add_symbol(symbol, address)
+    return np.ctypeslib.as_array((ctypes.c_int64 * length).from_address(address))
+
+
+DOOR = _integers_named(DOOR_SYMBOL, 2)
+ENTRY = _integers_named(TABLE_SYMBOL, size(Table))
+
+
+def for_ever(thing: Any) -> Any:
+    """Return an object that is never freed from now on: machine code has its address."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    return thing
+
+
+if not DOOR[OBJECTS]:
+    DOOR[OBJECTS] = id(for_ever({}))
+
+_objects: dict[str, Any] = ctypes.cast(int(DOOR[OBJECTS]), ctypes.py_object).value
+
+
+def kept(name: str, make: Callable[[], Any]) -> Any:
+    """Return the object of a name, which is made once in a process, whatever is loaded again."""
+    if name not in _objects:
+        _objects.setdefault(name, make())
+    return _objects[name]
+
 
 # enter(address of a request, stage) and ask(question, address of a request).
 Callback = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
@@ -57,18 +115,23 @@ def address_of_function(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-llvm.add_symbol(SYMBOL, ENTRY.__array_interface__["data"][0])
+def _named_pointer(symbol: str) -> Any:
+    """Return an intrinsic: the pointer to integers of a name, found when code is loaded."""
+
+    @intrinsic
+    def pointer(typing_context):
+        signature = types.CPointer(types.int64)()
+
+        def codegen(context, builder, signature, arguments):
+            found = builder.module.globals.get(symbol)
+            if found is None:
+                found = ir.GlobalVariable(builder.module, ir.IntType(64), symbol)
+            return found
+
+        return signature, codegen
+
+    return pointer
 
 
-@intrinsic
-def entry_table(typing_context):
-    """The table of `entry`, found by its name when the machine code is loaded."""
-    signature = types.CPointer(types.int64)()
-
-    def codegen(context, builder, signature, arguments):
-        table = builder.module.globals.get(SYMBOL)
-        if table is None:
-            table = ir.GlobalVariable(builder.module, ir.IntType(64), SYMBOL)
-        return table
-
-    return signature, codegen
+door = _named_pointer(DOOR_SYMBOL)
+entry_table = _named_pointer(TABLE_SYMBOL)

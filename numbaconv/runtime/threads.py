@@ -2,7 +2,7 @@
 
 Two layers have a trap (Numba 0.68). Under OpenMP a forked child is killed at its first parallel
 launch if its parent had launched before: such a child works on one thread. Under workqueue two
-Python threads that launch at once abort the process: there launches take turns.
+Python threads that launch at once abort the process: there one launch waits for another.
 """
 
 import ctypes
@@ -15,24 +15,32 @@ from contextlib import AbstractContextManager, nullcontext
 import numba
 from llvmlite import binding as llvm
 
-from numbaconv.runtime.shared_table import ENTRY, FORKED, READERS
+from numbaconv.runtime.shared_table import AT, ENTRY, kept
 
 # Below this many multiply-adds a parallel region (1-2 us) costs more than a second core saves.
 SERIAL_LIMIT = 400_000
 
-# Reentrant, for a signal handler that convolves: handlers run never in the midst of a launch.
-_turns = threading.RLock()
-_no_turn = nullcontext()
-_launched = False
-_forked_after_launch = False
+_no_lock = nullcontext()
+
+
+class _State:
+    """What must be known when this module is loaded again."""
+
+    def __init__(self) -> None:
+        # Reentrant, for a signal handler that convolves: handlers run never in the midst of a
+        # launch.
+        self.launch_lock = threading.RLock()
+        self.launched = self.forked_after_launch = False
+
+
+_state: _State = kept("threads", _State)
 
 
 def _after_fork() -> None:
-    global _forked_after_launch, _turns
-    _forked_after_launch = _forked_after_launch or _launched
-    _turns = threading.RLock()  # another thread of the parent may have held it
-    ENTRY[FORKED] = _forked_after_launch
-    ENTRY[READERS] = 0  # the parent's other threads are not here
+    _state.forked_after_launch = _state.forked_after_launch or _state.launched
+    _state.launch_lock = threading.RLock()  # another thread of the parent may have held it
+    ENTRY[AT.forked] = _state.forked_after_launch
+    ENTRY[AT.readers] = 0  # the parent's other threads are not here
 
 
 if hasattr(os, "register_at_fork"):
@@ -48,38 +56,36 @@ def _count() -> Callable[[], int]:
 
 def thread_limit(multiply_adds: int) -> int:
     """Threads for a problem of so many multiply-adds: the caller's limit, or 1 if it is small."""
-    if multiply_adds < SERIAL_LIMIT or _forked_after_launch:
+    if multiply_adds < SERIAL_LIMIT or _state.forked_after_launch:
         return 1
     return int(_count()())
 
 
-def turn(threads: int) -> AbstractContextManager[object]:
-    """Context of a launch on so many threads: a lock where the layer wants turns, else nothing."""
-    global _launched
+def launch_lock(threads: int) -> AbstractContextManager[object]:
+    """Context of a launch on so many threads: a lock where launches are to be alone, or nothing."""
     if threads == 1:
-        return _no_turn
-    if not _launched:
+        return _no_lock
+    if not _state.launched:
         # The first launch decides the layer, so it is made alone.
-        _launched = True
-        return _turns
+        _state.launched = True
+        return _state.launch_lock
     try:
         layer = numba.threading_layer()
     except ValueError:  # the first launch is under way in another thread
-        return _turns
-    return _turns if layer == "workqueue" else _no_turn
+        return _state.launch_lock
+    return _state.launch_lock if layer == "workqueue" else _no_lock
 
 
 def note_launch() -> None:
     """Tell that compiled callers are going to launch."""
-    global _launched
-    _launched = True
+    _state.launched = True
 
 
-def take_turn() -> None:
+def take_launch_lock() -> None:
     """Wait until no other launch of the package is running."""
-    _turns.acquire()
+    _state.launch_lock.acquire()
 
 
-def give_turn() -> None:
+def give_launch_lock() -> None:
     """Let the next launch run."""
-    _turns.release()
+    _state.launch_lock.release()

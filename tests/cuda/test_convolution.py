@@ -403,9 +403,9 @@ def test_prepared_layers(case: Case, dtype: str):
     x, w, b = integer_arrays(case, dtype, 2)
     layer = nc.prepare(w, b, **case.kwargs, backend="cuda")
     check_equal(layer(x), x, w, b, **case.kwargs)
-    kept = list(layer._now.packed.values())
+    kept = list(layer.weights.packed.values())
     check_equal(result_of(layer(OnDevice(x))), x, w, b, **case.kwargs)
-    assert list(layer._now.packed.values()) == kept  # on the device since the first call
+    assert list(layer.weights.packed.values()) == kept  # on the device since the first call
     out = OnDevice(np.zeros(case.output, dtype))
     assert layer(OnDevice(x), out=out) is out
     check_equal(np.asarray(out.get()), x, w, b, **case.kwargs)

@@ -353,9 +353,9 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     convolution = functions._convolution
 
-    def note(call: Any, plan: Any, name: str, layer: Any) -> Any:
+    def note(call: Any, plan: Any, name: str, weights: Any) -> Any:
         names.append(name)
-        return convolution(call, plan, name, layer)
+        return convolution(call, plan, name, weights)
 
     monkeypatch.setattr(functions, "_convolution", note)
     return names
@@ -576,14 +576,15 @@ def test_threads_meet_new_shapes_at_once():
 
 def test_more_shapes_than_are_kept(monkeypatch: pytest.MonkeyPatch):
     """Records are dropped and made again while several threads use them."""
-    from numbaconv.njit import enter, planner
+    from numbaconv.njit import planner, protocol
 
-    monkeypatch.setattr(enter, "MOST_RECORDS", 8)
+    unnamed(IMAGE, KERNEL)  # loads the records
+    monkeypatch.setattr(protocol, "MOST_RECORDS", 8)
     race(10)
-    assert len(planner._records) <= 8
+    assert len(planner._records.by_key) <= 8
     race(11)
     many(np.ones((1, 2, 9, 12)), np.ones((2, 2, 3, 3)), 1)  # nobody else reads
-    assert not planner._dropped
+    assert not planner._records.dropped
 
 
 ON_A_LAYER = """
@@ -699,7 +700,8 @@ def test_function_of_another_version(monkeypatch: pytest.MonkeyPatch):
 def test_import_loads_nothing_of_it(run_script: Any):
     code = """
 import sys, numbaconv
-loaded = [m for m in ("inside", "recipes", "records", "calls") if "numbaconv." + m in sys.modules]
+names = "call_site", "enter", "functions", "planner", "recipe", "request", "steps"
+loaded = [name for name in names if "numbaconv.njit." + name in sys.modules]
 assert not loaded, loaded
 """
     run_script("-c", code)

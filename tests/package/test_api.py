@@ -76,7 +76,14 @@ GRADIENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         ("weight", ("input", "weight_size", "grad_output")),
     )
 }
-OTHERS = {"explain", "show_config", "BackendUnavailableError", "__version__", "grad"}
+OTHERS = {
+    "explain",
+    "release_memory",
+    "show_config",
+    "BackendUnavailableError",
+    "__version__",
+    "grad",
+}
 NAMES = {*SIGNATURES, *OTHERS}
 
 
@@ -135,7 +142,9 @@ def test_the_package_and_its_exception_are_documented():
     assert issubclass(nc.BackendUnavailableError, RuntimeError)
 
 
-@pytest.mark.parametrize("name", sorted({*SIGNATURES, *GRADIENTS, "explain", "show_config"}))
+@pytest.mark.parametrize(
+    "name", sorted({*SIGNATURES, *GRADIENTS, "explain", "show_config", "release_memory"})
+)
 def test_docstring_has_numpydoc_sections(name: str):
     function = find(name)
     text = inspect.getdoc(function) or ""

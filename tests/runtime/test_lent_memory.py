@@ -1,8 +1,7 @@
-"""Memory of large results of compiled callers: used again, by one owner at a time, bounded."""
+"""Memory of large results of compiled callers is used again, by one owner at a time, bounded."""
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
-from numbaconv.runtime import result_memory, shared_table
+from numbaconv.runtime import lent_memory, shared_table
 from tests.oracle.cases import Array
+from tests.runtime.ring import kept
 
 if numba.config.DISABLE_JIT:
     pytest.skip("there is no compiled code to call from", allow_module_level=True)
@@ -35,20 +35,10 @@ def address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def kept() -> list[int]:
-    """Bytes of each block in the ring."""
-    slots = shared_table.ENTRY[shared_table.RING : shared_table.RING + shared_table.RING_SLOTS]
-    sizes = [ctypes.c_int64.from_address(int(data) - 64).value for data in slots if data]
-    assert sum(sizes) == shared_table.ENTRY[shared_table.KEPT_BYTES]
-    return sizes
-
-
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under a bound of 0 the next array that comes back leaves none."""
-    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, "0")
-    result(1)
-    monkeypatch.delenv(result_memory.ENVIRONMENT_VARIABLE)
+    monkeypatch.delenv(lent_memory.ENVIRONMENT_VARIABLE, raising=False)
+    nc.release_memory()
     assert kept() == []
 
 
@@ -84,7 +74,7 @@ def test_small_results_are_not_kept():
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, "10")
+    monkeypatch.setenv(lent_memory.ENVIRONMENT_VARIABLE, "10")
     arrays = [result(size) for size in (3, 4, 5, 6)]
     for _ in range(4):
         del arrays[0]
@@ -92,9 +82,6 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch):
     del arrays
     result(11)
     assert kept() == [6 * MB]
-    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, "0")
-    result(2)
-    assert kept() == []
 
 
 def test_more_blocks_than_slots():
@@ -107,18 +94,19 @@ def test_more_blocks_than_slots():
 
 @pytest.mark.parametrize("value", ["-1", "many", "1.5", " 3", "²", "9" * 30])
 def test_a_malformed_bound_is_named(monkeypatch: pytest.MonkeyPatch, value: str):
-    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, value)
-    with pytest.raises(ValueError, match=result_memory.ENVIRONMENT_VARIABLE):
+    monkeypatch.setenv(lent_memory.ENVIRONMENT_VARIABLE, value)
+    with pytest.raises(ValueError, match=lent_memory.ENVIRONMENT_VARIABLE):
         result(2)
     result(0.5)
 
 
-@pytest.mark.parametrize(("value", "megabytes"), [("", 256), ("007", 7), ("9" * 18, 1 << 40)])
+@pytest.mark.parametrize(
+    ("value", "megabytes"), [("", 256), (" ", 256), ("007", 7), ("9" * 18, 1 << 40)]
+)
 def test_bounds_are_read_as_outside(monkeypatch: pytest.MonkeyPatch, value: str, megabytes: int):
-    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, value)
+    monkeypatch.setenv(lent_memory.ENVIRONMENT_VARIABLE, value)
     result(2)
-    assert shared_table.ENTRY[shared_table.KEEP_BYTES] == megabytes * MB
-    assert result_memory.keep_bytes() >= megabytes * MB
+    assert shared_table.ENTRY[shared_table.AT.keep_bytes] == megabytes * MB
 
 
 def test_scratch_is_used_again():

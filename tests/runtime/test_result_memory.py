@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
-from numbaconv.runtime import result_memory
+from numbaconv.runtime import lent_memory, result_memory
+from tests.runtime.ring import kept
 
 LARGE = result_memory.LEAST_BYTES // 4
 F4 = np.dtype(np.float32)
@@ -15,10 +16,8 @@ F4 = np.dtype(np.float32)
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
-    monkeypatch.delenv(result_memory.ENVIRONMENT_VARIABLE, raising=False)
-    result_memory._kept.clear()
-    yield
-    result_memory._kept.clear()
+    monkeypatch.delenv(lent_memory.ENVIRONMENT_VARIABLE, raising=False)
+    nc.release_memory()
 
 
 def address(array):
@@ -50,29 +49,29 @@ def test_much_larger_memory_is_not_taken_for_a_smaller_result():
     first = result_memory.empty(2 * LARGE, F4)
     del first
     result_memory.empty(LARGE, F4)
-    assert sorted(block.size for block in result_memory._kept) == [4 * LARGE, 8 * LARGE]
+    assert sorted(kept()) == [4 * LARGE, 8 * LARGE]
 
 
 def test_what_is_kept_is_bounded(monkeypatch):
-    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, "100")
+    monkeypatch.setenv(lent_memory.ENVIRONMENT_VARIABLE, "100")
     arrays = [result_memory.empty(LARGE, F4) for _ in range(5)]
     del arrays
-    assert sum(block.size for block in result_memory._kept) <= 100 << 20
+    assert sum(kept()) <= 100 << 20
     too_large = result_memory.empty(LARGE * 4, F4)
     del too_large
-    assert sum(block.size for block in result_memory._kept) <= 100 << 20
+    assert sum(kept()) <= 100 << 20
 
 
 def test_zero_turns_it_off(monkeypatch):
-    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, "0")
+    monkeypatch.setenv(lent_memory.ENVIRONMENT_VARIABLE, "0")
     assert result_memory.empty(LARGE, F4).base is None
-    assert not result_memory._kept
+    assert not kept()
 
 
 @pytest.mark.parametrize("value", ["-1", "many", "1.5", "²"])
 def test_a_malformed_bound_is_named(monkeypatch, value):
-    monkeypatch.setenv(result_memory.ENVIRONMENT_VARIABLE, value)
-    with pytest.raises(ValueError, match=result_memory.ENVIRONMENT_VARIABLE):
+    monkeypatch.setenv(lent_memory.ENVIRONMENT_VARIABLE, value)
+    with pytest.raises(ValueError, match=lent_memory.ENVIRONMENT_VARIABLE):
         result_memory.empty(LARGE, F4)
 
 

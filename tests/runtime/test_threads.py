@@ -135,7 +135,7 @@ faulthandler.dump_traceback_later(200, exit=True)
 assert check(0) and check(4)  # compiled now, and the layer is decided
 handled = []
 signal.signal(signal.SIGALRM, lambda *_: handled.append(check(0)))
-with threads.turn(2):
+with threads.launch_lock(2):
     signal.raise_signal(signal.SIGALRM)
 assert handled == [True]
 signal.signal(signal.SIGALRM, lambda *_: handled.append(check(4)))

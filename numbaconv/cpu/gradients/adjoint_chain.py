@@ -42,8 +42,8 @@ from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.phases import Phase
 from numbaconv.problem.shape import ConvShape, kernel_taps, read_shape
-from numbaconv.runtime import scratch_memory
-from numbaconv.runtime.threads import turn
+from numbaconv.runtime import result_memory
+from numbaconv.runtime.threads import launch_lock
 
 # Elements that a packing task writes, about.
 PACKED_ELEMENTS = 16384
@@ -276,9 +276,7 @@ def packed_size(weights: int) -> int:
 
 def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
     """Run a chain on flat arrays."""
-    with turn(chain.workers):
-        packed = scratch_memory.borrow(packed_size(weights.size), weights.dtype)
-        scratch = scratch_memory.borrow(chain.scratch, x.dtype)
+    with launch_lock(chain.workers):
+        packed = result_memory.empty(packed_size(weights.size), weights.dtype)
+        scratch = result_memory.empty(chain.scratch, x.dtype)
         run_chain(chain.jobs, x, weights, packed, scratch, bias, out)
-        scratch_memory.give_back(packed)
-        scratch_memory.give_back(scratch)

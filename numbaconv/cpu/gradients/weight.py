@@ -21,8 +21,8 @@ from numbaconv.cpu.packing.transpose import transpose
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import WeightPlan
 from numbaconv.problem.shape import ConvShape
-from numbaconv.runtime import result_memory, scratch_memory
-from numbaconv.runtime.threads import thread_limit, turn
+from numbaconv.runtime import result_memory
+from numbaconv.runtime.threads import launch_lock, thread_limit
 
 
 class Template(NamedTuple):
@@ -88,16 +88,11 @@ def weight_gradient(
     if not plan.multiply_adds:
         return np.zeros(plan.out_shape, plan.result)
     template = find_template(plan, thread_limit(plan.multiply_adds), patches)
-    y, sums = (
-        result_memory.empty(size, how.compute),
-        scratch_memory.borrow(template.sums, how.compute),
-    )
-    scratch = scratch_memory.borrow(template.scratch, how.compute)
+    sizes = size, template.sums, template.scratch
+    y, sums, scratch = (result_memory.empty(elements, how.compute) for elements in sizes)
     x, gradient = flat_channels(input, how, c), flat_channels(grad_output, how, c)
-    with turn(int(template.job[AT.workers])):
+    with launch_lock(int(template.job[AT.workers])):
         weight_tasks.run_sums(template.job, x, gradient, template.no_bias, sums, scratch, y)
-    scratch_memory.give_back(sums)
-    scratch_memory.give_back(scratch)
     if not how.is_complex:
         return narrowed(y, plan.result).reshape(plan.out_shape)
     return _complex_sums(y, plan)
