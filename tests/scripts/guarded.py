@@ -24,7 +24,7 @@ import numbaconv as nc
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.cpu import job
 from numbaconv.cpu.direct import choice
-from numbaconv.runtime import result_memory, scratch_memory
+from numbaconv.runtime import result_memory
 from tests.oracle import reference
 from tests.oracle.cases import (
     CASES,
@@ -97,8 +97,7 @@ def guarded_workspace(at_end: bool) -> Iterator[None]:
     run = FunctionType(job.run.py_func.__code__, names)
     with (
         mock.patch.object(job, "run", run),
-        mock.patch.object(result_memory, "empty", python.empty),  # results
-        mock.patch.object(scratch_memory, "borrow", python.empty),  # the workspace of gradients
+        mock.patch.object(result_memory, "empty", python.empty),  # results, workspaces of gradients
     ):
         yield
 
