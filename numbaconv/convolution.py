@@ -7,7 +7,7 @@ import numpy as np
 from numbaconv.dispatch.gpu import convolve_on_device, is_on_device
 from numbaconv.dispatch.host import convolve, resolve
 from numbaconv.problem.forward import check_rank
-from numbaconv.problem.plan import Options, find_plan
+from numbaconv.problem.plan import find_plan
 from numbaconv.problem.validation import base_array
 
 
@@ -118,7 +118,7 @@ def conv(
     >>> nc.conv(image, box, padding=1).shape
     (1, 4, 4)
     """
-    options = Options(stride, padding, dilation, groups, padding_mode, data_format, activation)
+    options = stride, padding, dilation, groups, padding_mode, data_format, activation
     if not isinstance(input, np.ndarray) and is_on_device(input):
         arrays = {"input": input, "weight": weight, "bias": bias, "out": out}
         return convolve_on_device(arrays, options, backend, stream, precision)

@@ -22,7 +22,7 @@ from numbaconv.dispatch.backends import (
 from numbaconv.dispatch.choice import choose
 from numbaconv.dispatch.gpu import is_on_device, plan_on_device, refuse_on_cpu
 from numbaconv.errors import BackendUnavailableError
-from numbaconv.problem.plan import Options, find_plan
+from numbaconv.problem.plan import find_plan
 from numbaconv.problem.shape import PADDING_MODES, ConvShape
 from numbaconv.problem.validation import base_array
 
@@ -119,7 +119,7 @@ def explain(
     >>> choice.backend, choice.source, choice.out_shape
     ('im2col', 'the argument backend=', (1, 8, 30, 30))
     """
-    options = Options(stride, padding, dilation, groups, padding_mode, data_format, activation)
+    options = stride, padding, dilation, groups, padding_mode, data_format, activation
     if not isinstance(input, np.ndarray) and is_on_device(input):
         arrays = {"input": input, "weight": weight, "bias": bias}
         plan = plan_on_device(arrays, options, backend)[2]

@@ -12,7 +12,7 @@ from numbaconv.dispatch.backends import check_backend
 from numbaconv.dispatch.gpu import convolve_layer_on_device, find_precision, is_on_device, on_host
 from numbaconv.dispatch.host import convolve, resolve
 from numbaconv.problem.forward import check_activation, check_bias, check_weight
-from numbaconv.problem.plan import Options, Plan, find_plan, keep
+from numbaconv.problem.plan import Options, Plan, find_plan, frozen, keep
 from numbaconv.problem.validation import (
     base_array,
     check_data_format,
@@ -231,8 +231,8 @@ def prepare(
     >>> layer(np.ones((1, 3, 32, 32), np.float32)).shape
     (1, 8, 32, 32)
     """
-    given = Options(stride, padding, dilation, groups, padding_mode, data_format, activation)
-    options = given.frozen()
+    given = stride, padding, dilation, groups, padding_mode, data_format, activation
+    options = Options(*frozen(given))
     check_data_format(data_format)
     padding_code(padding_mode)
     check_activation(activation)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.dispatch.backends import AUTO, CUDA, load_backend, requested_backend
-from numbaconv.problem.plan import Options, Plan, find_plan
+from numbaconv.problem.plan import Plan, find_plan
 from numbaconv.problem.validation import base_array, check_out
 
 PRECISION_VARIABLE = "NUMBACONV_PRECISION"
@@ -139,7 +139,7 @@ class Call:
 
 
 def plan_on_device(
-    arrays: dict[str, Any], options: Options, backend: str | None
+    arrays: dict[str, Any], options: tuple[Any, ...], backend: str | None
 ) -> tuple[Any, dict[str, Any], Plan]:
     """Return the backend, the shadows and the plan of a call with arrays on a GPU."""
     module, shadows = look_at(arrays, backend)
@@ -149,7 +149,7 @@ def plan_on_device(
 
 def convolve_on_device(
     arrays: dict[str, Any],
-    options: Options,
+    options: tuple[Any, ...],
     backend: str | None,
     stream: Any,
     precision: str | None,
@@ -169,7 +169,7 @@ def convolve_layer_on_device(
     weight: np.ndarray,
     bias: np.ndarray | None,
     out: Any,
-    options: Options,
+    options: tuple[Any, ...],
     kept: dict[Any, Any],
     backend: str | None,
     stream: Any,

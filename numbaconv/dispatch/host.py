@@ -1,7 +1,7 @@
 """Calls whose arrays are NumPy's: on a CPU engine, or copied to a GPU and back."""
 
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,20 +13,13 @@ from numbaconv.problem.plan import AdjointPlan, Plan
 from numbaconv.problem.validation import check_out
 
 
-class Backend(NamedTuple):
-    """A backend that can run here: its name and its module."""
-
-    name: str
-    module: ModuleType
-
-
-def resolve(plan: Plan, backend: str | None) -> Backend:
+def resolve(plan: Plan, backend: str | None) -> str:
     """Return the backend of a call, which can run here."""
     name, source = requested_backend(backend)
     if name == AUTO:
-        name = choose(plan).backend
-        return Backend(name, BACKENDS[name])
-    return Backend(name, load_backend(name, source))
+        return (plan.choice or choose(plan)).backend
+    load_backend(name, source)
+    return name
 
 
 def engines_of_phases(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
@@ -38,7 +31,7 @@ def engines_of_phases(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
 
 def convolve(
     plan: Plan,
-    backend: Backend,
+    backend: str,
     input: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray | None,
@@ -51,9 +44,9 @@ def convolve(
     if out is not None:
         arrays = {"input": input, "weight": weight, "bias": bias}
         check_out(out, plan.out_shape, plan.result, arrays)
-    if backend.name == CUDA:
+    if backend == CUDA:
         arrays = {"input": input, "weight": weight, "bias": bias}
         return convolve_on_host(plan, arrays, out, stream, precision, kept)
     if stream is not None or precision is not None:
-        refuse_on_cpu(backend.name, stream, precision)
-    return cpu.execute(plan, backend.module, input, weight, bias, out, kept)
+        refuse_on_cpu(backend, stream, precision)
+    return cpu.execute(plan, BACKENDS[backend], input, weight, bias, out, kept)

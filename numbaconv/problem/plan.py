@@ -89,28 +89,29 @@ class Options(NamedTuple):
     data_format: Any = "channels_first"
     activation: Any = None
 
-    def frozen(self) -> "Options":
-        """Return the options, each read once, as values that can be part of a key.
 
-        Read twice, an option may give two answers: a list that another thread changes, or an object
-        with an ``__index__`` of its own.
-        """
-        stride, padding, dilation, groups, padding_mode, data_format, activation = self
-        if type(stride) is not int:
-            stride = freeze("stride", stride)
-        if type(padding) is not int:
-            padding = freeze("padding", padding)
-        if type(dilation) is not int:
-            dilation = freeze("dilation", dilation)
-        if type(groups) is not int:
-            groups = freeze("groups", groups)
-        if type(padding_mode) is not str:
-            padding_code(padding_mode := plain_word(padding_mode))
-        if type(data_format) is not str:
-            check_data_format(data_format := plain_word(data_format))
-        if activation is not None and type(activation) is not str:
-            check_activation(activation := plain_word(activation))
-        return Options(stride, padding, dilation, groups, padding_mode, data_format, activation)
+def frozen(options: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the fields of `Options`, each read once, as values that can be part of a key.
+
+    Read twice, an option may give two answers: a list that another thread changes, or an object
+    with an ``__index__`` of its own.
+    """
+    stride, padding, dilation, groups, padding_mode, data_format, activation = options
+    if (
+        type(stride) is type(padding) is type(dilation) is type(groups) is int
+        and type(padding_mode) is type(data_format) is str
+        and (activation is None or type(activation) is str)
+    ):
+        return options
+    if type(padding_mode) is not str:
+        padding_code(padding_mode := plain_word(padding_mode))
+    if type(data_format) is not str:
+        check_data_format(data_format := plain_word(data_format))
+    if activation is not None and type(activation) is not str:
+        check_activation(activation := plain_word(activation))
+    names = Options._fields[:4]
+    numbers = (freeze(name, value) for name, value in zip(names, options[:4], strict=True))
+    return *numbers, padding_mode, data_format, activation
 
 
 def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layout) -> Plan:
@@ -136,29 +137,31 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     return Plan(problem, result, layout, ACTIVATIONS[activation])
 
 
-def find_plan(input: Any, weight: Any, bias: Any, options: Options) -> Plan:
+def find_plan(input: Any, weight: Any, bias: Any, options: tuple[Any, ...]) -> Plan:
     """Return the plan of a call, kept from an earlier one or made after validation.
 
-    Arrays come from `base_array`. A plan is made of the very values that it is kept under.
+    Arrays come from `base_array`. `options` are `Options`, or a plain tuple of the same fields,
+    which is quicker to make. A plan is made of the very values that it is kept under.
     """
-    options = options.frozen()
+    options = frozen(options)
     # What is said beside it decides the layout of a contiguous input.
     layout = None
     if not input.flags.c_contiguous:
-        layout = input_layout(input, weight, bias, options.data_format)
+        layout = input_layout(input, weight, bias, Options(*options).data_format)
     key = (
         input.shape,
         input.dtype,
         weight.shape,
         weight.dtype,
-        array_key(bias),
+        None if bias is None else array_key(bias),
         options,
         layout,
     )
     plan = _plans.get(key)
     if plan is None:
-        layout = layout or input_layout(input, weight, bias, options.data_format)
-        plan = _new_plan(input, weight, bias, options, layout)
+        named = Options(*options)
+        layout = layout or input_layout(input, weight, bias, named.data_format)
+        plan = _new_plan(input, weight, bias, named, layout)
         keep(_plans, key, plan)
     return plan
 
