@@ -172,8 +172,8 @@ def take_message(typing_context, request):
 
 
 @register_jitable
-def enter(request, stage):
-    """Do one stage of a call; raise what it reports."""
+def do_stage(request, stage):
+    """Have the library do one stage of a call; raise what it reports."""
     status = call_for_integer(door()[ENTER], (request, stage))
     if status == protocol.WELL:
         return
@@ -213,10 +213,10 @@ def performer(source: str, axes: int) -> Callable[..., Any]:
     @register_jitable
     def perform(x, weight, bias, out, options):
         request = open_request(source, (x, weight, bias, out, options))
-        enter(request, protocol.FIND)
+        do_stage(request, protocol.FIND)
         y = result_array(out, request, axes, dtype)
         set_addresses(request, (x, weight, bias, y))
-        enter(request, protocol.CARRY_OUT)
+        do_stage(request, protocol.CARRY_OUT)
         keep_alive((x, weight, bias, y, options))
         return y
 

@@ -1,7 +1,7 @@
 """What each function does as steps: the recipes of calls from compiled code.
 
-A call is validated and planned by the code that serves Python; what `layout` does to arrays is
-written down as steps.
+A call is validated and planned by the code that serves Python; what `cpu.arrays` does to arrays
+is written down as steps.
 """
 
 import functools
@@ -19,7 +19,7 @@ from numbaconv.dispatch.choice import choose
 from numbaconv.dispatch.host import engines_of_phases
 from numbaconv.njit import protocol
 from numbaconv.njit.recipe import Array, Recipe
-from numbaconv.njit.request import Call
+from numbaconv.njit.request import RequestedCall
 from numbaconv.patches import Patches, col2im_patches, im2col_patches
 from numbaconv.prepared import Weights
 from numbaconv.problem.activations import NONE
@@ -34,7 +34,7 @@ AnyPlan = Plan | AdjointPlan
 
 
 def _plain_channels(recipe: Recipe, x: Array, how: Arithmetic, c: int) -> Array:
-    """Array whose axis `c` has the channels, as kernels read it (`layout.flat_channels`)."""
+    """Array whose axis `c` has the channels, as kernels read it (`arrays.flat_channels`)."""
     if not how.is_complex:
         return recipe.contiguous(x, how.convert)
     shape = x.view.shape
@@ -45,14 +45,14 @@ def _plain_channels(recipe: Recipe, x: Array, how: Arithmetic, c: int) -> Array:
 
 
 def _plain_input(recipe: Recipe, plan: AnyPlan) -> Array:
-    """Input as the kernels read it (compare `layout.flat_input`)."""
+    """Input as the kernels read it (compare `arrays.flat_input`)."""
     x = recipe.argument("input")
     x = x.of(in_memory_order(x.view, plan))
     return _plain_channels(recipe, x, plan.arithmetic, 1 if plan.batched else 0)
 
 
 def _plain_weight(recipe: Recipe, plan: AnyPlan, conjugate: bool = False) -> Array:
-    """Weights as the kernels read them (compare `layout.flat_weight`)."""
+    """Weights as the kernels read them (compare `arrays.flat_weight`)."""
     weight, how = recipe.argument("weight"), plan.arithmetic
     if not how.is_complex:
         return recipe.contiguous(weight, how.convert)
@@ -70,7 +70,7 @@ def _plain_weight(recipe: Recipe, plan: AnyPlan, conjugate: bool = False) -> Arr
 
 
 def _plain_bias(recipe: Recipe, plan: AnyPlan) -> Array:
-    """Bias as the kernels read it, flat (compare `layout.flat_bias`)."""
+    """Bias as the kernels read it, flat (compare `arrays.flat_bias`)."""
     if not recipe.has("bias"):
         return recipe.fixed(plan.no_bias)
     bias = _plain_channels(recipe, recipe.argument("bias"), plan.arithmetic, 0)
@@ -87,7 +87,7 @@ def _plain_output(recipe: Recipe, plan: AnyPlan) -> Array:
 
 
 def _store_result(recipe: Recipe, plan: AnyPlan, y: Array) -> None:
-    """Move the kernels' output to where the result is (compare `layout.result_array`)."""
+    """Move the kernels' output to where the result is (compare `arrays.result_array`)."""
     result = recipe.result()
     if y.base == result.base:
         return
@@ -105,7 +105,7 @@ def _store_result(recipe: Recipe, plan: AnyPlan, y: Array) -> None:
 
 
 def _fill_with_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array) -> None:
-    """Set every output to its channel's bias, activated (compare `conv.fill_with_bias`)."""
+    """Set every output to its channel's bias, activated (compare `execution.fill_with_bias`)."""
     sums = recipe.scratch((plan.channels,), plan.arithmetic.compute)
     recipe.move(bias, sums)
     if plan.activation != NONE:
@@ -118,7 +118,7 @@ def _fill_with_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array) -> None:
         recipe.move(column, y.of(y.view.reshape(s.n, plan.channels, s.pixels)))
 
 
-def _begin(call: Call, plan: AnyPlan) -> Recipe:
+def _begin(call: RequestedCall, plan: AnyPlan) -> Recipe:
     """Return the recipe of a planned call, without steps."""
     if plan.result != call.result:
         raise TypeError(f"compiled for a result of {call.result}, now it is {plan.result}")
@@ -128,7 +128,7 @@ def _begin(call: Call, plan: AnyPlan) -> Recipe:
     return recipe
 
 
-def _convolution(call: Call, plan: Plan, name: str, weights: Weights | None) -> Recipe:
+def _convolution(call: RequestedCall, plan: Plan, name: str, weights: Weights | None) -> Recipe:
     """Return the recipe of a planned convolution; `weights` are those of a prepared layer."""
     recipe = _begin(call, plan)
     recipe.weights = weights
@@ -148,12 +148,12 @@ def _convolution(call: Call, plan: Plan, name: str, weights: Weights | None) -> 
     return recipe
 
 
-def _options(call: Call) -> dict[str, Any]:
+def _options(call: RequestedCall) -> dict[str, Any]:
     """Return what a call's plan depends on."""
     return {name: v for name, v in call.arguments.items() if name not in ("out", "backend")}
 
 
-def _conv(call: Call, rank: int | None = None) -> Recipe:
+def _conv(call: RequestedCall, rank: int | None = None) -> Recipe:
     options = _options(call)
     if rank is not None:
         check_rank(call.function, options["weight"], rank)
@@ -163,7 +163,7 @@ def _conv(call: Call, rank: int | None = None) -> Recipe:
     return _convolution(call, plan, name, None)
 
 
-def _layer(call: Call) -> Recipe:
+def _layer(call: RequestedCall) -> Recipe:
     layer = call.arguments["layer"]
     weights = layer.weights
     plan = layer.plan(call.arguments["input"], weights)
@@ -171,8 +171,8 @@ def _layer(call: Call) -> Recipe:
     return _convolution(call, plan, name, weights)
 
 
-def _conv_transpose(call: Call, rank: int) -> Recipe:
-    """Return the recipe of a transposed convolution (compare `input_gradient.apply_adjoint`)."""
+def _conv_transpose(call: RequestedCall, rank: int) -> Recipe:
+    """Return the recipe of a transposed convolution (compare `adjoint.apply_adjoint`)."""
     plan = find_transposed_plan(rank, **_options(call))
     name = call.backend(call.arguments["backend"], AUTO)  # each phase has its own choice
     recipe = _begin(call, plan)
@@ -211,7 +211,7 @@ def _with_batch(array: Array, p: Patches) -> Array:
     return array if p.batched else array.of(array.view[np.newaxis])
 
 
-def _im2col(call: Call) -> Recipe:
+def _im2col(call: RequestedCall) -> Recipe:
     p = im2col_patches(**call.arguments)
     recipe = Recipe(call, p.columns_shape)
     x = _with_batch(recipe.argument("input"), p)
@@ -226,7 +226,7 @@ def _im2col(call: Call) -> Recipe:
     return recipe
 
 
-def _col2im(call: Call) -> Recipe:
+def _col2im(call: RequestedCall) -> Recipe:
     p = col2im_patches(**call.arguments)
     recipe = Recipe(call, p.image_shape)
     columns = recipe.contiguous(recipe.argument("columns"), call.result)
@@ -241,7 +241,7 @@ def _col2im(call: Call) -> Recipe:
     return recipe
 
 
-RECIPES: dict[str, Callable[[Call], Recipe]] = {
+RECIPES: dict[str, Callable[[RequestedCall], Recipe]] = {
     "conv": _conv,
     "conv1d": functools.partial(_conv, rank=1),
     "conv2d": functools.partial(_conv, rank=2),
@@ -255,6 +255,6 @@ RECIPES: dict[str, Callable[[Call], Recipe]] = {
 }
 
 
-def plan(call: Call) -> Recipe:
+def plan(call: RequestedCall) -> Recipe:
     """Validate a call and write its steps down."""
     return RECIPES[call.function](call)

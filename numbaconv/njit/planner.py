@@ -25,7 +25,7 @@ from numbaconv.njit import enter, functions, protocol, steps
 from numbaconv.njit.exceptions import report
 from numbaconv.njit.protocol import RECORD, REQUEST
 from numbaconv.njit.recipe import Recipe
-from numbaconv.njit.request import Call, check_overlap
+from numbaconv.njit.request import RequestedCall, check_overlap
 from numbaconv.prepared import Weights
 from numbaconv.runtime import lent_memory, threads
 from numbaconv.runtime.environment import watch
@@ -205,10 +205,12 @@ def _request_at(address: int) -> RequestArray:
     return (ctypes.c_int64 * size).from_address(address)
 
 
-def _read(request: RequestArray) -> Call:
+def _read(request: RequestArray) -> RequestedCall:
     text = ctypes.string_at(request[REQUEST.text]).decode()
     backend = None if request[REQUEST.backend_given] else request[REQUEST.backend]
-    return Call(text, request[REQUEST.integers :], backend, request[REQUEST.usable_threads])
+    return RequestedCall(
+        text, request[REQUEST.integers :], backend, request[REQUEST.usable_threads]
+    )
 
 
 def _write_question(key: np.ndarray) -> np.ndarray:

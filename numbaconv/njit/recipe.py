@@ -16,7 +16,7 @@ from numbaconv.cpu import execution
 from numbaconv.cpu.activation import activate
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.njit import protocol, steps
-from numbaconv.njit.request import BASES, Call, placeholder
+from numbaconv.njit.request import BASES, RequestedCall, placeholder
 from numbaconv.prepared import Weights
 from numbaconv.problem.validation import check_out
 from numbaconv.runtime.fields import integers
@@ -113,7 +113,7 @@ class Recipe:
         Of the prepared layer that is called: the record lives no longer than they do.
     """
 
-    def __init__(self, call: Call, shape: tuple[int, ...], threads: int = 0) -> None:
+    def __init__(self, call: RequestedCall, shape: tuple[int, ...], threads: int = 0) -> None:
         self.shape, self.threads = shape, threads
         self.scratch_bytes = 0
         self.steps: list[np.ndarray] = []

@@ -62,7 +62,7 @@ def placeholder(
     return as_strided(np.empty(1, dtype), shape, strides, writeable=writable)
 
 
-class Call:
+class RequestedCall:
     """A call as Python would have it.
 
     Attributes
@@ -112,7 +112,7 @@ class Call:
         return name
 
 
-def check_overlap(call: Call, addresses: Sequence[int]) -> None:
+def check_overlap(call: RequestedCall, addresses: Sequence[int]) -> None:
     """Refuse an `out` that shares memory with another array."""
     arrays = {}
     for name, array in call.arrays.items():

@@ -697,6 +697,26 @@ def test_function_of_another_version(monkeypatch: pytest.MonkeyPatch):
         function(IMAGE, KERNEL)
 
 
+def test_a_library_that_cannot_be_loaded_is_an_exception(run_script: Any):
+    code = """
+import sys, numba, numpy as np, numbaconv as nc
+sys.modules["numbaconv.njit.planner"] = None
+@numba.njit
+def apply(x, w):
+    return nc.conv2d(x, w)
+for _ in range(2):
+    try:
+        apply(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)))
+    except RuntimeError as error:
+        assert "planner" in str(error), error
+    else:
+        raise AssertionError("no error")
+del sys.modules["numbaconv.njit.planner"]
+assert apply(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))).sum() == 36
+"""
+    run_script("-c", code)
+
+
 def test_import_loads_nothing_of_it(run_script: Any):
     code = """
 import sys, numbaconv

@@ -167,16 +167,16 @@ def plain(x, w):
 
 
 def test_backend_is_chosen_as_outside(monkeypatch: pytest.MonkeyPatch):
-    from numbaconv.cpu.gradients import adjoint
+    from numbaconv.njit import functions
 
     names: list[str] = []
-    make = adjoint.AdjointPlan.chain
+    engines = functions.engines_of_phases
 
-    def note(plan: Any, name: str, threads: int) -> Any:
+    def note(plan: Any, name: str) -> Any:
         names.append(name)
-        return make(plan, name, threads)
+        return engines(plan, name)
 
-    monkeypatch.setattr(adjoint.AdjointPlan, "chain", note)
+    monkeypatch.setattr(functions, "engines_of_phases", note)
     x, w = np.ones((1, 2, 9, 103)), np.ones((2, 3, 3, 3))
     plain(x, w)
     monkeypatch.setenv("NUMBACONV_BACKEND", "im2col")
