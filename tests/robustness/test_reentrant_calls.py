@@ -54,7 +54,7 @@ def check(allowed):
 
 # The chance that is taken first: in the midst of planning, of compiling, of loading. From there on
 # all is compiled, and every call is right.
-CHANCES = ("1", "100", "1500")
+CHANCES = ("1", *(pytest.param(chance, marks=pytest.mark.stress) for chance in ("100", "1500")))
 
 
 @pytest.mark.parametrize("chance", CHANCES)
