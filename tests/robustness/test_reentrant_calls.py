@@ -111,7 +111,7 @@ nc.available_backends()
 nc.prepare(w)(x)
 assert modules() == before, modules() - before
 """
-    run_script("-c", CALLS + code)
+    run_script("-c", CALLS + code, "1")
 
 
 def test_half_a_cuda_module_is_refused(monkeypatch: pytest.MonkeyPatch):
