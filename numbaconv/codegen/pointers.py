@@ -166,17 +166,6 @@ def call_for_integer(typing_context, address, arguments):
 
 
 @intrinsic
-def characters_at(typing_context, address):
-    """The bytes at an address."""
-    signature = types.CPointer(types.uint8)(types.int64)
-
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return signature, codegen
-
-
-@intrinsic
 def load_ordered(typing_context, pointer, index):
     """Read pointer[index], in one order with all other ordered operations."""
     signature = types.int64(pointer, types.int64)
