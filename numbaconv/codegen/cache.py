@@ -1,15 +1,15 @@
 """Compiled kernels on disk: never the cause of an exception, never a stale or a foreign kernel.
 
+A kernel is one file: object code behind a checksum, which is taken over the code and over all that
+the code depends on: the whole package, versions, compiler options, signature and CPU. Damage, an
+edit and a mix-up are then the same thing, a checksum that does not match, and any failure means
+"not cached". Code is run, so only those files are read that nobody but the user can have written.
+
 Numba's own cache has faults for a package of several files (Numba 0.68): it notices an edit only
 in the file of the cached function itself; an unwritable directory raises when the function is
 decorated, and a damaged file when it is loaded; and of two processes that fill an empty cache at
 once, each may give another kernel the number 1, so that the index of the one points at the code of
-the other.
-
-Here a kernel is one file, its checksum taken over the code and over all that the code depends on:
-the whole package, versions, compiler options, signature and CPU. Damage, an edit and a mix-up are
-then the same thing, a checksum that does not match, and any failure means "not cached". The files
-are pickles, so only those are read that nobody but the user can have written.
+the other. What Numba itself compiles, for calls from Python, is kept by `KernelCache` instead.
 """
 
 import functools
@@ -145,6 +145,60 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
+def settings() -> tuple[Any, ...]:
+    """Versions and options that change what is compiled."""
+    versions = numba.__version__, llvmlite.__version__, sys.implementation.cache_tag
+    options = [(name, getattr(config, name, None)) for name in _OPTIONS]
+    options.append(("SVML", getattr(config, "USING_SVML", None)))
+    return (versions, options)
+
+
+def _path(symbol: str, identity: str) -> Path:
+    name = f"{symbol}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.nbc"
+    return cache_directory() / name
+
+
+def pack(identity: str, code: bytes) -> bytes:
+    """Return code behind its checksum."""
+    return _checksum(identity, code) + code
+
+
+def unpack(identity: str, content: bytes) -> bytes | None:
+    """Return the code in what `pack` made; None if it is damaged, or is other code."""
+    checksum, code = content[:_CHECKSUM_SIZE], content[_CHECKSUM_SIZE:]
+    return code if _DIGEST and checksum == _checksum(identity, code) else None
+
+
+def load(symbol: str, identity: str) -> bytes | None:
+    """Return the stored code of a kernel, or None.
+
+    Parameters
+    ----------
+    symbol : str
+        Name of its function.
+    identity : str
+        All that the code depends on beside the package, in words.
+    """
+    try:
+        return unpack(identity, _read(_path(symbol, identity)))
+    except Exception:  # no directory, no file, none that may be read
+        return None
+
+
+def store(symbol: str, identity: str, code: bytes) -> None:
+    """Store the code of a kernel if that is possible."""
+    try:
+        # An edit since the import: this code is not what the package gives now.
+        if _DIGEST and package_digest() == _DIGEST:
+            _write(_path(symbol, identity), pack(identity, code))
+    except Exception:  # no directory, full disk
+        return
+
+
+def _checksum(identity: str, code: bytes) -> bytes:
+    return hashlib.sha256(b"\0".join((_DIGEST.encode(), identity.encode(), code))).digest()
+
+
 class KernelCache(caching.NullCache):
     """What Numba asks for a function's compiled code, and gives it to.
 
@@ -168,46 +222,21 @@ class KernelCache(caching.NullCache):
     def _identity(self, signature: Any, target_context: Any) -> str:
         """All that the code depends on but the sources, in words."""
         target = target_context.codegen().magic_tuple()
-        versions = numba.__version__, llvmlite.__version__, sys.implementation.cache_tag
-        options = [(name, getattr(config, name, None)) for name in _OPTIONS]
-        options.append(("SVML", getattr(config, "USING_SVML", None)))
-        return repr((self._name, signature, target, versions, options))
-
-    def _path(self, identity: str) -> Path:
-        name = f"{self._name}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.nbc"
-        return cache_directory() / name
+        return repr((self._name, signature, target, *settings()))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the stored code of a signature, or None."""
         target_context.refresh()
-        try:
-            identity = self._identity(sig, target_context)
-            content = _read(self._path(identity))
-            checksum, payload = content[:_CHECKSUM_SIZE], content[_CHECKSUM_SIZE:]
-            if checksum != _checksum(identity, payload):
-                return None
-            result = CompileResult._rebuild(target_context, *pickle.loads(payload))
-            # Numba forgets to (0.68): what is compiled to call a loaded kernel, and stored, must
-            # start the threads that the kernel needs, or the next process calls address 0.
-            result.library._reload_init.update(result.reload_init)
-            return result
-        except Exception:  # no directory, no file, none that may be read
+        payload = load(self._name, self._identity(sig, target_context))
+        if payload is None:
             return None
+        result = CompileResult._rebuild(target_context, *pickle.loads(payload))
+        # Numba forgets to (0.68): what is compiled to call a loaded kernel, and stored, must
+        # start the threads that the kernel needs, or the next process calls address 0.
+        result.library._reload_init.update(result.reload_init)
+        return result
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Store the code of a signature if that is possible."""
-        if data.lifted or data.library.has_dynamic_globals:
-            return
-        try:
-            # An edit since the import: this code is not what the package gives now.
-            if not _DIGEST or package_digest() != _DIGEST:
-                return
-            identity = self._identity(sig, data.target_context)
-            payload = dumps(data._reduce())
-            _write(self._path(identity), _checksum(identity, payload) + payload)
-        except Exception:  # no directory, full disk
-            return
-
-
-def _checksum(identity: str, payload: bytes) -> bytes:
-    return hashlib.sha256(b"\0".join((_DIGEST.encode(), identity.encode(), payload))).digest()
+        if not (data.lifted or data.library.has_dynamic_globals):
+            store(self._name, self._identity(sig, data.target_context), dumps(data._reduce()))

@@ -6,34 +6,35 @@
     An ordinary ``@njit`` function, called from Python: the way in.
 `native`
     A function with a C signature, compiled for one element type at a time and called through
-    its address, with a tuple of its class of arguments. Numba compiles whatever a function calls
-    into that function again; the register tiles, hundreds of blocks of vector code, behind an
-    address are compiled once.
+    its address, with a tuple of its class of arguments. Whatever a function calls is compiled into
+    that function again; the register tiles, hundreds of blocks of vector code, behind an address
+    are compiled once. `pipeline` compiles it, `objects` keeps it.
 
-Both kinds of compiled function are kept on disk by `cache.KernelCache`. They are compiled, or
-loaded from there, on a thread with stack enough: see `on_large_stack`.
+Both kinds of compiled function are kept on disk: see `cache`. They are compiled, or loaded from
+there, on a thread with stack enough: see `on_large_stack`.
 """
 
-import ctypes
 import functools
+import gc
 import inspect
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from numba import get_num_threads, njit, types
 from numba.core import config
-from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.sigutils import normalize_signature
-from numba.extending import register_jitable
+from numba.core.typing.templates import signature as numba_signature
 
 from numbaconv.codegen.arguments import argument_types
 from numbaconv.codegen.cache import KernelCache
+from numbaconv.codegen.objects import address_of_code
+from numbaconv.codegen.pipeline import OPTIONS, compile_lean, inline
 
-# Division is C's (no ZeroDivisionError to carry around). No fastmath: NaN and Inf propagate.
-_OPTIONS = {"error_model": "numpy"}
+__all__ = ["inline", "kernel", "native", "on_large_stack"]
 
 # LLVM takes some hundred KiB of stack, and ends the process where there is less. A thread may have
 # 64 KiB (`threading.stack_size`), one of macOS has 512. So much address space costs nothing.
@@ -75,9 +76,29 @@ def _compile_alone(compilation: Callable[[], Any]) -> Any:
             )
         _compiling = True
         try:
-            return compilation()
+            with _without_collector():
+                return compilation()
         finally:
             _compiling = False
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector from looking through what a compiler makes, all of which lives.
+
+    Afterwards it counts as old: the next collection of young objects passes over it.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():  # else a program keeps objects frozen, and wants them so
+            gc.freeze()
+            gc.unfreeze()
+        gc.enable()
 
 
 def on_large_stack(compilation: Callable[[], Any]) -> Any:
@@ -108,17 +129,11 @@ def on_large_stack(compilation: Callable[[], Any]) -> Any:
     return result
 
 
-# Nobody calls a helper from Python or through its address, so it needs no wrappers.
-inline: Callable[..., Any] = register_jitable(
-    **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
-
-
 def kernel(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function that Python calls: nopython, without the GIL, cached."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = njit(nogil=True, parallel=parallel, **_OPTIONS)(function)
+        dispatcher: Any = njit(nogil=True, parallel=parallel, **OPTIONS)(function)
         if not config.DISABLE_JIT:
             dispatcher._cache = KernelCache(function)
             dispatcher._compile_for_args = functools.partial(
@@ -204,10 +219,9 @@ class native:  # noqa: N801 (a decorator)
         return self._function
 
     def _compile(self, dtype: Any) -> Any:
-        source, signature = self._source(), normalize_signature(self.signature(dtype))
-        compiled: Any = CFunc(source, signature, locals={}, options=dict(_OPTIONS))
-        compiled._cache = KernelCache(source)
-        compiled.compile()
-        # Jobs and machine code have its address, also when this module is loaded again.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(compiled))
-        return compiled.address
+        arguments, result = normalize_signature(self.signature(dtype))
+        signature = numba_signature(result, *arguments)
+        symbol = f"{self._function.__module__}.{self._function.__qualname__}.{dtype}"
+        symbol = "".join(each if each.isalnum() or each in "._" else "-" for each in symbol)
+        compilation = functools.partial(compile_lean, self._source(), signature, symbol)
+        return address_of_code(symbol, signature, compilation)

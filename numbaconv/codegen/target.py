@@ -35,7 +35,8 @@ def cpu_name() -> str:
     return str(config.CPU_NAME or llvm.get_host_cpu_name())
 
 
-def _cpu_features() -> str:
+def cpu_features() -> str:
+    """Features of that CPU, as LLVM writes them."""
     if config.CPU_FEATURES is not None:
         return str(config.CPU_FEATURES)
     return str(llvm.get_host_cpu_features().flatten())
@@ -51,7 +52,7 @@ def vector_unit() -> VectorUnit:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=cpu_name(), features=_cpu_features()
+        cpu=cpu_name(), features=cpu_features()
     )
     assembly = machine.emit_assembly(llvm.parse_assembly(_PROBE))
     if "zmm" in assembly:

@@ -1,0 +1,195 @@
+"""How a Python function becomes object code: Numba is the front end, LLVM is run once.
+
+Numba makes of each helper a library of its own: optimised, and compiled to machine code that
+nobody runs. Here a helper stays LLVM IR as Numba lowered it. The function that is called through
+its address is linked with all that it calls, optimised once, and emitted as one object, which
+refers to nothing of Python: what would report exceptions is left out, as kernels never raise.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core import typed_passes as typed
+from numba.core import untyped_passes as untyped
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, Flags, compile_extra
+from numba.core.compiler_machinery import PassManager
+from numba.core.registry import cpu_target
+from numba.extending import register_jitable
+
+# Division is C's (no ZeroDivisionError to carry around). No fastmath: NaN and Inf propagate.
+OPTIONS = {"error_model": "numpy"}
+
+# Of Numba's thirty passes, what plain loops over pointers need.
+_PASSES = (
+    untyped.TranslateByteCode,
+    untyped.FixupArgs,
+    untyped.IRProcessing,
+    untyped.RewriteSemanticConstants,
+    untyped.DeadBranchPrune,
+    untyped.GenericRewrites,
+    untyped.ReconstructSSA,
+    typed.NopythonTypeInference,
+    typed.PreLowerStripPhis,
+    typed.IRLegalization,
+    typed.NativeLowering,
+    typed.NoPythonBackend,
+)
+
+
+class _NoCode:
+    """What Numba asks for once a library is compiled, of one that is not."""
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Machine code would have its environment now."""
+
+
+class IRLibrary(JITCodeLibrary):
+    """A function as LLVM IR, which is never optimised or compiled by itself."""
+
+    def __init__(self, codegen: Any, name: str) -> None:
+        super().__init__(codegen, name)
+        self.modules: list[Any] = []
+        self._linked: Any = None
+
+    @property
+    def codegen(self) -> Any:
+        """The owner of machine code."""
+        return _NoCode()
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        """Keep a module of IR."""
+        self.modules.append(llvm.parse_assembly(cgutils.normalize_ir_text(str(ir_module))))
+
+    def add_linking_library(self, library: Any) -> None:
+        """Note that this one calls what is in another."""
+        if not isinstance(library, IRLibrary):
+            library._ensure_finalized()
+        self._linking_libraries.append(library)
+
+    def finalize(self) -> None:
+        """Do nothing: whoever calls this function compiles it."""
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Nobody calls it through Python."""
+        self._finalized = True
+        return 0
+
+    def linked(self) -> Any:
+        """Return one module of this library and of all that it calls."""
+        module = llvm.parse_assembly(str(self._codegen._create_empty_module(self.name)))
+        for library in self._reached():
+            parts = (
+                library.modules
+                if isinstance(library, IRLibrary)
+                else [library._get_module_for_linking()]
+            )
+            for part in parts:
+                module.link_in(part, preserve=True)
+            self._reload_init.update(library._reload_init)
+        return module
+
+    def _reached(self) -> Iterator[Any]:
+        """Yield this library and those that it calls, each once."""
+        seen, ahead = set(), [self]
+        while ahead:
+            library = ahead.pop()
+            if library not in seen:
+                seen.add(library)
+                ahead += library._linking_libraries if isinstance(library, IRLibrary) else []
+                yield library
+
+    def _get_module_for_linking(self) -> Any:
+        """For a caller that is compiled by Numba itself."""
+        if self._linked is None:
+            self._linked = self.linked()
+            for function in self._linked.functions:
+                if not function.is_declaration:
+                    function.linkage = "linkonce_odr"
+        return self._linked
+
+
+class LeanCompiler(CompilerBase):
+    """Compile to an `IRLibrary`."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Return the one pipeline."""
+        state = self.state
+        if state.library is None:
+            state.library = IRLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        manager = PassManager("numbaconv")
+        for each in _PASSES:
+            manager.add_pass(each, each.__name__)
+        manager.finalize()
+        return [manager]
+
+
+# Nobody calls a helper from Python or through its address, so it needs no wrappers.
+inline: Callable[..., Any] = register_jitable(
+    **OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=LeanCompiler
+)
+
+
+def compile_lean(function: Callable[..., Any], signature: Any, symbol: str) -> bytes:
+    """Return the object code of a function, behind a C function of the given name."""
+    flags = Flags()
+    flags.nrt = True  # types of arrays ask for it; no kernel makes one
+    flags.error_model = OPTIONS["error_model"]
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    result = compile_extra(
+        cpu_target.typing_context,
+        cpu_target.target_context,
+        function,
+        signature.args,
+        signature.return_type,
+        flags,
+        {},
+        pipeline_class=LeanCompiler,
+    )
+    return _emit(result.library.linked(), result, symbol)
+
+
+def _emit(module: Any, result: Any, symbol: str) -> bytes:
+    """Optimise all as one, of which only the C function is called from outside."""
+    module.link_in(llvm.parse_assembly(str(_c_function(result, symbol))))
+    codegen = cpu_target.target_context.codegen()
+    module.data_layout = codegen._data_layout
+    _make_internal(module, symbol)
+    manager, builder = codegen._module_pass_manager()
+    manager.run(module, builder)
+    code: bytes = codegen._tm.emit_object(module)
+    return code
+
+
+def _make_internal(module: Any, symbol: str) -> None:
+    """Hide all but one function, under names that are the same in every process."""
+    number = 0
+    for each in (*module.functions, *module.global_variables):
+        if not each.is_declaration and each.name != symbol:
+            each.linkage = "internal"
+            each.name = f"{symbol}.{number}"
+            number += 1
+
+
+def _c_function(result: Any, symbol: str) -> ir.Module:
+    """IR of a C function that calls a Numba function, and drops what it says of exceptions."""
+    context, descriptor = result.target_context, result.fndesc
+    function_type = context.call_conv.get_function_type(descriptor.restype, descriptor.argtypes)
+    module = ir.Module()
+    callee = ir.Function(module, function_type, descriptor.mangled_name)
+    is_void = descriptor.restype in (types.void, types.none)
+    returned = ir.VoidType() if is_void else function_type.args[0].pointee
+    function = ir.Function(module, ir.FunctionType(returned, function_type.args[2:]), symbol)
+    builder = ir.IRBuilder(function.append_basic_block())
+    places = [builder.alloca(each.pointee) for each in function_type.args[:2]]
+    builder.call(callee, [*places, *function.args])
+    if is_void:
+        builder.ret_void()
+    else:
+        builder.ret(builder.load(places[0]))
+    return module
