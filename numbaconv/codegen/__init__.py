@@ -10,6 +10,9 @@ A function is compiled in one of four ways:
 - `twins.emitted`: native too, but emitted as LLVM IR (`vectors`), where the registers are to be
   filled by hand. What it computes is said by its twin in NumPy.
 
+Numba is the front end alone for helpers and natives: a native and all its helpers are one module of
+IR, optimised once and kept as an object (`pipeline`, `objects`).
+
 Single instructions that Numba has no words for are intrinsics (`pointers`, `packing.lanes`), each
 with such a twin.
 

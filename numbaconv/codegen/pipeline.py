@@ -84,24 +84,22 @@ class IRLibrary(JITCodeLibrary):
         """Return one module of this library and of all that it calls."""
         module = llvm.parse_assembly(str(self._codegen._create_empty_module(self.name)))
         for library in self._reached():
-            parts = (
-                library.modules
-                if isinstance(library, IRLibrary)
-                else [library._get_module_for_linking()]
-            )
-            for part in parts:
+            for part in _modules_of(library):
                 module.link_in(part, preserve=True)
             self._reload_init.update(library._reload_init)
         return module
 
     def _reached(self) -> Iterator[Any]:
         """Yield this library and those that it calls, each once."""
-        seen, ahead = set(), [self]
+        seen: set[Any] = set()
+        ahead: list[Any] = [self]
         while ahead:
             library = ahead.pop()
             if library not in seen:
                 seen.add(library)
-                ahead += library._linking_libraries if isinstance(library, IRLibrary) else []
+                # A library of Numba's has linked what it calls.
+                if isinstance(library, IRLibrary):
+                    ahead += library._linking_libraries
                 yield library
 
     def _get_module_for_linking(self) -> Any:
@@ -112,6 +110,12 @@ class IRLibrary(JITCodeLibrary):
                 if not function.is_declaration:
                     function.linkage = "linkonce_odr"
         return self._linked
+
+
+def _modules_of(library: Any) -> list[Any]:
+    if isinstance(library, IRLibrary):
+        return library.modules
+    return [library._get_module_for_linking()]
 
 
 class LeanCompiler(CompilerBase):

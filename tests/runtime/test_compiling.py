@@ -1,0 +1,117 @@
+"""How kernels are compiled: how much for a first call, into what, and what the process notices."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+import pytest
+from numba import types
+from numba.core import config
+
+from numbaconv.codegen import jit, objects, pipeline
+from numbaconv.codegen.jit import inline, native
+from tests.conftest import Script
+
+pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
+
+COUNT = """
+import numpy as np
+import numbaconv as nc
+from numbaconv.codegen import jit, pipeline
+
+lowered, kernels = [], []
+make, compile_lean = pipeline.IRLibrary.__init__, jit.compile_lean
+
+def count(self, codegen, name):
+    lowered.append(name)
+    make(self, codegen, name)
+
+def keep(function, signature, symbol):
+    code = compile_lean(function, signature, symbol)
+    kernels.append((symbol, code))
+    return code
+
+pipeline.IRLibrary.__init__, jit.compile_lean = count, keep
+y = nc.conv2d(np.ones((1, 3, 64, 64), np.float32), np.ones((8, 3, 3, 3), np.float32))
+assert (y == 27).all()
+print(len(kernels), len(lowered), sum(len(code) for _, code in kernels))
+for symbol, code in kernels:
+    for name in (b"Py", b"NRT_", b"numba_"):
+        assert name not in code, (symbol, name)
+"""
+
+
+def test_what_a_first_call_compiles(run_script: Script, tmp_path):
+    """No more than this: each function costs every user's first call. Objects know no Python."""
+    output = run_script("-c", COUNT, NUMBA_CACHE_DIR=str(tmp_path)).stdout
+    kernels, functions, size = map(int, output.split())
+    assert kernels <= 4
+    assert functions <= 70
+    assert size <= 130_000  # AVX-512 unrolls more than AVX2, whose objects have 58,000 bytes
+
+
+@inline
+def double(x):
+    return 2 * x
+
+
+def _one_integer(dtype):
+    return dtype(dtype)
+
+
+def _make() -> native:
+    @native(_one_integer)
+    def doubles(x):
+        """Helpers become part of it."""
+        return double(double(x)) + double(1)
+
+    return doubles
+
+
+def _call(address: int, x: int) -> int:
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)(x)
+
+
+def test_helpers_become_part_of_a_kernel():
+    assert _call(_make().address(types.int64), 3) == 14
+
+
+def test_two_objects_of_one_name():
+    """Each is linked by itself."""
+    signature = types.int64(types.int64)
+    codes = [pipeline.compile_lean(each, signature, "same.name") for each in (_plus, _minus)]
+    addresses = [objects._link("same.name", code) for code in codes]
+    assert [_call(address, 5) for address in addresses] == [6, 4]
+
+
+def _plus(x):
+    return x + 1
+
+
+def _minus(x):
+    return x - 1
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_collector_is_as_it_was(on: bool):
+    was = gc.isenabled()
+    (gc.enable if on else gc.disable)()
+    try:
+        assert jit.on_large_stack(gc.isenabled) is False
+        assert gc.isenabled() is on
+        with pytest.raises(ZeroDivisionError):
+            jit.on_large_stack(lambda: 1 // 0)
+        assert gc.isenabled() is on
+    finally:
+        (gc.enable if was else gc.disable)()
+
+
+def test_frozen_objects_stay_frozen():
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        jit.on_large_stack(list)
+        assert gc.get_freeze_count() >= frozen > 0
+    finally:
+        gc.unfreeze()
