@@ -4,34 +4,25 @@ A kernel is one file: object code behind a checksum, which is taken over the cod
 the code depends on: the whole package, versions, compiler options, signature and CPU. Damage, an
 edit and a mix-up are then the same thing, a checksum that does not match, and any failure means
 "not cached". Code is run, so only those files are read that nobody but the user can have written.
-
-Numba's own cache has faults for a package of several files (Numba 0.68): it notices an edit only
-in the file of the cached function itself; an unwritable directory raises when the function is
-decorated, and a damaged file when it is loaded; and of two processes that fill an empty cache at
-once, each may give another kernel the number 1, so that the index of the one points at the code of
-the other. What Numba itself compiles, for calls from Python, is kept by `KernelCache` instead.
 """
 
 import functools
 import hashlib
 import marshal
 import os
-import pickle
 import pkgutil
 import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
-from numba.core import caching, config
-from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
+from numba.core import config
 from numba.misc.appdirs import AppDirs
 
 PACKAGE = Path(__file__).parents[1]
@@ -197,46 +188,3 @@ def store(symbol: str, identity: str, code: bytes) -> None:
 
 def _checksum(identity: str, code: bytes) -> bytes:
     return hashlib.sha256(b"\0".join((_DIGEST.encode(), identity.encode(), code))).digest()
-
-
-class KernelCache(caching.NullCache):
-    """What Numba asks for a function's compiled code, and gives it to.
-
-    Parameters
-    ----------
-    function : callable
-        The Python function.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._name = f"{function.__module__}.{function.__qualname__}"
-
-    @property
-    def cache_path(self) -> str:
-        """The directory, for Numba's statistics."""
-        try:
-            return str(cache_directory())
-        except OSError:
-            return ""
-
-    def _identity(self, signature: Any, target_context: Any) -> str:
-        """All that the code depends on but the sources, in words."""
-        target = target_context.codegen().magic_tuple()
-        return repr((self._name, signature, target, *settings()))
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the stored code of a signature, or None."""
-        target_context.refresh()
-        payload = load(self._name, self._identity(sig, target_context))
-        if payload is None:
-            return None
-        result = CompileResult._rebuild(target_context, *pickle.loads(payload))
-        # Numba forgets to (0.68): what is compiled to call a loaded kernel, and stored, must
-        # start the threads that the kernel needs, or the next process calls address 0.
-        result.library._reload_init.update(result.reload_init)
-        return result
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Store the code of a signature if that is possible."""
-        if not (data.lifted or data.library.has_dynamic_globals):
-            store(self._name, self._identity(sig, data.target_context), dumps(data._reduce()))

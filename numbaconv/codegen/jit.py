@@ -2,18 +2,19 @@
 
 `inline`
     A helper. It becomes part of the compiled functions that call it.
-`kernel`
-    An ordinary ``@njit`` function, called from Python: the way in.
 `native`
     A function with a C signature, compiled for one element type at a time and called through
     its address, with a tuple of its class of arguments. Whatever a function calls is compiled into
     that function again; the register tiles, hundreds of blocks of vector code, behind an address
-    are compiled once. `pipeline` compiles it, `objects` keeps it.
+    are compiled once. Python calls some of them too, with arrays: see `from_python`.
+`parallel`
+    A native function with a ``prange``.
 
-Both kinds of compiled function are kept on disk: see `cache`. They are compiled, or loaded from
-there, on a thread with stack enough: see `on_large_stack`.
+`pipeline` compiles a native function, or `objects` finds it on disk: both on a thread with stack
+enough, see `on_large_stack`.
 """
 
+import ctypes
 import functools
 import gc
 import inspect
@@ -23,18 +24,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from numba import get_num_threads, njit, types
+from numba import types
 from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.sigutils import normalize_signature
 from numba.core.typing.templates import signature as numba_signature
 
 from numbaconv.codegen.arguments import argument_types
-from numbaconv.codegen.cache import KernelCache
 from numbaconv.codegen.objects import address_of_code
-from numbaconv.codegen.pipeline import OPTIONS, compile_lean, inline
+from numbaconv.codegen.pipeline import compile_lean, compile_parallel, inline, start_numba
 
-__all__ = ["inline", "kernel", "native", "on_large_stack"]
+__all__ = ["from_python", "inline", "native", "on_large_stack", "parallel"]
 
 # LLVM takes some hundred KiB of stack, and ends the process where there is less. A thread may have
 # 64 KiB (`threading.stack_size`), one of macOS has 512. So much address space costs nothing.
@@ -129,27 +129,6 @@ def on_large_stack(compilation: Callable[[], Any]) -> Any:
     return result
 
 
-def kernel(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Decorate a function that Python calls: nopython, without the GIL, cached."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = njit(nogil=True, parallel=parallel, **OPTIONS)(function)
-        if not config.DISABLE_JIT:
-            dispatcher._cache = KernelCache(function)
-            dispatcher._compile_for_args = functools.partial(
-                _compile_for_call, dispatcher._compile_for_args
-            )
-        return dispatcher
-
-    return decorate
-
-
-def _compile_for_call(compile_for_args: Callable[..., Any], *arguments: Any) -> Any:
-    """Compile a kernel for a call from Python, with Numba's own method."""
-    get_num_threads()  # starts the threading layer: TBB wants that, and forks, on the same thread
-    return on_large_stack(functools.partial(compile_for_args, *arguments))
-
-
 class native:  # noqa: N801 (a decorator)
     """Decorate a function that is called through its address.
 
@@ -188,6 +167,14 @@ class native:  # noqa: N801 (a decorator)
             return self.interpret
         return on_large_stack(functools.partial(self._find, dtype))
 
+    @functools.cached_property
+    def call(self) -> Callable[[tuple[Any, ...]], int]:
+        """What calls a function of the signature `from_python`, without Python's lock."""
+        if config.DISABLE_JIT:
+            return self._function
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.py_object)
+        return prototype(self.address(types.int64))
+
     def _find(self, dtype: Any) -> Any:
         """Compile under Numba's own lock, unless another thread was faster.
 
@@ -223,5 +210,31 @@ class native:  # noqa: N801 (a decorator)
         signature = numba_signature(result, *arguments)
         symbol = f"{self._function.__module__}.{self._function.__qualname__}.{dtype}"
         symbol = "".join(each if each.isalnum() or each in "._" else "-" for each in symbol)
-        compilation = functools.partial(compile_lean, self._source(), signature, symbol)
+        compilation = functools.partial(self._to_code, self._source(), signature, symbol)
         return address_of_code(symbol, signature, compilation)
+
+    @staticmethod
+    def _to_code(source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
+        return compile_lean(source, signature, symbol)
+
+
+class parallel(native):  # noqa: N801 (a decorator)
+    """Decorate a native function with a ``prange``."""
+
+    def address(self, dtype: Any) -> Any:
+        """Address of the function, once the threads that it needs are there."""
+        if dtype not in self._addresses and not config.DISABLE_JIT:
+            start_numba()
+        return super().address(dtype)
+
+    @staticmethod
+    def _to_code(source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
+        return compile_parallel(source, signature, symbol)
+
+
+def from_python(dtype: Any) -> Any:
+    """Signature of a native function that Python calls, by `native.call`, with a tuple of arrays.
+
+    It reads the objects themselves (`pointers.data_in`), and returns an integer.
+    """
+    return types.int64(types.CPointer(types.int64))

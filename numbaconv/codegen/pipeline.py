@@ -11,7 +11,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
+from numba import get_num_threads, njit, types
 from numba.core import cgutils
 from numba.core import typed_passes as typed
 from numba.core import untyped_passes as untyped
@@ -156,6 +156,24 @@ def compile_lean(function: Callable[..., Any], signature: Any, symbol: str) -> b
         pipeline_class=LeanCompiler,
     )
     return _emit(result.library.linked(), result, symbol)
+
+
+def compile_parallel(function: Callable[..., Any], signature: Any, symbol: str) -> bytes:
+    """Return the object code of a function with a ``prange``, which Numba compiles as always.
+
+    It refers to Numba's threading layer and to Python by name: see `start_numba`.
+    """
+    dispatcher: Any = njit(parallel=True, **OPTIONS)(function)
+    dispatcher.compile(signature.args)
+    result = dispatcher.overloads[signature.args]
+    module = llvm.parse_bitcode(result.library._final_module.as_bitcode())
+    return _emit(module, result, symbol)
+
+
+def start_numba() -> None:
+    """Load what the machine code of a parallel function refers to by name."""
+    get_num_threads()  # the threading layer; TBB wants that, and forks, on the same thread
+    _ = cpu_target.target_context  # Numba's helpers in C
 
 
 def _emit(module: Any, result: Any, symbol: str) -> bytes:

@@ -12,6 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbaconv.codegen.arguments import check_fields
+from numbaconv.codegen.pipeline import inline
 from numbaconv.codegen.twins import stands_for
 
 # Bytes to which scratch is aligned: a vector that lies across two lines is loaded twice.
@@ -33,6 +34,34 @@ def _address_of(typing_context, array):
 def address_of(array):
     """Address of the first element of an array."""
     return array
+
+
+# Words of a tuple's object before its items; of a NumPy array's object before the address of its
+# data, and before that of its sizes (`PyArrayObject_fields` of NumPy's C API).
+_ITEMS = tuple.__basicsize__ // 8
+_DATA, _SIZES = object.__basicsize__ // 8, object.__basicsize__ // 8 + 2
+
+
+@inline
+def _data_in(given, i):
+    return indices_at(given[_ITEMS + i])[_DATA]
+
+
+@stands_for(_data_in)
+def data_in(given, i):
+    """Address of the data of array `i` of a tuple that Python gave: see `jit.from_python`."""
+    return given[i]
+
+
+@inline
+def _size_in(given, i):
+    return indices_at(indices_at(given[_ITEMS + i])[_SIZES])[0]
+
+
+@stands_for(_size_in)
+def size_in(given, i):
+    """Elements of an array of one axis, of a tuple that Python gave."""
+    return given[i].size
 
 
 @intrinsic

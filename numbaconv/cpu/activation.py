@@ -1,13 +1,16 @@
 """Functions applied to a tile of the output while it is still in the first-level cache."""
 
+import ctypes
+import functools
 import math
 from typing import NamedTuple
 
 from numba import from_dtype
+from numba.core import config
 
 from numbaconv.codegen.arguments import Elements
-from numbaconv.codegen.jit import inline, kernel, native
-from numbaconv.codegen.pointers import address_of, call, shift
+from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pointers import shift
 from numbaconv.problem.activations import HARDSWISH, RELU, RELU6, SILU, TANH
 
 
@@ -73,11 +76,16 @@ def activate(tile, row_step, rows, width, code):
                 row[j] = smooth(row[j], code)
 
 
-@kernel()
-def _activate_pointed(address, array, code):
-    call(address, ActivateArguments(address_of(array), 0, 1, array.size, code))
+@functools.cache
+def _activate_for_python(dtype):
+    takes = ctypes.c_int64
+    return ctypes.CFUNCTYPE(None, takes, takes, takes, takes, takes)(activate.address(dtype))
 
 
 def activate_array(array, code):
     """Apply the activation to a 1-D contiguous array in place."""
-    _activate_pointed(activate.address(from_dtype(array.dtype)), array, code)
+    if config.DISABLE_JIT:
+        activate.interpret(ActivateArguments(array, 0, 1, array.size, code))
+    else:
+        apply = _activate_for_python(from_dtype(array.dtype))
+        apply(array.ctypes.data, 0, 1, array.size, code)

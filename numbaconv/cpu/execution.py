@@ -4,13 +4,14 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 from numba.core import config
 
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
 from numbaconv.cpu.activation import activate, activate_array
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
-from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, new_template, set_entries
+from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, check_complete, new_template, set_entries
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.packing.weights import pack_work
 from numbaconv.problem.activations import NONE
@@ -67,7 +68,9 @@ def write_job(
             job[place] = function.address(arithmetic.numba)
     itemsize = arithmetic.compute.itemsize
     gap = _GAP_BYTES // itemsize if lowering.scratch_size else 0
-    job[AT.lanes] = VECTOR_BYTES // itemsize
+    if threads > 1:
+        job[AT.region] = _job.region.address(types.int64)
+    job[AT.itemsize], job[AT.lanes] = itemsize, VECTOR_BYTES // itemsize
     job[AT.pack_workers], job[AT.workers] = threads, max(1, min(threads, lowering.blocks.tasks))
     job[AT.scratch_size], job[AT.index_size] = lowering.scratch_size + gap, lowering.index_size
     job[AT.taps_in_place] = lowering.taps_in_place
@@ -97,7 +100,8 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     if not template.order:
         return weights.copy()
     with launch_lock(template.job[AT.pack_workers]):
-        packed: np.ndarray = _job.pack(template.job, weights)[0]
+        packed = np.empty(_job.packed_size(weights.size), weights.dtype)
+        check_complete(_job.pack.call((template.job, weights, packed)))
         return packed
 
 
@@ -111,7 +115,7 @@ def run(
 ) -> None:
     """Convolve flat arrays; `packed` is empty or comes from `pack`."""
     with launch_lock(template.job[AT.workers]):
-        _job.run(template.job, x, weights, packed, bias, out)
+        check_complete(_job.run.call((template.job, x, weights, packed, bias, out)))
 
 
 def find_lowering(plan: Plan, engine: ModuleType) -> Lowering:

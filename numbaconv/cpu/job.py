@@ -2,7 +2,7 @@
 
 Workers are compiled once for each element type and called through their address, so what they
 need travels as addresses and sizes. A backend fills everything but the data into a template,
-which is kept for the next call of the same problem; `run` adds the data and launches.
+which is kept for the next call of the same problem; `carry_out` adds the data and launches.
 
 Each worker has a queue of its own, an equal run of the tasks, and helps with the others' when it is
 done. So from call to call it reads and writes the same part of the arrays, which its core's cache
@@ -16,18 +16,22 @@ from numba import prange
 from numba.core import config
 
 from numbaconv.codegen.arguments import Elements, Indices
-from numbaconv.codegen.jit import inline, kernel
+from numbaconv.codegen.jit import from_python, inline, native, parallel
 from numbaconv.codegen.pointers import (
     CACHE_LINE,
-    address_of,
     align,
     call,
+    data_in,
     fetch_add,
     indices_at,
     shift,
+    size_in,
 )
+from numbaconv.codegen.twins import stands_for
 from numbaconv.cpu.blocking import share
 from numbaconv.problem.shape import SHAPE_SIZE
+from numbaconv.runtime.c_memory import allocate, free
+from numbaconv.runtime.shared_table import entry_table
 
 
 class Header(NamedTuple):
@@ -46,8 +50,10 @@ class Header(NamedTuple):
         Address of the worker that packs weights; 0: they are read as they are.
     worker : int
         Address of the worker that does the tasks.
+    region : int
+        Address of `region`, for launches on several threads.
     x, weights, packed, bias, out : int
-        Addresses of the data, set by `run`.
+        Addresses of the data, set by `carry_out`.
     scratch : int
         Address of memory of the elements' type: a piece for each worker. It begins at a cache line.
     indices : int
@@ -60,6 +66,8 @@ class Header(NamedTuple):
         Workers of the launch that packs, and of the one that does the tasks.
     scratch_size, index_size : int
         Elements of a worker's piece of `scratch`, and of its piece of `indices`.
+    itemsize : int
+        Bytes of an element.
     lanes : int
         Lanes of a vector.
     activation : int
@@ -87,6 +95,7 @@ class Header(NamedTuple):
     activate: int
     packer: int
     worker: int
+    region: int
     x: int
     weights: int
     packed: int
@@ -100,6 +109,7 @@ class Header(NamedTuple):
     workers: int
     scratch_size: int
     index_size: int
+    itemsize: int
     lanes: int
     activation: int
     pack_rows: int
@@ -161,12 +171,6 @@ def new_template():
 
 
 @inline
-def new_queues(job, jobs):
-    """Counters for so many jobs, one a worker: none of their tasks has been taken."""
-    return np.zeros(jobs * job[AT.workers] * QUEUE_SIZE, np.int64)
-
-
-@inline
 def next_task(job, tasks, worker, queue):
     """Take a worker's next task: its number, or `tasks` if none is left, and the queue it was in.
 
@@ -185,71 +189,232 @@ def next_task(job, tasks, worker, queue):
     return tasks, queue
 
 
-@kernel(parallel=True)
-def launch(worker, workers, job):
-    """Call worker(i, job) for i < workers, each on a thread of its own; a single one right here.
+class RegionArguments(NamedTuple):
+    """What `region` takes: the address of a worker, how many, and the address of the job."""
+
+    worker: int
+    workers: int
+    job: int
+
+
+@parallel(RegionArguments)
+def region(worker, workers, job):
+    """Call worker(i, job) for i < workers, each on a thread of its own.
 
     This is the one parallel region of the package. Which worker does what is the workers' own
     affair: see `next_task`.
     """
-    if workers == 1:
-        call(worker, WorkerArguments(0, address_of(job), 0))
-    else:
-        for i in prange(workers):
-            number: Any = np.int64(i)
-            call(worker, WorkerArguments(number, address_of(job), 0))
+    for i in prange(workers):
+        number: Any = np.int64(i)
+        call(worker, WorkerArguments(number, job, 0))
 
 
 @inline
-def pack_weights(job, weights):
-    """Launch the packing of weights."""
-    # Slack for the vector that ends the last panel.
-    packed = np.empty(weights.size + CACHE_LINE, weights.dtype)
-    queues = new_queues(job, 1)
-    job[AT.queues] = address_of(queues)
-    job[AT.weights] = address_of(weights)
-    job[AT.packed] = address_of(packed)
-    launch(job[AT.packer], job[AT.pack_workers], job)
-    # Only its address was handed on: this use keeps the memory until the workers are done.
-    return packed, queues.size
+def launch(job, worker, workers):
+    """Run a job, of which this is the address, by so many of a worker; a single one right here."""
+    if workers == 1:
+        call(worker, WorkerArguments(0, job, 0))
+    else:
+        call(indices_at(job)[AT.region], RegionArguments(worker, workers, job))
 
 
-@kernel()
-def run(template, x, weights, packed, bias, out):
-    """Convolve flat arrays of one dtype: pack the weights unless they come packed, then work.
+# --- Memory of a call -------------------------------------------------------------------------
+
+# What functions that Python calls return.
+NO_MEMORY, COMPLETE = range(2)
+
+
+class Workspace(NamedTuple):
+    """Memory of one call: the addresses of its parts. `jobs` is 0 if no memory was left.
+
+    Attributes
+    ----------
+    jobs : int
+        Copies of the templates.
+    queues : int
+        Counters of two launches, which are zeros.
+    indices, scratch : int
+        The workers' pieces. `scratch` need not begin at a cache line.
+    packed : int
+        Packed weights.
+    """
+
+    jobs: Any
+    queues: Any
+    indices: Any
+    scratch: Any
+    packed: Any
+
+
+@inline
+def _take_workspace(templates, integers, scratch, packed, like):
+    entry = entry_table()
+    given = indices_at(templates)
+    counters = 2 * (integers // JOB_SIZE) * given[AT.workers] * QUEUE_SIZE
+    indices = given[AT.workers] * given[AT.index_size]
+    jobs = allocate(entry, 8 * (integers + counters + indices))
+    elements = allocate(entry, scratch * given[AT.itemsize])
+    panels = allocate(entry, packed * given[AT.itemsize])
+    if jobs == 0 or elements == 0 or panels == 0:
+        free(entry, jobs)
+        free(entry, elements)
+        free(entry, panels)
+        return Workspace(0, 0, 0, 0, 0)
+    words = indices_at(jobs)
+    for i in range(integers):
+        words[i] = given[i]
+    for i in range(counters):
+        words[integers + i] = 0
+    queues = jobs + 8 * integers
+    return Workspace(jobs, queues, queues + 8 * counters, elements, panels)
+
+
+@stands_for(_take_workspace)
+def take_workspace(templates, integers, scratch, packed, like):
+    """Memory for a call of jobs that are templates yet.
 
     Parameters
     ----------
-    template : 1-D ndarray of int64
-        From a backend's `plan`.
-    x, weights, bias, out : 1-D contiguous ndarray
-        `bias` has C_out entries, zeros for none.
-    packed : 1-D contiguous ndarray
-        From `pack`, or empty.
+    templates, integers : int
+        Address of the templates, which lie one behind the other, and their size.
+    scratch, packed : int
+        Elements of these parts; at least 1.
+    like : int
+        Address of elements, for their type where addresses are arrays.
     """
-    job = template.copy()
-    if packed.size > 0:
+    counters = 2 * (integers // JOB_SIZE) * templates[AT.workers] * QUEUE_SIZE
+    return Workspace(
+        templates.copy(),
+        np.zeros(counters, np.int64),
+        np.empty(templates[AT.workers] * templates[AT.index_size], np.int64),
+        np.empty(scratch, like.dtype),
+        np.empty(packed, like.dtype),
+    )
+
+
+@inline
+def _give_workspace(space):
+    entry = entry_table()
+    free(entry, space.jobs)
+    free(entry, space.scratch)
+    free(entry, space.packed)
+
+
+@stands_for(_give_workspace)
+def give_workspace(space):
+    """Give back the memory of a call."""
+
+
+@inline
+def _no_memory(space):
+    return space.jobs == 0
+
+
+@stands_for(_no_memory)
+def no_memory(space):
+    """Whether there was none for a call."""
+    return False
+
+
+# --- The way in -------------------------------------------------------------------------------
+
+
+@inline
+def carry_out(template, x, weights, weight_size, packed, packed_size, bias, out):
+    """Convolve: pack the weights unless they come packed, then work.
+
+    Parameters
+    ----------
+    template : int
+        Address of a job without its data.
+    x, weights, packed, bias, out : int
+        Addresses of contiguous elements of one dtype. `bias` has C_out of them, zeros for none.
+    weight_size, packed_size : int
+        Elements; 0: the weights do not come packed.
+
+    Returns
+    -------
+    int
+        COMPLETE or NO_MEMORY.
+    """
+    given = indices_at(template)
+    packs = packed_size == 0 and given[AT.packer] != 0 and given[AT.pack_in_task] == 0
+    # Slack for the vector that ends the last panel.
+    panels = weight_size + CACHE_LINE if packs else 1
+    scratch = given[AT.workers] * given[AT.scratch_size] + CACHE_LINE
+    space = take_workspace(template, JOB_SIZE, scratch, panels, x)
+    if no_memory(space):
+        return NO_MEMORY
+    job = indices_at(space.jobs)
+    job[AT.queues] = space.queues
+    job[AT.x], job[AT.bias], job[AT.out] = x, bias, out
+    job[AT.scratch], job[AT.indices] = align(space.scratch), space.indices
+    if packed_size > 0:
         job[AT.pack_in_task] = 0
-    elif job[AT.packer] == 0 or job[AT.pack_in_task] != 0:
-        packed = weights
+        job[AT.packed] = packed
+    elif packs:
+        job[AT.weights], job[AT.packed] = weights, space.packed
+        launch(space.jobs, job[AT.packer], job[AT.pack_workers])
+        job[AT.queues] = second_queues(job, space.queues)
     else:
-        packed, _ = pack_weights(job, weights)
-    queues = new_queues(job, 1)
-    scratch = np.empty(job[AT.workers] * job[AT.scratch_size] + CACHE_LINE, x.dtype)
-    indices = np.empty(job[AT.workers] * job[AT.index_size], np.int64)
-    job[AT.x] = address_of(x)
-    job[AT.packed] = address_of(packed)
-    job[AT.bias] = address_of(bias)
-    job[AT.out] = address_of(out)
-    job[AT.scratch] = align(address_of(scratch))
-    job[AT.indices] = address_of(indices)
-    job[AT.queues] = address_of(queues)
-    launch(job[AT.worker], job[AT.workers], job)
-    # Only addresses were handed on: this use keeps the memory until the workers are done.
-    return packed.size + scratch.size + indices.size + queues.size
+        job[AT.packed] = weights
+    launch(space.jobs, job[AT.worker], job[AT.workers])
+    give_workspace(space)
+    return COMPLETE
 
 
-@kernel()
-def pack(template, weights):
-    """Pack the weights of a problem for `run`."""
-    return pack_weights(template.copy(), weights)
+@inline
+def _second_queues(job, queues):
+    return queues + 8 * job[AT.workers] * QUEUE_SIZE
+
+
+@stands_for(_second_queues)
+def second_queues(job, queues):
+    """The counters of a job's second launch."""
+    return queues[job[AT.workers] * QUEUE_SIZE :]
+
+
+@native(from_python)
+def run(given):
+    """Convolve flat arrays: `carry_out` for Python.
+
+    It is given a template, x, weights, packed, bias and out. `packed` is empty, or from `pack`.
+    """
+    return carry_out(
+        data_in(given, 0),
+        data_in(given, 1),
+        data_in(given, 2),
+        size_in(given, 2),
+        data_in(given, 3),
+        size_in(given, 3),
+        data_in(given, 4),
+        data_in(given, 5),
+    )
+
+
+@native(from_python)
+def pack(given):
+    """Pack the weights of a problem for `run`.
+
+    It is given a template, weights, and an array of `packed_size` elements.
+    """
+    template, weights = data_in(given, 0), data_in(given, 1)
+    space = take_workspace(template, JOB_SIZE, 1, 1, weights)
+    if no_memory(space):
+        return NO_MEMORY
+    job = indices_at(space.jobs)
+    job[AT.queues], job[AT.weights], job[AT.packed] = space.queues, weights, data_in(given, 2)
+    launch(space.jobs, job[AT.packer], job[AT.pack_workers])
+    give_workspace(space)
+    return COMPLETE
+
+
+def packed_size(weights: int) -> int:
+    """Elements that so many packed weights take: with slack for the vector that ends a panel."""
+    return weights + CACHE_LINE
+
+
+def check_complete(status: int) -> None:
+    """Raise MemoryError if a function above, or one like them, had no memory."""
+    if status != COMPLETE:
+        raise MemoryError("no memory for the scratch of a convolution")

@@ -15,6 +15,7 @@ from numbaconv.codegen.integers import round_up
 from numbaconv.cpu import execution
 from numbaconv.cpu.activation import activate
 from numbaconv.cpu.gradients import adjoint_chain
+from numbaconv.cpu.job import packed_size as size_of_packed
 from numbaconv.njit import protocol, steps
 from numbaconv.njit.request import BASES, RequestedCall, placeholder
 from numbaconv.prepared import Weights
@@ -256,7 +257,7 @@ class Recipe:
         """Write down the jobs of an adjoint on contiguous arrays."""
         self.kept.append(jobs)
         dtype = y.view.dtype
-        packed = self.scratch((adjoint_chain.packed_size(weight.view.size),), dtype)
+        packed = self.scratch((size_of_packed(weight.view.size),), dtype)
         self._append(
             protocol.Spread(
                 function=_address_for(steps.spread, dtype, dtype),

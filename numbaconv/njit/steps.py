@@ -2,16 +2,15 @@
 
 from typing import NamedTuple
 
-import numpy as np
-from numba import carray, types
+from numba import types
 
 from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.integers import round_up
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import address_of, call, indices_at, pointer_at, shift
+from numbaconv.codegen.pointers import CACHE_LINE, call, indices_at, pointer_at, shift
 from numbaconv.cpu.activation import ActivateArguments
-from numbaconv.cpu.gradients.adjoint_chain import run_chain
-from numbaconv.cpu.job import JOB_SIZE
-from numbaconv.cpu.job import run as run_job
+from numbaconv.cpu.gradients.adjoint_chain import carry_out_chain
+from numbaconv.cpu.job import carry_out as carry_out_job
 from numbaconv.njit.protocol import (
     ACTIVATION,
     ADD,
@@ -23,6 +22,7 @@ from numbaconv.njit.protocol import (
     MOVE,
     MOVE_AXES,
     NEGATE,
+    NO_BASE,
     NO_MEMORY,
     RECORD,
     REQUEST,
@@ -33,6 +33,9 @@ from numbaconv.njit.protocol import (
 )
 from numbaconv.runtime.lent_memory import give_back, lend
 from numbaconv.runtime.shared_table import entry_table
+
+# Of the bases, which lie before the scratch: whole cache lines.
+BASES_BYTES = round_up(8 * (DONE + 1), CACHE_LINE)
 
 
 class StepArguments(NamedTuple):
@@ -101,39 +104,33 @@ def move(step, bases, source_like, target_like):
     bases[DONE] += 1
 
 
-@inline
-def array_at(step, field, bases, like, size):
-    """A step's data as an array; size 1 is enough where only its address is used."""
-    return carray(pointer_at(place(step, field, bases), like), (size,))
-
-
 @native(_step_signature)
 def convolve(step, bases, source_like, target_like):
     """Run a job, as `job.run` does for Python."""
-    run_job(
-        carray(indices_at(step[CONVOLUTION.job]), (JOB_SIZE,)),
-        array_at(step, CONVOLUTION.source, bases, source_like, 1),
-        array_at(step, CONVOLUTION.weight, bases, source_like, step[CONVOLUTION.weight_size]),
-        array_at(step, CONVOLUTION.packed, bases, source_like, step[CONVOLUTION.packed_size]),
-        array_at(step, CONVOLUTION.bias, bases, source_like, 1),
-        array_at(step, CONVOLUTION.target, bases, target_like, 1),
+    bases[DONE] += carry_out_job(
+        step[CONVOLUTION.job],
+        place(step, CONVOLUTION.source, bases),
+        place(step, CONVOLUTION.weight, bases),
+        step[CONVOLUTION.weight_size],
+        place(step, CONVOLUTION.packed, bases),
+        step[CONVOLUTION.packed_size],
+        place(step, CONVOLUTION.bias, bases),
+        place(step, CONVOLUTION.target, bases),
     )
-    bases[DONE] += 1
 
 
 @native(_step_signature)
 def spread(step, bases, source_like, target_like):
     """Run a chain of jobs, as `adjoint_chain.run` does for Python."""
-    run_chain(
-        carray(indices_at(step[SPREAD.jobs]), (step[SPREAD.job_integers],)),
-        array_at(step, SPREAD.source, bases, source_like, 1),
-        array_at(step, SPREAD.weight, bases, source_like, 1),
-        array_at(step, SPREAD.packed, bases, source_like, step[SPREAD.packed_size]),
-        array_at(step, SPREAD.workspace, bases, source_like, 1),
-        array_at(step, SPREAD.bias, bases, source_like, 1),
-        array_at(step, SPREAD.target, bases, target_like, step[SPREAD.target_size]),
+    bases[DONE] += carry_out_chain(
+        step[SPREAD.jobs],
+        place(step, SPREAD.source, bases),
+        place(step, SPREAD.weight, bases),
+        place(step, SPREAD.packed, bases),
+        place(step, SPREAD.workspace, bases),
+        place(step, SPREAD.bias, bases),
+        place(step, SPREAD.target, bases),
     )
-    bases[DONE] += 1
 
 
 @native(_step_signature)
@@ -154,16 +151,17 @@ def _carry_out_signature(dtype):
 def carry_out(request, record):
     """Carry out the steps of a record on the data of a request."""
     entry = entry_table()
-    scratch = lend(entry, record[RECORD.scratch_bytes])
-    if scratch == 0:
+    memory = lend(entry, BASES_BYTES + record[RECORD.scratch_bytes])
+    if memory == 0:
         return NO_MEMORY
-    bases = np.zeros(DONE + 1, np.int64)
+    bases = indices_at(memory)
     for i in range(MOST_ARRAYS):
         bases[i] = request[REQUEST.addresses + i]
-    bases[SCRATCH] = scratch
+    bases[SCRATCH], bases[NO_BASE], bases[DONE] = memory + BASES_BYTES, 0, 0
     for i in range(record[RECORD.steps]):
         step = shift(record, record[RECORD.first_step] + i * STEP_SIZE)
         # All kinds of step begin with their function.
-        call(step[MOVE.function], StepArguments(step, address_of(bases), 0, 0))
-    give_back(entry, scratch)
-    return WELL if bases[DONE] == record[RECORD.steps] else NO_MEMORY
+        call(step[MOVE.function], StepArguments(step, memory, 0, 0))
+    done = bases[DONE]
+    give_back(entry, memory)
+    return WELL if done == record[RECORD.steps] else NO_MEMORY

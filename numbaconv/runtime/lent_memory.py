@@ -13,7 +13,6 @@ thread, in the midst of anything, and a forked child finds no lock that is held.
 """
 
 import ctypes
-import sys
 from typing import Any, NamedTuple
 
 from numba import types
@@ -23,19 +22,18 @@ from numbaconv.codegen.pointers import (
     CACHE_LINE,
     add_ordered,
     align,
-    call,
     call_for_integer,
     exchange_ordered,
     indices_at,
     load_ordered,
 )
-from numbaconv.runtime.environment import C_LIBRARY, tell_of, variable, watch
+from numbaconv.runtime.c_memory import allocate, free
+from numbaconv.runtime.environment import tell_of, variable, watch
 from numbaconv.runtime.shared_table import (
     AT,
     ENTRY,
     RING_SLOTS,
     TABLE_SYMBOL,
-    address_of_function,
     entry_table,
     kept,
 )
@@ -56,12 +54,6 @@ SIZE, ORIGIN = range(2)
 _LARGE_PAGES_FROM, _PAGE, _MADV_HUGEPAGE = 1 << 22, 4096, 14
 
 
-class FreeArguments(NamedTuple):
-    """What C's `free` takes."""
-
-    memory: int
-
-
 # --- The ring ---------------------------------------------------------------------------------
 
 
@@ -78,7 +70,7 @@ def drop(entry, data):
         return 0
     size = header(data)[SIZE]
     add_ordered(entry, AT.kept_bytes, -size)
-    call(entry[AT.free], FreeArguments(header(data)[ORIGIN]))
+    free(entry, header(data)[ORIGIN])
     return size
 
 
@@ -117,7 +109,7 @@ def lend(entry, nbytes):
     data = take(entry, nbytes) if nbytes >= LEAST_BYTES else 0
     if data != 0:
         return data
-    origin = call_for_integer(entry[AT.malloc], (nbytes + 2 * CACHE_LINE,))
+    origin = allocate(entry, nbytes + 2 * CACHE_LINE)
     if origin == 0:
         return 0
     if nbytes >= _LARGE_PAGES_FROM and entry[AT.madvise] != 0:
@@ -133,7 +125,7 @@ def give_back(entry, data):
     """Free a block that was lent or, if it is large, keep it in the place of the oldest."""
     size, most = header(data)[SIZE], entry[AT.keep_bytes]
     if size < LEAST_BYTES or size > most:
-        call(entry[AT.free], FreeArguments(header(data)[ORIGIN]))
+        free(entry, header(data)[ORIGIN])
     else:
         add_ordered(entry, AT.kept_bytes, size)
         slot = add_ordered(entry, AT.next_slot, 1) % RING_SLOTS
@@ -197,10 +189,6 @@ def ring() -> Ring:
 
 def _load() -> Ring:
     integer = types.int64
-    ENTRY[AT.malloc] = address_of_function(C_LIBRARY.malloc)
-    ENTRY[AT.free] = address_of_function(C_LIBRARY.free)
-    if sys.platform == "linux":
-        ENTRY[AT.madvise] = address_of_function(C_LIBRARY.madvise)
     ENTRY[AT.take_back] = take_back.address(integer)
     # They keep Python's lock: they are done before it could be handed over.
     one = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)

@@ -50,12 +50,13 @@ import ctypes, numpy as np
 from tests.scripts import guarded
 if {array!r} == "out":
     y = guarded.guarded(np.zeros(5), at_end=True)
+    address = y.ctypes.data
 else:
-    with guarded.guarded_workspace(at_end=True):
-        y = guarded.job.run.__globals__["np"].empty(5, np.float64)
-ctypes.c_double.from_address(y.ctypes.data + 4 * 8).value
+    context = guarded.guarded_workspace(at_end=True)
+    address = context.__enter__()(5 * 8)
+ctypes.c_double.from_address(address + 4 * 8).value
 print("inside", flush=True)
-ctypes.c_double.from_address(y.ctypes.data + 5 * 8).value
+ctypes.c_double.from_address(address + 5 * 8).value
 """
     with pytest.raises(AssertionError, match=r"exit -\d+\s+inside"):
         run_script("-c", code)

@@ -137,7 +137,7 @@ import random, sys
 from pathlib import Path
 from tests.runtime.test_cache import flip_bits, truncate
 from numbaconv.cpu import activation
-from numbaconv.codegen.jit import kernel, native
+from numbaconv.codegen.jit import native
 paths = sorted(Path(sys.argv[1]).rglob("*.nbc"))
 rng = random.Random(0)
 for number in range(int(sys.argv[2])):
@@ -146,7 +146,7 @@ for number in range(int(sys.argv[2])):
     path.write_bytes(damaged)
     a = np.array([-1.0, 2.0], np.float32)
     activation.activate = native(activation.ActivateArguments)(activation.activate._function)
-    activation._activate_pointed = kernel()(activation._activate_pointed.py_func)
+    activation._activate_for_python.cache_clear()
     activate_array(a, ACTIVATIONS["relu"])
     assert a.tolist() == [0, 2]
     assert path.read_bytes() != damaged

@@ -14,17 +14,15 @@ import mmap
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FunctionType
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
 import numbaconv as nc
-from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.cpu import job
 from numbaconv.cpu.direct import choice
 from numbaconv.runtime import result_memory
+from numbaconv.runtime.shared_table import AT, ENTRY, address_of_function
 from tests.oracle import reference
 from tests.oracle.cases import (
     CASES,
@@ -68,38 +66,37 @@ def filler(dtype: np.dtype[Any]) -> Any:
     return np.nan if dtype.kind == "f" else 77
 
 
-class GuardedNumPy:
-    """NumPy for `job.run`: what it allocates lies beside forbidden pages too."""
-
-    int64 = np.int64
-
-    def __init__(self, at_end: bool) -> None:
-        self.at_end = at_end
-
-    def empty(self, size: int, dtype: Any) -> Array:
-        return guarded(np.full(size, filler(np.dtype(dtype)), dtype), self.at_end)
-
-    def zeros(self, size: int, dtype: Any) -> Array:
-        return guarded(np.zeros(size, dtype), self.at_end)
-
-
 @contextmanager
-def guarded_workspace(at_end: bool) -> Iterator[None]:
-    """Allocate workspaces in Python; the workers are compiled code as ever."""
-    python = GuardedNumPy(at_end)
-    names = vars(job) | {
-        "np": python,
-        "address_of": lambda array: array.ctypes.data,
-        "align": lambda address: -(-address // CACHE_LINE) * CACHE_LINE,
-    }
-    for helper in (job.new_queues, job.pack_weights):
-        names[helper.__name__] = FunctionType(helper.__code__, names)
-    run = FunctionType(job.run.py_func.__code__, names)
-    with (
-        mock.patch.object(job, "run", run),
-        mock.patch.object(result_memory, "empty", python.empty),  # results, workspaces of gradients
-    ):
-        yield
+def guarded_workspace(at_end: bool) -> Iterator[Any]:
+    """Have C's memory for workspaces, and results, lie beside forbidden pages too.
+
+    It has all bits set: NaN, or -1. Yields what allocates it.
+    """
+    alive: dict[int, Array] = {}
+    malloc, free = int(ENTRY[AT.malloc]), int(ENTRY[AT.free])
+    free_in_c = ctypes.CFUNCTYPE(None, ctypes.c_int64)(free)
+
+    @ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+    def allocate(nbytes: int) -> int:
+        block = guarded(np.full(nbytes, 255, np.uint8), at_end)
+        alive[block.ctypes.data] = block
+        return block.ctypes.data
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int64)
+    def release(address: int) -> None:
+        if alive.pop(address, None) is None:
+            free_in_c(address)
+
+    def empty(size: int, dtype: Any) -> Array:
+        return guarded(np.full(size, filler(np.dtype(dtype)), dtype), at_end)
+
+    ENTRY[AT.malloc], ENTRY[AT.free] = map(address_of_function, (allocate, release))
+    try:
+        with mock.patch.object(result_memory, "empty", empty):  # results, workspaces of gradients
+            yield allocate
+    finally:
+        ENTRY[AT.malloc], ENTRY[AT.free] = malloc, free
+    assert not alive, "not given back"
 
 
 def check(case: Case, dtype: str, backend: str) -> None:

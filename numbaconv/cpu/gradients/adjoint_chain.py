@@ -11,31 +11,39 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.core import config
 
-from numbaconv.codegen.jit import inline, kernel, native
+from numbaconv.codegen.jit import from_python, inline, native
 from numbaconv.codegen.pointers import (
     CACHE_LINE,
-    address_of,
     align,
     call,
+    data_in,
     entries,
+    indices_at,
     keep_scalar,
     pointer_at,
     shift,
 )
+from numbaconv.codegen.twins import stands_for
 from numbaconv.cpu import execution
 from numbaconv.cpu.job import (
     AT,
+    COMPLETE,
     GRADIENT,
     JOB_SIZE,
+    NO_MEMORY,
     QUEUE_SIZE,
     SHAPE,
     WorkerArguments,
+    check_complete,
+    give_workspace,
     launch,
-    new_queues,
     next_task,
+    no_memory,
+    packed_size,
     places,
     set_entries,
     size_within,
+    take_workspace,
 )
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, register_rows
@@ -183,39 +191,73 @@ def chain_work(worker, job, like):
         call(each[job[CHAIN_AT.called]], WorkerArguments(worker, each, 0))
 
 
-@kernel()
-def run_chain(templates, x, weights, packed, scratch, bias, out):
-    """Pack the weights of all jobs, then convolve: flat arrays of one dtype, as in `job.run`.
+@inline
+def _elements_behind(address, count, itemsize):
+    return address + count * itemsize
+
+
+@stands_for(_elements_behind)
+def elements_behind(address, count, itemsize):
+    """Address of what lies so many elements behind an address."""
+    return address[count:]
+
+
+@inline
+def _job_behind(jobs, number):
+    return jobs + 8 * JOB_SIZE * number
+
+
+@stands_for(_job_behind)
+def job_behind(jobs, number):
+    """Address of a job of a chain."""
+    return jobs[JOB_SIZE * number : JOB_SIZE * (number + 1)]
+
+
+@inline
+def carry_out_chain(templates, x, weights, packed, scratch, bias, out):
+    """Pack the weights of all jobs, then convolve: as `job.carry_out`.
 
     `packed` is memory for as many elements as there are weights, `scratch` for all workers' pieces.
     """
-    jobs = templates.copy()
-    count = jobs[CHAIN_AT.jobs]
-    packing = new_queues(jobs, count)
-    working = new_queues(jobs, count)
-    apart = jobs[AT.workers] * QUEUE_SIZE
-    indices = np.empty(jobs[AT.workers] * jobs[AT.index_size], np.int64)
-    at = 0
+    first = indices_at(templates)
+    count = first[CHAIN_AT.jobs]
+    space = take_workspace(templates, count * JOB_SIZE, 1, 1, x)
+    if no_memory(space):
+        return NO_MEMORY
+    jobs = indices_at(space.jobs)
+    counters, itemsize, at = jobs[AT.workers] * QUEUE_SIZE, jobs[AT.itemsize], 0
     for j in range(count):
-        job = jobs[j * JOB_SIZE : (j + 1) * JOB_SIZE]
-        job[AT.queues] = address_of(packing[j * apart :])
-        job[AT.x] = address_of(x)
-        job[AT.weights] = address_of(weights)
-        job[AT.packed] = address_of(packed[at:])
-        job[AT.bias] = address_of(bias)
-        job[AT.out] = address_of(out[job[CHAIN_AT.origin] :])
-        job[AT.scratch] = align(address_of(scratch))
-        job[AT.indices] = address_of(indices)
+        job = indices_at(job_behind(space.jobs, j))
+        job[AT.queues] = elements_behind(space.queues, j * counters, 8)
+        job[AT.x], job[AT.weights], job[AT.bias] = x, weights, bias
+        job[AT.packed] = elements_behind(packed, at, itemsize)
+        job[AT.out] = elements_behind(out, job[CHAIN_AT.origin], itemsize)
+        job[AT.scratch], job[AT.indices] = align(scratch), space.indices
         s = read_shape(job, SHAPE)
         at += s.groups * s.c_out * s.c_in * kernel_taps(s)
     jobs[CHAIN_AT.called] = AT.packer
-    launch(jobs[CHAIN_AT.chain], jobs[AT.pack_workers], jobs)
+    launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.pack_workers])
     for j in range(count):
-        jobs[j * JOB_SIZE + AT.queues] = address_of(working[j * apart :])
+        job = indices_at(job_behind(space.jobs, j))
+        job[AT.queues] = elements_behind(space.queues, (count + j) * counters, 8)
     jobs[CHAIN_AT.called] = AT.worker
-    launch(jobs[CHAIN_AT.chain], jobs[AT.workers], jobs)
-    # Only addresses were handed on: this use keeps the memory until the workers are done.
-    return indices.size + packing.size + working.size
+    launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.workers])
+    give_workspace(space)
+    return COMPLETE
+
+
+@native(from_python)
+def run_chain(given):
+    """Run a chain on flat arrays: `carry_out_chain` for Python, which gives what that takes."""
+    return carry_out_chain(
+        data_in(given, 0),
+        data_in(given, 1),
+        data_in(given, 2),
+        data_in(given, 3),
+        data_in(given, 4),
+        data_in(given, 5),
+        data_in(given, 6),
+    )
 
 
 class Chain(NamedTuple):
@@ -269,14 +311,10 @@ def make_chain(
     return Chain(jobs, [template.table for template in templates], workers, scratch)
 
 
-def packed_size(weights: int) -> int:
-    """Elements that so many packed weights take: with slack for the vector that ends a panel."""
-    return weights + CACHE_LINE
-
-
 def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
     """Run a chain on flat arrays."""
     with launch_lock(chain.workers):
         packed = result_memory.empty(packed_size(weights.size), weights.dtype)
         scratch = result_memory.empty(chain.scratch, x.dtype)
-        run_chain(chain.jobs, x, weights, packed, scratch, bias, out)
+        given = chain.jobs, x, weights, packed, scratch, bias, out
+        check_complete(run_chain.call(given))

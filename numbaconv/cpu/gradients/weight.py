@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 from numba.core import config
 
 from numbaconv.codegen.pointers import CACHE_LINE
@@ -13,7 +14,15 @@ from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.weight_dots import dots_work
 from numbaconv.cpu.gradients.weight_products import products_work, scratch_sizes
 from numbaconv.cpu.gradients.weight_tasks import GRADIENT_AT, finish_work
-from numbaconv.cpu.job import AT, HALO, SHAPE, new_template, set_entries
+from numbaconv.cpu.job import (
+    AT,
+    HALO,
+    SHAPE,
+    check_complete,
+    new_template,
+    region,
+    set_entries,
+)
 from numbaconv.cpu.microkernels.dot import dot
 from numbaconv.cpu.microkernels.matrix import tile
 from numbaconv.cpu.packing.halo import fill_halo, halo_layout, tap_offsets
@@ -46,7 +55,9 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     job = new_template()
     set_entries(job, SHAPE, s.as_tuple())
     set_entries(job, weight_tasks.GRADIENT_BLOCKS, b)
-    job[AT.lanes] = lanes
+    if threads > 1:
+        job[AT.region] = region.address(types.int64)
+    job[AT.itemsize], job[AT.lanes] = itemsize, lanes
     job[AT.workers] = max(1, min(threads, b.tasks))
     job[GRADIENT_AT.finish] = finish_work.address(how.numba)
     job[GRADIENT_AT.transpose] = transpose.address(how.numba)
@@ -92,7 +103,8 @@ def weight_gradient(
     y, sums, scratch = (result_memory.empty(elements, how.compute) for elements in sizes)
     x, gradient = flat_channels(input, how, c), flat_channels(grad_output, how, c)
     with launch_lock(int(template.job[AT.workers])):
-        weight_tasks.run_sums(template.job, x, gradient, template.no_bias, sums, scratch, y)
+        given = template.job, x, gradient, template.no_bias, sums, scratch, y
+        check_complete(weight_tasks.run_sums.call(given))
     if not how.is_complex:
         return narrowed(y, plan.result).reshape(plan.out_shape)
     return _complex_sums(y, plan)

@@ -11,32 +11,37 @@ Two lowerings compute the sums: `weight_products`, lanes over the input channels
 
 from typing import NamedTuple
 
-import numpy as np
-
 from numbaconv.codegen.integers import ceil_div
-from numbaconv.codegen.jit import inline, kernel, native
+from numbaconv.codegen.jit import from_python, inline, native
 from numbaconv.codegen.pointers import (
-    address_of,
     align,
     call,
+    data_in,
     entries,
+    indices_at,
     pointer_at,
     shift,
+    size_in,
 )
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import BAND_VECTORS, TILE_VECTORS, share
 from numbaconv.cpu.job import (
     AT,
+    COMPLETE,
     GRADIENT,
     JOB_SIZE,
+    NO_MEMORY,
     SHAPE,
     WorkerArguments,
+    give_workspace,
     launch,
-    new_queues,
     next_task,
+    no_memory,
     places,
+    second_queues,
     size_within,
+    take_workspace,
 )
 from numbaconv.cpu.microkernels.dot import DOT_ROWS
 from numbaconv.cpu.packing.halo import halo_layout, has_padded_halo
@@ -328,23 +333,26 @@ def finish_work(worker, job, like):
         task, queue = next_task(job, tasks, worker, queue)
 
 
-@kernel()
-def run_sums(template, x, gradient, zeros, sums, scratch, out):
-    """Sum the products of flat arrays into `sums`, or into `out` if that is empty."""
-    job = template.copy()
-    summing, finishing = new_queues(job, 1), new_queues(job, 1)
-    indices = np.empty(job[AT.workers] * job[AT.index_size], np.int64)
-    job[AT.queues] = address_of(summing)
-    job[AT.x] = address_of(x)
-    job[GRADIENT_AT.gradient] = address_of(gradient)
-    job[GRADIENT_AT.zeros] = address_of(zeros)
-    job[GRADIENT_AT.sums] = address_of(sums) if sums.size > 0 else address_of(out)
-    job[AT.out] = address_of(out)
-    job[AT.scratch] = align(address_of(scratch))
-    job[AT.indices] = address_of(indices)
-    launch(job[AT.worker], job[AT.workers], job)
-    if sums.size > 0:
-        job[AT.queues] = address_of(finishing)
-        launch(job[GRADIENT_AT.finish], job[AT.workers], job)
-    # Only addresses were handed on: this use keeps the memory until the workers are done.
-    return indices.size + summing.size + finishing.size
+@native(from_python)
+def run_sums(given):
+    """Sum the products of flat arrays.
+
+    It is given a template, the input, the gradient of the output, zeros for the tile, the sums,
+    scratch and the result, which takes the sums as they are if `sums` is empty.
+    """
+    x, out = data_in(given, 1), data_in(given, 6)
+    space = take_workspace(data_in(given, 0), JOB_SIZE, 1, 1, x)
+    if no_memory(space):
+        return NO_MEMORY
+    job = indices_at(space.jobs)
+    job[AT.queues], job[AT.indices] = space.queues, space.indices
+    job[AT.x], job[AT.out] = x, out
+    job[GRADIENT_AT.gradient], job[GRADIENT_AT.zeros] = data_in(given, 2), data_in(given, 3)
+    job[GRADIENT_AT.sums] = data_in(given, 4) if size_in(given, 4) > 0 else out
+    job[AT.scratch] = align(data_in(given, 5))
+    launch(space.jobs, job[AT.worker], job[AT.workers])
+    if size_in(given, 4) > 0:
+        job[AT.queues] = second_queues(job, space.queues)
+        launch(space.jobs, job[GRADIENT_AT.finish], job[AT.workers])
+    give_workspace(space)
+    return COMPLETE
