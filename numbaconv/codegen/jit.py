@@ -76,8 +76,7 @@ def _compile_alone(compilation: Callable[[], Any]) -> Any:
             )
         _compiling = True
         try:
-            with _without_collector():
-                return compilation()
+            return compilation()
         finally:
             _compiling = False
 
@@ -86,7 +85,9 @@ def _compile_alone(compilation: Callable[[], Any]) -> Any:
 def _without_collector() -> Iterator[None]:
     """Keep the garbage collector from looking through what a compiler makes, all of which lives.
 
-    Afterwards it counts as old: the next collection of young objects passes over it.
+    Afterwards it counts as old: the next collection of young objects passes over it. Nor does a
+    callback of the collector interrupt the start of a thread, in which Python holds locks that the
+    start of another, for the callback, would wait for.
     """
     if not gc.isenabled():
         yield
@@ -106,6 +107,11 @@ def on_large_stack(compilation: Callable[[], Any]) -> Any:
 
     A thread that has the compiler's lock goes on itself, as the other would wait for that.
     """
+    with _without_collector():
+        return _on_large_stack(compilation)
+
+
+def _on_large_stack(compilation: Callable[[], Any]) -> Any:
     outcome: list[tuple[Any, BaseException | None]] = []
 
     def run() -> None:
