@@ -3,10 +3,11 @@
 A function is compiled in one of four ways:
 
 - `jit.inline`: a helper, which becomes part of what calls it;
-- `jit.kernel`: the way in from Python;
 - `jit.native`: called through its address, compiled once for each element type. What many
   functions call, or what takes long to compile, is native. Its arguments are a class, by which
-  each call is checked (`arguments`);
+  each call is checked (`arguments`). Python calls some with arrays (`jit.from_python`);
+- `jit.parallel`: native too, with the ``prange`` that runs a job on several threads: the one
+  function that Numba compiles in its own way;
 - `twins.emitted`: native too, but emitted as LLVM IR (`vectors`), where the registers are to be
   filled by hand. What it computes is said by its twin in NumPy.
 
