@@ -79,8 +79,9 @@ def test_memory_to_keep_that_is_no_number(value: str, run_script: Script):
 )
 def test_refused_with_one_clear_error(variable: str, error: str, run_script: Script):
     name, value = variable.split("=")
+    code = LARGE if "LAYER" in name else SMALL  # on one thread no layer is needed
     with pytest.raises(AssertionError) as failure:
-        run_script("-c", SMALL, **{name: value})
+        run_script("-c", code, **{name: value})
     *_, last = failure.value.args[0].split("assert")[0].strip().splitlines()
     assert re.search(error, last), last
 

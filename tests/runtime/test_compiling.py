@@ -46,8 +46,8 @@ def test_what_a_first_call_compiles(run_script: Script, tmp_path):
     """No more than this: each function costs every user's first call. Objects know no Python."""
     output = run_script("-c", COUNT, NUMBA_CACHE_DIR=str(tmp_path)).stdout
     kernels, functions, size = map(int, output.split())
-    assert kernels <= 4
-    assert functions <= 70
+    assert kernels <= 5
+    assert functions <= 80
     assert size <= 130_000  # AVX-512 unrolls more than AVX2, whose objects have 58,000 bytes
 
 
