@@ -225,22 +225,22 @@ NO_MEMORY, COMPLETE = range(2)
 
 
 class Workspace(NamedTuple):
-    """Memory of one call: the addresses of its parts. `jobs` is 0 if no memory was left.
+    """Memory of one call: the addresses of its parts. `queues` is 0 if no memory was left.
 
     Attributes
     ----------
-    jobs : int
-        Copies of the templates.
     queues : int
         Counters of two launches, which are zeros.
+    jobs : int
+        Copies of the templates: behind the counters, so that none of these is in a line with them.
     indices, scratch : int
         The workers' pieces. `scratch` need not begin at a cache line.
     packed : int
         Packed weights.
     """
 
-    jobs: Any
     queues: Any
+    jobs: Any
     indices: Any
     scratch: Any
     packed: Any
@@ -252,21 +252,21 @@ def _take_workspace(templates, integers, scratch, packed, like):
     given = indices_at(templates)
     counters = 2 * (integers // JOB_SIZE) * given[AT.workers] * QUEUE_SIZE
     indices = given[AT.workers] * given[AT.index_size]
-    jobs = allocate(entry, 8 * (integers + counters + indices))
+    queues = allocate(entry, 8 * (counters + integers + indices))
     elements = allocate(entry, scratch * given[AT.itemsize])
     panels = allocate(entry, packed * given[AT.itemsize])
-    if jobs == 0 or elements == 0 or panels == 0:
-        free(entry, jobs)
+    if queues == 0 or elements == 0 or panels == 0:
+        free(entry, queues)
         free(entry, elements)
         free(entry, panels)
         return Workspace(0, 0, 0, 0, 0)
-    words = indices_at(jobs)
-    for i in range(integers):
-        words[i] = given[i]
+    words = indices_at(queues)
     for i in range(counters):
-        words[integers + i] = 0
-    queues = jobs + 8 * integers
-    return Workspace(jobs, queues, queues + 8 * counters, elements, panels)
+        words[i] = 0
+    for i in range(integers):
+        words[counters + i] = given[i]
+    jobs = queues + 8 * counters
+    return Workspace(queues, jobs, jobs + 8 * integers, elements, panels)
 
 
 @stands_for(_take_workspace)
@@ -284,8 +284,8 @@ def take_workspace(templates, integers, scratch, packed, like):
     """
     counters = 2 * (integers // JOB_SIZE) * templates[AT.workers] * QUEUE_SIZE
     return Workspace(
-        templates.copy(),
         np.zeros(counters, np.int64),
+        templates.copy(),
         np.empty(templates[AT.workers] * templates[AT.index_size], np.int64),
         np.empty(scratch, like.dtype),
         np.empty(packed, like.dtype),
@@ -295,7 +295,7 @@ def take_workspace(templates, integers, scratch, packed, like):
 @inline
 def _give_workspace(space):
     entry = entry_table()
-    free(entry, space.jobs)
+    free(entry, space.queues)
     free(entry, space.scratch)
     free(entry, space.packed)
 
@@ -307,7 +307,7 @@ def give_workspace(space):
 
 @inline
 def _no_memory(space):
-    return space.jobs == 0
+    return space.queues == 0
 
 
 @stands_for(_no_memory)
