@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ import llvmlite
 import numba
 from numba.core import config
 from numba.misc.appdirs import AppDirs
+
+from numbaconv.codegen import locks
 
 PACKAGE = Path(__file__).parents[1]
 _CHECKSUM_SIZE = hashlib.sha256().digest_size
@@ -147,6 +149,19 @@ def settings() -> tuple[Any, ...]:
 def _path(symbol: str, identity: str) -> Path:
     name = f"{symbol}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.nbc"
     return cache_directory() / name
+
+
+@contextmanager
+def alone(symbol: str, identity: str) -> Iterator[None]:
+    """Keep other processes from compiling the same kernel for this directory meanwhile."""
+    try:
+        path = cache_directory() / "lock"
+    except OSError:  # nothing is kept
+        yield
+        return
+    place = int.from_bytes(hashlib.sha256(f"{symbol} {identity}".encode()).digest()[:4], "big")
+    with locks.alone(path, place):
+        yield
 
 
 def pack(identity: str, code: bytes) -> bytes:

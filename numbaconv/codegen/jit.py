@@ -31,6 +31,8 @@ from numba.core.sigutils import normalize_signature
 from numba.core.typing.templates import signature as numba_signature
 
 from numbaconv.codegen.arguments import argument_types
+from numbaconv.codegen.cache import cache_directory
+from numbaconv.codegen.notice import notice
 from numbaconv.codegen.objects import address_of_code
 from numbaconv.codegen.pipeline import compile_lean, compile_parallel, inline, start_numba
 
@@ -39,6 +41,7 @@ __all__ = ["from_python", "inline", "native", "on_large_stack", "parallel"]
 # LLVM takes some hundred KiB of stack, and ends the process where there is less. A thread may have
 # 64 KiB (`threading.stack_size`), one of macOS has 512. So much address space costs nothing.
 _STACK_BYTES = 16 << 20
+_LOOK_AFTER = 0.25  # seconds from one look at what the compiler is at to the next
 _starting = threading.RLock()  # held while `threading.stack_size` is not the caller's
 _compiling = False  # whether this package is; changed under the compiler's lock
 
@@ -123,10 +126,9 @@ def _on_large_stack(compilation: Callable[[], Any]) -> Any:
     thread = threading.Thread(target=run, name="numbaconv compiler")
     if global_compiler_lock.is_locked() or not _start(thread):
         return _compile_alone(compilation)
-    while thread.is_alive():
-        thread.join(
-            1
-        )  # where a signal handler forks, the child has to see that it has no such thread
+    while thread.is_alive():  # in a child that a signal handler forks meanwhile it is not
+        thread.join(_LOOK_AFTER)
+        notice.look(cache_directory)
     if not outcome:
         return _compile_alone(compilation)
     result, error = outcome.pop()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import llvmlite.binding as llvm
 
 from numbaconv.codegen import cache
+from numbaconv.codegen.notice import notice
 from numbaconv.codegen.target import cpu_features, cpu_name
 
 _linked: set[str] = set()  # symbols in the engine
@@ -55,6 +56,13 @@ def address_of_code(symbol: str, signature: object, compile_it: Callable[[], byt
     identity = repr((symbol, signature, target, *cache.settings()))
     code = cache.load(symbol, identity)
     if code is None:
-        code = compile_it()
-        cache.store(symbol, identity, code)
+        notice.begin(symbol.removeprefix("numbaconv."))
+        try:
+            with cache.alone(symbol, identity):
+                code = cache.load(symbol, identity)  # from the process that this one waited for
+                if code is None:
+                    code = compile_it()
+                    cache.store(symbol, identity, code)
+        finally:
+            notice.end()
     return _link(symbol, code)
