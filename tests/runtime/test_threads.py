@@ -190,9 +190,10 @@ def used(threads):
     while (ticks() - before)[0] < 40:
         check(0)
     return ticks() - before
-one, two = used(1), used(2)
+one = used(1)
 assert one[1] <= 2, one
-assert two[1] >= 10, two
+# On a busy machine the other thread may come too late for its tasks, which the caller then does.
+assert any(used(2)[1] >= 10 for _ in range(8))
 """
     run_script(
         *("-c", code),
