@@ -64,6 +64,17 @@ def size_in(given, i):
     return given[i].size
 
 
+@inline
+def _behind(address, count, size):
+    return address + count * size
+
+
+@stands_for(_behind)
+def behind(address, count, size):
+    """Address of what lies `count` elements, each of `size` bytes, behind an address."""
+    return address[count:]
+
+
 @intrinsic
 def _pointer_at(typing_context, address, like):
     signature = like(types.int64, like)

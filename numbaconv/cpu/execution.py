@@ -100,7 +100,7 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     if not template.order:
         return weights.copy()
     with launch_lock(template.job[AT.pack_workers]):
-        packed = np.empty(_job.packed_size(weights.size), weights.dtype)
+        packed = np.empty(_job.size_of_packed(weights.size), weights.dtype)
         check_complete(_job.pack.call((template.job, weights, packed)))
         return packed
 

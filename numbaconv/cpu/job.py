@@ -20,6 +20,7 @@ from numbaconv.codegen.jit import from_python, inline, native, parallel
 from numbaconv.codegen.pointers import (
     CACHE_LINE,
     align,
+    behind,
     call,
     data_in,
     fetch_add,
@@ -316,6 +317,12 @@ def no_memory(space):
     return False
 
 
+@inline
+def size_of_packed(weights):
+    """Elements that so many packed weights take: with slack for the vector that ends a panel."""
+    return weights + CACHE_LINE
+
+
 # --- The way in -------------------------------------------------------------------------------
 
 
@@ -339,8 +346,7 @@ def carry_out(template, x, weights, weight_size, packed, packed_size, bias, out)
     """
     given = indices_at(template)
     packs = packed_size == 0 and given[AT.packer] != 0 and given[AT.pack_in_task] == 0
-    # Slack for the vector that ends the last panel.
-    panels = weight_size + CACHE_LINE if packs else 1
+    panels = size_of_packed(weight_size) if packs else 1
     scratch = given[AT.workers] * given[AT.scratch_size] + CACHE_LINE
     space = take_workspace(template, JOB_SIZE, scratch, panels, x)
     if no_memory(space):
@@ -355,23 +361,12 @@ def carry_out(template, x, weights, weight_size, packed, packed_size, bias, out)
     elif packs:
         job[AT.weights], job[AT.packed] = weights, space.packed
         launch(space.jobs, job[AT.packer], job[AT.pack_workers])
-        job[AT.queues] = second_queues(job, space.queues)
+        job[AT.queues] = behind(space.queues, job[AT.workers] * QUEUE_SIZE, 8)
     else:
         job[AT.packed] = weights
     launch(space.jobs, job[AT.worker], job[AT.workers])
     give_workspace(space)
     return COMPLETE
-
-
-@inline
-def _second_queues(job, queues):
-    return queues + 8 * job[AT.workers] * QUEUE_SIZE
-
-
-@stands_for(_second_queues)
-def second_queues(job, queues):
-    """The counters of a job's second launch."""
-    return queues[job[AT.workers] * QUEUE_SIZE :]
 
 
 @native(from_python)
@@ -396,7 +391,7 @@ def run(given):
 def pack(given):
     """Pack the weights of a problem for `run`.
 
-    It is given a template, weights, and an array of `packed_size` elements.
+    It is given a template, weights, and an array of `size_of_packed` elements.
     """
     template, weights = data_in(given, 0), data_in(given, 1)
     space = take_workspace(template, JOB_SIZE, 1, 1, weights)
@@ -407,11 +402,6 @@ def pack(given):
     launch(space.jobs, job[AT.packer], job[AT.pack_workers])
     give_workspace(space)
     return COMPLETE
-
-
-def packed_size(weights: int) -> int:
-    """Elements that so many packed weights take: with slack for the vector that ends a panel."""
-    return weights + CACHE_LINE
 
 
 def check_complete(status: int) -> None:

@@ -143,9 +143,6 @@ class Spread(NamedTuple):
     packed: Place
     bias: Place
     workspace: Place
-    job_integers: int  # of all jobs together
-    packed_size: int  # elements
-    target_size: int  # elements
 
 
 class Activation(NamedTuple):

@@ -15,7 +15,7 @@ from numbaconv.codegen.integers import round_up
 from numbaconv.cpu import execution
 from numbaconv.cpu.activation import activate
 from numbaconv.cpu.gradients import adjoint_chain
-from numbaconv.cpu.job import packed_size as size_of_packed
+from numbaconv.cpu.job import size_of_packed
 from numbaconv.njit import protocol, steps
 from numbaconv.njit.request import BASES, RequestedCall, placeholder
 from numbaconv.prepared import Weights
@@ -268,8 +268,5 @@ class Recipe:
                 packed=packed.place,
                 bias=bias.place,
                 workspace=self.scratch((jobs.scratch,), dtype).place,
-                job_integers=jobs.jobs.size,
-                packed_size=packed.view.size,
-                target_size=y.view.size,
             )
         )

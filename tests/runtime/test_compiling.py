@@ -48,7 +48,7 @@ def test_what_a_first_call_compiles(run_script: Script, tmp_path):
     kernels, functions, size = map(int, output.split())
     assert kernels <= 5
     assert functions <= 80
-    assert size <= 130_000  # AVX-512 unrolls more than AVX2, whose objects have 58,000 bytes
+    assert size <= 130_000  # AVX-512 unrolls more than AVX2, whose objects have 60,000 bytes
 
 
 @inline

@@ -111,6 +111,16 @@ def start(directory: Path, code: str = NATIVE) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=directory)
 
 
+def start_one_that_does_not_end(directory: Path) -> subprocess.Popen[bytes]:
+    """A process that is compiling already, and goes on until it is killed."""
+    endless = NATIVE.replace("time.sleep(2)", "open('begun', 'w'); time.sleep(600)")
+    process = start(directory, endless)
+    while not (directory / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    return process
+
+
 def test_one_process_compiles_for_all(tmp_path: Path):
     running = [start(tmp_path) for _ in range(4)]
     assert [process.wait(300) for process in running] == [0] * 4
@@ -119,10 +129,7 @@ def test_one_process_compiles_for_all(tmp_path: Path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL here")
 def test_an_owner_that_dies_holds_nobody_up(tmp_path: Path):
-    owner = start(tmp_path, NATIVE.replace("time.sleep(2)", "open('begun', 'w'); time.sleep(600)"))
-    while not (tmp_path / "begun").exists():
-        assert owner.poll() is None
-        time.sleep(0.05)
+    owner = start_one_that_does_not_end(tmp_path)
     waiting = start(tmp_path)
     time.sleep(3)
     assert waiting.poll() is None  # it waits
@@ -134,10 +141,7 @@ def test_an_owner_that_dies_holds_nobody_up(tmp_path: Path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_owner_that_stands_still_holds_others_up_for_a_time(tmp_path: Path):
-    owner = start(tmp_path, NATIVE.replace("time.sleep(2)", "open('begun', 'w'); time.sleep(600)"))
-    while not (tmp_path / "begun").exists():
-        assert owner.poll() is None
-        time.sleep(0.05)
+    owner = start_one_that_does_not_end(tmp_path)
     shorter = NATIVE.replace("plus_one.address", "locks.WAIT = 1\nplus_one.address")
     code = "from numbaconv.codegen import locks\n" + shorter
     assert start(tmp_path, code).wait(60) == 0

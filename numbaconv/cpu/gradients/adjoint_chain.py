@@ -15,6 +15,7 @@ from numbaconv.codegen.jit import from_python, inline, native
 from numbaconv.codegen.pointers import (
     CACHE_LINE,
     align,
+    behind,
     call,
     data_in,
     entries,
@@ -23,7 +24,6 @@ from numbaconv.codegen.pointers import (
     pointer_at,
     shift,
 )
-from numbaconv.codegen.twins import stands_for
 from numbaconv.cpu import execution
 from numbaconv.cpu.job import (
     AT,
@@ -39,9 +39,9 @@ from numbaconv.cpu.job import (
     launch,
     next_task,
     no_memory,
-    packed_size,
     places,
     set_entries,
+    size_of_packed,
     size_within,
     take_workspace,
 )
@@ -192,28 +192,6 @@ def chain_work(worker, job, like):
 
 
 @inline
-def _elements_behind(address, count, itemsize):
-    return address + count * itemsize
-
-
-@stands_for(_elements_behind)
-def elements_behind(address, count, itemsize):
-    """Address of what lies so many elements behind an address."""
-    return address[count:]
-
-
-@inline
-def _job_behind(jobs, number):
-    return jobs + 8 * JOB_SIZE * number
-
-
-@stands_for(_job_behind)
-def job_behind(jobs, number):
-    """Address of a job of a chain."""
-    return jobs[JOB_SIZE * number : JOB_SIZE * (number + 1)]
-
-
-@inline
 def carry_out_chain(templates, x, weights, packed, scratch, bias, out):
     """Pack the weights of all jobs, then convolve: as `job.carry_out`.
 
@@ -227,19 +205,19 @@ def carry_out_chain(templates, x, weights, packed, scratch, bias, out):
     jobs = indices_at(space.jobs)
     counters, itemsize, at = jobs[AT.workers] * QUEUE_SIZE, jobs[AT.itemsize], 0
     for j in range(count):
-        job = indices_at(job_behind(space.jobs, j))
-        job[AT.queues] = elements_behind(space.queues, j * counters, 8)
+        job = indices_at(behind(space.jobs, j * JOB_SIZE, 8))
+        job[AT.queues] = behind(space.queues, j * counters, 8)
         job[AT.x], job[AT.weights], job[AT.bias] = x, weights, bias
-        job[AT.packed] = elements_behind(packed, at, itemsize)
-        job[AT.out] = elements_behind(out, job[CHAIN_AT.origin], itemsize)
+        job[AT.packed] = behind(packed, at, itemsize)
+        job[AT.out] = behind(out, job[CHAIN_AT.origin], itemsize)
         job[AT.scratch], job[AT.indices] = align(scratch), space.indices
         s = read_shape(job, SHAPE)
         at += s.groups * s.c_out * s.c_in * kernel_taps(s)
     jobs[CHAIN_AT.called] = AT.packer
     launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.pack_workers])
     for j in range(count):
-        job = indices_at(job_behind(space.jobs, j))
-        job[AT.queues] = elements_behind(space.queues, (count + j) * counters, 8)
+        job = indices_at(behind(space.jobs, j * JOB_SIZE, 8))
+        job[AT.queues] = behind(space.queues, (count + j) * counters, 8)
     jobs[CHAIN_AT.called] = AT.worker
     launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.workers])
     give_workspace(space)
@@ -314,7 +292,7 @@ def make_chain(
 def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
     """Run a chain on flat arrays."""
     with launch_lock(chain.workers):
-        packed = result_memory.empty(packed_size(weights.size), weights.dtype)
+        packed = result_memory.empty(size_of_packed(weights.size), weights.dtype)
         scratch = result_memory.empty(chain.scratch, x.dtype)
         given = chain.jobs, x, weights, packed, scratch, bias, out
         check_complete(run_chain.call(given))

@@ -15,6 +15,7 @@ from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import from_python, inline, native
 from numbaconv.codegen.pointers import (
     align,
+    behind,
     call,
     data_in,
     entries,
@@ -32,6 +33,7 @@ from numbaconv.cpu.job import (
     GRADIENT,
     JOB_SIZE,
     NO_MEMORY,
+    QUEUE_SIZE,
     SHAPE,
     WorkerArguments,
     give_workspace,
@@ -39,7 +41,6 @@ from numbaconv.cpu.job import (
     next_task,
     no_memory,
     places,
-    second_queues,
     size_within,
     take_workspace,
 )
@@ -352,7 +353,7 @@ def run_sums(given):
     job[AT.scratch] = align(data_in(given, 5))
     launch(space.jobs, job[AT.worker], job[AT.workers])
     if size_in(given, 4) > 0:
-        job[AT.queues] = second_queues(job, space.queues)
+        job[AT.queues] = behind(space.queues, job[AT.workers] * QUEUE_SIZE, 8)
         launch(space.jobs, job[GRADIENT_AT.finish], job[AT.workers])
     give_workspace(space)
     return COMPLETE
