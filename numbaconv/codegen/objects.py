@@ -33,7 +33,7 @@ def _engine() -> llvm.ExecutionEngine:
 
 def _link(symbol: str, code: bytes) -> int:
     """Return the address of a function in object code, which stays for ever."""
-    # An engine finds the first of two functions with one name.
+    # LLVM does not promise which of two functions with one name an engine finds.
     engine = _new_engine() if symbol in _linked else _engine()
     _linked.add(symbol)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
