@@ -155,8 +155,10 @@ def _path(symbol: str, identity: str) -> Path:
 def alone(symbol: str, identity: str) -> Iterator[None]:
     """Keep other processes from compiling the same kernel for this directory meanwhile."""
     try:
-        path = cache_directory() / "lock"
-    except OSError:  # nothing is kept
+        path = cache_directory() / "lock" if _DIGEST else None
+    except OSError:
+        path = None
+    if path is None:  # nothing is kept, so there is nothing to wait for
         yield
         return
     place = int.from_bytes(hashlib.sha256(f"{symbol} {identity}".encode()).digest()[:4], "big")

@@ -90,7 +90,7 @@ def test_signal_handler(run_script: Script, tmp_path: Path):
     """It waits until what is under way is compiled, so it is right every time."""
     code = """
 signal.signal(signal.SIGALRM, lambda *_: interrupt())
-signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
 call()
 signal.setitimer(signal.ITIMER_REAL, 0)
 check("right")

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, Script
+from tests.runtime.cached import cache_files
 
 CALL = """
 import numpy as np, numbaconv as nc
@@ -37,11 +38,6 @@ assert a.tolist() == [0, 2]
 """
 
 posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions of POSIX")
-
-
-def cache_files(directory: Path) -> list[Path]:
-    """All but the file whose bytes are locks."""
-    return sorted(path for path in directory.rglob("*") if path.is_file() and path.name != "lock")
 
 
 def start(directory: Path, code: str = CALL) -> subprocess.Popen[bytes]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import numbaconv
+from tests.runtime.cached import cache_files
 
 PACKAGE = Path(numbaconv.__file__).parent
 Script = Callable[..., subprocess.CompletedProcess[str]]
@@ -91,8 +92,7 @@ sys.path.insert(0, "frozen:" + sys.argv[1])
 
 
 def stored(cache: Path) -> dict[Path, tuple[int, bytes]]:
-    files = [path for path in cache.rglob("*") if path.is_file()]
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in cache_files(cache)}
 
 
 @pytest.mark.parametrize("make", [without_sources, zip_of_sources, zip_without_sources])
