@@ -51,7 +51,7 @@ def vector_unit() -> VectorUnit:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=cpu_name(), features=_cpu_features()
+        cpu=cpu_name(), features=_cpu_features(), opt=0
     )
     assembly = machine.emit_assembly(llvm.parse_assembly(_PROBE))
     if "zmm" in assembly:
