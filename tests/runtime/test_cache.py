@@ -310,6 +310,26 @@ with (pathlib.Path(numbaconv.__file__).parent / "problem" / "shape.py").open("a"
     assert cache_files(cache) == []
 
 
+def test_edit_between_import_and_first_touch(run_script: Script, tmp_path: Path):
+    """Kernels that were stored before do not serve what is imported after."""
+    copy_package(tmp_path)
+    edit = """
+import numbaconv, pathlib
+with (pathlib.Path(numbaconv.__file__).parent / "problem" / "shape.py").open("a") as source:
+    source.write("# edited")
+"""
+    variables = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    run_script("-P", "-c", SMALL, **variables)
+    loaded = """
+from numbaconv.codegen.cache import KernelCache
+load, found = KernelCache.load_overload, []
+KernelCache.load_overload = lambda *a: found.append(load(*a)) or found[-1]
+"""
+    check = "\nassert found and all((f is None) == {} for f in found), found"
+    run_script("-P", "-c", loaded + SMALL + check.format(False), **variables)
+    run_script("-P", "-c", edit + loaded + SMALL + check.format(True), **variables)
+
+
 def test_first_call_may_be_a_small_one_from_the_cache(run_script: Script, tmp_path: Path):
     """A cached kernel that was linked with a cached parallel one needs the threading layer."""
     call = """
