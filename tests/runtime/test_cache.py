@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from numbaconv.codegen import sources
 from tests.conftest import ROOT, Script
 
 CALL = """
@@ -308,6 +309,16 @@ with (pathlib.Path(numbaconv.__file__).parent / "problem" / "shape.py").open("a"
     cache = tmp_path / "cache"
     run_script("-P", "-c", edit + SMALL, PYTHONPATH=str(tmp_path), NUMBA_CACHE_DIR=str(cache))
     assert cache_files(cache) == []
+
+
+def test_files_that_can_be_modules(tmp_path: Path):
+    """Compiled ones too, and nothing that an editor leaves, such as a link to no file."""
+    for name in ("a.py", "sub/b.pyc", "__pycache__/a.cpython-311.pyc", "py.typed", "a.py~"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / ".#a.py").symlink_to("nowhere")
+    assert sorted(name for name, _ in sources._files(str(tmp_path))) == ["a.py", "sub/b.pyc"]
 
 
 def test_edit_between_import_and_first_touch(run_script: Script, tmp_path: Path):
