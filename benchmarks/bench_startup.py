@@ -7,6 +7,7 @@ import numpy as np
 import numbaconv as nc
 x = np.ones((1, 1, 8, 8), "float32")
 w = np.ones((1, 1, 3, 3), "float32")
+nc.conv2d
 """
 EMPTY_CACHE = """
 import atexit, os, shutil, tempfile
@@ -21,8 +22,13 @@ rounds = 1
 
 
 def timeraw_import_numbaconv() -> str:
-    """Import, Numba and NumPy included."""
+    """Import alone, without what the first name imports."""
     return "import numbaconv"
+
+
+def timeraw_touch_conv2d() -> str:
+    """Import all for the CPU, Numba and NumPy included."""
+    return "import numbaconv; numbaconv.conv2d"
 
 
 def timeraw_import_numba() -> str:

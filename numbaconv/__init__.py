@@ -11,8 +11,10 @@ matrix lives.
 >>> edges.shape
 (8, 64, 64)
 
-Public is what ``__all__`` and ``numbaconv.grad`` name. The files beside this one are the public
-functions. A call goes through the folders in this order:
+Public is what ``__all__`` and ``numbaconv.grad`` name. ``import numbaconv`` itself imports neither
+these nor Numba: the first public name that is touched imports everything for the CPU in one go.
+
+The files beside this one are the public functions. A call goes through the folders in this order:
 
 - ``njit``: calls from ``@njit`` code, planned once and then run without Python;
 - ``problem``: the arguments are validated, and the call is described and planned as values;
@@ -22,19 +24,27 @@ functions. A call goes through the folders in this order:
 - ``codegen``: how Python functions become machine code, and where that is kept.
 """
 
-from numbaconv import grad
-from numbaconv._version import __version__
-from numbaconv.convolution import conv, conv1d, conv2d, conv3d
-from numbaconv.dispatch.backends import available_backends, get_backend, set_backend, use_backend
-from numbaconv.errors import BackendUnavailableError
-from numbaconv.inspection import explain, show_config
-from numbaconv.njit.overloads import init as _init
-from numbaconv.patches import col2im, im2col
-from numbaconv.prepared import prepare
-from numbaconv.runtime.lent_memory import release_memory
-from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from typing import TYPE_CHECKING, Any
 
-_init()
+from numbaconv._imports import import_at_once as _import_at_once
+from numbaconv._version import __version__
+from numbaconv.codegen import sources as _sources  # noqa: F401 (a digest, of what is there now)
+
+if TYPE_CHECKING:
+    from numbaconv import grad
+    from numbaconv.convolution import conv, conv1d, conv2d, conv3d
+    from numbaconv.dispatch.backends import (
+        available_backends,
+        get_backend,
+        set_backend,
+        use_backend,
+    )
+    from numbaconv.errors import BackendUnavailableError
+    from numbaconv.inspection import explain, show_config
+    from numbaconv.patches import col2im, im2col
+    from numbaconv.prepared import prepare
+    from numbaconv.runtime.lent_memory import release_memory
+    from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 __all__ = [
     "BackendUnavailableError",
@@ -58,3 +68,42 @@ __all__ = [
     "show_config",
     "use_backend",
 ]
+
+# What the first public name that is touched imports, and the public names of each module. All at
+# once: in the midst of an import at some later call, a signal handler could call upon half a
+# module.
+_MODULES: dict[str, tuple[str, ...]] = {
+    "numbaconv.grad": (),  # public itself
+    "numbaconv.convolution": ("conv", "conv1d", "conv2d", "conv3d"),
+    "numbaconv.dispatch.backends": (
+        "available_backends",
+        "get_backend",
+        "set_backend",
+        "use_backend",
+    ),
+    "numbaconv.errors": ("BackendUnavailableError",),
+    "numbaconv.inspection": ("explain", "show_config"),
+    "numbaconv.patches": ("col2im", "im2col"),
+    "numbaconv.prepared": ("prepare",),
+    "numbaconv.runtime.lent_memory": ("release_memory",),
+    "numbaconv.transposed": ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    # Numba imports it by itself where the package is installed, and not only on the path.
+    "numbaconv.njit.overloads": (),
+}
+_LAZY = {"grad"}.union(*_MODULES.values())
+
+for _name in _LAZY & globals().keys():  # where this module is loaded again
+    del globals()[_name]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    modules = _import_at_once(_MODULES)
+    found = {name: getattr(modules[at], name) for at, names in _MODULES.items() for name in names}
+    globals().update(found, grad=modules["numbaconv.grad"])
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,14 +8,12 @@ edit and a mix-up are then the same thing, a checksum that does not match, and a
 
 import functools
 import hashlib
-import marshal
 import os
-import pkgutil
 import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,8 @@ from numba.core import config
 from numba.misc.appdirs import AppDirs
 
 from numbaconv.codegen import locks
+from numbaconv.codegen.sources import DIGEST, PACKAGE, package_digest
 
-PACKAGE = Path(__file__).parents[1]
 _CHECKSUM_SIZE = hashlib.sha256().digest_size
 _ABANDONED_AFTER = 3600.0  # seconds: nobody takes that long to write a file
 
@@ -35,45 +33,16 @@ _ABANDONED_AFTER = 3600.0  # seconds: nobody takes that long to write a file
 _OPTIONS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
 
 
-def _modules(path: Iterable[str], package: str) -> Iterator[Any]:
-    """Yield the specs of all modules of a package; none is imported."""
-    for finder, name, is_package in pkgutil.iter_modules(path, f"{package}."):
-        spec: Any = finder.find_spec(name, None)
-        yield spec
-        if is_package:
-            yield from _modules(spec.submodule_search_locations, name)
+def _digest() -> str:
+    """Digest of what is imported now; empty if the sources have changed since `numbaconv` was.
 
-
-def _content(spec: Any) -> bytes:
-    """Return the file that a module is loaded from, its source or not; frozen ones have none."""
-    try:
-        return bytes(spec.loader.get_data(spec.origin))
-    except Exception:
-        # Of the formats of `marshal` the last in which the same code always gives the same bytes.
-        return marshal.dumps(spec.loader.get_code(spec.name), 2)
-
-
-def package_digest() -> str:
-    """Digest of the whole package as it is loaded: sources, or files without, in a zip file too.
-
-    Empty if that cannot be read.
+    Its functions are imported later than itself. Kernels that were stored before an edit would
+    serve Python code from after it.
     """
-    root = sys.modules[__name__.partition(".")[0]]
-    digest = hashlib.sha256()
-    try:
-        specs = {spec.name: spec for spec in _modules(root.__path__, root.__name__)}
-        if __name__ not in specs:  # a loader that does not list what it has
-            return ""
-        for spec in [root.__spec__, *(specs[name] for name in sorted(specs))]:
-            content = _content(spec)
-            digest.update(f"{spec.name} {len(content)}\n".encode() + content)
-    except Exception:  # a loader without these methods, an archive that was replaced
-        return ""
-    return digest.hexdigest()
+    return DIGEST if package_digest() == DIGEST else ""
 
 
-# Taken when the package is imported: what is compiled later is what was imported now.
-_DIGEST = package_digest()
+_DIGEST = _digest()
 
 
 @functools.cache

@@ -21,9 +21,9 @@ _VARIABLE = ENVIRONMENT_VARIABLE.encode()
 AUTO, CUDA = "auto", "cuda"
 
 # A backend has `unavailable()` (a reason, or None), and on the CPU `lower`. Backends are imported
-# with the package: in the midst of an import at the first call, a signal handler or a callback of
-# the garbage collector could call upon half a module. What a GPU toolkit takes to import, the cuda
-# backend leaves for its first call.
+# with the public functions: in the midst of an import at the first call, a signal handler or a
+# callback of the garbage collector could call upon half a module. What a GPU toolkit takes to
+# import, the cuda backend leaves for its first call.
 BACKENDS: dict[str, ModuleType] = {"direct": direct, "im2col": im2col, CUDA: cuda}
 NAMES = (AUTO, *BACKENDS)
 

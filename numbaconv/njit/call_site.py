@@ -25,6 +25,7 @@ from numba.np.numpy_support import as_dtype
 from numbaconv.codegen.pointers import call_for_integer
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.njit import protocol
+from numbaconv.njit.door import install_once
 from numbaconv.njit.layer_type import WORDS, is_layer
 from numbaconv.njit.protocol import REQUEST
 from numbaconv.njit.request import BASES, parse
@@ -70,6 +71,7 @@ def open_request(typing_context, text, arguments):
     )
 
     def codegen(context, builder, signature, values):
+        context.active_code_library._reload_init.add(install_once)
         integers = list(_integers(context, builder, signature.args[1], values[1]))
         size = REQUEST.integers + len(integers)
         request = cgutils.alloca_once(builder, INT64, size=ir.Constant(INT64, size))

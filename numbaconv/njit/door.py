@@ -19,3 +19,13 @@ def _load_and_enter(request: int, stage: int) -> int:
 def install() -> None:
     """Let compiled callers find the door."""
     DOOR[ENTER] = address_of_function(for_ever(_load_and_enter))
+
+
+def install_once() -> None:
+    """Let compiled callers find the door, unless they do already.
+
+    Numba calls this before it loads a caller from its cache, which says so by this name: that must
+    never change. Where the package is not installed, nothing else of it may be imported then.
+    """
+    if not DOOR[ENTER]:
+        install()

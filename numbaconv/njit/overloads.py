@@ -1,4 +1,4 @@
-"""What Numba is told when the package is imported, so that ``@njit`` code can call it.
+"""What Numba is told when the first public name is touched, so that ``@njit`` code can call it.
 
 All here is thin: `call_site.py` does the work, and is loaded when the first such call is compiled.
 Numba knows no keyword-only arguments, so they can be passed by position too.
@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import from_dtype, types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.imputils import lower_builtin
+from numba.core.registry import cpu_target
 from numba.extending import (
     overload,
     overload_method,
@@ -110,9 +112,14 @@ def _lower_call(context: Any, builder: Any, signature: Any, arguments: Any) -> A
 
 door.install()
 
+if global_compiler_lock.is_locked():  # by this thread: what it compiles has touched the first name
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
+
 
 def init() -> None:
     """Make the functions above known: importing this module has done it.
 
-    Numba calls it by its entry point, in whatever process it compiles; so does `numbaconv`.
+    Numba calls it by its entry point, in whatever process it compiles. Where the package is not
+    installed there is none, and `numbaconv` imports this module.
     """

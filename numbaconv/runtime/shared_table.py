@@ -9,7 +9,7 @@ memory is never freed, a module that is loaded again finds it by its name, and s
 version of the package loads: the name of the table says which fields it has. Python's objects that
 must be the same for all such modules are `kept`.
 
-This module is imported with the package, so it costs next to nothing.
+This module is imported with the public functions, so it costs next to nothing.
 """
 
 import ctypes
@@ -70,7 +70,7 @@ def _integers_named(symbol: str, length: int) -> np.ndarray:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
         address = ctypes.addressof(memory)
         llvm.add_symbol(symbol, address)
-    return np.ctypeslib.as_array((ctypes.c_int64 * length).from_address(address))
+    return np.frombuffer(memoryview((ctypes.c_int64 * length).from_address(address)), np.int64)
 
 
 DOOR = _integers_named(DOOR_SYMBOL, 2)

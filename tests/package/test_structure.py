@@ -18,7 +18,7 @@ from numbaconv.codegen import pointers
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import native
 from numbaconv.codegen.pointers import address_of, call, indices_at
-from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.target import VECTOR_BYTES, probed_vector_unit, vector_unit
 from numbaconv.cpu.activation import ActivateArguments, activate
 from numbaconv.cpu.packing import lanes
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
@@ -143,3 +143,7 @@ def test_primitives_are_documented(module: ModuleType):
 
 def test_help_of_an_intrinsic():
     assert "Copy `count` elements, at most a vector." in pydoc.render_doc(lanes.copy_lanes)
+
+
+def test_registers_by_the_features_of_the_host_are_those_of_the_compiler():
+    assert vector_unit() == probed_vector_unit()

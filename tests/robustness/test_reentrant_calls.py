@@ -87,8 +87,12 @@ check("RuntimeError: a signal handler, finalizer or callback of the garbage coll
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
 def test_signal_handler(run_script: Script, tmp_path: Path):
-    """It waits until what is under way is compiled, so it is right every time."""
+    """It waits until what is under way is compiled, so it is right every time.
+
+    A function is touched before: what interrupts that import in the same thread cannot wait for it.
+    """
     code = """
+nc.conv2d
 signal.signal(signal.SIGALRM, lambda *_: interrupt())
 signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
 call()
@@ -104,6 +108,7 @@ def test_no_module_of_the_cpu_is_imported_late(run_script: Script, tmp_path: Pat
     code = """
 def modules():
     return {name for name in sys.modules if name.startswith("numbaconv")}
+nc.conv2d
 before = modules()
 call()
 nc.explain(x, w)
@@ -112,6 +117,64 @@ nc.prepare(w)(x)
 assert modules() == before, modules() - before
 """
     run_script("-c", CALLS + code, "1")
+
+
+REFUSED = (
+    "a signal handler, finalizer or callback of the garbage collector needs numbaconv in the midst "
+    "of its import"
+)
+
+# A finder that looks for nothing interrupts the import of the module in sys.argv[1], once.
+INTERRUPTED = f"""
+import sys
+outcomes = []
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1] and not outcomes:
+            outcomes.append(None)
+            try:
+                outcomes[0] = nc.conv2d
+            except BaseException as error:
+                outcomes[0] = error
+sys.meta_path.insert(0, Interrupt())
+import numbaconv as nc
+exec(sys.argv[2])
+(error,) = outcomes
+assert isinstance(error, RuntimeError) and str(error).startswith({REFUSED!r}), repr(error)
+assert "touch a function once before" in str(error)
+import numpy as np
+assert nc.conv2d(np.ones((1, 1, 8, 8)), np.ones((1, 1, 3, 3))).max() == 9
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "statement"),
+    [
+        ("numbaconv.cpu.job", "nc.conv2d"),
+        ("numbaconv.njit.layer_type", "nc.set_backend(None)"),
+        ("numba.core.types", "nc.conv2d"),
+        ("numba.core.types", "import numba"),  # the caller's own
+        ("numbaconv.cpu.execution", "import numbaconv.grad"),
+        ("numbaconv.cpu.job", "import numbaconv.njit.overloads"),  # by Numba's entry point
+    ],
+)
+def test_half_an_import_is_refused(module: str, statement: str, run_script: Script, tmp_path: Path):
+    """And goes on when the error is caught."""
+    run_script("-c", INTERRUPTED, module, statement, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
+def test_signal_handler_in_the_midst_of_the_import(run_script: Script, tmp_path: Path):
+    """Refused until all is imported, and right from then on."""
+    code = f"""
+signal.signal(signal.SIGALRM, lambda *_: interrupt())
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+call()
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert outcomes[0].startswith("RuntimeError: " + {REFUSED!r}), outcomes[0]
+check({REFUSED!r})
+"""
+    run_script("-c", CALLS + code, "1", NUMBA_CACHE_DIR=str(tmp_path))
 
 
 def test_half_a_cuda_module_is_refused(monkeypatch: pytest.MonkeyPatch):

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from numbaconv.codegen import sources
 from tests.conftest import ROOT, Script
 from tests.runtime.cached import cache_files
 
@@ -305,6 +306,36 @@ with (pathlib.Path(numbaconv.__file__).parent / "problem" / "shape.py").open("a"
     cache = tmp_path / "cache"
     run_script("-P", "-c", edit + SMALL, PYTHONPATH=str(tmp_path), NUMBA_CACHE_DIR=str(cache))
     assert cache_files(cache) == []
+
+
+def test_files_that_can_be_modules(tmp_path: Path):
+    """Compiled ones too, and nothing that an editor leaves, such as a link to no file."""
+    for name in ("a.py", "sub/b.pyc", "__pycache__/a.cpython-311.pyc", "py.typed", "a.py~"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / ".#a.py").symlink_to("nowhere")
+    assert sorted(name for name, _ in sources._files(str(tmp_path))) == ["a.py", "sub/b.pyc"]
+
+
+def test_edit_between_import_and_first_touch(run_script: Script, tmp_path: Path):
+    """Kernels that were stored before do not serve what is imported after."""
+    copy_package(tmp_path)
+    edit = """
+import numbaconv, pathlib
+with (pathlib.Path(numbaconv.__file__).parent / "problem" / "shape.py").open("a") as source:
+    source.write("# edited")
+"""
+    variables = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    run_script("-P", "-c", SMALL, **variables)
+    loaded = """
+from numbaconv.codegen import cache
+load, found = cache.load, []
+cache.load = lambda *a: found.append(load(*a)) or found[-1]
+"""
+    check = "\nassert found and all((f is None) == {} for f in found), found"
+    run_script("-P", "-c", loaded + SMALL + check.format(False), **variables)
+    run_script("-P", "-c", edit + loaded + SMALL + check.format(True), **variables)
 
 
 def test_first_call_may_be_a_small_one_from_the_cache(run_script: Script, tmp_path: Path):

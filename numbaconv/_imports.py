@@ -1,0 +1,63 @@
+"""The import of what the package is made of, when the first public name is needed."""
+
+import gc
+import sys
+import threading
+from collections.abc import Iterable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+_NEEDED = ("numpy", "llvmlite", "numba", "numbaconv")
+_importing = threading.RLock()
+
+
+def _is_half(module: ModuleType | None) -> bool:
+    """Whether the code of a module has not run to its end."""
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+
+
+def _refuse_half_modules() -> None:
+    """Raise an error where this very thread is in the midst of an import that is needed."""
+    for name, module in list(sys.modules.items()):
+        if not _is_half(module) or name.partition(".")[0] not in _NEEDED:
+            continue
+        if _is_half(import_module(name)):  # which waits where another thread is at it
+            raise RuntimeError(
+                "a signal handler, finalizer or callback of the garbage collector needs numbaconv "
+                "in the midst of its import: touch a function once before, such as numbaconv.conv2d"
+            )
+
+
+def _leave_to_full_collections() -> None:
+    """Make all objects old: the next collection of young ones would go through those of Numba."""
+    if not gc.get_freeze_count():  # else they are the caller's, to be left as they are
+        gc.freeze()
+        gc.unfreeze()
+
+
+def import_at_once(modules: Iterable[str]) -> dict[str, Any]:
+    """Import modules, in one thread and without the garbage collector.
+
+    The collector would go through the whole of Numba a few times.
+
+    Parameters
+    ----------
+    modules : iterable of str
+        Full names.
+
+    Returns
+    -------
+    dict
+        The modules by their names.
+    """
+    _refuse_half_modules()
+    with _importing:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return {name: import_module(name) for name in modules}
+        finally:
+            if collects:
+                _leave_to_full_collections()
+                gc.enable()
