@@ -1,4 +1,4 @@
-"""The command line: ``python -m numbaconv info`` and ``python -m numbaconv warmup``."""
+"""The command line: ``python -m numbaconv info``, ``warmup`` and ``build-kernels``."""
 
 import sys
 

@@ -1,6 +1,7 @@
 """The commands of ``python -m numbaconv``; needs typer and rich."""
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import numbaconv as nc
+from numbaconv.kernels.build import DIRECTORY, NAMES, build
 from numbaconv.problem.dtypes import SUPPORTED
 
 COMMON = ("float32", "float64")
@@ -35,6 +37,31 @@ app = typer.Typer(
 def info() -> None:
     """Print versions, the CPU target, threads and backends: what a bug report needs."""
     nc.show_config()
+
+
+@app.command("build-kernels")
+def build_kernels(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help=f"Families of CPUs: {', '.join(NAMES)}.", show_default="all", metavar="[NAME]..."
+        ),
+    ] = None,
+    directory: Annotated[
+        Path, typer.Option(help="Where to write them; only in the package are they used.")
+    ] = DIRECTORY,
+) -> None:
+    """Compile the usual kernels ahead, as data of the package: first calls then compile nothing."""
+    start = time.perf_counter()
+    console = Console()
+    with console.status("building kernels"):
+        try:
+            paths = build(list(names or NAMES), directory)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    for path in paths:
+        console.print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)", soft_wrap=True)
+    console.print(f"{time.perf_counter() - start:.0f} s")
 
 
 @app.command()

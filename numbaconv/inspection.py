@@ -8,8 +8,11 @@ import numba
 import numpy as np
 
 from numbaconv._version import __version__
+from numbaconv.codegen import built_ahead
 from numbaconv.codegen.cache import cache_directory
-from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES, cpu_name
+from numbaconv.codegen.machines import machine
+from numbaconv.codegen.objects import origins
+from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.execution import find_lowering
 from numbaconv.dispatch.backends import (
@@ -168,6 +171,10 @@ def _cache_state() -> str:
         return f"none: {reason}"
 
 
+def _kernels_in_use() -> str:
+    return ", ".join(f"{n} {origin}" for origin, n in sorted(origins.items())) or "none yet"
+
+
 def configuration() -> dict[str, str]:
     """Return what `show_config` prints, as a dict."""
     name, source = requested_backend()
@@ -178,14 +185,16 @@ def configuration() -> dict[str, str]:
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
         "numpy": np.__version__,
-        "cpu target": cpu_name(),
+        "cpu target": machine().cpu,
         "vector": f"{VECTOR_BYTES} bytes ({VECTOR_BYTES // 4} lanes of float32), "
         f"{REGISTERS} registers",
         "register block": f"{TILE_ROWS} x {TILE_VECTORS} vectors",
         "threads": f"{numba.get_num_threads()} of {numba.config.NUMBA_NUM_THREADS}",
         "threading layer": _threading_layer(),
         "jit": "disabled" if numba.config.DISABLE_JIT else "enabled",
+        "kernels built ahead": built_ahead.state(),
         "cache": _cache_state(),
+        "kernels in use": _kernels_in_use(),
         "backend asked for": f"{name}, from {source}",
         **{f"backend {name}": _backend_state(name) for name in BACKENDS},
         **BACKENDS[CUDA].configuration(),
@@ -195,4 +204,4 @@ def configuration() -> dict[str, str]:
 def show_config() -> None:
     """Print versions, the CPU target, threads and backends: what a bug report needs."""
     for key, value in configuration().items():
-        print(f"{key:18} {value}")
+        print(f"{key:19} {value}")

@@ -94,7 +94,7 @@ def _read(path: Path) -> bytes:
         return file.read()
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     """Write a file that others see whole or not at all."""
     handle, name = tempfile.mkstemp(".tmp", dir=path.parent)  # for this user alone
     try:
@@ -107,12 +107,16 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
+def options() -> list[tuple[str, Any]]:
+    """Settings of Numba that change what is compiled."""
+    names = (*_OPTIONS, "USING_SVML")
+    return [(name, getattr(config, name, None)) for name in names]
+
+
 def settings() -> tuple[Any, ...]:
     """Versions and options that change what is compiled."""
     versions = numba.__version__, llvmlite.__version__, sys.implementation.cache_tag
-    options = [(name, getattr(config, name, None)) for name in _OPTIONS]
-    options.append(("SVML", getattr(config, "USING_SVML", None)))
-    return (versions, options)
+    return (versions, options())
 
 
 def _path(symbol: str, identity: str) -> Path:
@@ -167,7 +171,7 @@ def store(symbol: str, identity: str, code: bytes) -> None:
     try:
         # An edit since the import: this code is not what the package gives now.
         if _DIGEST and package_digest() == _DIGEST:
-            _write(_path(symbol, identity), pack(identity, code))
+            write(_path(symbol, identity), pack(identity, code))
     except Exception:  # no directory, full disk
         return
 

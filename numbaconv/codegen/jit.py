@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numba
 from numba import types
 from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
@@ -32,6 +33,7 @@ from numba.core.typing.templates import signature as numba_signature
 
 from numbaconv.codegen.arguments import argument_types
 from numbaconv.codegen.cache import cache_directory
+from numbaconv.codegen.kernel import Kernel
 from numbaconv.codegen.notice import notice
 from numbaconv.codegen.objects import address_of_code
 from numbaconv.codegen.pipeline import compile_lean, compile_parallel, inline, start_numba
@@ -137,6 +139,9 @@ def _on_large_stack(compilation: Callable[[], Any]) -> Any:
     return result
 
 
+natives: list[Any] = []  # all that there are
+
+
 class native:  # noqa: N801 (a decorator)
     """Decorate a function that is called through its address.
 
@@ -157,6 +162,7 @@ class native:  # noqa: N801 (a decorator)
         functools.update_wrapper(self, function)
         self._function = function
         self._check_parameters()
+        natives.append(self)
         return self
 
     def _check_parameters(self) -> None:
@@ -190,7 +196,7 @@ class native:  # noqa: N801 (a decorator)
         could wait for each other.
         """
         if dtype not in self._addresses:
-            self._addresses[dtype] = self._compile(dtype)
+            self._addresses[dtype] = address_of_code(self.kernel(dtype))
         return self._addresses[dtype]
 
     def interpret(self, arguments: Any) -> None:
@@ -213,13 +219,16 @@ class native:  # noqa: N801 (a decorator)
         """What Numba compiles."""
         return self._function
 
-    def _compile(self, dtype: Any) -> Any:
+    def kernel(self, dtype: Any) -> Kernel:
+        """What is compiled for an element type."""
         arguments, result = normalize_signature(self.signature(dtype))
         signature = numba_signature(result, *arguments)
         symbol = f"{self._function.__module__}.{self._function.__qualname__}.{dtype}"
         symbol = "".join(each if each.isalnum() or each in "._" else "-" for each in symbol)
         compilation = functools.partial(self._to_code, self._source(), signature, symbol)
-        return address_of_code(symbol, signature, compilation)
+        return Kernel(symbol, signature, self._refers_to, compilation)
+
+    _refers_to = ""
 
     @staticmethod
     def _to_code(source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
@@ -234,6 +243,8 @@ class parallel(native):  # noqa: N801 (a decorator)
         if dtype not in self._addresses and not config.DISABLE_JIT:
             start_numba()
         return super().address(dtype)
+
+    _refers_to = f"Numba {numba.__version__}"
 
     @staticmethod
     def _to_code(source: Callable[..., Any], signature: Any, symbol: str) -> bytes:

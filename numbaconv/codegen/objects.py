@@ -2,25 +2,22 @@
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections import Counter
 
 import llvmlite.binding as llvm
 
-from numbaconv.codegen import cache
+from numbaconv.codegen import built_ahead, cache
+from numbaconv.codegen.kernel import Kernel
+from numbaconv.codegen.machines import machine, new_target_machine
 from numbaconv.codegen.notice import notice
-from numbaconv.codegen.target import cpu_features, cpu_name
 
+origins: Counter[str] = Counter()  # of the kernels in this process
 _linked: set[str] = set()  # symbols in the engine
 
 
 def _new_engine() -> llvm.ExecutionEngine:
-    """Return what links objects, with the models of code that Numba emits it in."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=cpu_name(), features=cpu_features(), reloc="static", codemodel="jitdefault", jit=True
-    )
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    """Return what links objects."""
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), new_target_machine())
     # Jobs and machine code have addresses in it, also when this module is loaded again.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
     return engine
@@ -40,29 +37,37 @@ def _link(symbol: str, code: bytes) -> int:
     return int(engine.get_function_address(symbol))
 
 
-def address_of_code(symbol: str, signature: object, compile_it: Callable[[], bytes]) -> int:
-    """Return the address of a kernel, from the cache or compiled now and stored there.
+def address_of_code(kernel: Kernel) -> int:
+    """Return the address of a kernel: built ahead, from the cache, or compiled and stored there."""
+    code, origin = _find(kernel) or _compile(kernel)
+    origins[origin] += 1
+    return _link(kernel.symbol, code)
 
-    Parameters
-    ----------
-    symbol : str
-        Name of its C function.
-    signature : Signature
-        Of Numba: types of its arguments and of its result.
-    compile_it : callable
-        Returns its object code.
-    """
-    target = llvm.get_process_triple(), cpu_name(), cpu_features()
-    identity = repr((symbol, signature, target, *cache.settings()))
-    code = cache.load(symbol, identity)
-    if code is None:
-        notice.begin(symbol.removeprefix("numbaconv."))
-        try:
-            with cache.alone(symbol, identity):
-                code = cache.load(symbol, identity)  # from the process that this one waited for
-                if code is None:
-                    code = compile_it()
-                    cache.store(symbol, identity, code)
-        finally:
-            notice.end()
-    return _link(symbol, code)
+
+def _identity(kernel: Kernel) -> str:
+    return repr((kernel.symbol, kernel.signature, machine(), *cache.settings()))
+
+
+def _find(kernel: Kernel) -> tuple[bytes, str] | None:
+    """Return code that is there, and where it comes from."""
+    built = built_ahead.find(kernel)
+    if built is not None:
+        return built[0], f"built ahead for {built[1]}"
+    code = cache.load(kernel.symbol, _identity(kernel))
+    return None if code is None else (code, "from the cache")
+
+
+def _compile(kernel: Kernel) -> tuple[bytes, str]:
+    """Compile a kernel, unless another process does: then wait for that."""
+    identity = _identity(kernel)
+    notice.begin(kernel.symbol.removeprefix("numbaconv."))
+    try:
+        with cache.alone(kernel.symbol, identity):
+            code = cache.load(kernel.symbol, identity)  # from the process that this one waited for
+            if code is not None:
+                return code, "from the cache"
+            code = kernel.to_code()
+            cache.store(kernel.symbol, identity, code)
+            return code, "compiled"
+    finally:
+        notice.end()

@@ -12,14 +12,17 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import get_num_threads, njit, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.core import typed_passes as typed
 from numba.core import untyped_passes as untyped
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags, compile_extra
 from numba.core.compiler_machinery import PassManager
+from numba.core.llvm_bindings import create_pass_builder
 from numba.core.registry import cpu_target
 from numba.extending import register_jitable
+
+from numbaconv.codegen.machines import target_machine
 
 # Division is C's (no ZeroDivisionError to carry around). No fastmath: NaN and Inf propagate.
 OPTIONS = {"error_model": "numpy"}
@@ -179,12 +182,17 @@ def start_numba() -> None:
 def _emit(module: Any, result: Any, symbol: str) -> bytes:
     """Optimise all as one, of which only the C function is called from outside."""
     module.link_in(llvm.parse_assembly(str(_c_function(result, symbol))))
-    codegen = cpu_target.target_context.codegen()
-    module.data_layout = codegen._data_layout
     _make_internal(module, symbol)
-    manager, builder = codegen._module_pass_manager()
-    manager.run(module, builder)
-    code: bytes = codegen._tm.emit_object(module)
+    machine = target_machine()
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    builder = create_pass_builder(
+        machine,
+        opt=config.OPT,
+        loop_vectorize=config.LOOP_VECTORIZE,
+        slp_vectorize=config.SLP_VECTORIZE,
+    )
+    builder.getModulePassManager().run(module, builder)
+    code: bytes = machine.emit_object(module)
     return code
 
 

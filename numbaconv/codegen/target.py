@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import llvmlite.binding as llvm
-from numba.core import config
 
 from numbaconv.codegen.integers import ceil_div
+from numbaconv.codegen.machines import has, is_host, machine, target_machine
 
 _PROBE = """
 define void @probe(ptr %p) {
@@ -30,30 +30,15 @@ class VectorUnit(NamedTuple):
     registers: int
 
 
-def cpu_name() -> str:
-    """Name of the CPU that Numba compiles for."""
-    return str(config.CPU_NAME or llvm.get_host_cpu_name())
-
-
-def cpu_features() -> str:
-    """Features of that CPU, as LLVM writes them."""
-    if config.CPU_FEATURES is not None:
-        return str(config.CPU_FEATURES)
-    return str(llvm.get_host_cpu_features().flatten())
-
-
 def probed_vector_unit() -> VectorUnit:
     """Ask LLVM which registers it would use for 16 floats on the target CPU.
 
     Feature strings alone do not say: a CPU's name implies features of its own, and only LLVM
     knows which. So a three-line function is compiled and its assembly is read.
     """
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=cpu_name(), features=cpu_features(), opt=0
-    )
-    assembly = machine.emit_assembly(llvm.parse_assembly(_PROBE))
+    module = llvm.parse_assembly(_PROBE)
+    module.triple = machine().triple
+    assembly = target_machine().emit_assembly(module)
     if "zmm" in assembly:
         return VectorUnit(64, 32)
     if "ymm" in assembly:
@@ -71,10 +56,8 @@ def vector_unit() -> VectorUnit:
     some CPUs that have it, they leave no question: compiling the probe takes a hundredth of the
     time that importing Numba takes.
     """
-    if config.CPU_NAME is None and config.CPU_FEATURES is None:
-        features = llvm.get_host_cpu_features()
-        if features.get("avx") and not features.get("avx512f"):
-            return VectorUnit(32, 16)
+    if is_host() and has("avx") and not has("avx512f"):
+        return VectorUnit(32, 16)
     return probed_vector_unit()
 
 

@@ -47,7 +47,8 @@ class StepArguments(NamedTuple):
     target_like: Elements
 
 
-def _step_signature(dtypes):
+def step_signature(dtypes):
+    """Signature of a step for the dtypes of its source and its target."""
     source, target = dtypes
     indices = types.CPointer(types.int64)
     return types.void(indices, indices, types.CPointer(source), types.CPointer(target))
@@ -84,7 +85,7 @@ def move_row(step, source, target, source_like, target_like):
                 to[0] = value
 
 
-@native(_step_signature)
+@native(step_signature)
 def move(step, bases, source_like, target_like):
     """Move elements between arrays of any strides: row by row, in the order of the axes."""
     source, target = place(step, MOVE.source, bases), place(step, MOVE.target, bases)
@@ -104,7 +105,7 @@ def move(step, bases, source_like, target_like):
     bases[DONE] += 1
 
 
-@native(_step_signature)
+@native(step_signature)
 def convolve(step, bases, source_like, target_like):
     """Run a job, as `job.run` does for Python."""
     bases[DONE] += carry_out_job(
@@ -119,7 +120,7 @@ def convolve(step, bases, source_like, target_like):
     )
 
 
-@native(_step_signature)
+@native(step_signature)
 def spread(step, bases, source_like, target_like):
     """Run a chain of jobs, as `adjoint_chain.run` does for Python."""
     bases[DONE] += carry_out_chain(
@@ -133,7 +134,7 @@ def spread(step, bases, source_like, target_like):
     )
 
 
-@native(_step_signature)
+@native(step_signature)
 def activate_sums(step, bases, source_like, target_like):
     """Apply an activation to contiguous elements."""
     target = pointer_at(place(step, ACTIVATION.target, bases), target_like)
