@@ -8,6 +8,7 @@ digest of the sources that it was built from.
 
 import functools
 import io
+import os
 import pkgutil
 import zipfile
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from numbaconv.codegen.sources import DIGEST
 from numbaconv.codegen.target import VECTOR_BYTES
 
 FOLDER = "kernels"  # of the package
+_VARIABLE = "NUMBACONV_BUILT_AHEAD"  # 0: none are used
 
 
 class _Archive(NamedTuple):
@@ -48,7 +50,7 @@ def identity(kernel: Kernel, built_for: Machine) -> str:
 
 def _names() -> list[str]:
     """Names of the archives that this machine may use, the best first."""
-    if not is_host() or config.DISABLE_JIT:
+    if not is_host() or config.DISABLE_JIT or os.environ.get(_VARIABLE) == "0":
         return []
     fits = (n for n, f in FAMILIES.items() if f.vector_bytes == VECTOR_BYTES and is_of(f))
     return [HOST, *fits]
@@ -102,9 +104,9 @@ def write(kernels: dict[str, bytes]) -> bytes:
 
 def state() -> str:
     """Say which kernels there are, or why there are none: for `show_config`."""
-    if not is_host():
-        return "not for NUMBA_CPU_NAME and NUMBA_CPU_FEATURES"
     names = _names()
+    if not names:
+        return f"none with {_VARIABLE}=0, NUMBA_CPU_NAME or NUMBA_DISABLE_JIT"
     there = [name for name in names if _read(name) is not None]
     if not there:
         return f"none for {' or '.join(names)}"
