@@ -44,6 +44,13 @@ class Table(NamedTuple):
     malloc: int  # addresses of C's functions, here and below
     free: int
     madvise: int  # 0 where there is none
+    clock_gettime: int  # 0 where there is none
+    adapts: int  # whether launches are timed: see `contention`; at the import
+    cores: int  # that launches share; at the import
+    in_flight: int  # launches under way: each counts itself in and out
+    suspected_until: int  # until when CPU time is counted, and here below, by any launch
+    alone_until: int  # until when a launch has one worker
+    owed: int  # nanoseconds that launches lost; below 0: that they won
     manage: int  # address of what makes Numba count references to memory of others
     take_back: int  # address of `lent_memory.take_back`
     keep_bytes: int  # that may be kept, -1: NUMBACONV_KEEP_MB is no number; whenever it changes
