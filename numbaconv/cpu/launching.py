@@ -20,6 +20,7 @@ from numbaconv.cpu.job import (
     size_within,
 )
 from numbaconv.runtime.contention import (
+    LEAST_LOSS,
     adapts,
     begin_launch,
     cpu_time,
@@ -89,12 +90,16 @@ def timed_work(worker, job, like):
     """Do what a worker of the launch does, and note when it ended."""
     entry, line = entry_table(), line_of(job, worker)
     spare = shift(line, NOTE.seconds)
-    counts = job[AT.counts_cpu_time] != 0
-    began = cpu_time(entry, spare) if counts else 0
+    began, ran = 0, 0
+    if job[AT.counts_cpu_time] != 0:
+        began, ran = now(entry, spare), -cpu_time(entry, spare)
     call(job[AT.launched], WorkerArguments(worker, job, 0))
-    line[NOTE.ended] = now(entry, spare)
-    if counts:
-        line[NOTE.ran] = cpu_time(entry, spare) - began
+    ended = now(entry, spare)
+    line[NOTE.ended] = ended
+    if began != 0:  # the clock of CPU time is slow, and little can be lost in a short time
+        line[NOTE.ran] = (
+            ran + cpu_time(entry, spare) if ended - began > LEAST_LOSS else ended - began
+        )
 
 
 @inline

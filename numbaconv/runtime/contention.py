@@ -25,12 +25,15 @@ from numbaconv.runtime.shared_table import AT, ENTRY, address_of_function, entry
 
 ENVIRONMENT_VARIABLE = "NUMBACONV_ADAPTIVE_THREADS"
 
-# In nanoseconds. Time slices are longer than the first of these.
-LEAST_LOSS = 500_000
-SUSPICION = 100_000_000  # how long the CPU time is counted after a loss
-PAUSE_PER_LOSS = 20  # so trying again costs a twentieth
-LONGEST_PAUSE = 1_000_000_000
-MOST_CREDIT = 10_000_000  # of what earlier launches won
+# Nanoseconds that a launch must have lost to matter: less than a time slice of the system, and more
+# than what interrupts take.
+LEAST_LOSS = 1_000_000
+# For how long after a loss CPU time is counted, and for how long launches have one worker, each as
+# a multiple of what was lost. So losses that are too rare to be noticed cost at most a tenth, and
+# trying again a twentieth.
+SUSPICION, PAUSE = 10, 20
+MOST_PAUSE = 1_000_000_000
+MOST_CREDIT = 10_000_000  # for what launches won before
 
 _CLOCK = getattr(time, "CLOCK_MONOTONIC", 0)
 _CPU_CLOCK = getattr(time, "CLOCK_THREAD_CPUTIME_ID", 0)  # 0 is the time of day
@@ -116,8 +119,9 @@ def judge_by_clock(entry, first, end):
 
     Its workers may have had unequal tasks, so this is no more than a suspicion.
     """
-    if end - first > LEAST_LOSS:
-        entry[AT.suspected_until], entry[AT.owed] = end + SUSPICION, 0
+    apart = end - first
+    if apart > LEAST_LOSS:
+        entry[AT.suspected_until], entry[AT.owed] = end + SUSPICION * apart, 0
 
 
 @inline
@@ -126,10 +130,10 @@ def judge_by_cpu_time(entry, begin, end, ran):
     lost = end - begin - ran
     owed = max(entry[AT.owed] + lost, -MOST_CREDIT)
     if owed > LEAST_LOSS:
-        pause = min(PAUSE_PER_LOSS * owed, LONGEST_PAUSE)
-        entry[AT.alone_until], entry[AT.owed] = end + pause, 0
-        entry[AT.suspected_until] = end + pause + SUSPICION
+        resume = end + min(PAUSE * owed, MOST_PAUSE)
+        entry[AT.alone_until], entry[AT.owed] = resume, 0
+        entry[AT.suspected_until] = resume + SUSPICION * owed
     else:
         entry[AT.owed] = owed
         if lost > LEAST_LOSS:
-            entry[AT.suspected_until] = end + SUSPICION
+            entry[AT.suspected_until] = end + SUSPICION * lost
