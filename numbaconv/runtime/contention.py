@@ -34,6 +34,8 @@ LEAST_LOSS = 1_000_000
 SUSPICION, PAUSE = 10, 20
 MOST_PAUSE = 1_000_000_000
 MOST_CREDIT = 10_000_000  # for what launches won before
+# For how long after launches met the cores count as shared: threads of a pool meet now and then.
+SHARING = 2_000_000
 
 _CLOCK = getattr(time, "CLOCK_MONOTONIC", 0)
 _CPU_CLOCK = getattr(time, "CLOCK_THREAD_CPUTIME_ID", 0)  # 0 is the time of day
@@ -49,7 +51,7 @@ ENTRY[AT.adapts] = (
 
 def forget() -> None:
     """Begin anew, in a forked child: the parent's other launches are not here."""
-    for place in (AT.in_flight, AT.suspected_until, AT.alone_until, AT.owed):
+    for place in (AT.in_flight, AT.suspected_until, AT.alone_until, AT.owed, AT.sharers):
         ENTRY[place] = 0
 
 
@@ -89,16 +91,28 @@ def cpu_time(entry, spare):
 
 
 @inline
+def count_sharers(entry, begin, in_flight):
+    """Launches that share the cores: so many are under way, or lately were."""
+    if begin >= entry[AT.shared_until]:
+        entry[AT.sharers] = 1
+    if in_flight > 1:
+        entry[AT.sharers] = max(entry[AT.sharers], in_flight)
+        entry[AT.shared_until] = begin + SHARING
+    return max(entry[AT.sharers], 1)
+
+
+@inline
 def begin_launch(entry, workers, begin):
     """Workers for a launch that was planned for so many; `end_launch` follows it.
 
-    Each launch under way has its share of the cores, so that a pool of threads makes one thread
-    busy for each core, and few threads beside its own.
+    Launches share the cores, so a pool of threads keeps as many threads busy as there are cores,
+    and starts few beside its own.
     """
     in_flight = add_ordered(entry, AT.in_flight, 1) + 1
+    sharers = count_sharers(entry, begin, in_flight)
     if begin < entry[AT.alone_until]:
         return 1
-    return max(1, min(workers, entry[AT.cores] // max(in_flight, 1)))
+    return max(1, min(workers, entry[AT.cores] // sharers))
 
 
 @inline

@@ -48,7 +48,9 @@ class Table(NamedTuple):
     adapts: int  # whether launches are timed: see `contention`; at the import
     cores: int  # that launches share; at the import
     in_flight: int  # launches under way: each counts itself in and out
-    suspected_until: int  # until when CPU time is counted, and here below, by any launch
+    sharers: int  # the most launches under way at once, lately: until `shared_until`
+    shared_until: int  # nanoseconds of the clock, as those below
+    suspected_until: int  # until when CPU time is counted
     alone_until: int  # until when a launch has one worker
     owed: int  # nanoseconds that launches lost; below 0: that they won
     manage: int  # address of what makes Numba count references to memory of others
