@@ -51,7 +51,8 @@ class Header(NamedTuple):
     worker : int
         Address of the worker that does the tasks.
     launch, region, timed_work : int
-        Addresses of the functions of `launching`, for launches on several threads.
+        Addresses of what launches on several threads call: see `launching`. `launch` is
+        `launch_workers`, or `region` itself.
     launched : int
         Address of the worker that is launched, for `timed_work`.
     counts_cpu_time : int
@@ -198,11 +199,11 @@ def next_task(job, tasks, worker, queue):
 
 
 class LaunchArguments(NamedTuple):
-    """What `launching.launch_workers` takes: the address of the job, that of a worker, how many."""
+    """What launches take: the address of a worker, how many, and the address of the job."""
 
-    job: int
     worker: int
     workers: int
+    job: int
 
 
 @inline
@@ -211,7 +212,7 @@ def launch(job, worker, workers):
     if workers == 1:
         call(worker, WorkerArguments(0, job, 0))
     else:
-        call(indices_at(job)[AT.launch], LaunchArguments(job, worker, workers))
+        call(indices_at(job)[AT.launch], LaunchArguments(worker, workers, job))
 
 
 # --- Memory of a call -------------------------------------------------------------------------

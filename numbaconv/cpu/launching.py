@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange, types
 
 from numbaconv.codegen.jit import inline, native, parallel
-from numbaconv.codegen.pointers import call, indices_at, shift
+from numbaconv.codegen.pointers import add_ordered, call, indices_at, shift
 from numbaconv.cpu.job import (
     AT,
     QUEUE_SIZE,
@@ -20,16 +20,15 @@ from numbaconv.cpu.job import (
     size_within,
 )
 from numbaconv.runtime.contention import (
+    CLOCK,
+    CPU_CLOCK,
     LEAST_LOSS,
     adapts,
     begin_launch,
-    cpu_time,
-    end_launch,
-    is_suspected,
-    judge_by_clock,
-    judge_by_cpu_time,
-    now,
+    judge,
+    read_clock,
 )
+from numbaconv.runtime.shared_table import AT as TABLE
 from numbaconv.runtime.shared_table import entry_table
 
 
@@ -59,15 +58,7 @@ NOTE: Notes = places(Notes, 0)
 size_within(Notes, QUEUE_SIZE)
 
 
-class RegionArguments(NamedTuple):
-    """What `region` takes: the address of a worker, how many, and the address of the job."""
-
-    worker: int
-    workers: int
-    job: int
-
-
-@parallel(RegionArguments)
+@parallel(LaunchArguments)
 def region(worker, workers, job):
     """Call worker(i, job) for i < workers, each on a thread of its own.
 
@@ -79,74 +70,58 @@ def region(worker, workers, job):
         call(worker, WorkerArguments(number, job, 0))
 
 
-@inline
-def line_of(job, worker):
-    """The cache line of a worker's queue."""
-    return shift(indices_at(job[AT.queues]), worker * QUEUE_SIZE)
-
-
 @native(WorkerArguments)
 def timed_work(worker, job, like):
     """Do what a worker of the launch does, and note when it ended."""
-    entry, line = entry_table(), line_of(job, worker)
-    spare = shift(line, NOTE.seconds)
-    began, ran = 0, 0
+    entry, line = entry_table(), shift(indices_at(job[AT.queues]), worker * QUEUE_SIZE)
+    spare, began, ran = shift(line, NOTE.seconds), 0, 0
     if job[AT.counts_cpu_time] != 0:
-        began, ran = now(entry, spare), -cpu_time(entry, spare)
+        began, ran = read_clock(entry, CLOCK, spare), -read_clock(entry, CPU_CLOCK, spare)
     call(job[AT.launched], WorkerArguments(worker, job, 0))
-    ended = now(entry, spare)
+    ended = read_clock(entry, CLOCK, spare)
     line[NOTE.ended] = ended
-    if began != 0:  # the clock of CPU time is slow, and little can be lost in a short time
-        line[NOTE.ran] = (
-            ran + cpu_time(entry, spare) if ended - began > LEAST_LOSS else ended - began
-        )
+    if began != 0:
+        # The CPU clock is slow, and in a short time little can be lost.
+        late = ended - began > LEAST_LOSS
+        line[NOTE.ran] = ran + read_clock(entry, CPU_CLOCK, spare) if late else ended - began
 
 
 @inline
 def launch_timed(entry, job, worker, workers, begin):
-    """Launch workers that take their times, and learn from these."""
+    """Launch workers that note their times, and learn from these."""
     launched = indices_at(job)
     launched[AT.launched] = worker
-    launched[AT.counts_cpu_time] = 1 if is_suspected(entry, begin) else 0
-    call(launched[AT.region], RegionArguments(launched[AT.timed_work], workers, job))
-    end = now(entry, shift(line_of(launched, 0), NOTE.seconds))
+    launched[AT.counts_cpu_time] = 1 if begin < entry[TABLE.suspected_until] else 0
+    call(launched[AT.region], LaunchArguments(launched[AT.timed_work], workers, job))
+    notes = indices_at(launched[AT.queues])
+    end = read_clock(entry, CLOCK, shift(notes, NOTE.seconds))
     first, ran = end, 0
-    for i in range(workers):
-        line = line_of(launched, i)
-        first, ran = min(first, line[NOTE.ended]), ran + line[NOTE.ran]
-    if launched[AT.counts_cpu_time] != 0:
-        judge_by_cpu_time(entry, begin, end, ran)
-    else:
-        judge_by_clock(entry, first, end)
-
-
-@inline
-def launch_adaptively(job, worker, workers):
-    """Launch as many workers as pay."""
-    entry, launched = entry_table(), indices_at(job)
-    begin = now(entry, shift(line_of(launched, 0), NOTE.seconds))
-    usable = begin_launch(entry, workers, begin)
-    if usable == 1:
-        call(worker, WorkerArguments(0, job, 0))
-    elif usable > launched[AT.workers]:  # there are too few lines for notes: workers that pack
-        call(launched[AT.region], RegionArguments(worker, usable, job))
-    else:
-        launch_timed(entry, job, worker, usable, begin)
-    end_launch(entry)
+    for i in range(0, workers * QUEUE_SIZE, QUEUE_SIZE):
+        ended = notes[i + NOTE.ended]
+        first = ended if ended < first else first
+        ran += notes[i + NOTE.ran]
+    judge(entry, begin, end, first, ran)
 
 
 @native(LaunchArguments)
-def launch_workers(job, worker, workers):
-    """Run a job by at most so many of a worker."""
-    if adapts():
-        launch_adaptively(job, worker, workers)
+def launch_workers(worker, workers, job):
+    """Run a job by as many of a worker as pay, and at most by so many."""
+    entry, launched = entry_table(), indices_at(job)
+    begin = read_clock(entry, CLOCK, shift(indices_at(launched[AT.queues]), NOTE.seconds))
+    usable = begin_launch(entry, workers, begin)
+    if usable == 1:
+        call(worker, WorkerArguments(0, job, 0))
+    elif usable > launched[AT.workers]:  # they pack, and have too few lines for notes
+        call(launched[AT.region], LaunchArguments(worker, usable, job))
     else:
-        call(indices_at(job)[AT.region], RegionArguments(worker, workers, job))
+        launch_timed(entry, job, worker, usable, begin)
+    add_ordered(entry, TABLE.in_flight, -1)
 
 
 def set_launch(job: np.ndarray, threads: int) -> None:
     """Write into a job what its launches on so many threads call."""
     if threads > 1:
-        job[AT.region] = region.address(types.int64)
-        job[AT.launch] = launch_workers.address(types.int64)
-        job[AT.timed_work] = timed_work.address(types.int64)
+        job[AT.launch] = job[AT.region] = region.address(types.int64)
+        if adapts():
+            job[AT.launch] = launch_workers.address(types.int64)
+            job[AT.timed_work] = timed_work.address(types.int64)

@@ -6,7 +6,7 @@ alone would be done before. So launches are timed. One whose workers end far apa
 suspicion: those that follow count the CPU time of their workers, which is what one thread would
 have taken. If they lose more than they win, launches run on one worker for a while.
 
-Threads that launch at the same time share the cores: see `begin_launch`.
+Launches of several Python threads share the cores: see `begin_launch`.
 
 All of it lies in the shared table. Threads write there at the same time, and at worst one of them
 is not heard.
@@ -19,14 +19,13 @@ from numba import config
 
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import add_ordered, call_for_integer, shift
-from numbaconv.codegen.twins import stands_for
 from numbaconv.runtime.environment import C_LIBRARY, variable
-from numbaconv.runtime.shared_table import AT, ENTRY, address_of_function, entry_table
+from numbaconv.runtime.shared_table import AT, ENTRY, address_of_function
 
 ENVIRONMENT_VARIABLE = "NUMBACONV_ADAPTIVE_THREADS"
 
 # Nanoseconds that a launch must have lost to matter: less than a time slice of the system, and more
-# than what interrupts take.
+# than what most interrupts take.
 LEAST_LOSS = 1_000_000
 # For how long after a loss CPU time is counted, and for how long launches have one worker, each as
 # a multiple of what was lost. So losses that are too rare to be noticed cost at most a tenth, and
@@ -37,117 +36,82 @@ MOST_CREDIT = 10_000_000  # for what launches won before
 # For how long after launches met the cores count as shared: threads of a pool meet now and then.
 SHARING = 2_000_000
 
-_CLOCK = getattr(time, "CLOCK_MONOTONIC", 0)
-_CPU_CLOCK = getattr(time, "CLOCK_THREAD_CPUTIME_ID", 0)  # 0 is the time of day
-_SECOND = 1_000_000_000
+# Clocks of C: one that only grows, and that of the time for which the thread has run. The second
+# takes a call of the system, up to a microsecond.
+CLOCK = getattr(time, "CLOCK_MONOTONIC", 0)
+CPU_CLOCK = getattr(time, "CLOCK_THREAD_CPUTIME_ID", 0)  # 0 would be the time of day
+SECOND = 1_000_000_000
 
-if os.name == "posix" and _CPU_CLOCK:
+if os.name == "posix" and CPU_CLOCK:
     ENTRY[AT.clock_gettime] = address_of_function(C_LIBRARY.clock_gettime)
 ENTRY[AT.cores] = config.NUMBA_NUM_THREADS
-ENTRY[AT.adapts] = (
-    ENTRY[AT.clock_gettime] != 0 and variable(ENVIRONMENT_VARIABLE.encode()).strip() != "0"
-)
+
+_wanted = variable(ENVIRONMENT_VARIABLE.encode()).strip() != "0"
+
+
+def adapts() -> bool:
+    """Whether the number of threads follows what is found here."""
+    return _wanted and bool(ENTRY[AT.clock_gettime]) and not config.DISABLE_JIT
 
 
 def forget() -> None:
     """Begin anew, in a forked child: the parent's other launches are not here."""
-    for place in (AT.in_flight, AT.suspected_until, AT.alone_until, AT.owed, AT.sharers):
+    for place in (AT.in_flight, AT.sharers, AT.suspected_until, AT.alone_until, AT.owed):
         ENTRY[place] = 0
 
 
 @inline
-def _adapts():
-    return entry_table()[AT.adapts] != 0
-
-
-@stands_for(_adapts)
-def adapts():
-    """Whether the number of threads follows how busy the machine is."""
-    return False
-
-
-# --- Clocks -----------------------------------------------------------------------------------
-
-
-@inline
-def _read_clock(entry, clock, spare):
+def read_clock(entry, clock, spare):
+    """Nanoseconds of a clock; `spare` are two integers that may be written."""
     call_for_integer(entry[AT.clock_gettime], (clock, shift(spare, 0)))
-    return spare[0] * _SECOND + spare[1]
+    return spare[0] * SECOND + spare[1]
 
 
-@inline
-def now(entry, spare):
-    """Nanoseconds since some time in the past; `spare` are two integers that may be written."""
-    return _read_clock(entry, _CLOCK, spare)
-
-
-@inline
-def cpu_time(entry, spare):
-    """Nanoseconds that this thread has run. It takes a call of the system, up to a microsecond."""
-    return _read_clock(entry, _CPU_CLOCK, spare)
-
-
-# --- Decisions --------------------------------------------------------------------------------
-
-
-@inline
-def count_sharers(entry, begin, in_flight):
-    """Launches that share the cores: so many are under way, or lately were."""
-    if begin >= entry[AT.shared_until]:
-        entry[AT.sharers] = 1
-    if in_flight > 1:
-        entry[AT.sharers] = max(entry[AT.sharers], in_flight)
-        entry[AT.shared_until] = begin + SHARING
-    return max(entry[AT.sharers], 1)
+# Without `min` and `max`, each of which Numba compiles as a function of its own: these helpers are
+# part of every user's first call.
 
 
 @inline
 def begin_launch(entry, workers, begin):
-    """Workers for a launch that was planned for so many; `end_launch` follows it.
+    """Workers for a launch that was planned for so many. When it is over, `in_flight` falls again.
 
-    Launches share the cores, so a pool of threads keeps as many threads busy as there are cores,
-    and starts few beside its own.
+    Launches that are under way at once, or lately were, share the cores: so a pool of threads keeps
+    as many threads busy as there are cores, and starts few beside its own.
     """
-    in_flight = add_ordered(entry, AT.in_flight, 1) + 1
-    sharers = count_sharers(entry, begin, in_flight)
-    if begin < entry[AT.alone_until]:
-        return 1
-    return max(1, min(workers, entry[AT.cores] // sharers))
-
-
-@inline
-def end_launch(entry):
-    """Tell that a launch is over."""
-    add_ordered(entry, AT.in_flight, -1)
-
-
-@inline
-def is_suspected(entry, begin):
-    """Whether a launch that begins now has to count the CPU time of its workers."""
-    return begin < entry[AT.suspected_until]
-
-
-@inline
-def judge_by_clock(entry, first, end):
-    """Learn from a launch that ended then, and whose first worker had ended at `first`.
-
-    Its workers may have had unequal tasks, so this is no more than a suspicion.
-    """
-    apart = end - first
-    if apart > LEAST_LOSS:
-        entry[AT.suspected_until], entry[AT.owed] = end + SUSPICION * apart, 0
-
-
-@inline
-def judge_by_cpu_time(entry, begin, end, ran):
-    """Learn from a launch between two times, whose workers ran for so long in all."""
-    lost = end - begin - ran
-    owed = max(entry[AT.owed] + lost, -MOST_CREDIT)
-    if owed > LEAST_LOSS:
-        resume = end + min(PAUSE * owed, MOST_PAUSE)
-        entry[AT.alone_until], entry[AT.owed] = resume, 0
-        entry[AT.suspected_until] = resume + SUSPICION * owed
+    sharers = add_ordered(entry, AT.in_flight, 1) + 1
+    if sharers > 1:
+        entry[AT.shared_until] = begin + SHARING
+    if begin < entry[AT.shared_until]:
+        if sharers < entry[AT.sharers]:
+            sharers = entry[AT.sharers]
+        entry[AT.sharers] = sharers
     else:
-        entry[AT.owed] = owed
-        if lost > LEAST_LOSS:
-            entry[AT.suspected_until] = end + SUSPICION * lost
+        entry[AT.sharers] = 1
+    if begin < entry[AT.alone_until] or 2 * sharers > entry[AT.cores]:
+        return 1
+    share = entry[AT.cores] // sharers
+    return share if share < workers else workers
+
+
+@inline
+def judge(entry, begin, end, first, ran):
+    """Learn from a launch between two times, whose first worker had ended at `first`.
+
+    `ran` is how long its workers ran in all, or 0 where that was not counted. Workers may end far
+    apart because their tasks are unequal, so without it there is no more than a suspicion.
+    """
+    if ran == 0:
+        if end - first > LEAST_LOSS:
+            entry[AT.suspected_until] = end + SUSPICION * (end - first)
+            entry[AT.owed] = 0
+        return
+    lost = end - begin - ran
+    owed = entry[AT.owed] + lost
+    if owed > LEAST_LOSS:
+        pause = PAUSE * owed
+        entry[AT.alone_until] = end + (pause if pause < MOST_PAUSE else MOST_PAUSE)
+        entry[AT.suspected_until] = entry[AT.alone_until] + SUSPICION * owed
+        owed = 0
+    elif lost > LEAST_LOSS:
+        entry[AT.suspected_until] = end + SUSPICION * lost
+    entry[AT.owed] = owed if owed > -MOST_CREDIT else -MOST_CREDIT

@@ -45,7 +45,6 @@ class Table(NamedTuple):
     free: int
     madvise: int  # 0 where there is none
     clock_gettime: int  # 0 where there is none
-    adapts: int  # whether launches are timed: see `contention`; at the import
     cores: int  # that launches share; at the import
     in_flight: int  # launches under way: each counts itself in and out
     sharers: int  # the most launches under way at once, lately: until `shared_until`
