@@ -4,7 +4,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 from numba.core import config
 
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -12,6 +11,7 @@ from numbaconv.cpu import job as _job
 from numbaconv.cpu.activation import activate, activate_array
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, check_complete, new_template, set_entries
+from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.packing.weights import pack_work
 from numbaconv.problem.activations import NONE
@@ -68,8 +68,7 @@ def write_job(
             job[place] = function.address(arithmetic.numba)
     itemsize = arithmetic.compute.itemsize
     gap = _GAP_BYTES // itemsize if lowering.scratch_size else 0
-    if threads > 1:
-        job[AT.region] = _job.region.address(types.int64)
+    set_launch(job, threads)
     job[AT.itemsize], job[AT.lanes] = itemsize, VECTOR_BYTES // itemsize
     job[AT.pack_workers], job[AT.workers] = threads, max(1, min(threads, lowering.blocks.tasks))
     job[AT.scratch_size], job[AT.index_size] = lowering.scratch_size + gap, lowering.index_size

@@ -12,11 +12,10 @@ may still hold.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 from numba.core import config
 
 from numbaconv.codegen.arguments import Elements, Indices
-from numbaconv.codegen.jit import from_python, inline, native, parallel
+from numbaconv.codegen.jit import from_python, inline, native
 from numbaconv.codegen.pointers import (
     CACHE_LINE,
     align,
@@ -51,8 +50,13 @@ class Header(NamedTuple):
         Address of the worker that packs weights; 0: they are read as they are.
     worker : int
         Address of the worker that does the tasks.
-    region : int
-        Address of `region`, for launches on several threads.
+    launch, region, timed_work : int
+        Addresses of what launches on several threads call: see `launching`. `launch` is
+        `launch_workers`, or `region` itself.
+    launched : int
+        Address of the worker that is launched, for `timed_work`.
+    counts_cpu_time : int
+        1: in this launch the CPU time of each worker is counted.
     x, weights, packed, bias, out : int
         Addresses of the data, set by `carry_out`.
     scratch : int
@@ -96,7 +100,11 @@ class Header(NamedTuple):
     activate: int
     packer: int
     worker: int
+    launch: int
     region: int
+    timed_work: int
+    launched: int
+    counts_cpu_time: int
     x: int
     weights: int
     packed: int
@@ -190,24 +198,12 @@ def next_task(job, tasks, worker, queue):
     return tasks, queue
 
 
-class RegionArguments(NamedTuple):
-    """What `region` takes: the address of a worker, how many, and the address of the job."""
+class LaunchArguments(NamedTuple):
+    """What launches take: the address of a worker, how many, and the address of the job."""
 
     worker: int
     workers: int
     job: int
-
-
-@parallel(RegionArguments)
-def region(worker, workers, job):
-    """Call worker(i, job) for i < workers, each on a thread of its own.
-
-    This is the one parallel region of the package. Which worker does what is the workers' own
-    affair: see `next_task`.
-    """
-    for i in prange(workers):
-        number: Any = np.int64(i)
-        call(worker, WorkerArguments(number, job, 0))
 
 
 @inline
@@ -216,7 +212,7 @@ def launch(job, worker, workers):
     if workers == 1:
         call(worker, WorkerArguments(0, job, 0))
     else:
-        call(indices_at(job)[AT.region], RegionArguments(worker, workers, job))
+        call(indices_at(job)[AT.launch], LaunchArguments(worker, workers, job))
 
 
 # --- Memory of a call -------------------------------------------------------------------------

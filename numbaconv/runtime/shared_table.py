@@ -44,6 +44,14 @@ class Table(NamedTuple):
     malloc: int  # addresses of C's functions, here and below
     free: int
     madvise: int  # 0 where there is none
+    clock_gettime: int  # 0 where there is none
+    cores: int  # that launches share; at the import
+    in_flight: int  # launches under way: each counts itself in and out
+    sharers: int  # the most launches under way at once, lately: until `shared_until`
+    shared_until: int  # nanoseconds of the clock, as those below
+    suspected_until: int  # until when CPU time is counted
+    alone_until: int  # until when a launch has one worker
+    owed: int  # nanoseconds that launches lost; below 0: that they won
     manage: int  # address of what makes Numba count references to memory of others
     take_back: int  # address of `lent_memory.take_back`
     keep_bytes: int  # that may be kept, -1: NUMBACONV_KEEP_MB is no number; whenever it changes

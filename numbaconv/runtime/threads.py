@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numba
 from llvmlite import binding as llvm
 
+from numbaconv.runtime import contention
 from numbaconv.runtime.shared_table import AT, ENTRY, kept
 
 # Below this many multiply-adds a parallel region (1-2 us) costs more than a second core saves.
@@ -41,6 +42,7 @@ def _after_fork() -> None:
     _state.launch_lock = threading.RLock()  # another thread of the parent may have held it
     ENTRY[AT.forked] = _state.forked_after_launch
     ENTRY[AT.readers] = 0  # the parent's other threads are not here
+    contention.forget()
 
 
 if hasattr(os, "register_at_fork"):

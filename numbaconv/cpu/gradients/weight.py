@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 from numba.core import config
 
 from numbaconv.codegen.pointers import CACHE_LINE
@@ -20,9 +19,9 @@ from numbaconv.cpu.job import (
     SHAPE,
     check_complete,
     new_template,
-    region,
     set_entries,
 )
+from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.dot import dot
 from numbaconv.cpu.microkernels.matrix import tile
 from numbaconv.cpu.packing.halo import fill_halo, halo_layout, tap_offsets
@@ -55,8 +54,7 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     job = new_template()
     set_entries(job, SHAPE, s.as_tuple())
     set_entries(job, weight_tasks.GRADIENT_BLOCKS, b)
-    if threads > 1:
-        job[AT.region] = region.address(types.int64)
+    set_launch(job, threads)
     job[AT.itemsize], job[AT.lanes] = itemsize, lanes
     job[AT.workers] = max(1, min(threads, b.tasks))
     job[GRADIENT_AT.finish] = finish_work.address(how.numba)
