@@ -68,6 +68,14 @@ def small_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(f"numbaconv.problem.plan.{plans}", {})
 
 
+@pytest.fixture(scope="module")
+def nothing_built_ahead() -> Iterator[None]:
+    """What is compiled in processes of their own is compiled there, or comes from the cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUMBACONV_BUILT_AHEAD", "0")
+        yield
+
+
 # CPUs that kernels are compiled for. With no features beside the name: Numba would otherwise add
 # the host's, AVX-512 among them.
 TARGETS: dict[str, dict[str, str]] = {"host": {}}
@@ -79,7 +87,7 @@ if platform.machine() in ("x86_64", "AMD64"):
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_script() -> Script:
     """Run Python code in a process of its own; fail with its output unless it exits with 0.
 

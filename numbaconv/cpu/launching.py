@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange, types
 
+from numbaconv.codegen.arguments import Indices
 from numbaconv.codegen.jit import inline, native, parallel
 from numbaconv.codegen.pointers import add_ordered, call, indices_at, shift
 from numbaconv.cpu.job import (
@@ -70,7 +71,15 @@ def region(worker, workers, job):
         call(worker, WorkerArguments(number, job, 0))
 
 
-@native(WorkerArguments)
+class TimedWorkArguments(NamedTuple):
+    """What a worker takes, for one to which the type of elements does not matter."""
+
+    worker: int
+    job: Indices
+    like: int
+
+
+@native(TimedWorkArguments)
 def timed_work(worker, job, like):
     """Do what a worker of the launch does, and note when it ended."""
     entry, line = entry_table(), shift(indices_at(job[AT.queues]), worker * QUEUE_SIZE)

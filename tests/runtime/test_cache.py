@@ -18,7 +18,7 @@ import pytest
 
 from numbaconv.codegen import sources
 from tests.conftest import ROOT, Script
-from tests.runtime.cached import cache_files
+from tests.runtime.cached import cache_files, copy_package
 
 CALL = """
 import numpy as np, numbaconv as nc
@@ -38,6 +38,7 @@ activate_array(a, ACTIVATIONS["relu"])
 assert a.tolist() == [0, 2]
 """
 
+pytestmark = pytest.mark.usefixtures("nothing_built_ahead")
 posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions of POSIX")
 
 
@@ -48,7 +49,7 @@ def start(directory: Path, code: str = CALL) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def filled(tmp_path_factory: pytest.TempPathFactory, nothing_built_ahead: None) -> dict[str, bytes]:
     """Every cache file that the call leaves: its relative path and content."""
     directory = tmp_path_factory.mktemp("filled")
     assert start(directory).wait(900) == 0
@@ -236,13 +237,6 @@ def test_disk_is_full(run_script: Script, tmp_path: Path):
 
 
 # Whose the files are.
-
-
-def copy_package(directory: Path) -> Path:
-    """Copy the package; ``-P`` keeps Python from preferring the one that lies here."""
-    package = directory / "numbaconv"
-    shutil.copytree(ROOT / "numbaconv", package, ignore=shutil.ignore_patterns("__pycache__"))
-    return package
 
 
 @posix

@@ -45,9 +45,10 @@ for symbol, code in kernels:
 
 def test_what_a_first_call_compiles(run_script: Script, tmp_path):
     """No more than this: each function costs every user's first call. Objects know no Python."""
-    output = run_script("-c", COUNT, NUMBA_CACHE_DIR=str(tmp_path)).stdout
+    variables = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBACONV_BUILT_AHEAD": "0"}
+    output = run_script("-c", COUNT, **variables).stdout
     kernels, functions, by_numba, size = map(int, output.split())
-    assert kernels <= 7
+    assert 1 <= kernels <= 7
     assert functions <= 87
     assert by_numba <= 10  # the parallel region
     assert size <= 130_000  # AVX-512 unrolls more than AVX2, whose objects have 60,000 bytes

@@ -121,7 +121,8 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 assert handled and set(handled) == {address}
 compute()
 """
-    run_script("-c", SMALL + code, NUMBA_CACHE_DIR=str(tmp_path))
+    variables = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBACONV_BUILT_AHEAD": "0"}
+    run_script("-c", SMALL + code, **variables)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of POSIX")
