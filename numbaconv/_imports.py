@@ -1,9 +1,11 @@
 """The import of what the package is made of, when the first public name is needed."""
 
 import gc
+import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -36,6 +38,26 @@ def _leave_to_full_collections() -> None:
         gc.unfreeze()
 
 
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Have Ctrl-C heard at the end: a half of Numba could not be imported again."""
+    before = signal.getsignal(signal.SIGINT)
+    heard: list[tuple[int, Any]] = []
+    try:
+        deferred = callable(before) and signal.signal(
+            signal.SIGINT, lambda *given: heard.append(given)
+        )
+    except ValueError:  # not the main thread, in which signals are handled
+        deferred = False
+    try:
+        yield
+    finally:
+        if deferred:
+            signal.signal(signal.SIGINT, before)
+        if heard and callable(before):
+            before(*heard[-1])
+
+
 def import_at_once(modules: Iterable[str]) -> dict[str, Any]:
     """Import modules, in one thread and without the garbage collector.
 
@@ -52,7 +74,7 @@ def import_at_once(modules: Iterable[str]) -> dict[str, Any]:
         The modules by their names.
     """
     _refuse_half_modules()
-    with _importing:
+    with _importing, _interrupts_later():
         collects = gc.isenabled()
         gc.disable()
         try:

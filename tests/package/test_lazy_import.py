@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import subprocess
 from collections.abc import Callable
@@ -176,3 +177,43 @@ def test_compiled_code_by_the_entry_point(run_script: Script, tmp_path: Path):
     script.write_text(INSTALLED)
     hits = [run_script(str(script), NUMBA_CACHE_DIR=str(tmp_path)).stdout for _ in range(3)]
     assert hits == ["0\n", "1\n", "1\n"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("thread", [False, True])
+def test_interrupt_in_the_midst_of_the_import(thread: bool, run_script: Script):
+    """It is heard at the end: half of Numba could not be imported again."""
+    code = f"""
+import os, signal, sys, threading
+import numbaconv as nc
+
+class Press:
+    def find_spec(self, name, *_):
+        if name == "numba.core.typing":
+            os.kill(os.getpid(), signal.SIGINT)
+
+def touch():
+    try:
+        nc.conv2d
+    except KeyboardInterrupt:
+        heard.append(True)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Press())
+heard = []
+if {thread}:  # then the main thread hears it, where nothing is half done
+    toucher = threading.Thread(target=touch)
+    toucher.start()
+    while not heard:
+        try:
+            toucher.join()
+        except KeyboardInterrupt:
+            heard.append(True)
+    toucher.join()
+else:
+    touch()
+assert heard == [True], heard
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+import numpy as np
+assert nc.conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3))).sum() == 9
+"""
+    run_script("-c", code)
