@@ -67,7 +67,19 @@ def counting(*arguments):
 CodeLibrary.__init__ = counting
 """
 
-IMPORT = "import time; begin = time.process_time(); {what}; print(time.process_time() - begin)"
+# What is imported before, and what is timed.
+IMPORTS = {
+    "numba": ("", "import numba"),
+    "numbaconv after numba": ("import numba", "import numbaconv"),
+    "conv2d after numba": ("import numba", "import numbaconv; numbaconv.conv2d"),
+}
+IMPORT = """
+import time
+{before}
+begin = time.process_time()
+{what}
+print(time.process_time() - begin)
+"""
 
 
 version = "2"
@@ -87,14 +99,12 @@ class Import:
 
     unit = "CPU seconds"
     param_names = ("what",)
-    params = ("numba", "numbaconv after numba", "conv2d after numba")
+    params = tuple(IMPORTS)
 
     def track_import(self, what: str) -> float:
         """Take the least of five."""
-        after = {"numba": "import numba", "numbaconv after numba": "import numbaconv"}
-        code = IMPORT.format(what=after.get(what, "import numbaconv; numbaconv.conv2d"))
-        first = "" if what == "numba" else "import numba; "
-        return min(run(first + code)[0] for _ in range(5))
+        before, timed = IMPORTS[what]
+        return min(run(IMPORT.format(before=before, what=timed))[0] for _ in range(5))
 
 
 class FirstCall:
@@ -111,9 +121,9 @@ class FirstCall:
 
         here, package = Path.cwd(), Path(numbaconv.__file__).parent
         shutil.copytree(package, here / "numbaconv")
-        if (package / "kernels").exists():
-            folder = str(here / "numbaconv" / "kernels")
-            code = "import sys; from pathlib import Path; from numbaconv.kernels import build;"
+        if (package / "built_ahead").exists():
+            folder = str(here / "numbaconv" / "built_ahead")
+            code = "import sys; from pathlib import Path; from numbaconv.built_ahead import build;"
             code += "build.build(['host'], Path(sys.argv[1]))"
             environment = os.environ | {"PYTHONPATH": str(here)}
             subprocess.run([sys.executable, "-c", code, folder], env=environment, check=True)
@@ -127,7 +137,7 @@ class FirstCall:
         with tempfile.TemporaryDirectory() as cache:
             variables = {"NUMBA_CACHE_DIR": cache, "NUMBACONV_BUILT_AHEAD": "0"}
             if kernels == "built ahead":
-                if not Path(copy, "numbaconv", "kernels", "host.zip").exists():
+                if not Path(copy, "numbaconv", "built_ahead", "host.zip").exists():
                     raise SkipNotImplemented("this commit builds none")
                 variables |= {"PYTHONPATH": copy, "NUMBACONV_BUILT_AHEAD": "1"}
             elif kernels == "cached":

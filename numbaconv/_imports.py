@@ -31,11 +31,24 @@ def _refuse_half_modules() -> None:
             )
 
 
-def _leave_to_full_collections() -> None:
-    """Make all objects old: the next collection of young ones would go through those of Numba."""
-    if not gc.get_freeze_count():  # else they are the caller's, to be left as they are
-        gc.freeze()
-        gc.unfreeze()
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Keep the garbage collector from looking, again and again, through what is made meanwhile.
+
+    Afterwards that counts as old: the next collection of young objects passes over it. Nor does a
+    callback of the collector interrupt what is done meanwhile.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():  # else a program keeps objects frozen, and wants them so
+            gc.freeze()
+            gc.unfreeze()
+        gc.enable()
 
 
 @contextmanager
@@ -74,12 +87,5 @@ def import_at_once(modules: Iterable[str]) -> dict[str, Any]:
         The modules by their names.
     """
     _refuse_half_modules()
-    with _importing, _interrupts_later():
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            return {name: import_module(name) for name in modules}
-        finally:
-            if collects:
-                _leave_to_full_collections()
-                gc.enable()
+    with _importing, _interrupts_later(), without_collector():
+        return {name: import_module(name) for name in modules}

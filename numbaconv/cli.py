@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import numbaconv as nc
-from numbaconv.kernels.build import DIRECTORY, NAMES, build
+from numbaconv.built_ahead.build import DIRECTORY, NAMES, build
 from numbaconv.problem.dtypes import SUPPORTED
 
 COMMON = ("float32", "float64")

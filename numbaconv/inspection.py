@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from numbaconv._version import __version__
-from numbaconv.codegen import built_ahead
+from numbaconv.codegen import archives
 from numbaconv.codegen.cache import cache_directory
 from numbaconv.codegen.machines import machine
 from numbaconv.codegen.objects import origins
@@ -192,7 +192,7 @@ def configuration() -> dict[str, str]:
         "threads": f"{numba.get_num_threads()} of {numba.config.NUMBA_NUM_THREADS}",
         "threading layer": _threading_layer(),
         "jit": "disabled" if numba.config.DISABLE_JIT else "enabled",
-        "kernels built ahead": built_ahead.state(),
+        "kernels built ahead": archives.state(),
         "cache": _cache_state(),
         "kernels in use": _kernels_in_use(),
         "backend asked for": f"{name}, from {source}",

@@ -16,12 +16,10 @@ enough, see `on_large_stack`.
 
 import ctypes
 import functools
-import gc
 import inspect
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -31,6 +29,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.sigutils import normalize_signature
 from numba.core.typing.templates import signature as numba_signature
 
+from numbaconv._imports import without_collector
 from numbaconv.codegen.arguments import argument_types
 from numbaconv.codegen.cache import cache_directory
 from numbaconv.codegen.kernel import Kernel
@@ -86,33 +85,14 @@ def _compile_alone(compilation: Callable[[], Any]) -> Any:
             _compiling = False
 
 
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Keep the garbage collector from looking through what a compiler makes, all of which lives.
-
-    Afterwards it counts as old: the next collection of young objects passes over it. Nor does a
-    callback of the collector interrupt the start of a thread, in which Python holds locks that the
-    start of another, for the callback, would wait for.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        if not gc.get_freeze_count():  # else a program keeps objects frozen, and wants them so
-            gc.freeze()
-            gc.unfreeze()
-        gc.enable()
-
-
 def on_large_stack(compilation: Callable[[], Any]) -> Any:
     """Run a compilation on a thread of its own and wait for it: the caller's stack may be small.
 
     A thread that has the compiler's lock goes on itself, as the other would wait for that.
     """
-    with _without_collector():
+    # From before the thread starts: Python holds locks then, for which a callback of the collector
+    # that starts another would wait.
+    with without_collector():
         return _on_large_stack(compilation)
 
 
@@ -152,6 +132,8 @@ class native:  # noqa: N801 (a decorator)
         parameters. Or, of a function that has a result, what gives its Numba signature for an
         element type.
     """
+
+    _refers_to = ""  # see `Kernel`
 
     def __init__(self, arguments: Any) -> None:
         self.arguments = arguments
@@ -228,8 +210,6 @@ class native:  # noqa: N801 (a decorator)
         compilation = functools.partial(self._to_code, self._source(), signature, symbol)
         return Kernel(symbol, signature, self._refers_to, compilation)
 
-    _refers_to = ""
-
     @staticmethod
     def _to_code(source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
         return compile_lean(source, signature, symbol)
@@ -238,13 +218,13 @@ class native:  # noqa: N801 (a decorator)
 class parallel(native):  # noqa: N801 (a decorator)
     """Decorate a native function with a ``prange``."""
 
+    _refers_to = f"Numba {numba.__version__}"
+
     def address(self, dtype: Any) -> Any:
         """Address of the function, once the threads that it needs are there."""
         if dtype not in self._addresses and not config.DISABLE_JIT:
             start_numba()
         return super().address(dtype)
-
-    _refers_to = f"Numba {numba.__version__}"
 
     @staticmethod
     def _to_code(source: Callable[..., Any], signature: Any, symbol: str) -> bytes:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import llvmlite.binding as llvm
 
-from numbaconv.codegen import built_ahead, cache
+from numbaconv.codegen import archives, cache
 from numbaconv.codegen.kernel import Kernel
 from numbaconv.codegen.machines import machine, new_target_machine
 from numbaconv.codegen.notice import notice
@@ -50,7 +50,7 @@ def _identity(kernel: Kernel) -> str:
 
 def _find(kernel: Kernel) -> tuple[bytes, str] | None:
     """Return code that is there, and where it comes from."""
-    built = built_ahead.find(kernel)
+    built = archives.find(kernel)
     if built is not None:
         return built[0], f"built ahead for {built[1]}"
     code = cache.load(kernel.symbol, _identity(kernel))

@@ -133,48 +133,41 @@ assert results == [81.0] * len(calls), results
     run_script("-c", code, timeout=300, NUMBA_CACHE_DIR=str(tmp_path))
 
 
-# Without the metadata of an installed package Numba finds no entry point.
+# Numba finds no entry point without the metadata of an installed package; else this one, whichever
+# package of the name is installed here.
 UNINSTALLED = """
 import sys, numba.core.entrypoints
 numba.core.entrypoints._already_initialized = True
-import numba, numpy as np, numbaconv as nc
-@numba.njit(cache=True)
-def convolve(x, w):
-    return nc.conv2d(x, w)
-assert "numbaconv.njit" not in sys.modules
-assert convolve(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3))).sum() == 81
-print(sum(convolve.stats.cache_hits.values()))
 """
-
-
-def test_compiled_code_without_an_installed_package(run_script: Script, tmp_path: Path):
-    """Numba meets the name while it compiles, or loads machine code that names the door."""
-    script = tmp_path / "uninstalled.py"
-    script.write_text(UNINSTALLED)
-    hits = [run_script(str(script), NUMBA_CACHE_DIR=str(tmp_path)).stdout for _ in range(3)]
-    assert hits == ["0\n", "1\n", "1\n"]
-
-
-# What an installed package's entry point does, whichever package of the name is installed here.
 INSTALLED = """
 import sys, importlib.metadata
 point = importlib.metadata.EntryPoint("init", "numbaconv.njit.overloads:init", "numba_extensions")
 importlib.metadata.entry_points = lambda: importlib.metadata.EntryPoints([point])
+"""
+CALLER = """
 import numba, numpy as np, numbaconv as nc
 @numba.njit(cache=True)
 def convolve(x, w):
     return nc.conv2d(x, w)
 assert "numbaconv.njit" not in sys.modules
 assert convolve(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3))).sum() == 81
+print(sum(convolve.stats.cache_hits.values()))
+"""
+BY_THE_ENTRY_POINT = """
 assert "conv2d" not in vars(nc) or not convolve.stats.cache_hits
 assert "numbaconv.njit.overloads" in sys.modules
-print(sum(convolve.stats.cache_hits.values()))
 """
 
 
-def test_compiled_code_by_the_entry_point(run_script: Script, tmp_path: Path):
-    script = tmp_path / "installed.py"
-    script.write_text(INSTALLED)
+@pytest.mark.parametrize(
+    "code",
+    [UNINSTALLED + CALLER, INSTALLED + CALLER + BY_THE_ENTRY_POINT],
+    ids=["uninstalled", "installed"],
+)
+def test_compiled_code_is_the_first_to_touch(code: str, run_script: Script, tmp_path: Path):
+    """Numba meets the name while it compiles, or loads machine code that names the door."""
+    script = tmp_path / "caller.py"
+    script.write_text(code)
     hits = [run_script(str(script), NUMBA_CACHE_DIR=str(tmp_path)).stdout for _ in range(3)]
     assert hits == ["0\n", "1\n", "1\n"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from numba.core import config
 
-from numbaconv.codegen import built_ahead, machines
+from numbaconv.built_ahead import build
+from numbaconv.codegen import archives, machines
 from numbaconv.codegen.machines import FAMILIES, HOST, Machine
-from numbaconv.kernels import build
 from tests.conftest import Script
 from tests.runtime.cached import cache_files, copy_package
 
@@ -30,7 +30,7 @@ KERNELS = (
 BUILD = """
 import re, sys
 from pathlib import Path
-from numbaconv.kernels import build
+from numbaconv.built_ahead import build
 usual = build._usual_kernels
 build._usual_kernels = lambda: (k for k in usual() if re.search(sys.argv[3], k.symbol))
 print(build._build_here(sys.argv[1], Path(sys.argv[2])))
@@ -51,7 +51,7 @@ def build_some(run_script: Script, name: str, directory: Path, some: str, path: 
     front_end = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": str(path)}
     directory.mkdir(exist_ok=True)
     run_script("-P", "-c", BUILD, name, str(directory), some, **front_end)
-    return (directory / built_ahead.file_name(name)).read_bytes()
+    return (directory / archives.file_name(name)).read_bytes()
 
 
 class Copy:
@@ -61,10 +61,10 @@ class Copy:
         self._run = run_script
         self.root, self.cache = directory, directory / "cache"
         self.package = copy_package(directory)
-        for path in (self.package / "kernels").glob("*.zip"):
+        for path in (self.package / "built_ahead").glob("*.zip"):
             path.unlink()
         self.content = content
-        self.archive = self.package / "kernels" / built_ahead.file_name(HOST)
+        self.archive = self.package / "built_ahead" / archives.file_name(HOST)
         self.archive.write_bytes(content)
 
     def call(self, **variables: str) -> tuple[str, dict[str, int]]:
@@ -117,9 +117,9 @@ def test_a_damaged_kernel_is_compiled(copy: Copy):
     other = next(name for name in entries if "pack_work" not in name)
     flipped = bytearray(entries[symbol])
     flipped[-1] ^= 1
-    assert comment == built_ahead.DIGEST.encode()
+    assert comment == archives.DIGEST.encode()
     for number, wrong in enumerate((bytes(flipped), entries[symbol][:-1], entries[other], b"")):
-        copy.archive.write_bytes(built_ahead.write(entries | {symbol: wrong}))
+        copy.archive.write_bytes(archives.write(entries | {symbol: wrong}))
         with_damage, found = copy.call(NUMBA_CACHE_DIR=str(copy.root / f"cache {number}"))
         assert with_damage == bits
         assert found == {AHEAD: origins[AHEAD] - 1, "compiled": 1}
@@ -149,7 +149,7 @@ def test_two_builds_are_the_same_bytes(run_script: Script, tmp_path: Path):
 def test_every_kernel_is_built():
     """Each for the types that it is made for, under a name of its own."""
     code = (
-        "from numbaconv.kernels import build; build._import_all();"
+        "from numbaconv.built_ahead import build; build._import_all();"
         "names = [k.symbol for k in build._usual_kernels()]; print(*names)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -188,10 +188,10 @@ def test_the_family_of_a_host(
 ):
     host = Machine(triple, "some", ",".join(f"+{name}" for name in features))
     monkeypatch.setattr(machines, "host", lambda: host)
-    monkeypatch.setattr(built_ahead, "is_host", lambda: True)
-    monkeypatch.setattr(built_ahead, "VECTOR_BYTES", vector_bytes)
+    monkeypatch.setattr(archives, "is_host", lambda: True)
+    monkeypatch.setattr(archives, "VECTOR_BYTES", vector_bytes)
     monkeypatch.delenv("NUMBACONV_BUILT_AHEAD", raising=False)
-    assert built_ahead._names() == [HOST, *names]
+    assert archives._names() == [HOST, *names]
 
 
 def test_the_families_are_what_llvm_calls_them():
@@ -239,7 +239,7 @@ print(*(f"{origin}={count}" for origin, count in sorted(origins.items())))
 
 
 def has_archive() -> bool:
-    return (SOURCES / "numbaconv" / "kernels" / built_ahead.file_name(HOST)).exists()
+    return (SOURCES / "numbaconv" / "built_ahead" / archives.file_name(HOST)).exists()
 
 
 @pytest.mark.skipif(not has_archive(), reason="no kernels were built")

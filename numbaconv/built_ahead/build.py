@@ -1,8 +1,9 @@
 """Build kernels ahead: compile what is usual, for the host or for a machine that is not here.
 
-Each archive is built by a process of its own, ``python -m numbaconv.kernels.build NAME FOLDER``.
-There all code is for that machine, and Numba, of which only the front end is needed, works for a
-CPU without any name, so that the bytes do not depend on where they are made.
+Each archive is built by a process of its own:
+``python -m numbaconv.built_ahead.build NAME FOLDER``. There all code is for that machine, and
+Numba, of which only the front end is needed, works for a CPU without any name, so that the bytes do
+not depend on where they are made.
 """
 
 import os
@@ -15,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+# All else of the package is imported late, by `_build_here`: for the machine that it has chosen.
 import numbaconv
 from numbaconv.codegen import machines
 from numbaconv.codegen.machines import FAMILIES, HOST
@@ -22,8 +24,8 @@ from numbaconv.codegen.machines import FAMILIES, HOST
 NAMES = (*FAMILIES, HOST)
 DIRECTORY = Path(__file__).parent
 
-# The public functions of a GPU and the command line have no kernels of the CPU.
-_WITHOUT = ("numbaconv.cuda", "numbaconv.cli", "numbaconv.__main__", "numbaconv.kernels")
+# No kernels of the CPU are there.
+_WITHOUT = ("numbaconv.cuda", "numbaconv.cli", "numbaconv.__main__", "numbaconv.built_ahead")
 
 
 def build(names: list[str], directory: Path = DIRECTORY) -> list[Path]:
@@ -70,14 +72,14 @@ def _build_here(name: str, directory: Path) -> Path:
     """Build an archive in this process, in which nothing else of the package was imported yet."""
     machines.compile_for(machines.host() if name == HOST else FAMILIES[name].machine)
     _import_all()
-    from numbaconv.codegen import built_ahead, cache
+    from numbaconv.codegen import archives, cache
 
     packed = {}
     for kernel in _usual_kernels():
-        identity = built_ahead.identity(kernel, machines.machine())
+        identity = archives.identity(kernel, machines.machine())
         packed[kernel.symbol] = cache.pack(identity, kernel.to_code())
-    path = directory / built_ahead.file_name(name)
-    cache.write(path, built_ahead.write(packed))
+    path = directory / archives.file_name(name)
+    cache.write(path, archives.write(packed))
     path.chmod(0o644)  # a file of the package, for all
     return path
 

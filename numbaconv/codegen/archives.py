@@ -21,7 +21,7 @@ from numbaconv.codegen.machines import FAMILIES, HOST, Machine, is_host, is_of, 
 from numbaconv.codegen.sources import DIGEST
 from numbaconv.codegen.target import VECTOR_BYTES
 
-FOLDER = "kernels"  # of the package
+FOLDER = "built_ahead"  # of the package
 _VARIABLE = "NUMBACONV_BUILT_AHEAD"  # 0: none are used
 
 
