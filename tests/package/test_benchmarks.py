@@ -46,6 +46,15 @@ def test_limits_are_measured(run_script: Script):
     assert "float64 at least" in done.stdout
 
 
+@pytest.mark.slow
+def test_shared_cores_are_measured(run_script: Script):
+    script = str(ROOT / "benchmarks" / "busy.py")
+    done = run_script(script, "--passes", "1", "--seconds", "0.01", "--size", "2")
+    lines = [line.split() for line in done.stdout.splitlines() if " beside " in line]
+    assert len(lines) == 3
+    assert all(len(line) > 7 and min(map(float, line[7:])) > 0 for line in lines)
+
+
 def test_the_history_is_of_machines_that_are_described_alike():
     """asv draws results with other parameters, or fewer, as a series of its own."""
     history = ROOT / "benchmarks" / "history"
