@@ -17,7 +17,7 @@ from numbaconv.cpu.packing.weights import pack_work
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import Plan
-from numbaconv.problem.shape import ConvShape, one_row
+from numbaconv.problem.shape import ConvShape
 from numbaconv.runtime.threads import launch_lock, thread_limit
 
 # Between the scratch of two workers. What one reads at a stride makes the hardware read on beyond
@@ -90,7 +90,7 @@ def make_template(
     """Return the job of a problem on an engine, complete but for its data."""
     lowering = engine.lower(s, arithmetic.compute, threads)
     job = write_job(lowering, s, arithmetic, threads, activation)
-    order = () if lowering.packing is None else lowering.packing[:2]
+    order = () if lowering.packing is None else (*lowering.packing[:2], s.taps)
     return Template(job, lowering.table, order)
 
 
@@ -120,7 +120,7 @@ def run(
 def find_lowering(plan: Plan, engine: ModuleType) -> Lowering:
     """Return how an engine computes a planned convolution."""
     threads = thread_limit(plan.multiply_adds)
-    lowering: Lowering = engine.lower(one_row(plan.shape), plan.arithmetic.compute, threads)
+    lowering: Lowering = engine.lower(plan.simplest, plan.arithmetic.compute, threads)
     return lowering
 
 
@@ -128,9 +128,7 @@ def find_template(plan: Plan, engine: ModuleType, threads: int) -> Template:
     """Return the job of a planned convolution on an engine; the plan keeps it."""
     template = plan.jobs.get((engine, threads))
     if template is None:
-        template = make_template(
-            engine, one_row(plan.shape), plan.arithmetic, threads, plan.activation
-        )
+        template = make_template(engine, plan.simplest, plan.arithmetic, threads, plan.activation)
         plan.jobs[engine, threads] = template
     return template
 

@@ -13,6 +13,7 @@ strip              strip           columns of planes            a column   direc
 plane              small_planes    small planes, whole          a column   direct/depthwise_planes
 depthwise          depthwise_tile  pixels of many planes        a channel  direct/depthwise_channels
 dot                dot             images x images, summed      a pixel    gradients/weight_dots
+                                   pixels x filters, summed     a channel  direct/dots
 =================  ==============  ===========================  =========  =========================
 
 `accumulators` has what they are made of: the block of sums, loops that carry it, and the switch
