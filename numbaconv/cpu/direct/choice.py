@@ -139,7 +139,8 @@ def uses_channels(s, lanes):
 
 def is_plain_row(s):
     """Whether each output of one row reads the one pixel at its place."""
-    plain = s.n == s.taps == 1 and s.stride[2] == 1 and s.padding == (0, 0, 0) and s.size == s.output
+    reads = s.taps == 1 and s.stride[2] == 1 and s.padding == (0, 0, 0)
+    plain = reads and s.n == 1 and s.size == s.output
     return plain and s.output[:2] == (1, 1)
 
 
