@@ -23,15 +23,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-for package in ("numba_cuda", "cuda.bindings"):
-    try:
-        found = importlib.util.find_spec(package)
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        pytest.skip(f"{package} is not installed", allow_module_level=True)
-if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
-    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+from tests.cuda.installed import require_compilers
+
+require_compilers()
 
 from numba import cuda, types  # noqa: E402 (what it takes is here)
 
@@ -146,6 +140,7 @@ def kinds() -> list[Kind]:
         Kind(tiles.SIMT[0], "float32", mapped=True),
         *(Kind(tile, "float64", partial=True) for tile in tiles.SIMT_DOUBLE),
         *(Kind(tile, "float16", wide=i % 2 == 1) for i, tile in enumerate(tiles.TENSOR)),
+        *(Kind(tile, "float16", mapped=True) for tile in tiles.TENSOR[3:]),
         *(Kind(tile, "tf32", wide=i % 2 == 0) for i, tile in enumerate(tiles.TENSOR[:3])),
         Kind(tiles.SIMT[1], "int32"),
         *(
