@@ -149,17 +149,29 @@ def lto_ptx(kernel: Any, arguments: int, capability: tuple[int, int]) -> str:
 def lto_cubin(kernel: Any, arguments: int, capability: tuple[int, int]) -> bytes:
     """Machine code as nvJitLink makes it of LTO-IR."""
     code = library(kernel, arguments, capability).get_cubin(_target(capability))
-    return bytes(code)
+    return bytes(code.code)
 
 
 def registers_of(cubin: bytes) -> int:
-    """Registers of the kernel in an object: the highest byte of its section's `sh_info`."""
+    """Registers of the one kernel in an object, as its section of attributes says."""
     (sections,) = struct.unpack_from("<Q", cubin, 0x28)
     size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
     heads = [struct.unpack_from("<IIQQQQIIQQ", cubin, sections + i * size) for i in range(count)]
-    table = heads[names][4]
-    found = [
-        (head[7] >> 24) & 255 for head in heads if cubin[table + head[0] :].startswith(b".text.")
-    ]
+    found = []
+    for name, _, _, _, start, length, *_ in heads:
+        if cubin[heads[names][4] + name :].startswith(b".nv.info\0"):
+            found += _register_counts(cubin[start : start + length])
     assert len(found) == 1
-    return int(found[0])
+    return found[0]
+
+
+def _register_counts(attributes: bytes) -> list[int]:
+    """Numbers of registers among attributes: (form, kind, 16 bits of value or size, value)."""
+    with_size, of_registers = 0x04, 0x2F
+    found, at = [], 0
+    while at < len(attributes):
+        form, kind, size = struct.unpack_from("<BBH", attributes, at)
+        if (form, kind) == (with_size, of_registers):
+            found.append(struct.unpack_from("<II", attributes, at + 4)[1])
+        at += 4 + (size if form == with_size else 0)
+    return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import os
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -59,7 +58,7 @@ class Gpu:
 
     def __init__(self) -> None:
         self.memory = Memory()
-        self.lto = os.environ.get("NUMBACONV_PTX_LTO", "0") not in ("", "0")
+        self.lto = False
         self.profile = False
         self.only: tuple[int, int] | None = None
         self._reset()
