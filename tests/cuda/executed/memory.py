@@ -33,12 +33,16 @@ class Memory:
     """Exact allocations with guards between them; each byte knows whether it was ever written."""
 
     def __init__(self, size: int = 1 << 26, sparse: bool = False) -> None:
-        self.size, self.top, self.sparse = size, GUARD, sparse
-        self.huge: list[tuple[int, int]] = []  # ranges that count as written: zeros until then
-        new = _sparse if sparse else np.zeros
-        self.data, self.state, self.marks = (new(size, np.uint8) for _ in range(3))
+        self.size, self.sparse = size, sparse
+        self._begin()
         if not sparse:
             self.data.view(np.uint32)[:] = 0x7FC0BEEF
+
+    def _begin(self) -> None:
+        self.top = GUARD
+        self.huge: list[tuple[int, int]] = []  # ranges that count as written: zeros until then
+        new = _sparse if self.sparse else np.zeros
+        self.data, self.state, self.marks = (new(self.size, np.uint8) for _ in range(3))
         self.views, self.states, self.marked = map(_views, (self.data, self.state, self.marks))
         self.live: dict[int, int] = {}  # address -> bytes
 
@@ -78,6 +82,9 @@ class Memory:
 
     def reset(self) -> None:
         """Forget everything; only if nothing is live."""
+        if self.sparse:  # to clear what is huge would make it real
+            self._begin()
+            return
         self.state[: self.top] = NOBODYS
         self.top = GUARD
 
