@@ -75,7 +75,7 @@ def conv(
         ``NUMBACONV_BACKEND`` decide, in this order.
     stream : optional
         CUDA stream to work on: of Numba, CuPy or PyTorch, or its handle. By default it is that of
-        the arrays. CPU backends refuse it.
+        the first array. The streams of all arrays are waited for. CPU backends refuse it.
     precision : {"ieee", "tf32"}, optional
         How "cuda" multiplies float32: "ieee" as IEEE says, "tf32" on tensor cores with factors
         rounded to 10 bits of mantissa. Without it the environment variable
