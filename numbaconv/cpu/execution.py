@@ -8,7 +8,7 @@ from numba.core import config
 
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
-from numbaconv.cpu.activation import activate, activate_array
+from numbaconv.cpu.activation import activate_array, kernel_of
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, check_complete, new_template, set_entries
 from numbaconv.cpu.launching import set_launch
@@ -61,7 +61,7 @@ def write_job(
         AT.band: lowering.band,
         AT.fill_halo: lowering.fill_halo,
         AT.packer: None if lowering.packing is None else pack_work,
-        AT.activate: None if activation == NONE else activate,
+        AT.activate: kernel_of(activation),
     }
     for place, function in functions.items():
         if function is not None:
@@ -75,7 +75,6 @@ def write_job(
     job[AT.taps_in_place] = lowering.taps_in_place
     job[AT.prefetch_distance] = lowering.prefetch_distance
     job[AT.nontemporal] = lowering.nontemporal and activation == NONE
-    job[AT.activation] = activation
     if lowering.packing is not None:
         order = AT.pack_rows, AT.pack_taps_outer, AT.pack_in_task, AT.panel_size
         for place, value in zip(order, lowering.packing, strict=True):

@@ -45,7 +45,7 @@ class Header(NamedTuple):
     fill_halo : int
         Address of the function that copies a halo tile.
     activate : int
-        Address of `activation.activate`.
+        Address of the activation.
     packer : int
         Address of the worker that packs weights; 0: they are read as they are.
     worker : int
@@ -75,8 +75,6 @@ class Header(NamedTuple):
         Bytes of an element.
     lanes : int
         Lanes of a vector.
-    activation : int
-        Number of the activation.
     pack_rows : int
         Rows of a panel of packed weights.
     pack_taps_outer : int
@@ -120,7 +118,6 @@ class Header(NamedTuple):
     index_size: int
     itemsize: int
     lanes: int
-    activation: int
     pack_rows: int
     pack_taps_outer: int
     pack_in_task: int

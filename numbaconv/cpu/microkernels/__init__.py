@@ -16,7 +16,10 @@ dot                dot             images x images, summed      a pixel    gradi
                                    pixels x filters, summed     a channel  direct/dots
 =================  ==============  ===========================  =========  =========================
 
-`accumulators` has what they are made of: the block of sums, loops that carry it, and the switch
+`activations` has the formulas of the functions that are applied to a finished tile, and
+`approximations` their coefficients.
+
+`accumulators` has what tiles are made of: the block of sums, loops that carry it, and the switch
 with a case for each size of a block. A function is compiled once for each element type and is
 called through its address, with a tuple of its own class of arguments.
 
