@@ -202,4 +202,5 @@ assert two[1] >= 10, two
         OMP_WAIT_POLICY="passive",
         OMP_NUM_THREADS="2",
         OPENBLAS_NUM_THREADS="1",  # NumPy's threads, which the oracle uses, go on to spin
+        NUMBACONV_ADAPTIVE_THREADS="0",  # on a busy machine launches run on one thread
     )
