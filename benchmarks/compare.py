@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from benchmarks.lib import report
-from benchmarks.lib.layers import add_table, select
+from benchmarks.lib.layers import TABLES, add_table, select
 from benchmarks.lib.machine import describe
 from benchmarks.lib.results import Results
 from benchmarks.lib.rivals import OURS, RIVALS
@@ -181,7 +181,8 @@ def main(
         measure(results, [*jobs, jobs[0]._replace(task="machine", rows=[])], progress)
 
     wide = console.width >= 150
-    targets = [] if table else [report.targets(results)]  # they are of the rows in this folder
+    ours = table is None or table.resolve().parent == TABLES  # the targets are of these rows
+    targets = [report.targets(results)] if ours else []
     for sheet in (report.speeds(results, earlier, names=wide), *targets):
         if sheet.lines:
             console.print(report.terminal(sheet))

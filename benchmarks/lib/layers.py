@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-TABLES = Path(__file__).parents[1]
+TABLES = Path(__file__).resolve().parents[1]
 
 
 PerAxis = int | tuple[int, ...]

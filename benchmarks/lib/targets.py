@@ -106,6 +106,16 @@ TARGETS = (
     ),
     Target("speed", "tiny calls, prepared / PyTorch", ("Q",), "nc-prep", (TORCH,), 1.0, 0),
     Target("speed", "tiny calls, plain / PyTorch", ("Q",), "nc", (TORCH,), 0.6, 0),
+    Target(
+        "no cliffs",
+        "the sweep, prepared / best PyTorch or onnxruntime",
+        ("P",),
+        "nc-prep",
+        ((*TORCH, "onnxruntime"),),
+        1.35,
+        0.9,
+    ),
+    Target("no cliffs", "the sweep, plain / PyTorch NCHW", ("P",), "nc", (("torch",),), 1.4, 0.9),
     Target("gradients", "networks / PyTorch NCHW", BACKWARD, "nc", (("torch",),), 1.0, 0.7),
 )
 
