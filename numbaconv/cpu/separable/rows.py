@@ -1,0 +1,163 @@
+"""Rows between the caller's arrays, of any dtype, and scratch, which has the dtype of the sums."""
+
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from numbaconv.codegen.arguments import Elements, Foreign
+from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.twins import stands_for
+
+
+def _converted(context, builder, value, source, target):
+    """A number in another type: of integers that are no wider, C's cast, as SciPy's is."""
+    if not isinstance(source, types.Float) or not isinstance(target, types.Integer):
+        return context.cast(builder, value, source, target)
+    if target.bitwidth == 64 and not target.signed:
+        return _unsigned(builder, value)
+    # What an unsigned type of fewer bits cannot hold wraps, as signed numbers do.
+    wide = 32 if target.bitwidth + (not target.signed) <= 32 else 64
+    whole = builder.fptosi(value, ir.IntType(wide))
+    narrow = ir.IntType(target.bitwidth)
+    return whole if wide == target.bitwidth else builder.trunc(whole, narrow)
+
+
+def _unsigned(builder, value):
+    """uint64, of a negative number what wraps."""
+    negative = builder.fcmp_ordered("<", value, ir.Constant(value.type, 0))
+    magnitude = builder.select(negative, builder.fneg(value), value)
+    whole = builder.fptoui(magnitude, ir.IntType(64))
+    return builder.select(negative, builder.neg(whole), whole)
+
+
+def _moving(convert):
+    """An intrinsic that stores ``convert(source[j])`` as target[i]."""
+
+    @intrinsic
+    def move(typing_context, target, i, source, j):
+        signature = types.void(target, types.int64, source, types.int64)
+
+        def codegen(context, builder, signature, arguments):
+            target, i, source, j = arguments
+            to, _, of, _ = signature.args
+            value = builder.load(builder.gep(source, [j]))
+            new = convert(context, builder, value, of.dtype, to.dtype)
+            builder.store(new, builder.gep(target, [i]))
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return move
+
+
+def _rounded(context, builder, value, source, target):
+    """The nearest integer, of two the even one; the nearest of the type; zero of NaN."""
+    del context
+    number = {32: "f32", 64: "f64"}[source.bitwidth]
+    module, letter = builder.module, "s" if target.signed else "u"
+    integer = ir.IntType(target.bitwidth)
+    names = f"llvm.rint.{number}", f"llvm.fpto{letter}i.sat.i{target.bitwidth}.{number}"
+    for name, result in zip(names, (value.type, integer), strict=True):
+        function = module.globals.get(name) or ir.Function(
+            module, ir.FunctionType(result, [value.type]), name
+        )
+        value = builder.call(function, [value])
+    return value
+
+
+_move, _move_rounded = _moving(_converted), _moving(_rounded)
+
+
+@stands_for(_move)
+def move(target, i, source, j):
+    """target[i] = source[j], converted as C does: to integers by cutting the fraction off."""
+    with np.errstate(all="ignore"):
+        target[i] = source[j].astype(target.dtype)
+
+
+@stands_for(_move_rounded)
+def move_rounded(target, i, source, j):
+    """target[i] = the integer next to source[j] that the type has, of two the even one."""
+    value, limits = np.nan_to_num(np.rint(source[j])), np.iinfo(target.dtype)
+    target[i] = min(max(int(value), limits.min), limits.max)
+
+
+class ReadRowArguments(NamedTuple):
+    """What `read_row` takes.
+
+    Attributes
+    ----------
+    target : pointer
+        Where elements are copied to, side by side.
+    source, step : pointer, int
+        First element, and elements from one to the next.
+    elements : int
+        How many.
+    """
+
+    target: Elements
+    source: Foreign
+    step: int
+    elements: int
+
+
+@native(ReadRowArguments)
+def read_row(target, source, step, elements):
+    """Copy elements to scratch."""
+    if step == 1:
+        for j in range(elements):
+            move(target, j, source, j)
+    else:
+        for j in range(elements):
+            move(target, j, source, j * step)
+
+
+class WriteRowArguments(NamedTuple):
+    """What `write_row` takes.
+
+    Attributes
+    ----------
+    source : pointer
+        Elements side by side.
+    target, step : pointer, int
+        Where the first goes, and elements from one to the next.
+    elements : int
+        How many.
+    """
+
+    source: Elements
+    target: Foreign
+    step: int
+    elements: int
+
+
+@native(WriteRowArguments)
+def write_row(source, target, step, elements):
+    """Copy elements from scratch; to integers as C converts them."""
+    if step == 1:
+        for j in range(elements):
+            move(target, j, source, j)
+    else:
+        for j in range(elements):
+            move(target, j * step, source, j)
+
+
+@native(WriteRowArguments)
+def write_rounded_row(source, target, step, elements):
+    """Copy elements from scratch to the nearest integers that the type has."""
+    if step == 1:
+        for j in range(elements):
+            move_rounded(target, j, source, j)
+    else:
+        for j in range(elements):
+            move_rounded(target, j * step, source, j)
+
+
+@inline
+def fill(target, count, value):
+    """Set `count` elements."""
+    for j in range(count):
+        target[j] = value

@@ -1,0 +1,162 @@
+"""A walk, as one tuple of integers: which passes it makes, and how it cuts the image.
+
+A walk makes up to three passes over an image in one go. Its axes have roles:
+
+- *lanes*: the innermost axis, with those behind it that no pass runs along: a vector holds
+  neighbours of it;
+- *rows*: an axis along which a task proceeds, with the rows that the next sums need in a ring;
+- *planes*: all other axes. A task has one index of each, or a block of them.
+
+A pass along the planes comes first, then one along the rows, then one along the lanes. A pass along
+the rows may also have taps in several planes and at several lanes: then it is a full kernel.
+"""
+
+from typing import NamedTuple
+
+from numbaconv.codegen.jit import inline
+from numbaconv.codegen.pointers import entries
+
+
+class Taps(NamedTuple):
+    """Taps of a pass, as `tap_sums` takes them.
+
+    Attributes
+    ----------
+    taps : int
+        Taps or pairs; 0: there is no such pass.
+    kind : int
+        How they are listed.
+    entries : int
+        Offsets of a list.
+    offsets : int
+        Where in the table their list begins.
+    weights : int
+        Where among the weights theirs begin.
+    divides, truncates : int
+        What happens to the sums.
+    """
+
+    taps: int = 0
+    kind: int = 0
+    entries: int = 0
+    offsets: int = 0
+    weights: int = 0
+    divides: int = 0
+    truncates: int = 0
+
+
+class Walk(NamedTuple):
+    """How the image is cut.
+
+    Attributes
+    ----------
+    tasks : int
+        How many there are.
+    axes, axes_at : int
+        Axes of planes, and where in the table they begin, the innermost first: see `PlaneAxis`.
+    planes, ring_planes : int
+        Planes that a task reads, and those of them that the ring has.
+    block_out : int
+        Elements of the output from one plane of a block to the next.
+    rows, row_block, row_blocks : int
+        Rows, those of a task, and blocks of these.
+    row_mode, row_before, row_window : int
+        What lies outside; a sum reads `row_window` rows, from so many before its own on.
+    row_in, row_out : int
+        Elements of the input, and of the output, from one row to the next.
+    lanes, strip, strips : int
+        Lanes, those of a task, and strips of these.
+    lane_mode, pixel : int
+        What lies outside; lanes that are neighbours for a vector alone, as the colours of a pixel.
+    lane_before, lane_after : int
+        Lanes that the sums of a row read before the first and behind the last of them.
+    lane_in, lane_out : int
+        Elements from one lane to the next.
+    step, ring : int
+        Rows that are computed at a time, and rows of the ring.
+    pitch, ring_plane : int
+        Elements of scratch from one row, and from one plane of the ring, to the next.
+    in_size, out_size : int
+        Bytes of an element.
+    """
+
+    tasks: int
+    axes: int
+    axes_at: int
+    planes: int
+    ring_planes: int
+    block_out: int
+    rows: int
+    row_block: int
+    row_blocks: int
+    row_mode: int
+    row_before: int
+    row_window: int
+    row_in: int
+    row_out: int
+    lanes: int
+    strip: int
+    strips: int
+    lane_mode: int
+    pixel: int
+    lane_before: int
+    lane_after: int
+    lane_in: int
+    lane_out: int
+    step: int
+    ring: int
+    pitch: int
+    ring_plane: int
+    in_size: int
+    out_size: int
+
+
+class PlaneAxis(NamedTuple):
+    """An axis of planes.
+
+    Attributes
+    ----------
+    blocks, block : int
+        Blocks along it, and indices of each.
+    size, mode : int
+        Its length, and what lies outside.
+    before, window : int
+        A block reads `window` indices, from so many before its first on.
+    in_step, out_step : int
+        Elements of the input, and of the output, from one index to the next.
+    """
+
+    blocks: int
+    block: int
+    size: int
+    mode: int
+    before: int
+    window: int
+    in_step: int
+    out_step: int
+
+
+WALK_SIZE, TAPS_SIZE, AXIS_SIZE = len(Walk._fields), len(Taps._fields), len(PlaneAxis._fields)
+PLANE_TAPS = WALK_SIZE
+ROW_TAPS = PLANE_TAPS + TAPS_SIZE
+LANE_TAPS = ROW_TAPS + TAPS_SIZE
+CONSTANT_AT = 0  # where among the weights the constant lies
+LISTS = LANE_TAPS + TAPS_SIZE  # where in the table axes and lists of offsets begin
+
+
+@inline
+def read_walk(table):
+    """The walk that a table begins with."""
+    return Walk(*entries(table, 0, WALK_SIZE))
+
+
+@inline
+def read_taps(table, at):
+    """Taps at a place of the table."""
+    return Taps(*entries(table, at, TAPS_SIZE))
+
+
+@inline
+def read_axis(table, at):
+    """An axis of planes at a place of the table."""
+    return PlaneAxis(*entries(table, at, AXIS_SIZE))
