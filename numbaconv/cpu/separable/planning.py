@@ -19,7 +19,7 @@ from numbaconv.cpu.microkernels.tap_sums import DIFFERENCES, SINGLE, SUMS, tap_s
 from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.rows import read_row, write_rounded_row, write_row
 from numbaconv.cpu.separable.tasks import walk_work
-from numbaconv.cpu.separable.walk import LISTS, PlaneAxis, Taps, Walk
+from numbaconv.cpu.separable.walk import BASES, LISTS, PlaneAxis, Taps, Walk
 
 # Rows of sums at a time. Their taps read nearly the same rows, once from the second-level cache.
 STEP = 8
@@ -331,12 +331,14 @@ def plan_walk(
     lane_window, lane_before, lane_mode = windows.along(lanes)
     row_block, row_blocks = task_blocks(pieces, rows.size, row_window, threads)
     ring = row_window - 1 + STEP
+    ring_planes = sizes.block if separable else planes
+    rows_at = ring_planes * ring * sizes.pitch
     walk = Walk(
         tasks=pieces * row_blocks,
         axes=len(axes),
         axes_at=LISTS,
         planes=planes,
-        ring_planes=sizes.block if separable else planes,
+        ring_planes=ring_planes,
         block_out=in_blocks[0].out_step if separable and in_blocks else 0,
         rows=rows.size,
         row_block=row_block,
@@ -359,6 +361,10 @@ def plan_walk(
         ring=ring,
         pitch=sizes.pitch,
         ring_plane=ring * sizes.pitch,
+        rows_at=rows_at,
+        results_at=rows_at + STEP * sizes.pitch,
+        bundle_at=rows_at + 2 * STEP * sizes.pitch,
+        lists_at=BASES + planes,
         in_size=problem.in_dtype.itemsize,
         out_size=problem.out_dtype.itemsize,
     )
@@ -432,7 +438,6 @@ def write_job(problem: Problem, walk: Walk, taps: list[Taps], threads: int) -> n
     job[AT.itemsize] = problem.compute.itemsize
     job[AT.lanes] = VECTOR_BYTES // problem.compute.itemsize
     job[AT.workers] = max(1, min(threads, walk.tasks))
-    rows = walk.ring_planes * walk.ring + 2 * walk.step + walk.planes + 1
-    job[AT.scratch_size] = rows * walk.pitch + CACHE_LINE
-    job[AT.index_size] = walk.planes + walk.step * max(1, taps[1].entries)
+    job[AT.scratch_size] = walk.bundle_at + (walk.planes + 1) * walk.pitch
+    job[AT.index_size] = walk.lists_at + walk.step * taps[1].entries
     return job

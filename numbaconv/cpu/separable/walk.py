@@ -1,4 +1,4 @@
-"""A walk, as one tuple of integers: which passes it makes, and how it cuts the image.
+"""A walk, as a table of integers: which passes it makes, and how it cuts the image.
 
 A walk makes up to three passes over an image in one go. Its axes have roles:
 
@@ -13,8 +13,7 @@ the rows may also have taps in several planes and at several lanes: then it is a
 
 from typing import NamedTuple
 
-from numbaconv.codegen.jit import inline
-from numbaconv.codegen.pointers import entries
+from numbaconv.cpu.job import places
 
 
 class Taps(NamedTuple):
@@ -76,6 +75,11 @@ class Walk(NamedTuple):
         Rows that are computed at a time, and rows of the ring.
     pitch, ring_plane : int
         Elements of scratch from one row, and from one plane of the ring, to the next.
+    rows_at, results_at, bundle_at : int
+        Where in a worker's scratch the passes along the rows and along the lanes store, and where a
+        row of each plane lies that the pass along the planes reads. The ring lies at 0.
+    lists_at : int
+        Where among a worker's integers its lists of offsets lie.
     in_size, out_size : int
         Bytes of an element.
     """
@@ -107,6 +111,10 @@ class Walk(NamedTuple):
     ring: int
     pitch: int
     ring_plane: int
+    rows_at: int
+    results_at: int
+    bundle_at: int
+    lists_at: int
     in_size: int
     out_size: int
 
@@ -136,27 +144,39 @@ class PlaneAxis(NamedTuple):
     out_step: int
 
 
-WALK_SIZE, TAPS_SIZE, AXIS_SIZE = len(Walk._fields), len(Taps._fields), len(PlaneAxis._fields)
-PLANE_TAPS = WALK_SIZE
-ROW_TAPS = PLANE_TAPS + TAPS_SIZE
-LANE_TAPS = ROW_TAPS + TAPS_SIZE
+class Part(NamedTuple):
+    """What a task writes: the first of a worker's integers.
+
+    Attributes
+    ----------
+    out : int
+        Element of the output at which its planes begin.
+    blocks : int
+        Planes.
+    row0, row1 : int
+        Its rows.
+    lane0, lanes : int
+        Its first lane, and how many.
+    """
+
+    out: int
+    blocks: int
+    row0: int
+    row1: int
+    lane0: int
+    lanes: int
+
+
+# The places of these: of the walk and its passes in the table, where axes and lists of offsets
+# follow, and of the part among a worker's integers, where an element for each plane follows.
+WALK: Walk = places(Walk, 0)
+PLANE_TAPS: Taps = places(Taps, len(WALK))
+ROW_TAPS: Taps = places(Taps, PLANE_TAPS[0] + len(PLANE_TAPS))
+LANE_TAPS: Taps = places(Taps, ROW_TAPS[0] + len(ROW_TAPS))
+LISTS = LANE_TAPS[0] + len(LANE_TAPS)
+PART: Part = places(Part, 0)
+BASES = len(PART)
+
+AXIS: PlaneAxis = places(PlaneAxis, 0)
+AXIS_SIZE = len(AXIS)
 CONSTANT_AT = 0  # where among the weights the constant lies
-LISTS = LANE_TAPS + TAPS_SIZE  # where in the table axes and lists of offsets begin
-
-
-@inline
-def read_walk(table):
-    """The walk that a table begins with."""
-    return Walk(*entries(table, 0, WALK_SIZE))
-
-
-@inline
-def read_taps(table, at):
-    """Taps at a place of the table."""
-    return Taps(*entries(table, at, TAPS_SIZE))
-
-
-@inline
-def read_axis(table, at):
-    """An axis of planes at a place of the table."""
-    return PlaneAxis(*entries(table, at, AXIS_SIZE))
