@@ -69,30 +69,47 @@ class TapSumsArguments(NamedTuple):
 
 
 def _emit(builder, dtype, o):
-    """A case for each kind and width; the last block of a row overlaps the one before."""
+    """A case for each kind."""
     v = Vectors(builder, dtype)
     o = o._replace(divides=is_set(builder, o.divides), truncates=is_set(builder, o.truncates))
-    end = builder.append_basic_block("tap_sums_end")
-    for width in WIDTHS:
-        fits = builder.icmp_signed(">=", o.vectors, i64(width))
-        with builder.if_then(fits):
-            for kind in (SINGLE, SUMS, DIFFERENCES):
-                with builder.if_then(builder.icmp_signed("==", o.kind, i64(kind))):
-                    _emit_blocks(v, width, kind, o)
-            builder.branch(end)
-    builder.branch(end)
-    builder.position_at_end(end)
+    sections = _sections(builder, o.vectors)
+    for kind in (SINGLE, SUMS, DIFFERENCES):
+        with builder.if_then(builder.icmp_signed("==", o.kind, i64(kind))):
+            for width, first, count in sections:
+                _emit_blocks(v, width, first, count, kind, o)
 
 
-def _emit_blocks(v, width, kind, o):
+def _sections(builder, vectors):
+    """Blocks of each width: where the first begins, and how many there are.
+
+    Wide ones as far as they go, and one more where more than half of it is needed; blocks of half
+    the width for the rest. The last block of a row overlaps the one before. Shorter rows than that
+    go vector by vector.
+    """
+    wide, half, one = WIDTHS
+
+    def blocks(left: Any, width: int, spare: int, least: int) -> Any:
+        count = builder.sdiv(builder.add(left, i64(spare)), i64(width))
+        return builder.select(builder.icmp_signed(">=", vectors, i64(least)), count, i64(0))
+
+    wides = blocks(vectors, wide, wide - half - 1, wide)
+    covered = builder.mul(wides, i64(wide))
+    left = builder.sub(vectors, covered)
+    left = builder.select(builder.icmp_signed(">", left, i64(0)), left, i64(0))
+    halves = blocks(left, half, half - 1, half)
+    short = builder.icmp_signed("<", vectors, i64(half))
+    ones = builder.select(short, vectors, i64(0))
+    return (wide, i64(0), wides), (half, covered, halves), (one, i64(0), ones)
+
+
+def _emit_blocks(v, width, first, count, kind, o):
     """Blocks side by side; of each all rows, so that what they share stays in cache."""
     builder = v.builder
     last = builder.sub(o.vectors, i64(width))
-    blocks = builder.sdiv(builder.add(o.vectors, i64(width - 1)), i64(width))
-    with cgutils.for_range(builder, blocks) as columns:
-        first = builder.mul(columns.index, i64(width))
-        inside = builder.icmp_signed("<", first, last)
-        at = builder.mul(builder.select(inside, first, last), i64(v.lanes))
+    with cgutils.for_range(builder, count) as columns:
+        begin = builder.add(first, builder.mul(columns.index, i64(width)))
+        inside = builder.icmp_signed("<", begin, last)
+        at = builder.mul(builder.select(inside, begin, last), i64(v.lanes))
         with cgutils.for_range(builder, o.rows) as rows:
             target, source, offsets = (
                 v.at(pointer, builder.mul(rows.index, step))

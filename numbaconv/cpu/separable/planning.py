@@ -11,13 +11,18 @@ from numba.core import config
 
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking
 from numbaconv.cpu.job import AT, new_template
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.tap_sums import DIFFERENCES, SINGLE, SUMS, tap_sums
 from numbaconv.cpu.separable.borders import CONSTANT
-from numbaconv.cpu.separable.rows import read_row, write_rounded_row, write_row
+from numbaconv.cpu.separable.rows import (
+    read_row,
+    write_past_caches,
+    write_rounded_row,
+    write_row,
+)
 from numbaconv.cpu.separable.tasks import walk_work
 from numbaconv.cpu.separable.walk import BASES, LISTS, PlaneAxis, Taps, Walk
 
@@ -271,7 +276,8 @@ class Sizes(NamedTuple):
 
 def cut(roles: Roles, windows: Windows, separable: bool, itemsize: int) -> Sizes:
     """Blocks whose scratch stays in the second-level cache."""
-    lanes, most = roles.lanes.size, blocking.CACHE_BYTES // itemsize
+    # All of the cache: what counts more is that memory is read and written in long rows.
+    lanes, most = roles.lanes.size, 2 * blocking.CACHE_BYTES // itemsize
     reach = (windows.along(roles.lanes)[0] - 1) * roles.pixel
     ring = windows.along(roles.rows)[0] - 1 + STEP
     sizes = [windows.along(axis)[0] for axis in roles.planes]
@@ -426,6 +432,21 @@ def make_template(problem: Problem, threads: int) -> Template:
     ).linked()
 
 
+def way_out(problem: Problem, threads: int) -> Any:
+    """The function that stores rows; past the caches, if floats lie dense that none will hold.
+
+    An ordinary store reads the line that it writes to.
+    """
+    if problem.rounds:
+        return write_rounded_row
+    elements = math.prod(problem.shape)
+    nbytes = elements * (problem.in_dtype.itemsize + problem.out_dtype.itemsize)
+    dense = problem.out_steps[-1:] == (1,) and problem.shape[-1] >= LEAST_STRIP
+    if problem.out_dtype.kind == "f" and dense and nbytes > last_level_caches(threads):
+        return write_past_caches
+    return write_row
+
+
 def write_job(problem: Problem, walk: Walk, taps: list[Taps], threads: int) -> np.ndarray:
     """The job of a walk, complete but for its table and its data."""
     element = numba.from_dtype(problem.compute)
@@ -433,8 +454,9 @@ def write_job(problem: Problem, walk: Walk, taps: list[Taps], threads: int) -> n
     set_launch(job, threads)
     job[AT.worker], job[AT.tile] = walk_work.address(element), tap_sums.address(element)
     job[AT.fill_halo] = read_row.address((element, numba.from_dtype(problem.in_dtype)))
-    write = write_rounded_row if problem.rounds else write_row
-    job[AT.store] = write.address((element, numba.from_dtype(problem.out_dtype)))
+    job[AT.store] = way_out(problem, threads).address(
+        (element, numba.from_dtype(problem.out_dtype))
+    )
     job[AT.itemsize] = problem.compute.itemsize
     job[AT.lanes] = VECTOR_BYTES // problem.compute.itemsize
     job[AT.workers] = max(1, min(threads, walk.tasks))

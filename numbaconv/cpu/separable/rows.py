@@ -9,6 +9,8 @@ from numba.extending import intrinsic
 
 from numbaconv.codegen.arguments import Elements, Foreign
 from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pointers import before_line, keep_scalar
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import stands_for
 
 
@@ -85,6 +87,59 @@ def move_rounded(target, i, source, j):
     target[i] = min(max(int(value), limits.min), limits.max)
 
 
+@intrinsic
+def _move_past_caches(typing_context, target, i, source, j):
+    signature = types.void(target, types.int64, source, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, i, source, j = arguments
+        to, of = signature.args[0].dtype, signature.args[2].dtype
+        lanes = VECTOR_BYTES * 8 // to.bitwidth
+        read, written = (ir.VectorType(context.get_value_type(each), lanes) for each in (of, to))
+        place = builder.bitcast(builder.gep(source, [j]), read.as_pointer())
+        value = builder.load(place, align=of.bitwidth // 8)
+        if of.bitwidth != to.bitwidth:
+            convert = builder.fpext if of.bitwidth < to.bitwidth else builder.fptrunc
+            value = convert(value, written)
+        place = builder.bitcast(builder.gep(target, [i]), written.as_pointer())
+        store = builder.store(value, place, align=VECTOR_BYTES)
+        hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        store.set_metadata("nontemporal", hint)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@stands_for(_move_past_caches)
+def move_past_caches(target, i, source, j):
+    """Move a vector of floats to an aligned place past the caches."""
+    lanes = VECTOR_BYTES // target.itemsize
+    target[i : i + lanes] = source[j : j + lanes]
+
+
+@intrinsic
+def _floats_of_vector(typing_context, target):
+    signature = types.int64(target)
+
+    def codegen(context, builder, signature, arguments):
+        lanes = VECTOR_BYTES * 8 // signature.args[0].dtype.bitwidth
+        return ir.Constant(ir.IntType(64), lanes)
+
+    return signature, codegen
+
+
+@stands_for(_floats_of_vector)
+def floats_of_vector(target):
+    """Elements behind a pointer that a vector holds."""
+    return VECTOR_BYTES // target.itemsize
+
+
+@inline
+def floats_before_line(target):
+    """Elements from a pointer to where a cache line begins."""
+    return before_line(target) * floats_of_vector(target) // VECTOR_BYTES
+
+
 class ReadRowArguments(NamedTuple):
     """What `read_row` takes.
 
@@ -156,8 +211,19 @@ def write_rounded_row(source, target, step, elements):
             move_rounded(target, j * step, source, j)
 
 
-@inline
-def fill(target, count, value):
-    """Set `count` elements."""
-    for j in range(count):
-        target[j] = value
+@native(WriteRowArguments)
+def write_past_caches(source, target, step, elements):
+    """Copy floats from scratch to neighbours, by whole vectors past the caches."""
+    begin, lanes = floats_before_line(target), floats_of_vector(target)
+    begin = begin if begin < elements else elements
+    for j in range(begin):
+        keep_scalar()
+        move(target, j, source, j)
+    j = begin
+    while j + lanes <= elements:
+        move_past_caches(target, j, source, j)
+        j += lanes
+    while j < elements:
+        keep_scalar()
+        move(target, j, source, j)
+        j += 1

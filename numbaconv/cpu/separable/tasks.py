@@ -9,7 +9,15 @@ its scratch `memory`, and the weights.
 """
 
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import behind, call, indices_at, keep_scalar, pointer_at, shift
+from numbaconv.codegen.pointers import (
+    behind,
+    call,
+    fence,
+    indices_at,
+    keep_scalar,
+    pointer_at,
+    shift,
+)
 from numbaconv.cpu.job import AT, WorkerArguments, next_task
 from numbaconv.cpu.microkernels.tap_sums import TapSumsArguments
 from numbaconv.cpu.separable.borders import CONSTANT, inner_index
@@ -257,3 +265,4 @@ def walk_work(worker, job, like):
                 finish_rows(job, table, state, memory, weights, plane, row, rows)
             row += rows
         number, queue = next_task(job, table[WALK.tasks], worker, queue)
+    fence()  # for stores past the caches
