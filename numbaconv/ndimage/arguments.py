@@ -1,5 +1,6 @@
 """Arguments of filters: SciPy's rules, and its types of errors."""
 
+import math
 import operator
 import warnings
 from collections.abc import Iterable
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.cpu.separable.borders import CONSTANT, MIRROR, NEAREST, REFLECT, WRAP
+from numbaconv.cpu.separable.execution import new_array
 
 MODES = {
     "reflect": REFLECT,
@@ -96,27 +98,33 @@ def check_supported(*arrays: np.ndarray) -> None:
 
 def real_constant(cval: Any) -> float:
     """The constant outside of a real image."""
-    return float(cval)
+    return math.ldexp(cval, 0)  # takes what C's double may come from, and no text
+
+
+def _new_output(image: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    if dtype.kind in "biufc":
+        return new_array(image.shape, dtype)
+    return np.empty(image.shape, dtype)  # to be refused
 
 
 def find_output(output: Any, image: np.ndarray, is_complex: bool = False) -> np.ndarray:
     """The array of results: a new one, of the input's dtype or the one named, or the caller's."""
     if output is None:
         dtype = np.promote_types(image.dtype, np.complex64) if is_complex else image.dtype
-        return np.empty(image.shape, np.dtype(dtype.name))
+        return _new_output(image, np.dtype(dtype.name))
     if isinstance(output, (type, np.dtype)):
         dtype = np.dtype(output)
         if is_complex and dtype.kind != "c":
             warnings.warn("promoting specified output dtype to complex", stacklevel=4)
             dtype = np.promote_types(dtype, np.complex64)
-        return np.empty(image.shape, dtype)
+        return _new_output(image, dtype)
     if isinstance(output, str):
         dtype = np.dtype(output)
         if is_complex and dtype.kind != "c":
             raise RuntimeError("output must have complex dtype")
         if not issubclass(dtype.type, np.number):
             raise RuntimeError("output must have numeric dtype")
-        return np.empty(image.shape, dtype)
+        return _new_output(image, dtype)
     out = np.asarray(output)
     if out.shape != image.shape:
         raise RuntimeError(f"output shape not correct: {out.shape}, not {image.shape}")

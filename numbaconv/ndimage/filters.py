@@ -437,6 +437,8 @@ def generic_laplace(
     """
     image = np.asarray(input)
     out = find_output(output, image)
+    if out is not output:
+        out[...] = 0  # for functions that do not store into it
     places = axis_indices(axes, image.ndim)
     keywords = extra_keywords or {}
     if not places:
@@ -467,6 +469,8 @@ def generic_gradient_magnitude(
     """
     image = np.asarray(input)
     out = find_output(output, image)
+    if out is not output:
+        out[...] = 0  # for functions that do not store into it
     places = axis_indices(axes, image.ndim)
     keywords = extra_keywords or {}
     if not places:

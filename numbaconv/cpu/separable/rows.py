@@ -1,6 +1,6 @@
 """Rows between the caller's arrays, of any dtype, and scratch, which has the dtype of the sums."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -227,3 +227,12 @@ def write_past_caches(source, target, step, elements):
         keep_scalar()
         move(target, j, source, j)
         j += 1
+
+
+def usual_types(function: native) -> list[tuple[Any, Any]]:
+    """The types of scratch and of arrays that are usual for a function here."""
+    single, double, byte = types.float32, types.float64, types.uint8
+    if function is write_rounded_row:
+        return [(single, byte)]
+    pairs = [(single, single), (double, double)]
+    return pairs if function is write_past_caches else [*pairs, (single, byte), (double, byte)]
