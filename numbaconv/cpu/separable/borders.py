@@ -20,6 +20,9 @@ def inner_index(i, size, mode):
     if mode == WRAP:
         return i % size
     edges = 1 if mode == REFLECT else 0  # an edge is repeated, or is not
+    near = -i - edges if i < 0 else 2 * size - 2 + edges - i
+    if 0 <= near < size:  # without a division
+        return near
     period = 2 * size - 2 + 2 * edges
     if period == 0:
         return 0

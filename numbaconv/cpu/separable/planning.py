@@ -359,6 +359,7 @@ def plan_walk(
         strips=strips,
         lane_mode=lane_mode,
         pixel=pixel,
+        pixels=lanes.size // pixel,
         lane_before=lane_before * pixel,
         lane_after=(lane_window - 1 - lane_before) * pixel,
         lane_in=lanes.in_step,

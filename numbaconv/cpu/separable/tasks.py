@@ -105,13 +105,12 @@ def read_lanes(job, table, state, target, base, constant):
     read_elements(
         job, table, shift(target, inside - first), base + inside * step, inside_end - inside
     )
-    lane = first
+    lane, place, left = first, first // pixel, pixel - first % pixel
     while lane < end:
         if lane == inside:
-            lane = inside_end
+            lane, place, left = inside_end, inside_end // pixel, pixel - inside_end % pixel
             continue
-        place = lane // pixel
-        index = inner_index(place, lanes // pixel, table[WALK.lane_mode])
+        index = inner_index(place, table[WALK.pixels], table[WALK.lane_mode])
         copied = lane + (index - place) * pixel
         if index < 0:
             target[lane - first] = constant
@@ -119,7 +118,9 @@ def read_lanes(job, table, state, target, base, constant):
             target[lane - first] = target[copied - first]
         else:
             read_elements(job, table, shift(target, lane - first), base + copied * step, 1)
-        lane += 1
+        lane, left = lane + 1, left - 1
+        if left == 0:
+            place, left = place + 1, pixel
 
 
 @inline
@@ -174,12 +175,14 @@ def list_row_taps(table, lists, first, rows):
 
     `first` is the row that the first tap of the first sum reads, counted from the task's first.
     """
-    entries = table[ROW_TAPS.entries]
+    entries, ring = table[ROW_TAPS.entries], table[WALK.ring]
+    begin = first % ring
     for r in range(rows):
         for t in range(entries):
             keep_scalar()
             tap = shift(table, table[ROW_TAPS.offsets] + 3 * t)
-            slot = (first + r + tap[1]) % table[WALK.ring]
+            slot = begin + r + tap[1]
+            slot = slot - ring if slot >= ring else slot
             plane = tap[0] * table[WALK.ring_plane]
             lists[r * entries + t] = plane + slot * table[WALK.pitch] + tap[2]
 

@@ -65,8 +65,9 @@ class Walk(NamedTuple):
         Elements of the input, and of the output, from one row to the next.
     lanes, strip, strips : int
         Lanes, those of a task, and strips of these.
-    lane_mode, pixel : int
-        What lies outside; lanes that are neighbours for a vector alone, as the colours of a pixel.
+    lane_mode, pixel, pixels : int
+        What lies outside; lanes that are neighbours for a vector alone, as the colours of a pixel;
+        and how many such pixels there are.
     lane_before, lane_after : int
         Lanes that the sums of a row read before the first and behind the last of them.
     lane_in, lane_out : int
@@ -103,6 +104,7 @@ class Walk(NamedTuple):
     strips: int
     lane_mode: int
     pixel: int
+    pixels: int
     lane_before: int
     lane_after: int
     lane_in: int
