@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.cpu.separable.planning import Kernel, Pass
+from numbaconv.cpu.separable.borders import CONSTANT
+from numbaconv.cpu.separable.planning import Pass
 from numbaconv.ndimage.arguments import (
     TRUNCATE,
     axis_index,
@@ -18,10 +19,18 @@ from numbaconv.ndimage.arguments import (
     sequence,
 )
 from numbaconv.ndimage.gaussian import gaussian_radius, gaussian_weights
+from numbaconv.ndimage.kernels import factors, kernel_of, window_of
 from numbaconv.ndimage.passes import apply, apply_complex_weights
 
-# Weights that SciPy takes for nothing, so that NaN under them does not spread.
-EPSILON = np.finfo(np.float64).eps
+_ROOTS = np.sqrt(np.arange(256, dtype=np.uint8)).astype(np.uint8)
+
+
+def _take_root(out: np.ndarray) -> None:
+    """Take the root in place, cut off in integers."""
+    if out.dtype == np.uint8:  # NumPy goes by float16, which takes longer than all else
+        np.take(_ROOTS, out, out=out, mode="clip")
+    else:
+        np.sqrt(out, out, casting="unsafe")
 
 
 def _real_pass(weights: np.ndarray, axis: int, mode: Any, origin: Any) -> Pass:
@@ -483,7 +492,7 @@ def generic_gradient_magnitude(
         part = derivative(image, axis, out.dtype, axis_mode, cval, *extra_arguments, **keywords)
         np.multiply(part, part, part)
         out += part
-    np.sqrt(out, out, casting="unsafe")
+    _take_root(out)
     return out
 
 
@@ -570,47 +579,6 @@ def gaussian_gradient_magnitude(
     )
 
 
-def _window(
-    input: np.ndarray, weights: Any, origin: Any, places: tuple[int, ...], turned: bool
-) -> tuple[np.ndarray, list[int]]:
-    """Real weights with all axes of an image, as they are correlated, and their origins.
-
-    The axes of weights are those of the image in its own order, and origins in the caller's.
-    """
-    weights = np.asarray(weights, np.float64)
-    origins = sequence(origin, len(places), "origin")
-    if weights.ndim != len(places) or not weights.size:
-        raise RuntimeError(
-            f"weights: {weights.shape} must have an axis for each of {len(places)} axes, none empty"
-        )
-    if len(places) < input.ndim:
-        weights = np.expand_dims(weights, [i for i in range(input.ndim) if i not in places])
-        given = dict(zip(places, origins, strict=True))
-        origins = [given.get(i, 0) for i in range(input.ndim)]
-    if turned:
-        weights = np.flip(weights)
-        origins = [-o - (n % 2 == 0) for o, n in zip(origins, weights.shape, strict=True)]
-    checked = [check_origin(o, n) for o, n in zip(origins, weights.shape, strict=True)]
-    return weights, checked
-
-
-def _kernel(weights: np.ndarray, origins: list[int], mode: int) -> Kernel | None:
-    """The taps of weights that are not nothing; None if all are."""
-    axes = tuple(i for i, n in enumerate(weights.shape) if n > 1)
-    window = tuple(weights.shape[i] for i in axes)
-    places = np.argwhere(np.abs(weights) > EPSILON)
-    if not len(places):
-        return None
-    return Kernel(
-        axes,
-        tuple(map(tuple, places[:, axes].tolist())),
-        tuple(weights[tuple(places.T)].tolist()),
-        window,
-        tuple(weights.shape[i] // 2 + origins[i] for i in axes),
-        mode,
-    )
-
-
 def _correlate(
     input: Any,
     weights: Any,
@@ -634,15 +602,19 @@ def _correlate(
         weights = weights if turned else weights.conj()
         return apply_complex_weights(image, weights, out, cval, filtered)
     places = axis_indices(axes, image.ndim)
-    weights, origins = _window(image, weights, origin, places, turned)
+    weights, origins = window_of(image, weights, origin, places, turned)
     out = find_output(output, image, image.dtype.kind == "c")
     if not isinstance(mode, str) and isinstance(mode, Iterable):
         raise RuntimeError("mode: a sequence of modes is not supported")
-    kernel = _kernel(weights, origins, mode_code(mode))
-    if kernel is None:
+    code = mode_code(mode)
+    floats = image.dtype.kind in "fc" and out.dtype.kind in "fc"
+    borders = code != CONSTANT or not np.any(cval)  # what a pass makes of the constant is another
+    passes = factors(weights, origins, code, image.dtype) if floats and borders else None
+    work = passes or kernel_of(weights, origins, code)
+    if work is None:
         out[...] = 0
         return out
-    return apply(image, out, kernel, cval, rounds)
+    return apply(image, out, work, cval, rounds)
 
 
 def correlate(

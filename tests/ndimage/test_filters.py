@@ -11,6 +11,8 @@ import pytest
 import numbaconv as nc
 from numbaconv.cpu import blocking
 from numbaconv.cpu.separable import planning
+from numbaconv.cpu.separable.borders import REFLECT
+from numbaconv.ndimage import kernels
 from tests.conftest import Script
 
 ndimage = nc.ndimage
@@ -276,3 +278,55 @@ def test_work_is_cut_for_each_thread():
         block, blocks = planning.task_blocks(1, rows, window, threads)
         assert block * blocks >= rows > block * (blocks - 1)
         assert blocks <= math.ceil(rows / 8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_kernels_of_rank_one_are_passes(dtype: str):
+    x = np.random.default_rng(0).normal(size=(40, 50)).astype(dtype)
+    line, other = np.hanning(13)[1:-1], np.random.default_rng(1).uniform(0.5, 2, 6)
+    kernel = np.outer(line, other)
+    passes = kernels.factors(kernel, [1, -1], REFLECT, x.dtype)
+    assert passes is not None
+    assert [each.before for each in passes] == [6, 2]
+    got = ndimage.correlate(x, kernel, origin=(1, -1))
+    expected = ndimage.correlate1d(ndimage.correlate1d(x, line, 0, origin=1), other, 1, origin=-1)
+    unit = np.finfo(dtype).eps
+    np.testing.assert_allclose(
+        got, expected, rtol=0, atol=8 * unit * kernel.sum() * np.abs(x).max()
+    )
+
+
+def test_kernels_that_are_no_passes():
+    line = np.hanning(13)[1:-1]
+    kernel = np.outer(line, line)
+    single, double = np.dtype("float32"), np.dtype("float64")
+
+    def factors(weights: np.ndarray, dtype: Any = double) -> Any:
+        return kernels.factors(weights, [0, 0], REFLECT, dtype)
+
+    assert factors(kernel) is not None
+    rough = kernel.astype(np.float32).astype(float)
+    assert factors(rough, single) is not None
+    assert factors(rough) is None  # not exactly enough for a double image
+    other = kernel.copy()
+    other[2, 3] *= 1.001
+    assert factors(other, single) is None
+    other[2, 3] = 0
+    assert factors(other, single) is None
+    assert factors(kernel[:3, :3]) is None  # nine taps, or six
+    other[2, 3] = np.nan
+    assert factors(other) is None
+    other[2, 3] = 0
+    x = np.zeros((30, 30), np.float32)
+    x[15, 15] = np.nan
+    assert np.isnan(ndimage.correlate(x, other)).sum() == 120
+
+
+def test_the_constant_around_kernels_of_rank_one():
+    x = np.random.default_rng(0).normal(size=(20, 20))
+    kernel = np.full((5, 7), 0.5)
+    wide = np.pad(x, ((2, 2), (3, 3)), constant_values=3.0)
+    windows = np.lib.stride_tricks.sliding_window_view(wide, kernel.shape)
+    expected = (windows * kernel).sum((2, 3))
+    got = ndimage.correlate(x, kernel, mode="constant", cval=3.0)
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
