@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple
 if __name__ == "__main__":  # as a script, not as a module of the package `benchmarks`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numba as nb
 import numpy as np
 import typer
 from rich.console import Console
@@ -128,16 +129,18 @@ def check(found: Row) -> None:
         np.testing.assert_allclose(got, expected, atol=atol, err_msg=found.name)
 
 
-def in_turn(calls: list[Run | None], passes: int, least: float) -> list[float]:
+def in_turn(
+    calls: list[Run | None], passes: int, least: float, clock: Callable[[], float]
+) -> list[float]:
     """The median seconds of each call: one or more of each in every pass."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(passes):
         for call, seconds in zip(calls, times, strict=True):
             end = time.perf_counter() + least
             while call is not None:
-                start = time.perf_counter()
+                start = clock()
                 call()
-                seconds.append(time.perf_counter() - start)
+                seconds.append(clock() - start)
                 if time.perf_counter() > end:
                     break
     return [statistics.median(each) if each else float("nan") for each in times]
@@ -154,9 +157,17 @@ def main(
         GROUPS
     ),
     names: Annotated[str, typer.Option(help="Only rows that contain this.")] = "",
+    cpu: Annotated[bool, typer.Option("--cpu", help="CPU time, of one thread.")] = False,
 ) -> None:
     """Time filters beside SciPy's and OpenCV's."""
-    console = Console()
+    console, clock = Console(), time.perf_counter
+    if cpu:
+        clock = time.process_time
+        nb.set_num_threads(1)
+        with contextlib.suppress(ImportError):
+            import cv2
+
+            cv2.setNumThreads(1)
     header = ["milliseconds", "numbaconv", "SciPy", "OpenCV", "SciPy/nc", "OpenCV/nc"]
     lines = []
     for group in groups.split(","):
@@ -164,10 +175,12 @@ def main(
             if names not in found.name:
                 continue
             check(found)
-            ours, scipy, opencv = in_turn([found.ours, found.scipy, found.opencv], passes, seconds)
+            calls = [found.ours, found.scipy, found.opencv]
+            ours, scipy, opencv = in_turn(calls, passes, seconds, clock)
             figures = [1e3 * ours, 1e3 * scipy, 1e3 * opencv, scipy / ours, opencv / ours]
             lines.append([found.name, *map(report.number, figures)])
-    console.print(report.terminal(report.Sheet(f"Filters, {size} x {size}", header, lines)))
+    title = f"Filters, {size} x {size}{', CPU time of one thread' * cpu}"
+    console.print(report.terminal(report.Sheet(title, header, lines)))
     console.print(describe())
 
 

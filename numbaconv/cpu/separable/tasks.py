@@ -124,8 +124,21 @@ def read_lanes(job, table, state, target, base, constant):
 
 
 @inline
-def sum_taps(job, table, taps, weights, target, target_step, source, source_step, rows, width):
-    """Make a pass: `taps` are the places of its taps in the table."""
+def sum_taps(
+    job,
+    table,
+    taps,
+    weights,
+    lists,
+    list_step,
+    target,
+    target_step,
+    source,
+    source_step,
+    rows,
+    width,
+):
+    """Make a pass: `taps` are the places of its taps in the table, `lists` those of each row."""
     call(
         job[AT.tile],
         TapSumsArguments(
@@ -133,8 +146,8 @@ def sum_taps(job, table, taps, weights, target, target_step, source, source_step
             target_step=target_step,
             source=source,
             source_step=source_step,
-            offsets=shift(table, table[taps.offsets]),
-            offset_step=0,
+            offsets=lists,
+            offset_step=list_step,
             weights=shift(weights, table[taps.weights]),
             taps=table[taps.taps],
             kind=table[taps.kind],
@@ -165,8 +178,10 @@ def read_ring_row(job, table, state, memory, weights, row, slot):
         else:
             read_lanes(job, table, state, copy, base + index * table[WALK.row_in], constant)
     if along_planes and index >= 0:
-        blocks = state[PART.blocks]
-        sum_taps(job, table, PLANE_TAPS, weights, ring, ring_plane, target, pitch, blocks, width)
+        lists, rows = shift(table, table[PLANE_TAPS.offsets]), state[PART.blocks]
+        sum_taps(
+            job, table, PLANE_TAPS, weights, lists, 0, ring, ring_plane, target, pitch, rows, width
+        )
 
 
 @inline
@@ -188,29 +203,6 @@ def list_row_taps(table, lists, first, rows):
 
 
 @inline
-def sum_row_taps(job, table, state, weights, target, source, rows, width):
-    """Make the pass along the rows, or that of a full kernel."""
-    call(
-        job[AT.tile],
-        TapSumsArguments(
-            target=target,
-            target_step=table[WALK.pitch],
-            source=source,
-            source_step=0,
-            offsets=shift(state, table[WALK.lists_at]),
-            offset_step=table[ROW_TAPS.entries],
-            weights=shift(weights, table[ROW_TAPS.weights]),
-            taps=table[ROW_TAPS.taps],
-            kind=table[ROW_TAPS.kind],
-            rows=rows,
-            vectors=(width + job[AT.lanes] - 1) // job[AT.lanes],
-            divides=table[ROW_TAPS.divides],
-            truncates=table[ROW_TAPS.truncates],
-        ),
-    )
-
-
-@inline
 def restore_constant(table, state, rows, count, constant):
     """Set what lies outside of rows to the constant: passes along other axes have changed it."""
     width, first = row_width(table, state), state[PART.lane0] - table[WALK.lane_before]
@@ -229,13 +221,17 @@ def finish_rows(job, table, state, memory, weights, plane, row, rows):
         width, target = lanes, shift(memory, table[WALK.rows_at])
         if along_lanes:
             width = row_width(table, state)
-        sum_row_taps(job, table, state, weights, target, source, rows, width)
+        lists, step = shift(state, table[WALK.lists_at]), table[ROW_TAPS.entries]
+        sum_taps(job, table, ROW_TAPS, weights, lists, step, target, pitch, source, 0, rows, width)
         source = target
     if along_lanes:
         if table[WALK.lane_mode] == CONSTANT:
             restore_constant(table, state, source, rows, weights[CONSTANT_AT])
         target = shift(memory, table[WALK.results_at])
-        sum_taps(job, table, LANE_TAPS, weights, target, pitch, source, pitch, rows, lanes)
+        lists = shift(table, table[LANE_TAPS.offsets])
+        sum_taps(
+            job, table, LANE_TAPS, weights, lists, 0, target, pitch, source, pitch, rows, lanes
+        )
         source = target
     out = state[PART.out] + plane * table[WALK.block_out] + row * table[WALK.row_out]
     out += state[PART.lane0] * table[WALK.lane_out]
