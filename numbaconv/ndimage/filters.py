@@ -18,7 +18,7 @@ from numbaconv.ndimage.arguments import (
     mode_code,
     sequence,
 )
-from numbaconv.ndimage.gaussian import gaussian_radius, gaussian_weights
+from numbaconv.ndimage.gaussian import gaussian_radius, listed_weights
 from numbaconv.ndimage.kernels import factors, kernel_of, window_of
 from numbaconv.ndimage.passes import apply, apply_complex_weights
 
@@ -33,10 +33,10 @@ def _take_root(out: np.ndarray) -> None:
         np.sqrt(out, out, casting="unsafe")
 
 
-def _real_pass(weights: np.ndarray, axis: int, mode: Any, origin: Any) -> Pass:
-    """A pass under checked weights."""
+def _real_pass(weights: tuple[float, ...], axis: int, mode: Any, origin: Any) -> Pass:
+    """A pass under real weights."""
     before = len(weights) // 2 + check_origin(origin, len(weights))
-    return Pass(axis, tuple(map(float, weights)), before, mode_code(mode))
+    return Pass(axis, weights, before, mode_code(mode))
 
 
 def correlate1d(
@@ -103,7 +103,8 @@ def correlate1d(
     weights = np.asarray(weights, np.float64)
     if weights.ndim != 1 or not weights.size:
         raise RuntimeError("weights: no filter weights given")
-    work = [_real_pass(weights, axis_index(axis, image.ndim), mode, origin)]
+    listed = tuple(weights.tolist())
+    work = [_real_pass(listed, axis_index(axis, image.ndim), mode, origin)]
     return apply(image, out, work, cval, rounds)
 
 
@@ -160,7 +161,7 @@ def gaussian_filter1d(
     >>> ndimage.gaussian_filter1d([1.0, 2.0, 3.0, 4.0, 5.0], 1)
     array([1.42704095, 2.06782203, 3.        , 3.93217797, 4.57295905])
     """
-    weights = gaussian_weights(sigma, order, gaussian_radius(sigma, truncate, radius))
+    weights = listed_weights(sigma, order, gaussian_radius(sigma, truncate, radius))
     return correlate1d(input, weights, axis, output, mode, cval, 0, rounding=rounding)
 
 
@@ -243,7 +244,7 @@ def gaussian_filter(
     for axis, axis_order, axis_sigma, axis_mode, axis_radius in settings:
         if axis_sigma > 1e-15:
             size = gaussian_radius(axis_sigma, truncate, axis_radius)
-            weights = gaussian_weights(axis_sigma, axis_order, size)
+            weights = listed_weights(axis_sigma, axis_order, size)
             work.append(_real_pass(weights, axis, axis_mode, 0))
     return _apply_or_copy(image, out, work, cval, rounds)
 

@@ -1,5 +1,6 @@
 """Gaussian kernels."""
 
+import functools
 import numbers
 from typing import Any
 
@@ -12,6 +13,19 @@ def gaussian_radius(sigma: Any, truncate: Any, radius: Any) -> int:
     if not isinstance(size, numbers.Integral) or size < 0:
         raise ValueError("Radius must be a nonnegative integer.")
     return int(size)
+
+
+def listed_weights(sigma: Any, order: Any, radius: int) -> tuple[float, ...]:
+    """Samples as `gaussian_weights` has them; those of the last few calls are kept."""
+    try:
+        return _kept_weights(sigma, order, radius)
+    except TypeError:  # an array of one number is no key
+        return tuple(gaussian_weights(sigma, order, radius).tolist())
+
+
+@functools.lru_cache(maxsize=128, typed=True)
+def _kept_weights(sigma: Any, order: Any, radius: int) -> tuple[float, ...]:
+    return tuple(gaussian_weights(sigma, order, radius).tolist())
 
 
 def gaussian_weights(sigma: Any, order: Any, radius: int) -> np.ndarray:

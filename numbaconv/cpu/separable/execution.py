@@ -1,5 +1,6 @@
 """Filters on the CPU: passes or a full kernel over an image, in as few walks as can be."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -41,12 +42,13 @@ class Arithmetic(NamedTuple):
 
 def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """An array whose memory may have been used before."""
-    return result_memory.empty(int(np.prod(shape, dtype=np.int64)), dtype).reshape(shape)
+    return result_memory.empty(math.prod(shape), dtype).reshape(shape)
 
 
 def readable(x: np.ndarray) -> np.ndarray:
     """An array as kernels read it: native, aligned, steps of whole elements; bool as bytes."""
-    x = np.require(x, x.dtype.newbyteorder("="), "A")
+    if not (x.dtype.isnative and x.flags.aligned):
+        x = np.require(x, x.dtype.newbyteorder("="), "A")
     if x.dtype == np.float16:
         x = x.astype(np.float32)
     whole = all(step % x.itemsize == 0 for step in x.strides)
@@ -109,8 +111,9 @@ def _walks(
         left.sort(key=lambda each: each.axis)
     between = out.dtype if how.truncates else how.compute
     while left:
-        most = min(most_passes(_problem(x, out, (), constant, how), left), len(left))
-        count = 1
+        most, count = len(left), 1
+        if most > 2:
+            most = most_passes(_problem(x, out, (), constant, how), left)
         while count < most and left[count].axis > left[count - 1].axis:
             if how.truncates and not stays_within(left[count - 1], x.dtype, out.dtype, constant):
                 break

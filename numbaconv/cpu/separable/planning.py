@@ -166,14 +166,10 @@ def find_roles(axes: list[Axis], windows: dict[int, int]) -> Roles:
 
 
 def most_passes(problem: Problem, passes: Sequence[Pass]) -> int:
-    """How many of the next passes one walk makes: two, and a third along the lanes."""
-    for count in (3, 2):
-        first = passes[:count]
-        windows = {each.axis: len(each.weights) for each in first}
-        roles = find_roles(merged_axes(problem, list(windows)), windows)
-        if len(first) - (roles.lanes.place >= 0) <= 2:
-            return count
-    return 2
+    """How many of the next three passes one walk makes: two, and a third along the lanes."""
+    windows = {each.axis: len(each.weights) for each in passes[:3]}
+    roles = find_roles(merged_axes(problem, list(windows)), windows)
+    return 3 if roles.lanes.place >= 0 else 2
 
 
 def listed_taps(each: Pass) -> tuple[int, list[int], list[float]]:
