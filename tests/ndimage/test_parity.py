@@ -141,6 +141,12 @@ def test_bits_of_float64_are_those_of_scipy():
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("SciPy is compiled with fused multiply-adds")
     x = np.random.default_rng(0).normal(size=(30, 40))
-    for name, arguments in {"gaussian_filter": (1.5,), "correlate": (x[:5, :4],)}.items():
+    calls: dict[str, Any] = {
+        "gaussian_filter": (1.5,),
+        "gaussian_filter1d": (1.5, 0, 1),
+        "correlate1d": (x[0, :7],),
+        "correlate": (x[:5, :4],),
+    }
+    for name, arguments in calls.items():
         results = [getattr(m, name)(x, *arguments) for m in (scipy_ndimage, nc.ndimage)]
         np.testing.assert_array_equal(results[1], results[0])
