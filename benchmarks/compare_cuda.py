@@ -131,13 +131,13 @@ def weight_products(layer: Layer, x: Any, g: Any, place: tuple[int, ...]) -> Any
     return factors * x[:, channel][np.ix_(images, *reads)].astype("f8")
 
 
-def ours(layer: Layer, firsts: list[Any], seconds: list[Any], precision: str) -> Any:
+def ours(layer: Layer, firsts: list[Any], others: list[Any], precision: str) -> Any:
     """Plain calls of numbaconv on arrays that are on the device."""
     from numba import cuda
 
     import numbaconv as nc
 
-    there = [[cuda.to_device(array) for array in arrays] for arrays in (firsts, seconds)]
+    there = [[cuda.to_device(array) for array in arrays] for arrays in (firsts, others)]
     options = {"precision": "tf32" if precision == "tf32" else "ieee", "backend": "cuda"}
     options |= layer.conv_kwargs
     if layer.gradient:
@@ -160,7 +160,7 @@ def ours(layer: Layer, firsts: list[Any], seconds: list[Any], precision: str) ->
 
 
 def cudnn(
-    layer: Layer, firsts: list[Any], seconds: list[Any], precision: str, last: bool
+    layer: Layer, firsts: list[Any], others: list[Any], precision: str, last: bool
 ) -> Callable[[int], Any] | None:
     """Return the same calls of PyTorch, or None where it is missing or has no such format."""
     try:
@@ -176,7 +176,7 @@ def cudnn(
     form = channels_last if last else torch.contiguous_format
     there = [
         [torch.from_numpy(a).cuda().contiguous(memory_format=form) for a in arrays]
-        for arrays in (firsts, seconds)
+        for arrays in (firsts, others)
     ]
     if layer.gradient:
         return cudnn_gradient(layer, there, form)
@@ -227,15 +227,15 @@ def measure(layer: Layer, precision: str, seconds: float) -> Row | None:
     }[layer.gradient]
     rng = np.random.default_rng(0)
     pair = [rng.random(shape, "f4").astype(dtype) - dtype.type(0.5) for shape in shapes]
-    firsts, seconds = (
+    firsts, others = (
         [array, *(np.roll(array, i + 1, axis=-1) for i in range(rotations - 1))] for array in pair
     )
     if layer.gradient != "weight":
-        seconds = seconds[:1]  # weights, which stay in the cache between layers too
+        others = others[:1]  # weights, which stay in the cache between layers too
     calls = {
-        "nc": ours(layer, firsts, seconds, precision),
-        "cudnn": cudnn(layer, firsts, seconds, precision, last=False),
-        "cudnn-cl": cudnn(layer, firsts, seconds, precision, last=True),
+        "nc": ours(layer, firsts, others, precision),
+        "cudnn": cudnn(layer, firsts, others, precision, last=False),
+        "cudnn-cl": cudnn(layer, firsts, others, precision, last=True),
     }
     times = {}
     for name, call in calls.items():

@@ -65,8 +65,10 @@ def conv(
         the output may or may not be NaN.
     data_format : {"channels_first", "channels_last"}
         Where the channels of input and output are. The order of the weight is the same for both.
-    activation : {None, "relu", "relu6", "silu", "sigmoid", "tanh", "hardswish"}
-        Function applied to each output as it is stored. Real floating dtypes only.
+    activation : str, optional
+        Function applied to each output as it is stored: "relu", "relu6", "leaky_relu" (with the
+        slope 0.01), "hardswish", "sigmoid", "tanh", "silu", "gelu" (by the error function),
+        "gelu_tanh" (its approximation), "mish" or "softplus". Real floating dtypes only.
     out : ndarray, optional
         Array of the result's shape and dtype to store the result in. It must not overlap the
         input, weight or bias.
@@ -75,7 +77,7 @@ def conv(
         ``NUMBACONV_BACKEND`` decide, in this order.
     stream : optional
         CUDA stream to work on: of Numba, CuPy or PyTorch, or its handle. By default it is that of
-        the arrays. CPU backends refuse it.
+        the first array. The streams of all arrays are waited for. CPU backends refuse it.
     precision : {"ieee", "tf32"}, optional
         How "cuda" multiplies float32: "ieee" as IEEE says, "tf32" on tensor cores with factors
         rounded to 10 bits of mantissa. Without it the environment variable

@@ -1,4 +1,8 @@
-"""The convolutions that are timed, as data: ``layers.csv``, and ``tiny.csv`` for small calls.
+"""The convolutions that are timed, as data.
+
+``layers.csv`` has the layers that users meet, ``tiny.csv`` small calls, and ``sweep.csv`` problems
+that others chose: two of each shape list that oneDNN's benchmark driver is tested with, their
+batches cut so that a call stays small. The sweep is read only where it is asked for.
 
 The first letter of a row's id is its kind:
 
@@ -10,6 +14,7 @@ S    speech, 2-D                 B    batches of 32
 U    diffusion U-Net             I    images, one filter
 M    depthwise                   A    audio, 1-D
 Q    tiny calls                  C    volumes, 3-D
+P    a peer's problems (sweep)
 ===  ==========================  ===  ==========================
 
 Each row stands for two more problems, its gradients: ``R3-input`` and ``R3-weight``.
@@ -26,10 +31,13 @@ import numpy as np
 TABLES = Path(__file__).parents[1]
 
 
+PerAxis = int | tuple[int, ...]
+
+
 class Layer(NamedTuple):
     """One convolution problem.
 
-    Stride, padding and dilation hold for every spatial axis alike.
+    Stride, padding and dilation are one number for every spatial axis alike, or one an axis.
     """
 
     id: str
@@ -39,9 +47,9 @@ class Layer(NamedTuple):
     size: tuple[int, ...]
     c_out: int
     kernel: tuple[int, ...]
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
+    stride: PerAxis = 1
+    padding: PerAxis = 0
+    dilation: PerAxis = 1
     groups: int = 1
 
     @property
@@ -59,6 +67,11 @@ class Layer(NamedTuple):
         """Number of spatial axes."""
         return len(self.size)
 
+    def per_axis(self, option: str) -> tuple[int, ...]:
+        """Stride, padding or dilation along each spatial axis."""
+        value = getattr(self, option)
+        return value if isinstance(value, tuple) else (value,) * self.rank
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """(N, C_in, *size)."""
@@ -72,9 +85,10 @@ class Layer(NamedTuple):
     @property
     def output_shape(self) -> tuple[int, ...]:
         """(N, C_out, *output size), of the convolution."""
-        spans = (self.dilation * (k - 1) + 1 for k in self.kernel)
-        room = (s + 2 * self.padding - span for s, span in zip(self.size, spans, strict=True))
-        return (self.n, self.c_out, *(r // self.stride + 1 for r in room))
+        options = map(self.per_axis, ("stride", "padding", "dilation"))
+        axes = zip(self.size, self.kernel, *options, strict=True)
+        sizes = ((n + 2 * p - (k - 1) * d - 1) // s + 1 for n, k, s, p, d in axes)
+        return (self.n, self.c_out, *sizes)
 
     @property
     def result_shape(self) -> tuple[int, ...]:
@@ -98,7 +112,7 @@ class Layer(NamedTuple):
         return sum(map(math.prod, (self.input_shape, self.weight_shape, self.output_shape)))
 
     @property
-    def conv_kwargs(self) -> dict[str, int]:
+    def conv_kwargs(self) -> dict[str, PerAxis]:
         """Keyword arguments, named as in numbaconv and in ``torch.nn.functional``."""
         return {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
 
@@ -142,7 +156,7 @@ def read_layers(path: Path) -> dict[str, Layer]:
     Parameters
     ----------
     path : Path
-        A file with the columns of `Layer`; sizes such as ``56x56`` become tuples.
+        A file with the columns of `Layer`; extents such as ``56x56`` become tuples.
 
     Returns
     -------
@@ -164,7 +178,8 @@ def read_layers(path: Path) -> dict[str, Layer]:
             raise ValueError(f"{path}, row {row['id']}: an entry a column, and no '-' in the id")
         fields: dict[str, Any] = {**row, "id": row["id"].upper()}
         for name in Layer._fields[2:]:
-            fields[name] = extents(row[name]) if name in ("size", "kernel") else int(row[name])
+            whole = name in ("size", "kernel") or "x" in row[name]
+            fields[name] = extents(row[name]) if whole else int(row[name])
         return Layer(**fields)
 
     with path.open(newline="") as file:

@@ -61,7 +61,7 @@ def torch(threads: int, channels_last: bool = False) -> Prepare:
     torch.set_num_threads(threads)
 
     def gradient(layer: Layer, x: Any, w: Any, g: Any) -> Call:
-        per_axis = ([value] * layer.rank for value in (layer.stride, layer.padding, layer.dilation))
+        per_axis = map(layer.per_axis, ("stride", "padding", "dilation"))
         wanted = [layer.gradient == "input", layer.gradient == "weight", False]
         options = (None, *per_axis, False, [0] * layer.rank, layer.groups, wanted)
 
@@ -106,9 +106,9 @@ def onnxruntime(threads: int) -> Prepare:
             ["x", "w"],
             ["y"],
             kernel_shape=layer.kernel,
-            strides=[layer.stride] * layer.rank,
-            pads=[layer.padding] * 2 * layer.rank,
-            dilations=[layer.dilation] * layer.rank,
+            strides=layer.per_axis("stride"),
+            pads=layer.per_axis("padding") * 2,
+            dilations=layer.per_axis("dilation"),
             group=layer.groups,
         )
         graph = helper.make_graph(
@@ -198,9 +198,9 @@ def scipy() -> Prepare:
 def _crop(layer: Layer) -> tuple[Any, ...] | None:
     """Where a filter that keeps the image's size holds the layer's output; None if nowhere."""
     filters = layer.groups == layer.c_in == layer.c_out and not layer.gradient
-    if not filters or layer.stride > 1 or layer.dilation > 1:
+    if not filters or max(*layer.per_axis("stride"), *layer.per_axis("dilation")) > 1:
         return None
-    starts = [k // 2 - layer.padding for k in layer.kernel]
+    starts = [k // 2 - p for k, p in zip(layer.kernel, layer.per_axis("padding"), strict=True)]
     if min(starts) < 0:
         return None
     return (..., *(slice(a, a + n) for a, n in zip(starts, layer.output_shape[2:], strict=True)))

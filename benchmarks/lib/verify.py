@@ -133,10 +133,10 @@ def reference(layer: Layer, x: Any, w: Any) -> Any:
     def volume(array: Any) -> Any:
         return np.expand_dims(array, axes).astype("float64")
 
-    def whole(value: int, absent: int) -> tuple[int, ...]:
-        return (absent,) * missing + (value,) * layer.rank
+    def whole(option: str, absent: int) -> tuple[int, ...]:
+        return (absent,) * missing + layer.per_axis(option)
 
-    options = (whole(layer.stride, 1), whole(layer.padding, 0), whole(layer.dilation, 1))
+    options = (whole("stride", 1), whole("padding", 0), whole("dilation", 1))
     result = volume(np.zeros(layer.result_shape, "i1"))
     if layer.gradient:
         g = volume(output_gradient(layer, x.dtype))

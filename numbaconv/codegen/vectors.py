@@ -27,13 +27,13 @@ def opaque(builder, value):
 class Vectors:
     """Vector arithmetic on one element type, on top of an llvmlite builder.
 
-    `share` is 1 for whole vectors of the CPU, 2 for halves.
+    `share` is 1 for whole vectors of the CPU, 2 for halves. `together` vectors are as one.
     """
 
-    def __init__(self, builder, dtype, share=1):
+    def __init__(self, builder, dtype, share=1, together=1):
         self.builder = builder
         self.is_float = isinstance(dtype, types.Float)
-        self.lanes = VECTOR_BYTES // share // (dtype.bitwidth // 8)
+        self.lanes = together * VECTOR_BYTES // share // (dtype.bitwidth // 8)
         self.element = (
             {32: ir.FloatType(), 64: ir.DoubleType()}[dtype.bitwidth]
             if self.is_float
@@ -42,10 +42,12 @@ class Vectors:
         self.align = dtype.bitwidth // 8
         self.vector = ir.VectorType(self.element, self.lanes)
         self.mask = ir.VectorType(I1, self.lanes)
+        self.integers = ir.VectorType(ir.IntType(dtype.bitwidth), self.lanes)
         letter = "f" if self.is_float else "i"
         self.suffix = f"v{self.lanes}{letter}{dtype.bitwidth}"
 
-    def _intrinsic(self, name, result, arguments):
+    def call(self, name, result, arguments):
+        """Call an intrinsic of LLVM."""
         signature = ir.FunctionType(result, [a.type for a in arguments])
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         return self.builder.call(function, arguments)
@@ -132,19 +134,23 @@ class Vectors:
         """Lanes of the mask from behind a pointer, zero in the others; only those are read."""
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         arguments = [address, ir.Constant(I32, self.align), mask, self.zero()]
-        return self._intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.vector, arguments)
+        return self.call(f"llvm.masked.load.{self.suffix}.p0", self.vector, arguments)
 
     def store_masked(self, value, pointer, mask):
         """Store the lanes of the mask; no others are written."""
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         arguments = [value, address, ir.Constant(I32, self.align), mask]
-        self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), arguments)
+        self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), arguments)
 
     def every_second(self, pair, first):
         """Every second element of two vectors side by side, from `first` (0 or 1) on."""
         picked = list(range(first, 2 * self.lanes, 2))
         mask = ir.Constant(ir.VectorType(I32, self.lanes), picked)
         return self.builder.shuffle_vector(*pair, mask)
+
+    def integer(self, value):
+        """Vector of one integer, as wide as an element, in all lanes."""
+        return ir.Constant(self.integers, [value] * self.lanes)
 
     def zero(self):
         """Vector of zeros."""
@@ -154,7 +160,7 @@ class Vectors:
         """Return a * b + c: one instruction where the CPU has it, wrapping for integers."""
         if self.is_float:
             # fmuladd and not fma: without the instruction, fma would call the C library.
-            return self._intrinsic(f"llvm.fmuladd.{self.suffix}", self.vector, [a, b, c])
+            return self.call(f"llvm.fmuladd.{self.suffix}", self.vector, [a, b, c])
         return self.builder.add(self.builder.mul(a, b), c)
 
     def add(self, a, b):
@@ -163,4 +169,4 @@ class Vectors:
 
     def truncate(self, value):
         """Round towards zero."""
-        return self._intrinsic(f"llvm.trunc.{self.suffix}", self.vector, [value])
+        return self.call(f"llvm.trunc.{self.suffix}", self.vector, [value])

@@ -12,6 +12,7 @@ matrix                direct      matrix             a halo tile; nothing of a p
 matrix_transposed     direct      matrix_transposed  nothing where only zeros are padded
 matrix_zones          direct      matrix_transposed  the rows that it reads
 filter_rows           direct      band, fold         a halo tile; of wide rows the ends alone
+dots                  direct      dot                nothing
 depthwise_planes      direct      strip, plane       nothing
 depthwise_channels    direct      depthwise          a halo tile, a vector of channels innermost
 patch_matrix          im2col      matrix             the patches of its pixels

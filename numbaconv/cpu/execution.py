@@ -8,7 +8,7 @@ from numba.core import config
 
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
-from numbaconv.cpu.activation import activate, activate_array
+from numbaconv.cpu.activation import activate_array, kernel_of
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, check_complete, new_template, set_entries
 from numbaconv.cpu.launching import set_launch
@@ -17,7 +17,7 @@ from numbaconv.cpu.packing.weights import pack_work
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import Plan
-from numbaconv.problem.shape import ConvShape, one_row
+from numbaconv.problem.shape import ConvShape
 from numbaconv.runtime.threads import launch_lock, thread_limit
 
 # Between the scratch of two workers. What one reads at a stride makes the hardware read on beyond
@@ -61,7 +61,7 @@ def write_job(
         AT.band: lowering.band,
         AT.fill_halo: lowering.fill_halo,
         AT.packer: None if lowering.packing is None else pack_work,
-        AT.activate: None if activation == NONE else activate,
+        AT.activate: kernel_of(activation),
     }
     for place, function in functions.items():
         if function is not None:
@@ -75,7 +75,6 @@ def write_job(
     job[AT.taps_in_place] = lowering.taps_in_place
     job[AT.prefetch_distance] = lowering.prefetch_distance
     job[AT.nontemporal] = lowering.nontemporal and activation == NONE
-    job[AT.activation] = activation
     if lowering.packing is not None:
         order = AT.pack_rows, AT.pack_taps_outer, AT.pack_in_task, AT.panel_size
         for place, value in zip(order, lowering.packing, strict=True):
@@ -90,7 +89,7 @@ def make_template(
     """Return the job of a problem on an engine, complete but for its data."""
     lowering = engine.lower(s, arithmetic.compute, threads)
     job = write_job(lowering, s, arithmetic, threads, activation)
-    order = () if lowering.packing is None else lowering.packing[:2]
+    order = () if lowering.packing is None else (*lowering.packing[:2], s.taps)
     return Template(job, lowering.table, order)
 
 
@@ -120,7 +119,7 @@ def run(
 def find_lowering(plan: Plan, engine: ModuleType) -> Lowering:
     """Return how an engine computes a planned convolution."""
     threads = thread_limit(plan.multiply_adds)
-    lowering: Lowering = engine.lower(one_row(plan.shape), plan.arithmetic.compute, threads)
+    lowering: Lowering = engine.lower(plan.simplest, plan.arithmetic.compute, threads)
     return lowering
 
 
@@ -128,9 +127,7 @@ def find_template(plan: Plan, engine: ModuleType, threads: int) -> Template:
     """Return the job of a planned convolution on an engine; the plan keeps it."""
     template = plan.jobs.get((engine, threads))
     if template is None:
-        template = make_template(
-            engine, one_row(plan.shape), plan.arithmetic, threads, plan.activation
-        )
+        template = make_template(engine, plan.simplest, plan.arithmetic, threads, plan.activation)
         plan.jobs[engine, threads] = template
     return template
 

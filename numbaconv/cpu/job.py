@@ -45,7 +45,7 @@ class Header(NamedTuple):
     fill_halo : int
         Address of the function that copies a halo tile.
     activate : int
-        Address of `activation.activate`.
+        Address of the activation.
     store : int
         Address of the function that stores a row of results in another dtype.
     packer : int
@@ -77,8 +77,6 @@ class Header(NamedTuple):
         Bytes of an element.
     lanes : int
         Lanes of a vector.
-    activation : int
-        Number of the activation.
     pack_rows : int
         Rows of a panel of packed weights.
     pack_taps_outer : int
@@ -123,7 +121,6 @@ class Header(NamedTuple):
     index_size: int
     itemsize: int
     lanes: int
-    activation: int
     pack_rows: int
     pack_taps_outer: int
     pack_in_task: int

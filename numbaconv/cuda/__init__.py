@@ -13,11 +13,11 @@ __all__ = [
     "apply_adjoint",
     "configuration",
     "execute",
-    "find_stream",
     "shadow",
     "to_host",
     "unavailable",
     "weight_gradient",
+    "work_on",
 ]
 
 
@@ -57,6 +57,6 @@ def shadow(name: str, array: Any) -> Any:
     return _module("memory").shadow(name, array)
 
 
-def find_stream(stream: Any, arrays: dict[str, Any]) -> Any:
-    """Return the stream of a call; see `numbaconv.cuda.memory.find_stream`."""
-    return _module("memory").find_stream(stream, arrays)
+def work_on(arrays: dict[str, Any], stream: Any) -> Any:
+    """Lend what a call works with; see `numbaconv.cuda.workspace.work_on`."""
+    return _module("workspace").work_on(arrays, stream)

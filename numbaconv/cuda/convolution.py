@@ -10,7 +10,6 @@ from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.memory import (
     SIMULATED,
     address,
-    allocate,
     argument,
     launch,
     settle,
@@ -34,6 +33,7 @@ from numbaconv.cuda.problem import (
     patch_rows,
 )
 from numbaconv.cuda.toolkit import TF32_CAPABILITY, Device
+from numbaconv.cuda.workspace import Workspace
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic, arithmetic
@@ -170,7 +170,7 @@ class Work:
                 self.second_jobs.append(upload(make_job(self.shape, every)))
         settle()
 
-    def run(self, x: Any, w: Any, bias: Any, y: np.ndarray, stream: Any) -> None:
+    def run(self, x: Any, w: Any, bias: Any, y: np.ndarray, workspace: Workspace) -> None:
         """Compute from shadows of flat arrays into one; without a bias it is None."""
         s = self.shape
         size = s.n * s.groups * s.c_out * s.pixels
@@ -179,16 +179,16 @@ class Work:
         job = argument(self.jobs[bias is not None])
         arguments = (address(x), address(w), address(y if bias is None else bias))
         if self.splits == 1:
-            self._launch((*arguments, address(y), job), stream)
+            self._launch((*arguments, address(y), job), workspace.stream)
             return
-        parts = allocate(size * self.splits, self.sum, stream)
-        self._launch((*arguments, argument(parts), job), stream)
+        parts = address(workspace.buffer("parts", size * self.splits, self.sum))
+        self._launch((*arguments, parts, job), workspace.stream)
         job = argument(self.second_jobs[bias is not None])
         launch(
             second_pass(self.dtype.replace(TF32, "float32")),
             *passes.grid(size),
-            stream,
-            (argument(parts), *arguments[1:], address(y), job),
+            workspace.stream,
+            (parts, *arguments[1:], address(y), job),
             "second pass",
             s,
         )

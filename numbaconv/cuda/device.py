@@ -17,7 +17,19 @@ from numbaconv.cuda.intrinsics import (
 )
 from numbaconv.cuda.problem import ACTIVATION, HAS_BIAS, NOWHERE
 from numbaconv.problem import padding_modes, shape
-from numbaconv.problem.activations import HARDSWISH, NONE, RELU, RELU6, SILU, TANH
+from numbaconv.problem.activations import (
+    GELU,
+    GELU_TANH,
+    HARDSWISH,
+    LEAKY_RELU,
+    MISH,
+    NONE,
+    RELU,
+    RELU6,
+    SIGMOID,
+    SOFTPLUS,
+    TANH,
+)
 
 
 def device(function: Any) -> Any:
@@ -79,22 +91,40 @@ def output_offset(n, s):
     return int64(image) * s.out_strides[0] + at
 
 
-@device
-def activate(y, code, one):
-    """Apply an activation; `one` is 1 in the type to compute in, so that nothing is widened."""
-    zero, three = one - one, one + one + one
-    six = three + three
-    if code == RELU:
-        return zero if y < zero else y
-    if code == RELU6:
-        return zero if y < zero else (six if y > six else y)
-    if code == HARDSWISH:
-        gate = y + three
-        return y * ((zero if gate < zero else (six if gate > six else gate)) / six)
-    if code == TANH:
-        return math.tanh(y)
-    sigmoid = one / (one + math.exp(-y))
-    return y * sigmoid if code == SILU else sigmoid
+def make_activate(total: Any) -> Any:
+    """Return the function that applies an activation to a number of a type, and widens nothing."""
+    zero, one, two, three, six = (total(number) for number in (0, 1, 2, 3, 6))
+    slope, least, half, root = total(0.01), total(-1000), total(0.5), total(math.sqrt(0.5))
+    first = total(2 * math.sqrt(2 / math.pi))
+    third = total(2 * math.sqrt(2 / math.pi) * 0.044715)
+
+    @device
+    def activate(y, code):
+        if code == RELU:
+            return zero if y < zero else y
+        if code == RELU6:
+            return zero if y < zero else (six if y > six else y)
+        if code == LEAKY_RELU:
+            return y * slope if y < zero else y
+        if code == TANH:
+            return math.tanh(y)
+        y = least if y < least else y  # -inf times 0 is to be 0
+        if code == HARDSWISH:
+            gate = y + three
+            return y * ((zero if gate < zero else (six if gate > six else gate)) / six)
+        if code == GELU:
+            return y * (half * math.erfc(-y * root))
+        z = y * (first + third * y * y) if code == GELU_TANH else y
+        e = math.exp(z if z < zero else -z)
+        if code == SOFTPLUS:
+            return (zero if y < zero else y) + math.log1p(e)
+        if code == MISH:
+            above = e * (e + two) if y < zero else one + two * e
+            return y * (above / (above + (two if y < zero else two * e * e)))
+        gate = (e if z < zero else one) / (one + e)
+        return gate if code == SIGMOID else y * gate
+
+    return activate
 
 
 @device
@@ -119,6 +149,7 @@ def make_finish(dtype: str, partial: bool = False) -> Any:
         Whether a second pass will add the bias and activate: then the sum is stored as it is.
     """
     total = sum_type(dtype)
+    activate = make_activate(total)
     convert = to_half if dtype == "float16" else same
 
     @device
@@ -133,7 +164,7 @@ def make_finish(dtype: str, partial: bool = False) -> Any:
     def finish(value, bias, channel, header):
         value = add_bias(value, bias, channel, header)
         if header[ACTIVATION] != NONE:
-            value = activate(value, header[ACTIVATION], total(1))
+            value = activate(value, header[ACTIVATION])
         return convert(value)
 
     if partial:

@@ -16,7 +16,9 @@ from numbaconv.cuda.sides import (
     prepare_input,
     weight_rows,
 )
+from numbaconv.cuda.streams import LEGACY_STREAM, stream_of
 from numbaconv.cuda.toolkit import device
+from numbaconv.cuda.workspace import Workspace
 from numbaconv.problem.plan import Plan
 
 
@@ -35,7 +37,7 @@ def prepare_weight(side: Side, w: np.ndarray, conv: Convolution) -> np.ndarray:
         return side.on_device(w.reshape(-1))
     dtype = how.compute if how.is_complex else how.convert
     clear = conv.pitch != k or (how.is_complex and w.dtype.kind != "c")
-    flat = side.buffer(conv.rows * conv.pitch, dtype, clear)
+    flat = side.buffer("weight", conv.rows * conv.pitch, dtype, clear)
     kernel = w.shape[2:]
     target = weight_rows(flat, conv, kernel)
     if not how.is_complex:
@@ -68,7 +70,7 @@ def kept_weights(
     """Return a layer's weights and bias on the device, put there now if they were not."""
     key = ("cuda", conv.device, conv.storage, conv.channels_inside, conv.pitch)
     if key not in kept:
-        side = Host(0)
+        side = Host(Workspace(stream_of(LEGACY_STREAM)))
         b = None if bias is None else prepare_bias(side, bias, conv.storage, conv.sum)
         kept[key] = prepare_weight(side, w, conv), b
         settle()  # whatever stream the next call is on
@@ -80,7 +82,7 @@ def execute(
     arrays: dict[str, Any],
     out: Any,
     precision: str,
-    stream: Any,
+    workspace: Workspace,
     on_device: bool,
     kept: dict[Any, Any] | None = None,
 ) -> Any:
@@ -92,11 +94,15 @@ def execute(
         "input", "weight" and "bias": NumPy arrays or, if `on_device`, shadows of device arrays.
     out : ndarray, shadow or None
         Where the result goes; if None, a new array on the side of the input is returned.
+    precision : {"ieee", "tf32"}
+        How float32 is multiplied.
+    workspace : Workspace
+        From `workspace.work_on`.
     kept : dict, optional
         Where a prepared layer keeps its weights, which are NumPy arrays on either side.
     """
     conv = find_convolution(plan, precision)
-    side, layout = choose_side(on_device, stream), plan.layout
+    side, layout = choose_side(on_device, workspace), plan.layout
     images = canonical(arrays["input"], plan.batched, layout.channels_last)
     x = prepare_input(side, images, conv.storage, layout.memory_last)
     if kept is None:
@@ -106,4 +112,4 @@ def execute(
     else:
         w, b = kept_weights(arrays["weight"], arrays["bias"], conv, kept)
     form = Form(plan.out_shape, plan.result, plan.batched, layout.channels_last)
-    return side.deliver(form, conv.storage, lambda y: conv.run(x, w, b, y, stream), out)
+    return side.deliver(form, conv.storage, lambda y: conv.run(x, w, b, y, workspace), out)

@@ -177,8 +177,36 @@ def table_entry(job, row):
     return load_wide(job, int32(HEADER + row * ENTRY), int32)
 
 
+def make_unrolled(step: Any, last: int, first: int = 0) -> Any:
+    """Return the function that calls ``step(i, ...)``, `i` from `first` to `last`, without a loop.
+
+    The compiler unrolls no loop whose body is long, and then what the body writes at `i` of a local
+    array has no register: with the padding modes of float16, half of what was fetched.
+    """
+    if last - first == 1:
+
+        @device
+        def once(into, job, window, s, k0, thread):
+            step(first, into, job, window, s, k0, thread)
+
+        return once
+    middle = (first + last) // 2
+    lower, upper = make_unrolled(step, middle, first), make_unrolled(step, last, middle)
+
+    @device
+    def both(into, job, window, s, k0, thread):
+        lower(into, job, window, s, k0, thread)
+        upper(into, job, window, s, k0, thread)
+
+    return both
+
+
 def make_fetch_patches(kind: Kind) -> Any:
-    """Return the function that fetches a thread's share of a tile of the patch matrix."""
+    """Return the function that fetches a thread's share of a tile of the patch matrix.
+
+    Those are the rows from `k0` on of the thread's column, a vector of channels at a time if they
+    lie together.
+    """
     bn, lanes, words, wide = kind.tile.bn, kind.lanes, kind.words, kind.wide
     step, rounds = kind.tile.threads // bn, kind.patch_rounds
     convert = to_tf32 if kind.dtype == "tf32" else same
@@ -198,28 +226,28 @@ def make_fetch_patches(kind: Kind) -> Any:
         def word(job, window, s, k, j):
             return convert(pick(window, table_entry(job, k + j), s))
 
+    @device
+    def first_row(k0, thread, i):
+        return k0 + (thread // bn + i * step) * lanes
+
     if wide:
 
         @device
-        def fetch(into, job, window, s, k0, thread):
-            """Take the rows from k0 on of the thread's column, a vector of channels at a time."""
-            for i in range(rounds):
-                k = k0 + (thread // bn + i * step) * lanes
-                values = pick(window, table_entry(job, k // lanes), s)
-                for j in range(words):
-                    into[i * words + j] = convert(values[j])
+        def fetch_vector(i, into, job, window, s, k0, thread):
+            """Take the channels of one vector of the thread's column."""
+            entry = table_entry(job, first_row(k0, thread, i) // lanes)
+            values = pick(window, entry, s)
+            for j in range(words):
+                into[i * words + j] = convert(values[j])
 
-    else:
+        return make_unrolled(fetch_vector, rounds)
 
-        @device
-        def fetch(into, job, window, s, k0, thread):
-            """Take the rows from k0 on of the thread's column."""
-            for i in range(rounds):
-                k = k0 + (thread // bn + i * step) * lanes
-                for j in range(words):
-                    into[i * words + j] = word(job, window, s, k, j)
+    @device
+    def fetch_word(i, into, job, window, s, k0, thread):
+        """Take one word of the thread's column."""
+        into[i] = word(job, window, s, first_row(k0, thread, i // words), i % words)
 
-    return fetch
+    return make_unrolled(fetch_word, rounds * words)
 
 
 def make_stage_patches(kind: Kind) -> Any:

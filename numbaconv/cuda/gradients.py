@@ -22,6 +22,7 @@ from numbaconv.cuda.sides import (
     weight_rows,
 )
 from numbaconv.cuda.toolkit import Device, device
+from numbaconv.cuda.workspace import Workspace
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.forward import memory_strides
 from numbaconv.problem.phases import Phase
@@ -53,7 +54,12 @@ class Adjoint:
         memory.settle()
 
     def run(
-        self, x: np.ndarray, weights: list[np.ndarray], bias: Any, y: np.ndarray, side: Side
+        self,
+        x: np.ndarray,
+        weights: list[np.ndarray],
+        bias: Any,
+        y: np.ndarray,
+        workspace: Workspace,
     ) -> None:
         """Compute from shadows of flat arrays into one; without a bias it is None."""
         plan = self.plan
@@ -61,9 +67,9 @@ class Adjoint:
             every = self.no_bias if bias is None else bias
             target = y.reshape(plan.sizes)
             source = np.broadcast_to(every.reshape(-1, 1, 1, 1), target.shape)
-            memory.move(target, source, side.stream)
+            memory.move(target, source, workspace.stream)
         for (phase, conv), w in zip(self.phases, weights, strict=True):
-            conv.run(x, w, bias, y[phase.origin :], side.stream)
+            conv.run(x, w, bias, y[phase.origin :], workspace)
 
 
 def taps_of_phase(w: np.ndarray, phase: Phase) -> np.ndarray:
@@ -76,14 +82,15 @@ def taps_of_phase(w: np.ndarray, phase: Phase) -> np.ndarray:
 
 
 def prepare_phase(
-    side: Side, w: np.ndarray, phase: Phase, conv: Convolution, conjugate: bool
+    side: Side, w: np.ndarray, number: int, form: tuple[Phase, Convolution], conjugate: bool
 ) -> np.ndarray:
-    """Return the weights of one phase as the kernels read them, flat on the device."""
+    """Return the weights of phase `number` as the kernels read them, flat on the device."""
+    phase, conv = form
     how, s = conv.storage, conv.shape
     complex_weight = w.dtype.kind == "c"
     dtype = how.compute if how.is_complex else how.convert
     clear = conv.pitch != s.c_in * s.taps or (how.is_complex and not complex_weight)
-    flat = side.buffer(conv.rows * conv.pitch, dtype, clear)
+    flat = side.buffer(f"weight {number}", conv.rows * conv.pitch, dtype, clear)
     target, taps = weight_rows(flat, conv, s.kernel), taps_of_phase(w, phase)
     if not how.is_complex:
         side.copy(target.reshape(s.groups, s.c_out, s.c_in, *s.kernel), taps)
@@ -102,7 +109,7 @@ def apply_adjoint(
     arrays: dict[str, Any],
     out: Any,
     precision: str,
-    stream: Any,
+    workspace: Workspace,
     on_device: bool,
     conjugate: bool = True,
 ) -> Any:
@@ -117,7 +124,7 @@ def apply_adjoint(
         `on_device`, shadows of device arrays.
     out : ndarray, shadow or None
         Where the result goes; if None, a new array on the side of the arrays is returned.
-    precision, stream, on_device
+    precision, workspace, on_device
         As in `execution.execute`.
     conjugate : bool
         Whether complex weights are conjugated, as in a gradient.
@@ -126,16 +133,16 @@ def apply_adjoint(
     found = plan.on_devices.get(key)
     if found is None:
         found = plan.on_devices[key] = Adjoint(plan, precision, device())
-    side, how = choose_side(on_device, stream), found.storage
+    side, how = choose_side(on_device, workspace), found.storage
     x = prepare_input(side, canonical(arrays["input"], plan.batched, False), how)
     weights = [
-        prepare_phase(side, arrays["weight"], phase, conv, conjugate)
-        for phase, conv in found.phases
+        prepare_phase(side, arrays["weight"], number, form, conjugate)
+        for number, form in enumerate(found.phases)
     ]
     bias = arrays["bias"]
     b = None if bias is None else prepare_bias(side, bias, how, found.sum)
     form = Form(plan.out_shape, plan.result, plan.batched)
-    return side.deliver(form, how, lambda y: found.run(x, weights, b, y, side), out)
+    return side.deliver(form, how, lambda y: found.run(x, weights, b, y, workspace), out)
 
 
 def real_problem(s: ConvShape) -> ConvShape:
@@ -153,14 +160,14 @@ def real_problem(s: ConvShape) -> ConvShape:
 def real_operands(side: Side, x: np.ndarray, g: np.ndarray, how: Arithmetic) -> Any:
     """Return the operands of `real_problem`, flat on the device."""
     n, c_in, *size = x.shape
-    inputs = side.buffer(4 * x.size, how.compute, clear=x.dtype.kind != "c")
+    inputs = side.buffer("input", 4 * x.size, how.compute, clear=x.dtype.kind != "c")
     parts = inputs.reshape(n, 2, c_in, 2, *size)
     side.copy(parts[:, 0, :, 0], x.real)
     side.copy(parts[:, 1, :, 1], x.real)
     if x.dtype.kind == "c":
         side.copy(parts[:, 0, :, 1], x.imag, negate=True)
         side.copy(parts[:, 1, :, 0], x.imag)
-    gradients = side.buffer(2 * g.size, how.compute, clear=g.dtype.kind != "c")
+    gradients = side.buffer("gradient", 2 * g.size, how.compute, clear=g.dtype.kind != "c")
     halves = gradients.reshape(n, 2, *g.shape[1:])
     side.copy(halves[:, 0], g.real)
     if g.dtype.kind == "c":
@@ -169,7 +176,7 @@ def real_operands(side: Side, x: np.ndarray, g: np.ndarray, how: Arithmetic) -> 
 
 
 def weight_gradient(
-    plan: WeightPlan, arrays: dict[str, Any], precision: str, stream: Any, on_device: bool
+    plan: WeightPlan, arrays: dict[str, Any], precision: str, workspace: Workspace, on_device: bool
 ) -> Any:
     """Run a planned gradient of weights.
 
@@ -179,14 +186,14 @@ def weight_gradient(
         The plan of the call.
     arrays : dict
         "input" and "grad_output": NumPy arrays or, if `on_device`, shadows of device arrays.
-    precision, stream, on_device
+    precision, workspace, on_device
         As in `execution.execute`.
     """
     how = storage(plan.result)
-    side = choose_side(on_device, stream)
+    side = choose_side(on_device, workspace)
     form = Form(plan.out_shape, plan.result)
     if not plan.multiply_adds:
-        return side.deliver(form, how, lambda y: memory.clear(y, side.stream), None)
+        return side.deliver(form, how, lambda y: memory.clear(y, workspace.stream), None)
     key = (device(), precision)
     found = plan.on_devices.get(key)
     if found is None:
@@ -196,5 +203,5 @@ def weight_gradient(
     if how.is_complex:
         x, g = real_operands(side, x, g, how)
     else:
-        x, g = prepare_input(side, x, how), prepare_input(side, g, how)
-    return side.deliver(form, how, lambda y: found.run(x, g, None, y, side.stream), None)
+        x, g = prepare_input(side, x, how), prepare_input(side, g, how, name="gradient")
+    return side.deliver(form, how, lambda y: found.run(x, g, None, y, workspace), None)

@@ -8,7 +8,7 @@ one shadow to another.
 """
 
 import functools
-import sys
+import math
 import warnings
 from typing import Any
 
@@ -16,11 +16,10 @@ import numpy as np
 from numba import cuda
 
 from numbaconv.cuda import passes
-from numbaconv.cuda.toolkit import simulated
+from numbaconv.cuda.toolkit import device_number, simulated
 
 SIMULATED = simulated()
 ALIGNMENT = 16  # what wide loads need, and every allocation has
-LEGACY_STREAM, THREAD_STREAM = 1, 2  # handles that the array interface gives a meaning
 
 
 class _Memory:
@@ -54,14 +53,15 @@ def shadow(name: str, array: Any) -> np.ndarray:
     return view
 
 
-def allocate(count: int, dtype: np.dtype, stream: Any = 0) -> Any:
-    """Allocate a flat device array; a full device is a MemoryError and stays usable."""
+def allocate(shape: int | tuple[int, ...], dtype: np.dtype, stream: Any = 0) -> Any:
+    """Allocate a device array; a full device is a MemoryError and stays usable."""
+    shape = max(shape, 1) if isinstance(shape, int) else shape
     try:
-        return cuda.device_array(max(count, 1), dtype, stream=stream)
+        return cuda.device_array(shape, dtype, stream=stream)
     except Exception as error:
         if "OUT_OF_MEMORY" not in str(error) and not isinstance(error, MemoryError):
             raise
-        size = count * np.dtype(dtype).itemsize
+        size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
         raise MemoryError(f"the device has no {size} bytes left for a convolution") from error
 
 
@@ -144,20 +144,23 @@ def move(target: np.ndarray, source: np.ndarray, stream: Any, negate: bool = Fal
     launch(kernel, blocks, threads, stream, arguments, "copy", f"shape {target.shape}")
 
 
+@functools.cache
+def _zeros(number: int) -> Any:
+    """Return the bytes of a zero of any dtype, on the current device."""
+    zeros = upload(np.zeros(16, np.uint8))
+    settle()
+    return zeros
+
+
 def clear(target: np.ndarray, stream: Any) -> None:
     """Set a shadow to zeros."""
-    zero = shadow("zero", upload(np.zeros(1, target.dtype), stream))
+    zero = shadow("zero", _zeros(device_number())).view(target.dtype)
     move(target, np.broadcast_to(zero[:1], target.shape), stream)
 
 
 def argument(array: Any) -> Any:
     """Return the address of one of our own device arrays."""
     return array if SIMULATED else int(array.device_ctypes_pointer.value or 0)
-
-
-def device_number() -> int:
-    """Return the number of the current device."""
-    return 0 if SIMULATED else int(cuda.get_current_device().id)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -192,57 +195,3 @@ def launch(
             f"the CUDA kernel {name!r} failed on {problem}, launched with {blocks} blocks of "
             f"{threads} threads: {error}"
         ) from error
-
-
-def find_stream(stream: Any, arrays: dict[str, Any]) -> Any:
-    """Return the stream to work on: the one that was given, else the arrays' own.
-
-    A given stream may be Numba's, any object with a handle in ``ptr`` (CuPy) or ``cuda_stream``
-    (PyTorch), or the handle. Another array's stream is waited for.
-    """
-    if SIMULATED:
-        return 0
-    if stream is not None:
-        return _as_stream(stream)
-    handles = []
-    for array in arrays.values():
-        handle = _own_stream(array)
-        if handle is not None and handle not in handles:
-            handles.append(handle)
-    if not handles:
-        return 0
-    for handle in handles[1:]:
-        _as_stream(handle).synchronize()
-    return _as_stream(handles[0])
-
-
-def _own_stream(array: Any) -> int | None:
-    """Return the handle of the stream that an array is ready on; PyTorch says it elsewhere."""
-    if type(array).__module__.partition(".")[0] == "torch":
-        return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
-    interface = getattr(array, "__cuda_array_interface__", None) or {}
-    return interface.get("stream")
-
-
-def _as_stream(stream: Any) -> Any:
-    if hasattr(stream, "__cuda_stream__"):
-        stream = stream.__cuda_stream__()[1]
-    for attribute in ("ptr", "cuda_stream"):
-        stream = getattr(stream, attribute, stream)
-    if not isinstance(stream, int):
-        raise TypeError(
-            f"stream must be a CUDA stream of Numba, CuPy or PyTorch or its handle, "
-            f"got {type(stream).__name__}"
-        )
-    return _stream_of_handle(stream, device_number())
-
-
-@functools.lru_cache(maxsize=256)
-def _stream_of_handle(handle: int, number: int) -> Any:
-    if handle == 0:
-        return cuda.default_stream()
-    if handle == LEGACY_STREAM:
-        return cuda.legacy_default_stream()
-    if handle == THREAD_STREAM:
-        return cuda.per_thread_default_stream()
-    return cuda.external_stream(handle)

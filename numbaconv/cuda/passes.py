@@ -38,6 +38,7 @@ from numbaconv.cuda.problem import SHAPE, SPLITS
 THREADS = 256
 MOST_BLOCKS = 4096
 MOST_AXES = 6
+SIGN_OF_HALF = 0x8000
 COUNT, TO_START, FROM_START, NEGATE, EXTENT = range(5)
 TO_STEP = EXTENT + MOST_AXES
 FROM_STEP = TO_STEP + MOST_AXES
@@ -101,7 +102,17 @@ def make_move(source: str, target: str) -> Any:
 
     else:
         convert = write_type
-    half = source == "float16" == target
+    if source == "float16":  # what is read are its bits
+
+        @device
+        def negative(value):
+            return uint16(value ^ uint16(SIGN_OF_HALF))
+
+    else:
+
+        @device
+        def negative(value):
+            return read_type(-value)
 
     def move(x, y, job):
         first, step = first_and_step()
@@ -116,8 +127,8 @@ def make_move(source: str, target: str) -> Any:
                 at_y += index * load(job, TO_STEP + axis, int64)
                 rest = outer
             value = load(x, at_x, read_type)
-            if not half and load(job, NEGATE, int64) != 0:
-                value = read_type(-value)
+            if load(job, NEGATE, int64) != 0:
+                value = negative(value)
             store(y, at_y, convert(value))
 
     return compile_kernel(move, THREADS)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.cuda import memory
-from numbaconv.cuda.memory import ALIGNMENT, SIMULATED, allocate, download, upload
+from numbaconv.cuda.memory import ALIGNMENT, SIMULATED, download, upload
+from numbaconv.cuda.workspace import Workspace, work_on
 from numbaconv.problem.dtypes import Arithmetic
 
 
@@ -38,8 +39,8 @@ Compute = Callable[[np.ndarray], None]  # fills the shadow of a flat array
 class Host:
     """Arrays in host memory: laid out there, and then copied over."""
 
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
 
     def copy(self, target: np.ndarray, source: np.ndarray, negate: bool = False) -> None:
         """Copy between arrays of any strides and dtypes."""
@@ -50,20 +51,20 @@ class Host:
         """Whether a contiguous array of the right dtype can be taken as it is."""
         return bool(array.flags.aligned and array.dtype.isnative)
 
-    def buffer(self, count: int, dtype: np.dtype, clear: bool = False) -> np.ndarray:
+    def buffer(self, name: str, count: int, dtype: np.dtype, clear: bool = False) -> np.ndarray:
         """Allocate a flat array, of zeros if they are wanted."""
         return np.zeros(count, dtype) if clear else np.empty(count, dtype)
 
     def on_device(self, array: np.ndarray) -> np.ndarray:
         """Return the shadow of a flat array's copy on the device."""
-        return _flat_shadow(upload(array, self.stream), array.size)
+        return _flat_shadow(upload(array, self.workspace.stream), array.size)
 
     def deliver(self, form: Form, how: Arithmetic, compute: Compute, out: Any) -> Any:
         """Compute on the device and return the result, in `out` or a new array."""
         size = flat_size(form.shape, how)
-        result = allocate(size, how.compute, self.stream)
+        result = self.workspace.allocate(size, how.compute)
         compute(_flat_shadow(result, size))
-        flat = download(result, size, self.stream)
+        flat = download(result, size, self.workspace.stream)
         if out is None:
             out = np.empty(form.shape, form.dtype)
         store_result(self, out, flat, form, how)
@@ -73,23 +74,20 @@ class Host:
 class Device:
     """Arrays on the device: what must be laid out is, by a kernel."""
 
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
 
     def copy(self, target: np.ndarray, source: np.ndarray, negate: bool = False) -> None:
         """Copy between shadows of any strides and dtypes."""
-        memory.move(target, source, self.stream, negate)
+        memory.move(target, source, self.workspace.stream, negate)
 
     def usable(self, array: np.ndarray) -> bool:
         """Whether wide loads can read a contiguous array of the right dtype."""
         return int(array.__array_interface__["data"][0]) % ALIGNMENT == 0 or SIMULATED
 
-    def buffer(self, count: int, dtype: np.dtype, clear: bool = False) -> np.ndarray:
-        """Allocate a flat array, of zeros if they are wanted."""
-        result = _flat_shadow(allocate(count, dtype, self.stream), count)
-        if clear:
-            memory.clear(result, self.stream)
-        return result
+    def buffer(self, name: str, count: int, dtype: np.dtype, clear: bool = False) -> np.ndarray:
+        """Return a flat array for the time of the call; see `Workspace.buffer`."""
+        return self.workspace.buffer(name, count, dtype, clear)
 
     def on_device(self, array: np.ndarray) -> np.ndarray:
         """Return the shadow itself."""
@@ -98,27 +96,24 @@ class Device:
     def deliver(self, form: Form, how: Arithmetic, compute: Compute, out: Any) -> Any:
         """Compute, and return a new device array; None for an `out`, the shadow of the caller's."""
         result = None
-        count = math.prod(form.shape)
         if out is None:
-            result = allocate(count, form.dtype, self.stream)
-            out = _flat_shadow(result, count).reshape(form.shape)
+            result = self.workspace.result(form.shape, form.dtype)
+            out = memory.shadow("result", result)
         if out.dtype == how.convert and not how.is_complex and out.flags.c_contiguous:
             compute(out.reshape(-1))
         else:
-            y = self.buffer(flat_size(form.shape, how), how.compute)
+            y = self.buffer("output", flat_size(form.shape, how), how.compute)
             compute(y)
             store_result(self, out, y, form, how)
-        if result is None:
-            return None
-        return (result if result.size == count else result[:count]).reshape(form.shape)
+        return result
 
 
 Side = Host | Device
 
 
-def choose_side(on_device: bool, stream: Any) -> Side:
+def choose_side(on_device: bool, workspace: Workspace) -> Side:
     """Return the side of a call's arrays."""
-    return Device(stream) if on_device else Host(stream)
+    return Device(workspace) if on_device else Host(workspace)
 
 
 def flat_size(shape: tuple[int, ...], how: Arithmetic) -> int:
@@ -146,9 +141,12 @@ def spread_parts(side: Side, target: np.ndarray, source: np.ndarray) -> None:
 
 
 def prepare_input(
-    side: Side, x: np.ndarray, how: Arithmetic, memory_last: bool = False
+    side: Side, x: np.ndarray, how: Arithmetic, memory_last: bool = False, name: str = "input"
 ) -> np.ndarray:
-    """Return an array (N, C, *spatial) as the kernels read it, flat on the device."""
+    """Return an array (N, C, *spatial) as the kernels read it, flat on the device.
+
+    What is laid out for them is called `name`.
+    """
     n, channels, *size = x.shape
     in_memory = np.moveaxis(x, 1, -1) if memory_last else x
     if (
@@ -159,17 +157,19 @@ def prepare_input(
     ):
         return side.on_device(in_memory.reshape(-1))
     if how.is_complex:
-        flat = side.buffer(2 * x.size, how.compute, clear=x.dtype.kind != "c")
+        flat = side.buffer(name, 2 * x.size, how.compute, clear=x.dtype.kind != "c")
         spread_parts(side, flat.reshape(n, channels, 2, *size), x)
     else:
-        flat = side.buffer(x.size, how.convert)
+        flat = side.buffer(name, x.size, how.convert)
         side.copy(flat.reshape(in_memory.shape), in_memory)
     return side.on_device(flat)
 
 
 def prepare_bias(side: Side, bias: np.ndarray, how: Arithmetic, dtype: np.dtype) -> np.ndarray:
     """Return a bias in the dtype of the sums, flat on the device."""
-    flat = side.buffer(flat_size(bias.shape, how), dtype, clear=how.is_complex)
+    if bias.dtype == dtype and not how.is_complex and bias.flags.c_contiguous and side.usable(bias):
+        return side.on_device(bias)
+    flat = side.buffer("bias", flat_size(bias.shape, how), dtype, clear=how.is_complex)
     if how.is_complex:
         spread_parts(side, flat.reshape(1, -1, 2), bias[None])
     else:
@@ -214,7 +214,7 @@ def store_result(side: Side, out: np.ndarray, y: np.ndarray, form: Form, how: Ar
 def to_host(array: Any) -> np.ndarray:
     """Copy a device array to a NumPy array."""
     view = memory.shadow("weight", array)
-    side = Device(memory.find_stream(None, {"weight": array}))
-    flat = allocate(view.size, view.dtype, side.stream)
-    side.copy(_flat_shadow(flat, view.size).reshape(view.shape), view)
-    return download(flat, view.size, side.stream).reshape(view.shape)
+    with work_on({"weight": array}, None) as workspace:
+        flat = workspace.allocate(view.size, view.dtype)
+        memory.move(_flat_shadow(flat, view.size).reshape(view.shape), view, workspace.stream)
+        return download(flat, view.size, workspace.stream).reshape(view.shape)

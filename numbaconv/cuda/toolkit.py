@@ -25,8 +25,9 @@ INSTALL = 'pip install "numbaconv[cuda12]" or "numbaconv[cuda13]"'
 
 
 class Device(NamedTuple):
-    """What the choice of kernels depends on."""
+    """What the choice of kernels depends on, and its number: what lies there is nowhere else."""
 
+    number: int
     name: str
     capability: tuple[int, int]
     processors: int
@@ -105,10 +106,26 @@ def device() -> Device:
     if simulated():
         # Tensor cores are simulated too. One processor: no grid leaves it idle unless a test
         # asks for a split.
-        return Device("simulator", (9, 0), 1)
+        return Device(0, "simulator", (9, 0), 1)
+    return _device(device_number())
+
+
+def device_number() -> int:
+    """Return the number of the current device."""
+    if simulated():
+        return 0
     from numba import cuda
 
-    return _device(cuda.get_current_device().id)
+    return int(cuda.get_current_device().id)
+
+
+def pointer_device(address: int) -> int | None:
+    """Return the number of the device that an address lies on; None of what no device has."""
+    from cuda.bindings import driver
+
+    attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    error, number = driver.cuPointerGetAttribute(attribute, driver.CUdeviceptr(address))
+    return int(number) if not error and number >= 0 else None
 
 
 @functools.cache
@@ -118,7 +135,7 @@ def _device(number: int) -> Device:
     found = cuda.gpus[number]
     name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
     major, minor = found.compute_capability
-    return Device(name, (int(major), int(minor)), int(found.MULTIPROCESSOR_COUNT))
+    return Device(number, name, (int(major), int(minor)), int(found.MULTIPROCESSOR_COUNT))
 
 
 def configuration() -> dict[str, Any]:

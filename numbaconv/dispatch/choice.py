@@ -51,7 +51,7 @@ def choose_backend(s: ConvShape) -> Choice:
 def choose(plan: Plan) -> Choice:
     """Return what ``auto`` chooses for a planned convolution; the plan keeps it."""
     if plan.choice is None:
-        plan.choice = choose_backend(plan.shape)
+        plan.choice = choose_backend(plan.simplest)
     choice: Choice = plan.choice
     return choice
 

@@ -124,18 +124,18 @@ class Call:
         return name
 
     def on_gpu(self, function: str, plan: Any, arrays: dict[str, Any], **more: Any) -> Any:
-        """Run a function of the cuda backend: ``(plan, arrays, precision, stream, on_device)``."""
-        _, stream, precision = self._asked
-        stream = self._module.find_stream(stream, self._given if self._on_device else {})
-        run = getattr(self._module, function)
-        return run(
-            plan,
-            arrays,
-            precision=find_precision(precision),
-            stream=stream,
-            on_device=self._on_device,
-            **more,
-        )
+        """Run a function of the cuda backend on a plan and its arrays."""
+        _, stream, asked = self._asked
+        precision, run = find_precision(asked), getattr(self._module, function)
+        with self._module.work_on(self._given if self._on_device else {}, stream) as workspace:
+            return run(
+                plan,
+                arrays,
+                precision=precision,
+                workspace=workspace,
+                on_device=self._on_device,
+                **more,
+            )
 
 
 def plan_on_device(
@@ -159,8 +159,9 @@ def convolve_on_device(
     out = shadows.pop("out")
     if out is not None:
         check_out(out, plan.out_shape, plan.result, shadows)
-    stream = module.find_stream(stream, arrays)
-    result = module.execute(plan, shadows, out, find_precision(precision), stream, True)
+    precision = find_precision(precision)
+    with module.work_on(arrays, stream) as workspace:
+        result = module.execute(plan, shadows, out, precision, workspace, True)
     return arrays["out"] if out is not None else result
 
 
@@ -184,8 +185,9 @@ def convolve_layer_on_device(
     if target is not None:
         check_out(target, plan.out_shape, plan.result, {"x": seen})
     arrays = {"input": seen, "weight": weight, "bias": bias}
-    stream = module.find_stream(stream, {"x": x, "out": out})
-    result = module.execute(plan, arrays, target, find_precision(precision), stream, True, kept)
+    precision = find_precision(precision)
+    with module.work_on({"x": x, "out": out}, stream) as workspace:
+        result = module.execute(plan, arrays, target, precision, workspace, True, kept)
     return out if out is not None else result
 
 
@@ -199,9 +201,9 @@ def convolve_on_host(
 ) -> np.ndarray:
     """Convolve NumPy arrays on a GPU: copied in and out."""
     module = load_backend(CUDA)
-    stream = module.find_stream(stream, {})
     precision = find_precision(precision)
-    result: np.ndarray = module.execute(plan, arrays, out, precision, stream, False, kept)
+    with module.work_on({}, stream) as workspace:
+        result: np.ndarray = module.execute(plan, arrays, out, precision, workspace, False, kept)
     return result
 
 

@@ -150,9 +150,8 @@ class Activation(NamedTuple):
 
     function: int
     target: Place
-    code: int  # which activation
     length: int  # elements
-    activate: int  # address of `cpu.activation.activate`
+    activate: int  # address of its kernel
 
 
 MOVE: Move = places(Move)

@@ -13,7 +13,7 @@ from numba import from_dtype
 
 from numbaconv.codegen.integers import round_up
 from numbaconv.cpu import execution
-from numbaconv.cpu.activation import activate
+from numbaconv.cpu.activation import kernel_of
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.cpu.job import size_of_packed
 from numbaconv.njit import protocol, steps
@@ -219,9 +219,8 @@ class Recipe:
             protocol.Activation(
                 function=_address_for(steps.activate_sums, dtype, dtype),
                 target=target.place,
-                code=code,
                 length=target.view.size,
-                activate=activate.address(from_dtype(dtype)),
+                activate=kernel_of(code).address(from_dtype(dtype)),
             )
         )
 

@@ -138,8 +138,7 @@ def spread(step, bases, source_like, target_like):
 def activate_sums(step, bases, source_like, target_like):
     """Apply an activation to contiguous elements."""
     target = pointer_at(place(step, ACTIVATION.target, bases), target_like)
-    length, code = step[ACTIVATION.length], step[ACTIVATION.code]
-    call(step[ACTIVATION.activate], ActivateArguments(target, 0, 1, length, code))
+    call(step[ACTIVATION.activate], ActivateArguments(target, 0, 1, step[ACTIVATION.length]))
     bases[DONE] += 1
 
 

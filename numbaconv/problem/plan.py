@@ -15,6 +15,7 @@ from numbaconv.problem.dtypes import Arithmetic, arithmetic
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
 from numbaconv.problem.phases import find_phases
+from numbaconv.problem.simplest import simplest
 from numbaconv.problem.validation import (
     check_array,
     check_data_format,
@@ -31,8 +32,8 @@ class Plan:
 
     Attributes
     ----------
-    shape : ConvShape
-        The problem as the kernels see it.
+    shape, simplest : ConvShape
+        The problem; its simplest form, which the CPU engines see.
     out_shape : tuple of int
         Shape of the result.
     result : dtype
@@ -51,6 +52,7 @@ class Plan:
 
     def __init__(self, problem: Problem, result: np.dtype, layout: Layout, activation: int) -> None:
         self.shape, self.out_shape = problem.shape, problem.out_shape
+        self.simplest = simplest(problem.shape)
         self.result = result
         self.arithmetic: Arithmetic = arithmetic(result)
         self.layout = layout

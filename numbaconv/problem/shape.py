@@ -81,25 +81,6 @@ _NO_STRIDES = (0, 0, 0, 0, 0)
 SHAPE_SIZE = len(ConvShape(0, 0, 0, 0, *(_ZERO,) * 6, 0, _NO_STRIDES, _NO_STRIDES).as_tuple())
 
 
-def one_row(s: ConvShape) -> ConvShape:
-    """Return a pointwise layer as one on a single long row of pixels, any other as it is."""
-    if s.taps > 1 or s.stride != (1, 1, 1) or s.padding != (0, 0, 0) or s.size != s.output:
-        return s
-    return s._replace(
-        size=(1, 1, s.pixels),
-        output=(1, 1, s.pixels),
-        in_strides=_row_strides(s.in_strides, s.pixels),
-        out_strides=_row_strides(s.out_strides, s.pixels),
-    )
-
-
-def _row_strides(
-    strides: tuple[int, int, int, int, int], pixels: int
-) -> tuple[int, int, int, int, int]:
-    n, c, _, _, w = strides
-    return n, c, pixels * w, pixels * w, w
-
-
 @inline
 def read_shape(a, i):
     """Rebuild a ConvShape from the integers that `ConvShape.as_tuple` put at a[i:]."""

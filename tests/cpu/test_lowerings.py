@@ -52,7 +52,7 @@ X1   MMMM  MMMT  MMTT
 D1   ZZZZ  ZZZZ  ZTZT
 T1   MMMM  MTMT  TTTT
 B1   TTTT  TTTT  TTTT
-B2   TTTT  TMTT  MMTT
+B2   TTTT  TTTT  TTTT
 I1   FFFF  FFFF  FFFF
 I2   FFFF  FFFF  FFFF
 I3   FFFF  FFFF  FFFF
@@ -73,7 +73,7 @@ import numpy as np
 from numbaconv.cpu import direct
 from numbaconv.problem.forward import describe
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
-from numbaconv.problem.shape import one_row
+from numbaconv.problem.simplest import simplest
 
 def numbers(text):
     return tuple(map(int, text.split("x")))
@@ -89,7 +89,7 @@ for row in csv.DictReader(open(sys.argv[1])):
     for layout in CHANNELS_FIRST, CHANNELS_LAST:
         image = (n, *size, c_in) if layout.channels_last else (n, c_in, *size)
         options = stride, padding, dilation, groups, "zeros", layout
-        s = one_row(describe(image, weight, *options).shape)
+        s = simplest(describe(image, weight, *options).shape)
         names += [direct.lower(s, np.dtype(t), 2).name for t in ("float32", "float64")]
     print(row["id"], *names)
 """

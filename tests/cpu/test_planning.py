@@ -14,6 +14,7 @@ from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import depthwise_planes, matrix_blocks
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
 from numbaconv.cpu.direct.choice import padded_columns
+from numbaconv.cpu.direct.dots import locate_dots
 from numbaconv.cpu.direct.tasks import locate_task
 from numbaconv.cpu.im2col.panels import locate_panel
 from numbaconv.cpu.lowering import Lowering
@@ -85,10 +86,40 @@ def test_tasks_cover_the_output_once(seed: int, threads: int):
 def test_every_lowering_is_drawn():
     shapes = [random_shape(random.Random(seed)) for seed in range(40)]
     names = {direct.lower(s, FLOAT, 2).name for s in shapes}
-    expected = set(direct.LOWERINGS) - {"patch_matrix"}
+    expected = set(direct.LOWERINGS) - {"patch_matrix", "dots"}
     if VECTOR_BYTES == 16:  # vectors without masks
         expected -= {"depthwise_planes"}
     assert names == expected
+
+
+def layer_of(pixels: int, c_in: int, c_out: int, groups: int) -> ConvShape:
+    """A layer on a row of pixels whose channels lie side by side."""
+    weight = groups * c_out, c_in, 1
+    return describe(
+        (1, pixels, groups * c_in), weight, 1, 0, 1, groups, "zeros", CHANNELS_LAST
+    ).shape
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize(
+    "layer", [(1, 2048, 1000, 1), (500, 64, 1, 1), (64, 49, 1, 512), (3, 100, 7, 5), (1, 33, 1, 1)]
+)
+def test_dot_products_cover_the_output_once(layer: tuple[int, int, int, int], threads: int):
+    s = layer_of(*layer)
+    low = direct.lower(s, FLOAT, threads)
+    assert low.name == "dots"
+    counts = np.zeros((s.output[2], s.groups, s.c_out), np.int64)
+    for number in range(low.blocks.tasks):
+        pixels, channels, groups = locate_dots(number, s, low.blocks)
+        counts[slice(*pixels), slice(*groups), slice(*channels)] += 1
+    assert (counts == 1).all()
+
+
+def test_packed_weights_serve_many_pixels():
+    names = [direct.lower(layer_of(n, 2048, 1000, 1), FLOAT, 2).name for n in (1, 64)]
+    assert names == ["dots", "matrix_transposed"]
+    wide = direct.lower(layer_of(64, 1 << 15, 1000, 1), FLOAT, 2)
+    assert wide.blocks.kc < 1 << 15  # a panel of all channels would leave the cache
 
 
 def test_stray_options_go_to_panels():

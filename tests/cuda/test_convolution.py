@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
+from numbaconv.problem.activations import ACTIVATIONS
 from tests.oracle import reference
 from tests.oracle.cases import (
     BY_NAME,
@@ -175,7 +176,7 @@ def test_float16_is_added_up_in_float32():
     assert y.item() == np.inf
 
 
-@pytest.mark.parametrize("activation", ["relu", "relu6", "silu", "sigmoid", "tanh", "hardswish"])
+@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("name", ["pairs", "one_channel_1d"])
 def test_activations(name: str, dtype: str, activation: str):

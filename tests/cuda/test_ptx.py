@@ -23,20 +23,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-for package in ("numba_cuda", "cuda.bindings"):
-    try:
-        found = importlib.util.find_spec(package)
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        pytest.skip(f"{package} is not installed", allow_module_level=True)
-if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
-    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+from tests.cuda.installed import require_compilers
+
+require_compilers()
 
 from numba import cuda, types  # noqa: E402 (what it takes is here)
 
 from numbaconv.cuda import filters, gemm, passes, tiles  # noqa: E402
 from numbaconv.cuda.kind import Kind  # noqa: E402
+from tests.cuda.executed import compilation  # noqa: E402
 
 CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 REGISTERS = 65536  # of a multiprocessor
@@ -91,9 +86,13 @@ def compile_kernel(
     assert done.returncode == 0, done.stderr
     if NVDISASM is None:
         return Compiled(ptx, done.stderr)
+    return Compiled(ptx, done.stderr, disassemble(binary))
+
+
+def disassemble(binary: Path) -> str:
     read = subprocess.run([NVDISASM, "-c", str(binary)], capture_output=True, text=True)
     assert read.returncode == 0, read.stderr
-    return Compiled(ptx, done.stderr, read.stdout)
+    return read.stdout
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +145,7 @@ def kinds() -> list[Kind]:
         Kind(tiles.SIMT[0], "float32", mapped=True),
         *(Kind(tile, "float64", partial=True) for tile in tiles.SIMT_DOUBLE),
         *(Kind(tile, "float16", wide=i % 2 == 1) for i, tile in enumerate(tiles.TENSOR)),
+        *(Kind(tile, "float16", mapped=True) for tile in tiles.TENSOR[3:]),
         *(Kind(tile, "tf32", wide=i % 2 == 0) for i, tile in enumerate(tiles.TENSOR[:3])),
         Kind(tiles.SIMT[1], "int32"),
         *(
@@ -275,6 +275,36 @@ def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
             assert compiled.count(rf"fma\.rn\.f{bits}") >= kind.tile.m * kind.tile.n
     if kind.dtype in ("float32", "tf32", "float16"):
         assert compiled.count(r"\.f64") == 0  # nothing is widened on the way
+
+
+def launched_kinds() -> list[Kind]:
+    """All, or one of each family: the kinds to look at as they are launched."""
+    if EVERYTHING:
+        return kinds()
+    return [
+        Kind(tiles.SIMT[0], "float32"),
+        Kind(tiles.SIMT[1], "float32", partial=True, of_weights=True),
+        Kind(tiles.TENSOR[0], "float16", wide=True),
+        Kind(tiles.TENSOR[-1], "float16", mapped=True),
+    ]
+
+
+@pytest.mark.parametrize("kind", launched_kinds(), ids=name_of)
+def test_the_binary_that_is_launched(kind: Kind, tmp_path: Path):
+    """Where nvJitLink is installed a launch compiles to LTO-IR, and for sm_90a."""
+    pytest.importorskip("cuda.bindings.nvjitlink")
+    cubin = compilation.lto_cubin(gemm.make_kernel(kind), 5, (9, 0))
+    registers = compilation.registers_of(cubin)
+    assert registers > 16
+    assert registers * kind.tile.threads * kind.blocks <= REGISTERS
+    if NVDISASM is None:
+        return
+    binary = tmp_path / "kernel.cubin"
+    binary.write_bytes(cubin)
+    code = disassemble(binary)
+    assert ".target\tsm_90a" in code
+    assert not re.search(r"\b(LDL|STL)\b", code)  # no array, and nothing spilled, in local memory
+    check_overlap(Compiled("", "", code), kind)
 
 
 FILTERS = [("float32", True), ("float32", False), ("float16", True), ("float64", False)]

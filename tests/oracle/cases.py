@@ -203,6 +203,12 @@ CASES: tuple[Case, ...] = (
     problem("pointwise_stride_2", (1, 23, 13, 17), (19, 23, 1, 1), stride=2),
     problem("pointwise_padded", (1, 23, 11, 13), (19, 23, 1, 1), padding=1, bias=True),
     problem("pointwise_one_pixel", (3, 67, 1, 1), (41, 67, 1, 1), bias=True),
+    problem("fully_connected", (1, 131, 1, 1), (38, 131, 1, 1), bias=True),
+    problem("fully_connected_groups", (3, 68, 1, 1), (14, 34, 1, 1), groups=2),
+    problem("fully_connected_maps", (9, 7, 3, 5), (37, 7, 3, 5), bias=True),
+    problem("covered_groups", (5, 12, 4, 5), (12, 1, 4, 5), groups=12, bias=True),
+    problem("covered_rows", (1, 3, 17, 5), (7, 3, 3, 5), stride=2, padding=(1, 0)),
+    problem("one_output_last", (2, 5, 7, 43), (1, 43, 1, 1), bias=True, **LAST),
     problem("pointwise_channels_last", (2, 13, 17, 23), (19, 23, 1, 1), **LAST),
     # Pointwise, in place: rows of whole vectors, then pixels one by one; then one that is copied.
     problem("pointwise_rows_of_128", (2, 23, 8, 16), (19, 23, 1, 1), bias=True),

@@ -19,7 +19,7 @@ from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import native
 from numbaconv.codegen.pointers import address_of, call, indices_at
 from numbaconv.codegen.target import VECTOR_BYTES, probed_vector_unit, vector_unit
-from numbaconv.cpu.activation import ActivateArguments, activate
+from numbaconv.cpu.activation import ActivateArguments, relu
 from numbaconv.cpu.packing import lanes
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from tests.conftest import ROOT
@@ -96,36 +96,34 @@ def refusal(function: Any, *arguments: Any) -> str:
 
 
 def test_a_wrong_arity_is_refused():
-    address, a = activate.address(numba.float64), np.ones(3)
+    address, a = relu.address(numba.float64), np.ones(3)
 
     def too_few(address: Any, a: Any) -> None:
-        call(address, ActivateArguments(tile=address_of(a), row_step=0, rows=1, width=3))
+        call(address, ActivateArguments(tile=address_of(a), row_step=0, rows=1))
 
     def too_many(address: Any, a: Any) -> None:
-        call(address, ActivateArguments(address_of(a), 0, 1, 3, 1, 1))
+        call(address, ActivateArguments(address_of(a), 0, 1, 3, 1))
 
     def misspelt(address: Any, a: Any) -> None:
-        call(address, ActivateArguments(address_of(a), step=0, rows=1, width=3, code=1))
+        call(address, ActivateArguments(address_of(a), step=0, rows=1, width=3))
 
-    assert "missing a required argument: 'code'" in refusal(too_few, address, a)
+    assert "missing a required argument: 'width'" in refusal(too_few, address, a)
     assert "too many positional arguments" in refusal(too_many, address, a)
     assert "missing a required argument: 'row_step'" in refusal(misspelt, address, a)
 
 
 def test_a_plain_tuple_is_refused():
     def plain(address: Any, a: Any) -> None:
-        call(address, (address_of(a), 0, 1, a.size, 1))
+        call(address, (address_of(a), 0, 1, a.size))
 
-    assert "need a class" in refusal(plain, activate.address(numba.float64), np.ones(3))
+    assert "need a class" in refusal(plain, relu.address(numba.float64), np.ones(3))
 
 
 def test_a_pointer_in_the_place_of_an_integer_is_refused():
     def swapped(address: Any, a: Any) -> None:
-        call(address, ActivateArguments(0, indices_at(address_of(a)), 1, a.size, 1))
+        call(address, ActivateArguments(0, indices_at(address_of(a)), 1, a.size))
 
-    assert "ActivateArguments.row_step" in refusal(
-        swapped, activate.address(numba.float64), np.ones(3)
-    )
+    assert "ActivateArguments.row_step" in refusal(swapped, relu.address(numba.float64), np.ones(3))
 
 
 @pytest.mark.parametrize("module", [pointers, lanes], ids=lambda module: module.__name__)

@@ -14,6 +14,7 @@ from tests.conftest import ROOT, TARGETS, Script
 
 OTHERS = [target for target in TARGETS if target != "host"]
 FILES = (
+    "convolution/test_activation_accuracy",
     "convolution/test_conv",
     "convolution/test_gradients",
     "convolution/test_patches",

@@ -136,7 +136,6 @@ import random, sys
 from pathlib import Path
 from tests.runtime.test_cache import flip_bits, truncate
 from numbaconv.cpu import activation
-from numbaconv.codegen.jit import native
 paths = sorted(Path(sys.argv[1]).rglob("*.nbc"))
 rng = random.Random(0)
 for number in range(int(sys.argv[2])):
@@ -144,8 +143,8 @@ for number in range(int(sys.argv[2])):
     damaged = (truncate, flip_bits)[number % 2](path.read_bytes(), rng)
     path.write_bytes(damaged)
     a = np.array([-1.0, 2.0], np.float32)
-    activation.activate = native(activation.ActivateArguments)(activation.activate._function)
-    activation._activate_for_python.cache_clear()
+    activation.relu._addresses.clear()
+    activation._for_python.cache_clear()
     activate_array(a, ACTIVATIONS["relu"])
     assert a.tolist() == [0, 2]
     assert path.read_bytes() != damaged

@@ -2,11 +2,13 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of six lowerings, which differ in what the lanes of a vector are:
+input in place, and then runs one of seven lowerings, which differ in what the lanes of a vector
+are:
 
 ====================  ==================================================  ======================
 lowering              serves                                              lanes
 ====================  ==================================================  ======================
+dots                  few pixels, or few outputs of many channels         channels
 depthwise_planes      depthwise layers, on rows that lie dense            columns of a plane
 depthwise_channels    depthwise layers, channels innermost or many        channels
 matrix_zones          dilated layers on short rows                        output channels
@@ -29,6 +31,7 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.direct import (
     depthwise_channels,
     depthwise_planes,
+    dots,
     filter_rows,
     matrix,
     matrix_transposed,
@@ -40,6 +43,7 @@ from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
 
 LOWERINGS = {
+    "dots": dots,
     "depthwise_planes": depthwise_planes,
     "depthwise_channels": depthwise_channels,
     "matrix_zones": matrix_zones,

@@ -14,6 +14,9 @@ from numbaconv.cpu.packing.halo import axis_phase_count, copies_padding, has_pad
 from numbaconv.problem.shape import ZEROS, kernel_taps
 from numbaconv.problem.taps import axis_taps
 
+# Up to so many pixels, dot products with unpacked weights take no longer than packed ones.
+DOT_PIXELS = 4
+
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
 
@@ -132,6 +135,20 @@ def uses_channels(s, lanes):
     large = kernel_taps(s) >= 25 and wide_rows
     folds = uses_folds(s) and s.in_strides[4] == 1
     return depthwise and neighbours and not large and not folds
+
+
+def is_plain_row(s):
+    """Whether each output of one row reads the one pixel at its place."""
+    reads = s.taps == 1 and s.stride[2] == 1 and s.padding == (0, 0, 0)
+    plain = reads and s.n == 1 and s.size == s.output
+    return plain and s.output[:2] == (1, 1)
+
+
+def uses_dots(s, lanes):
+    """Products of channels that lie side by side, where few of them share weights or pixels."""
+    side_by_side = s.in_strides[1] == 1 and s.out_strides[1] == 1
+    few = s.c_out < BAND_CHANNELS or s.output[2] <= DOT_PIXELS
+    return is_plain_row(s) and side_by_side and few and s.c_in >= lanes
 
 
 @inline
@@ -281,6 +298,8 @@ def find_lowering(s, lanes):
     A problem whose halo tiles would be nearly all padding goes to `im2col`, whose panels hold what
     the taps read.
     """
+    if uses_dots(s, lanes):
+        return "dots"
     if uses_planes(s):
         return "depthwise_planes"
     if uses_channels(s, lanes):

@@ -92,6 +92,12 @@ def widest_columns(s, itemsize, threads, oc_blocks, tile):
     return widest
 
 
+def channels_of_panel(s, mr, itemsize):
+    """Input channels at a time, equal parts, so that a panel of weights stays in cache."""
+    panel = mr * s.c_in * kernel_taps(s) * itemsize
+    return ceil_div(s.c_in, ceil_div(panel, blocking.CACHE_BYTES))
+
+
 def cut(s, itemsize, threads, transposed, in_place):
     """Choose the blocks of a problem.
 
@@ -109,7 +115,10 @@ def cut(s, itemsize, threads, transposed, in_place):
     cols = cut_evenly(s, widest, 1 if transposed else tile, threads)
     col_blocks = ceil_div(s.output[2], cols)
     planes = s.n * s.groups * s.output[0] * col_blocks
-    rows, kc = (usual_rows(s, cols), s.c_in) if in_place else fit_cache(s, cols, mr, itemsize)
+    if in_place:
+        rows, kc = usual_rows(s, cols), channels_of_panel(s, mr, itemsize)
+    else:
+        rows, kc = fit_cache(s, cols, mr, itemsize)
     rows = more_rows(s, rows, cols, kc, planes, threads, itemsize)
     fewest = ceil_div(s.output[1], rows)
     if planes * fewest < threads and not transposed:

@@ -252,5 +252,5 @@ def out_index(s, t, channel):
 @inline
 def finish_tile(job, target, step, rows, width, final):
     """Apply the activation, if there is one, to a tile whose sums are complete."""
-    if final and job[AT.activation] != 0:
-        call(job[AT.activate], ActivateArguments(target, step, rows, width, job[AT.activation]))
+    if final and job[AT.activate] != 0:
+        call(job[AT.activate], ActivateArguments(target, step, rows, width))

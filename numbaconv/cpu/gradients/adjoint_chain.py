@@ -50,6 +50,7 @@ from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.phases import Phase
 from numbaconv.problem.shape import ConvShape, kernel_taps, read_shape
+from numbaconv.problem.simplest import simplest
 from numbaconv.runtime import result_memory
 from numbaconv.runtime.threads import launch_lock
 
@@ -260,9 +261,11 @@ def make_chain(
     threads: int,
 ) -> Chain:
     """Return the jobs of some phases, each on its engine, complete but for their data."""
+    # Taps are found by their axes, so a phase of several keeps them.
+    shapes = [simplest(p.shape) if p.shape.taps == 1 else p.shape for p in phases]
     templates = [
-        execution.make_template(engine, phase.shape, arithmetic, threads, 0)
-        for engine, phase in zip(engines, phases, strict=True)
+        execution.make_template(engine, shape, arithmetic, threads, 0)
+        for engine, shape in zip(engines, shapes, strict=True)
     ]
     parts = [template.job for template in templates]
     for job, phase in zip(parts, phases, strict=True):

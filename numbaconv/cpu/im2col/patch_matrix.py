@@ -42,7 +42,6 @@ from numbaconv.cpu.microkernels.matrix import TileArguments, tile
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
 from numbaconv.cpu.packing.weights import block_rows, register_rows
-from numbaconv.problem.activations import NONE
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
 
@@ -272,9 +271,8 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
             )
             accumulate = True
         tap = run + 1
-    if k1 == k_size and job[AT.activation] != NONE:
-        finished = ActivateArguments(target, step, rows, panel.width, job[AT.activation])
-        call(job[AT.activate], finished)
+    if k1 == k_size and job[AT.activate] != 0:
+        call(job[AT.activate], ActivateArguments(target, step, rows, panel.width))
     if not straight:
         move_pixels(m, b, rows, s, channel, panel, False)
 

@@ -13,9 +13,13 @@ strip              strip           columns of planes            a column   direc
 plane              small_planes    small planes, whole          a column   direct/depthwise_planes
 depthwise          depthwise_tile  pixels of many planes        a channel  direct/depthwise_channels
 dot                dot             images x images, summed      a pixel    gradients/weight_dots
+                                   pixels x filters, summed     a channel  direct/dots
 =================  ==============  ===========================  =========  =========================
 
-`accumulators` has what they are made of: the block of sums, loops that carry it, and the switch
+`activations` has the formulas of the functions that are applied to a finished tile, and
+`approximations` their coefficients.
+
+`accumulators` has what tiles are made of: the block of sums, loops that carry it, and the switch
 with a case for each size of a block. A function is compiled once for each element type and is
 called through its address, with a tuple of its own class of arguments.
 

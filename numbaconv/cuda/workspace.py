@@ -1,0 +1,154 @@
+"""What a call works with: the device, the stream, and memory for the time of the call."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from numbaconv.cuda import memory
+from numbaconv.cuda.streams import THREAD_STREAM, find_streams, own_handle, stream_of, wait_for
+from numbaconv.cuda.toolkit import device_number, pointer_device, simulated
+
+_MOST_KEPT = 16  # streams
+
+
+class Workspace:
+    """A stream, and the memory that calls on it use, one after the other.
+
+    What is laid out for the kernels of one call, and parts of split sums, lie where those of the
+    call before did: work on one stream is done in its order. So only a larger call than any before
+    allocates. Two calls never have the same memory, as it is lent (`work_on`).
+
+    Attributes
+    ----------
+    stream
+        A stream of Numba.
+    given
+        What the caller gave for it, for the time of the call.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.given: Any = None
+        self._buffers: dict[str, Any] = {}
+
+    def result(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        """Allocate what the caller gets, which says that it is ready on the stream.
+
+        It keeps the caller's stream: when it is copied, Numba uses that.
+        """
+        result = self.allocate(shape, dtype)
+        if self.given is not None:
+            result.given_stream = self.given
+        return result
+
+    def allocate(self, shape: int | tuple[int, ...], dtype: np.dtype) -> Any:
+        """Allocate a device array of the stream, if need be in place of what is kept."""
+        try:
+            return memory.allocate(shape, dtype, self.stream)
+        except MemoryError:
+            release()
+        return memory.allocate(shape, dtype, self.stream)
+
+    def buffer(self, name: str, count: int, dtype: np.dtype, clear: bool = False) -> np.ndarray:
+        """Return the shadow of a flat array, of zeros if they are wanted.
+
+        What has the same name, in this call or a later one on this stream, lies in the same place.
+        """
+        size = max(count, 1) * dtype.itemsize
+        array = self._buffers.get(name)
+        if array is None or array.size < size:
+            self._buffers[name] = array = None  # freed before more is taken
+            self._buffers[name] = array = self.allocate(size, np.dtype(np.uint8))
+        flat: np.ndarray = memory.shadow(name, array)[: count * dtype.itemsize].view(dtype)
+        if clear:
+            memory.clear(flat, self.stream)
+        return flat
+
+
+_kept: dict[Any, Workspace] = {}
+_of_thread = threading.local()  # for the stream that each thread has of its own
+
+
+def _shelf(handle: int) -> dict[Any, Workspace]:
+    return _of_thread.__dict__ if handle == THREAD_STREAM else _kept
+
+
+def release() -> None:
+    """Free what is kept for calls to come."""
+    _kept.clear()
+    _of_thread.__dict__.clear()
+
+
+@contextlib.contextmanager
+def _lent(stream: Any) -> Iterator[Workspace]:
+    """Lend what is kept for a stream; a call in the midst of another one gets memory of its own."""
+    handle = int(stream)
+    shelf, key = _shelf(handle), str((device_number(), handle))
+    workspace = shelf.pop(key, None) or Workspace(stream)
+    try:
+        yield workspace
+    finally:
+        if len(shelf) >= _MOST_KEPT:
+            shelf.clear()
+        shelf[key] = workspace
+
+
+def device_of(arrays: dict[str, Any]) -> int | None:
+    """Return the device that arrays lie on, or None if nothing tells another than the current one.
+
+    Parameters
+    ----------
+    arrays : dict
+        Arrays on a device by the names of their arguments; None for one that was not given.
+
+    Raises
+    ------
+    ValueError
+        If they lie on several.
+    """
+    if simulated() or len(cuda.gpus) == 1:
+        return None
+    found: dict[str, int] = {}
+    for name, array in arrays.items():
+        at = 0 if array is None else array.__cuda_array_interface__["data"][0]
+        number = pointer_device(at) if at else None  # an empty array lies nowhere
+        if number is not None:
+            found[name] = number
+    if len(set(found.values())) > 1:
+        places = ", ".join(f"{name} on GPU {number}" for name, number in found.items())
+        raise ValueError(f"all arrays of a call must be on one GPU; got {places}")
+    return next(iter(found.values()), None)
+
+
+@contextlib.contextmanager
+def work_on(arrays: dict[str, Any], stream: Any) -> Iterator[Workspace]:
+    """Lend what a call works with: on the device of its arrays, after what they wait for.
+
+    Parameters
+    ----------
+    arrays : dict
+        Arrays on a device by the names of their arguments; None for one that was not given. The
+        stream of ``out`` waits for the call.
+    stream : object, optional
+        As in `streams.find_streams`.
+    """
+    number = device_of(arrays)
+    there = number is None or number == device_number()
+    with contextlib.nullcontext() if there else cuda.gpus[number]:
+        mine, others = find_streams(stream, arrays)
+        for other in others:
+            wait_for(mine, other)
+        with _lent(mine) as workspace:
+            workspace.given = stream
+            try:
+                yield workspace
+            finally:
+                workspace.given = None
+        out = arrays.get("out")
+        after = None if out is None or simulated() else own_handle(out)
+        if after is not None and after != int(mine):
+            wait_for(stream_of(after), mine)

@@ -1,0 +1,158 @@
+"""A problem in its simplest form: the same sums over the same memory, described with fewer axes.
+
+Names of axes cost nothing and decide much: an image one pixel wide is a signal, and a fully
+connected layer is a pointwise one on a row whose pixels are the images. So the engines, and the
+choice among them, see no problem as it was called, but what `simplest` makes of it. Input, weights
+and output stay as they lie in memory; only the sizes and steps that describe them change.
+"""
+
+from typing import NamedTuple
+
+from numbaconv.problem.shape import ZEROS, ConvShape
+
+# Rows of at most so many pixels are short: a task on the row of one image would compute too few.
+SHORT_ROW = 256
+
+
+class Axis(NamedTuple):
+    """A spatial axis, or the batch as one: the fields of a `ConvShape` along it."""
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    padding: int
+    output: int
+    in_step: int
+    out_step: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each output reads one element, the one at its own place."""
+        alone = self.kernel == 1 and self.stride == 1 and not self.padding
+        return alone and self.size == self.output
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether its one window covers it."""
+        whole = self.size == self.kernel and self.output == 1
+        return whole and self.dilation == 1 and not self.padding
+
+
+def simplest(s: ConvShape) -> ConvShape:
+    """Return the simplest form of a problem.
+
+    A window that covers its map sums over all of it: each element is a channel of the one pixel.
+    Axes that no tap crosses are one where memory allows, and so are an axis that the windows cover
+    and the one before it. What remains moves inwards. Rows that a pointwise layer leaves out are
+    steps of memory. Images are rows, or pixels of one row, where there are no rows and few pixels.
+    """
+    s = _covered_map(s)
+    axes = [_without_stride(axis) if _leaves_out(axis, s) else axis for axis in _axes(s)]
+    axes = _merged([axis for axis in axes if not _is_one(axis)], s)
+    batch = Axis(s.n, 1, 1, 1, 0, s.n, s.in_strides[0], s.out_strides[0])
+    if s.n > 1 and _takes_images(axes, batch):
+        images = s.n
+        s = s._replace(
+            n=1,
+            in_strides=(images * batch.in_step, *s.in_strides[1:]),
+            out_strides=(images * batch.out_step, *s.out_strides[1:]),
+        )
+        axes = _merged([batch, *axes], s)
+    return _with_axes(s, axes)
+
+
+def _covered_map(s: ConvShape) -> ConvShape:
+    """The elements of a channel become channels, if they lie in the order of the weights."""
+    _, h, w = s.size
+    covered = s.taps > 1 and all(axis.is_covered for axis in _axes(s))
+    dense = s.in_strides[1:] == (s.size[0] * h * w, h * w, w, 1)
+    if not covered or not dense:
+        return s
+    one, steps = (1, 1, 1), (s.in_strides[0], 1, 1, 1, 1)
+    return s._replace(c_in=s.c_in * s.taps, size=one, kernel=one, in_strides=steps)
+
+
+def _axes(s: ConvShape) -> list[Axis]:
+    fields = s.size, s.kernel, s.stride, s.dilation, s.padding, s.output
+    steps = s.in_strides[2:], s.out_strides[2:]
+    return [Axis(*values) for values in zip(*fields, *steps, strict=True)]
+
+
+def _is_one(axis: Axis) -> bool:
+    """Whether there is nothing along an axis."""
+    return axis.is_plain and axis.size == 1
+
+
+def _merged(axes: list[Axis], s: ConvShape) -> list[Axis]:
+    """Join each axis with the one inside it, where that is possible."""
+    found: list[Axis] = []
+    for axis in reversed(axes):
+        joined = _joined(axis, found[0], s) if found else None
+        found[:1] = [axis, *found[:1]] if joined is None else [joined]
+    return found
+
+
+def _joined(outer: Axis, inner: Axis, s: ConvShape) -> Axis | None:
+    """Return the axis that two are together, or None."""
+    if outer.in_step != inner.size * inner.in_step:
+        return None
+    writes_on = outer.out_step == inner.output * inner.out_step
+    if outer.is_plain and inner.is_plain and writes_on:
+        pixels = outer.size * inner.size
+        return inner._replace(size=pixels, output=pixels)
+    if inner.is_covered and outer.dilation == 1 and s.padding_mode == ZEROS:
+        # The rows of a window lie one behind the other: together they are one long row.
+        return Axis(
+            size=outer.size * inner.size,
+            kernel=outer.kernel * inner.size,
+            stride=outer.stride * inner.size,
+            dilation=1,
+            padding=outer.padding * inner.size,
+            output=outer.output,
+            in_step=inner.in_step,
+            out_step=outer.out_step,
+        )
+    return None
+
+
+def _takes_images(axes: list[Axis], batch: Axis) -> bool:
+    """Whether the images of a batch can be an axis, and should."""
+    if not axes:
+        return True
+    follow = batch.in_step == axes[0].size * axes[0].in_step
+    if follow and axes[0].is_plain and batch.out_step == axes[0].output * axes[0].out_step:
+        return True
+    return len(axes) == 1 and axes[0].output <= SHORT_ROW
+
+
+def _leaves_out(axis: Axis, s: ConvShape) -> bool:
+    """Whether a stride just leaves out elements that would not be neighbours in memory either way.
+
+    A filter copies whole rows, and takes the same stride along both axes.
+    """
+    inside = axis.kernel == 1 and not axis.padding and (axis.output - 1) * axis.stride < axis.size
+    return inside and axis.stride > 1 and axis.in_step > 1 and s.c_in > 1
+
+
+def _without_stride(axis: Axis) -> Axis:
+    return axis._replace(size=axis.output, stride=1, in_step=axis.stride * axis.in_step)
+
+
+def _with_axes(s: ConvShape, axes: list[Axis]) -> ConvShape:
+    """Describe a problem by at most three axes, the last of them innermost."""
+    if not axes:
+        axes = [Axis(1, 1, 1, 1, 0, 1, 1, 1)]
+    steps = axes[0].size * axes[0].in_step, axes[0].output * axes[0].out_step
+    axes = [Axis(1, 1, 1, 1, 0, 1, *steps)] * (3 - len(axes)) + axes
+    size, kernel, stride, dilation, padding, output, in_steps, out_steps = zip(*axes, strict=True)
+    return s._replace(
+        size=size,
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        padding=padding,
+        output=output,
+        in_strides=(*s.in_strides[:2], *in_steps),
+        out_strides=(*s.out_strides[:2], *out_steps),
+    )

@@ -1,0 +1,455 @@
+"""What is executed: every kind of kernel, forced, and problems drawn at random.
+
+Data are small integers, so that a result must equal the oracle's, but where a case says otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import numbaconv as nc
+from numbaconv.cuda import tiles
+from numbaconv.dispatch.gpu import on_host
+from tests.cuda.arrays import OnDevice
+from tests.cuda.executed.device import GPU
+from tests.oracle import reference
+from tests.oracle.cases import Array, Case, integer_arrays, normal_arrays, problem
+from tests.oracle.gradient_cases import integer_operands, names
+from tests.oracle.problems import (
+    Integer,
+    backwards,
+    choose,
+    permuted,
+    plain,
+    random_case,
+    stepped,
+)
+
+MODES = ("reflect", "replicate", "circular", "symmetric")
+ACTIVATIONS = ("relu", "relu6", "silu", "sigmoid", "tanh", "hardswish")
+LAYOUTS = (plain, permuted, stepped, backwards)
+GROUPS = {
+    "float32": tiles.SIMT,
+    "int32": tiles.SIMT,
+    "float64": tiles.SIMT_DOUBLE,
+    "int64": tiles.SIMT_DOUBLE,
+    "tf32": tiles.TENSOR,
+    "float16": tiles.TENSOR,
+}
+OPTIONS = ("plain", "mapped", "wide", "wide-mapped", "weights")
+DTYPES = (
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *("bool", "float16", "float32", "float64"),
+)
+
+
+def check_equal(got: Any, expected: Array, dtype: Any, tolerance: Any = None) -> None:
+    """Compare a result with the oracle's: equal, or within a bound."""
+    got = np.asarray(got)
+    assert got.shape == expected.shape
+    assert got.dtype == np.dtype(dtype)
+    if tolerance is not None:
+        assert np.all(np.abs(got.astype(expected.dtype) - expected) <= tolerance)
+        return
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(got, expected.astype(dtype))
+
+
+def element(dtype: str) -> tuple[str, str | None]:
+    """Dtype of the elements, and the precision to ask for."""
+    return ("float32", "tf32") if dtype == "tf32" else (dtype, None)
+
+
+def last_of(x: Array) -> Array:
+    """Channels moved to the end, in memory too."""
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1))
+
+
+def convolve(
+    x: Array, w: Array, b: Array | None, *, last: bool = False, there: bool = False, **options: Any
+) -> Array:
+    """Call numbaconv with channels-first arrays; `there`: they are brought to the device before."""
+    if last:
+        x, options = last_of(x), options | {"data_format": "channels_last"}
+    if there:
+        there_arrays = [None if a is None else OnDevice(a) for a in (x, w, b)]
+        y = nc.conv(*there_arrays, **options).copy_to_host()
+    else:
+        y = nc.conv(x, w, b, **options, backend="cuda")
+    return np.moveaxis(y, -1, 1) if last else y
+
+
+def launched(kind: str) -> list[str]:
+    """Keys of the kernels of a kind that ran."""
+    return [launch.key for launch in GPU.launches if launch.key.startswith(f"('{kind}'")]
+
+
+# Every kind of product, forced.
+
+
+@contextlib.contextmanager
+def forced(tile: tiles.Tile, splits: int) -> Iterator[None]:
+    """Take one tile for whatever comes."""
+    before = tiles.choose_tile, tiles.choose_deep_tile
+    plan = tiles.Plan(tile, splits)
+    tiles.choose_tile = tiles.choose_deep_tile = lambda *arguments, **options: plan
+    try:
+        yield
+    finally:
+        tiles.choose_tile, tiles.choose_deep_tile = before
+
+
+def check_kind(
+    name: str, dtype: str, tile: tiles.Tile, option: str, splits: int, narrow: bool
+) -> None:
+    """Run a kernel of a kind on a problem that no tile divides."""
+    GPU.begin(capability=(7, 5) if narrow else (9, 0))
+    what, precision = element(dtype)
+    with forced(tile, splits):
+        if option == "weights":
+            run_weights(tile, what, precision)
+        else:
+            run_kind(name, tile, option, what, precision)
+    flags = {
+        "wide": option.startswith("wide"),
+        "mapped": option.endswith("mapped"),
+        "partial": splits > 1,
+        "narrow": narrow,
+        "of_weights": option == "weights",
+    }
+    (key,) = launched("gemm")
+    assert repr(tile) in key
+    assert all(f"{flag}={value}" in key for flag, value in flags.items())
+
+
+def run_kind(name: str, tile: tiles.Tile, option: str, dtype: str, precision: str | None) -> None:
+    wide, mapped = option.startswith("wide"), option.endswith("mapped")
+    mode = MODES[zlib.crc32(name.encode()) % 4] if mapped else "zeros"
+    channels = 2 * (16 // np.dtype(dtype).itemsize) if wide else 5
+    case = problem(
+        name,
+        (3, channels, 7, 11 if tile.bn > 64 else 5),
+        (tile.bm + 3, channels, 3, 3),
+        bias=True,
+        padding=((1, 2), (2, 0)),
+        dilation=(1, 2) if mapped else (2, 1),
+        padding_mode=mode,
+    )
+    x, w, b = integer_arrays(case, dtype, 2)
+    y = convolve(x, w, b, last=wide, precision=precision, **case.kwargs)
+    check_equal(y, reference.conv_by_taps(x, w, b, **case.kwargs), dtype)
+
+
+def run_weights(tile: tiles.Tile, dtype: str, precision: str | None) -> None:
+    c_out, c_in = tile.bm + 3, -(-(tile.bn + 5) // 9)
+    case = problem("weights", (2, c_in, 5, 7), (c_out, c_in, 3, 3), padding=1)
+    o = integer_operands(case, dtype)
+    y = nc.grad.conv2d_weight(o.x, case.weight, o.g, padding=1, backend="cuda", precision=precision)
+    check_equal(y, reference.conv_weight_by_taps(o.x, case.weight, o.g, padding=1), dtype)
+
+
+def kinds() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype, group in GROUPS.items():
+        for tile in group:
+            label = "x".join(map(str, tile[:5]))
+            for option in OPTIONS:
+                for splits in (1, 3):
+                    name = f"kind {dtype} {label} {option} splits={splits}"
+                    arguments = (name, dtype, tile, option, splits, False)
+                    yield name, functools.partial(check_kind, *arguments)
+                if dtype == "float16":
+                    name = f"kind float16-narrow {label} {option}"
+                    yield name, functools.partial(check_kind, name, dtype, tile, option, 1, True)
+
+
+# The kernel of filters.
+
+
+def check_filter(
+    name: str, dtype: str, stride: int, dilation: int, mode: str, form: tuple[Any, ...]
+) -> None:
+    size, kernel, groups, multiplier = form
+    integer = random.Random(name).randint
+    GPU.begin()
+    padding = tuple(min(k // 2 * dilation, s - 1) for k, s in zip(kernel, size, strict=True))
+    case = problem(
+        name,
+        (2, groups, *size),
+        (groups * multiplier, 1, *kernel),
+        bias=True,
+        stride=stride,
+        dilation=dilation,
+        padding=padding,
+        groups=groups,
+        padding_mode=mode,
+    )
+    x, w, b = integer_arrays(case, dtype, 2)
+    y = convolve(x, w, b, last=integer(0, 2) == 0, there=integer(0, 1) == 0, **case.kwargs)
+    assert launched("filter")
+    check_equal(y, reference.conv_by_taps(x, w, b, **case.kwargs), dtype)
+
+
+def filters() -> Iterator[tuple[str, Callable[[], None]]]:
+    forms = (
+        ((11, 37), (3, 3)),
+        ((23, 19), (5, 4)),
+        ((7, 8), (7, 7)),
+        ((5, 9, 6), (3, 3, 2)),
+        ((150,), (9,)),
+    )
+    for dtype in ("float32", "float64", "float16", "int32", "int64"):
+        count = 0
+        for stride, dilation in ((1, 1), (2, 1), (1, 2), (3, 2)):
+            for mode in ("zeros", *MODES):
+                form = (
+                    *forms[(count + count // 5) % 5],
+                    (1, 3, 6)[count % 3],
+                    (1, 2, 4)[count % 3],
+                )
+                count += 1
+                name = f"filter {dtype} stride={stride} dilation={dilation} {mode} {form[:2]}"
+                arguments = name, dtype, stride, dilation, mode, form
+                yield name, functools.partial(check_filter, *arguments)
+
+
+# Problems drawn at random.
+
+
+def begin_random(integer: Integer, dtype: str) -> None:
+    capability = choose(integer, ((9, 0), (9, 0), (8, 0), (7, 5)))
+    if dtype == "tf32":
+        capability = max(capability, (8, 0))
+    GPU.begin(capability=capability, processors=choose(integer, (1, 4, 132)))
+
+
+def draw(integer: Integer, name: str, depthwise: bool = False, zeros: bool = False) -> Case:
+    """A small problem of any form."""
+    limits: dict[str, Any] = {"channels": (9, 39)}
+    if depthwise:
+        limits = {"channels": (1, 4), "max_groups": 8}
+    return random_case(
+        integer,
+        name,
+        modes=("zeros",) if zeros or integer(0, 1) else MODES,
+        longest={1: 40, 2: 13, 3: 6},
+        widest_kernel={1: 5, 2: 5, 3: 3},
+        pad=4,
+        strides=3,
+        **limits,
+    )
+
+
+def activated(y: Array, name: str | None) -> Array:
+    """Apply an activation in wide arithmetic."""
+    if name is None:
+        return y
+    with np.errstate(over="ignore"):
+        return {
+            "relu": lambda: np.maximum(y, 0),
+            "relu6": lambda: np.clip(y, 0, 6),
+            "hardswish": lambda: y * np.clip(y + 3, 0, 6) / 6,
+            "tanh": lambda: np.tanh(y),
+            "silu": lambda: y / (1 + np.exp(-y)),
+            "sigmoid": lambda: 1 / (1 + np.exp(-y)),
+        }[name]()
+
+
+def check_random(name: str, dtype: str, depthwise: bool) -> None:
+    integer = random.Random(name).randint
+    begin_random(integer, dtype)
+    case, (what, precision) = draw(integer, name, depthwise), element(dtype)
+    x, w, b = integer_arrays(case, what, 2)
+    b = b if integer(0, 2) else None
+    activation = None
+    if np.dtype(what).kind == "f" and not integer(0, 2):
+        activation = choose(integer, ACTIVATIONS)
+    expected = activated(reference.conv_by_taps(x, w, b, **case.kwargs), activation)
+    tolerance = None
+    if activation in ("silu", "sigmoid", "tanh", "hardswish"):
+        unit, least = {"float16": (1e-3, 1e-6), "float32": (4e-7, 1e-6)}.get(what, (1e-14, 1e-13))
+        tolerance = 4 * unit * np.maximum(np.abs(expected), 1e-3) + least
+    options = case.kwargs | {"activation": activation, "precision": precision}
+    last, where = not integer(0, 2), integer(0, 2)
+    if last:
+        x, options = last_of(x), options | {"data_format": "channels_last"}
+    if where == 0:
+        y = nc.conv(x, w, b, **options, backend="cuda")
+    else:
+        there = [None if a is None else on_device(integer, a) for a in (x, w, b)]
+        if where == 1:
+            y = nc.conv(*there, **options).copy_to_host()
+        else:
+            shape = np.moveaxis(expected, 1, -1).shape if last else expected.shape
+            out = on_device(integer, np.zeros(shape, what))
+            nc.conv(*there, **options, out=out)
+            y = out.get()
+    check_equal(np.moveaxis(y, -1, 1) if last else y, expected, what, tolerance)
+
+
+def on_device(integer: Integer, array: Array) -> OnDevice:
+    """An array on the device in a random layout."""
+    return OnDevice(choose(integer, LAYOUTS)(array, integer))
+
+
+@contextlib.contextmanager
+def short_splits(most: int) -> Iterator[None]:
+    """Split sums that are shorter than it pays."""
+    before, tiles.LEAST_SPLIT_TILES = tiles.LEAST_SPLIT_TILES, most
+    try:
+        yield
+    finally:
+        tiles.LEAST_SPLIT_TILES = before
+
+
+def check_gradient(name: str, dtype: str, of: str) -> None:
+    integer = random.Random(name).randint
+    begin_random(integer, dtype)
+    case, (what, precision) = draw(integer, name, not integer(0, 3), zeros=True), element(dtype)
+    del case.kwargs["padding_mode"]
+    o = integer_operands(case, what)
+    there = bool(integer(0, 1))
+    options = case.kwargs | {"precision": precision, "backend": None if there else "cuda"}
+    x, w, g = ((on_device(integer, a) if there else a) for a in (o.x, o.w, o.g))
+    conv_input, conv_weight, _ = names(case)
+    with short_splits(choose(integer, (1, tiles.LEAST_SPLIT_TILES))):
+        if of == "input":
+            y = conv_input(case.input, w, g, **options)
+            expected = reference.conv_input_by_taps(case.input, o.w, o.g, **case.kwargs)
+        else:
+            y = conv_weight(x, case.weight, g, **options)
+            expected = reference.conv_weight_by_taps(o.x, case.weight, o.g, **case.kwargs)
+    # Larger integers than float16 has are rounded.
+    tolerance = np.abs(expected) * 2.0**-11 if what == "float16" else None
+    check_equal(on_host(y), expected, what, tolerance)
+
+
+def check_transposed(name: str, dtype: str) -> None:
+    integer = random.Random(name).randint
+    GPU.begin(processors=choose(integer, (1, 132)))
+    case = draw(integer, name, zeros=True)
+    rank = len(case.weight) - 2
+    options = {k: case.kwargs[k] for k in ("stride", "dilation", "groups")}
+    n, c_in, *size = case.input
+    weight = (c_in, case.weight[0] // case.kwargs["groups"], *case.weight[2:])
+    back = problem(name, (n, c_in, *size), weight, bias=True)._replace(
+        weight=(weight[1] * options["groups"], *weight[1:])
+    )
+    x, _, b = integer_arrays(back, dtype, 2)
+    w = integer_arrays(problem(name, (1, weight[1], *weight[2:]), weight), dtype, 2)[1]
+    function = getattr(nc, f"conv_transpose{rank}d")
+    y = function(x, w, b, **options, backend="cuda")
+    check_equal(y, reference.conv_transpose(x, w, b, **options), dtype)
+
+
+def at_random() -> Iterator[tuple[str, Callable[[], None]]]:
+    usual = ("float32", "float64", "float16", "tf32", "int32")
+    others = ("int64", "uint8", "int16", "uint32", "complex64", "complex128")
+    for dtypes, count in ((usual, 16), (others, 8)):
+        for i in range(count):
+            for dtype in dtypes:
+                name = f"conv {dtype} random {i}"
+                yield name, functools.partial(check_random, name, dtype, False)
+    for i in range(9):
+        for dtype in ("float32", "float64", "float16", "int32"):
+            name = f"depthwise {dtype} random {i}"
+            yield name, functools.partial(check_random, name, dtype, True)
+    for i in range(8):
+        for dtype in (*usual, "complex64"):
+            for of in ("input", "weight"):
+                name = f"gradient {of} {dtype} random {i}"
+                yield name, functools.partial(check_gradient, name, dtype, of)
+    for i in range(6):
+        for dtype in ("float32", "float16", "int32", "complex128"):
+            name = f"transposed {dtype} random {i}"
+            yield name, functools.partial(check_transposed, name, dtype)
+
+
+# Values.
+
+
+def check_values(name: str, dtype: str, last: bool) -> None:
+    """Normal values under a bound; then infinities and NaN, which come out where they should."""
+    integer = random.Random(name).randint
+    GPU.begin(processors=choose(integer, (1, 132)))
+    what, precision = element(dtype)
+    case = problem("values", (2, 8, 7, 9), (19, 8, 3, 3), bias=True, padding=1)
+    x, w, b = (a.copy() for a in normal_arrays(case, what))
+    expected = reference.conv(x, w, b, padding=1)
+    magnitude = reference.conv(*(np.abs(a) for a in (x, w, b)), padding=1)
+    unit = {"float16": 2.0**-10, "tf32": 2.0**-9, "float32": 2.0**-19}.get(dtype, 2.0**-48)
+    options = {"last": last, "padding": 1, "precision": precision}
+    check_equal(convolve(x, w, b, **options), expected, what, unit * magnitude)
+    w[3, 2, 1, 1], w[5, :, 0, 0], x[1, 4, 3, 3] = np.inf, np.nan, -np.inf
+    y = convolve(x, w, b, **options)
+    with np.errstate(invalid="ignore"):
+        expected = reference.conv(x, w, b, padding=1)
+        # An odd weight under which there is only padding may give NaN, or not (`nc.conv` says so).
+        zeros = reference.conv_by_taps(np.zeros_like(x), w, None, padding=1)
+    free = np.isnan(zeros) & ~np.isnan(expected)
+    assert free.any()
+    assert not free.all()
+    np.testing.assert_array_equal(np.isnan(y)[~free], np.isnan(expected)[~free])
+    infinite = ~free & np.isinf(expected)
+    np.testing.assert_array_equal(np.isinf(y)[~free], np.isinf(expected)[~free])
+    np.testing.assert_array_equal(y[infinite], expected[infinite])
+
+
+def check_unaligned(dtype: str, skew: int) -> None:
+    """Arrays of the caller that begin at no multiple of 16 bytes."""
+    GPU.begin()
+    case = problem("unaligned", (2, 8, 9, 9), (13, 8, 3, 3), bias=True, padding=1)
+    o = integer_operands(case, dtype)
+    b = integer_arrays(case, dtype, 2)[2]
+    GPU.skew = skew
+    there = [OnDevice(a) for a in (last_of(o.x), o.w, b)]
+    out = OnDevice(np.zeros((2, 9, 9, 13), dtype))
+    x, g = OnDevice(o.x), OnDevice(o.g)
+    GPU.skew = 0
+    nc.conv(*there, padding=1, data_format="channels_last", out=out)
+    expected = reference.conv_by_taps(o.x, o.w, b, padding=1)
+    check_equal(np.moveaxis(out.get(), -1, 1), expected, dtype)
+    y = nc.grad.conv2d_weight(x, case.weight, g, padding=1).copy_to_host()
+    check_equal(y, reference.conv_weight_by_taps(o.x, case.weight, o.g, padding=1), dtype)
+
+
+def check_move(name: str, source: str, target: str) -> None:
+    """Copy between arrays of any strides, converting."""
+    from numbaconv.cuda import memory
+
+    integer = random.Random(name).randint
+    GPU.begin()
+    shape = tuple(integer(1, 6) for _ in range(integer(1, 6)))
+    least = 0 if source[0] in "ub" else -3
+    values = np.array([integer(least, 3) for _ in range(int(np.prod(shape)))]).astype(source)
+    values = values.reshape(shape)
+    x, y = on_device(integer, values), on_device(integer, np.zeros(shape, target))
+    for negate in (False, True)[: 1 + source.startswith("float")]:
+        memory.move(memory.shadow("y", y), memory.shadow("x", x), 0, negate)
+        check_equal(y.get(), -values if negate else values, target)
+
+
+def others() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in ("float32", "tf32", "float16", "float64"):
+        for last in (False, True):
+            name = f"values {dtype} last={last}"
+            yield name, functools.partial(check_values, name, dtype, last)
+    for dtype in ("float16", "float32", "float64"):
+        for skew in sorted({np.dtype(dtype).itemsize, 8}):
+            name = f"unaligned {dtype} by {skew}"
+            yield name, functools.partial(check_unaligned, dtype, skew)
+    for source in DTYPES:
+        for target in sorted({"float16", "float32", "float64", "int32", "int64", source}):
+            name = f"move {source} to {target}"
+            yield name, functools.partial(check_move, name, source, target)
+
+
+CASES: dict[str, Callable[[], None]] = {
+    name: check for table in (kinds, filters, at_random, others) for name, check in table()
+}

@@ -1,0 +1,82 @@
+"""Kernels with one instruction changed, each of which the interpreter must find."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from tests.cuda.executed import compilation
+
+FLOAT = "kind float32 128x128x8x8x8 plain splits=1"
+TF32 = "kind tf32 128x128x16x64x32 plain splits=1"
+HALF = "kind float16 128x128x16x64x32 wide splits=1"
+VALUES = "values tf32 last=False"
+FILTER = "filter float32 stride=1 dilation=1 zeros ((11, 37), (3, 3))"
+
+BARRIER = r"bar\.sync\s+0;"
+WIDE_LOAD = r"(ld\.global\.v4\.f32\s+\{[^}]*\}, \[%rd\d+)\]"
+FMA = r"fma\.rn\.f32\s+(%f\d+), (%f\d+), (%f\d+), (%f\d+);"
+MMA_A = r"(mma\.sync\S+ \{[^}]*\}, \{)(%r\d+), (%r\d+), (%r\d+), (%r\d+)\}"
+MMA_B = r"(mma\.sync\S+ \{[^}]*\}, \{[^}]*\}, \{)(%r\d+), (%r\d+)\}"
+LOAD_MATRIX = r"(ldmatrix\S+ \{[^}]*\}, \[%r\d+)\]"
+
+
+class Mutant(NamedTuple):
+    """A fault: in which case's kernel, and what the `number`-th match of a pattern becomes."""
+
+    label: str
+    case: str
+    pattern: str
+    replacement: str
+    number: int = 0
+
+    def edit(self, ptx: str) -> str:
+        found = list(re.finditer(self.pattern, ptx))[self.number]
+        return ptx[: found.start()] + found.expand(self.replacement) + ptx[found.end() :]
+
+
+MUTANTS = (
+    Mutant("first barrier removed", FLOAT, BARRIER, ""),
+    Mutant("barrier of the loop removed", FLOAT, BARRIER, "", 1),
+    Mutant("barrier of the epilogue removed", FLOAT, BARRIER, "", -1),
+    Mutant("one product with another factor", FLOAT, FMA, r"fma.rn.f32 \1, \2, \2, \4;", 40),
+    Mutant("weights fetched past their end", FLOAT, WIDE_LOAD, r"\1+1048576]"),
+    Mutant("wide load moved by 4 bytes", FLOAT, WIDE_LOAD, r"\1+4]"),
+    Mutant(
+        "shared store one word on",
+        FLOAT,
+        r"st\.shared\.f32\s+\[(%rd\d+)\]",
+        r"st.shared.f32 [\1+4]",
+    ),
+    Mutant("mma: a1 and a2 swapped", TF32, MMA_A, r"\1\2, \4, \3, \5}"),
+    Mutant("mma: b0 and b1 swapped", HALF, MMA_B, r"\1\3, \2}"),
+    Mutant("ldmatrix 16 bytes on", HALF, LOAD_MATRIX, r"\1+16]"),
+    Mutant("ldmatrix 4 bytes on", HALF, LOAD_MATRIX, r"\1+4]"),
+    Mutant(
+        "tf32 rounding left out",
+        VALUES,
+        r"cvt\.rna\.tf32\.f32 (%r\d+), (%f\d+);",
+        r"mov.b32 \1, \2;",
+    ),
+    Mutant("barrier of the filter removed", FILTER, BARRIER, "", 1),
+)
+
+
+@contextlib.contextmanager
+def mutated(edit: Callable[[str], str]) -> Iterator[None]:
+    """Change every kernel but those that copy and add up."""
+    real = compilation._ptx_of
+
+    def changed(kernel: object, full: tuple[str, int, tuple[int, int], bool]) -> str:
+        ptx = real(kernel, full)
+        return ptx if full[0].startswith(("('second'", "('move'")) else edit(ptx)
+
+    compilation._ptx_of = changed
+    compilation._programs.clear()
+    try:
+        yield
+    finally:
+        compilation._ptx_of = real
+        compilation._programs.clear()

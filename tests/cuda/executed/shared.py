@@ -1,0 +1,157 @@
+"""Shared memory of the blocks that are executed together: bounds, races, bank conflicts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tests.cuda.executed.memory import FaultError
+
+WARP = 32
+BANKS = 32
+POISON = 0x7FC0DEAD  # of what nobody wrote: a NaN, or a large integer
+SEVERAL = -2  # threads that read a word since the last barrier
+GUARD_WORDS = 64
+
+
+class SharedMemory:
+    """Words of 32 bits; of each, in which epoch it was read and written, and by which thread.
+
+    An epoch of a block lies between two of its barriers. In one, a word that a thread writes may be
+    touched by no other.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of a block.
+    threads, count : int
+        Threads of a block, and blocks.
+    place : callable
+        (block, thread) of a lane, for messages.
+
+    Attributes
+    ----------
+    never_written : set
+        Texts of instructions that read what nobody wrote.
+    conflicts : dict or None
+        Accesses and passes of each kind of instruction, if bank conflicts are counted.
+    """
+
+    def __init__(self, size: int, threads: int, count: int, place: Callable[[int], Any]) -> None:
+        self.size, self.threads, self.place = size, threads, place
+        self.pitch = -(-size // 4) + GUARD_WORDS
+        words = self.pitch * count
+        self.words = np.full(words, POISON, "u4")
+        self.epoch = np.zeros(count, "i4")
+        self.written_in, self.written_by = np.full(words, -1, "i4"), np.full(words, -1, "i4")
+        self.read_in, self.read_by = np.full(words, -1, "i4"), np.full(words, -1, "i4")
+        self.never_written: set[str] = set()
+        self.conflicts: dict[str, list[int]] | None = None
+
+    def profile(self) -> None:
+        """Count bank conflicts from now on."""
+        self.conflicts = defaultdict(lambda: [0, 0])
+
+    def _find(self, at: Any, lanes: Any, size: int, text: str) -> Any:
+        if np.any(at % size):
+            raise FaultError(f"misaligned {text}")
+        bad = (at < 0) | (at + size > self.size)
+        if np.any(bad):
+            who = self.place(int(lanes[bad][0]))
+            raise FaultError(
+                f"outside shared memory ({self.size} bytes): {text}, at {at[bad][:4]}, thread {who}"
+            )
+        return lanes // self.threads * self.pitch + at // 4
+
+    def load(self, at: Any, lanes: Any, count: int, size: int, text: str) -> list[Any]:
+        """Return `count` vectors' elements of `size` bytes, from byte `at` on."""
+        if size < 4:
+            raise FaultError(f"narrow shared access: {text}")
+        self._count_conflicts(at, lanes, count * size, text)
+        first, each = self._find(at, lanes, count * size, text), size // 4
+        words = [self._read(first + k, lanes, text) for k in range(count * each)]
+        if each == 1:
+            return words
+        pairs = zip(words[::2], words[1::2], strict=True)
+        return [low.astype("u8") | (high.astype("u8") << np.uint64(32)) for low, high in pairs]
+
+    def store(self, at: Any, lanes: Any, values: list[Any], size: int, text: str) -> None:
+        """Set elements of `size` bytes from byte `at` on."""
+        if size < 4:
+            raise FaultError(f"narrow shared access: {text}")
+        self._count_conflicts(at, lanes, len(values) * size, text)
+        first = self._find(at, lanes, len(values) * size, text)
+        for k, value in enumerate(values):
+            if size == 4:
+                self._write(first + k, lanes, value, text)
+            else:
+                low, high = value & np.uint64(0xFFFFFFFF), value >> np.uint64(32)
+                self._write(first + 2 * k, lanes, low.astype("u4"), text)
+                self._write(first + 2 * k + 1, lanes, high.astype("u4"), text)
+
+    def load_matrix(self, at: Any, lanes: Any, text: str) -> list[Any]:
+        """Four 8 x 4 blocks of words, whose rows the lanes of a warp give."""
+        if np.any(at % 16):
+            raise FaultError(f"misaligned row of {text}")
+        self._count_conflicts(at, lanes, 16, text)
+        rows, lane = at.reshape(-1, 4, 8), np.arange(WARP)  # warp, matrix, row
+        result = []
+        for matrix in range(4):
+            mine = (rows[:, matrix, :][:, lane // 4] + lane % 4 * 4).reshape(-1)
+            result.append(self._read(self._find(mine, lanes, 4, text), lanes, text))
+        return result
+
+    def _now(self, lanes: Any) -> Any:
+        return self.epoch[lanes // self.threads]
+
+    def _read(self, word: Any, lanes: Any, text: str) -> Any:
+        now = self._now(lanes)
+        if np.any(self.written_in[word] < 0):
+            self.never_written.add(text)
+        race = (self.written_in[word] == now) & (self.written_by[word] != lanes)
+        if np.any(race):
+            k = int(np.flatnonzero(race)[0])
+            writer = self.place(int(self.written_by[word[k]]))
+            raise FaultError(
+                f"race: {text} by {self.place(int(lanes[k]))} reads what {writer} wrote since the "
+                f"last barrier"
+            )
+        fresh, before = self.read_in[word] != now, self.read_by[word]
+        self.read_by[word] = np.where(fresh | (before == lanes), lanes, SEVERAL)
+        self.read_in[word] = now
+        self.read_by[word[self.read_by[word] != lanes]] = SEVERAL
+        return self.words[word]
+
+    def _write(self, word: Any, lanes: Any, value: Any, text: str) -> None:
+        now = self._now(lanes)
+        if np.any((self.written_in[word] == now) & (self.written_by[word] != lanes)):
+            raise FaultError(
+                f"race: {text} writes what another thread wrote since the last barrier"
+            )
+        race = (self.read_in[word] == now) & (self.read_by[word] != lanes)
+        if np.any(race):
+            who = self.place(int(lanes[race][0]))
+            raise FaultError(
+                f"race: {text} by {who} writes what others read since the last barrier"
+            )
+        self.written_in[word], self.written_by[word] = now, lanes
+        if np.any(self.written_by[word] != lanes):
+            raise FaultError(f"race: {text}: several lanes write one word")
+        self.words[word] = value
+
+    def _count_conflicts(self, at: Any, lanes: Any, size: int, text: str) -> None:
+        """Passes that an access of each warp takes, beyond what its width needs."""
+        if self.conflicts is None:
+            return
+        words, warps = max(size // 4, 1), lanes // WARP
+        together = WARP // words  # lanes that are served together
+        found = self.conflicts[text.split()[0]]
+        for warp in np.unique(warps):
+            mine = at[warps == warp]
+            for k in range(0, len(mine), together):
+                touched = mine[k : k + together, None] // 4 + np.arange(words)
+                found[0] += 1
+                found[1] += int(np.bincount(np.unique(touched) % BANKS).max())

@@ -1,0 +1,81 @@
+"""The compiled kernels, executed without a GPU: some of each kind, and whether faults are found.
+
+    python -m pytest tests/cuda/test_executed.py
+    python -m tests.cuda.executed.run            # all of them
+
+What is executed is the PTX that a launch compiles, instruction by instruction, by the host code as
+it is (`tests/cuda/executed`). Compiling takes most of the time; the PTX is kept for the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cuda.installed import require_compilers
+
+require_compilers()
+
+from tests.cuda.executed import mutants  # noqa: E402 (what it takes is here)
+from tests.cuda.executed.cases import CASES  # noqa: E402
+from tests.cuda.executed.device import Gpu, installed  # noqa: E402
+from tests.cuda.executed.memory import FaultError  # noqa: E402
+
+REDUCED = (
+    mutants.FLOAT,
+    mutants.TF32,
+    mutants.HALF,
+    mutants.VALUES,
+    mutants.FILTER,
+    "kind float32 16x128x8x4x4 wide-mapped splits=3",
+    "kind float64 32x64x8x4x2 mapped splits=1",
+    "kind int32 32x64x8x4x4 weights splits=3",
+    "kind int64 16x128x8x4x2 wide splits=1",
+    "kind float16 64x64x16x32x32 weights splits=1",
+    "kind float16-narrow 64x64x16x32x32 plain",
+    "filter float16 stride=3 dilation=2 circular ((23, 19), (5, 4))",
+    "move float16 to float32",
+    "move float16 to float16",
+    "move uint8 to float16",
+)
+# The same, compiled as where nvJitLink is installed: a kernel of each family.
+THROUGH_LTO = (
+    mutants.FLOAT,
+    mutants.HALF,
+    "filter float32 stride=2 dilation=1 zeros ((23, 19), (5, 4))",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def gpu() -> Iterator[Gpu]:
+    with installed() as found:
+        yield found
+
+
+@pytest.mark.parametrize("name", REDUCED)
+def test_equals_the_oracle(name: str):
+    CASES[name]()
+
+
+@pytest.mark.parametrize("name", THROUGH_LTO)
+def test_equals_the_oracle_through_lto(name: str, gpu: Gpu, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("cuda.bindings.nvjitlink")
+    monkeypatch.setattr(gpu, "lto", True)
+    CASES[name]()
+
+
+@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.label)
+def test_a_fault_is_found(mutant: mutants.Mutant):
+    edited = []
+
+    def edit(ptx: str) -> str:
+        edited.append(mutant.edit(ptx))
+        assert edited[-1] != ptx
+        return edited[-1]
+
+    with mutants.mutated(edit), pytest.raises((AssertionError, RuntimeError)) as found:
+        CASES[mutant.case]()
+    assert edited
+    if found.type is not AssertionError:  # what a launch raised, whose error names the kernel
+        assert isinstance(found.value.__cause__, FaultError)
