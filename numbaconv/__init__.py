@@ -11,8 +11,9 @@ matrix lives.
 >>> edges.shape
 (8, 64, 64)
 
-Public is what ``__all__`` and ``numbaconv.grad`` name. ``import numbaconv`` itself imports neither
-these nor Numba: the first public name that is touched imports everything for the CPU in one go.
+Public is what ``__all__``, ``numbaconv.grad`` and ``numbaconv.ndimage`` name. ``import numbaconv``
+itself imports neither these nor Numba: the first public name that is touched imports everything for
+the CPU in one go.
 
 The files beside this one are the public functions. A call goes through the folders in this order:
 
@@ -31,7 +32,7 @@ from numbaconv._version import __version__
 from numbaconv.codegen import sources as _sources  # noqa: F401 (a digest, of what is there now)
 
 if TYPE_CHECKING:
-    from numbaconv import grad
+    from numbaconv import grad, ndimage
     from numbaconv.convolution import conv, conv1d, conv2d, conv3d
     from numbaconv.dispatch.backends import (
         available_backends,
@@ -62,6 +63,7 @@ __all__ = [
     "get_backend",
     "grad",
     "im2col",
+    "ndimage",
     "prepare",
     "release_memory",
     "set_backend",
@@ -73,7 +75,8 @@ __all__ = [
 # once: in the midst of an import at some later call, a signal handler could call upon half a
 # module.
 _MODULES: dict[str, tuple[str, ...]] = {
-    "numbaconv.grad": (),  # public itself
+    "numbaconv.grad": (),  # public themselves
+    "numbaconv.ndimage": (),
     "numbaconv.convolution": ("conv", "conv1d", "conv2d", "conv3d"),
     "numbaconv.dispatch.backends": (
         "available_backends",
@@ -90,7 +93,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     # Numba imports it by itself where the package is installed, and not only on the path.
     "numbaconv.njit.overloads": (),
 }
-_LAZY = {"grad"}.union(*_MODULES.values())
+_LAZY = {"grad", "ndimage"}.union(*_MODULES.values())
 
 for _name in _LAZY & globals().keys():  # where this module is loaded again
     del globals()[_name]
@@ -101,7 +104,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     modules = _import_at_once(_MODULES)
     found = {name: getattr(modules[at], name) for at, names in _MODULES.items() for name in names}
-    globals().update(found, grad=modules["numbaconv.grad"])
+    globals().update(found, grad=modules["numbaconv.grad"], ndimage=modules["numbaconv.ndimage"])
     return globals()[name]
 
 

@@ -14,6 +14,7 @@ from numbaconv.built_ahead.build import DIRECTORY, NAMES, build
 from numbaconv.problem.dtypes import SUPPORTED
 
 COMMON = ("float32", "float64")
+FILTERED = (*COMMON, "uint8")  # images for which filters are compiled
 
 # Shapes of input and weight, padding and dilation of a small problem for each kind of kernel.
 PROBLEMS = {
@@ -78,7 +79,9 @@ def warmup(
     start = time.perf_counter()
     columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task("", total=len(backends) * len(dtypes) * len(PROBLEMS))
+        task = progress.add_task(
+            "", total=len(backends) * len(dtypes) * len(PROBLEMS) + len(FILTERED)
+        )
         for backend in backends:
             for dtype in dtypes:
                 for problem, (input_shape, weight_shape, padding, dilation) in PROBLEMS.items():
@@ -94,6 +97,10 @@ def warmup(
                     nc.conv2d(x, w, **options)
                     nc.prepare(w, **options)(x)
                     progress.advance(task)
+        for dtype in FILTERED:
+            progress.update(task, description=f"filters, {dtype}")
+            nc.ndimage.gaussian_filter(np.ones((64, 64), dtype), 1)
+            progress.advance(task)
         progress.update(task, description="done")
     console.print(
         f"{', '.join(backends)} are compiled for {', '.join(dtypes)} "

@@ -92,7 +92,10 @@ def _import_all() -> None:
 
 
 def _usual_kernels() -> Iterator[Any]:
-    """Yield all kernels, for float32 and float64 where they are made for elements."""
+    """Yield all kernels, for float32 and float64 where they are made for elements.
+
+    Those that convert are made for images of these, and of uint8.
+    """
     from numbaconv.codegen import jit
 
     for function in jit.natives:
@@ -103,12 +106,16 @@ def _usual_kernels() -> Iterator[Any]:
 def _usual_types(function: Any) -> list[Any]:
     from numba import types
 
-    from numbaconv.codegen.arguments import Elements, kinds_of
+    from numbaconv.codegen.arguments import Elements, Foreign, kinds_of
+    from numbaconv.cpu.separable.rows import usual_types
     from numbaconv.njit.steps import step_signature
 
+    kinds = kinds_of(function.arguments).values() if isinstance(function.arguments, type) else ()
+    if Foreign in kinds:
+        return usual_types(function)
     if function.arguments is step_signature:
         return [(dtype, dtype) for dtype in (types.float32, types.float64)]
-    if isinstance(function.arguments, type) and Elements in kinds_of(function.arguments).values():
+    if Elements in kinds:
         return [types.float32, types.float64]
     return [types.int64]
 

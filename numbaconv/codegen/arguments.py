@@ -16,9 +16,11 @@ from numba import types
 from numba.core.errors import TypingError
 
 # What a field's annotation may be, beside `int`: a pointer to elements of the type that a function
-# is compiled for, or to integers.
+# is compiled for, to integers, or, where a function is compiled for a pair of types, to elements of
+# the second.
 Elements = Annotated[Any, "pointer to elements"]
 Indices = Annotated[Any, "pointer to int64"]
+Foreign = Annotated[Any, "pointer to elements of another type"]
 
 
 def kinds_of(arguments: Any) -> dict[str, Any]:
@@ -27,12 +29,14 @@ def kinds_of(arguments: Any) -> dict[str, Any]:
 
 
 def argument_types(arguments: Any, dtype: Any) -> tuple[Any, ...]:
-    """Numba's types of the fields of a class of arguments, for an element type."""
+    """Numba's types of the fields of a class of arguments, for an element type or a pair."""
     kinds = kinds_of(arguments)
+    elements, foreign = dtype if isinstance(dtype, tuple) else (dtype, dtype)
     known = {
         int: types.int64,
-        Elements: types.CPointer(dtype),
+        Elements: types.CPointer(elements),
         Indices: types.CPointer(types.int64),
+        Foreign: types.CPointer(foreign),
     }
     return tuple(known[kinds[field]] for field in arguments._fields)
 

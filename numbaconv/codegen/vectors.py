@@ -166,3 +166,7 @@ class Vectors:
     def add(self, a, b):
         """Return a + b, of vectors or of their elements."""
         return self.builder.fadd(a, b) if self.is_float else self.builder.add(a, b)
+
+    def truncate(self, value):
+        """Round towards zero."""
+        return self.call(f"llvm.trunc.{self.suffix}", self.vector, [value])

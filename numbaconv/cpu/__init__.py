@@ -22,10 +22,13 @@ The loops of a task have BLIS's names: jc and ic over blocks of columns and rows
 over k = (input channel, tap) KC at a time, jr and ir over register blocks NR x MR. `blocking` has
 their sizes, each with its arithmetic.
 
+Filters of images (`separable`) are no layers: they have walks in place of lowerings, and the same
+job and launch.
+
 Read `lowering`, `direct.choice`, `job`, `direct.tasks`, then one lowering and its microkernel.
 Imports: `numbaconv.problem`, `numbaconv.runtime`, `numbaconv.codegen`; nothing of `numbaconv.cuda`.
-Inside, `direct` and `gradients` stand side by side above `im2col`, that above `execution`, then
-`packing` and `microkernels`, then `job`.
+Inside, `direct`, `gradients` and `separable` stand side by side above `im2col`, that above
+`execution`, then `packing` and `microkernels`, then `job`.
 """
 
 from numbaconv.cpu.execution import execute

@@ -46,6 +46,8 @@ class Header(NamedTuple):
         Address of the function that copies a halo tile.
     activate : int
         Address of the activation.
+    store : int
+        Address of the function that stores a row of results in another dtype.
     packer : int
         Address of the worker that packs weights; 0: they are read as they are.
     worker : int
@@ -96,6 +98,7 @@ class Header(NamedTuple):
     band: int
     fill_halo: int
     activate: int
+    store: int
     packer: int
     worker: int
     launch: int

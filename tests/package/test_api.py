@@ -83,6 +83,7 @@ OTHERS = {
     "BackendUnavailableError",
     "__version__",
     "grad",
+    "ndimage",
 }
 NAMES = {*SIGNATURES, *OTHERS}
 

@@ -55,6 +55,15 @@ def test_shared_cores_are_measured(run_script: Script):
     assert all(len(line) > 7 and min(map(float, line[7:])) > 0 for line in lines)
 
 
+@pytest.mark.slow
+def test_filters_are_measured(run_script: Script):
+    script = str(ROOT / "benchmarks" / "filters.py")
+    options = ("--size", "96", "--passes", "1", "--seconds", "0.001")
+    done = run_script(script, *options, "--names", "float32")
+    lines = [line for line in done.stdout.splitlines() if "float32" in line]
+    assert len(lines) > 20
+
+
 def test_the_history_is_of_machines_that_are_described_alike():
     """asv draws results with other parameters, or fewer, as a series of its own."""
     history = ROOT / "benchmarks" / "history"

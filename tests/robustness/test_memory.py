@@ -32,6 +32,12 @@ def test_guard_pages_around_random_problems(
     assert "150 problems, no access outside the arrays" in done.stdout
 
 
+@pytest.mark.slow
+def test_guard_pages_around_filters(run_script: Script):
+    done = run_script("-W", "ignore", "-m", "tests.scripts.guarded_filters", "--random", "150")
+    assert "150 filters, no access outside the arrays" in done.stdout
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("target", TARGETS)
 @kinds

@@ -19,11 +19,17 @@ FILES = (
     "convolution/test_gradients",
     "convolution/test_patches",
     "convolution/test_properties",
+    "ndimage/test_filters",
     "njit/test_calls",
     "njit/test_transposed",
     "robustness/test_long_runs",
 )
-INTERPRETED = ("convolution/test_conv", "convolution/test_patches", "convolution/test_gradients")
+INTERPRETED = (
+    "convolution/test_conv",
+    "convolution/test_patches",
+    "convolution/test_gradients",
+    "ndimage/test_filters",
+)
 QUIET = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m")
 
 

@@ -1,0 +1,188 @@
+"""Filters of `numbaconv.ndimage` beside SciPy's and OpenCV's, in turn.
+
+``python benchmarks/filters.py --help``. OpenCV's Gaussian has the same radius and SciPy's border.
+Every result is compared with SciPy's before it is timed.
+"""
+
+import contextlib
+import functools
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+if __name__ == "__main__":  # as a script, not as a module of the package `benchmarks`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numba as nb
+import numpy as np
+import typer
+from rich.console import Console
+from scipy import ndimage
+
+import numbaconv as nc
+from benchmarks.lib import report
+from benchmarks.lib.machine import describe
+
+Run = Callable[[], Any]
+
+KERNELS = {n: np.random.default_rng(n).normal(size=(n, n)) for n in (3, 5, 9, 15, 31)}
+FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "correlate1d": ([1, 2, 3, 2, 1], 0),
+    "convolve1d": ([1, 2, 3, 2, 2], 1),
+    "uniform_filter1d": (7, 0),
+    "uniform_filter": (5,),
+    "gaussian_filter1d": (2.0, 1),
+    "gaussian_filter": (1.0,),
+    "sobel": (),
+    "prewitt": (0,),
+    "laplace": (),
+    "gaussian_laplace": (1.0,),
+    "gaussian_gradient_magnitude": (1.0,),
+    "correlate": (KERNELS[3],),
+    "convolve": (KERNELS[5],),
+}
+
+
+class Row(NamedTuple):
+    """A filter in the three libraries; OpenCV's is None where it has no such filter."""
+
+    name: str
+    ours: Run
+    scipy: Run
+    opencv: Run | None = None
+
+
+def row(what: str, name: str, image: np.ndarray, *arguments: Any, **options: Any) -> Row:
+    """A function of both modules of the same name, which stores into an array of its own."""
+
+    def call(module: Any) -> Run:
+        return functools.partial(
+            getattr(module, name), image, *arguments, output=np.empty_like(image), **options
+        )
+
+    return Row(f"{name}, {what}", call(nc.ndimage), call(ndimage))
+
+
+def gaussians(size: int) -> Iterator[Row]:
+    """Gaussians, of images and of a volume."""
+    rng = np.random.default_rng(0)
+    floats = rng.random((size, size), np.float32)
+    for image in (floats, (255 * floats).astype(np.uint8)):
+        for sigma in (1, 3, 8):
+            found = row(f"{image.dtype} sigma {sigma}", "gaussian_filter", image, sigma)
+            yield found._replace(opencv=opencv_gaussian(image, sigma))
+    side = max(16, size // 16)
+    volume = rng.random((side, side * 5 // 4, side * 5 // 4), np.float32)
+    yield row("volume float32 sigma 2", "gaussian_filter", volume, 2)
+    photo = (255 * rng.random((size // 2, size, 3))).astype(np.uint8)
+    found = row("photo uint8 sigma 2", "gaussian_filter", photo, 2, axes=(0, 1))
+    yield found._replace(opencv=opencv_gaussian(photo, 2))
+
+
+def functions(size: int) -> Iterator[Row]:
+    """Every function."""
+    floats = np.random.default_rng(0).random((size, size), np.float32)
+    for image in (floats, (255 * floats).astype(np.uint8)):
+        for name, arguments in FUNCTIONS.items():
+            yield row(str(image.dtype), name, image, *arguments)
+
+
+def kernels(size: int) -> Iterator[Row]:
+    """Full kernels of several sizes."""
+    image = np.random.default_rng(0).random((size, size), np.float32)
+    for n, weights in KERNELS.items():
+        found = row(f"float32 {n}x{n}", "correlate", image, weights)
+        yield found._replace(opencv=opencv_filter(image, weights))
+
+
+def opencv_gaussian(image: np.ndarray, sigma: float) -> Run | None:
+    """OpenCV's Gaussian of the radius that SciPy takes."""
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        size, out = 2 * int(4 * sigma + 0.5) + 1, np.empty_like(image)
+        border = cv2.BORDER_REFLECT
+        return lambda: cv2.GaussianBlur(image, (size, size), sigma, out, sigma, border)
+    return None
+
+
+def opencv_filter(image: np.ndarray, weights: np.ndarray) -> Run | None:
+    """OpenCV's correlation."""
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        out, kernel, border = np.empty_like(image), weights.astype(np.float32), cv2.BORDER_REFLECT
+        return lambda: cv2.filter2D(image, -1, kernel, out, borderType=border)
+    return None
+
+
+def check(found: Row) -> None:
+    """Compare the results of a filter with SciPy's."""
+    got, expected = found.ours(), found.scipy()
+    if got.dtype.kind in "iu":
+        np.testing.assert_array_equal(got, expected, err_msg=found.name)
+    else:
+        atol = 2e-4 if "correlate" in found.name or "convolve" in found.name else 2e-5
+        np.testing.assert_allclose(got, expected, atol=atol, err_msg=found.name)
+
+
+def in_turn(
+    calls: list[Run | None], passes: int, least: float, clock: Callable[[], float]
+) -> list[float]:
+    """The median seconds of each call: one or more of each in every pass."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(passes):
+        for call, seconds in zip(calls, times, strict=True):
+            end = time.perf_counter() + least
+            while call is not None:
+                start = clock()
+                call()
+                seconds.append(clock() - start)
+                if time.perf_counter() > end:
+                    break
+    return [statistics.median(each) if each else float("nan") for each in times]
+
+
+GROUPS = {"gaussians": gaussians, "functions": functions, "kernels": kernels}
+
+
+def main(
+    size: Annotated[int, typer.Option(help="Rows and columns of the images.")] = 2048,
+    passes: Annotated[int, typer.Option(help="How often each call has its turn.")] = 3,
+    seconds: Annotated[float, typer.Option(help="Length of a turn, at least.")] = 0.1,
+    groups: Annotated[str, typer.Option(help="Of gaussians, functions, kernels.")] = ",".join(
+        GROUPS
+    ),
+    names: Annotated[str, typer.Option(help="Only rows that contain this.")] = "",
+    cpu: Annotated[bool, typer.Option("--cpu", help="CPU time, of one thread.")] = False,
+) -> None:
+    """Time filters beside SciPy's and OpenCV's."""
+    console, clock = Console(), time.perf_counter
+    if cpu:
+        clock = time.process_time
+        nb.set_num_threads(1)
+        with contextlib.suppress(ImportError):
+            import cv2
+
+            cv2.setNumThreads(1)
+    header = ["milliseconds", "numbaconv", "SciPy", "OpenCV", "SciPy/nc", "OpenCV/nc"]
+    lines = []
+    for group in groups.split(","):
+        for found in GROUPS[group](size):
+            if names not in found.name:
+                continue
+            check(found)
+            calls = [found.ours, found.scipy, found.opencv]
+            ours, scipy, opencv = in_turn(calls, passes, seconds, clock)
+            figures = [1e3 * ours, 1e3 * scipy, 1e3 * opencv, scipy / ours, opencv / ours]
+            lines.append([found.name, *map(report.number, figures)])
+    title = f"Filters, {size} x {size}{', CPU time of one thread' * cpu}"
+    console.print(report.terminal(report.Sheet(title, header, lines)))
+    console.print(describe())
+
+
+if __name__ == "__main__":
+    typer.run(main)
