@@ -16,10 +16,12 @@ from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
 from numbaconv.cpu.direct.choice import padded_columns
 from numbaconv.cpu.direct.dots import locate_dots
 from numbaconv.cpu.direct.tasks import locate_task
+from numbaconv.cpu.gradients.adjoint_chain import Part, join_phases
 from numbaconv.cpu.im2col.panels import locate_panel
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.forward import describe
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
+from numbaconv.problem.phases import find_phases
 from numbaconv.problem.shape import ConvShape
 
 FLOAT = np.dtype(np.float32)
@@ -120,6 +122,37 @@ def test_packed_weights_serve_many_pixels():
     assert names == ["dots", "matrix_transposed"]
     wide = direct.lower(layer_of(64, 1 << 15, 1000, 1), FLOAT, 2)
     assert wide.blocks.kc < 1 << 15  # a panel of all channels would leave the cache
+
+
+def parts_of(s: ConvShape) -> list[Part]:
+    phases = find_phases(s)
+    return list(join_phases(phases, [direct] * len(phases), LANES))
+
+
+def test_phases_along_a_row_are_channels():
+    """The adjoint that ends a short-time Fourier transform is one product, not one a phase."""
+    (part,) = parts_of(shape_of((1, 1, 256 * 50), (402, 1, 1024), stride=256))
+    assert (part.shape.c_out, part.shape.taps, part.shape.output[2]) == (256, 4, 50)
+    patches = parts_of(shape_of((8, 3, 224, 224), (384, 3, 16, 16), stride=16))
+    assert [part.channel for part in patches] == [0, 1, 2] * 16  # for each phase of the rows
+    assert all(part.copies == 16 for part in patches)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_parts_of_an_adjoint_write_each_element_once(seed: int):
+    draw = random.Random(seed)
+    channels, stride, kernel = draw.choice((1, 2, 3, 5)), draw.randint(1, 40), draw.randint(1, 60)
+    size, padding = kernel + draw.randint(0, 150), draw.randint(0, kernel // 2)
+    s = shape_of((2, channels, size), (7, channels, kernel), stride, padding)
+    counts = np.zeros(s.n * s.in_strides[0], np.int64)
+    for part in parts_of(s):
+        extents = part.shape.n, part.shape.c_out, *part.shape.output
+        at = np.zeros(extents, np.int64)
+        for axis, step in enumerate(part.shape.out_strides):
+            at += np.arange(extents[axis]).reshape(-1, *[1] * (4 - axis)) * step
+        np.add.at(counts, part.origin + at.ravel(), 1)
+    assert counts.max() == 1
+    assert counts.sum() == sum(p.shape.pixels * s.n * channels for p in find_phases(s))
 
 
 def test_stray_options_go_to_panels():

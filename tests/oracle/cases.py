@@ -157,6 +157,9 @@ CASES: tuple[Case, ...] = (
     problem("stride_2_patches_wide", (1, 3, 6, 4200), (5, 3, 2, 2), stride=2),
     problem("stride_4_patches", (2, 3, 29, 53), (20, 3, 4, 4), stride=4),
     problem("stride_4_reach_1", (1, 3, 25, 31), (16, 3, 5, 7), stride=4, padding=3, bias=True),
+    # Adjoints of these: phases that are channels, all in one run, then in two.
+    problem("stride_20_patches", (2, 3, 10, 80), (9, 3, 5, 20), stride=(5, 20), bias=True),
+    problem("stride_17_padded", (1, 2, 9, 150), (5, 2, 3, 40), stride=(2, 17), padding=(1, 9)),
     problem("stride_over_kernel", (1, 5, 27, 37), (7, 5, 2, 2), stride=5),
     problem("stride_over_input", (1, 5, 27, 37), (7, 5, 3, 3), stride=41),
     problem("stride_2_even_size", (1, 5, 26, 38), (7, 5, 3, 3), stride=2, padding=1),

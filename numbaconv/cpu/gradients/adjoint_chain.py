@@ -2,15 +2,20 @@
 
 The jobs of the phases lie one behind the other. The workers of a launch do their share of each
 in turn, with no barrier between: phases write to different elements.
+
+Of few output channels, phases that are neighbours along the rows are the channels of one
+convolution: see `join_phases`.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba.core import config
 
+from numbaconv.codegen.integers import round_up
 from numbaconv.codegen.jit import from_python, inline, native
 from numbaconv.codegen.pointers import (
     CACHE_LINE,
@@ -24,6 +29,7 @@ from numbaconv.codegen.pointers import (
     pointer_at,
     shift,
 )
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import execution
 from numbaconv.cpu.job import (
     AT,
@@ -49,10 +55,13 @@ from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.phases import Phase
-from numbaconv.problem.shape import ConvShape, kernel_taps, read_shape
+from numbaconv.problem.shape import ConvShape, Triple, kernel_taps, read_shape
 from numbaconv.problem.simplest import simplest
 from numbaconv.runtime import result_memory
 from numbaconv.runtime.threads import launch_lock
+
+# Below this many output channels, phases along a row may be the channels.
+FEW_CHANNELS = 4
 
 # Elements that a packing task writes, about.
 PACKED_ELEMENTS = 16384
@@ -95,9 +104,17 @@ class ChainHeader(NamedTuple):
     transpose : int
         Address of `transpose`.
     origin : int
-        Index of the phase's first output.
+        Index of the first output.
     rows : int
         Rows of its packed blocks.
+    first, channel_step, input_step : int
+        Where in the kernel the first output channel begins; elements from one output channel, and
+        from one input channel, to the next.
+    bias, copies : int
+        Where the bias of phases that are channels lies, and how many take a copy of it; 0: channels
+        have their own. In a job without data it is the number of the output channel.
+    copied : int
+        Where in the scratch, behind all workers' pieces, the copies lie.
     """
 
     jobs: int
@@ -106,6 +123,12 @@ class ChainHeader(NamedTuple):
     transpose: int
     origin: int
     rows: int
+    first: int
+    channel_step: int
+    input_step: int
+    bias: int
+    copies: int
+    copied: int
 
 
 CHAIN_AT: ChainHeader = places(ChainHeader, GRADIENT)
@@ -120,12 +143,8 @@ def read_taps(job):
 
 
 @inline
-def pack_taps(s, t, target, source, rows, tap_step):
-    """target[tap * tap_step + i] = source[i][tap of the kernel], in the opposite direction.
-
-    `source` holds the whole kernels of `rows` output channels, one behind the other.
-    """
-    all_taps = t.kd * t.kh * t.kw
+def pack_taps(s, t, target, source, rows, channel_step, tap_step):
+    """target[tap * tap_step + i] = source[i * channel_step + tap of the kernel], taps backwards."""
     tap = 0
     for kd in range(s.kernel[0]):
         d = t.first_d + (s.kernel[0] - 1 - kd) * t.apart_d
@@ -136,7 +155,7 @@ def pack_taps(s, t, target, source, rows, tap_step):
                 of = (d * t.kh + h) * t.kw + w
                 for i in range(rows):
                     keep_scalar()
-                    target[tap * tap_step + i] = source[i * all_taps + of]
+                    target[tap * tap_step + i] = source[i * channel_step + of]
                 tap += 1
 
 
@@ -150,7 +169,8 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
         tap_step, channel_step = s.c_in * rows, rows
     first = block * job[CHAIN_AT.rows]
     target = shift(packed, (g * s.c_out + first) * s.c_in * taps + c * channel_step)
-    source = shift(weights, ((g * s.c_in + c) * s.c_out + first) * all_taps)
+    at = (g * s.c_in + c) * job[CHAIN_AT.input_step] + first * job[CHAIN_AT.channel_step]
+    source = shift(weights, job[CHAIN_AT.first] + at)
     if taps == all_taps and rows == 1:  # all of them, backwards
         for tap in range(taps):
             keep_scalar()
@@ -160,12 +180,14 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
         backwards = TransposeArguments(last, -tap_step, source, all_taps, rows, taps, job[AT.lanes])
         call(job[CHAIN_AT.transpose], backwards)
     else:
-        pack_taps(s, t, target, source, rows, tap_step)
+        pack_taps(s, t, target, source, rows, job[CHAIN_AT.channel_step], tap_step)
 
 
 @native(WorkerArguments)
 def pack_phase(worker, job, like):
     """Write the weights (C_in, C_out, taps) of an adjoint as panels [group][block][k][rows].
+
+    And the bias of phases that are channels, once for each.
 
     The phase convolves from the C_in channels of the output's gradient to the C_out of the
     input's. A task is some of the C_in channels, whose weights are read in the order of memory.
@@ -177,6 +199,11 @@ def pack_phase(worker, job, like):
     tasks = -(-channels // each)
     task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
+        if task == 0 and job[CHAIN_AT.copies] != 0:
+            bias = pointer_at(job[CHAIN_AT.bias], like)
+            copies = pointer_at(job[AT.bias], like)
+            for i in range(job[CHAIN_AT.copies]):
+                copies[i] = bias[0]
         for channel in range(task * each, min(task * each + each, channels)):
             g = channel // s.c_in
             for block in range(blocks):
@@ -212,6 +239,9 @@ def carry_out_chain(templates, x, weights, packed, scratch, bias, out):
         job[AT.packed] = behind(packed, at, itemsize)
         job[AT.out] = behind(out, job[CHAIN_AT.origin], itemsize)
         job[AT.scratch], job[AT.indices] = align(scratch), space.indices
+        if job[CHAIN_AT.copies] != 0:
+            job[CHAIN_AT.bias] = behind(bias, job[CHAIN_AT.bias], itemsize)
+            job[AT.bias] = behind(align(scratch), job[CHAIN_AT.copied], itemsize)
         s = read_shape(job, SHAPE)
         at += s.groups * s.c_out * s.c_in * kernel_taps(s)
     jobs[CHAIN_AT.called] = AT.packer
@@ -248,6 +278,67 @@ class Chain(NamedTuple):
     scratch: int
 
 
+class Part(NamedTuple):
+    """What one job of a chain computes: a phase, or several as channels.
+
+    Attributes
+    ----------
+    shape, origin, taps, apart
+        Those of a `Phase`, the first of several.
+    engine : module
+        The engine that computes it.
+    channel, copies : int
+        The output channel of several phases, and how many they are; 0: all channels of a phase.
+    """
+
+    shape: ConvShape
+    origin: int
+    taps: Triple
+    apart: Triple
+    engine: ModuleType
+    channel: int = 0
+    copies: int = 0
+
+
+def _follows(phase: Phase, first: Phase, place: int) -> bool:
+    """Whether a phase has the next columns, and taps, at some distance from the first."""
+    d, h, w = first.taps
+    next_taps = phase.taps == (d, h, w + place)
+    return next_taps and phase.shape == first.shape and phase.origin == first.origin + place
+
+
+def join_phases(
+    phases: Sequence[Phase], engines: Sequence[ModuleType], lanes: int
+) -> Iterator[Part]:
+    """Yield the parts of a chain.
+
+    Along a row, phases read the same outputs under neighbouring taps and write neighbouring
+    elements. Where a phase has few output channels, too few to fill a register block, a whole
+    vector of phases are the output channels of one convolution, of each channel by itself.
+    """
+    i = 0
+    while i < len(phases):
+        first = phases[i]
+        shape, engine = first.shape, engines[i]
+        run = 1
+        while i + run < len(phases) and _follows(phases[i + run], first, run):
+            run += 1
+        few = shape.groups == 1 and shape.c_out < FEW_CHANNELS
+        dense = shape.out_strides[1] != 1 or shape.c_out == 1
+        if few and dense and run >= lanes:
+            joined = shape._replace(
+                c_out=run, out_strides=(shape.out_strides[0], 1, *shape[-1][2:])
+            )
+            for channel in range(shape.c_out):
+                origin = first.origin + channel * shape.out_strides[1]
+                yield Part(joined, origin, first.taps, first.apart, engine, channel, run)
+            i += run
+            continue
+        # Taps are found by their axes, so a phase of several keeps them.
+        yield Part(simplest(shape) if shape.taps == 1 else shape, *first[1:], engine)
+        i += 1
+
+
 def _weights(s: ConvShape) -> int:
     m, _, k = s.gemm
     return s.groups * m * k
@@ -261,33 +352,40 @@ def make_chain(
     threads: int,
 ) -> Chain:
     """Return the jobs of some phases, each on its engine, complete but for their data."""
-    # Taps are found by their axes, so a phase of several keeps them.
-    shapes = [simplest(p.shape) if p.shape.taps == 1 else p.shape for p in phases]
+    parts = list(join_phases(phases, engines, VECTOR_BYTES // arithmetic.compute.itemsize))
     templates = [
-        execution.make_template(engine, shape, arithmetic, threads, 0)
-        for engine, shape in zip(engines, shapes, strict=True)
+        execution.make_template(part.engine, part.shape, arithmetic, threads, 0) for part in parts
     ]
-    parts = [template.job for template in templates]
-    for job, phase in zip(parts, phases, strict=True):
+    all_taps = math.prod(kernel)
+    each = [template.job for template in templates]
+    for job, part in zip(each, parts, strict=True):
         # A backend without a packer reads the weights in their natural order: blocks of one row.
-        rows = job[AT.pack_rows] or register_rows(phase.shape.c_out)
+        rows = job[AT.pack_rows] or register_rows(part.shape.c_out)
         job[CHAIN_AT.rows] = rows if job[AT.packer] else 1
         job[AT.pack_in_task] = 0
         job[AT.packer] = pack_phase.address(arithmetic.numba)
         job[CHAIN_AT.transpose] = transpose.address(arithmetic.numba)
-        job[CHAIN_AT.origin] = phase.origin
-        set_entries(job, TAPS, PhaseTaps(*kernel, *phase.taps, *phase.apart))
+        job[CHAIN_AT.origin] = part.origin
+        job[CHAIN_AT.first] = part.channel * all_taps
+        job[CHAIN_AT.channel_step] = 1 if part.copies else all_taps
+        job[CHAIN_AT.input_step] = phases[0].shape.c_out * all_taps
+        job[CHAIN_AT.bias], job[CHAIN_AT.copies] = part.channel, part.copies
+        set_entries(job, TAPS, PhaseTaps(*kernel, *part.taps, *part.apart))
     for entry in (AT.workers, AT.scratch_size, AT.index_size):
         # Workers are not in the same job at the same time, so their pieces must be of one size.
-        largest = max(job[entry] for job in parts)
-        for job in parts:
+        largest = max(job[entry] for job in each)
+        for job in each:
             job[entry] = largest
-    jobs = np.concatenate(parts)
+    scratch = int(each[0][AT.workers] * each[0][AT.scratch_size])
+    for job in each:
+        job[CHAIN_AT.copied] = scratch
+        scratch += round_up(int(job[CHAIN_AT.copies]), CACHE_LINE)
+    jobs = np.concatenate(each)
     if sum(_weights(phase.shape) for phase in phases) < SERIAL_PACKING:
         jobs[AT.pack_workers] = 1
-    jobs[CHAIN_AT.jobs] = len(phases)
+    jobs[CHAIN_AT.jobs] = len(parts)
     jobs[CHAIN_AT.chain] = chain_work.address(arithmetic.numba)
-    scratch = int(jobs[AT.workers] * jobs[AT.scratch_size]) + CACHE_LINE
+    scratch += CACHE_LINE
     workers = max(int(jobs[AT.workers]), int(jobs[AT.pack_workers]))
     return Chain(jobs, [template.table for template in templates], workers, scratch)
 
