@@ -47,7 +47,7 @@ def simplest(s: ConvShape) -> ConvShape:
     and the one before it. What remains moves inwards. Rows that a pointwise layer leaves out are
     steps of memory. Images are rows, or pixels of one row, where there are no rows and few pixels.
     """
-    s = _covered_map(s)
+    s = covered_map(s)
     axes = [_without_stride(axis) if _leaves_out(axis, s) else axis for axis in _axes(s)]
     axes = _merged([axis for axis in axes if not _is_one(axis)], s)
     batch = Axis(s.n, 1, 1, 1, 0, s.n, s.in_strides[0], s.out_strides[0])
@@ -62,8 +62,11 @@ def simplest(s: ConvShape) -> ConvShape:
     return _with_axes(s, axes)
 
 
-def _covered_map(s: ConvShape) -> ConvShape:
-    """The elements of a channel become channels, if they lie in the order of the weights."""
+def covered_map(s: ConvShape) -> ConvShape:
+    """Return a problem whose window covers its map as one on single pixels, any other as it is.
+
+    The elements of a channel become channels, if they lie in the order of the weights.
+    """
     _, h, w = s.size
     covered = s.taps > 1 and all(axis.is_covered for axis in _axes(s))
     dense = s.in_strides[1:] == (s.size[0] * h * w, h * w, w, 1)

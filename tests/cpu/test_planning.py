@@ -16,9 +16,10 @@ from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
 from numbaconv.cpu.direct.choice import padded_columns
 from numbaconv.cpu.direct.dots import locate_dots
 from numbaconv.cpu.direct.tasks import locate_task
-from numbaconv.cpu.gradients.adjoint_chain import Part, join_phases
+from numbaconv.cpu.gradients.adjoint_chain import Part, find_parts
 from numbaconv.cpu.im2col.panels import locate_panel
 from numbaconv.cpu.lowering import Lowering
+from numbaconv.problem.dtypes import arithmetic
 from numbaconv.problem.forward import describe
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 from numbaconv.problem.phases import find_phases
@@ -126,7 +127,7 @@ def test_packed_weights_serve_many_pixels():
 
 def parts_of(s: ConvShape) -> list[Part]:
     phases = find_phases(s)
-    return list(join_phases(phases, [direct] * len(phases), LANES))
+    return find_parts(s, phases, [direct] * len(phases), arithmetic(FLOAT))
 
 
 def test_phases_along_a_row_are_channels():
@@ -134,8 +135,14 @@ def test_phases_along_a_row_are_channels():
     (part,) = parts_of(shape_of((1, 1, 256 * 50), (402, 1, 1024), stride=256))
     assert (part.shape.c_out, part.shape.taps, part.shape.output[2]) == (256, 4, 50)
     patches = parts_of(shape_of((8, 3, 224, 224), (384, 3, 16, 16), stride=16))
-    assert [part.channel for part in patches] == [0, 1, 2] * 16  # for each phase of the rows
+    assert [part.bias for part in patches] == [0, 1, 2] * 16  # for each phase of the rows
     assert all(part.copies == 16 for part in patches)
+
+
+def test_a_window_that_covers_its_map_has_one_product():
+    (part,) = parts_of(shape_of((16, 512, 4, 4), (100, 512, 4, 4)))
+    assert (part.shape.n, part.shape.c_in, part.shape.c_out) == (1, 100, 512 * 16)
+    assert (part.copies, part.alike) == (512 * 16, 16)
 
 
 @pytest.mark.parametrize("seed", range(40))

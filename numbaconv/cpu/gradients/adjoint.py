@@ -20,9 +20,8 @@ def find_chain(
     """Return the jobs of the phases, each on its engine; the plan keeps them."""
     chain = plan.jobs.get((engines, threads))
     if chain is None:
-        chain = adjoint_chain.make_chain(
-            plan.phases, engines, plan.shape.kernel, plan.arithmetic, threads
-        )
+        parts = adjoint_chain.find_parts(plan.shape, plan.phases, engines, plan.arithmetic)
+        chain = adjoint_chain.make_chain(parts, plan.arithmetic, threads)
         plan.jobs[engines, threads] = chain
     return chain
 

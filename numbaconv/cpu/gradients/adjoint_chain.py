@@ -54,9 +54,9 @@ from numbaconv.cpu.job import (
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.dtypes import Arithmetic
-from numbaconv.problem.phases import Phase
+from numbaconv.problem.phases import Phase, find_phases
 from numbaconv.problem.shape import ConvShape, Triple, kernel_taps, read_shape
-from numbaconv.problem.simplest import simplest
+from numbaconv.problem.simplest import covered_map, simplest
 from numbaconv.runtime import result_memory
 from numbaconv.runtime.threads import launch_lock
 
@@ -110,9 +110,10 @@ class ChainHeader(NamedTuple):
     first, channel_step, input_step : int
         Where in the kernel the first output channel begins; elements from one output channel, and
         from one input channel, to the next.
-    bias, copies : int
-        Where the bias of phases that are channels lies, and how many take a copy of it; 0: channels
-        have their own. In a job without data it is the number of the output channel.
+    bias, copies, alike : int
+        Where the bias lies if some channels in a row are `alike` and have the same, and how many
+        channels there are; copies of 0: each has its own. In a job without data `bias` is the
+        number of the first element.
     copied : int
         Where in the scratch, behind all workers' pieces, the copies lie.
     """
@@ -128,6 +129,7 @@ class ChainHeader(NamedTuple):
     input_step: int
     bias: int
     copies: int
+    alike: int
     copied: int
 
 
@@ -171,7 +173,11 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
     target = shift(packed, (g * s.c_out + first) * s.c_in * taps + c * channel_step)
     at = (g * s.c_in + c) * job[CHAIN_AT.input_step] + first * job[CHAIN_AT.channel_step]
     source = shift(weights, job[CHAIN_AT.first] + at)
-    if taps == all_taps and rows == 1:  # all of them, backwards
+    if taps == 1 and job[CHAIN_AT.channel_step] == 1:  # neighbours, as they are
+        of = (t.first_d * t.kh + t.first_h) * t.kw + t.first_w
+        for i in range(rows):
+            target[i] = source[of + i]
+    elif taps == all_taps and rows == 1:  # all of them, backwards
         for tap in range(taps):
             keep_scalar()
             target[tap * tap_step] = source[taps - 1 - tap]
@@ -187,7 +193,7 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
 def pack_phase(worker, job, like):
     """Write the weights (C_in, C_out, taps) of an adjoint as panels [group][block][k][rows].
 
-    And the bias of phases that are channels, once for each.
+    And copies of the bias, where some channels in a row have the same.
 
     The phase convolves from the C_in channels of the output's gradient to the C_out of the
     input's. A task is some of the C_in channels, whose weights are read in the order of memory.
@@ -203,7 +209,7 @@ def pack_phase(worker, job, like):
             bias = pointer_at(job[CHAIN_AT.bias], like)
             copies = pointer_at(job[AT.bias], like)
             for i in range(job[CHAIN_AT.copies]):
-                copies[i] = bias[0]
+                copies[i] = bias[i // job[CHAIN_AT.alike]]
         for channel in range(task * each, min(task * each + each, channels)):
             g = channel // s.c_in
             for block in range(blocks):
@@ -283,21 +289,48 @@ class Part(NamedTuple):
 
     Attributes
     ----------
-    shape, origin, taps, apart
-        Those of a `Phase`, the first of several.
+    shape, origin : ConvShape, int
+        The convolution, and the index of its first element in the result.
     engine : module
         The engine that computes it.
-    channel, copies : int
-        The output channel of several phases, and how many they are; 0: all channels of a phase.
+    taps : PhaseTaps
+        Those of the phase, the first of several.
+    first, channel_step, input_step : int
+        Where its weights lie: see `ChainHeader`.
+    bias, copies, alike : int
+        Where its bias lies: see `ChainHeader`.
     """
 
     shape: ConvShape
     origin: int
-    taps: Triple
-    apart: Triple
     engine: ModuleType
-    channel: int = 0
+    taps: PhaseTaps
+    first: int
+    channel_step: int
+    input_step: int
+    bias: int = 0
     copies: int = 0
+    alike: int = 0
+
+
+def find_parts(
+    s: ConvShape, phases: Sequence[Phase], engines: Sequence[ModuleType], arithmetic: Arithmetic
+) -> list[Part]:
+    """Return the parts of the adjoint of a convolution, whose phases are given.
+
+    A window that covers its map has a phase for each element. Together they are one product, and
+    the elements of a channel are output channels that are alike.
+    """
+    covered = covered_map(s)
+    if covered is s:
+        lanes = VECTOR_BYTES // arithmetic.compute.itemsize
+        return list(join_phases(phases, engines, s.kernel, lanes))
+    (phase,) = find_phases(covered)
+    taps = PhaseTaps(1, 1, 1, *phase.taps, *phase.apart)
+    alike, channels = s.taps, covered.c_in
+    shape = simplest(phase.shape)
+    copies = s.groups * channels
+    return [Part(shape, 0, engines[0], taps, 0, 1, channels, 0, copies, alike)]
 
 
 def _follows(phase: Phase, first: Phase, place: int) -> bool:
@@ -308,7 +341,7 @@ def _follows(phase: Phase, first: Phase, place: int) -> bool:
 
 
 def join_phases(
-    phases: Sequence[Phase], engines: Sequence[ModuleType], lanes: int
+    phases: Sequence[Phase], engines: Sequence[ModuleType], kernel: Triple, lanes: int
 ) -> Iterator[Part]:
     """Yield the parts of a chain.
 
@@ -316,26 +349,26 @@ def join_phases(
     elements. Where a phase has few output channels, too few to fill a register block, a whole
     vector of phases are the output channels of one convolution, of each channel by itself.
     """
-    i = 0
+    all_taps, i = math.prod(kernel), 0
     while i < len(phases):
         first = phases[i]
-        shape, engine = first.shape, engines[i]
+        shape = first.shape
+        taps = PhaseTaps(*kernel, *first.taps, *first.apart)
+        input_step = shape.c_out * all_taps
         run = 1
         while i + run < len(phases) and _follows(phases[i + run], first, run):
             run += 1
-        few = shape.groups == 1 and shape.c_out < FEW_CHANNELS
-        dense = shape.out_strides[1] != 1 or shape.c_out == 1
-        if few and dense and run >= lanes:
-            joined = shape._replace(
-                c_out=run, out_strides=(shape.out_strides[0], 1, *shape[-1][2:])
-            )
+        if shape.groups == 1 and shape.c_out < FEW_CHANNELS and run >= lanes:
+            steps = shape.out_strides
+            joined = shape._replace(c_out=run, out_strides=(steps[0], 1, *steps[2:]))
             for channel in range(shape.c_out):
-                origin = first.origin + channel * shape.out_strides[1]
-                yield Part(joined, origin, first.taps, first.apart, engine, channel, run)
+                origin, at = first.origin + channel * steps[1], channel * all_taps
+                yield Part(joined, origin, engines[i], taps, at, 1, input_step, channel, run, run)
             i += run
             continue
         # Taps are found by their axes, so a phase of several keeps them.
-        yield Part(simplest(shape) if shape.taps == 1 else shape, *first[1:], engine)
+        form = simplest(shape) if shape.taps == 1 else shape
+        yield Part(form, first.origin, engines[i], taps, 0, all_taps, input_step)
         i += 1
 
 
@@ -344,19 +377,11 @@ def _weights(s: ConvShape) -> int:
     return s.groups * m * k
 
 
-def make_chain(
-    phases: list[Phase],
-    engines: Sequence[ModuleType],
-    kernel: tuple[int, int, int],
-    arithmetic: Arithmetic,
-    threads: int,
-) -> Chain:
-    """Return the jobs of some phases, each on its engine, complete but for their data."""
-    parts = list(join_phases(phases, engines, VECTOR_BYTES // arithmetic.compute.itemsize))
+def make_chain(parts: Sequence[Part], arithmetic: Arithmetic, threads: int) -> Chain:
+    """Return the jobs of some parts, complete but for their data."""
     templates = [
         execution.make_template(part.engine, part.shape, arithmetic, threads, 0) for part in parts
     ]
-    all_taps = math.prod(kernel)
     each = [template.job for template in templates]
     for job, part in zip(each, parts, strict=True):
         # A backend without a packer reads the weights in their natural order: blocks of one row.
@@ -365,12 +390,12 @@ def make_chain(
         job[AT.pack_in_task] = 0
         job[AT.packer] = pack_phase.address(arithmetic.numba)
         job[CHAIN_AT.transpose] = transpose.address(arithmetic.numba)
-        job[CHAIN_AT.origin] = part.origin
-        job[CHAIN_AT.first] = part.channel * all_taps
-        job[CHAIN_AT.channel_step] = 1 if part.copies else all_taps
-        job[CHAIN_AT.input_step] = phases[0].shape.c_out * all_taps
-        job[CHAIN_AT.bias], job[CHAIN_AT.copies] = part.channel, part.copies
-        set_entries(job, TAPS, PhaseTaps(*kernel, *part.taps, *part.apart))
+        job[CHAIN_AT.origin], job[CHAIN_AT.first] = part.origin, part.first
+        job[CHAIN_AT.channel_step] = part.channel_step
+        job[CHAIN_AT.input_step] = part.input_step
+        job[CHAIN_AT.bias], job[CHAIN_AT.copies] = part.bias, part.copies
+        job[CHAIN_AT.alike] = part.alike
+        set_entries(job, TAPS, part.taps)
     for entry in (AT.workers, AT.scratch_size, AT.index_size):
         # Workers are not in the same job at the same time, so their pieces must be of one size.
         largest = max(job[entry] for job in each)
@@ -381,7 +406,7 @@ def make_chain(
         job[CHAIN_AT.copied] = scratch
         scratch += round_up(int(job[CHAIN_AT.copies]), CACHE_LINE)
     jobs = np.concatenate(each)
-    if sum(_weights(phase.shape) for phase in phases) < SERIAL_PACKING:
+    if sum(_weights(part.shape) for part in parts) < SERIAL_PACKING:
         jobs[AT.pack_workers] = 1
     jobs[CHAIN_AT.jobs] = len(parts)
     jobs[CHAIN_AT.chain] = chain_work.address(arithmetic.numba)
