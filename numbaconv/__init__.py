@@ -104,6 +104,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     modules = _import_at_once(_MODULES)
     found = {name: getattr(modules[at], name) for at, names in _MODULES.items() for name in names}
+    modules["numbaconv.njit.overloads"].tell_compiler()
     globals().update(found, grad=modules["numbaconv.grad"], ndimage=modules["numbaconv.ndimage"])
     return globals()[name]
 

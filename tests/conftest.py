@@ -22,8 +22,17 @@ settings.register_profile("numbaconv", derandomize=True, deadline=None, max_exam
 settings.load_profile("numbaconv")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option that thins out tests which run again as others would run them."""
+    parser.addoption("--every", type=int, default=1, metavar="N", help="run every N-th test alone")
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put tests that start processes of their own, the longest, first: none is left for the end."""
+    every = config.getoption("--every")
+    config.hook.pytest_deselected(items=[item for i, item in enumerate(items) if i % every])
+    items[:] = items[::every]
     order = ["test_targets", "test_memory"]  # these share kernels of other targets
 
     def rank(item: pytest.Item) -> int:

@@ -70,6 +70,8 @@ def _build_apart(name: str, directory: Path) -> Path:
 
 def _build_here(name: str, directory: Path) -> Path:
     """Build an archive in this process, in which nothing else of the package was imported yet."""
+    if not directory.is_dir():  # before minutes of compiling
+        raise NotADirectoryError(f"no directory {directory}")
     machines.compile_for(machines.host() if name == HOST else FAMILIES[name].machine)
     _import_all()
     from numbaconv.codegen import archives, cache

@@ -112,9 +112,15 @@ def _lower_call(context: Any, builder: Any, signature: Any, arguments: Any) -> A
 
 door.install()
 
-if global_compiler_lock.is_locked():  # by this thread: what it compiles has touched the first name
-    cpu_target.typing_context.refresh()
-    cpu_target.target_context.refresh()
+
+def tell_compiler() -> None:
+    """Make the functions above known to Numba where it compiles just now what has touched a name.
+
+    It has looked for new ones before. The names may have been imported by another thread meanwhile.
+    """
+    if global_compiler_lock.is_locked():  # by this thread
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()
 
 
 def init() -> None:

@@ -229,8 +229,8 @@ def test_without_a_home(home: str, run_script: Script, tmp_path: Path):
 
 @posix
 def test_disk_is_full(run_script: Script, tmp_path: Path):
-    """No file can grow over some kilobytes; those that were begun are taken away again."""
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))"
+    """No file can grow over some bytes; those that were begun are taken away again."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))"
     run_script("-c", limit + SMALL, NUMBA_CACHE_DIR=str(tmp_path))
     assert cache_files(tmp_path) == []
 
