@@ -22,6 +22,9 @@ SHALLOW_K, SHALLOW_ROWS = 64, min(8, TILE_ROWS)
 BAND_ROWS = (1, 2, 4)
 BAND_VECTORS = (1, 2, 4) if REGISTERS >= 32 else (1, 2)
 
+# Below this many output channels a group, rows of one channel fill the register block better.
+BAND_CHANNELS = 4
+
 # Register blocks of `fold.fold`: 16 + 4 + 1 <= 32 registers, 8 + 4 + 1 <= 16. Of the loads, 19 for
 # 64 multiply-adds, nearly all cross a cache line, which takes two cycles.
 FOLD_DEPTH = 4

@@ -48,14 +48,6 @@ _MOST_ROWS = 2**24  # of the output, in the table of a weight gradient: 256 MB
 IEEE, TF32 = "ieee", "tf32"
 PRECISIONS = (IEEE, TF32)
 
-_TILES = {
-    "float32": tiles.SIMT,
-    "int32": tiles.SIMT,
-    "float64": tiles.SIMT_DOUBLE,
-    "int64": tiles.SIMT_DOUBLE,
-    "tf32": tiles.TENSOR,
-    "float16": tiles.TENSOR,
-}
 _TINY = {
     tiles.SIMT: tiles.TINY,
     tiles.SIMT_DOUBLE: tiles.TINY_DOUBLE,
@@ -146,7 +138,7 @@ class Work:
     @property
     def available(self) -> tuple[tiles.Tile, ...]:
         """The tiles that there are for its dtype."""
-        found = _TILES[self.dtype]
+        found = tiles.TILES[self.dtype]
         return _TINY[found] if SIMULATED else found
 
     def _take_product(self, kind: Kind, plan: tiles.Plan) -> None:

@@ -90,6 +90,15 @@ TENSOR = (
     Tile(32, 128, 16, 32, 32, tensor=True),
     Tile(16, 128, 16, 16, 32, tensor=True),
 )
+# By what is multiplied.
+TILES = {
+    "float32": SIMT,
+    "int32": SIMT,
+    "float64": SIMT_DOUBLE,
+    "int64": SIMT_DOUBLE,
+    "tf32": TENSOR,
+    "float16": TENSOR,
+}
 # For the simulator, where a thread costs as much as a block here.
 TINY = (Tile(32, 8, 4, 8, 4), Tile(16, 8, 8, 4, 4))
 TINY_DOUBLE = (Tile(16, 8, 8, 4, 4),)

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -415,6 +415,45 @@ def prewitt(
     return _edges(input, axis, output, mode, cval, (1.0, 1.0, 1.0), rounding)
 
 
+class _Derivatives(NamedTuple):
+    """What is added up along the axes: what a function returns, or the squares of that."""
+
+    function: Callable[..., np.ndarray]
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    squares: bool
+
+    def along(self, image: np.ndarray, axis: int, out: Any, mode: Any, cval: Any) -> np.ndarray:
+        """Return what the function makes of an axis; `out` is its output, or the dtype of one."""
+        return self.function(image, axis, out, mode, cval, *self.arguments, **self.keywords)
+
+
+def _added_up(
+    input: Any, work: _Derivatives, output: Any, mode: Any, cval: Any, axes: Any
+) -> np.ndarray:
+    """Add up derivatives along the axes; of squares, take the root of the sum."""
+    image = np.asarray(input)
+    out = find_output(output, image)
+    if out is not output:
+        out[...] = 0  # for functions that do not store into it
+    places = axis_indices(axes, image.ndim)
+    if not places:
+        out[...] = image[...]
+        return out
+    modes = sequence(mode, len(places), "mode")
+    work.along(image, places[0], out, modes[0], cval)
+    if work.squares:
+        np.multiply(out, out, out)
+    for axis, axis_mode in zip(places[1:], modes[1:], strict=True):
+        part = work.along(image, axis, out.dtype, axis_mode, cval)
+        if work.squares:
+            np.multiply(part, part, part)
+        out += part
+    if work.squares:
+        _take_root(out)
+    return out
+
+
 def generic_laplace(
     input: Any,
     derivative2: Callable[..., np.ndarray],
@@ -445,20 +484,8 @@ def generic_laplace(
     ndarray
         Result of the input's shape.
     """
-    image = np.asarray(input)
-    out = find_output(output, image)
-    if out is not output:
-        out[...] = 0  # for functions that do not store into it
-    places = axis_indices(axes, image.ndim)
-    keywords = extra_keywords or {}
-    if not places:
-        out[...] = image[...]
-        return out
-    modes = sequence(mode, len(places), "mode")
-    derivative2(image, places[0], out, modes[0], cval, *extra_arguments, **keywords)
-    for axis, axis_mode in zip(places[1:], modes[1:], strict=True):
-        out += derivative2(image, axis, out.dtype, axis_mode, cval, *extra_arguments, **keywords)
-    return out
+    work = _Derivatives(derivative2, extra_arguments, extra_keywords or {}, squares=False)
+    return _added_up(input, work, output, mode, cval, axes)
 
 
 def generic_gradient_magnitude(
@@ -477,24 +504,8 @@ def generic_gradient_magnitude(
     Parameters are those of `generic_laplace`, with `derivative` in the place of `derivative2`; what
     it returns is overwritten.
     """
-    image = np.asarray(input)
-    out = find_output(output, image)
-    if out is not output:
-        out[...] = 0  # for functions that do not store into it
-    places = axis_indices(axes, image.ndim)
-    keywords = extra_keywords or {}
-    if not places:
-        out[...] = image[...]
-        return out
-    modes = sequence(mode, len(places), "mode")
-    derivative(image, places[0], out, modes[0], cval, *extra_arguments, **keywords)
-    np.multiply(out, out, out)
-    for axis, axis_mode in zip(places[1:], modes[1:], strict=True):
-        part = derivative(image, axis, out.dtype, axis_mode, cval, *extra_arguments, **keywords)
-        np.multiply(part, part, part)
-        out += part
-    _take_root(out)
-    return out
+    work = _Derivatives(derivative, extra_arguments, extra_keywords or {}, squares=True)
+    return _added_up(input, work, output, mode, cval, axes)
 
 
 def laplace(

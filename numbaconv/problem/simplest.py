@@ -51,7 +51,7 @@ def simplest(s: ConvShape) -> ConvShape:
     axes = [_without_stride(axis) if _leaves_out(axis, s) else axis for axis in _axes(s)]
     axes = _merged([axis for axis in axes if not _is_one(axis)], s)
     batch = Axis(s.n, 1, 1, 1, 0, s.n, s.in_strides[0], s.out_strides[0])
-    if s.n > 1 and _takes_images(axes, batch):
+    if s.n > 1 and _takes_images(axes, batch, s):
         images = s.n
         s = s._replace(
             n=1,
@@ -119,14 +119,13 @@ def _joined(outer: Axis, inner: Axis, s: ConvShape) -> Axis | None:
     return None
 
 
-def _takes_images(axes: list[Axis], batch: Axis) -> bool:
+def _takes_images(axes: list[Axis], batch: Axis, s: ConvShape) -> bool:
     """Whether the images of a batch can be an axis, and should."""
     if not axes:
         return True
-    follow = batch.in_step == axes[0].size * axes[0].in_step
-    if follow and axes[0].is_plain and batch.out_step == axes[0].output * axes[0].out_step:
-        return True
-    return len(axes) == 1 and axes[0].output <= SHORT_ROW
+    joined = _joined(batch, axes[0], s)
+    pixels_of_one = joined is not None and joined.is_plain
+    return pixels_of_one or (len(axes) == 1 and axes[0].output <= SHORT_ROW)
 
 
 def _leaves_out(axis: Axis, s: ConvShape) -> bool:

@@ -20,24 +20,13 @@ from numbaconv.cpu.gradients.adjoint_chain import Part, find_parts
 from numbaconv.cpu.im2col.panels import locate_panel
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.dtypes import arithmetic
-from numbaconv.problem.forward import describe
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.shape import ConvShape
+from tests.cpu.shapes import shape_of
 
 FLOAT = np.dtype(np.float32)
 LANES = VECTOR_BYTES // 4
-
-
-def shape_of(
-    input: tuple[int, ...],
-    weight: tuple[int, ...],
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    groups: int = 1,
-) -> ConvShape:
-    return describe(input, weight, stride, padding, dilation, groups, "zeros", CHANNELS_FIRST).shape
 
 
 def random_shape(draw: random.Random) -> ConvShape:
@@ -59,9 +48,7 @@ def random_shape(draw: random.Random) -> ConvShape:
         options = draw.choice((1, 1, 2)), draw.choice((0, 1)), draw.choice((1, 1, 3))
         weight = groups * c_out, c_in, *kernel
         try:
-            return describe(
-                (draw.choice((1, 5)), *image), weight, *options, groups, "zeros", layout
-            ).shape
+            return shape_of((draw.choice((1, 5)), *image), weight, *options, groups, layout)
         except ValueError:  # a kernel larger than the padded image
             continue
 
@@ -97,10 +84,8 @@ def test_every_lowering_is_drawn():
 
 def layer_of(pixels: int, c_in: int, c_out: int, groups: int) -> ConvShape:
     """A layer on a row of pixels whose channels lie side by side."""
-    weight = groups * c_out, c_in, 1
-    return describe(
-        (1, pixels, groups * c_in), weight, 1, 0, 1, groups, "zeros", CHANNELS_LAST
-    ).shape
+    image, weight = (1, pixels, groups * c_in), (groups * c_out, c_in, 1)
+    return shape_of(image, weight, groups=groups, layout=CHANNELS_LAST)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])

@@ -13,25 +13,12 @@ from typing import Any
 
 import pytest
 
-from numbaconv.problem.forward import describe
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, Layout
 from numbaconv.problem.shape import ConvShape
 from numbaconv.problem.simplest import SHORT_ROW, simplest
+from tests.cpu.shapes import shape_of
 
 Product = tuple[int, int, int]
-
-
-def shape_of(
-    image: tuple[int, ...],
-    weight: tuple[int, ...],
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    layout: Layout = CHANNELS_FIRST,
-    mode: str = "zeros",
-) -> ConvShape:
-    return describe(image, weight, stride, padding, dilation, groups, mode, layout).shape
 
 
 def products(s: ConvShape) -> Iterator[Product]:

@@ -124,18 +124,10 @@ OPTIONS = (
 
 def kinds() -> list[Kind]:
     """What kernels there are: all, or every tile and every option at least once."""
-    groups = {
-        "float32": tiles.SIMT,
-        "int32": tiles.SIMT,
-        "float64": tiles.SIMT_DOUBLE,
-        "int64": tiles.SIMT_DOUBLE,
-        "tf32": tiles.TENSOR,
-        "float16": tiles.TENSOR,
-    }
     if EVERYTHING:
         return [
             Kind(tile, dtype, wide=wide, mapped=mapped, partial=partial, of_weights=of_weights)
-            for dtype, group in groups.items()
+            for dtype, group in tiles.TILES.items()
             for tile in group
             for wide, mapped, of_weights in OPTIONS
             for partial in (False, True)

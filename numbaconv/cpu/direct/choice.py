@@ -8,7 +8,13 @@ from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
-from numbaconv.cpu.blocking import SHALLOW_K, SMALL_FILTERS, STRIP_ROWS, STRIP_STRIDES
+from numbaconv.cpu.blocking import (
+    BAND_CHANNELS,
+    SHALLOW_K,
+    SMALL_FILTERS,
+    STRIP_ROWS,
+    STRIP_STRIDES,
+)
 from numbaconv.cpu.direct.tap_lists import leaves_out_padding
 from numbaconv.cpu.packing.halo import axis_phase_count, copies_padding, has_padded_halo, is_far_out
 from numbaconv.problem.shape import ZEROS, kernel_taps
@@ -19,9 +25,6 @@ DOT_PIXELS = 4
 
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
-
-# Below this many output channels a group, rows of one channel fill the register block better.
-BAND_CHANNELS = 4
 
 # Widest block of columns of `depthwise_channels`: its halo rows stay in the second-level cache,
 # under tall kernels too.
@@ -137,18 +140,17 @@ def uses_channels(s, lanes):
     return depthwise and neighbours and not large and not folds
 
 
-def is_plain_row(s):
-    """Whether each output of one row reads the one pixel at its place."""
-    reads = s.taps == 1 and s.stride[2] == 1 and s.padding == (0, 0, 0)
-    plain = reads and s.n == 1 and s.size == s.output
-    return plain and s.output[:2] == (1, 1)
+def is_pointwise(s):
+    """Whether each output reads the one pixel at its place."""
+    return (*s.kernel, *s.stride, *s.padding) == (1,) * 6 + (0,) * 3 and s.size == s.output
 
 
 def uses_dots(s, lanes):
     """Products of channels that lie side by side, where few of them share weights or pixels."""
     side_by_side = s.in_strides[1] == 1 and s.out_strides[1] == 1
     few = s.c_out < BAND_CHANNELS or s.output[2] <= DOT_PIXELS
-    return is_plain_row(s) and side_by_side and few and s.c_in >= lanes
+    one_row = s.n == 1 and is_signal(s)
+    return one_row and is_pointwise(s) and side_by_side and few and s.c_in >= lanes
 
 
 @inline
@@ -260,8 +262,7 @@ def reads_rows_in_place(s, lanes):
 
     Other rows are left to `reads_signals_in_place`, which asks for each task.
     """
-    pointwise = (*s.kernel, *s.stride, *s.padding) == (1,) * 6 + (0,) * 3 and s.size == s.output
-    return pointwise and s.output[2] % lanes == 0 and has_rows_apart(s, lanes)
+    return is_pointwise(s) and s.output[2] % lanes == 0 and has_rows_apart(s, lanes)
 
 
 def reads_signals_in_place(s, lanes):

@@ -31,6 +31,7 @@ from numbaconv.codegen.pointers import (
 )
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import execution
+from numbaconv.cpu.blocking import BAND_CHANNELS
 from numbaconv.cpu.job import (
     AT,
     COMPLETE,
@@ -59,9 +60,6 @@ from numbaconv.problem.shape import ConvShape, Triple, kernel_taps, read_shape
 from numbaconv.problem.simplest import covered_map, simplest
 from numbaconv.runtime import result_memory
 from numbaconv.runtime.threads import launch_lock
-
-# Below this many output channels, phases along a row may be the channels.
-FEW_CHANNELS = 4
 
 # Elements that a packing task writes, about.
 PACKED_ELEMENTS = 16384
@@ -358,7 +356,7 @@ def join_phases(
         run = 1
         while i + run < len(phases) and _follows(phases[i + run], first, run):
             run += 1
-        if shape.groups == 1 and shape.c_out < FEW_CHANNELS and run >= lanes:
+        if shape.groups == 1 and shape.c_out < BAND_CHANNELS and run >= lanes:
             steps = shape.out_strides
             joined = shape._replace(c_out=run, out_strides=(steps[0], 1, *steps[2:]))
             for channel in range(shape.c_out):

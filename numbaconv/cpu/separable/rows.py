@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbaconv.codegen.arguments import Elements, Foreign
@@ -12,6 +13,7 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import before_line, keep_scalar
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import stands_for
+from numbaconv.codegen.vectors import Vectors
 
 
 def _converted(context, builder, value, source, target):
@@ -59,13 +61,12 @@ def _rounded(context, builder, value, source, target):
     """The nearest integer, of two the even one; the nearest of the type; zero of NaN."""
     del context
     number = {32: "f32", 64: "f64"}[source.bitwidth]
-    module, letter = builder.module, "s" if target.signed else "u"
+    letter = "s" if target.signed else "u"
     integer = ir.IntType(target.bitwidth)
     names = f"llvm.rint.{number}", f"llvm.fpto{letter}i.sat.i{target.bitwidth}.{number}"
     for name, result in zip(names, (value.type, integer), strict=True):
-        function = module.globals.get(name) or ir.Function(
-            module, ir.FunctionType(result, [value.type]), name
-        )
+        signature = ir.FunctionType(result, [value.type])
+        function = cgutils.get_or_insert_function(builder.module, signature, name)
         value = builder.call(function, [value])
     return value
 
@@ -94,17 +95,14 @@ def _move_past_caches(typing_context, target, i, source, j):
     def codegen(context, builder, signature, arguments):
         target, i, source, j = arguments
         to, of = signature.args[0].dtype, signature.args[2].dtype
-        lanes = VECTOR_BYTES * 8 // to.bitwidth
-        read, written = (ir.VectorType(context.get_value_type(each), lanes) for each in (of, to))
+        written = Vectors(builder, to)
+        read = ir.VectorType(context.get_value_type(of), written.lanes)
         place = builder.bitcast(builder.gep(source, [j]), read.as_pointer())
         value = builder.load(place, align=of.bitwidth // 8)
         if of.bitwidth != to.bitwidth:
             convert = builder.fpext if of.bitwidth < to.bitwidth else builder.fptrunc
-            value = convert(value, written)
-        place = builder.bitcast(builder.gep(target, [i]), written.as_pointer())
-        store = builder.store(value, place, align=VECTOR_BYTES)
-        hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-        store.set_metadata("nontemporal", hint)
+            value = convert(value, written.vector)
+        written.store_nontemporal(value, written.at(target, i))
         return context.get_dummy_value()
 
     return signature, codegen

@@ -35,14 +35,6 @@ from tests.oracle.problems import (
 MODES = ("reflect", "replicate", "circular", "symmetric")
 ACTIVATIONS = ("relu", "relu6", "silu", "sigmoid", "tanh", "hardswish")
 LAYOUTS = (plain, permuted, stepped, backwards)
-GROUPS = {
-    "float32": tiles.SIMT,
-    "int32": tiles.SIMT,
-    "float64": tiles.SIMT_DOUBLE,
-    "int64": tiles.SIMT_DOUBLE,
-    "tf32": tiles.TENSOR,
-    "float16": tiles.TENSOR,
-}
 OPTIONS = ("plain", "mapped", "wide", "wide-mapped", "weights")
 DTYPES = (
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
@@ -156,7 +148,7 @@ def run_weights(tile: tiles.Tile, dtype: str, precision: str | None) -> None:
 
 
 def kinds() -> Iterator[tuple[str, Callable[[], None]]]:
-    for dtype, group in GROUPS.items():
+    for dtype, group in tiles.TILES.items():
         for tile in group:
             label = "x".join(map(str, tile[:5]))
             for option in OPTIONS:
