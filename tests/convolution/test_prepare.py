@@ -73,6 +73,17 @@ def test_one_layer_for_inputs_of_every_kind(backend: str):
         check(layer(x), x, w, b, padding=1)
 
 
+@pytest.mark.parametrize("sizes", [(3, 9), (9, 3)])
+def test_a_map_as_large_as_the_window_and_a_larger_one(sizes: tuple[int, int], backend: str):
+    """The first is one product over all elements, whose weights are packed in another order."""
+    draw = np.random.default_rng(3)
+    w = draw.integers(-4, 5, (8, 5, 3, 3)).astype(np.float32)
+    layer = nc.prepare(w, backend=backend)
+    for size in (*sizes, *sizes):
+        x = draw.integers(-4, 5, (2, 5, size, size)).astype(np.float32)
+        check(layer(x), x, w, None)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_operands_of_any_layout(layout: str, backend: str):
     x, w, b = (

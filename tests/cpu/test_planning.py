@@ -106,8 +106,10 @@ def test_dot_products_cover_the_output_once(layer: tuple[int, int, int, int], th
 def test_packed_weights_serve_many_pixels():
     names = [direct.lower(layer_of(n, 2048, 1000, 1), FLOAT, 2).name for n in (1, 64)]
     assert names == ["dots", "matrix_transposed"]
-    wide = direct.lower(layer_of(64, 1 << 15, 1000, 1), FLOAT, 2)
-    assert wide.blocks.kc < 1 << 15  # a panel of all channels would leave the cache
+    channels = 30_001  # read in place; and a panel of them all would leave the cache
+    wide = direct.lower(layer_of(64, channels, 1000, 1), FLOAT, 2)
+    assert wide.fill_halo is None
+    assert wide.blocks.kc < channels
 
 
 def parts_of(s: ConvShape) -> list[Part]:
@@ -122,6 +124,8 @@ def test_phases_along_a_row_are_channels():
     patches = parts_of(shape_of((8, 3, 224, 224), (384, 3, 16, 16), stride=16))
     assert [part.bias for part in patches] == [0, 1, 2] * 16  # for each phase of the rows
     assert all(part.copies == 16 for part in patches)
+    one_a_row = parts_of(shape_of((2, 1, 10, 20), (7, 1, 2, 20), stride=(2, 20)))
+    assert [part.copies for part in one_a_row] == [20, 20]  # the next row's follow in memory
 
 
 def test_a_window_that_covers_its_map_has_one_product():
