@@ -1,4 +1,4 @@
-"""Filters of `numbaconv.ndimage` beside SciPy's and OpenCV's, in turn.
+"""Filters of images beside SciPy's and OpenCV's, in turn: `numbaconv.ndimage`, and `conv2d`.
 
 ``python benchmarks/filters.py --help``. OpenCV's Gaussian has the same radius and SciPy's border.
 Every result is compared with SciPy's before it is timed.
@@ -98,6 +98,42 @@ def kernels(size: int) -> Iterator[Row]:
         yield found._replace(opencv=opencv_filter(image, weights))
 
 
+def photographs(size: int) -> Iterator[Row]:
+    """`conv2d`, one filter for all channels, from several dtypes to float32."""
+    rng = np.random.default_rng(0)
+    for channels in (3, 1):
+        shape = size // 2, size, channels
+        for dtype, scale in ((np.uint8, 255), (np.uint16, 65535), (np.float32, 1)):
+            image = (scale * rng.random(shape, np.float32)).astype(dtype)
+            for n in (3, 5, 9):
+                yield photograph(image, KERNELS[n].astype(np.float32) / scale)
+
+
+def photograph(image: np.ndarray, weights: np.ndarray) -> Row:
+    """`conv2d` of an image (H, W, channels), and the same correlation in the others."""
+    channels, out = image.shape[2], np.empty(image.shape, np.float32)
+    layer = nc.prepare(
+        np.repeat(weights[None, None], channels, 0),
+        padding="same",
+        groups=channels,
+        padding_mode="reflect",
+        data_format="channels_last",
+    )
+    alike = functools.partial(
+        ndimage.correlate, image, weights[..., None], output=out.copy(), mode="mirror"
+    )
+    name = f"conv2d, {channels} x {image.dtype} {len(weights)}x{len(weights)}"
+    found = Row(name, lambda: layer(image, out=out), alike)
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        to, border, result = cv2.CV_32F, cv2.BORDER_REFLECT_101, out.copy()
+        return found._replace(
+            opencv=lambda: cv2.filter2D(image, to, weights, result, borderType=border)
+        )
+    return found
+
+
 def opencv_gaussian(image: np.ndarray, sigma: float) -> Run | None:
     """OpenCV's Gaussian of the radius that SciPy takes."""
     with contextlib.suppress(ImportError):
@@ -125,7 +161,8 @@ def check(found: Row) -> None:
     if got.dtype.kind in "iu":
         np.testing.assert_array_equal(got, expected, err_msg=found.name)
     else:
-        atol = 2e-4 if "correlate" in found.name or "convolve" in found.name else 2e-5
+        kernel = any(each in found.name for each in ("correlate", "convolve", "conv2d"))
+        atol = 2e-4 if kernel else 2e-5
         np.testing.assert_allclose(got, expected, atol=atol, err_msg=found.name)
 
 
@@ -146,16 +183,21 @@ def in_turn(
     return [statistics.median(each) if each else float("nan") for each in times]
 
 
-GROUPS = {"gaussians": gaussians, "functions": functions, "kernels": kernels}
+GROUPS = {
+    "gaussians": gaussians,
+    "functions": functions,
+    "kernels": kernels,
+    "photographs": photographs,
+}
 
 
 def main(
     size: Annotated[int, typer.Option(help="Rows and columns of the images.")] = 2048,
     passes: Annotated[int, typer.Option(help="How often each call has its turn.")] = 3,
     seconds: Annotated[float, typer.Option(help="Length of a turn, at least.")] = 0.1,
-    groups: Annotated[str, typer.Option(help="Of gaussians, functions, kernels.")] = ",".join(
-        GROUPS
-    ),
+    groups: Annotated[
+        str, typer.Option(help="Of gaussians, functions, kernels, photographs.")
+    ] = ",".join(GROUPS),
     names: Annotated[str, typer.Option(help="Only rows that contain this.")] = "",
     cpu: Annotated[bool, typer.Option("--cpu", help="CPU time, of one thread.")] = False,
 ) -> None:

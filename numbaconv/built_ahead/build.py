@@ -108,13 +108,13 @@ def _usual_kernels() -> Iterator[Any]:
 def _usual_types(function: Any) -> list[Any]:
     from numba import types
 
-    from numbaconv.codegen.arguments import Elements, Foreign, kinds_of
-    from numbaconv.cpu.separable.rows import usual_types
+    from numbaconv.codegen.arguments import Elements, kinds_of
+    from numbaconv.cpu.packing.conversion import usual_types
     from numbaconv.njit.steps import step_signature
 
-    kinds = kinds_of(function.arguments).values() if isinstance(function.arguments, type) else ()
-    if Foreign in kinds:
+    if function.converts:
         return usual_types(function)
+    kinds = kinds_of(function.arguments).values() if isinstance(function.arguments, type) else ()
     if function.arguments is step_signature:
         return [(dtype, dtype) for dtype in (types.float32, types.float64)]
     if Elements in kinds:

@@ -30,7 +30,7 @@ from numba.core.sigutils import normalize_signature
 from numba.core.typing.templates import signature as numba_signature
 
 from numbaconv._imports import without_collector
-from numbaconv.codegen.arguments import argument_types
+from numbaconv.codegen.arguments import Foreign, argument_types, kinds_of
 from numbaconv.codegen.cache import cache_directory
 from numbaconv.codegen.kernel import Kernel
 from numbaconv.codegen.notice import notice
@@ -152,6 +152,11 @@ class native:  # noqa: N801 (a decorator)
         names = tuple(inspect.signature(self._function).parameters)
         if isinstance(self.arguments, type) and names != self.arguments._fields:  # type: ignore[attr-defined]
             raise TypeError(f"{self._function.__qualname__} does not take {self.arguments}")
+
+    @property
+    def converts(self) -> bool:
+        """Whether it is compiled for a pair of element types."""
+        return isinstance(self.arguments, type) and Foreign in kinds_of(self.arguments).values()
 
     def address(self, dtype: Any) -> Any:
         """Address of the function for a Numba element type (without JIT: what stands for it)."""

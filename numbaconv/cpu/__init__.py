@@ -5,18 +5,19 @@ problem, as a `lowering.Lowering`; ``unavailable()`` says why it cannot run here
 goes from `execution` (flat arrays, a job, the launch) through `job` (what workers are given, their
 queues, the one parallel region) to the worker of a lowering, which takes tasks until none is left:
 
-====================  ==========  =================  ==========================================
-lowering              engine      microkernel        what a task copies
-====================  ==========  =================  ==========================================
-matrix                direct      matrix             a halo tile; nothing of a pointwise layer
-matrix_transposed     direct      matrix_transposed  nothing where only zeros are padded
-matrix_zones          direct      matrix_transposed  the rows that it reads
-filter_rows           direct      band, fold         a halo tile; of wide rows the ends alone
-dots                  direct      dot                nothing
-depthwise_planes      direct      strip, plane       nothing
-depthwise_channels    direct      depthwise          a halo tile, a vector of channels innermost
-patch_matrix          im2col      matrix             the patches of its pixels
-====================  ==========  =================  ==========================================
+=====================  ==========  =================  ==========================================
+lowering               engine      microkernel        what a task copies
+=====================  ==========  =================  ==========================================
+matrix                 direct      matrix             a halo tile; nothing of a pointwise layer
+matrix_transposed      direct      matrix_transposed  nothing where only zeros are padded
+matrix_zones           direct      matrix_transposed  the rows that it reads
+filter_rows            direct      band, fold         a halo tile; of wide rows the ends alone
+dots                   direct      dot                nothing
+depthwise_planes       direct      strip, plane       nothing
+depthwise_interleaved direct      depthwise          a halo tile; nothing inside an image
+depthwise_channels     direct      depthwise          a halo tile, a vector of channels innermost
+patch_matrix           im2col      matrix             the patches of its pixels
+=====================  ==========  =================  ==========================================
 
 The loops of a task have BLIS's names: jc and ic over blocks of columns and rows of the output, pc
 over k = (input channel, tap) KC at a time, jr and ir over register blocks NR x MR. `blocking` has

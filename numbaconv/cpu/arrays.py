@@ -27,9 +27,11 @@ def in_memory_order(x: np.ndarray, plan: AnyPlan) -> np.ndarray:
     return np.moveaxis(x, c, -1) if layout.memory_last else np.moveaxis(x, -1, c)
 
 
-def flat_input(x: np.ndarray, plan: AnyPlan) -> np.ndarray:
-    """Return an input as the kernels read it."""
+def flat_input(x: np.ndarray, plan: AnyPlan, reads: np.dtype | None = None) -> np.ndarray:
+    """Return an input as the kernels read it: in a dtype of its own, if they read that."""
     how = plan.arithmetic
+    if reads is not None and reads != how.compute:
+        return np.require(in_memory_order(x, plan), reads, ("C", "A")).reshape(-1)
     if how.is_plain(x) and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
         return x.ravel()
     return flat_channels(in_memory_order(x, plan), how, 1 if plan.batched else 0)

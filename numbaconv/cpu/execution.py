@@ -4,6 +4,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import from_dtype
 from numba.core import config
 
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -37,15 +38,23 @@ class Template(NamedTuple):
         The table that its address of one points to.
     order : tuple of int
         What the order of packed weights depends on; empty: they are read as they are.
+    reads : dtype
+        In which it reads the input.
     """
 
     job: np.ndarray
     table: np.ndarray
     order: tuple[int, ...]
+    reads: np.dtype
 
 
 def write_job(
-    lowering: Lowering, s: ConvShape, arithmetic: Arithmetic, threads: int, activation: int
+    lowering: Lowering,
+    s: ConvShape,
+    arithmetic: Arithmetic,
+    threads: int,
+    activation: int,
+    reads: np.dtype,
 ) -> np.ndarray:
     """Return the job of a lowered problem, complete but for its data.
 
@@ -60,19 +69,24 @@ def write_job(
         AT.tile: lowering.tile,
         AT.band: lowering.band,
         AT.fill_halo: lowering.fill_halo,
+        AT.store: lowering.store,
         AT.packer: None if lowering.packing is None else pack_work,
         AT.activate: kernel_of(activation),
     }
+    element = arithmetic.numba
+    converted = {AT.fill_halo: from_dtype(reads), AT.store: element}
     for place, function in functions.items():
         if function is not None:
-            job[place] = function.address(arithmetic.numba)
+            pair = element, converted.get(place)
+            job[place] = function.address(pair if function.converts else element)
     itemsize = arithmetic.compute.itemsize
     gap = _GAP_BYTES // itemsize if lowering.scratch_size else 0
     set_launch(job, threads)
-    job[AT.itemsize], job[AT.lanes] = itemsize, VECTOR_BYTES // itemsize
+    job[AT.itemsize], job[AT.in_size] = itemsize, reads.itemsize
+    job[AT.lanes] = VECTOR_BYTES // itemsize
     job[AT.pack_workers], job[AT.workers] = threads, max(1, min(threads, lowering.blocks.tasks))
     job[AT.scratch_size], job[AT.index_size] = lowering.scratch_size + gap, lowering.index_size
-    job[AT.taps_in_place] = lowering.taps_in_place
+    job[AT.taps_in_place] = lowering.taps_in_place if reads == arithmetic.compute else 0
     job[AT.prefetch_distance] = lowering.prefetch_distance
     job[AT.nontemporal] = lowering.nontemporal and activation == NONE
     if lowering.packing is not None:
@@ -84,13 +98,24 @@ def write_job(
 
 
 def make_template(
-    engine: ModuleType, s: ConvShape, arithmetic: Arithmetic, threads: int, activation: int
+    engine: ModuleType,
+    s: ConvShape,
+    arithmetic: Arithmetic,
+    threads: int,
+    activation: int,
+    source: np.dtype | None = None,
 ) -> Template:
-    """Return the job of a problem on an engine, complete but for its data."""
+    """Return the job of a problem on an engine, complete but for its data.
+
+    It may read an input of the dtype `source` as it is.
+    """
     lowering = engine.lower(s, arithmetic.compute, threads)
-    job = write_job(lowering, s, arithmetic, threads, activation)
+    reads = arithmetic.compute
+    if source is not None and lowering.fill_halo is not None and lowering.fill_halo.converts:
+        reads = source
+    job = write_job(lowering, s, arithmetic, threads, activation, reads)
     order = () if lowering.packing is None else (*lowering.packing[:2], s.taps)
-    return Template(job, lowering.table, order)
+    return Template(job, lowering.table, order, reads)
 
 
 def pack(template: Template, weights: np.ndarray) -> np.ndarray:
@@ -123,12 +148,17 @@ def find_lowering(plan: Plan, engine: ModuleType) -> Lowering:
     return lowering
 
 
-def find_template(plan: Plan, engine: ModuleType, threads: int) -> Template:
-    """Return the job of a planned convolution on an engine; the plan keeps it."""
-    template = plan.jobs.get((engine, threads))
+def find_template(
+    plan: Plan, engine: ModuleType, threads: int, source: np.dtype | None = None
+) -> Template:
+    """Return the job of a planned convolution on an engine; the plan keeps it.
+
+    It may read an input of the dtype `source` as it is.
+    """
+    template = plan.jobs.get((engine, threads, source))
     if template is None:
-        template = make_template(engine, plan.simplest, plan.arithmetic, threads, plan.activation)
-        plan.jobs[engine, threads] = template
+        problem = plan.simplest, plan.arithmetic, threads, plan.activation
+        template = plan.jobs[engine, threads, source] = make_template(engine, *problem, source)
     return template
 
 
@@ -148,8 +178,8 @@ def execute(
     y, deliver = flat_output(plan, out)
     b = flat_bias(bias, plan)
     if plan.multiply_adds:
-        template = find_template(plan, engine, thread_limit(plan.multiply_adds))
-        x = flat_input(input, plan)
+        template = find_template(plan, engine, thread_limit(plan.multiply_adds), plan.source)
+        x = flat_input(input, plan, template.reads)
         if kept is None:
             run(template, x, flat_weight(weight, plan), plan.not_packed, b, y)
         else:

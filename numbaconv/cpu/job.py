@@ -73,8 +73,8 @@ class Header(NamedTuple):
         Workers of the launch that packs, and of the one that does the tasks.
     scratch_size, index_size : int
         Elements of a worker's piece of `scratch`, and of its piece of `indices`.
-    itemsize : int
-        Bytes of an element.
+    itemsize, in_size : int
+        Bytes of an element, and of one of the input where that has a dtype of its own.
     lanes : int
         Lanes of a vector.
     pack_rows : int
@@ -120,6 +120,7 @@ class Header(NamedTuple):
     scratch_size: int
     index_size: int
     itemsize: int
+    in_size: int
     lanes: int
     pack_rows: int
     pack_taps_outer: int

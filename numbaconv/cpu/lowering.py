@@ -51,7 +51,9 @@ class Lowering(NamedTuple):
     layout : NamedTuple
         Of what a task copies of the input; empty if it copies nothing, or in no layout of its own.
     fill_halo : native or None
-        The function that copies it.
+        The function that copies it. One that converts reads the caller's array in its own dtype.
+    store : native or None
+        The function that stores rows of results, where the tile does not.
     band : native or None
         A second microkernel.
     packing : Packing or None
@@ -74,6 +76,7 @@ class Lowering(NamedTuple):
     index_size: int = 0
     layout: tuple[int, ...] = ()
     fill_halo: native | None = None
+    store: native | None = None
     band: native | None = None
     packing: Packing | None = None
     taps_in_place: int = 0

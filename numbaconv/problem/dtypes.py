@@ -68,3 +68,13 @@ def check_dtype(name: str, array: Any) -> None:
 def arithmetic(dtype: np.dtype) -> Arithmetic:
     """Return how a (supported) result dtype is computed."""
     return _TABLE[dtype.name]
+
+
+def source_of(how: Arithmetic, dtype: np.dtype) -> np.dtype | None:
+    """Return a dtype if kernels could convert its elements, other ones than theirs, as they read.
+
+    Compiled code has no float16, and complex numbers come apart.
+    """
+    if how.is_complex or dtype == how.compute or dtype.name == "float16":
+        return None
+    return dtype.newbyteorder("=")

@@ -11,7 +11,7 @@ import numpy as np
 
 from numbaconv.problem.activations import ACTIVATIONS
 from numbaconv.problem.backward import transposed_problem
-from numbaconv.problem.dtypes import Arithmetic, arithmetic
+from numbaconv.problem.dtypes import Arithmetic, arithmetic, source_of
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
 from numbaconv.problem.phases import find_phases
@@ -40,6 +40,8 @@ class Plan:
         Dtype of the result.
     arithmetic : Arithmetic
         In which dtype it is computed.
+    source : dtype or None
+        Dtype of the input, if a kernel could convert its elements while it reads them.
     layout, layout_agrees : Layout, bool
         Order of the axes for the caller and in memory; whether they are the same.
     batched : bool
@@ -50,11 +52,19 @@ class Plan:
         What the CPU engines and the cuda backend keep of it.
     """
 
-    def __init__(self, problem: Problem, result: np.dtype, layout: Layout, activation: int) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        result: np.dtype,
+        layout: Layout,
+        activation: int,
+        source: np.dtype,
+    ) -> None:
         self.shape, self.out_shape = problem.shape, problem.out_shape
         self.simplest = simplest(problem.shape)
         self.result = result
         self.arithmetic: Arithmetic = arithmetic(result)
+        self.source = source_of(self.arithmetic, source)
         self.layout = layout
         self.layout_agrees = layout.channels_last == layout.memory_last
         self.batched = problem.batched
@@ -136,7 +146,7 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
         layout,
         parts=2 if result.kind == "c" else 1,
     )
-    return Plan(problem, result, layout, ACTIVATIONS[activation])
+    return Plan(problem, result, layout, ACTIVATIONS[activation], input.dtype)
 
 
 def find_plan(input: Any, weight: Any, bias: Any, options: tuple[Any, ...]) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.oracle.cases import (
     BY_NAME,
     CASES,
     LARGE,
+    LAST,
     REDUCED,
     SWEEPS,
     Array,
@@ -286,12 +288,33 @@ PROMOTIONS = [
 
 
 @pytest.mark.parametrize(("input", "weight", "bias"), PROMOTIONS, ids=str)
-def test_mixed_dtypes_promote(input: str, weight: str, bias: str | None, backend: str):
-    case = BY_NAME["groups_3_bias"]
+@pytest.mark.parametrize("name", ["groups_3_bias", "photograph"])
+def test_mixed_dtypes_promote(name: str, input: str, weight: str, bias: str | None, backend: str):
+    case = BY_NAME[name]
     x, w, b = (integer_arrays(case, d or "f4", 3)[i] for i, d in enumerate((input, weight, bias)))
     b = b if bias else None
-    y = nc.conv(x, w, b, groups=3, padding=1, backend=backend)
-    check_exact(y, x, w, b, groups=3, padding=1)
+    y = nc.conv(x, w, b, **case.kwargs, backend=backend)
+    check_exact(y, x, w, b, **case.kwargs)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int8"])
+@pytest.mark.parametrize("prepared", [False, True])
+def test_photographs_are_read_as_they_are(dtype: str, prepared: bool):
+    """In any byte order and memory layout; a contiguous one without a copy."""
+    case = Case("photograph", (1, 99, 200, 3), (3, 1, 3, 3), {"groups": 3, **LAST})
+    x = integer_arrays(case, dtype, 9)[0]
+    w = integer_arrays(case, "float32", 9)[1]
+    layer = nc.prepare(w, **case.kwargs)
+    call = layer if prepared else functools.partial(nc.conv, weight=w, **case.kwargs)
+    y = call(x)
+    check_exact(y, x, w, None, **case.kwargs)
+    for form in (x.astype(x.dtype.newbyteorder()), x[:, ::-1, ::-1].copy()[:, ::-1, ::-1]):
+        np.testing.assert_array_equal(call(form), y)
+    tracemalloc.start()
+    call(x, out=y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.size
 
 
 @pytest.mark.parametrize("dtype", ["bool", "object", "datetime64[s]", "U1", "V4"])

@@ -24,6 +24,7 @@ NAMES = {
     "F": "filter_rows",
     "P": "depthwise_planes",
     "C": "depthwise_channels",
+    "I": "depthwise_interleaved",
 }
 
 # A column for each target: vectors of 64, 32 and 16 bytes. A letter for float32 and float64 with
@@ -57,7 +58,7 @@ I1   FFFF  FFFF  FFFF
 I2   FFFF  FFFF  FFFF
 I3   FFFF  FFFF  FFFF
 I4   FFFF  FFFF  FFFF
-I5   FFFF  FFFF  FFFC
+I5   FFII  FFII  FFII
 A1   MMTT  MMTT  MMTT
 A2   MMTT  MMTT  MMTT
 A3   FFFF  FFFF  FFFF

@@ -294,6 +294,28 @@ CASES: tuple[Case, ...] = (
         "depthwise_67_last", (2, 13, 9, 67), (67, 1, 3, 3), groups=67, padding=1, stride=2, **LAST
     ),
     problem("depthwise_last", (1, 27, 37, 11), (11, 1, 3, 3), groups=11, padding=1, **LAST),
+    # Channels that fill no vectors, one behind the other: photographs, multipliers.
+    problem(
+        "photograph", (2, 27, 37, 3), (3, 1, 3, 5), groups=3, padding=(1, 2), bias=True, **LAST
+    ),
+    problem("photograph_valid", (1, 29, 37, 3), (3, 1, 3, 3), groups=3, **LAST),
+    problem("photograph_stride_3x2", (1, 27, 37, 3), (3, 1, 5, 5), groups=3, stride=(3, 2), **LAST),
+    problem("photograph_dilation_2", (1, 27, 37, 4), (4, 1, 3, 3), groups=4, dilation=2, **LAST),
+    problem(
+        "photograph_reflect",
+        (1, 27, 37, 3),
+        (3, 1, 3, 5),
+        groups=3,
+        padding=((1, 2), (3, 1)),
+        padding_mode="reflect",
+        **LAST,
+    ),
+    problem("stereo", (2, 301, 2), (2, 1, 7), groups=2, padding=3, **LAST),
+    problem("colours_of_volume", (1, 7, 9, 11, 3), (3, 1, 2, 3, 3), groups=3, padding=1, **LAST),
+    problem("multiplier_3_last", (1, 13, 17, 7), (21, 1, 3, 3), groups=7, padding=1, **LAST),
+    problem(
+        "multiplier_2_stride_2_last", (1, 13, 17, 5), (10, 1, 3, 3), groups=5, stride=2, **LAST
+    ),
     # One channel.
     problem("one_channel_3x3", (1, 1, 61, 67), (1, 1, 3, 3), padding=1),
     problem("one_channel_15x15", (1, 1, 37, 41), (1, 1, 15, 15), padding=7),
@@ -575,6 +597,7 @@ LARGE: tuple[Case, ...] = (
     problem("large_depthwise_stride_2", (1, 67, 113, 109), (67, 1, 5, 5), stride=2, groups=67),
     problem("large_one_channel_15x15", (1, 1, 521, 509), (1, 1, 15, 15), padding=7),
     problem("large_one_channel_3x3", (1, 1, 1021, 1019), (1, 1, 3, 3), padding="same"),
+    problem("large_photograph", (1, 521, 509, 3), (3, 1, 5, 5), padding=2, groups=3, **LAST),
     problem("large_last", (2, 57, 53, 67), (61, 67, 3, 3), padding=1, **LAST),
     problem("large_reflect", (1, 67, 57, 53), (61, 67, 3, 3), padding=1, padding_mode="reflect"),
     problem("large_1d_fir_101", (1, 1, 100003), (1, 1, 101), padding=50),

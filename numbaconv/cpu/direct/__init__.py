@@ -2,20 +2,21 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of seven lowerings, which differ in what the lanes of a vector
+input in place, and then runs one of eight lowerings, which differ in what the lanes of a vector
 are:
 
-====================  ==================================================  ======================
-lowering              serves                                              lanes
-====================  ==================================================  ======================
-dots                  few pixels, or few outputs of many channels         channels
-depthwise_planes      depthwise layers, on rows that lie dense            columns of a plane
-depthwise_channels    depthwise layers, channels innermost or many        channels
-matrix_zones          dilated layers on short rows                        output channels
-filter_rows           few output channels a group: filters, signals       pixels of a row
-matrix_transposed     short rows, strides, channels last                  output channels
-matrix                the others: long rows                               pixels of a row
-====================  ==================================================  ======================
+=====================  ==================================================  ======================
+lowering               serves                                              lanes
+=====================  ==================================================  ======================
+dots                   few pixels, or few outputs of many channels         channels
+depthwise_planes       depthwise layers, on rows that lie dense            columns of a plane
+depthwise_interleaved depthwise, channels innermost: photographs          channels of pixels
+depthwise_channels     depthwise layers, channels innermost or many        channels
+matrix_zones           dilated layers on short rows                        output channels
+filter_rows            few output channels a group: filters, signals       pixels of a row
+matrix_transposed      short rows, strides, channels last                  output channels
+matrix                 the others: long rows                               pixels of a row
+=====================  ==================================================  ======================
 
 `choice` asks in this order, the most special first. A problem whose halo tiles would be nearly all
 padding, under a stray stride or dilation, goes to `im2col`.
@@ -30,6 +31,7 @@ import numpy as np
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.direct import (
     depthwise_channels,
+    depthwise_interleaved,
     depthwise_planes,
     dots,
     filter_rows,
@@ -45,6 +47,7 @@ from numbaconv.problem.shape import ConvShape
 LOWERINGS = {
     "dots": dots,
     "depthwise_planes": depthwise_planes,
+    "depthwise_interleaved": depthwise_interleaved,
     "depthwise_channels": depthwise_channels,
     "matrix_zones": matrix_zones,
     "filter_rows": filter_rows,

@@ -4,6 +4,8 @@
 for each rule.
 """
 
+from math import gcd
+
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import CACHE_LINE
@@ -29,6 +31,9 @@ HAS_MASKS = VECTOR_BYTES > 16
 # Widest block of columns of `depthwise_channels`: its halo rows stay in the second-level cache,
 # under tall kernels too.
 CHANNEL_COLUMNS = 256
+
+# Bytes of weights that `depthwise_interleaved` repeats for the lanes of vectors.
+MOST_REPEATED = 1 << 16
 
 # Rows of fewer vectors of pixels are short: see `uses_transposed`.
 SHORT_VECTORS = 14
@@ -62,6 +67,12 @@ def uses_folds(s):
     return uses_bands(s) and single and long
 
 
+def exceeds_caches(s, lanes, threads):
+    """Whether input and output are too large for the caches."""
+    elements = s.n * (s.in_strides[0] + s.out_strides[0])
+    return elements * VECTOR_BYTES > last_level_caches(threads) * lanes
+
+
 def nontemporal_results(s, lanes, threads):
     """Whether results go past the caches, if they are complete when they are first stored.
 
@@ -71,9 +82,8 @@ def nontemporal_results(s, lanes, threads):
     """
     line = CACHE_LINE * lanes // VECTOR_BYTES
     whole = s.out_strides[4] == 1 and all(step % line == 0 for step in s.out_strides[1:4])
-    read, written = s.n * s.in_strides[0], s.n * s.out_strides[0]
-    large = (read + written) * VECTOR_BYTES > last_level_caches(threads) * lanes
-    return whole and large and 2 * read >= written
+    balanced = 2 * s.in_strides[0] >= s.out_strides[0]
+    return whole and balanced and exceeds_caches(s, lanes, threads)
 
 
 def nontemporal_bands(s, lanes, threads):
@@ -123,6 +133,27 @@ def uses_small_planes(s, lanes):
     flat = kd == 1 and s.padding[0] == 0 and (s.output[0] - 1) * s.stride[0] < s.size[0]
     dense = s.dilation[1] == 1 and s.dilation[2] == 1
     return fits and filtered and flat and dense and uses_planes(s)
+
+
+def period_of(s, lanes):
+    """Vectors of outputs after which the channels of their lanes repeat."""
+    channels = s.groups * s.c_out
+    return channels // gcd(channels, lanes)
+
+
+def uses_interleaved(s, lanes):
+    """Depthwise, with pixels that lie dense, channels innermost, and that fill no vectors.
+
+    So it is with few channels, with some that are left over, and where each has several outputs.
+    """
+    channels = s.groups * s.c_out
+    depthwise = s.c_in == 1 and s.groups > 1
+    read = s.in_strides[1] == 1 and s.in_strides[4] == s.groups
+    written = s.out_strides[1] == 1 and s.out_strides[4] == channels
+    filled = s.c_out == 1 and channels % lanes == 0
+    repeated = period_of(s, lanes) * (kernel_taps(s) + 1) * VECTOR_BYTES
+    others = filled or fills_lanes(s, lanes) or uses_folds(s)
+    return depthwise and read and written and not others and repeated <= MOST_REPEATED
 
 
 @inline
@@ -283,7 +314,7 @@ def reads_bands_in_place(s):
 
 
 def has_padded_channels(s):
-    """Whether halo tiles of `depthwise_channels`, of single rows, would be nearly all padding."""
+    """Whether halo tiles of depthwise channels, of single rows, would be nearly all padding."""
     if not is_far_out(s):
         return False
     cols = min(s.output[2], CHANNEL_COLUMNS)
@@ -303,6 +334,8 @@ def find_lowering(s, lanes):
         return "dots"
     if uses_planes(s):
         return "depthwise_planes"
+    if uses_interleaved(s, lanes):
+        return "patch_matrix" if has_padded_channels(s) else "depthwise_interleaved"
     if uses_channels(s, lanes):
         return "patch_matrix" if has_padded_channels(s) else "depthwise_channels"
     if uses_zones(s, lanes):

@@ -20,7 +20,13 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import share
 from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
 from numbaconv.cpu.direct.choice import CHANNEL_COLUMNS
-from numbaconv.cpu.direct.tasks import finish_tile, locate_task, out_index, read_blocks
+from numbaconv.cpu.direct.tasks import (
+    finish_tile,
+    halo_extents,
+    locate_task,
+    out_index,
+    read_blocks,
+)
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.depthwise import DepthwiseTileArguments, depthwise_tile
@@ -42,14 +48,6 @@ class ChannelMemory(NamedTuple):
     taps: object
     halo: object
     offsets: object
-
-
-@inline
-def halo_extents(s, rows, cols):
-    """Rows and columns of the padded input that a block of outputs reads."""
-    reach_h = (s.kernel[1] - 1) * s.dilation[1]
-    reach_w = (s.kernel[2] - 1) * s.dilation[2]
-    return (rows - 1) * s.stride[1] + reach_h + 1, (cols - 1) * s.stride[2] + reach_w + 1
 
 
 def halo_size(s, rows, cols, lanes):

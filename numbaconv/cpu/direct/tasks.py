@@ -154,6 +154,27 @@ def locate_task(number, s, b):
 
 
 @inline
+def halo_extents(s, rows, cols):
+    """Rows and columns of the padded input that a block of outputs reads."""
+    reach_h = (s.kernel[1] - 1) * s.dilation[1]
+    reach_w = (s.kernel[2] - 1) * s.dilation[2]
+    return (rows - 1) * s.stride[1] + reach_h + 1, (cols - 1) * s.stride[2] + reach_w + 1
+
+
+@inline
+def pixels_read(s, t):
+    """Whether a task reads no padding, and the elements from an image's first pixel to its last."""
+    d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
+    height, width = halo_extents(s, t.rows, t.cols)
+    last_d = d + (s.kernel[0] - 1) * s.dilation[0]
+    last_h, last_w = h + height - 1, w + width - 1
+    inside = d >= 0 and h >= 0 and w >= 0
+    inside = inside and last_d < s.size[0] and last_h < s.size[1] and last_w < s.size[2]
+    last = last_d * s.in_strides[2] + last_h * s.in_strides[3] + last_w * s.in_strides[4]
+    return inside, last
+
+
+@inline
 def is_inside(s, t, channels, lanes, x_first):
     """Whether what a task reads, whole vectors included, is inside the input and off its padding.
 
@@ -163,19 +184,8 @@ def is_inside(s, t, channels, lanes, x_first):
     vectors = TILE_VECTORS * lanes
     whole = not uses_bands(s) and channels == s.c_in and t.cols >= vectors
     behind = 0 if whole else vectors
-    d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
-    last_d = d + (s.kernel[0] - 1) * s.dilation[0]
-    last_h = h + t.rows - 1 + (s.kernel[1] - 1) * s.dilation[1]
-    last_w = w + t.cols - 1 + (s.kernel[2] - 1) * s.dilation[2]
-    inside = d >= 0 and h >= 0 and w >= 0
-    inside = inside and last_d < s.size[0] and last_h < s.size[1] and last_w < s.size[2]
-    last = (
-        x_first
-        + (channels - 1) * s.in_strides[1]
-        + last_d * s.in_strides[2]
-        + last_h * s.in_strides[3]
-        + last_w
-    )
+    inside, last = pixels_read(s, t)
+    last += x_first + (channels - 1) * s.in_strides[1]
     return inside and last + behind < s.n * s.in_strides[0]
 
 

@@ -1,14 +1,17 @@
 """The register tile of depthwise layers whose lanes are channels.
 
-MR neighbouring pixels of a row, each lane a channel of its own. Nothing is shared between lanes, so
-any stride reads whole vectors:
+Pixels of a row, MR side by side, each lane a channel of its own. Nothing is shared between lanes,
+so any stride reads whole vectors:
 
     C[i, c] = bias[c] + sum_k X[offsets[k] + i * x_step + c] * W[k, c]
+
+Loops: blocks of MR = lanes pixels and then those that are left, taps.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from numba.core import cgutils
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -23,7 +26,7 @@ class DepthwiseTileArguments(NamedTuple):
     Attributes
     ----------
     rows : int
-        Pixels MR, at most as many as a vector has lanes.
+        Pixels.
     taps : int
         Taps k, at least 1.
     x, x_step, offsets : pointer, int, pointer
@@ -51,19 +54,41 @@ class DepthwiseTileArguments(NamedTuple):
 
 
 def _emit_depthwise_tile(builder, dtype, o):
-    """Switch to the register block of the size that is asked for."""
+    """Loop over whole blocks, then switch to the register block of what is left."""
     vectors = Vectors(builder, dtype)
-    dense = i64(vectors.lanes)
+    most = i64(vectors.lanes)
+    blocks = builder.sdiv(o.rows, most)
+    done = builder.mul(blocks, most)
+    with cgutils.for_range(builder, blocks) as loop:
+        _emit_dense_or_not(vectors, vectors.lanes, _from(vectors, o, builder.mul(loop.index, most)))
+    rest = _from(vectors, o, done)
 
     def emit(rows, _):
-        # With a constant step the addresses of all pixels are one register and a constant.
-        with builder.if_else(builder.icmp_signed("==", o.x_step, dense)) as (then, otherwise):
-            with then:
-                _emit_block(vectors, rows, o._replace(x_step=dense))
-            with otherwise:
-                _emit_block(vectors, rows, o)
+        _emit_dense_or_not(vectors, rows, rest)
 
-    for_each_block(builder, o.rows, i64(1), range(1, vectors.lanes + 1), [1], emit)
+    left = builder.sub(o.rows, done)
+    for_each_block(builder, left, i64(1), range(1, vectors.lanes), [1], emit)
+
+
+def _from(vectors, o, pixel):
+    """The arguments, from a pixel on."""
+    step = vectors.builder.mul
+    return o._replace(
+        x=vectors.at(o.x, step(o.x_step, pixel)), c=vectors.at(o.c, step(o.row_step, pixel))
+    )
+
+
+def _emit_dense_or_not(vectors, rows, o):
+    """A block whose pixels are vectors side by side, or one whose pixels lie anywhere.
+
+    With a constant step the addresses of all pixels are one register and a constant.
+    """
+    builder, dense = vectors.builder, i64(vectors.lanes)
+    with builder.if_else(builder.icmp_signed("==", o.x_step, dense)) as (then, otherwise):
+        with then:
+            _emit_block(vectors, rows, o._replace(x_step=dense))
+        with otherwise:
+            _emit_block(vectors, rows, o)
 
 
 def _emit_block(vectors, mr, o):

@@ -16,13 +16,13 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.job import AT, new_template
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.tap_sums import DIFFERENCES, SINGLE, SUMS, tap_sums
-from numbaconv.cpu.separable.borders import CONSTANT
-from numbaconv.cpu.separable.rows import (
+from numbaconv.cpu.packing.conversion import (
     read_row,
     write_past_caches,
     write_rounded_row,
     write_row,
 )
+from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.tasks import walk_work
 from numbaconv.cpu.separable.walk import BASES, LISTS, PlaneAxis, Taps, Walk
 

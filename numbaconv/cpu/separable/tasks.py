@@ -20,8 +20,8 @@ from numbaconv.codegen.pointers import (
 )
 from numbaconv.cpu.job import AT, WorkerArguments, next_task
 from numbaconv.cpu.microkernels.tap_sums import TapSumsArguments
+from numbaconv.cpu.packing.conversion import ReadRowArguments, WriteRowArguments
 from numbaconv.cpu.separable.borders import CONSTANT, inner_index
-from numbaconv.cpu.separable.rows import ReadRowArguments, WriteRowArguments
 from numbaconv.cpu.separable.walk import (
     AXIS,
     AXIS_SIZE,
