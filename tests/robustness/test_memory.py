@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.conftest import TARGETS, Script
+from tests.conftest import Script, other_targets
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="guard pages are made by mprotect")
 
@@ -14,7 +14,7 @@ GUARDED = ("-m", "tests.scripts.guarded")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["host", *other_targets()])
 def test_guard_pages(backend: str, target: str, run_as: Script):
     done = run_as(target, *GUARDED, backend)
     assert "no access outside the arrays" in done.stdout
@@ -39,7 +39,7 @@ def test_guard_pages_around_filters(run_script: Script):
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["host", *other_targets()])
 @kinds
 def test_guard_pages_around_many_random_problems(
     kind: tuple[str, ...], backend: str, target: str, run_as: Script

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from numbaconv.codegen.target import last_level_caches
-from tests.conftest import ROOT, TARGETS, Script
+from tests.conftest import ROOT, Script, other_targets
 
-OTHERS = [target for target in TARGETS if target != "host"]
+OTHERS = other_targets()
 FILES = (
     "convolution/test_activation_accuracy",
     "convolution/test_conv",
@@ -24,8 +24,8 @@ FILES = (
     "njit/test_transposed",
     "robustness/test_long_runs",
 )
-# Of these, which have thousands, every third: the cases of both stay, under other dtypes and paths.
-# `python -m pytest -m target` under NUMBA_CPU_NAME runs all.
+# Of these, which have thousands, every seventh: the cases of both stay, under other dtypes and
+# paths. `python -m pytest -m target` under NUMBA_CPU_NAME runs all.
 THINNED = {"convolution/test_conv", "convolution/test_gradients"}
 INTERPRETED = (
     "convolution/test_conv",
@@ -49,7 +49,7 @@ def path_of(name: str) -> str:
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("target", OTHERS)
 def test_target(target: str, file: str, run_as: Script):
-    every = ("--every", "3") if file in THINNED else ()
+    every = ("--every", "7") if file in THINNED else ()
     assert passed(run_as(target, *QUIET, "target", *every, path_of(file)).stdout) > 0
 
 
