@@ -619,6 +619,7 @@ REDUCED: tuple[Case, ...] = tuple(
         "groups_3_bias",
         "depthwise_stride_2",
         "depthwise_batch_small",
+        "photograph",
         "zones",
         "zones_81_taps",
         "1d_fir_128",
