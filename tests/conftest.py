@@ -93,6 +93,7 @@ if platform.machine() in ("x86_64", "AMD64"):
         name: {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""} for name in ("haswell", "generic")
     }
 
+
 def other_targets() -> list[str]:
     """Those whose vectors are not the host's: what differs with them, the host's tests see not."""
     from numbaconv.codegen.target import VECTOR_BYTES

@@ -89,7 +89,7 @@ class IRLibrary(JITCodeLibrary):
         for library in self._reached():
             for part in _modules_of(library):
                 module.link_in(part, preserve=True)
-            self._reload_init.update(library._reload_init)
+            reload_hooks(self).update(reload_hooks(library))
         return module
 
     def _reached(self) -> Iterator[Any]:
@@ -113,6 +113,11 @@ class IRLibrary(JITCodeLibrary):
                 if not function.is_declaration:
                     function.linkage = "linkonce_odr"
         return self._linked
+
+
+def reload_hooks(library: Any) -> set[Any]:
+    """Return what Numba calls before it loads a library from its cache; Numba 0.62 has no such."""
+    return getattr(library, "_reload_init", set())
 
 
 def _modules_of(library: Any) -> list[Any]:

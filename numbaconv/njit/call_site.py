@@ -22,6 +22,7 @@ from numba.extending import intrinsic, overload, register_jitable
 from numba.np import arrayobj
 from numba.np.numpy_support import as_dtype
 
+from numbaconv.codegen.pipeline import reload_hooks
 from numbaconv.codegen.pointers import call_for_integer
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.njit import protocol
@@ -71,7 +72,7 @@ def open_request(typing_context, text, arguments):
     )
 
     def codegen(context, builder, signature, values):
-        context.active_code_library._reload_init.add(install_once)
+        reload_hooks(context.active_code_library).add(install_once)
         integers = list(_integers(context, builder, signature.args[1], values[1]))
         size = REQUEST.integers + len(integers)
         request = cgutils.alloca_once(builder, INT64, size=ir.Constant(INT64, size))
