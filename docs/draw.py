@@ -221,7 +221,9 @@ def draw_learning(steps: list[np.ndarray], losses: list[float]):
         panel.set_axis_off()
         panel.set_title(f"step {step}", fontsize=10)
         for (row, column), weight in np.ndenumerate(steps[step]):
-            panel.text(column, row, f"{weight.round(1) + 0:.1f}", ha="center", va="center", fontsize=8)
+            panel.text(
+                column, row, f"{weight.round(1) + 0:.1f}", ha="center", va="center", fontsize=8
+            )
     curve.semilogy(losses)
     curve.set_title("loss", fontsize=10)
     save(figure, "learning.png")
