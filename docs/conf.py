@@ -90,7 +90,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"docs/index": []}
+html_sidebars = {"docs/index": [], "docs/lesson": [], "docs/gallery": [], "source/**": []}
 copyright = author  # noqa: A001 (Sphinx's name for it)
 
 # --- Source, as pages -------------------------------------------------------------------------
@@ -124,6 +124,13 @@ def link_files(app: Sphinx, doctree: nodes.document) -> None:
         node.replace_self(nodes.reference("", "", text, refuri=uri, internal=True))
 
 
+def trim_code(app: Sphinx, doctree: nodes.document) -> None:
+    """Take away the empty line at the end of examples, which doctest needs there."""
+    for node in doctree.findall(nodes.literal_block):
+        node.rawsource = node.astext().rstrip("\n")  # what differs from it is not coloured
+        node.children = [nodes.Text(node.rawsource)]
+
+
 def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Make a page of each file that some page links to."""
     for page in sorted(app.env.source_pages):
@@ -148,4 +155,5 @@ def setup(app: Sphinx) -> None:
     os.chdir(ROOT)
     app.connect("env-before-read-docs", remember_source_pages)
     app.connect("doctree-read", link_files, priority=100)  # before files are collected
+    app.connect("doctree-read", trim_code)
     app.connect("html-collect-pages", source_pages)
