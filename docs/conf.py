@@ -50,6 +50,7 @@ copybutton_prompt_is_regexp = True
 
 # --- The reference, from the docstrings -------------------------------------------------------
 
+default_role = "py:obj"  # `conv` in a docstring leads to it
 autosummary_generate = False  # the pages of docs/api name what they hold
 autodoc_typehints = "none"  # numpydoc's Parameters say more than Any
 numpydoc_show_class_members = False

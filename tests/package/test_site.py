@@ -71,6 +71,13 @@ def test_links_to_code_lead_to_its_source(site: Path):
     assert not (site / "_downloads").exists()
 
 
+def test_names_in_docstrings_lead_to_the_reference(site: Path):
+    assert (
+        'As in <a class="reference internal" href="#numbaconv.conv"'
+        in (site / "docs" / "api" / "convolution.html").read_text()
+    )
+
+
 def test_search_finds_names_and_words(site: Path):
     text = (site / "searchindex.js").read_text()
     index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
