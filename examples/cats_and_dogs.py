@@ -10,7 +10,7 @@ It asks for TensorFlow, which nothing here needs. So install it without what it 
 
     pip install --no-deps animal-mnist
     python examples/cats_and_dogs.py                # about a minute on two cores
-    python examples/cats_and_dogs.py --all-animals  # all ten, about five minutes
+    python examples/cats_and_dogs.py --all-animals  # all ten, some minutes
 """
 
 import gzip
