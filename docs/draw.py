@@ -1,9 +1,12 @@
-"""Draw the pictures of how-it-works.md: ``python docs/draw.py``.
+"""Draw the pictures of how-it-works.md and of lesson.md: ``python docs/draw.py``.
 
-The ladder is drawn by ``benchmarks/ladder.py --plot``. Matplotlib is imported where it is used,
-because pytest imports this module too, and does without it.
+Those of the lesson are drawn from the variables that its own code leaves. The ladder is drawn by
+``benchmarks/ladder.py --plot``, cats and dogs by ``examples/cats_and_dogs.py --output docs/img``.
+Matplotlib is imported where it is used, because pytest imports this module too, and does without
+it.
 """
 
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +190,54 @@ def draw_lowerings():
     save(figure, "lowerings.png")
 
 
+def names_of(page: str) -> dict[str, Any]:
+    """Run the examples of a page, and return the variables that they leave."""
+    names: dict[str, Any] = {}
+    text = (IMAGES.parent / page).read_text()
+    for example in doctest.DocTestParser().get_examples(text):
+        exec(example.source, names)
+    return names
+
+
+def draw_receptive(seen: list[np.ndarray]):
+    """Draw what one place of the output sees of each layer before it, back to the image."""
+    figure, axes = canvas(15, 15, (9.5, 2.7), panels=len(seen))
+    titles = ["a place of the third layer", "of the second: 3 x 3", "of the first: 5 x 5"]
+    for panel, back, title in zip(axes, seen, [*titles, "of the image: 7 x 7"], strict=True):
+        ways = back[0] / back.max()
+        panel.pcolormesh(np.arange(16), np.arange(16), ways, cmap="Blues", ec=GREY, lw=0.4)
+        panel.set_title(title, fontsize=10)
+    save(figure, "receptive.png")
+
+
+def draw_learning(steps: list[np.ndarray], losses: list[float]):
+    """Draw nine weights on their way from noise to an edge detector, and the loss."""
+    from matplotlib import pyplot as plt
+
+    figure = plt.figure(figsize=(9.5, 2.2), layout="constrained")
+    *panels, curve = figure.subplots(1, 6, width_ratios=(1, 1, 1, 1, 1, 1.7))
+    for panel, step in zip(panels, (0, 5, 20, 60, 150), strict=True):
+        panel.imshow(steps[step], cmap="RdBu_r", vmin=-1.6, vmax=1.6)
+        panel.set_axis_off()
+        panel.set_title(f"step {step}", fontsize=10)
+        for (row, column), weight in np.ndenumerate(steps[step]):
+            panel.text(
+                column, row, f"{weight.round(1) + 0:.1f}", ha="center", va="center", fontsize=8
+            )
+    curve.semilogy(losses)
+    curve.set_title("loss", fontsize=10)
+    save(figure, "learning.png")
+
+
+def draw_lesson():
+    """Draw what the code of the lesson computes."""
+    names = names_of("lesson.md")
+    draw_receptive(names["seen"])
+    draw_learning(names["steps"], names["losses"])
+
+
 if __name__ == "__main__":
+    draw_lesson()
     draw_patches()
     draw_tile()
     draw_lowerings()

@@ -36,15 +36,15 @@ def conv(
     Parameters
     ----------
     input : ndarray or array on a GPU
-        Shape (N, C_in, *spatial), or (C_in, *spatial) for a single image; with
-        ``data_format="channels_last"`` (N, *spatial, C_in) or (*spatial, C_in). Any strides and
-        byte order. Dtypes: float16 (computed in float32), float32, float64, complex64,
+        Shape ``(N, C_in, *spatial)``, or ``(C_in, *spatial)`` for a single image; with
+        ``data_format="channels_last"`` ``(N, *spatial, C_in)`` or ``(*spatial, C_in)``. Any strides
+        and byte order. Dtypes: float16 (computed in float32), float32, float64, complex64,
         complex128, and all integers (exact; they wrap as NumPy's own arithmetic does). Input,
         weight and bias are promoted by `numpy.result_type`. Arrays on a GPU
         (``__cuda_array_interface__``: Numba, CuPy, PyTorch) are convolved there, by "cuda"; all
         arrays of the call must then be on the GPU.
     weight : ndarray
-        Shape (C_out, C_in/groups, *kernel).
+        Shape ``(C_out, C_in/groups, *kernel)``.
     bias : ndarray, optional
         Shape (C_out,), added to each output channel.
     stride : int or tuple of int
@@ -86,7 +86,7 @@ def conv(
     Returns
     -------
     ndarray
-        Shape (N, C_out, *output), where along each axis
+        Shape ``(N, C_out, *output)``, where along each axis
         output = (size + padding - dilation * (kernel - 1) - 1) // stride + 1, with `padding` the
         sum of both sides. The axes are in the order of `data_format`, and there is no N for an
         unbatched input. On a GPU if the arrays are there.

@@ -189,8 +189,8 @@ def im2col(
     Parameters
     ----------
     input : ndarray
-        Shape (N, C, *spatial) with 1 to 3 spatial axes, of any dtype that `conv` takes. If
-        `kernel_size` is a tuple, (C, *spatial) is taken too.
+        Shape ``(N, C, *spatial)`` with 1 to 3 spatial axes, of any dtype that `conv` takes. If
+        `kernel_size` is a tuple, ``(C, *spatial)`` is taken too.
     kernel_size : int or tuple of int
         Size of a patch. The length of a tuple is the number of spatial axes. With an int the
         input is batched and has ``input.ndim - 2`` spatial axes.
@@ -249,7 +249,7 @@ def col2im(
     Returns
     -------
     ndarray
-        Shape (N, C, *output_size), or without N.
+        Shape ``(N, C, *output_size)``, or without N.
 
     Raises
     ------

@@ -96,7 +96,7 @@ class PreparedConv:
         Parameters
         ----------
         weight : ndarray
-            Shape (C_out, C_in/groups, *kernel).
+            Shape ``(C_out, C_in/groups, *kernel)``.
         bias : ndarray, optional
             Shape (C_out,); None for no bias.
 

@@ -99,7 +99,7 @@ def load_backend(name: str, source: str = "") -> ModuleType:
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names of the backends that can run here.
+    """Name the backends that can run here.
 
     Returns
     -------
@@ -115,6 +115,7 @@ def get_backend() -> str:
     Returns
     -------
     {"auto", "direct", "im2col", "cuda"}
+        Its name in lower case.
 
     Raises
     ------
@@ -184,6 +185,7 @@ def use_backend(name: str) -> _Block:
     Returns
     -------
     context manager
+        It may be kept, and entered again.
 
     Raises
     ------

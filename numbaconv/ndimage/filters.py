@@ -123,6 +123,11 @@ def convolve1d(
 
     Parameters are those of `correlate1d`.
 
+    Returns
+    -------
+    ndarray
+        Result of the input's shape.
+
     Examples
     --------
     >>> from numbaconv import ndimage
@@ -154,6 +159,11 @@ def gaussian_filter1d(
     """Smooth each line along an axis with a Gaussian, or with a derivative of it.
 
     Parameters are those of `gaussian_filter`, for one axis.
+
+    Returns
+    -------
+    ndarray
+        Result of the input's shape.
 
     Examples
     --------
@@ -281,6 +291,11 @@ def uniform_filter1d(
 
     The other parameters are those of `correlate1d`. NaN stays within its window.
 
+    Returns
+    -------
+    ndarray
+        Result of the input's shape.
+
     Examples
     --------
     >>> from numbaconv import ndimage
@@ -315,10 +330,12 @@ def uniform_filter(
         Image of any rank.
     size : int or sequence of int, optional
         Elements of the box, along all axes or along each.
-    output, mode, cval, axes, rounding
+    output, mode, cval
         As for `gaussian_filter`.
     origin : int or sequence of int, optional
         How far the box is shifted to the left.
+    axes, rounding
+        As for `gaussian_filter`.
 
     Returns
     -------
@@ -390,6 +407,11 @@ def sobel(
 
     Parameters are those of `correlate1d`; `mode` may be a sequence, one for each axis.
 
+    Returns
+    -------
+    ndarray
+        Result of the input's shape.
+
     Examples
     --------
     >>> import numpy as np
@@ -411,7 +433,13 @@ def prewitt(
     *,
     rounding: str = TRUNCATE,
 ) -> np.ndarray:
-    """Take differences as `sobel` does, with [1, 1, 1] along the other axes."""
+    """Take differences as `sobel` does, with [1, 1, 1] along the other axes.
+
+    Returns
+    -------
+    ndarray
+        Result of the input's shape.
+    """
     return _edges(input, axis, output, mode, cval, (1.0, 1.0, 1.0), rounding)
 
 
@@ -474,10 +502,12 @@ def generic_laplace(
     derivative2 : callable
         ``derivative2(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``; its
         output is an array or a dtype.
-    output, mode, cval, axes
+    output, mode, cval
         As for `gaussian_filter`.
     extra_arguments, extra_keywords
         Passed on to `derivative2`.
+    axes
+        As for `gaussian_filter`.
 
     Returns
     -------
@@ -503,6 +533,11 @@ def generic_gradient_magnitude(
 
     Parameters are those of `generic_laplace`, with `derivative` in the place of `derivative2`; what
     it returns is overwritten.
+
+    Returns
+    -------
+    ndarray
+        Result of the input's shape.
     """
     work = _Derivatives(derivative, extra_arguments, extra_keywords or {}, squares=True)
     return _added_up(input, work, output, mode, cval, axes)
@@ -514,6 +549,11 @@ def laplace(
     """Add up second differences, [1, -2, 1], along the axes.
 
     Parameters are those of `gaussian_filter`.
+
+    Returns
+    -------
+    ndarray
+        Result of the input's shape.
 
     Examples
     --------
@@ -563,6 +603,11 @@ def gaussian_laplace(
     """Add up second derivatives of a Gaussian along the axes.
 
     Parameters are those of `gaussian_filter`, to which others are passed on.
+
+    Returns
+    -------
+    ndarray
+        Result of the input's shape.
     """
     image = np.asarray(input)
     places = axis_indices(axes, image.ndim)
@@ -585,6 +630,11 @@ def gaussian_gradient_magnitude(
     """Take the root of the sum of squares of first derivatives of a Gaussian along the axes.
 
     Parameters are those of `gaussian_filter`, to which others are passed on.
+
+    Returns
+    -------
+    ndarray
+        Result of the input's shape.
     """
     return generic_gradient_magnitude(
         input, _gaussian_derivative(1), output, mode, cval, (sigma,), kwargs, axes=axes
@@ -701,6 +751,11 @@ def convolve(
     """Convolve an image of any rank with weights: `correlate` with the weights turned round.
 
     Parameters are those of `correlate`. Complex weights are not conjugated.
+
+    Returns
+    -------
+    ndarray
+        Result of the input's shape.
 
     Examples
     --------

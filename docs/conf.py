@@ -1,0 +1,160 @@
+"""The site: ``python -m sphinx -W --keep-going -c docs . build/site`` from the clone.
+
+The pages are those that are read on GitHub, where they are: Markdown in docs/, and the few beside
+the code. So the clone itself is the source folder. Links to code lead to pages of source here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import TextLexer, get_lexer_for_filename
+from pygments.util import ClassNotFound
+from sphinx import addnodes
+from sphinx.application import Sphinx
+
+import numbaconv
+
+ROOT = Path(__file__).parents[1]
+
+project = "numbaconv"
+author = "numbaconv developers"
+version = release = numbaconv.__version__
+root_doc = "docs/index"
+include_patterns = ["docs/**.md", "*.md", "tests/*.md", "benchmarks/*.md"]
+exclude_patterns = [".*", "build", "numbaconv", "README.md"]
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+
+# --- Markdown ---------------------------------------------------------------------------------
+
+myst_heading_anchors = 4  # the anchors that GitHub gives
+myst_enable_extensions = ["colon_fence"]
+highlight_language = "python"
+copybutton_prompt_text = ">>> |... |\\$ "
+copybutton_prompt_is_regexp = True
+
+# --- The reference, from the docstrings -------------------------------------------------------
+
+default_role = "py:obj"  # `conv` in a docstring leads to it
+autosummary_generate = False  # the pages of docs/api name what they hold
+autodoc_typehints = "none"  # numpydoc's Parameters say more than Any
+numpydoc_show_class_members = False
+numpydoc_validation_checks = {
+    "all",
+    "ES01",  # most need no extended summary
+    "EX01",  # functions of a family share the examples of one
+    "SA01",  # the pages of the reference put together what belongs together
+    "GL08",  # what is public and has no docstring fails another test
+    "PR01",  # the arguments of classes that are made by functions
+    "PR04",  # parameters that are as elsewhere are listed together, without their types
+    "SS06",  # ruff checks the first line
+}
+
+# Links to the references of others need the web, and a build without it should not fail:
+# ``-t web`` turns them on.
+if tags.has("web"):  # type: ignore[name-defined]  # noqa: F821 (Sphinx gives it)
+    intersphinx_mapping = {
+        "numpy": ("https://numpy.org/doc/stable/", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy/", None),
+        "numba": ("https://numba.readthedocs.io/en/stable/", None),
+        "python": ("https://docs.python.org/3/", None),
+    }
+
+# --- How it looks -----------------------------------------------------------------------------
+
+html_theme = "pydata_sphinx_theme"
+html_title = "numbaconv"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_extra_path = ["_root"]  # index.html, which leads to the home page
+html_copy_source = html_show_sourcelink = False
+html_theme_options = {
+    "logo": {"text": "numbaconv"},
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+    "header_links_before_dropdown": 7,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_sidebars = {"docs/index": [], "docs/lesson": [], "docs/gallery": [], "source/**": []}
+copyright = author  # noqa: A001 (Sphinx's name for it)
+
+# --- Source, as pages -------------------------------------------------------------------------
+
+
+def source_page(path: Path) -> str | None:
+    """The name of the page that shows a file; that of a package's docstring for its folder."""
+    if path.is_dir():
+        path = path / "__init__.py"
+    if not path.is_file() or not path.is_relative_to(ROOT):
+        return None
+    return f"source/{path.relative_to(ROOT).as_posix()}"
+
+
+def link_files(app: Sphinx, doctree: nodes.document) -> None:
+    """Replace links to files, which MyST takes for downloads, and to folders, for pages."""
+    docname = app.env.docname
+    links = [*doctree.findall(addnodes.download_reference), *doctree.findall(addnodes.pending_xref)]
+    for node in links:
+        path = Path(app.srcdir, docname).parent / node["reftarget"].partition("#")[0]
+        is_folder = path.is_dir() and node["reftarget"].startswith(".")
+        if isinstance(node, addnodes.pending_xref) and not is_folder:
+            continue  # to a page or a name: Sphinx finds it, or reports it
+        text = node.children[0]
+        page = source_page(path.resolve())
+        if page is None:
+            node.replace_self(text)
+            continue
+        app.env.source_pages.add(page)
+        uri = app.builder.get_relative_uri(docname, page)
+        node.replace_self(nodes.reference("", "", text, refuri=uri, internal=True))
+
+
+def trim_code(app: Sphinx, doctree: nodes.document) -> None:
+    """Take away the empty line at the end of examples, which doctest needs there."""
+    for node in doctree.findall(nodes.literal_block):
+        node.rawsource = node.astext().rstrip("\n")  # what differs from it is not coloured
+        node.children = [nodes.Text(node.rawsource)]
+
+
+def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Make a page of each file that some page links to."""
+    for page in sorted(app.env.source_pages):
+        name = page.removeprefix("source/")
+        text = (ROOT / name).read_text()
+        try:
+            lexer = get_lexer_for_filename(name)
+        except ClassNotFound:
+            lexer = TextLexer()
+        body = highlight(text, lexer, HtmlFormatter(linenos="inline", wrapcode=True))
+        yield page, {"title": name, "body": f"<h1>{name}</h1>{body}"}, "page.html"
+
+
+def remember_source_pages(app: Sphinx, *_: Any) -> None:
+    """Keep the names of pages of source from build to build, with the links to them."""
+    if not hasattr(app.env, "source_pages"):
+        app.env.source_pages = set()
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what is above."""
+    os.chdir(ROOT)
+    app.connect("env-before-read-docs", remember_source_pages)
+    app.connect("doctree-read", link_files, priority=100)  # before files are collected
+    app.connect("doctree-read", trim_code)
+    app.connect("html-collect-pages", source_pages)

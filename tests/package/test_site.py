@@ -1,0 +1,110 @@
+"""The site builds without a warning, has every page, and its reference every public name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import numbaconv as nc
+from tests.conftest import ROOT
+
+pytest.importorskip("sphinx")
+pytest.importorskip("myst_parser")
+pytest.importorskip("pydata_sphinx_theme")
+
+PAGES = sorted(
+    page.relative_to(ROOT)
+    for page in [
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+        *(ROOT / name / "README.md" for name in ("benchmarks", "tests")),
+    ]
+)
+
+
+def public_names() -> list[str]:
+    """Every public name, with those of public modules."""
+    found = []
+    for name in nc.__all__:
+        found.append(f"numbaconv.{name}")
+        value = getattr(nc, name)
+        if isinstance(value, ModuleType):
+            found += [f"numbaconv.{name}.{inner}" for inner in value.__all__]
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs"]
+    done = subprocess.run(
+        [*command, ".", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_has_every_page(site: Path):
+    assert [page for page in PAGES if not (site / page.with_suffix(".html")).exists()] == []
+    assert "docs/index.html" in (site / "index.html").read_text()
+
+
+def test_reference_has_every_public_name(site: Path):
+    from sphinx.util.inventory import InventoryFile
+
+    inventory = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="")
+    listed = {name for kind in inventory.data for name in inventory.data[kind]}
+    assert sorted(set(public_names()) - listed) == []
+
+
+def test_links_to_code_lead_to_its_source(site: Path):
+    layout = (site / "docs" / "layout.html").read_text()
+    assert 'href="../source/numbaconv/cpu/job.py.html"' in layout
+    assert 'href="../source/numbaconv/cpu/__init__.py.html"' in layout  # the folder
+    assert "SHAPE_SIZE" in (site / "source" / "numbaconv" / "cpu" / "job.py.html").read_text()
+    assert not (site / "_downloads").exists()
+
+
+def test_names_in_docstrings_lead_to_the_reference(site: Path):
+    assert (
+        'As in <a class="reference internal" href="#numbaconv.conv"'
+        in (site / "docs" / "api" / "convolution.html").read_text()
+    )
+
+
+def test_search_finds_names_and_words(site: Path):
+    text = (site / "searchindex.js").read_text()
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    names = {
+        f"{module}.{entry[4] if isinstance(entry, list) else entry}"
+        for module, entries in index["objects"].items()
+        for entry in entries
+    }
+    assert sorted(set(public_names()) - names) == []
+    for word, page in (("microkernel", "docs/how-it-works"), ("silhouett", "docs/lesson")):
+        at = index["terms"][word]
+        assert page in {index["docnames"][i] for i in ([at] if isinstance(at, int) else at)}
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="looks at the site with chromium")
+def test_browser_opens_and_searches(site: Path):
+    def opened(page: str) -> str:
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        done = subprocess.run(
+            ["chromium", *flags, "--virtual-time-budget=5000", "--dump-dom", page],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        return done.stdout
+
+    home = (site / "docs" / "index.html").as_uri()
+    assert "without a deep-learning framework" in opened(home)
+    assert "api/patches.html" in opened((site / "search.html").as_uri() + "?q=im2col")
