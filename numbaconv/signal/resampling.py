@@ -1,14 +1,17 @@
 """Filters between sampling rates, by phases: see `numbaconv.signal`."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbaconv.convolution import conv1d
 from numbaconv.signal.arguments import axis_index, numbers, rate
 from numbaconv.signal.extension import MODES, extended
+
+# Zeros among the weights of phases that are computed at once, as a part of their coefficients.
+_MOST_ZEROS = 0.5
 
 # What is taken from the signal, and added to the result, in place of something beyond its ends.
 _BACKGROUNDS: dict[str, Callable[..., Any]] = {
@@ -110,6 +113,18 @@ def _length(taps: int, size: int, up: int, down: int) -> int:
     return ((size - 1) * up + taps - 1) // down + 1
 
 
+class _Phase(NamedTuple):
+    """Results of the same coefficients: the first of them, and the first sample that it reads."""
+
+    first: int
+    begin: int
+    taps: np.ndarray
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.taps.size
+
+
 def _by_phases(
     h: np.ndarray, x: np.ndarray, up: int, down: int, count: int, mode: str, constant: float
 ) -> np.ndarray:
@@ -121,18 +136,47 @@ def _by_phases(
     last = (count - 1) * down // up
     wide = extended(x, reach - 1, max(last + 1 - x.shape[1], 0), mode, constant)[:, None]
     turn = up // math.gcd(up, down)  # results of one phase lie so far apart
+    stride = turn * down // up
+    phases = []
     for first in range(min(turn, count)):
-        sample, phase = divmod(first * down, up)
-        taps = h[phase::up][::-1]
-        if not taps.size:
-            continue
-        begin = sample + reach - taps.size
-        results = y[:, first::turn]
-        end = begin + (results.shape[1] - 1) * (turn * down // up) + taps.size
-        results[...] = conv1d(wide[:, :, begin:end], taps[None, None], stride=turn * down // up)[
-            :, 0
-        ]
+        sample, place = divmod(first * down, up)
+        taps = h[place::up][::-1]
+        if taps.size:
+            phases.append(_Phase(first, sample + reach - taps.size, taps))
+    for block in _blocks(phases, 0 if _has_gaps(wide) else int(_MOST_ZEROS * reach)):
+        begin, width = block[0].begin, max(phase.end for phase in block) - block[0].begin
+        weights = np.zeros((len(block), 1, width), h.dtype)
+        for row, phase in zip(weights[:, 0], block, strict=True):
+            row[phase.begin - begin : phase.end - begin] = phase.taps
+        turns = y[:, block[0].first :: turn].shape[1]
+        end = min(begin + (turns - 1) * stride + width, wide.shape[2])
+        missing = begin + (turns - 1) * stride + width - end  # for phases of fewer results
+        sums = conv1d(wide[:, :, begin:end], weights, stride=stride, padding=((0, missing),))
+        for phase, row in zip(block, np.moveaxis(sums, 1, 0), strict=True):
+            results = y[:, phase.first :: turn]
+            results[...] = row[:, : results.shape[1]]
     return y
+
+
+def _has_gaps(x: np.ndarray) -> bool:
+    """Whether an infinite or missing sample would reach results by a coefficient of zero."""
+    with np.errstate(all="ignore"):
+        return not np.isfinite(x.sum())
+
+
+def _blocks(phases: list[_Phase], spread: int) -> Iterator[list[_Phase]]:
+    """Phases that follow each other, and begin at most so many samples from the first.
+
+    Those of a block are the filters of one convolution, with zeros where only others have taps.
+    """
+    block: list[_Phase] = []
+    for phase in phases:
+        if block and not 0 <= phase.begin - block[0].begin <= spread:
+            yield block
+            block = []
+        block.append(phase)
+    if block:
+        yield block
 
 
 def resample_poly(
