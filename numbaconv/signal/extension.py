@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from numbaconv.cpu.separable.execution import new_array
+
 MODES = (
     "constant",
     "wrap",
@@ -20,7 +22,7 @@ MODES = (
 def extended(x: np.ndarray, before: int, after: int, mode: str, constant: complex) -> np.ndarray:
     """Signals along the last axis with so many samples more at their ends."""
     size = x.shape[-1]
-    wide = np.empty((*x.shape[:-1], before + size + after), x.dtype)
+    wide = new_array((*x.shape[:-1], before + size + after), x.dtype)
     wide[..., before : before + size] = x
     for part, places in (
         (wide[..., :before], np.arange(-before, 0)),

@@ -1,17 +1,15 @@
 """Filters between sampling rates, by phases: see `numbaconv.signal`."""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from numbaconv.convolution import conv1d
+from numbaconv.cpu.separable.execution import new_array
+from numbaconv.cpu.separable.resampling import Phase, Rates, resample
 from numbaconv.signal.arguments import axis_index, numbers, rate
 from numbaconv.signal.extension import MODES, extended
-
-# Zeros among the weights of phases that are computed at once, as a part of their coefficients.
-_MOST_ZEROS = 0.5
 
 # What is taken from the signal, and added to the result, in place of something beyond its ends.
 _BACKGROUNDS: dict[str, Callable[..., Any]] = {
@@ -80,7 +78,7 @@ def upfirdn(
     Notes
     -----
     Results ``up`` apart have the same coefficients, one phase of `h`, on samples ``down`` apart:
-    each phase is a convolution of stride ``down`` [1]_.
+    each phase is a filter of its own [1]_.
 
     References
     ----------
@@ -102,7 +100,7 @@ def upfirdn(
     dtype = np.result_type(h, x, np.float32)
     constant = math.ldexp(cval, 0)  # takes what C's double may come from
     signals = np.moveaxis(x.astype(dtype, copy=False), axis, -1)
-    count = _length(h.size, x.shape[axis], up, down)
+    count = max(_length(h.size, x.shape[axis], up, down), 0)
     rows = signals.reshape(math.prod(signals.shape[:-1]), signals.shape[-1])
     y = _by_phases(h.astype(dtype), rows, up, down, count, mode, constant)
     return np.moveaxis(y.reshape(*signals.shape[:-1], count), -1, axis)
@@ -113,70 +111,36 @@ def _length(taps: int, size: int, up: int, down: int) -> int:
     return ((size - 1) * up + taps - 1) // down + 1
 
 
-class _Phase(NamedTuple):
-    """Results of the same coefficients: the first of them, and the first sample that it reads."""
-
-    first: int
-    begin: int
-    taps: np.ndarray
-
-    @property
-    def end(self) -> int:
-        return self.begin + self.taps.size
-
-
 def _by_phases(
     h: np.ndarray, x: np.ndarray, up: int, down: int, count: int, mode: str, constant: float
 ) -> np.ndarray:
     """Each result of signals along the last of two axes."""
-    y = np.zeros((x.shape[0], max(count, 0)), x.dtype)
+    if x.dtype.kind == "c":
+        rest = up, down, count, mode
+        out = np.empty((x.shape[0], count), x.dtype)
+        out.real = _by_phases(h.real, x.real, *rest, constant)
+        out.imag = _by_phases(h.real, x.imag, *rest, 0)
+        if h.imag.any():
+            out.real -= _by_phases(h.imag, x.imag, *rest, 0)
+            out.imag += _by_phases(h.imag, x.real, *rest, constant)
+        return out
+    y = new_array((x.shape[0], count), x.dtype)
+    if not x.size or h.size < up:  # then some phases have no coefficients
+        y[...] = 0
     if not x.size:
         return y
     reach = -(-h.size // up)  # samples that a result reads
     last = (count - 1) * down // up
-    wide = extended(x, reach - 1, max(last + 1 - x.shape[1], 0), mode, constant)[:, None]
+    wide = extended(x, reach - 1, max(last + 1 - x.shape[1], 0), mode, constant)
     turn = up // math.gcd(up, down)  # results of one phase lie so far apart
-    stride = turn * down // up
     phases = []
     for first in range(min(turn, count)):
         sample, place = divmod(first * down, up)
         taps = h[place::up][::-1]
         if taps.size:
-            phases.append(_Phase(first, sample + reach - taps.size, taps))
-    for block in _blocks(phases, 0 if _has_gaps(wide) else int(_MOST_ZEROS * reach)):
-        begin, width = block[0].begin, max(phase.end for phase in block) - block[0].begin
-        weights = np.zeros((len(block), 1, width), h.dtype)
-        for row, phase in zip(weights[:, 0], block, strict=True):
-            row[phase.begin - begin : phase.end - begin] = phase.taps
-        turns = y[:, block[0].first :: turn].shape[1]
-        end = min(begin + (turns - 1) * stride + width, wide.shape[2])
-        missing = begin + (turns - 1) * stride + width - end  # for phases of fewer results
-        sums = conv1d(wide[:, :, begin:end], weights, stride=stride, padding=((0, missing),))
-        for phase, row in zip(block, np.moveaxis(sums, 1, 0), strict=True):
-            results = y[:, phase.first :: turn]
-            results[...] = row[:, : results.shape[1]]
+            phases.append(Phase(first, sample + reach - taps.size, tuple(taps.tolist())))
+    resample(wide, y, Rates(tuple(phases), turn * down // up, turn))
     return y
-
-
-def _has_gaps(x: np.ndarray) -> bool:
-    """Whether an infinite or missing sample would reach results by a coefficient of zero."""
-    with np.errstate(all="ignore"):
-        return not np.isfinite(x.sum())
-
-
-def _blocks(phases: list[_Phase], spread: int) -> Iterator[list[_Phase]]:
-    """Phases that follow each other, and begin at most so many samples from the first.
-
-    Those of a block are the filters of one convolution, with zeros where only others have taps.
-    """
-    block: list[_Phase] = []
-    for phase in phases:
-        if block and not 0 <= phase.begin - block[0].begin <= spread:
-            yield block
-            block = []
-        block.append(phase)
-    if block:
-        yield block
 
 
 def resample_poly(
