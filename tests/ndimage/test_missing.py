@@ -221,10 +221,15 @@ def test_prepared_masks_are_computed_with_once(monkeypatch: pytest.MonkeyPatch):
     ndimage.gaussian_filter(np.stack([x, x]), 2, axes=(1, 2), mask=prepared)
     ndimage.gaussian_filter(x, 2, mask=prepared, nan="omit", mode="constant", cval=np.nan)
     assert len(calls) == 8
+    row = ndimage.prepare_mask(mask[0])  # of images of any height
+    for image in (x, x[:7], x):
+        got = ndimage.uniform_filter(image, 3, mask=row)
+        np.testing.assert_array_equal(got, ndimage.uniform_filter(image, 3, mask=mask[0]))
     spoilt = x.copy()
     spoilt[5, 5] = np.nan
-    got = ndimage.gaussian_filter(spoilt, 2, mask=prepared, nan="omit")
     expected = ndimage.gaussian_filter(x, 2, mask=mask & ~np.isnan(spoilt))
+    ndimage.gaussian_filter(x, 2, mask=prepared)
+    got = ndimage.gaussian_filter(spoilt, 2, mask=prepared, nan="omit")
     np.testing.assert_array_equal(got, expected)
     again = pickle.loads(pickle.dumps(prepared))
     assert np.array_equal(again.valid, mask)
