@@ -151,6 +151,15 @@ def test_where_nothing_is_missing_nothing_changes():
             assert np.array_equal(f(x, 3, **options), f(x, 3))
 
 
+@pytest.mark.nojit
+def test_masks_without_the_compiler():
+    """Bools become parts of weights there too."""
+    x = np.array([[1.0, 2, np.nan, 4], [5, 6, 7, 8]])
+    valid = ~np.isnan(x)
+    expected = definition(x, valid, np.ones((3, 3)) / 9, "reflect", 0, (0, 0), 0)
+    np.testing.assert_allclose(ndimage.uniform_filter(x, nan="omit"), expected, rtol=1e-12)
+
+
 def test_nan_that_is_valid_propagates():
     x = np.zeros((9, 9))
     x[2, 2] = x[7, 7] = np.nan
