@@ -11,9 +11,9 @@ matrix lives.
 >>> edges.shape
 (8, 64, 64)
 
-Public is what ``__all__``, ``numbaconv.grad`` and ``numbaconv.ndimage`` name. ``import numbaconv``
-itself imports neither these nor Numba: the first public name that is touched imports everything for
-the CPU in one go.
+Public is what ``__all__``, ``numbaconv.grad``, ``numbaconv.ndimage`` and ``numbaconv.signal`` name.
+``import numbaconv`` itself imports neither these nor Numba: the first public name that is touched
+imports everything for the CPU in one go.
 
 The files beside this one are the public functions. A call goes through the folders in this order:
 
@@ -32,7 +32,7 @@ from numbaconv._version import __version__
 from numbaconv.codegen import sources as _sources  # noqa: F401 (a digest, of what is there now)
 
 if TYPE_CHECKING:
-    from numbaconv import grad, ndimage
+    from numbaconv import grad, ndimage, signal
     from numbaconv.convolution import conv, conv1d, conv2d, conv3d
     from numbaconv.dispatch.backends import (
         available_backends,
@@ -68,6 +68,7 @@ __all__ = [
     "release_memory",
     "set_backend",
     "show_config",
+    "signal",
     "use_backend",
 ]
 
@@ -77,6 +78,7 @@ __all__ = [
 _MODULES: dict[str, tuple[str, ...]] = {
     "numbaconv.grad": (),  # public themselves
     "numbaconv.ndimage": (),
+    "numbaconv.signal": (),
     "numbaconv.convolution": ("conv", "conv1d", "conv2d", "conv3d"),
     "numbaconv.dispatch.backends": (
         "available_backends",
@@ -93,7 +95,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     # Numba imports it by itself where the package is installed, and not only on the path.
     "numbaconv.njit.overloads": (),
 }
-_LAZY = {"grad", "ndimage"}.union(*_MODULES.values())
+_LAZY = {"grad", "ndimage", "signal"}.union(*_MODULES.values())
 
 for _name in _LAZY & globals().keys():  # where this module is loaded again
     del globals()[_name]
@@ -105,7 +107,8 @@ def __getattr__(name: str) -> Any:
     modules = _import_at_once(_MODULES)
     found = {name: getattr(modules[at], name) for at, names in _MODULES.items() for name in names}
     modules["numbaconv.njit.overloads"].tell_compiler()
-    globals().update(found, grad=modules["numbaconv.grad"], ndimage=modules["numbaconv.ndimage"])
+    found |= {name: modules[f"numbaconv.{name}"] for name in ("grad", "ndimage", "signal")}
+    globals().update(found)
     return globals()[name]
 
 

@@ -345,7 +345,8 @@ def carry_out(template, x, weights, weight_size, packed, packed_size, bias, out)
     packs = packed_size == 0 and given[AT.packer] != 0 and given[AT.pack_in_task] == 0
     panels = size_of_packed(weight_size) if packs else 1
     scratch = given[AT.workers] * given[AT.scratch_size] + CACHE_LINE
-    space = take_workspace(template, JOB_SIZE, scratch, panels, x)
+    # Weights, not x: images of filters have dtypes of their own.
+    space = take_workspace(template, JOB_SIZE, scratch, panels, weights)
     if no_memory(space):
         return NO_MEMORY
     job = indices_at(space.jobs)

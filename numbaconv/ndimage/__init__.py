@@ -14,7 +14,8 @@ numbers, cut off as SciPy does; ``rounding="saturate"`` rounds and clips instead
 - `filters`: the public functions;
 - `arguments`: what they take, and refuse;
 - `gaussian`: Gaussian kernels;
-- `passes`: the arithmetic, and complex images.
+- `passes`: the arithmetic, and complex images;
+- `missing`: values that are left out.
 """
 
 from numbaconv.ndimage.filters import (
@@ -34,8 +35,10 @@ from numbaconv.ndimage.filters import (
     uniform_filter,
     uniform_filter1d,
 )
+from numbaconv.ndimage.missing import PreparedMask, prepare_mask
 
 __all__ = [
+    "PreparedMask",
     "convolve",
     "convolve1d",
     "correlate",
@@ -47,6 +50,7 @@ __all__ = [
     "generic_gradient_magnitude",
     "generic_laplace",
     "laplace",
+    "prepare_mask",
     "prewitt",
     "sobel",
     "uniform_filter",

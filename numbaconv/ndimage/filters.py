@@ -9,6 +9,7 @@ import numpy as np
 from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.planning import Pass
 from numbaconv.ndimage.arguments import (
+    MODES,
     TRUNCATE,
     axis_index,
     axis_indices,
@@ -20,6 +21,12 @@ from numbaconv.ndimage.arguments import (
 )
 from numbaconv.ndimage.gaussian import gaussian_radius, listed_weights
 from numbaconv.ndimage.kernels import factors, kernel_of, window_of
+from numbaconv.ndimage.missing import (
+    PROPAGATE,
+    apply_to_valid,
+    find_gaps,
+    has_constant_border,
+)
 from numbaconv.ndimage.passes import apply, apply_complex_weights
 
 _ROOTS = np.sqrt(np.arange(256, dtype=np.uint8)).astype(np.uint8)
@@ -187,6 +194,9 @@ def gaussian_filter(
     radius: Any = None,
     axes: Any = None,
     rounding: str = TRUNCATE,
+    nan: str = PROPAGATE,
+    mask: Any = None,
+    min_weight: float = 0.0,
 ) -> np.ndarray:
     """Smooth an image of any rank with a Gaussian.
 
@@ -215,6 +225,8 @@ def gaussian_filter(
     rounding : {"truncate", "saturate"}, optional
         How integers are stored: cut off after each axis, as SciPy does, or rounded half to even and
         clipped, once.
+    nan, mask, min_weight
+        As for `correlate`. Derivatives have no mean: nothing may be missing.
 
     Returns
     -------
@@ -256,15 +268,28 @@ def gaussian_filter(
             size = gaussian_radius(axis_sigma, truncate, axis_radius)
             weights = listed_weights(axis_sigma, axis_order, size)
             work.append(_real_pass(weights, axis, axis_mode, 0))
-    return _apply_or_copy(image, out, work, cval, rounds)
+    missing = nan, mask, min_weight
+    return _apply_or_copy(image, out, work, cval, rounds, missing, derives=bool(np.any(order)))
 
 
 def _apply_or_copy(
-    input: np.ndarray, out: np.ndarray, work: list[Pass], cval: Any, rounds: bool
+    image: np.ndarray,
+    out: np.ndarray,
+    work: list[Pass],
+    cval: Any,
+    rounds: bool,
+    missing: tuple[Any, Any, Any],
+    derives: bool = False,
 ) -> np.ndarray:
+    """Make passes, if there are any. `missing` are the options `nan`, `mask` and `min_weight`."""
+    gaps = find_gaps(image, (cval, has_constant_border(work)), *missing)
+    if gaps is not None:
+        if derives:
+            raise ValueError("order must be 0 where values are missing")
+        return apply_to_valid(image, out, work, cval, rounds, gaps)
     if work:
-        return apply(input, out, work, cval, rounds)
-    out[...] = input[...]
+        return apply(image, out, work, cval, rounds)
+    out[...] = image[...]
     return out
 
 
@@ -321,6 +346,9 @@ def uniform_filter(
     *,
     axes: Any = None,
     rounding: str = TRUNCATE,
+    nan: str = PROPAGATE,
+    mask: Any = None,
+    min_weight: float = 0.0,
 ) -> np.ndarray:
     """Take the mean of a box around each element.
 
@@ -332,6 +360,8 @@ def uniform_filter(
         Elements of the box, along all axes or along each.
     output, mode, cval
         As for `gaussian_filter`.
+    nan, mask, min_weight
+        As for `correlate`.
     origin : int or sequence of int, optional
         How far the box is shifted to the left.
     axes, rounding
@@ -368,7 +398,7 @@ def uniform_filter(
         for axis, axis_size, axis_mode, axis_origin in settings
         if axis_size > 1
     ]
-    return _apply_or_copy(image, out, work, cval, rounds)
+    return _apply_or_copy(image, out, work, cval, rounds, (nan, mask, min_weight))
 
 
 def _edges(
@@ -650,15 +680,24 @@ def _correlate(
     origin: Any,
     axes: Any,
     rounding: str,
+    missing: tuple[Any, Any, Any],
     turned: bool,
 ) -> np.ndarray:
-    """Correlate an image with weights, or, where they are turned round, convolve."""
+    """Correlate an image with weights, or, where they are turned round, convolve.
+
+    `missing` are the options `nan`, `mask` and `min_weight`.
+    """
     image, weights = np.asarray(input), np.asarray(weights)
     rounds = check_rounding(rounding)
+    is_constant = isinstance(mode, str) and MODES.get(mode) == CONSTANT
+    gaps = find_gaps(image, (cval, is_constant), *missing)
     if weights.dtype.kind == "c":
+        if gaps is not None:
+            raise ValueError("weights must be real where values are missing")
+        none = PROPAGATE, None, 0.0
 
         def filtered(x: Any, w: Any, y: Any, constant: Any) -> np.ndarray:
-            return _correlate(x, w, y, mode, constant, origin, axes, rounding, turned)
+            return _correlate(x, w, y, mode, constant, origin, axes, rounding, none, turned)
 
         out = find_output(output, image, is_complex=True)
         weights = weights if turned else weights.conj()
@@ -670,9 +709,12 @@ def _correlate(
         raise RuntimeError("mode: a sequence of modes is not supported")
     code = mode_code(mode)
     floats = image.dtype.kind in "fc" and out.dtype.kind in "fc"
-    borders = code != CONSTANT or not np.any(cval)  # what a pass makes of the constant is another
+    # What a pass makes of a constant is another.
+    borders = not is_constant or (not np.any(cval) if gaps is None else gaps.edges)
     passes = factors(weights, origins, code, image.dtype) if floats and borders else None
     work = passes or kernel_of(weights, origins, code)
+    if gaps is not None:
+        return apply_to_valid(image, out, work, cval, rounds, gaps)
     if work is None:
         out[...] = 0
         return out
@@ -689,6 +731,9 @@ def correlate(
     *,
     axes: Any = None,
     rounding: str = TRUNCATE,
+    nan: str = PROPAGATE,
+    mask: Any = None,
+    min_weight: float = 0.0,
 ) -> np.ndarray:
     """Correlate an image of any rank with weights: the sum of products around each element.
 
@@ -711,6 +756,15 @@ def correlate(
         Axes along which the weights lie: by default all of them.
     rounding : {"truncate", "saturate"}, optional
         How integers are stored: cut off, as SciPy does, or rounded half to even and clipped.
+    nan : {"propagate", "omit"}, optional
+        "omit": NaN is a missing value. It is left out, and the other weights grow by what all
+        weights are over theirs. NaN as `cval` makes what lies outside missing, too. Where nothing
+        is missing, results are those of "propagate" to the last bit.
+    mask : array_like of bool or PreparedMask, optional
+        True where values are valid; others are missing, whatever they are. It is broadcast.
+    min_weight : float, optional
+        The part of the weights, by their absolute values, that has to meet values. Results with
+        less are NaN, and those without any always.
 
     Returns
     -------
@@ -720,7 +774,8 @@ def correlate(
     Raises
     ------
     RuntimeError, ValueError
-        As SciPy does: see `correlate1d`.
+        As SciPy does: see `correlate1d`. Or if values are missing, and the weights are complex or
+        add up to zero, or an integer output would have to hold a missing result.
 
     Examples
     --------
@@ -734,7 +789,10 @@ def correlate(
            [ 76,  80,  85,  90,  94],
            [ 96, 100, 105, 110, 114]])
     """
-    return _correlate(input, weights, output, mode, cval, origin, axes, rounding, turned=False)
+    missing = nan, mask, min_weight
+    return _correlate(
+        input, weights, output, mode, cval, origin, axes, rounding, missing, turned=False
+    )
 
 
 def convolve(
@@ -747,6 +805,9 @@ def convolve(
     *,
     axes: Any = None,
     rounding: str = TRUNCATE,
+    nan: str = PROPAGATE,
+    mask: Any = None,
+    min_weight: float = 0.0,
 ) -> np.ndarray:
     """Convolve an image of any rank with weights: `correlate` with the weights turned round.
 
@@ -764,4 +825,7 @@ def convolve(
     >>> ndimage.convolve([1, 0, 0, 2], [1, 2, 3], mode="constant")
     array([2, 3, 2, 4])
     """
-    return _correlate(input, weights, output, mode, cval, origin, axes, rounding, turned=True)
+    missing = nan, mask, min_weight
+    return _correlate(
+        input, weights, output, mode, cval, origin, axes, rounding, missing, turned=True
+    )

@@ -20,7 +20,7 @@ def _is_whole(values: Sequence[float]) -> bool:
     return all(float(value).is_integer() for value in values)
 
 
-def _fits_single(dtype: np.dtype[Any]) -> bool:
+def fits_single(dtype: np.dtype[Any]) -> bool:
     """Whether float32 holds all numbers of a dtype."""
     return bool(np.can_cast(dtype, SINGLE))
 
@@ -42,11 +42,11 @@ def find_arithmetic(
     are exact in any order as long as the sums are, and so are means.
     """
     if result.kind not in "biu":
-        return Arithmetic(SINGLE if _fits_single(source) and _fits_single(result) else DOUBLE)
+        return Arithmetic(SINGLE if fits_single(source) and fits_single(result) else DOUBLE)
     if rounds and source.itemsize == 1:
         return Arithmetic(SINGLE, rounds=True)
     if rounds:
-        single = source.kind == "f" and _fits_single(source)
+        single = source.kind == "f" and fits_single(source)
         return Arithmetic(SINGLE if single else DOUBLE, rounds=True)
     passes = [work] if isinstance(work, Kernel) else work
     divides = any(each.divisor != 1 for each in passes if isinstance(each, Pass))
@@ -59,19 +59,24 @@ def find_arithmetic(
     return Arithmetic(SINGLE if largest * growth < _EXACT else DOUBLE, truncates=divides)
 
 
+def check_arrays(image: np.ndarray, output: np.ndarray) -> None:
+    """Refuse arrays that no filter takes together."""
+    check_supported(image, output)
+    if not output.flags.writeable:
+        raise ValueError("output array is read-only.")
+    if (image.dtype.kind == "c") != (output.dtype.kind == "c"):
+        raise RuntimeError("output must have complex dtype, as the input has, or neither")
+
+
 def apply(
     image: np.ndarray, output: np.ndarray, work: Work, cval: Any, rounds: bool = False
 ) -> np.ndarray:
     """Filter an image, real or complex, under real weights."""
-    check_supported(image, output)
-    if not output.flags.writeable:
-        raise ValueError("output array is read-only.")
-    if image.dtype.kind == "c" and output.dtype.kind == "c":
+    check_arrays(image, output)
+    if image.dtype.kind == "c":
         apply(image.real, output.real, work, np.real(cval), rounds)
         apply(image.imag, output.imag, work, np.imag(cval), rounds)
         return output
-    if "c" in image.dtype.kind + output.dtype.kind:
-        raise RuntimeError("output must have complex dtype, as the input has, or neither")
     constant = real_constant(cval)
     how = find_arithmetic(image.dtype, output.dtype, work, constant, rounds)
     filter_image(image, output, work, constant, how)

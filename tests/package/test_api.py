@@ -84,6 +84,7 @@ OTHERS = {
     "__version__",
     "grad",
     "ndimage",
+    "signal",
 }
 NAMES = {*SIGNATURES, *OTHERS}
 

@@ -64,6 +64,14 @@ def test_filters_are_measured(run_script: Script):
     assert len(lines) > 20
 
 
+@pytest.mark.slow
+def test_signals_are_measured(run_script: Script):
+    script = str(ROOT / "benchmarks" / "signals.py")
+    options = ("--samples", "2000", "--passes", "1", "--groups", "signals")
+    done = run_script(script, *options, "--names", "float32")
+    assert sum("float32" in line for line in done.stdout.splitlines()) >= 6
+
+
 def test_the_history_is_of_machines_that_are_described_alike():
     """asv draws results with other parameters, or fewer, as a series of its own."""
     history = ROOT / "benchmarks" / "history"

@@ -32,6 +32,7 @@ INTERPRETED = (
     "convolution/test_patches",
     "convolution/test_gradients",
     "ndimage/test_filters",
+    "ndimage/test_missing",
 )
 QUIET = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m")
 

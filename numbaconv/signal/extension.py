@@ -1,0 +1,100 @@
+"""What lies beyond the ends of signals, however far beyond."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from numbaconv.cpu.separable.execution import new_array
+
+MODES = (
+    "constant",
+    "wrap",
+    "edge",
+    "smooth",
+    "symmetric",
+    "reflect",
+    "antisymmetric",
+    "antireflect",
+    "line",
+)
+
+
+def extended(x: np.ndarray, before: int, after: int, mode: str, constant: complex) -> np.ndarray:
+    """Signals along the last axis with so many samples more at their ends."""
+    size = x.shape[-1]
+    wide = new_array((*x.shape[:-1], before + size + after), x.dtype)
+    wide[..., before : before + size] = x
+    for part, places in (
+        (wide[..., :before], np.arange(-before, 0)),
+        (wide[..., before + size :], np.arange(size, size + after)),
+    ):
+        part[...] = constant if mode == "constant" else _SAMPLES[mode](x, places)
+    return wide
+
+
+def _wrap(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return x[..., places % x.shape[-1]]
+
+
+def _edge(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return x[..., np.clip(places, 0, x.shape[-1] - 1)]
+
+
+def _symmetric(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    size = x.shape[-1]
+    inner = places % (2 * size)
+    return x[..., np.where(inner < size, inner, 2 * size - 1 - inner)]
+
+
+def _antisymmetric(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The mirror image with the edge sample, of the other sign."""
+    signs = np.where(places // x.shape[-1] % 2, -1, 1).astype(x.dtype)
+    return np.asarray(_symmetric(x, places) * signs)
+
+
+def _reflect(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    size = x.shape[-1]
+    inner = places % max(2 * size - 2, 1)
+    return x[..., np.where(inner < size, inner, 2 * size - 2 - inner)]
+
+
+def _antireflect(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The signal turned by half a turn round each end in turn."""
+    size, first, last = x.shape[-1], x[..., :1], x[..., -1:]
+    period = max(2 * size - 2, 1)
+    inner, turns = places % period, (places // period).astype(x.dtype)
+    turned = np.where(inner < size, _reflect(x, places), 2 * last - _reflect(x, places))
+    return np.asarray(turned + 2 * turns * (last - first))
+
+
+def _smooth(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Straight on from the last two samples at each end."""
+    return _straight(x, places, x[..., 1:2] - x[..., :1], x[..., -1:] - x[..., -2:-1])
+
+
+def _line(x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """As the straight line through the first and the last sample rises."""
+    rise = (x[..., -1:] - x[..., :1]) / max(x.shape[-1] - 1, 1)
+    return _straight(x, places, rise, rise)
+
+
+def _straight(
+    x: np.ndarray, places: np.ndarray, rise_before: np.ndarray, rise_after: np.ndarray
+) -> np.ndarray:
+    size = x.shape[-1]
+    if size == 1:
+        return _edge(x, places)
+    steps = np.where(places < 0, places, places - size + 1).astype(x.dtype)
+    return np.asarray(_edge(x, places) + steps * np.where(places < 0, rise_before, rise_after))
+
+
+_SAMPLES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "wrap": _wrap,
+    "edge": _edge,
+    "smooth": _smooth,
+    "symmetric": _symmetric,
+    "reflect": _reflect,
+    "antisymmetric": _antisymmetric,
+    "antireflect": _antireflect,
+    "line": _line,
+}
