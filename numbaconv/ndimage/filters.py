@@ -8,6 +8,7 @@ import numpy as np
 
 from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.planning import Pass
+from numbaconv.foreign import takes_foreign
 from numbaconv.ndimage.arguments import (
     TRUNCATE,
     axis_index,
@@ -39,6 +40,7 @@ def _real_pass(weights: tuple[float, ...], axis: int, mode: Any, origin: Any) ->
     return Pass(axis, weights, before, mode_code(mode))
 
 
+@takes_foreign
 def correlate1d(
     input: Any,
     weights: Any,
@@ -108,6 +110,7 @@ def correlate1d(
     return apply(image, out, work, cval, rounds)
 
 
+@takes_foreign
 def convolve1d(
     input: Any,
     weights: Any,
@@ -138,6 +141,7 @@ def convolve1d(
     return correlate1d(input, weights, axis, output, mode, cval, origin, rounding=rounding)
 
 
+@takes_foreign
 def gaussian_filter1d(
     input: Any,
     sigma: Any,
@@ -165,6 +169,7 @@ def gaussian_filter1d(
     return correlate1d(input, weights, axis, output, mode, cval, 0, rounding=rounding)
 
 
+@takes_foreign
 def gaussian_filter(
     input: Any,
     sigma: Any,
@@ -266,6 +271,7 @@ def _box(size: int, axis: int, mode: Any, origin: Any) -> Pass:
     return Pass(axis, (1.0,) * operator.index(size), before, mode_code(mode), int(size))
 
 
+@takes_foreign
 def uniform_filter1d(
     input: Any,
     size: int,
@@ -296,6 +302,7 @@ def uniform_filter1d(
     return apply(image, out, [_box(size, axis, mode, origin)], cval, rounds)
 
 
+@takes_foreign
 def uniform_filter(
     input: Any,
     size: Any = 3,
@@ -374,6 +381,7 @@ def _edges(
     return apply(image, out, work, cval, rounds)
 
 
+@takes_foreign
 def sobel(
     input: Any,
     axis: int = -1,
@@ -402,6 +410,7 @@ def sobel(
     return _edges(input, axis, output, mode, cval, (1.0, 2.0, 1.0), rounding)
 
 
+@takes_foreign
 def prewitt(
     input: Any,
     axis: int = -1,
@@ -454,6 +463,7 @@ def _added_up(
     return out
 
 
+@takes_foreign
 def generic_laplace(
     input: Any,
     derivative2: Callable[..., np.ndarray],
@@ -488,6 +498,7 @@ def generic_laplace(
     return _added_up(input, work, output, mode, cval, axes)
 
 
+@takes_foreign
 def generic_gradient_magnitude(
     input: Any,
     derivative: Callable[..., np.ndarray],
@@ -508,6 +519,7 @@ def generic_gradient_magnitude(
     return _added_up(input, work, output, mode, cval, axes)
 
 
+@takes_foreign
 def laplace(
     input: Any, output: Any = None, mode: Any = "reflect", cval: Any = 0.0, *, axes: Any = None
 ) -> np.ndarray:
@@ -550,6 +562,7 @@ def _gaussian_derivative(order: int, **options: Any) -> Callable[..., np.ndarray
     return derivative
 
 
+@takes_foreign
 def gaussian_laplace(
     input: Any,
     sigma: Any,
@@ -572,6 +585,7 @@ def gaussian_laplace(
     )
 
 
+@takes_foreign
 def gaussian_gradient_magnitude(
     input: Any,
     sigma: Any,
@@ -629,6 +643,7 @@ def _correlate(
     return apply(image, out, work, cval, rounds)
 
 
+@takes_foreign
 def correlate(
     input: Any,
     weights: Any,
@@ -687,6 +702,7 @@ def correlate(
     return _correlate(input, weights, output, mode, cval, origin, axes, rounding, turned=False)
 
 
+@takes_foreign
 def convolve(
     input: Any,
     weights: Any,

@@ -1,0 +1,71 @@
+"""The door for arrays of other libraries: calls are made with NumPy's view of their memory.
+
+A public function asks `is_foreign` of what is not plainly a NumPy array, and hands its whole call
+over to `call_foreign`, which calls it again.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from numbaconv.problem.libraries import (
+    check_one_library,
+    hand_back,
+    library_of,
+    read_array,
+    target_array,
+)
+
+_ARRAYS = ("input", "x", "weight", "weights", "bias", "grad_output", "columns", "out", "output")
+_TARGETS = ("out", "output")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def is_foreign(array: Any) -> bool:
+    """Whether a call with this array is to be handed over."""
+    return library_of(array) is not None
+
+
+def _is_array(value: Any) -> bool:
+    """Whether an argument is an array, and not a dtype or a list of numbers."""
+    return isinstance(value, np.ndarray) or is_foreign(value)
+
+
+def call_foreign(function: Callable[..., Any], given: dict[str, Any]) -> Any:
+    """Call a public function with arrays of another library; the result is of that library.
+
+    Parameters
+    ----------
+    function : callable
+        The function itself, or a prepared layer.
+    given : dict
+        All its arguments by name.
+    """
+    arrays = {name: given[name] for name in _ARRAYS if _is_array(given.get(name))}
+    check_one_library(arrays)
+    views = {
+        name: (target_array if name in _TARGETS else read_array)(name, array)
+        for name, array in arrays.items()
+    }
+    result = function(**{**given, **views})
+    for name in _TARGETS:
+        if name in arrays:
+            return arrays[name]
+    return hand_back(result, next(iter(arrays.values())))
+
+
+def takes_foreign(function: _Function) -> _Function:
+    """Decorate a function whose first argument is an image: other libraries' are taken too."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(input: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(input) is np.ndarray or not is_foreign(input):
+            return function(input, *args, **kwargs)
+        given = dict(signature.bind(input, *args, **kwargs).arguments)
+        return call_foreign(function, given | given.pop("kwargs", {}))
+
+    return call  # type: ignore[return-value]
