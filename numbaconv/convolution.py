@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.blocks.calls import Convolution, goes_by_blocks
 from numbaconv.dispatch.gpu import convolve_on_device
 from numbaconv.dispatch.host import convolve, resolve
 from numbaconv.foreign import call_foreign, is_foreign
@@ -13,6 +14,7 @@ from numbaconv.problem.plan import find_plan
 from numbaconv.problem.validation import base_array, input_array
 
 
+@goes_by_blocks(Convolution.of)
 def conv(
     input: Any,
     weight: Any,
@@ -138,6 +140,7 @@ def conv(
     return y if out is None else out
 
 
+@goes_by_blocks(Convolution.of)
 def conv1d(
     input: Any,
     weight: Any,
@@ -197,6 +200,7 @@ def conv1d(
     )
 
 
+@goes_by_blocks(Convolution.of)
 def conv2d(
     input: Any,
     weight: Any,
@@ -256,6 +260,7 @@ def conv2d(
     )
 
 
+@goes_by_blocks(Convolution.of)
 def conv3d(
     input: Any,
     weight: Any,

@@ -1,7 +1,8 @@
-"""The door for arrays of other libraries: calls are made with NumPy's view of their memory.
+"""The door for arrays of other libraries.
 
 A public function asks `is_foreign` of what is not plainly a NumPy array, and hands its whole call
-over to `call_foreign`, which calls it again.
+over to `call_foreign`. That calls it again with NumPy's view of the same memory, or, for Dask's
+arrays, makes a graph of calls on their blocks.
 """
 
 import functools
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from numbaconv.problem.libraries import (
+    DASK,
     check_one_library,
     hand_back,
     library_of,
@@ -44,6 +46,10 @@ def call_foreign(function: Callable[..., Any], given: dict[str, Any]) -> Any:
     given : dict
         All its arguments by name.
     """
+    if any(library_of(given.get(name)) == DASK for name in _ARRAYS):
+        from numbaconv.blocks.lazy import call_lazily
+
+        return call_lazily(function, given)
     arrays = {name: given[name] for name in _ARRAYS if _is_array(given.get(name))}
     check_one_library(arrays)
     views = {
@@ -65,7 +71,9 @@ def takes_foreign(function: _Function) -> _Function:
     def call(input: Any, *args: Any, **kwargs: Any) -> Any:
         if type(input) is np.ndarray or not is_foreign(input):
             return function(input, *args, **kwargs)
-        given = dict(signature.bind(input, *args, **kwargs).arguments)
-        return call_foreign(function, given | given.pop("kwargs", {}))
+        bound = signature.bind(input, *args, **kwargs)
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        return call_foreign(call, given | given.pop("kwargs", {}))
 
     return call  # type: ignore[return-value]

@@ -1,11 +1,13 @@
 """Prepared layers: weights are packed once, and a plan is kept for each shape of input."""
 
+import copy
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from numbaconv.blocks.calls import Convolution
 from numbaconv.cpu.arrays import flat_bias
 from numbaconv.cpu.execution import Template, packed_weights
 from numbaconv.dispatch.backends import check_backend
@@ -16,6 +18,7 @@ from numbaconv.problem.forward import check_activation, check_bias, check_weight
 from numbaconv.problem.libraries import is_on_device
 from numbaconv.problem.plan import Options, Plan, find_plan, frozen, keep
 from numbaconv.problem.validation import (
+    Pairs,
     base_array,
     check_data_format,
     input_array,
@@ -160,6 +163,23 @@ class PreparedConv:
         weight, bias, packed = now.weight, now.bias, now.packed
         y = convolve(plan, chosen, x, weight, bias, target, packed, stream, self._precision)
         return y if out is None else out
+
+    def by_blocks(self, given: dict[str, Any]) -> Convolution:
+        """Describe a call for what cuts it into blocks."""
+        return Convolution.of_layer(self, given)
+
+    @property
+    def options(self) -> Options:
+        """What the layer was prepared with."""
+        return self._options
+
+    def padded(self, pairs: Pairs) -> "PreparedConv":
+        """Return the layer with another padding, of zeros; what was packed is packed for both."""
+        other = copy.copy(self)
+        other._options = self._options._replace(padding=pairs, padding_mode="zeros")
+        other.weights = copy.copy(self.weights)
+        other.weights.plans = {}
+        return other
 
     def plan(self, x: np.ndarray, now: Weights) -> Plan:
         """Return the plan for an input: an earlier call's, or one made now after validation."""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv import cpu
+from numbaconv.blocks.calls import Transposed, goes_by_blocks
 from numbaconv.dispatch.gpu import Call
 from numbaconv.dispatch.host import engines_of_phases
 from numbaconv.foreign import call_foreign, is_foreign
@@ -47,6 +48,7 @@ def _conv_transpose(
     return result if out is None else out
 
 
+@goes_by_blocks(Transposed.of)
 def conv_transpose1d(
     input: np.ndarray,
     weight: np.ndarray,
@@ -88,6 +90,7 @@ def conv_transpose1d(
     return _conv_transpose(1, input, weight, bias, *options, **where)
 
 
+@goes_by_blocks(Transposed.of)
 def conv_transpose2d(
     input: np.ndarray,
     weight: np.ndarray,
@@ -169,6 +172,7 @@ def conv_transpose2d(
     return _conv_transpose(2, input, weight, bias, *options, **where)
 
 
+@goes_by_blocks(Transposed.of)
 def conv_transpose3d(
     input: np.ndarray,
     weight: np.ndarray,

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbaconv.blocks.calls import goes_by_blocks
 from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.planning import Pass
 from numbaconv.foreign import takes_foreign
+from numbaconv.ndimage import reach
 from numbaconv.ndimage.arguments import (
     TRUNCATE,
     axis_index,
@@ -40,6 +42,7 @@ def _real_pass(weights: tuple[float, ...], axis: int, mode: Any, origin: Any) ->
     return Pass(axis, weights, before, mode_code(mode))
 
 
+@goes_by_blocks(reach.filters(reach.of_line))
 @takes_foreign
 def correlate1d(
     input: Any,
@@ -110,6 +113,7 @@ def correlate1d(
     return apply(image, out, work, cval, rounds)
 
 
+@goes_by_blocks(reach.filters(reach.of_turned_line))
 @takes_foreign
 def convolve1d(
     input: Any,
@@ -141,6 +145,7 @@ def convolve1d(
     return correlate1d(input, weights, axis, output, mode, cval, origin, rounding=rounding)
 
 
+@goes_by_blocks(reach.filters(reach.of_gaussian_line))
 @takes_foreign
 def gaussian_filter1d(
     input: Any,
@@ -169,6 +174,7 @@ def gaussian_filter1d(
     return correlate1d(input, weights, axis, output, mode, cval, 0, rounding=rounding)
 
 
+@goes_by_blocks(reach.filters(reach.of_gaussian))
 @takes_foreign
 def gaussian_filter(
     input: Any,
@@ -271,6 +277,7 @@ def _box(size: int, axis: int, mode: Any, origin: Any) -> Pass:
     return Pass(axis, (1.0,) * operator.index(size), before, mode_code(mode), int(size))
 
 
+@goes_by_blocks(reach.filters(reach.of_box_line))
 @takes_foreign
 def uniform_filter1d(
     input: Any,
@@ -302,6 +309,7 @@ def uniform_filter1d(
     return apply(image, out, [_box(size, axis, mode, origin)], cval, rounds)
 
 
+@goes_by_blocks(reach.filters(reach.of_box))
 @takes_foreign
 def uniform_filter(
     input: Any,
@@ -381,6 +389,7 @@ def _edges(
     return apply(image, out, work, cval, rounds)
 
 
+@goes_by_blocks(reach.filters(reach.of_neighbours))
 @takes_foreign
 def sobel(
     input: Any,
@@ -410,6 +419,7 @@ def sobel(
     return _edges(input, axis, output, mode, cval, (1.0, 2.0, 1.0), rounding)
 
 
+@goes_by_blocks(reach.filters(reach.of_neighbours))
 @takes_foreign
 def prewitt(
     input: Any,
@@ -519,6 +529,7 @@ def generic_gradient_magnitude(
     return _added_up(input, work, output, mode, cval, axes)
 
 
+@goes_by_blocks(reach.filters(reach.of_neighbours))
 @takes_foreign
 def laplace(
     input: Any, output: Any = None, mode: Any = "reflect", cval: Any = 0.0, *, axes: Any = None
@@ -562,6 +573,7 @@ def _gaussian_derivative(order: int, **options: Any) -> Callable[..., np.ndarray
     return derivative
 
 
+@goes_by_blocks(reach.filters(reach.of_gaussian_derivatives, one_mode=True))
 @takes_foreign
 def gaussian_laplace(
     input: Any,
@@ -585,6 +597,7 @@ def gaussian_laplace(
     )
 
 
+@goes_by_blocks(reach.filters(reach.of_gaussian_derivatives, one_mode=True))
 @takes_foreign
 def gaussian_gradient_magnitude(
     input: Any,
@@ -643,6 +656,7 @@ def _correlate(
     return apply(image, out, work, cval, rounds)
 
 
+@goes_by_blocks(reach.filters(reach.of_kernel))
 @takes_foreign
 def correlate(
     input: Any,
@@ -702,6 +716,7 @@ def correlate(
     return _correlate(input, weights, output, mode, cval, origin, axes, rounding, turned=False)
 
 
+@goes_by_blocks(reach.filters(reach.of_turned_kernel))
 @takes_foreign
 def convolve(
     input: Any,
