@@ -24,7 +24,7 @@ except ModuleNotFoundError as missing:
         'numbaconv.dask needs Dask: pip install "numbaconv[dask]"', name=missing.name
     ) from missing
 
-import numbaconv as nc
+from numbaconv import convolution, ndimage, transposed
 from numbaconv.blocks.lazy import call_lazily, is_lazy
 
 _RANKS = (1, 2, 3)
@@ -70,5 +70,4 @@ def apply(layer: Any, x: Any, threads: int = 1) -> Any:
     return call_lazily(layer, {"x": x if is_lazy(x) else da.asarray(x)}, threads)
 
 
-globals().update({name: _explicit(getattr(nc, name)) for name in _NAMES})
-globals().update({name: _explicit(getattr(nc.ndimage, name)) for name in _FILTERS})
+globals().update({name: _explicit(function) for name, function in _FUNCTIONS.items()})
