@@ -24,14 +24,24 @@ except ModuleNotFoundError as missing:
         'numbaconv.dask needs Dask: pip install "numbaconv[dask]"', name=missing.name
     ) from missing
 
-from numbaconv import convolution, ndimage, transposed
 from numbaconv.blocks.lazy import call_lazily, is_lazy
-
-_RANKS = (1, 2, 3)
-_NAMES = ("conv", *(f"conv{r}d" for r in _RANKS), *(f"conv_transpose{r}d" for r in _RANKS))
-_FILTERS = tuple(name for name in nc.ndimage.__all__ if not name.startswith("generic"))
-
-__all__ = [*_NAMES, *_FILTERS, "apply"]
+from numbaconv.convolution import conv, conv1d, conv2d, conv3d
+from numbaconv.ndimage.filters import (
+    convolve,
+    convolve1d,
+    correlate,
+    correlate1d,
+    gaussian_filter,
+    gaussian_filter1d,
+    gaussian_gradient_magnitude,
+    gaussian_laplace,
+    laplace,
+    prewitt,
+    sobel,
+    uniform_filter,
+    uniform_filter1d,
+)
+from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 
 def _explicit(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,4 +80,23 @@ def apply(layer: Any, x: Any, threads: int = 1) -> Any:
     return call_lazily(layer, {"x": x if is_lazy(x) else da.asarray(x)}, threads)
 
 
-globals().update({name: _explicit(function) for name, function in _FUNCTIONS.items()})
+conv = _explicit(conv)
+conv1d = _explicit(conv1d)
+conv2d = _explicit(conv2d)
+conv3d = _explicit(conv3d)
+conv_transpose1d = _explicit(conv_transpose1d)
+conv_transpose2d = _explicit(conv_transpose2d)
+conv_transpose3d = _explicit(conv_transpose3d)
+convolve = _explicit(convolve)
+convolve1d = _explicit(convolve1d)
+correlate = _explicit(correlate)
+correlate1d = _explicit(correlate1d)
+gaussian_filter = _explicit(gaussian_filter)
+gaussian_filter1d = _explicit(gaussian_filter1d)
+gaussian_gradient_magnitude = _explicit(gaussian_gradient_magnitude)
+gaussian_laplace = _explicit(gaussian_laplace)
+laplace = _explicit(laplace)
+prewitt = _explicit(prewitt)
+sobel = _explicit(sobel)
+uniform_filter = _explicit(uniform_filter)
+uniform_filter1d = _explicit(uniform_filter1d)
