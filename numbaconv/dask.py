@@ -13,7 +13,6 @@ array is taken too, as one Dask array of one chunk.
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +23,7 @@ except ModuleNotFoundError as missing:
         'numbaconv.dask needs Dask: pip install "numbaconv[dask]"', name=missing.name
     ) from missing
 
+from numbaconv.blocks.calls import arguments_of
 from numbaconv.blocks.lazy import call_lazily, is_lazy
 from numbaconv.convolution import conv, conv1d, conv2d, conv3d
 from numbaconv.ndimage.filters import (
@@ -45,14 +45,9 @@ from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transp
 
 
 def _explicit(function: Callable[..., Any]) -> Callable[..., Any]:
-    signature = inspect.signature(function)
-
     @functools.wraps(function)
     def call(input: Any, *args: Any, threads: int = 1, **kwargs: Any) -> Any:
-        bound = signature.bind(input, *args, **kwargs)
-        bound.apply_defaults()
-        given = dict(bound.arguments)
-        given |= given.pop("kwargs", {})
+        given = arguments_of(function, input, *args, **kwargs)
         if not is_lazy(input):
             given["input"] = da.asarray(input)
         return call_lazily(function, given, threads)

@@ -6,12 +6,12 @@ arrays, makes a graph of calls on their blocks.
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
+from numbaconv.blocks.calls import arguments_of
 from numbaconv.problem.libraries import (
     DASK,
     check_one_library,
@@ -65,15 +65,11 @@ def call_foreign(function: Callable[..., Any], given: dict[str, Any]) -> Any:
 
 def takes_foreign(function: _Function) -> _Function:
     """Decorate a function whose first argument is an image: other libraries' are taken too."""
-    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def call(input: Any, *args: Any, **kwargs: Any) -> Any:
         if type(input) is np.ndarray or not is_foreign(input):
             return function(input, *args, **kwargs)
-        bound = signature.bind(input, *args, **kwargs)
-        bound.apply_defaults()
-        given = dict(bound.arguments)
-        return call_foreign(call, given | given.pop("kwargs", {}))
+        return call_foreign(call, arguments_of(call, input, *args, **kwargs))
 
     return call  # type: ignore[return-value]

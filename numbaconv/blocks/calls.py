@@ -1,5 +1,6 @@
 """Calls by blocks: what the result is, and how a block of it is computed."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -201,6 +202,15 @@ class Filter(ByBlocks):
     def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
         """Filter a block, and keep what its neighbours are not missing for."""
         return _used(self.function(block, **self.options), reads)
+
+
+def arguments_of(function: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """All arguments of a call by name, with those that are not given."""
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    given = dict(bound.arguments)
+    more: dict[str, Any] = given.pop("kwargs", {})
+    return given | more
 
 
 def goes_by_blocks(describe: Callable[..., ByBlocks]) -> Callable[[_Function], _Function]:
