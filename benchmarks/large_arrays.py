@@ -46,9 +46,7 @@ def dask(n: int = 8192, chunk: int = 1024) -> None:
         result = function(lazy)
         build = least(lambda function=function: function(lazy))
         whole = least(lambda function=function: function(image))
-        blocks = least(
-            lambda result=result: da.store(result, out, lock=False, scheduler="threads")
-        )
+        blocks = least(lambda result=result: da.store(result, out, lock=False, scheduler="threads"))
         print(
             f"{name:18} one call {whole:6.0f} ms, Dask {blocks:6.0f} ms "
             f"({blocks / whole - 1:+.0%}), its graph {build:.0f} ms"
