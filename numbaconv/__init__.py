@@ -20,6 +20,7 @@ The files beside this one are the public functions. A call goes through the fold
 - ``njit``: calls from ``@njit`` code, planned once and then run without Python;
 - ``problem``: the arguments are validated, and the call is described and planned as values;
 - ``dispatch``: which backend runs the call;
+- ``blocks``: arrays that are larger than memory, block by block;
 - ``cpu``, ``cuda``: the engines, with the backends "direct" and "im2col", or "cuda";
 - ``runtime``: threads, memory that is used again, and what compiled callers share with Python;
 - ``codegen``: how Python functions become machine code, and where that is kept.
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from numbaconv.patches import col2im, im2col
     from numbaconv.prepared import prepare
     from numbaconv.runtime.lent_memory import release_memory
+    from numbaconv.tiling import tiled
     from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "set_backend",
     "show_config",
     "signal",
+    "tiled",
     "use_backend",
 ]
 
@@ -91,6 +94,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "numbaconv.patches": ("col2im", "im2col"),
     "numbaconv.prepared": ("prepare",),
     "numbaconv.runtime.lent_memory": ("release_memory",),
+    "numbaconv.tiling": ("tiled",),
     "numbaconv.transposed": ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
     # Numba imports it by itself where the package is installed, and not only on the path.
     "numbaconv.njit.overloads": (),

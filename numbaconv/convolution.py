@@ -4,13 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.dispatch.gpu import convolve_on_device, is_on_device
+from numbaconv.blocks.calls import Convolution, goes_by_blocks
+from numbaconv.dispatch.gpu import convolve_on_device
 from numbaconv.dispatch.host import convolve, resolve
+from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.forward import check_rank
+from numbaconv.problem.libraries import is_on_device
 from numbaconv.problem.plan import find_plan
-from numbaconv.problem.validation import base_array
+from numbaconv.problem.validation import base_array, input_array
 
 
+@goes_by_blocks(Convolution.of)
 def conv(
     input: Any,
     weight: Any,
@@ -42,7 +46,9 @@ def conv(
         complex128, and all integers (exact; they wrap as NumPy's own arithmetic does). Input,
         weight and bias are promoted by `numpy.result_type`. Arrays on a GPU
         (``__cuda_array_interface__``: Numba, CuPy, PyTorch) are convolved there, by "cuda"; all
-        arrays of the call must then be on the GPU.
+        arrays of the call must then be on the GPU. Arrays of other libraries in host memory
+        (PyTorch, JAX) are read where they lie, and the result is of the same library. What NumPy
+        reads as an array is taken too.
     weight : ndarray
         Shape ``(C_out, C_in/groups, *kernel)``.
     bias : ndarray, optional
@@ -120,18 +126,21 @@ def conv(
     >>> nc.conv(image, box, padding=1).shape
     (1, 4, 4)
     """
+    if type(input) is not np.ndarray and is_foreign(input):
+        return call_foreign(conv, locals())
     options = stride, padding, dilation, groups, padding_mode, data_format, activation
     if not isinstance(input, np.ndarray) and is_on_device(input):
         arrays = {"input": input, "weight": weight, "bias": bias, "out": out}
         return convolve_on_device(arrays, options, backend, stream, precision)
-    x, w = base_array("input", input), base_array("weight", weight)
-    b = None if bias is None else base_array("bias", bias)
+    x, w = input_array("input", input), input_array("weight", weight)
+    b = None if bias is None else input_array("bias", bias)
     target = None if out is None else base_array("out", out)
     plan = find_plan(x, w, b, options)
     y = convolve(plan, resolve(plan, backend), x, w, b, target, None, stream, precision)
     return y if out is None else out
 
 
+@goes_by_blocks(Convolution.of)
 def conv1d(
     input: Any,
     weight: Any,
@@ -191,6 +200,7 @@ def conv1d(
     )
 
 
+@goes_by_blocks(Convolution.of)
 def conv2d(
     input: Any,
     weight: Any,
@@ -250,6 +260,7 @@ def conv2d(
     )
 
 
+@goes_by_blocks(Convolution.of)
 def conv3d(
     input: Any,
     weight: Any,

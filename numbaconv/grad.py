@@ -11,6 +11,7 @@ import numpy as np
 from numbaconv import cpu
 from numbaconv.dispatch.gpu import Call
 from numbaconv.dispatch.host import engines_of_phases
+from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.backward import input_gradient_problem, weight_gradient_problem
 from numbaconv.problem.plan import (
     AdjointPlan,
@@ -45,6 +46,8 @@ def _input_gradient(
     stream: Any,
     precision: str | None,
 ) -> Any:
+    if type(weight) is not np.ndarray and is_foreign(weight):
+        return call_foreign(_input_gradient, locals())
     call = Call({"weight": weight, "grad_output": grad_output}, backend, stream, precision)
     weight, grad_output = call.arrays.values()
     input_size = frozen_sizes("input_size", input_size)
@@ -84,6 +87,8 @@ def _weight_gradient(
     stream: Any,
     precision: str | None,
 ) -> Any:
+    if type(input) is not np.ndarray and is_foreign(input):
+        return call_foreign(_weight_gradient, locals())
     call = Call({"input": input, "grad_output": grad_output}, backend, stream, precision)
     x, grad_output = call.arrays.values()
     weight_size = frozen_sizes("weight_size", weight_size)

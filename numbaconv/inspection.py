@@ -23,11 +23,12 @@ from numbaconv.dispatch.backends import (
     requested_backend,
 )
 from numbaconv.dispatch.choice import choose
-from numbaconv.dispatch.gpu import is_on_device, plan_on_device, refuse_on_cpu
+from numbaconv.dispatch.gpu import plan_on_device, refuse_on_cpu
 from numbaconv.errors import BackendUnavailableError
+from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import find_plan
 from numbaconv.problem.shape import PADDING_MODES, ConvShape
-from numbaconv.problem.validation import base_array
+from numbaconv.problem.validation import input_array
 
 
 class Explanation(NamedTuple):
@@ -130,9 +131,9 @@ def explain(
         reason = "the arrays are on a GPU"
         return Explanation(CUDA, source, reason, None, plan.shape, plan.out_shape, plan.result)
     plan = find_plan(
-        base_array("input", input),
-        base_array("weight", weight),
-        None if bias is None else base_array("bias", bias),
+        input_array("input", read_array("input", input)),
+        input_array("weight", read_array("weight", weight)),
+        None if bias is None else input_array("bias", read_array("bias", bias)),
         options,
     )
     name, source = requested_backend(backend)

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.validation import (
     Pairs,
-    base_array,
     check_addressable,
     check_array,
+    input_array,
     integer,
     padding_pairs,
     per_axis,
@@ -217,7 +218,9 @@ def im2col(
     >>> nc.im2col(image, 3).shape  # 3 x 3 values around each of 2 x 2 positions
     (1, 9, 4)
     """
-    x = base_array("input", input)
+    if type(input) is not np.ndarray and is_foreign(input):
+        return call_foreign(im2col, locals())  # type: ignore[no-any-return]
+    x = input_array("input", input)
     p = im2col_patches(x, kernel_size, dilation, padding, stride)
     x = x if p.batched else x[np.newaxis]
     columns = (np.zeros if p.is_padded else np.empty)(p.split_shape, x.dtype.newbyteorder("="))
@@ -267,7 +270,9 @@ def col2im(
             [2., 4., 4., 2.],
             [1., 2., 2., 1.]]])
     """
-    columns = base_array("columns", columns)
+    if type(columns) is not np.ndarray and is_foreign(columns):
+        return call_foreign(col2im, locals())  # type: ignore[no-any-return]
+    columns = input_array("columns", columns)
     p = col2im_patches(columns, output_size, kernel_size, dilation, padding, stride)
     split = columns.reshape(p.split_shape)
     result = np.zeros((p.n, p.c, *p.size), columns.dtype.newbyteorder("="))

@@ -1,21 +1,27 @@
 """Prepared layers: weights are packed once, and a plan is kept for each shape of input."""
 
+import copy
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from numbaconv.blocks.calls import Convolution
 from numbaconv.cpu.arrays import flat_bias
 from numbaconv.cpu.execution import Template, packed_weights
 from numbaconv.dispatch.backends import check_backend
-from numbaconv.dispatch.gpu import convolve_layer_on_device, find_precision, is_on_device, on_host
+from numbaconv.dispatch.gpu import convolve_layer_on_device, find_precision, on_host
 from numbaconv.dispatch.host import convolve, resolve
+from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.forward import check_activation, check_bias, check_weight
+from numbaconv.problem.libraries import is_on_device
 from numbaconv.problem.plan import Options, Plan, find_plan, frozen, keep
 from numbaconv.problem.validation import (
+    Pairs,
     base_array,
     check_data_format,
+    input_array,
     integer,
     padding_code,
     padding_pairs,
@@ -105,8 +111,8 @@ class PreparedConv:
         TypeError, ValueError
             If an array does not fit; the message names it.
         """
-        weight = base_array("weight", on_host(weight))
-        bias = None if bias is None else base_array("bias", on_host(bias))
+        weight = on_host("weight", weight)
+        bias = None if bias is None else on_host("bias", bias)
         check_weight(weight)
         check_bias(bias, weight)
         self.weights = Weights(weight, bias)
@@ -136,6 +142,8 @@ class PreparedConv:
         TypeError, ValueError, BackendUnavailableError
             As `numbaconv.conv` raises.
         """
+        if type(x) is not np.ndarray and is_foreign(x):
+            return call_foreign(self, {"x": x, "out": out, "stream": stream})
         now = self.weights
         if not isinstance(x, np.ndarray) and is_on_device(x):
             return convolve_layer_on_device(
@@ -149,12 +157,29 @@ class PreparedConv:
                 stream,
                 self._precision,
             )
-        x, target = base_array("x", x), None if out is None else base_array("out", out)
+        x, target = input_array("x", x), None if out is None else base_array("out", out)
         plan = self.plan(x, now)
         chosen = resolve(plan, self.backend)
         weight, bias, packed = now.weight, now.bias, now.packed
         y = convolve(plan, chosen, x, weight, bias, target, packed, stream, self._precision)
         return y if out is None else out
+
+    def by_blocks(self, given: dict[str, Any]) -> Convolution:
+        """Describe a call for what cuts it into blocks."""
+        return Convolution.of_layer(self, given)
+
+    @property
+    def options(self) -> Options:
+        """What the layer was prepared with."""
+        return self._options
+
+    def padded(self, pairs: Pairs) -> "PreparedConv":
+        """Return the layer with another padding, of zeros; what was packed is packed for both."""
+        other = copy.copy(self)
+        other._options = self._options._replace(padding=pairs, padding_mode="zeros")
+        other.weights = copy.copy(self.weights)
+        other.weights.plans = {}
+        return other
 
     def plan(self, x: np.ndarray, now: Weights) -> Plan:
         """Return the plan for an input: an earlier call's, or one made now after validation."""
@@ -237,7 +262,7 @@ def prepare(
     padding_code(padding_mode)
     check_activation(activation)
     find_precision(precision)
-    check_weight(weight := base_array("weight", on_host(weight)))
+    check_weight(weight := on_host("weight", weight))
     rank = weight.ndim - 2
     ones = (1,) * rank
     padding_pairs(padding, ones, ones, ones, ones)

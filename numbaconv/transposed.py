@@ -5,10 +5,14 @@ from typing import Any
 import numpy as np
 
 from numbaconv import cpu
+from numbaconv.blocks.calls import Transposed, goes_by_blocks
 from numbaconv.dispatch.gpu import Call
 from numbaconv.dispatch.host import engines_of_phases
+from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.plan import find_transposed_plan
 from numbaconv.problem.validation import check_out
+
+_OPTIONS = ("stride", "padding", "output_padding", "groups", "dilation")
 
 
 def _conv_transpose(
@@ -23,7 +27,11 @@ def _conv_transpose(
     precision: str | None,
 ) -> Any:
     given = {"input": input, "weight": weight, "bias": bias, "out": out}
-    call = Call(given, backend, stream, precision)
+    where = {"backend": backend, "stream": stream, "precision": precision}
+    if type(input) is not np.ndarray and is_foreign(input):
+        named = dict(zip(_OPTIONS, options, strict=True))
+        return call_foreign(_FUNCTIONS[rank], given | named | where)
+    call = Call(given, **where)
     arrays = dict(call.arrays)
     target = arrays.pop("out")
     plan = find_transposed_plan(rank, *arrays.values(), *options)
@@ -40,6 +48,7 @@ def _conv_transpose(
     return result if out is None else out
 
 
+@goes_by_blocks(Transposed.of)
 def conv_transpose1d(
     input: np.ndarray,
     weight: np.ndarray,
@@ -81,6 +90,7 @@ def conv_transpose1d(
     return _conv_transpose(1, input, weight, bias, *options, **where)
 
 
+@goes_by_blocks(Transposed.of)
 def conv_transpose2d(
     input: np.ndarray,
     weight: np.ndarray,
@@ -162,6 +172,7 @@ def conv_transpose2d(
     return _conv_transpose(2, input, weight, bias, *options, **where)
 
 
+@goes_by_blocks(Transposed.of)
 def conv_transpose3d(
     input: np.ndarray,
     weight: np.ndarray,
@@ -201,3 +212,6 @@ def conv_transpose3d(
     options = stride, padding, output_padding, groups, dilation
     where = {"out": out, "backend": backend, "stream": stream, "precision": precision}
     return _conv_transpose(3, input, weight, bias, *options, **where)
+
+
+_FUNCTIONS = {1: conv_transpose1d, 2: conv_transpose2d, 3: conv_transpose3d}

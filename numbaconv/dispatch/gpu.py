@@ -10,16 +10,12 @@ from typing import Any
 import numpy as np
 
 from numbaconv.dispatch.backends import AUTO, CUDA, load_backend, requested_backend
+from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import Plan, find_plan
-from numbaconv.problem.validation import base_array, check_out
+from numbaconv.problem.validation import base_array, check_out, input_array
 
 PRECISION_VARIABLE = "NUMBACONV_PRECISION"
 PRECISIONS = ("ieee", "tf32")
-
-
-def is_on_device(array: Any) -> bool:
-    """Whether an array says that it is on a GPU."""
-    return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
 
 
 def find_precision(precision: str | None) -> str:
@@ -105,8 +101,10 @@ class Call:
         self._module, self.arrays = look_at(arrays, backend)
         self._on_device = self._module is not None
         if not self._on_device:
-            given = self.arrays.items()
-            self.arrays = {name: None if a is None else base_array(name, a) for name, a in given}
+            self.arrays = {
+                name: None if a is None else (base_array if name == "out" else input_array)(name, a)
+                for name, a in self.arrays.items()
+            }
 
     def cpu_backend(self) -> str | None:
         """Return the CPU backend, maybe ``auto``; None if it runs on a GPU."""
@@ -207,8 +205,9 @@ def convolve_on_host(
     return result
 
 
-def on_host(array: Any) -> Any:
-    """Return a device array as a NumPy array, and anything else as it is."""
+def on_host(name: str, array: Any) -> np.ndarray:
+    """Return an array to be copied, of any library and any place, as a NumPy array."""
     if isinstance(array, np.ndarray) or not is_on_device(array):
-        return array
-    return load_backend(CUDA, "a weight on a GPU").to_host(array)
+        return input_array(name, read_array(name, array))
+    there: np.ndarray = load_backend(CUDA, f"a {name} on a GPU").to_host(array)
+    return there

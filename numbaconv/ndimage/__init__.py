@@ -14,6 +14,7 @@ numbers, cut off as SciPy does; ``rounding="saturate"`` rounds and clips instead
 - `filters`: the public functions;
 - `arguments`: what they take, and refuse;
 - `gaussian`: Gaussian kernels;
+- `reach`: how far each filter looks;
 - `passes`: the arithmetic, and complex images;
 - `missing`: values that are left out.
 """

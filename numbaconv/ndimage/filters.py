@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbaconv.blocks.calls import goes_by_blocks
 from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.planning import Pass
+from numbaconv.foreign import takes_foreign
+from numbaconv.ndimage import reach
 from numbaconv.ndimage.arguments import (
     MODES,
     TRUNCATE,
@@ -46,6 +49,8 @@ def _real_pass(weights: tuple[float, ...], axis: int, mode: Any, origin: Any) ->
     return Pass(axis, weights, before, mode_code(mode))
 
 
+@goes_by_blocks(reach.filters(reach.of_line))
+@takes_foreign
 def correlate1d(
     input: Any,
     weights: Any,
@@ -115,6 +120,8 @@ def correlate1d(
     return apply(image, out, work, cval, rounds)
 
 
+@goes_by_blocks(reach.filters(reach.of_turned_line))
+@takes_foreign
 def convolve1d(
     input: Any,
     weights: Any,
@@ -150,6 +157,8 @@ def convolve1d(
     return correlate1d(input, weights, axis, output, mode, cval, origin, rounding=rounding)
 
 
+@goes_by_blocks(reach.filters(reach.of_gaussian_line))
+@takes_foreign
 def gaussian_filter1d(
     input: Any,
     sigma: Any,
@@ -182,6 +191,8 @@ def gaussian_filter1d(
     return correlate1d(input, weights, axis, output, mode, cval, 0, rounding=rounding)
 
 
+@goes_by_blocks(reach.filters(reach.of_gaussian))
+@takes_foreign
 def gaussian_filter(
     input: Any,
     sigma: Any,
@@ -301,6 +312,8 @@ def _box(size: int, axis: int, mode: Any, origin: Any) -> Pass:
     return Pass(axis, (1.0,) * operator.index(size), before, mode_code(mode), int(size))
 
 
+@goes_by_blocks(reach.filters(reach.of_box_line))
+@takes_foreign
 def uniform_filter1d(
     input: Any,
     size: int,
@@ -336,6 +349,8 @@ def uniform_filter1d(
     return apply(image, out, [_box(size, axis, mode, origin)], cval, rounds)
 
 
+@goes_by_blocks(reach.filters(reach.of_box))
+@takes_foreign
 def uniform_filter(
     input: Any,
     size: Any = 3,
@@ -421,6 +436,8 @@ def _edges(
     return apply(image, out, work, cval, rounds)
 
 
+@goes_by_blocks(reach.filters(reach.of_neighbours))
+@takes_foreign
 def sobel(
     input: Any,
     axis: int = -1,
@@ -454,6 +471,8 @@ def sobel(
     return _edges(input, axis, output, mode, cval, (1.0, 2.0, 1.0), rounding)
 
 
+@goes_by_blocks(reach.filters(reach.of_neighbours))
+@takes_foreign
 def prewitt(
     input: Any,
     axis: int = -1,
@@ -512,6 +531,7 @@ def _added_up(
     return out
 
 
+@takes_foreign
 def generic_laplace(
     input: Any,
     derivative2: Callable[..., np.ndarray],
@@ -548,6 +568,7 @@ def generic_laplace(
     return _added_up(input, work, output, mode, cval, axes)
 
 
+@takes_foreign
 def generic_gradient_magnitude(
     input: Any,
     derivative: Callable[..., np.ndarray],
@@ -573,6 +594,8 @@ def generic_gradient_magnitude(
     return _added_up(input, work, output, mode, cval, axes)
 
 
+@goes_by_blocks(reach.filters(reach.of_neighbours))
+@takes_foreign
 def laplace(
     input: Any, output: Any = None, mode: Any = "reflect", cval: Any = 0.0, *, axes: Any = None
 ) -> np.ndarray:
@@ -620,6 +643,8 @@ def _gaussian_derivative(order: int, **options: Any) -> Callable[..., np.ndarray
     return derivative
 
 
+@goes_by_blocks(reach.filters(reach.of_gaussian_derivatives, one_mode=True))
+@takes_foreign
 def gaussian_laplace(
     input: Any,
     sigma: Any,
@@ -647,6 +672,8 @@ def gaussian_laplace(
     )
 
 
+@goes_by_blocks(reach.filters(reach.of_gaussian_derivatives, one_mode=True))
+@takes_foreign
 def gaussian_gradient_magnitude(
     input: Any,
     sigma: Any,
@@ -721,6 +748,8 @@ def _correlate(
     return apply(image, out, work, cval, rounds)
 
 
+@goes_by_blocks(reach.filters(reach.of_kernel))
+@takes_foreign
 def correlate(
     input: Any,
     weights: Any,
@@ -795,6 +824,8 @@ def correlate(
     )
 
 
+@goes_by_blocks(reach.filters(reach.of_turned_kernel))
+@takes_foreign
 def convolve(
     input: Any,
     weights: Any,

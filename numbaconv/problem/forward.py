@@ -7,6 +7,7 @@ import numpy as np
 
 from numbaconv.problem.activations import ACTIVATIONS
 from numbaconv.problem.layout import Layout
+from numbaconv.problem.libraries import library_of
 from numbaconv.problem.shape import ConvShape, Triple
 from numbaconv.problem.validation import (
     check_addressable,
@@ -123,7 +124,8 @@ def memory_strides(
 
 def check_rank(name: str, weight: Any, rank: int) -> None:
     """Refuse a weight that is not for convolution along `rank` axes."""
-    if isinstance(weight, np.ndarray) and weight.ndim != rank + 2:
+    known = isinstance(weight, np.ndarray) or library_of(weight) is not None
+    if known and len(weight.shape) != rank + 2:
         raise ValueError(
             f"weight must have {rank + 2} axes for {name}, (C_out, C_in/groups, *kernel); "
             f"got shape {weight.shape}"

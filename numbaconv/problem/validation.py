@@ -12,6 +12,7 @@ import numpy as np
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.problem.dtypes import check_dtype
+from numbaconv.problem.libraries import is_array_like, is_on_device, library_of
 from numbaconv.problem.shape import CIRCULAR, PADDING_MODES, REFLECT, REPLICATE, SYMMETRIC, ZEROS
 
 DATA_FORMATS = ("channels_first", "channels_last")
@@ -177,8 +178,8 @@ def check_addressable(name: str, *extents: int) -> None:
 
 
 def _kind(value: Any) -> str:
-    there = hasattr(value, "__cuda_array_interface__") or hasattr(value, "__cuda_ndarray__")
-    return type(value).__name__ + (" on a GPU while input is in host memory" if there else "")
+    there = " on a GPU while input is in host memory" if is_on_device(value) else ""
+    return type(value).__name__ + there
 
 
 def base_array(name: str, array: Any) -> np.ndarray:
@@ -197,6 +198,22 @@ def base_array(name: str, array: Any) -> np.ndarray:
             f"for instance {name}.filled(0)"
         )
     return np.asarray(array)
+
+
+def input_array(name: str, array: Any) -> np.ndarray:
+    """Return what a caller passes as an array to be read; NumPy reads what is like an array."""
+    if type(array) is np.ndarray:
+        return array
+    if (library := library_of(array)) is not None:
+        raise TypeError(
+            f"all arrays of a call must be of one library: {name} is of {library}, others are not"
+        )
+    if isinstance(array, np.ndarray) or not is_array_like(array):
+        return base_array(name, array)
+    try:
+        return np.asarray(array)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be read as an array: {error}") from error
 
 
 def check_array(name: str, array: Any) -> None:

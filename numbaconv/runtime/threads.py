@@ -9,8 +9,8 @@ import ctypes
 import functools
 import os
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numba
 from llvmlite import binding as llvm
@@ -61,6 +61,17 @@ def thread_limit(multiply_adds: int) -> int:
     if multiply_adds < SERIAL_LIMIT or _state.forked_after_launch:
         return 1
     return int(_count()())
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Let the calls of this thread use so many threads, or as many as there are."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 def launch_lock(threads: int) -> AbstractContextManager[object]:

@@ -80,6 +80,7 @@ OTHERS = {
     "explain",
     "release_memory",
     "show_config",
+    "tiled",
     "BackendUnavailableError",
     "__version__",
     "grad",
@@ -145,7 +146,7 @@ def test_the_package_and_its_exception_are_documented():
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*SIGNATURES, *GRADIENTS, "explain", "show_config", "release_memory"})
+    "name", sorted({*SIGNATURES, *GRADIENTS, "explain", "show_config", "release_memory", "tiled"})
 )
 def test_docstring_has_numpydoc_sections(name: str):
     function = find(name)

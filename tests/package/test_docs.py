@@ -68,7 +68,9 @@ def exists(name: str) -> bool:
     for count in range(len(modules), 0, -1):
         try:
             found = importlib.import_module(".".join(modules[:count]))
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as missing:
+            if not str(missing.name).startswith("numbaconv"):
+                return True  # it is there, and the library that it is for is not
             continue
         for attribute in modules[count:]:
             if not hasattr(found, attribute):

@@ -29,7 +29,7 @@ from numbaconv.cpu.job import (
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.tap_sums import SINGLE, WIDTHS, TapSumsArguments, tap_sums
 from numbaconv.cpu.separable.planning import Template
-from numbaconv.cpu.separable.rows import (
+from numbaconv.cpu.packing.conversion import (
     ReadRowArguments,
     WriteRowArguments,
     read_row,

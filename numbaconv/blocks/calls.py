@@ -1,0 +1,223 @@
+"""Calls by blocks: what the result is, and how a block of it is computed."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from numbaconv.blocks.regions import Along, Axis, Read, Spread, Window
+from numbaconv.problem.plan import Options, find_plan, find_transposed_plan
+from numbaconv.problem.validation import padding_pairs, per_axis
+
+_NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "symmetric": "symmetric"}
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def stand_in(array: Any) -> np.ndarray:
+    """An array of one element that has the shape and dtype of another: to plan with."""
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+
+
+class ByBlocks:
+    """A call by blocks; axis by axis its result has as many as its source.
+
+    Attributes
+    ----------
+    function : callable
+        The public function, or the prepared layer.
+    arrays : dict
+        What else it reads as a whole: weight, bias.
+    options : dict
+        Its other arguments.
+    axes : tuple
+        Axes, in the order of the source's.
+    dtype : dtype
+        Of the result.
+    """
+
+    source = "input"  # name of the argument
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arrays: dict[str, Any],
+        options: dict[str, Any],
+        axes: Sequence[Axis],
+        dtype: np.dtype[Any],
+    ) -> None:
+        self.function, self.arrays, self.options = function, arrays, options
+        self.axes, self.dtype = tuple(axes), dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        return tuple(axis.result for axis in self.axes)
+
+    def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
+        """Compute a block of the result from what it reads of the source."""
+        raise NotImplementedError
+
+
+def _used(block: Any, reads: Sequence[Read]) -> Any:
+    """What is used of each axis."""
+    return block[tuple(slice(r.skip, r.skip + r.used) for r in reads)]
+
+
+def _spatial(shape: tuple[int, ...], rank: int, channels_last: bool) -> tuple[slice, int]:
+    """Where the spatial axes are, and which axis has the channels."""
+    n = len(shape) - rank - 1
+    return (slice(n, n + rank), n + rank) if channels_last else (slice(n + 1, n + 1 + rank), n)
+
+
+class Convolution(ByBlocks):
+    """`conv`, or a prepared layer."""
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> "Convolution":
+        """Describe a call; `given` has all arguments by name."""
+        arrays = {name: given.get(name) for name in ("weight", "bias")}
+        options = {name: given[name] for name in Options._fields}
+        more = {name: given[name] for name in ("backend", "precision") if name in given}
+        return cls._described(function, given["input"], arrays, options, more)
+
+    @classmethod
+    def of_layer(cls, layer: Any, given: dict[str, Any]) -> "Convolution":
+        """Describe a call of a prepared layer."""
+        now = layer.weights
+        arrays = {"weight": now.weight, "bias": now.bias}
+        return cls._described(layer, given["x"], arrays, layer.options._asdict(), None)
+
+    @classmethod
+    def _described(
+        cls, function: Any, x: Any, arrays: dict[str, Any], options: dict[str, Any], more: Any
+    ) -> "Convolution":
+        seen = {name: None if a is None else stand_in(a) for name, a in arrays.items()}
+        named = Options(**options)
+        plan = find_plan(stand_in(x), seen["weight"], seen["bias"], tuple(named))
+        kernel = arrays["weight"].shape[2:]
+        rank, last = len(kernel), named.data_format == "channels_last"
+        where, channels = _spatial(x.shape, rank, last)
+        size = x.shape[where]
+        strides, dilations = (
+            per_axis(name, options[name], rank) for name in ("stride", "dilation")
+        )
+        pairs = padding_pairs(named.padding, size, kernel, strides, dilations)
+        mode, spatial = named.padding_mode, []
+        for n, o, k, s, d, (lo, hi) in zip(
+            size, plan.out_shape[where], kernel, strides, dilations, pairs, strict=True
+        ):
+            if mode == "circular":
+                spatial.append(Window(n + lo + hi, o, (k - 1) * d, s, 0, 0, wrap=(lo, hi)))
+            else:
+                spatial.append(Window(n, o, (k - 1) * d, s, lo, hi, mode != "zeros"))
+        axes: list[Axis] = [Along(n, n) for n in x.shape]
+        axes[where] = spatial
+        axes[channels] = Along(x.shape[channels], plan.out_shape[channels], splits=False)
+        if more is None:  # a layer has its arrays and options
+            return cls(function, {}, options, axes, plan.result)
+        return cls(function, arrays, options | more, axes, plan.result)
+
+    def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
+        """Convolve a block: with its own padding of zeros, or padded from what is near the end."""
+        windows = [isinstance(axis, Window) for axis in self.axes]
+        pads = [(r.before, r.after) for r in reads]
+        if any(n == 0 for n, is_window in zip(block.shape, windows, strict=True) if is_window):
+            shape = tuple(
+                r.used if is_window else n
+                for r, n, is_window in zip(reads, block.shape, windows, strict=True)
+            )
+            block, pads = np.zeros(shape, block.dtype), [(0, 0)] * len(pads)
+        elif self.options["padding_mode"] in _NUMPY_MODES:
+            if any(map(any, pads)):
+                block = np.pad(block, pads, mode=_NUMPY_MODES[self.options["padding_mode"]])
+            block, pads = _used(block, reads), [(0, 0)] * len(pads)
+        pairs = tuple(pair for pair, is_window in zip(pads, windows, strict=True) if is_window)
+        if not self.arrays:
+            return self.function.padded(pairs)(block)  # type: ignore[attr-defined]
+        changed = {"padding": pairs, "padding_mode": "zeros"}
+        return self.function(block, **arrays, **{**self.options, **changed})
+
+
+class Transposed(ByBlocks):
+    """A transposed convolution."""
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> "Transposed":
+        """Describe a call; `given` has all arguments by name."""
+        x, weight = given["input"], given["weight"]
+        rank = len(weight.shape) - 2
+        arrays = {"weight": weight, "bias": given.get("bias")}
+        names = ("stride", "padding", "output_padding", "groups", "dilation")
+        seen = [None if a is None else stand_in(a) for a in (x, *arrays.values())]
+        plan = find_transposed_plan(rank, *seen, *(given[name] for name in names))
+        where, channels = _spatial(x.shape, rank, False)
+        strides, dilations = (per_axis(name, given[name], rank) for name in ("stride", "dilation"))
+        pairs = padding_pairs(given["padding"], x.shape[where], (1,) * rank, strides, dilations)
+        axes: list[Axis] = [Along(n, n) for n in x.shape]
+        axes[where] = [
+            Spread(n, o, (k - 1) * d, s, lo)
+            for n, o, k, s, d, (lo, _) in zip(
+                x.shape[where],
+                plan.out_shape[where],
+                weight.shape[2:],
+                strides,
+                dilations,
+                pairs,
+                strict=True,
+            )
+        ]
+        axes[channels] = Along(x.shape[channels], plan.out_shape[channels], splits=False)
+        options = {name: given[name] for name in (*names, "backend", "precision")}
+        return cls(function, arrays, options, axes, plan.result)
+
+    def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
+        """Compute what the block reaches, and keep what is the result's."""
+        spread = [isinstance(axis, Spread) for axis in self.axes]
+        inner = [r for r, is_spread in zip(reads, spread, strict=True) if is_spread]
+        pairs = tuple((max(r.before, 0), max(r.after, 0)) for r in inner)
+        rest = [(max(-r.before, 0), max(-r.after, 0)) for r in reads]
+        whole = [r.used - sum(more) for r, more in zip(reads, rest, strict=True)]
+        if not any(map(any, rest)):
+            changed = {"padding": pairs, "output_padding": 0}
+            return self.function(block, **arrays, **{**self.options, **changed})
+        # Elements that no element of the source reaches have the bias alone.
+        channels = len(reads) - len(inner) - 1
+        c_out = self.axes[channels].result
+        shape = [r.used if s else n for r, s, n in zip(reads, spread, block.shape, strict=True)]
+        shape[channels] = c_out
+        y = np.zeros(shape, self.dtype)
+        if arrays.get("bias") is not None:
+            y += arrays["bias"].reshape(c_out, *(1,) * len(inner))
+        if all(n > 0 for n, is_spread in zip(whole, spread, strict=True) if is_spread):
+            place = [slice(a, n - b) for (a, b), n in zip(rest, shape, strict=True)]
+            changed = {"padding": pairs, "output_padding": 0}
+            y[tuple(place)] = self.function(block, **arrays, **{**self.options, **changed})
+        return y
+
+
+class Filter(ByBlocks):
+    """A filter, which leaves the shape as it is."""
+
+    def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
+        """Filter a block, and keep what its neighbours are not missing for."""
+        return _used(self.function(block, **self.options), reads)
+
+
+def arguments_of(function: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """All arguments of a call by name, with those that are not given."""
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    given = dict(bound.arguments)
+    more: dict[str, Any] = given.pop("kwargs", {})
+    return given | more
+
+
+def goes_by_blocks(describe: Callable[..., ByBlocks]) -> Callable[[_Function], _Function]:
+    """Decorate a public function: `describe(function, given)` makes a `ByBlocks` of a call."""
+
+    def decorate(function: _Function) -> _Function:
+        function.by_blocks = lambda given: describe(function, given)  # type: ignore[attr-defined]
+        return function
+
+    return decorate

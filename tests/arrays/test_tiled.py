@@ -1,0 +1,196 @@
+"""`tiled`: equal to the call on the whole array, within the memory, and it can be resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import numbaconv as nc
+from numbaconv import tiling
+from numbaconv.blocks.calls import arguments_of
+
+MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
+
+
+@pytest.fixture(autouse=True)
+def no_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small blocks, of small arrays."""
+    monkeypatch.setattr(tiling, "_SCRATCH", 0)
+
+
+def whole_numbers(rng: Any, *shape: int) -> np.ndarray:
+    return rng.integers(-4, 5, shape).astype(np.float32)
+
+
+class Counting:
+    """An array that tells what is read and stored at once."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        self.reads: list[int] = []
+        self.stored: list[int] = []
+
+    def __getitem__(self, place: Any) -> np.ndarray:
+        self.reads.append(self.array[place].nbytes)
+        return self.array[place]
+
+    def __setitem__(self, place: Any, value: np.ndarray) -> None:
+        self.stored.append(value.nbytes)
+        self.array[place] = value
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular", "symmetric"])
+@pytest.mark.parametrize("seed", range(6))
+def test_random_convolutions(mode: str, seed: int):
+    rng = np.random.default_rng(seed)
+    x, w = whole_numbers(rng, 3, 4, 37, 29), whole_numbers(rng, 6, 2, 3, 4)
+    options = {
+        "bias": whole_numbers(rng, 6),
+        "stride": (int(rng.integers(1, 4)), int(rng.integers(1, 4))),
+        "dilation": int(rng.integers(1, 4)),
+        "padding": ((int(rng.integers(0, 9)), 2), (3, int(rng.integers(0, 9)))),
+        "padding_mode": mode,
+        "groups": 2,
+    }
+    source = Counting(x)
+    result = nc.tiled(nc.conv2d, source, memory="60 kB", weight=w, **options)
+    assert len(source.reads) > 3
+    np.testing.assert_array_equal(result, nc.conv2d(x, w, **options), strict=True)
+    layer = nc.prepare(w, **options)
+    np.testing.assert_array_equal(nc.tiled(layer, x, memory="60 kB"), result, strict=True)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_transposed_convolutions(seed: int):
+    rng = np.random.default_rng(seed)
+    x, w = whole_numbers(rng, 4, 23, 18), whole_numbers(rng, 4, 3, 3, 2)
+    options = {
+        "stride": int(rng.integers(1, 4)),
+        "padding": (int(rng.integers(0, 5)), 1),
+        "dilation": (int(rng.integers(1, 4)), 1),
+        "bias": whole_numbers(rng, 3),
+    }
+    source = Counting(x)
+    result = nc.tiled(nc.conv_transpose2d, source, memory="16 kB", weight=w, **options)
+    assert len(source.reads) > 1
+    np.testing.assert_array_equal(result, nc.conv_transpose2d(x, w, **options), strict=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_filters(mode: str):
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 200, (23, 31, 17), np.uint8)
+    source = Counting(x)
+    options = {"mode": mode, "output": np.int16, "cval": 3}
+    result = nc.tiled(nc.ndimage.sobel, source, memory="40 kB", **options)
+    assert len(source.reads) > 2
+    np.testing.assert_array_equal(result, nc.ndimage.sobel(x, **options), strict=True)
+    weights = rng.integers(-3, 4, (2, 5))
+    kernel = {"weights": weights, "axes": (0, 2), "origin": (-1, 1), "mode": mode}
+    signed = x.astype(np.int32)
+    result = nc.tiled(nc.ndimage.convolve, signed, memory="100 kB", **kernel)
+    np.testing.assert_array_equal(result, nc.ndimage.convolve(signed, **kernel), strict=True)
+
+
+def test_memory_holds_what_is_read_and_stored():
+    x = np.zeros((60, 70, 50), np.float32)
+    for memory in (200_000, 400_000, 10_000_000):
+        source, out = Counting(x), Counting(np.empty_like(x))
+        nc.tiled(nc.ndimage.gaussian_filter, source, out, memory=memory, sigma=1)
+        assert 2 * max(source.reads) + 2 * max(out.stored) < memory
+        assert sum(out.stored) == x.nbytes
+    assert len(source.reads) == 1
+    with pytest.raises(ValueError, match="memory of 1000 bytes is too little"):
+        nc.tiled(nc.conv, x[None], memory=1000, weight=np.ones((1, 1, 9, 9, 9)))
+
+
+def test_blocks_are_whole_chunks_of_the_result():
+    call = nc.ndimage.uniform_filter.by_blocks(
+        arguments_of(nc.ndimage.uniform_filter, np.zeros((100, 100)), size=5)
+    )
+    extents = tiling._choose_extents(call, 8, 100_000, (32, 32))
+    assert all(n % 32 == 0 or n == 100 for n in extents)
+    assert extents != (100, 100)
+
+
+def test_an_interrupted_call_goes_on(tmp_path: Path):
+    x = np.random.default_rng(0).random((64, 64))
+    expected = nc.ndimage.uniform_filter(x, 3)
+    record = tmp_path / "blocks"
+    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", x.dtype, x.shape)
+
+    class Breaks(Counting):
+        def __getitem__(self, place: Any) -> np.ndarray:
+            if len(self.reads) == 5:
+                raise KeyboardInterrupt
+            return super().__getitem__(place)
+
+    options: Any = {"memory": "20 kB", "resume": record, "size": 3}
+    with pytest.raises(KeyboardInterrupt):
+        nc.tiled(nc.ndimage.uniform_filter, Breaks(x), out, **options)
+    finished = len(record.read_text().splitlines()) - 1
+    assert finished == 5
+    source = Counting(x)
+    nc.tiled(nc.ndimage.uniform_filter, source, out, **options | {"memory": "30 kB"})
+    total = len(record.read_text().splitlines()) - 1
+    assert len(source.reads) == total - finished
+    np.testing.assert_array_equal(out, expected)
+    nc.tiled(nc.ndimage.uniform_filter, source, out, **options)
+    assert len(source.reads) == total - finished
+    layers = [nc.prepare(np.full((1, 1, 1, 1), value)) for value in (1.0, 2.0)]
+    calls = [layer.by_blocks({"x": x[None]}) for layer in layers]
+    keys = {tiling._key(layer, call, x) for layer, call in zip(layers, calls, strict=True)}
+    assert len(keys) == 2
+    with pytest.raises(ValueError, match="of another call"):
+        nc.tiled(nc.ndimage.uniform_filter, x, out, **options | {"size": 5})
+
+
+def test_a_record_cut_short_loses_no_block(tmp_path: Path):
+    """What a machine that failed left of the last line is no number of a block."""
+    x = np.random.default_rng(0).random((64, 64))
+    record = tmp_path / "blocks"
+    options: Any = {"memory": "20 kB", "resume": record, "size": 3}
+    nc.tiled(nc.ndimage.uniform_filter, x, **options)
+    lines = record.read_text().splitlines()
+    assert len(lines) > 12
+    record.write_text("\n".join(lines[:12])[:-1])  # "10" has become "1"
+    source = Counting(x)
+    nc.tiled(nc.ndimage.uniform_filter, source, **options)
+    assert len(source.reads) == len(lines) - 1 - 10
+    assert sorted(map(int, record.read_text().splitlines()[1:])) == list(range(len(lines) - 1))
+
+
+@pytest.mark.parametrize("kind", ["zarr", "h5py"])
+def test_stores(kind: str, tmp_path: Path):
+    library = pytest.importorskip(kind)
+    x = whole_numbers(np.random.default_rng(3), 40, 40)
+    if kind == "zarr":
+        make = {"dtype": x.dtype, "shape": x.shape, "chunks": (16, 16)}
+        source = library.create_array(str(tmp_path / "in.zarr"), **make)
+        out = library.create_array(str(tmp_path / "out.zarr"), **make)
+    else:
+        file = library.File(tmp_path / "all.h5", "w")
+        source = file.create_dataset("in", x.shape, x.dtype, chunks=(16, 16))
+        out = file.create_dataset("out", x.shape, x.dtype, chunks=(16, 16))
+    source[:] = x
+    nc.tiled(nc.ndimage.laplace, source, out, memory="16 kB")
+    np.testing.assert_array_equal(out[:], nc.ndimage.laplace(x))
+
+
+def test_refusals():
+    x = np.ones((8, 8))
+    with pytest.raises(TypeError, match="cannot be computed by blocks"):
+        nc.tiled(np.sum, x)
+    with pytest.raises(ValueError, match="memory"):
+        nc.tiled(nc.ndimage.sobel, x, memory="much")
+    with pytest.raises(ValueError, match="out has shape"):
+        nc.tiled(nc.ndimage.sobel, x, np.ones((8, 9)))
+    with pytest.raises(TypeError, match="out has dtype"):
+        nc.tiled(nc.ndimage.sobel, x, np.ones((8, 8), np.float32))
+    with pytest.raises(TypeError, match="sigma"):
+        nc.tiled(nc.ndimage.gaussian_filter, x)
+    assert tiling._in_bytes("1.5 GiB") == 3 * 2**29
+    assert tiling._in_bytes("500 MB") == 500_000_000
