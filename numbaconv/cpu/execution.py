@@ -60,8 +60,9 @@ def write_job(
         AT.tile: lowering.tile,
         AT.band: lowering.band,
         AT.fill_halo: lowering.fill_halo,
-        AT.packer: None if lowering.packing is None else pack_work,
+        AT.packer: lowering.packer if lowering.packing is None else pack_work,
         AT.activate: kernel_of(activation),
+        **dict(enumerate(lowering.functions, HALO)),
     }
     for place, function in functions.items():
         if function is not None:
@@ -72,6 +73,8 @@ def write_job(
     job[AT.itemsize], job[AT.lanes] = itemsize, VECTOR_BYTES // itemsize
     job[AT.pack_workers], job[AT.workers] = threads, max(1, min(threads, lowering.blocks.tasks))
     job[AT.scratch_size], job[AT.index_size] = lowering.scratch_size + gap, lowering.index_size
+    job[AT.packed_size] = _job.size_of_packed(lowering.packed_size or s.weights)
+    job[AT.pack_scratch] = lowering.pack_scratch
     job[AT.taps_in_place] = lowering.taps_in_place
     job[AT.prefetch_distance] = lowering.prefetch_distance
     job[AT.nontemporal] = lowering.nontemporal and activation == NONE
@@ -89,7 +92,9 @@ def make_template(
     """Return the job of a problem on an engine, complete but for its data."""
     lowering = engine.lower(s, arithmetic.compute, threads)
     job = write_job(lowering, s, arithmetic, threads, activation)
-    order = () if lowering.packing is None else (*lowering.packing[:2], s.taps)
+    order = lowering.packed_order
+    if lowering.packing is not None:
+        order = *lowering.packing[:2], s.taps
     return Template(job, lowering.table, order)
 
 
@@ -98,7 +103,7 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     if not template.order:
         return weights.copy()
     with launch_lock(template.job[AT.pack_workers]):
-        packed = np.empty(_job.size_of_packed(weights.size), weights.dtype)
+        packed = np.empty(template.job[AT.packed_size], weights.dtype)
         check_complete(_job.pack.call((template.job, weights, packed)))
         return packed
 
