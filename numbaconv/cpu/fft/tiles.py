@@ -125,8 +125,12 @@ def pairs_tiles(s: ConvShape) -> bool:
 
 
 def cost(s: ConvShape, tiles: Tiles) -> float:
-    """Return what one image costs, in floating-point operations as transforms count them."""
-    loads = tiles.outer * (ceil_div(tiles.inner, 2) if pairs_tiles(s) else tiles.inner)
+    """Return what one plane or row costs, in floating-point operations as transforms count them.
+
+    Images may be rows of a problem (see `problem.simplest`), so nothing must depend on how many
+    there are: not the share of the weights' spectra either.
+    """
+    loads = ceil_div(tiles.inner, 2) if pairs_tiles(s) else tiles.inner
     pairs = 1 if pairs_tiles(s) else ceil_div(s.c_out, 2)
     n = tiles.values
     each = 5 * math.log2(n) + MOVE_COST + ROW_COST / tiles.columns
@@ -142,12 +146,16 @@ def best_tiles(s: ConvShape) -> Tiles | None:
     """Return the tiles that cost least, or None if the kernel does not fit in any.
 
     There are none either for a problem whose tiles would be nearly all padding, or results that a
-    stride leaves out.
+    stride leaves out; and for one whose windows do not overlap, of which a tile saves nothing (such
+    an axis may be images, besides).
     """
+    axes = zip(s.kernel, s.dilation, s.stride, strict=True)
+    if all((k - 1) * d < step for k, d, step in axes):
+        return None
     best = min(candidates(s), key=lambda tiles: cost(s, tiles), default=None)
     if best is None:
         return None
-    read_and_written = math.prod(s.size) + s.pixels + best.values
+    read_and_written = best.outer * best.values + math.prod(s.size) + s.pixels
     return best if math.prod(best.counts) * best.values <= 64 * read_and_written else None
 
 
@@ -156,4 +164,4 @@ def gain(s: ConvShape) -> float:
     tiles = best_tiles(s)
     if tiles is None or s.flops == 0:
         return 0.0
-    return s.flops / s.n / (SUMS_RATE * cost(s, tiles))
+    return s.flops / (s.n * tiles.outer) / (SUMS_RATE * cost(s, tiles))
