@@ -14,6 +14,10 @@ plane              small_planes    small planes, whole          a column   direc
 depthwise          depthwise_tile  pixels of many planes        a channel  direct/depthwise_channels
 dot                dot             images x images, summed      a pixel    gradients/weight_dots
                                    pixels x filters, summed     a channel  direct/dots
+transform          forward         transforms of columns        a column   fft
+                   inverse         the same, back               a column   fft
+spectrum           product         spectra x spectra, summed    a column   fft
+                   move_vectors    copies                       any        fft
 =================  ==============  ===========================  =========  =========================
 
 `activations` has the formulas of the functions that are applied to a finished tile, and
