@@ -77,16 +77,16 @@ def functions(sum_outputs):
 
 
 @inline
-def transform(job, table, which, data, step, passes, twiddles, like):
+def transform(job, table, which, data, step, passes, twiddles):
     """Transform one column in place, by the function at a place of the job."""
     if table[passes] == 0:
         return
-    factors = factors_at(job[AT.table], twiddles, like)
+    factors = factors_at(job[AT.table], twiddles, data)
     call(job[which], TransformArguments(data, step, shift(table, passes), factors))
 
 
 @inline
-def transform_columns(job, table, which, tile, like):
+def transform_columns(job, table, which, tile):
     """Transform a tile along the depth and along the rows, in either direction."""
     width, pitch = 2 * job[AT.lanes], table[AT_TABLE.pitch]
     is_deep, is_inverse = table[AT_TABLE.depth] > 1, which == CALLED.inverse
@@ -97,12 +97,12 @@ def transform_columns(job, table, which, tile, like):
                 for h in range(table[AT_TABLE.rows] if is_deep else 0):
                     at, passes, factors = h * pitch, AT_TABLE.passes_0, AT_TABLE.twiddles_0
                     line, passes = shift(column, at * width), table[passes]
-                    transform(job, table, which, line, width, passes, table[factors], like)
+                    transform(job, table, which, line, width, passes, table[factors])
             else:
                 passes, factors = table[AT_TABLE.passes_1], table[AT_TABLE.twiddles_1]
                 for d in range(table[AT_TABLE.depth]):
                     line = shift(column, d * width)
-                    transform(job, table, which, line, pitch * width, passes, factors, like)
+                    transform(job, table, which, line, pitch * width, passes, factors)
 
 
 @inline
@@ -115,35 +115,35 @@ def rows_of_block(table, number, lanes):
 
 
 @inline
-def multiply_between(job, table, which, block, number, like):
+def multiply_between(job, table, which, block, number):
     """Multiply a block of a signal by the factors between its two transforms."""
     if table[AT_TABLE.is_signal] != 0:
-        factors = factors_at(job[AT.table], table[AT_TABLE.between], like)
+        factors = factors_at(job[AT.table], table[AT_TABLE.between], block)
         factors = shift(factors, number * table[AT_TABLE.block])
         rows = table[AT_TABLE.columns]
         call(job[which], ProductArguments(block, block, 0, factors, 0, 1, rows))
 
 
 @inline
-def read_block(job, table, block, tile, number, like):
+def read_block(job, table, block, tile, number):
     """Transpose a block out of a tile and transform it: it then is a part of the spectrum."""
     lanes = job[AT.lanes]
     rows = shift(tile, rows_of_block(table, number, lanes) * 2 * lanes)
     squares, square = table[AT_TABLE.columns] // lanes, 2 * lanes * lanes
     step = table[AT_TABLE.column]
     call(job[CALLED.transpose], TransposeBlocksArguments(block, square, rows, step, squares, lanes))
-    multiply_between(job, table, CALLED.product, block, number, like)
+    multiply_between(job, table, CALLED.product, block, number)
     passes, factors = table[AT_TABLE.passes_2], table[AT_TABLE.twiddles_2]
-    transform(job, table, CALLED.forward, block, 2 * lanes, passes, factors, like)
+    transform(job, table, CALLED.forward, block, 2 * lanes, passes, factors)
 
 
 @inline
-def write_block(job, table, tile, block, number, like):
+def write_block(job, table, tile, block, number):
     """Transform a block back and transpose it into a tile."""
     lanes = job[AT.lanes]
     passes, factors = table[AT_TABLE.passes_2], table[AT_TABLE.twiddles_2]
-    transform(job, table, CALLED.inverse, block, 2 * lanes, passes, factors, like)
-    multiply_between(job, table, CALLED.product_by_conjugate, block, number, like)
+    transform(job, table, CALLED.inverse, block, 2 * lanes, passes, factors)
+    multiply_between(job, table, CALLED.product_by_conjugate, block, number)
     rows = shift(tile, rows_of_block(table, number, lanes) * 2 * lanes)
     squares, square = table[AT_TABLE.columns] // lanes, 2 * lanes * lanes
     step = table[AT_TABLE.column]

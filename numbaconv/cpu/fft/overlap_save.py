@@ -129,7 +129,7 @@ def find_load(table, image, group, number):
 
 
 @inline
-def read_load(job, table, s, m, load, t, like):
+def read_load(job, table, s, m, load, t):
     """Copy all channels of a load, and transform their columns."""
     lanes = job[AT.lanes]
     seen = shift(m.seen, t * lanes)
@@ -145,18 +145,18 @@ def read_load(job, table, s, m, load, t, like):
             d, h, w = first_output(table, number)
             vectors = shift(tile, part * lanes)
             load_tile(job, table, s, vectors, m.row, seen, load.image, channel, d, h, w)
-        transform_columns(job, table, CALLED.forward, tile, like)
+        transform_columns(job, table, CALLED.forward, tile)
 
 
 @inline
-def multiply(job, table, s, m, group, loads, begin, end, like):
+def multiply(job, table, s, m, group, loads, begin, end):
     """Multiply the spectra of some loads by those of some pairs, block by block."""
     block = table[AT_TABLE.block]
     for number in range(table[AT_TABLE.blocks]):
         for i in range(loads * s.c_in):
             t = i // s.c_in
             tile = slot(m, table, t, i - t * s.c_in)
-            read_block(job, table, shift(m.blocks, i * block), tile, number, like)
+            read_block(job, table, shift(m.blocks, i * block), tile, number)
         first = (group * table[AT_TABLE.blocks] + number) * table[AT_TABLE.pairs]
         for pair in range(begin, end):
             weights = shift(m.spectra, (first + pair) * s.c_in * block)
@@ -167,17 +167,17 @@ def multiply(job, table, s, m, group, loads, begin, end, like):
                     ProductArguments(m.result, x, block, weights, block, s.c_in, rows),
                 )
                 tile = slot(m, table, t, pair - begin)
-                write_block(job, table, tile, m.result, number, like)
+                write_block(job, table, tile, m.result, number)
 
 
 @inline
-def write_load(job, table, s, m, load, t, begin, end, like):
+def write_load(job, table, s, m, load, t, begin, end):
     """Transform the columns of the results of a load back, and store them."""
     lanes = job[AT.lanes]
     seen = shift(m.seen, t * lanes)
     for pair in range(begin, end):
         tile = slot(m, table, t, pair - begin)
-        transform_columns(job, table, CALLED.inverse, tile, like)
+        transform_columns(job, table, CALLED.inverse, tile)
         for part in range(2):
             number, channel = load.tile, pair
             if table[AT_TABLE.pairs_tiles] == 0:
@@ -233,11 +233,11 @@ def work(worker, job, like):
         loads = min(together, table[AT_TABLE.loads] - first)
         for t in range(loads):
             load = find_load(table, image, group, first + t)
-            read_load(job, table, s, m, load, t, like)
-        multiply(job, table, s, m, group, loads, begin, end, like)
+            read_load(job, table, s, m, load, t)
+        multiply(job, table, s, m, group, loads, begin, end)
         for t in range(loads):
             load = find_load(table, image, group, first + t)
-            write_load(job, table, s, m, load, t, begin, end, like)
+            write_load(job, table, s, m, load, t, begin, end)
             if not is_finite(shift(m.seen, t * job[AT.lanes]), job[AT.lanes]):
                 sum_load(job, table, s, m, load, begin, end, like)
         number, queue = next_task(job, tasks, worker, queue)
@@ -303,10 +303,10 @@ def pack_spectra(worker, job, like):
             for tap in range(taps):
                 copies[at + tap] = weights[at + tap]
             place_taps(job, table, s, shift(tile, part * lanes), shift(weights, at), row, seen)
-        transform_columns(job, table, CALLED.forward, tile, like)
+        transform_columns(job, table, CALLED.forward, tile)
         for i in range(blocks):
             at = (((group * blocks + i) * pairs + pair) * s.c_in + c) * block
-            read_block(job, table, shift(spectra, at), tile, i, like)
+            read_block(job, table, shift(spectra, at), tile, i)
         number, queue = next_task(job, tasks, worker, queue)
 
 
