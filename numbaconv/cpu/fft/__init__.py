@@ -35,7 +35,7 @@ def unserved(s: ConvShape, dtype: np.dtype) -> str | None:
     if dtype.kind != "f":
         return "integers are exact: they are summed"
     if best_tiles(s) is None:
-        return "the kernel or the stride is too large for a tile, or windows do not overlap"
+        return "kernel, stride or spectra are too large, or windows do not overlap"
     return None
 
 

@@ -11,7 +11,7 @@ from numbaconv.codegen.pointers import behind, pointer_at
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import stands_for
 from numbaconv.cpu.fft import tables
-from numbaconv.cpu.fft.tiles import Tiles, pairs_tiles
+from numbaconv.cpu.fft.tiles import Tiles, pairs_tiles, results_of_load
 from numbaconv.cpu.job import places
 from numbaconv.cpu.packing.halo import odd_lines
 from numbaconv.problem.shape import ConvShape
@@ -122,7 +122,7 @@ def make_table(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> np.
     tile = tiles.columns // lanes * column
     in_pairs = pairs_tiles(s)
     inner_loads = ceil_div(tiles.inner, 2) if in_pairs else tiles.inner
-    loads, pairs = tiles.outer * inner_loads, 1 if in_pairs else ceil_div(s.c_out, 2)
+    loads, pairs = tiles.outer * inner_loads, results_of_load(s)
     together = min(loads, max(1, TASK_BYTES // (tile * dtype.itemsize * max(s.c_in, pairs))))
     if s.c_in * pairs == 1:  # the one spectrum of the weights stays in cache
         together = 1

@@ -28,6 +28,10 @@ SIZES = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 # Values of a tile, at most: 8 MB of float32.
 MOST_VALUES = 1 << 20
 
+# Complex values of all channels of a tile, and of all spectra of the weights, at most: 256 MB for
+# each thread, and 1 GB, of float32.
+MOST_OF_TASK, MOST_OF_WEIGHTS = 1 << 25, 1 << 27
+
 # Floating-point operations, as transforms count them (5 n log2 n), that take as long as a value's
 # way between memory and a tile, with a transposition; as the calls for a row of a tile; as the
 # factors between the transforms of a signal; as a complex multiply-add; and as bringing a value of
@@ -105,9 +109,13 @@ def cut(s: ConvShape, is_signal: bool, depth: int, rows: int, columns: int) -> T
 def candidates(s: ConvShape) -> Iterator[Tiles]:
     """Yield the tiles that a problem could be cut into."""
     depths = (1,) if s.kernel[0] == 1 else SIZES
-    is_signal = s.kernel[:2] == (1, 1)
+    is_signal, pairs = s.kernel[:2] == (1, 1), results_of_load(s)
+    channels, weights = max(s.c_in, pairs), s.groups * s.c_in * pairs
     for depth, rows, columns in itertools.product(depths, SIZES, SIZES):
-        if depth * rows * columns > MOST_VALUES or (is_signal and columns not in (rows, 2 * rows)):
+        values = depth * rows * columns
+        if values > MOST_VALUES or (is_signal and columns not in (rows, 2 * rows)):
+            continue
+        if values * channels > MOST_OF_TASK or values * weights > MOST_OF_WEIGHTS:
             continue
         tiles = cut(s, is_signal, depth, rows, columns)
         if tiles is not None:
@@ -124,6 +132,11 @@ def pairs_tiles(s: ConvShape) -> bool:
     return s.c_out == 1
 
 
+def results_of_load(s: ConvShape) -> int:
+    """Return how many spectra the results of a group have, of one transform of its input."""
+    return 1 if pairs_tiles(s) else ceil_div(s.c_out, 2)
+
+
 def cost(s: ConvShape, tiles: Tiles) -> float:
     """Return what one plane or row costs, in floating-point operations as transforms count them.
 
@@ -131,8 +144,7 @@ def cost(s: ConvShape, tiles: Tiles) -> float:
     there are: not the share of the weights' spectra either.
     """
     loads = ceil_div(tiles.inner, 2) if pairs_tiles(s) else tiles.inner
-    pairs = 1 if pairs_tiles(s) else ceil_div(s.c_out, 2)
-    n = tiles.values
+    pairs, n = results_of_load(s), tiles.values
     each = 5 * math.log2(n) + MOVE_COST + ROW_COST / tiles.columns
     each += BETWEEN_COST * tiles.is_signal + MISS_COST * (n > CACHED_VALUES)
     transforms = loads * (s.c_in + pairs) * each
