@@ -236,8 +236,46 @@ def draw_lesson():
     draw_learning(names["steps"], names["losses"])
 
 
+def complex_text(z: complex) -> str:
+    """Write a complex number whose parts are integers."""
+    real, imag = round(z.real), round(z.imag)
+    if imag == 0:
+        return str(real)
+    side = f"{'' if abs(imag) == 1 else abs(imag)}i"
+    sign = "-" if imag < 0 else "+" if real else ""
+    return f"{real or ''}{sign}{side}"
+
+
+def draw_spectra():
+    """Draw a convolution as a product of spectra: values and spectra below each other."""
+    backwards = np.zeros((4, 4), np.float32)
+    for i, j in np.ndindex(3, 3):
+        backwards[-i, -j] = DETECTORS[0, i, j]
+    spectra = [np.fft.fft2(each) for each in (IMAGE, backwards)]
+    spectra.append(spectra[0] * spectra[1])
+    back = np.fft.ifft2(spectra[2]).real.round() + 0.0
+    figure, (axes,) = canvas(31, 17.5, (10.5, 6))
+    names = ("input", "detector, backwards\naround the corner", "wrapped sums: 2 x 2 outputs")
+    pairs = zip((IMAGE, backwards, back), spectra, names, (BLUE, ORANGE, GREEN), strict=True)
+    for i, (matrix, spectrum, name, colour) in enumerate(pairs):
+        x = 0.5 + 11 * i
+        cells(axes, x, 2, matrix.tolist(), lambda r, c, v=matrix, k=colour: k if v[r, c] else GREY,
+              1.5)  # fmt: skip
+        cells(axes, x, 10.5, [[complex_text(z) for z in row] for row in spectrum], colour, 1.5)
+        axes.text(x + 3, 1.5, name, ha="center", fontsize=10)
+        start, end = (x + 3, 8.1), (x + 3, 10.4)
+        arrow(axes, *((end, start) if i == 2 else (start, end)))
+        axes.text(x + 3.3, 9.3, "inverse" if i == 2 else "transform", va="center", fontsize=9)
+    frame(axes, 22.5, 2, 3, 3, RED)
+    axes.text(9, 13.5, "x", ha="center", va="center", fontsize=16)
+    axes.text(20, 13.5, "=", ha="center", va="center", fontsize=16)
+    axes.text(15.5, 17.2, "value by value", ha="center", fontsize=10)
+    save(figure, "spectra.png")
+
+
 if __name__ == "__main__":
     draw_lesson()
     draw_patches()
     draw_tile()
     draw_lowerings()
+    draw_spectra()

@@ -78,7 +78,7 @@ def conv(
     out : ndarray, optional
         Array of the result's shape and dtype to store the result in. It must not overlap the
         input, weight or bias.
-    backend : {"auto", "direct", "im2col", "cuda"}, optional
+    backend : {"auto", "direct", "im2col", "fft", "cuda"}, optional
         Backend of this call. Without it `use_backend`, `set_backend` and the environment variable
         ``NUMBACONV_BACKEND`` decide, in this order.
     stream : optional

@@ -22,7 +22,7 @@ from numbaconv.dispatch.backends import (
     load_backend,
     requested_backend,
 )
-from numbaconv.dispatch.choice import choose
+from numbaconv.dispatch.choice import choose, serving
 from numbaconv.dispatch.gpu import plan_on_device, refuse_on_cpu
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.libraries import is_on_device, read_array
@@ -139,7 +139,7 @@ def explain(
     name, source = requested_backend(backend)
     if name != AUTO:
         load_backend(name, source)
-        reason = "it was asked for"
+        name, reason = serving(plan, name)
     else:
         (name, reason), source = choose(plan), f"auto, {source}"
     lowering = None

@@ -232,7 +232,7 @@ def prepare(
         As in `conv`.
     padding_mode, data_format, activation
         As in `conv`.
-    backend : {"auto", "direct", "im2col", "cuda"}, optional
+    backend : {"auto", "direct", "im2col", "fft", "cuda"}, optional
         Backend of all calls. Without it the backend of each call is chosen as in `conv`.
     precision : {"ieee", "tf32"}, optional
         As in `conv`.

@@ -3,7 +3,8 @@
 ``layers.csv`` has the layers that users meet, ``tiny.csv`` small calls, and ``sweep.csv`` problems
 that others chose: two of each shape list that oneDNN's benchmark driver is tested with, their
 batches cut so that a call stays small. ``cliffs.csv`` has problems of kinds on which an earlier
-version fell far behind. These two are read only where they are asked for.
+version fell far behind, ``large.csv`` filters of hundreds to ten thousands of taps. These three are
+read only where they are asked for.
 
 The first letter of a row's id is its kind:
 
@@ -16,6 +17,7 @@ U    diffusion U-Net             I    images, one filter
 M    depthwise                   A    audio, 1-D
 Q    tiny calls                  C    volumes, 3-D
 P    a peer's problems (sweep)   K    cliffs
+L    large filters
 ===  ==========================  ===  ==========================
 
 Each row stands for two more problems, its gradients: ``R3-input`` and ``R3-weight``.

@@ -6,6 +6,7 @@ user can do ahead of the call and returns a `Call`, or None where the library ha
 convolution.
 """
 
+import math
 import timeit
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -195,6 +196,51 @@ def scipy() -> Prepare:
     return prepare
 
 
+def scipy_transforms(name: str, threads: int) -> Prepare:
+    """Load SciPy's ``fftconvolve`` or ``oaconvolve``, for large filters without a stride.
+
+    One filter of each channel is one call along the spatial axes. Of a dense layer all pairs of
+    channels are transformed, and their results are added up.
+    """
+    import scipy.fft
+    import scipy.signal
+
+    convolve = getattr(scipy.signal, name)
+
+    def prepare(layer: Layer, x: Any, w: Any) -> Call | None:
+        filters = layer.groups == layer.c_in == layer.c_out
+        steps = (*layer.per_axis("stride"), *layer.per_axis("dilation"))
+        padding, kernel = layer.per_axis("padding"), layer.kernel
+        modes = {"valid": (0,) * layer.rank, "same": tuple((k - 1) // 2 for k in kernel)}
+        mode = next((mode for mode, p in modes.items() if p == padding), None)
+        known = mode and max(steps) == 1 and not layer.gradient and _is_large(layer)
+        if not known or (layer.groups > 1 and not filters):
+            return None
+        axes = tuple(range(-layer.rank, 0))
+        flipped = np.ascontiguousarray(np.flip(w, axes))
+
+        def run() -> Any:
+            with scipy.fft.set_workers(threads):
+                if filters:
+                    return convolve(x, flipped.swapaxes(0, 1), mode, axes)
+                return convolve(x[:, None], flipped[None], mode, axes).sum(2)
+
+        return Call(run)
+
+    return prepare
+
+
+def _is_large(layer: Layer) -> bool:
+    """Whether a filter has taps enough for transforms."""
+    return math.prod(layer.kernel) >= 64
+
+
+def transforms() -> Prepare:
+    """Load numbaconv's transforms, for large filters."""
+    prepare = numbaconv(backend="fft")
+    return lambda layer, x, w: prepare(layer, x, w) if _is_large(layer) else None
+
+
 def _crop(layer: Layer) -> tuple[Any, ...] | None:
     """Where a filter that keeps the image's size holds the layer's output; None if nowhere."""
     filters = layer.groups == layer.c_in == layer.c_out and not layer.gradient
@@ -217,6 +263,8 @@ RIVALS: dict[str, Callable[[int], Prepare]] = {
     "onnxruntime": onnxruntime,
     "opencv": opencv,
     "scipy": lambda threads: scipy(),
+    "scipy-fft": lambda threads: scipy_transforms("fftconvolve", threads),
+    "scipy-oa": lambda threads: scipy_transforms("oaconvolve", threads),
 }
 """The other libraries, by name; each loader takes the number of threads."""
 
@@ -225,6 +273,7 @@ OURS: dict[str, Callable[[int], Prepare]] = {
     "nc-prep": lambda threads: numbaconv(prepared=True),
     "nc-direct": lambda threads: numbaconv(backend="direct"),
     "nc-im2col": lambda threads: numbaconv(backend="im2col"),
+    "nc-fft": lambda threads: transforms(),
 }
 """numbaconv: its own choice, its own choice prepared, and each backend forced.
 

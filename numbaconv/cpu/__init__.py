@@ -1,4 +1,4 @@
-"""The CPU: two engines, `direct` and `im2col`, the gradients, and what these are made of.
+"""The CPU: three engines, `direct`, `im2col` and `fft`, the gradients, and what these are made of.
 
 An engine is a folder with two functions. ``lower(s, dtype, threads)`` says how it computes a
 problem, as a `lowering.Lowering`; ``unavailable()`` says why it cannot run here. A planned call
@@ -14,9 +14,10 @@ matrix_zones           direct      matrix_transposed  the rows that it reads
 filter_rows            direct      band, fold         a halo tile; of wide rows the ends alone
 dots                   direct      dot                nothing
 depthwise_planes       direct      strip, plane       nothing
-depthwise_interleaved direct      depthwise          a halo tile; nothing inside an image
+depthwise_interleaved  direct      depthwise          a halo tile; nothing inside an image
 depthwise_channels     direct      depthwise          a halo tile, a vector of channels innermost
 patch_matrix           im2col      matrix             the patches of its pixels
+overlap_save           fft         transform          tiles, as columns of vectors
 =====================  ==========  =================  ==========================================
 
 The loops of a task have BLIS's names: jc and ic over blocks of columns and rows of the output, pc
@@ -28,7 +29,7 @@ job and launch.
 
 Read `lowering`, `direct.choice`, `job`, `direct.tasks`, then one lowering and its microkernel.
 Imports: `numbaconv.problem`, `numbaconv.runtime`, `numbaconv.codegen`; nothing of `numbaconv.cuda`.
-Inside, `direct`, `gradients` and `separable` stand side by side above `im2col`, that above
+Inside, `fft` stands above `direct`, `gradients` and `separable`, these above `im2col`, that above
 `execution`, then `packing` and `microkernels`, then `job`.
 """
 

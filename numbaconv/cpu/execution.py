@@ -70,8 +70,9 @@ def write_job(
         AT.band: lowering.band,
         AT.fill_halo: lowering.fill_halo,
         AT.store: lowering.store,
-        AT.packer: None if lowering.packing is None else pack_work,
+        AT.packer: lowering.packer if lowering.packing is None else pack_work,
         AT.activate: kernel_of(activation),
+        **dict(enumerate(lowering.functions, HALO)),
     }
     element = arithmetic.numba
     converted = {AT.fill_halo: from_dtype(reads), AT.store: element}
@@ -86,6 +87,8 @@ def write_job(
     job[AT.lanes] = VECTOR_BYTES // itemsize
     job[AT.pack_workers], job[AT.workers] = threads, max(1, min(threads, lowering.blocks.tasks))
     job[AT.scratch_size], job[AT.index_size] = lowering.scratch_size + gap, lowering.index_size
+    job[AT.packed_size] = _job.size_of_packed(lowering.packed_size or s.weights)
+    job[AT.pack_scratch] = lowering.pack_scratch
     job[AT.taps_in_place] = lowering.taps_in_place if reads == arithmetic.compute else 0
     job[AT.prefetch_distance] = lowering.prefetch_distance
     job[AT.nontemporal] = lowering.nontemporal and activation == NONE
@@ -114,7 +117,9 @@ def make_template(
     if source is not None and lowering.fill_halo is not None and lowering.fill_halo.converts:
         reads = source
     job = write_job(lowering, s, arithmetic, threads, activation, reads)
-    order = () if lowering.packing is None else (*lowering.packing[:2], s.taps)
+    order = lowering.packed_order
+    if lowering.packing is not None:
+        order = *lowering.packing[:2], s.taps
     return Template(job, lowering.table, order, reads)
 
 
@@ -123,7 +128,7 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     if not template.order:
         return weights.copy()
     with launch_lock(template.job[AT.pack_workers]):
-        packed = np.empty(_job.size_of_packed(weights.size), weights.dtype)
+        packed = np.empty(template.job[AT.packed_size], weights.dtype)
         check_complete(_job.pack.call((template.job, weights, packed)))
         return packed
 

@@ -31,6 +31,7 @@ from numbaconv.codegen.twins import stands_for
 from numbaconv.cpu.blocking import share
 from numbaconv.problem.shape import SHAPE_SIZE
 from numbaconv.runtime.c_memory import allocate, free
+from numbaconv.runtime.lent_memory import give_back, lend
 from numbaconv.runtime.shared_table import entry_table
 
 
@@ -85,6 +86,8 @@ class Header(NamedTuple):
         1: weights that come unpacked are packed by each task that needs them.
     panel_size : int
         Elements of the scratch that a panel takes which a task has packed.
+    packed_size, pack_scratch : int
+        Elements of packed weights, with slack; and of scratch of each worker that packs.
     taps_in_place : int
         Where in the table the taps begin for tasks that read the input in place. It is 0 if no task
         does, and if all do: then there is no `fill_halo`.
@@ -126,6 +129,8 @@ class Header(NamedTuple):
     pack_taps_outer: int
     pack_in_task: int
     panel_size: int
+    packed_size: int
+    pack_scratch: int
     taps_in_place: int
     nontemporal: int
     prefetch_distance: int
@@ -252,11 +257,12 @@ def _take_workspace(templates, integers, scratch, packed, like):
     indices = given[AT.workers] * given[AT.index_size]
     queues = allocate(entry, 8 * (counters + integers + indices))
     elements = allocate(entry, scratch * given[AT.itemsize])
-    panels = allocate(entry, packed * given[AT.itemsize])
+    panels = lend(entry, packed * given[AT.itemsize])
     if queues == 0 or elements == 0 or panels == 0:
         free(entry, queues)
         free(entry, elements)
-        free(entry, panels)
+        if panels != 0:
+            give_back(entry, panels)
         return Workspace(0, 0, 0, 0, 0)
     words = indices_at(queues)
     for i in range(counters):
@@ -295,7 +301,7 @@ def _give_workspace(space):
     entry = entry_table()
     free(entry, space.queues)
     free(entry, space.scratch)
-    free(entry, space.packed)
+    give_back(entry, space.packed)
 
 
 @stands_for(_give_workspace)
@@ -324,7 +330,7 @@ def size_of_packed(weights):
 
 
 @inline
-def carry_out(template, x, weights, weight_size, packed, packed_size, bias, out):
+def carry_out(template, x, weights, packed, packed_size, bias, out):
     """Convolve: pack the weights unless they come packed, then work.
 
     Parameters
@@ -333,8 +339,8 @@ def carry_out(template, x, weights, weight_size, packed, packed_size, bias, out)
         Address of a job without its data.
     x, weights, packed, bias, out : int
         Addresses of contiguous elements of one dtype. `bias` has C_out of them, zeros for none.
-    weight_size, packed_size : int
-        Elements; 0: the weights do not come packed.
+    packed_size : int
+        0: the weights do not come packed.
 
     Returns
     -------
@@ -343,8 +349,10 @@ def carry_out(template, x, weights, weight_size, packed, packed_size, bias, out)
     """
     given = indices_at(template)
     packs = packed_size == 0 and given[AT.packer] != 0 and given[AT.pack_in_task] == 0
-    panels = size_of_packed(weight_size) if packs else 1
+    panels = given[AT.packed_size] if packs else 1
     scratch = given[AT.workers] * given[AT.scratch_size] + CACHE_LINE
+    if packs:
+        scratch = max(scratch, given[AT.pack_workers] * given[AT.pack_scratch] + CACHE_LINE)
     # Weights, not x: images of filters have dtypes of their own.
     space = take_workspace(template, JOB_SIZE, scratch, panels, weights)
     if no_memory(space):
@@ -377,7 +385,6 @@ def run(given):
         data_in(given, 0),
         data_in(given, 1),
         data_in(given, 2),
-        size_in(given, 2),
         data_in(given, 3),
         size_in(given, 3),
         data_in(given, 4),
@@ -389,13 +396,16 @@ def run(given):
 def pack(given):
     """Pack the weights of a problem for `run`.
 
-    It is given a template, weights, and an array of `size_of_packed` elements.
+    It is given a template, weights, and an array of `packed_size` elements.
     """
     template, weights = data_in(given, 0), data_in(given, 1)
-    space = take_workspace(template, JOB_SIZE, 1, 1, weights)
+    needs = indices_at(template)
+    scratch = needs[AT.pack_workers] * needs[AT.pack_scratch] + CACHE_LINE
+    space = take_workspace(template, JOB_SIZE, scratch, 1, weights)
     if no_memory(space):
         return NO_MEMORY
     job = indices_at(space.jobs)
+    job[AT.scratch] = align(space.scratch)
     job[AT.queues], job[AT.weights], job[AT.packed] = space.queues, weights, data_in(given, 2)
     launch(space.jobs, job[AT.packer], job[AT.pack_workers])
     give_workspace(space)

@@ -65,6 +65,16 @@ class Lowering(NamedTuple):
         Whether results go past the caches, unless an activation follows.
     prefetch_distance : int
         Elements by which the tile asks for pixels ahead of time; 0: it does not.
+    packer : native or None
+        The worker that packs the weights, where it is not the one of `packing`.
+    packed_size : int
+        Elements of weights that it packs; 0: as many as there are.
+    pack_scratch : int
+        Elements of scratch that each of its workers needs.
+    packed_order : tuple of int
+        What the order of its weights depends on.
+    functions : tuple of native
+        Further functions that workers call. In a job they have the place of a layout.
     """
 
     name: str
@@ -82,3 +92,8 @@ class Lowering(NamedTuple):
     taps_in_place: int = 0
     nontemporal: bool = False
     prefetch_distance: int = 0
+    packer: native | None = None
+    packed_size: int = 0
+    pack_scratch: int = 0
+    packed_order: tuple[int, ...] = ()
+    functions: tuple[native, ...] = ()

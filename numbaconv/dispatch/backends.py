@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from numbaconv import cuda
-from numbaconv.cpu import direct, im2col
+from numbaconv.cpu import direct, fft, im2col
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.runtime.environment import tell_of, variable
 from numbaconv.runtime.shared_table import AT, ENTRY, as_word, from_word
@@ -24,7 +24,12 @@ AUTO, CUDA = "auto", "cuda"
 # with the public functions: in the midst of an import at the first call, a signal handler or a
 # callback of the garbage collector could call upon half a module. What a GPU toolkit takes to
 # import, the cuda backend leaves for its first call.
-BACKENDS: dict[str, ModuleType] = {"direct": direct, "im2col": im2col, CUDA: cuda}
+BACKENDS: dict[str, ModuleType] = {
+    "direct": direct,
+    "im2col": im2col,
+    "fft": fft,
+    CUDA: cuda,
+}
 NAMES = (AUTO, *BACKENDS)
 
 
@@ -104,7 +109,7 @@ def available_backends() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        A subset of ``("direct", "im2col", "cuda")``.
+        A subset of ``("direct", "im2col", "fft", "cuda")``.
     """
     return tuple(name for name, module in BACKENDS.items() if module.unavailable() is None)
 
@@ -114,7 +119,7 @@ def get_backend() -> str:
 
     Returns
     -------
-    {"auto", "direct", "im2col", "cuda"}
+    {"auto", "direct", "im2col", "fft", "cuda"}
         Its name in lower case.
 
     Raises
@@ -130,7 +135,7 @@ def set_backend(name: str | None) -> None:
 
     Parameters
     ----------
-    name : {"auto", "direct", "im2col", "cuda"} or None
+    name : {"auto", "direct", "im2col", "fft", "cuda"} or None
         In any case. It takes precedence over ``NUMBACONV_BACKEND``; None takes the choice back.
 
     Raises
@@ -179,7 +184,7 @@ def use_backend(name: str) -> _Block:
 
     Parameters
     ----------
-    name : {"auto", "direct", "im2col", "cuda"}
+    name : {"auto", "direct", "im2col", "fft", "cuda"}
         In any case.
 
     Returns

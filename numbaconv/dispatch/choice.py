@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
+from numbaconv.cpu import fft
 from numbaconv.cpu.direct.choice import has_zones
 from numbaconv.problem.plan import AdjointPlan, Plan
 from numbaconv.problem.shape import ConvShape
@@ -31,12 +34,19 @@ def has_wide_halo(s: ConvShape) -> bool:
     return s.c_in > 16 and s.dilation[2] >= 3 and reach >= times * s.output[2]
 
 
-def choose_backend(s: ConvShape) -> Choice:
-    """Return what ``auto`` chooses for a problem with arrays in host memory.
+def choose_backend(s: ConvShape, dtype: np.dtype) -> Choice:
+    """Return what ``auto`` chooses for a problem, computed in a dtype, in host memory.
 
     The choice is a function of the problem alone. `benchmarks/choose.py` measures how often it is
-    within 5% of the better backend.
+    within 5% of the better backend, `benchmarks/crossover.py` where transforms begin to pay.
     """
+    if fft.is_faster(s, dtype):
+        return Choice("fft", "a large filter: its transform costs less than its taps")
+    return choose_sums(s)
+
+
+def choose_sums(s: ConvShape) -> Choice:
+    """Return what ``auto`` chooses among the backends that sum over the taps."""
     if is_depthwise(s):
         return Choice("direct", "one channel a group: rows of the image fill the register block")
     if has_zones(s):
@@ -51,14 +61,22 @@ def choose_backend(s: ConvShape) -> Choice:
 def choose(plan: Plan) -> Choice:
     """Return what ``auto`` chooses for a planned convolution; the plan keeps it."""
     if plan.choice is None:
-        plan.choice = choose_backend(plan.simplest)
+        plan.choice = choose_backend(plan.simplest, plan.arithmetic.compute)
     choice: Choice = plan.choice
     return choice
+
+
+def serving(plan: Plan, name: str) -> Choice:
+    """Return the backend that runs a planned convolution for which one was asked."""
+    unserved = fft.unserved(plan.simplest, plan.arithmetic.compute) if name == "fft" else None
+    if unserved is None:
+        return Choice(name, "it was asked for")
+    return Choice("direct", f"fft was asked for, and leaves this to direct: {unserved}")
 
 
 def choose_phases(plan: AdjointPlan) -> tuple[Choice, ...]:
     """Return what ``auto`` chooses for each phase of an adjoint; the plan keeps it."""
     if plan.choices is None:
-        plan.choices = tuple(choose_backend(phase.shape) for phase in plan.phases)
+        plan.choices = tuple(choose_sums(phase.shape) for phase in plan.phases)
     choices: tuple[Choice, ...] = plan.choices
     return choices

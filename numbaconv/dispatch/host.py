@@ -23,7 +23,12 @@ def resolve(plan: Plan, backend: str | None) -> str:
 
 
 def engines_of_phases(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
-    """Return the engine of each phase of an adjoint; ``auto`` chooses each by itself."""
+    """Return the engine of each phase of an adjoint; ``auto`` chooses each by itself.
+
+    `fft` leaves adjoints to `direct`.
+    """
+    if name == "fft":
+        name = "direct"
     if name != AUTO:
         return (BACKENDS[name],) * len(plan.phases)
     return tuple(BACKENDS[choice.backend] for choice in choose_phases(plan))

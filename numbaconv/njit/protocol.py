@@ -128,7 +128,6 @@ class Convolution(NamedTuple):
     weight: Place
     packed: Place
     bias: Place
-    weight_size: int  # elements
     packed_size: int  # elements; 0: the weights do not come packed
 
 

@@ -245,7 +245,6 @@ class Recipe:
                 weight=weight.place,
                 packed=weight.place,
                 bias=bias.place,
-                weight_size=weight.view.size,
                 packed_size=weight.view.size if packed else 0,
             )
         )

@@ -112,7 +112,6 @@ def convolve(step, bases, source_like, target_like):
         step[CONVOLUTION.job],
         place(step, CONVOLUTION.source, bases),
         place(step, CONVOLUTION.weight, bases),
-        step[CONVOLUTION.weight_size],
         place(step, CONVOLUTION.packed, bases),
         step[CONVOLUTION.packed_size],
         place(step, CONVOLUTION.bias, bases),

@@ -54,6 +54,11 @@ class ConvShape(NamedTuple):
         return int(kernel_taps(self))
 
     @property
+    def weights(self) -> int:
+        """Weights of all groups."""
+        return self.groups * self.c_out * self.c_in * self.taps
+
+    @property
     def pixels(self) -> int:
         """Output positions of one image."""
         return int(image_pixels(self))

@@ -9,7 +9,7 @@ import numpy as np
 MODES = ("full", "same", "valid")
 
 # What each method runs on, as `numbaconv.conv` names it; None leaves the choice to "auto".
-_BACKENDS = {"auto": None, "direct": "direct", "fft": "direct"}
+_BACKENDS = {"auto": None, "direct": "direct", "fft": "fft"}
 
 
 def check_mode(mode: Any) -> str:

@@ -17,7 +17,7 @@ import pytest
 import numbaconv as nc
 
 VARIABLE = "NUMBACONV_BACKEND"
-NAMES = ("auto", "direct", "im2col", "cuda")
+NAMES = ("auto", "direct", "im2col", "fft", "cuda")
 
 x = np.arange(101.0 * 103).reshape(1, 1, 101, 103)
 w = np.ones((2, 1, 3, 5))
@@ -26,7 +26,7 @@ w = np.ones((2, 1, 3, 5))
 def runs_on(**options: Any) -> str:
     """The backend that ``explain`` says a call would use."""
     text = str(nc.explain(x, w, **options))
-    named = set(re.findall(r"\b(direct|im2col|cuda)\b", text.splitlines()[0]))
+    named = set(re.findall(r"\b(direct|im2col|fft|cuda)\b", text.splitlines()[0]))
     assert len(named) == 1, text
     return named.pop()
 

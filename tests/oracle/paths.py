@@ -17,7 +17,8 @@ from tests.oracle import reference
 from tests.oracle.cases import Array, transposed_options
 from tests.oracle.problems import Sample
 
-BACKENDS = ("direct", "im2col")
+BACKENDS = ("direct", "im2col")  # whose sums of small integers are exact
+TRANSFORMS = "fft"
 
 
 class Operation(NamedTuple):
@@ -66,6 +67,7 @@ class Path(NamedTuple):
     run: Callable[[Sample], Array]
     takes: Callable[[Sample], bool] = lambda sample: True
     operation: Operation = CONV
+    sums: bool = True  # whether errors are those of sums, and not of transforms
 
     def __str__(self) -> str:
         return self.name
@@ -78,7 +80,7 @@ def plain_call(backend: str) -> Path:
         function = getattr(nc, f"conv{sample.rank}d")
         return function(*sample.operands, **sample.options, backend=backend)
 
-    return Path(backend, run)
+    return Path(backend, run, sums=backend != TRANSFORMS)
 
 
 def into_out(backend: str) -> Path:
@@ -89,7 +91,7 @@ def into_out(backend: str) -> Path:
         assert nc.conv(*sample.operands, **sample.options, out=out, backend=backend) is out
         return out
 
-    return Path(f"{backend} into out", run)
+    return Path(f"{backend} into out", run, sums=backend != TRANSFORMS)
 
 
 def prepared(backend: str) -> Path:
@@ -100,7 +102,7 @@ def prepared(backend: str) -> Path:
         layer(sample.x)
         return layer(sample.x)
 
-    return Path(f"{backend} prepared", run)
+    return Path(f"{backend} prepared", run, sums=backend != TRANSFORMS)
 
 
 def gradient_of_input(backend: str) -> Path:
@@ -137,7 +139,9 @@ def transposed(backend: str, into_out: bool) -> Path:
     return Path(f"{backend} transposed{where}", run, takes, TRANSPOSED)
 
 
-PATHS = tuple(way(backend) for backend in BACKENDS for way in (plain_call, into_out, prepared))
+PATHS = tuple(
+    way(backend) for backend in (*BACKENDS, TRANSFORMS) for way in (plain_call, into_out, prepared)
+)
 GRADIENT_PATHS = tuple(
     path
     for backend in BACKENDS

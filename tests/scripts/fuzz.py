@@ -30,6 +30,25 @@ class Expected(NamedTuple):
     bound: Array | None
     dtype: np.dtype[Any]
 
+    def of_transforms(self, operands: tuple[Array | None, ...]) -> Expected:
+        """What is expected of transforms, whose errors are relative to the largest results.
+
+        That is a usual error, with a margin of some ten; tests/convolution/test_fft.py has the
+        bound that is proven.
+        """
+        if self.dtype.kind in "iu":
+            return self
+        x, w, b = (0.0 if a is None else np.abs(a.astype(complex)) for a in operands)
+        computed = np.result_type(self.dtype, np.float32)
+        u = float(np.finfo(computed).eps) / 2
+        scale = np.linalg.norm(w.ravel()) * x.max(initial=0) * np.sqrt(2) + np.max(b, initial=0)
+        bound = np.full(self.y.shape, 200 * u * scale)
+        if self.bound is not None:
+            bound = bound + self.bound
+        elif self.dtype == np.float16:
+            bound = bound + np.spacing(np.abs(self.y)).astype(float)
+        return self._replace(bound=bound)
+
     def mismatch(self, y: Array) -> str | None:
         """Say what is wrong with a result, or None."""
         if y.shape != self.y.shape or y.dtype != self.dtype:
@@ -63,7 +82,10 @@ def check(sample: Sample, paths: Iterable[Path]) -> None:
         if path.takes(sample):
             if path.operation not in expected:
                 expected[path.operation] = expect(path.operation, sample)
-            wrong = expected[path.operation].mismatch(path.run(sample))
+            right = expected[path.operation]
+            if not path.sums:
+                right = right.of_transforms(path.operation.operands(sample))
+            wrong = right.mismatch(path.run(sample))
             assert wrong is None, f"the result of {path} {wrong}"
 
 

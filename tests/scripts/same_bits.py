@@ -17,7 +17,7 @@ import numpy as np
 
 import numbaconv as nc
 from tests.oracle.cases import BY_NAME, LARGE, Array, Case, normal_arrays, problem
-from tests.oracle.paths import BACKENDS
+from tests.oracle.paths import BACKENDS, TRANSFORMS
 from tests.oracle.problems import choose, random_case
 
 # Besides random problems: some that are cut into tasks and blocks.
@@ -82,7 +82,7 @@ def main() -> None:
     threads = numba.config.NUMBA_NUM_THREADS
 
     def run(case: Case, dtype: str) -> None:
-        for backend in BACKENDS:
+        for backend in (*BACKENDS, TRANSFORMS):
             try:
                 check(case, dtype, backend, threads)
             except AssertionError as failure:

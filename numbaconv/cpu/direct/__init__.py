@@ -10,7 +10,7 @@ lowering               serves                                              lanes
 =====================  ==================================================  ======================
 dots                   few pixels, or few outputs of many channels         channels
 depthwise_planes       depthwise layers, on rows that lie dense            columns of a plane
-depthwise_interleaved depthwise, channels innermost: photographs          channels of pixels
+depthwise_interleaved  depthwise, channels innermost: photographs          channels of pixels
 depthwise_channels     depthwise layers, channels innermost or many        channels
 matrix_zones           dilated layers on short rows                        output channels
 filter_rows            few output channels a group: filters, signals       pixels of a row

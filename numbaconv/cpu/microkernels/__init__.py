@@ -15,6 +15,10 @@ depthwise          depthwise_tile  pixels of many planes        a channel  direc
                                    pixels of a photograph       a channel  direct, interleaved
 dot                dot             images x images, summed      a pixel    gradients/weight_dots
                                    pixels x filters, summed     a channel  direct/dots
+transform          forward         transforms of columns        a column   fft
+                   inverse         the same, back               a column   fft
+spectrum           product         spectra x spectra, summed    a column   fft
+                   move_vectors    copies                       any        fft
 =================  ==============  ===========================  =========  =========================
 
 `activations` has the formulas of the functions that are applied to a finished tile, and

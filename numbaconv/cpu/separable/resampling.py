@@ -28,13 +28,13 @@ from numbaconv.cpu.job import (
 )
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.tap_sums import SINGLE, WIDTHS, TapSumsArguments, tap_sums
-from numbaconv.cpu.separable.planning import Template
 from numbaconv.cpu.packing.conversion import (
     ReadRowArguments,
     WriteRowArguments,
     read_row,
     write_row,
 )
+from numbaconv.cpu.separable.planning import Template
 from numbaconv.runtime.threads import launch_lock, thread_limit
 
 _NONE = np.empty(0, np.int64)

@@ -1,0 +1,53 @@
+"""fft: convolutions with large filters, as products of spectra.
+
+The output is cut into tiles. A tile of the padded input is transformed, multiplied by the transform
+of the weights, and transformed back. Per output that takes a number of operations that grows with
+the logarithm of the tile, and not with the number of taps.
+
+Read `tiles` (how a problem is cut, and what that costs), `layout` (what a job says of it),
+`columns` (the transform of a tile), `overlap_save`, the one lowering, then `microkernels.transform`
+and `tables`, its factors. Imports: what lies below it in `numbaconv.cpu`, and `direct`, which gets
+what this engine cannot serve.
+"""
+
+import numpy as np
+
+from numbaconv.cpu import direct
+from numbaconv.cpu.fft import overlap_save
+from numbaconv.cpu.fft.tiles import best_tiles, gain
+from numbaconv.cpu.lowering import Lowering
+from numbaconv.problem.shape import ConvShape
+
+# `auto` takes the engine where it is predicted to be so many times as fast as sums.
+LEAST_GAIN = 1.2
+
+# Smaller kernels are never worth it. So for most problems nothing is predicted.
+LEAST_TAPS = 64
+
+
+def is_faster(s: ConvShape, dtype: np.dtype) -> bool:
+    """Whether the engine is predicted to be faster than sums, by a fifth or more."""
+    return s.taps >= LEAST_TAPS and dtype.kind == "f" and gain(s) >= LEAST_GAIN
+
+
+def unserved(s: ConvShape, dtype: np.dtype) -> str | None:
+    """Why the engine leaves a problem to `direct`, or None."""
+    if dtype.kind != "f":
+        return "integers are exact: they are summed"
+    if best_tiles(s) is None:
+        return "kernel, stride or spectra are too large, or windows do not overlap"
+    return None
+
+
+def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
+    """Return how the engine computes a problem; what it does not serve, `direct` computes."""
+    tiles = best_tiles(s) if dtype.kind == "f" else None
+    if tiles is None:
+        return direct.lower(s, dtype, threads)
+    lowering: Lowering = overlap_save.lower(s, tiles, dtype, threads)
+    return lowering
+
+
+def unavailable() -> str | None:
+    """Why the engine cannot run here: it always can."""
+    return None

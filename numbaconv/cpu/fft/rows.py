@@ -1,0 +1,93 @@
+"""Rows on their way from the padded input to a tile, and from a tile to the output."""
+
+from numbaconv.codegen.jit import inline
+from numbaconv.codegen.pointers import call, keep_scalar, pointer_at, shift
+from numbaconv.cpu.activation import ActivateArguments
+from numbaconv.cpu.fft.columns import CALLED
+from numbaconv.cpu.fft.layout import AT_TABLE
+from numbaconv.cpu.job import AT
+from numbaconv.cpu.microkernels.spectrum import MoveArguments
+from numbaconv.cpu.packing.results import move_rows
+from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
+from numbaconv.problem.padding_modes import padded_index
+
+
+@inline
+def store_row(job, s, row, image, channel, od, oh, ow, step, count):
+    """Finish every `step`-th element of a row, and store it to the output from (od, oh, ow) on."""
+    bias = pointer_at(job[AT.bias], row)[channel]
+    if step > 1:
+        for j in range(count):
+            keep_scalar()
+            row[j] = row[j * step]
+    for j in range(count):
+        row[j] += bias
+    if job[AT.activate] != 0:
+        call(job[AT.activate], ActivateArguments(row, count, 1, count))
+    at = image * s.out_strides[0] + channel * s.out_strides[1] + od * s.out_strides[2]
+    at += oh * s.out_strides[3] + ow * s.out_strides[4]
+    out = pointer_at(job[AT.out], row)
+    move_rows(row, 0, 0, 1, count, out, at, 0, s.out_strides[4], False, job[AT.lanes])
+
+
+@inline
+def load_tile(job, table, s, tile, row, seen, image, channel, d, h, w):
+    """Copy what the outputs of a tile read, the first of them (d, h, w), into a part of a tile.
+
+    `tile` points at its first vector: of real parts, or of imaginary ones.
+    """
+    lanes, mode, x = job[AT.lanes], s.padding_mode, pointer_at(job[AT.x], row)
+    columns, width = table[AT_TABLE.columns], 2 * job[AT.lanes]
+    is_signal = table[AT_TABLE.is_signal] != 0
+    at = image * s.in_strides[0] + channel * s.in_strides[1]
+    d0, h0 = d * s.stride[0] - s.padding[0], h * s.stride[1] - s.padding[1]
+    first = w * s.stride[2] - s.padding[2]
+    for r1 in range(table[AT_TABLE.rows]):
+        in_h = padded_index(h0 if is_signal else h0 + r1, s.size[1], mode)
+        for r0 in range(table[AT_TABLE.depth]):
+            in_d = padded_index(d0 + r0, s.size[0], mode)
+            source = PaddedRows(
+                x=x,
+                at=at + in_d * s.in_strides[2] + in_h * s.in_strides[3],
+                step=s.in_strides[4],
+                row_step=0,
+                rows=1,
+                size=s.size[2] if in_d >= 0 and in_h >= 0 else 0,
+                mode=mode,
+                prefetch_distance=0,
+            )
+            begin = first + r1 * columns if is_signal else first
+            copy_padded(row, 0, source, 0, begin, 1, columns, lanes)
+            target = shift(tile, (r1 * table[AT_TABLE.pitch] + r0) * width)
+            step, vectors = table[AT_TABLE.column], columns // lanes
+            call(job[CALLED.move], MoveArguments(target, step, row, lanes, vectors, seen))
+
+
+@inline
+def collect_row(job, table, tile, row, seen, at, elements):
+    """Copy so many elements of a row of a part of a tile to where they are neighbours."""
+    lanes = job[AT.lanes]
+    source, step = shift(tile, at * 2 * lanes), table[AT_TABLE.column]
+    vectors = (elements + lanes - 1) // lanes
+    call(job[CALLED.move], MoveArguments(row, lanes, source, step, vectors, seen))
+
+
+@inline
+def store_tile(job, table, s, tile, row, seen, image, channel, d, h, w):
+    """Store the outputs of a part of a tile, the first of them (d, h, w)."""
+    columns, step = table[AT_TABLE.columns], s.stride[2]
+    count = min(table[AT_TABLE.output_2], s.output[2] - w)
+    if table[AT_TABLE.is_signal] != 0:
+        for r1 in range(table[AT_TABLE.rows]):
+            begin = (r1 * columns + step - 1) // step
+            end = min(((r1 + 1) * columns + step - 1) // step, count)
+            if begin < end:
+                collect_row(job, table, tile, row, seen, r1, columns)
+                results = shift(row, begin * step - r1 * columns)
+                store_row(job, s, results, image, channel, d, h, w + begin, step, end - begin)
+        return
+    for i in range(min(table[AT_TABLE.output_1], s.output[1] - h)):
+        for j in range(min(table[AT_TABLE.output_0], s.output[0] - d)):
+            at = i * s.stride[1] * table[AT_TABLE.pitch] + j * s.stride[0]
+            collect_row(job, table, tile, row, seen, at, (count - 1) * step + 1)
+            store_row(job, s, row, image, channel, d + j, h + i, w, step, count)

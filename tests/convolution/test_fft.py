@@ -1,0 +1,302 @@
+"""The engine `fft`: results under a proven bound, tiles and their edges, what is not finite."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+import numbaconv as nc
+from numbaconv.cpu.fft import tiles
+from tests.oracle import reference
+from tests.oracle.cases import Array
+from tests.oracle.problems import MODES
+
+FLOATS = ("float32", "float64", "float16", "complex64", "complex128")
+
+
+def normal(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Array:
+    rng, dtype = np.random.default_rng(seed), np.dtype(dtype)
+    x = rng.standard_normal(shape)
+    if dtype.kind == "c":
+        x = x + 1j * rng.standard_normal(shape)
+    return x.astype(dtype)
+
+
+def norm_of(a: Array) -> float:
+    return float(np.linalg.norm(a.astype(complex).ravel()))
+
+
+def bound(x: Array, w: Array, y: Array, values: int = 1 << 20) -> float:
+    """How far results may lie from the oracle's.
+
+    A transform of n values has log2(n) stages of radix 2, each with a relative error of about 7 u:
+    Higham, "Accuracy and Stability of Numerical Algorithms" (2002), theorem 24.2. Two transforms
+    and one back, and the sum over channels, so are within (21 log2(n) + C_in + 10) u of |x| |w|,
+    in 2-norms (Cauchy and Schwarz, over frequencies and channels). Padding that repeats what is
+    there has at most four times the norm; two tiles share a transform.
+    """
+    computed = {"float16": np.float32, "complex64": np.float32}.get(y.dtype.name, y.real.dtype)
+    u = np.finfo(computed).eps / 2
+    norms = 4 * math.sqrt(2) * norm_of(x) * max(norm_of(each) for each in w)
+    rounding = np.finfo(np.float16).eps * np.abs(y).max() if y.dtype == np.float16 else 0.0
+    return float((21 * math.log2(values) + w.shape[1] + 10) * u * norms + rounding)
+
+
+def check(x: Array, w: Array, b: Array | None = None, **options: Any) -> Array:
+    """Compare with the oracle; no error of a transform is larger than a hundred thousandth."""
+    y = nc.conv(x, w, b, backend="fft", **options)
+    options.pop("activation", None)
+    expected = reference.conv_by_taps(x, w, b, **options)
+    error = np.abs(y.astype(expected.dtype) - expected).max()
+    assert error <= bound(x, w, y)
+    scale = np.abs(expected).max()
+    assert error <= (1e-3 if y.dtype == np.float16 else 32 * np.finfo(y.dtype).eps) * scale
+    return y
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles as small as can be: a small problem is cut into many."""
+    monkeypatch.setattr(tiles, "SIZES", (16, 32))
+    tiles.best_tiles.cache_clear()
+    for plans in ("_plans", "_adjoint_plans"):  # which may know the problem already
+        monkeypatch.setattr(f"numbaconv.problem.plan.{plans}", {})
+    yield
+    tiles.best_tiles.cache_clear()
+
+
+# Inputs, weights and options. Odd sizes: none divides a tile. In the first group one axis after the
+# other; then one channel, depthwise, dense layers with odd and even numbers of channels.
+PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "signal": ((1, 1, 701), (1, 1, 31), {}),
+    "signal_odd_tiles": ((2, 1, 1403), (1, 1, 211), {"padding": "same"}),
+    "signal_stride": ((1, 2, 701), (3, 2, 31), {"stride": 3, "padding": 7}),
+    "signal_dilation": ((1, 1, 701), (1, 1, 31), {"dilation": 4, "padding": 20}),
+    "signal_many_images": ((5, 1, 101), (1, 1, 31), {}),
+    "rows": ((1, 1, 5, 301), (1, 1, 1, 31), {}),
+    "columns": ((1, 1, 67, 41), (1, 1, 13, 1), {"padding": (6, 0)}),
+    "image": ((1, 1, 67, 83), (1, 1, 9, 7), {}),
+    "image_same": ((3, 1, 67, 83), (1, 1, 9, 8), {"padding": "same"}),
+    "image_stride": ((1, 1, 67, 83), (1, 1, 9, 7), {"stride": (2, 3), "padding": 3}),
+    "image_dilation": ((1, 1, 67, 83), (1, 1, 5, 3), {"dilation": (2, 5), "padding": 4}),
+    "image_as_large": ((1, 1, 27, 23), (1, 1, 27, 23), {"padding": (0, 1)}),
+    "volume": ((1, 1, 19, 23, 41), (1, 1, 5, 3, 7), {"padding": 2}),
+    "volume_stride": ((1, 1, 19, 23, 41), (1, 1, 5, 3, 7), {"stride": (2, 1, 3)}),
+    "volume_planes": ((2, 1, 3, 23, 41), (1, 1, 1, 3, 7), {}),
+    "volume_deep": ((1, 1, 43, 5, 7), (1, 1, 11, 1, 1), {}),
+    "depthwise": ((2, 3, 37, 41), (3, 1, 5, 7), {"groups": 3, "padding": 2}),
+    "depthwise_two": ((1, 2, 37, 41), (4, 1, 5, 7), {"groups": 2}),
+    "dense": ((2, 4, 37, 41), (6, 4, 5, 7), {"padding": 2}),
+    "dense_odd": ((2, 3, 37, 41), (5, 3, 5, 7), {"padding": 2}),
+    "to_one": ((1, 5, 37, 41), (1, 5, 5, 7), {}),
+    "groups": ((2, 6, 37, 41), (9, 2, 5, 7), {"groups": 3}),
+    "activation": ((2, 3, 37, 41), (5, 3, 5, 7), {}),
+}  # fmt: skip
+EACH = pytest.mark.parametrize("name", PROBLEMS)
+
+
+def operands(name: str, dtype: Any = np.float32) -> tuple[Array, Array, Array, dict[str, Any]]:
+    x, w, options = PROBLEMS[name]
+    return normal(x, dtype), normal(w, dtype, 1), normal((w[0],), dtype, 2), options
+
+
+@EACH
+@pytest.mark.parametrize("size", ["chosen", "small"])
+def test_definition(name: str, size: str, request: pytest.FixtureRequest):
+    if size == "small":
+        request.getfixturevalue("small_tiles")
+    x, w, b, options = operands(name)
+    assert nc.explain(x, w, b, **options, backend="fft").lowering == "overlap_save"
+    check(x, w, b, **options)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["signal_stride", "image_same", "volume", "groups"])
+def test_dtypes(name: str, dtype: str, small_tiles: None):
+    x, w, b, options = operands(name, dtype)
+    assert check(x, w, b, **options).dtype == dtype
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["signal", "image", "volume"])
+def test_padding_modes(name: str, mode: str, small_tiles: None):
+    x, w, b, options = operands(name)
+    rank = x.ndim - 2
+    check(x, w, b, **options | {"padding": ((3, 5),) * rank, "padding_mode": mode})
+
+
+def test_a_batch_of_signals_is_one_problem_and_pairs_no_two_of_them(small_tiles: None):
+    """Images that are rows of one problem do not share a transform: large ones leave no error."""
+    x = normal((4, 1, 101), np.float32)
+    x[::2] *= 1e20
+    w = normal((1, 1, 31), np.float32)
+    y = nc.conv1d(x, w, backend="fft")
+    expected = reference.conv_by_taps(x.astype(float), w.astype(float))
+    for got, right in zip(y, expected, strict=True):
+        np.testing.assert_allclose(got, right, rtol=0, atol=1e-5 * np.abs(right).max())
+
+
+def test_options_that_are_applied_to_results(small_tiles: None):
+    x, w, b, options = operands("dense_odd")
+    plain = nc.conv2d(x, w, b, **options, backend="fft")
+    np.testing.assert_array_equal(
+        nc.conv2d(x, w, b, **options, backend="fft", activation="relu"), np.maximum(plain, 0)
+    )
+    out = np.full_like(plain, np.nan)
+    assert nc.conv2d(x, w, b, **options, out=out, backend="fft") is out
+    np.testing.assert_array_equal(out, plain)
+    last = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    got = nc.conv2d(last, w, b, **options, data_format="channels_last", backend="fft")
+    np.testing.assert_array_equal(np.moveaxis(got, -1, 1), plain)
+
+
+@EACH
+def test_prepared_layers_have_the_same_bits(name: str, small_tiles: None):
+    x, w, b, options = operands(name)
+    layer = nc.prepare(w, b, **options, backend="fft")
+    expected = nc.conv(x, w, b, **options, backend="fft")
+    for _ in range(2):
+        np.testing.assert_array_equal(layer(x), expected)
+    larger = np.concatenate([x, x], -1)
+    np.testing.assert_array_equal(layer(larger), nc.conv(larger, w, b, **options, backend="fft"))
+
+
+@EACH
+def test_an_image_has_the_same_bits_in_any_batch_on_any_threads(name: str, small_tiles: None):
+    x, w, b, options = operands(name)
+    conv = functools.partial(nc.conv, weight=w, bias=b, **options, backend="fft")
+    expected = conv(x)
+    batch = np.concatenate([1e9 * x, x, x[:1]])
+    np.testing.assert_array_equal(conv(batch)[len(x) : 2 * len(x)], expected)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        np.testing.assert_array_equal(conv(x), expected)
+    finally:
+        numba.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@EACH
+def test_what_is_not_finite_stays_in_its_window(name: str, bad: float, small_tiles: None):
+    """The same outputs as with direct sums, and the others as near as ever."""
+    x, w, b, options = operands(name)
+    rng = np.random.default_rng(3)
+    x.reshape(-1)[rng.integers(0, x.size, 3)] = bad
+    y = nc.conv(x, w, b, **options, backend="fft")
+    direct = nc.conv(x, w, b, **options, backend="direct")
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(direct))
+    infinite = np.isinf(direct)
+    np.testing.assert_array_equal(y[infinite], direct[infinite])
+    finite = np.isfinite(direct)
+    np.testing.assert_allclose(y[finite], direct[finite], rtol=0, atol=1e-4)
+
+
+def test_a_spectrum_that_overflows_is_not_used():
+    """Results are finite, but their sum, which a spectrum has, is not."""
+    x = np.full((1, 1, 64, 64), 3e36, np.float32)
+    w = normal((1, 1, 5, 5), np.float32)
+    expected = reference.conv_by_taps(x.astype(float), w.astype(float))
+    y = nc.conv2d(x, w, backend="fft")
+    np.testing.assert_allclose(y, expected, rtol=1e-4)
+
+
+def test_weights_that_are_not_finite_are_summed():
+    x, w = normal((1, 2, 40, 40), np.float32), normal((3, 2, 5, 5), np.float32)
+    w[1, 0, 2, 2] = np.inf
+    y, direct = (nc.conv2d(x, w, backend=name) for name in ("fft", "direct"))
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(direct))
+    np.testing.assert_array_equal(y[:, 1], direct[:, 1])
+    np.testing.assert_allclose(y[:, ::2], direct[:, ::2], rtol=0, atol=1e-4)
+
+
+def test_inputs_over_many_decades_lose_their_small_results():
+    """The documented weakness: errors are relative to the largest values of a tile."""
+    x, w = np.ones((1, 1, 200), np.float32), np.full((1, 1, 9), 1e-3, np.float32)
+    x[..., :100] = 1e12
+    y = nc.conv1d(x, w, backend="fft")
+    assert np.abs(y[..., 150:] - 9e-3).max() > 1e-3
+    exact = nc.conv1d(x, w, backend="direct")
+    np.testing.assert_allclose(exact[..., 150:], 9e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("why", "dtype", "size", "kernel", "options"),
+    [
+        ("integers", "int32", 40, 9, {}),
+        ("integers", "uint8", 40, 9, {}),
+        ("too large", "float32", 40, 2, {"dilation": 5_000_000, "padding": 4_999_990}),
+        ("too large", "float32", 40, 1001, {"stride": 500, "padding": 10_000_000}),
+        ("do not overlap", "float32", 40, 1, {}),
+        ("do not overlap", "float32", 40, 8, {"stride": 8}),
+        ("do not overlap", "float32", 40, 40, {}),
+    ],
+)
+def test_the_rest_is_left_to_direct(why: str, dtype: str, size: int, kernel: int, options: Any):
+    x, w = np.ones((1, 1, size), dtype), np.ones((1, 1, kernel), dtype)
+    said = nc.explain(x, w, **options, backend="fft")
+    assert said.backend == "direct"
+    assert "fft was asked for" in said.reason
+    assert why in said.reason
+    y = nc.conv1d(x, w, **options, backend="fft")
+    np.testing.assert_array_equal(y, nc.conv1d(x, w, **options, backend="direct"))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "input", "weight", "options"),
+    [
+        ("direct", (1, 1, 100_000), (1, 1, 63), {}),
+        ("fft", (1, 1, 100_000), (1, 1, 2049), {}),
+        ("direct", (1, 1, 512, 512), (1, 1, 7, 7), {}),
+        ("fft", (1, 1, 512, 512), (1, 1, 63, 63), {}),
+        ("direct", (1, 1, 64, 64, 64), (1, 1, 3, 3, 3), {}),
+        ("fft", (1, 1, 96, 96, 96), (1, 1, 13, 13, 13), {}),
+        ("fft", (1, 64, 64, 64), (64, 64, 31, 31), {"padding": "same"}),
+        ("direct", (1, 512, 7, 7), (512, 512, 3, 3), {"padding": 1}),
+    ],
+)
+def test_auto_takes_it_for_large_filters(chosen: str, input: Any, weight: Any, options: Any):
+    x, w = np.zeros(input, np.float32), np.zeros(weight, np.float32)
+    assert nc.explain(x, w, **options).backend == chosen
+    assert nc.explain(x.astype(np.int32), w.astype(np.int32), **options).backend != "fft"
+    many = np.zeros((3, *input[1:]), np.float32)
+    assert (nc.explain(many, w, **options).backend == "fft") == (chosen == "fft")
+
+
+@numba.njit
+def convolved(x, w):
+    return nc.conv2d(x, w, padding=2, backend="fft")
+
+
+@numba.njit
+def through(layer, x):
+    return layer(x)
+
+
+def test_inside_njit():
+    x, w, _, _ = operands("dense_odd")
+    expected = nc.conv2d(x, w, padding=2, backend="fft")
+    np.testing.assert_array_equal(convolved(x, w), expected)
+    layer = nc.prepare(w, padding=2, backend="fft")
+    for _ in range(2):
+        np.testing.assert_array_equal(through(layer, x), expected)
+    with nc.use_backend("fft"):
+        np.testing.assert_array_equal(through(nc.prepare(w, padding=2), x), expected)
+
+
+def test_adjoints_are_those_of_direct():
+    x, w, _, _ = operands("dense_odd")
+    g = normal((2, 5, 33, 35), np.float32)
+    calls: list[Callable[..., Array]] = [
+        lambda **by: nc.grad.conv2d_input(x.shape, w, g, **by),
+        lambda **by: nc.grad.conv2d_weight(x, w.shape, g, **by),
+        lambda **by: nc.conv_transpose2d(g, w, **by),
+    ]
+    for call in calls:
+        np.testing.assert_array_equal(call(backend="fft"), call(backend="direct"))
