@@ -96,7 +96,7 @@ def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> n
 
 
 def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> np.ndarray:
-    """Convolve two arrays along some axes, as `convolve` does by transforms.
+    """Convolve two arrays along some axes, by transforms or by sums, whichever are faster.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> np.
             )
     if places:
         x, w = (_floating(each) for each in (x, w))
-    return _along_axes(x, w, mode, tuple(places), backend_of("fft"))
+    return _along_axes(x, w, mode, tuple(places), backend_of("auto"))
 
 
 def oaconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> np.ndarray:
