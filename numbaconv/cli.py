@@ -102,6 +102,8 @@ def warmup(
             progress.update(task, description=f"filters, {dtype}")
             nc.ndimage.gaussian_filter(np.ones((64, 64), dtype), 1)
             nc.signal.upfirdn(np.ones(2, dtype), np.ones(64, dtype), 2)
+            photograph, box = np.ones((64, 64, 3), dtype), np.ones((3, 1, 3, 3), np.float32)
+            nc.conv2d(photograph, box, groups=3, data_format="channels_last")
             progress.advance(task)
         progress.update(task, description="done")
     console.print(

@@ -25,7 +25,10 @@ NAMES = (*FAMILIES, HOST)
 DIRECTORY = Path(__file__).parent
 
 # No kernels of the CPU are there.
-_WITHOUT = ("numbaconv.cuda", "numbaconv.cli", "numbaconv.__main__", "numbaconv.built_ahead")
+_WITHOUT = (
+    *("numbaconv.cuda", "numbaconv.cli", "numbaconv.__main__", "numbaconv.built_ahead"),
+    *("numbaconv.dask", "numbaconv.torch", "numbaconv.blocks.lazy"),  # of libraries that few have
+)
 
 
 def build(names: list[str], directory: Path = DIRECTORY) -> list[Path]:

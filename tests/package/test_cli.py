@@ -20,7 +20,10 @@ for engine in (direct, fft, im2col):
     for module in pkgutil.iter_modules(engine.__path__, engine.__name__ + "."):
         functions = vars(importlib.import_module(module.name))
         for name, function in functions.items():
-            if isinstance(function, native) and types.float64 not in function._addresses:
+            if isinstance(function, native) and not any(
+                types.float64 in ((dtype,) if not isinstance(dtype, tuple) else dtype)
+                for dtype in function._addresses
+            ):
                 print("missing", name)
 """
 
@@ -46,4 +49,5 @@ def test_warmup_compiles_every_common_kernel():
     # How depthwise layers are computed depends on the vectors of the CPU, and on the layout.
     planes = {"planes_work", "strip", "small_planes"}
     channels = {"channels_work", "fill_channels", "depthwise_tile"}
-    assert missing <= (channels if HAS_MASKS else planes)
+    large = {"write_past_caches"}  # of results that no cache holds
+    assert missing <= large | (channels if HAS_MASKS else planes)
