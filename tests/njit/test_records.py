@@ -166,7 +166,13 @@ if sys.argv[1] == "as imported":
 """
 
 
-@pytest.mark.parametrize("order", ["as imported", "backwards", "at random"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        *(pytest.param(each, marks=pytest.mark.stress) for each in ("as imported", "backwards")),
+        "at random",
+    ],
+)
 def test_modules_are_reloaded(order: str, run_script: Any):
     """What machine code has found once it finds again."""
     run_script("-W", "ignore", "-c", RELOADED, order)

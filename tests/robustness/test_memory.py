@@ -14,7 +14,9 @@ GUARDED = ("-m", "tests.scripts.guarded")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["host", *other_targets()])
+@pytest.mark.parametrize(
+    "target", ["host", *(pytest.param(each, marks=pytest.mark.stress) for each in other_targets())]
+)
 def test_guard_pages(backend: str, target: str, run_as: Script):
     done = run_as(target, *GUARDED, backend)
     assert "no access outside the arrays" in done.stdout
@@ -28,8 +30,8 @@ kinds = pytest.mark.parametrize("kind", [(), ("--gradients",)], ids=["forward", 
 def test_guard_pages_around_random_problems(
     kind: tuple[str, ...], backend: str, run_script: Script
 ):
-    done = run_script(*GUARDED, backend, "--random", "150", *kind)
-    assert "150 problems, no access outside the arrays" in done.stdout
+    done = run_script(*GUARDED, backend, "--random", "60", *kind)
+    assert "60 problems, no access outside the arrays" in done.stdout
 
 
 @pytest.mark.slow

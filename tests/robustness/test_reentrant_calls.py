@@ -151,10 +151,10 @@ assert nc.conv2d(np.ones((1, 1, 8, 8)), np.ones((1, 1, 3, 3))).max() == 9
     ("module", "statement"),
     [
         ("numbaconv.cpu.job", "nc.conv2d"),
-        ("numbaconv.njit.layer_type", "nc.set_backend(None)"),
-        ("numba.core.types", "nc.conv2d"),
+        pytest.param("numbaconv.njit.layer_type", "nc.set_backend(None)", marks=pytest.mark.stress),
+        pytest.param("numba.core.types", "nc.conv2d", marks=pytest.mark.stress),
         ("numba.core.types", "import numba"),  # the caller's own
-        ("numbaconv.cpu.execution", "import numbaconv.grad"),
+        pytest.param("numbaconv.cpu.execution", "import numbaconv.grad", marks=pytest.mark.stress),
         ("numbaconv.cpu.job", "import numbaconv.njit.overloads"),  # by Numba's entry point
     ],
 )

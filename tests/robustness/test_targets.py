@@ -14,15 +14,12 @@ from tests.conftest import ROOT, Script, other_targets
 
 OTHERS = other_targets()
 FILES = (
-    "convolution/test_activation_accuracy",
     "convolution/test_conv",
     "convolution/test_gradients",
     "convolution/test_patches",
     "convolution/test_properties",
     "ndimage/test_filters",
     "njit/test_calls",
-    "njit/test_transposed",
-    "robustness/test_long_runs",
 )
 # Of these, which have thousands, every seventh: the cases of both stay, under other dtypes and
 # paths. `python -m pytest -m target` under NUMBA_CPU_NAME runs all.
