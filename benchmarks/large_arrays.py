@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import threading
@@ -14,10 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
 
 import numbaconv as nc
+
+with contextlib.suppress(ImportError):  # asv imports all modules here, in environments without it
+    import dask.array as da
 
 
 def least(function: Callable[[], Any], times: int = 5) -> float:

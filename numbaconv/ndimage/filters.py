@@ -375,12 +375,12 @@ def uniform_filter(
         Elements of the box, along all axes or along each.
     output, mode, cval
         As for `gaussian_filter`.
-    nan, mask, min_weight
-        As for `correlate`.
     origin : int or sequence of int, optional
         How far the box is shifted to the left.
     axes, rounding
         As for `gaussian_filter`.
+    nan, mask, min_weight
+        As for `correlate`.
 
     Returns
     -------

@@ -85,6 +85,11 @@ def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> n
 
     Parameters are those of `convolve`. If `in2` is complex, it is conjugated.
 
+    Returns
+    -------
+    ndarray
+        As from `convolve`.
+
     Examples
     --------
     >>> from numbaconv import signal
@@ -149,6 +154,11 @@ def oaconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> np.n
 
     Parameters are those of `fftconvolve`.
 
+    Returns
+    -------
+    ndarray
+        As from `fftconvolve`.
+
     Examples
     --------
     >>> from numbaconv import signal
@@ -209,6 +219,11 @@ def correlate2d(
     """Correlate two images: `convolve2d` with the second turned round.
 
     Parameters are those of `convolve2d`. If `in2` is complex, it is conjugated.
+
+    Returns
+    -------
+    ndarray
+        As from `convolve2d`.
 
     Examples
     --------
