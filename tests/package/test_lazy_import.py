@@ -165,8 +165,10 @@ assert "numbaconv.njit.overloads" in sys.modules
 
 @pytest.mark.parametrize(
     "code",
-    [UNINSTALLED + CALLER, INSTALLED + CALLER + BY_THE_ENTRY_POINT],
-    ids=["uninstalled", "installed"],
+    [
+        pytest.param(UNINSTALLED + CALLER, marks=pytest.mark.stress, id="uninstalled"),
+        pytest.param(INSTALLED + CALLER + BY_THE_ENTRY_POINT, id="installed"),
+    ],
 )
 def test_compiled_code_is_the_first_to_touch(code: str, run_script: Script, tmp_path: Path):
     """Numba meets the name while it compiles, or loads machine code that names the door."""

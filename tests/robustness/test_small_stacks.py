@@ -45,7 +45,9 @@ def made_elsewhere():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="threads of POSIX")
-@pytest.mark.parametrize("way", ["made_by_python", "made_elsewhere"])
+@pytest.mark.parametrize(
+    "way", [pytest.param("made_by_python", marks=pytest.mark.stress), "made_elsewhere"]
+)
 def test_first_calls_on_a_thread_of_64_kib(way: str, run_script: Script, tmp_path: Path):
     """The kernels are compiled there, and in the second process loaded."""
     for _ in range(2):

@@ -19,7 +19,6 @@ FILES = (
     "convolution/test_patches",
     "convolution/test_properties",
     "ndimage/test_filters",
-    "njit/test_calls",
 )
 # Of these, which have thousands, every seventh: the cases of both stay, under other dtypes and
 # paths. `python -m pytest -m target` under NUMBA_CPU_NAME runs all.
