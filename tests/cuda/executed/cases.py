@@ -319,7 +319,7 @@ def check_gradient(name: str, dtype: str, of: str) -> None:
             expected = reference.conv_weight_by_taps(o.x, case.weight, o.g, **case.kwargs)
     # Larger integers than float16 has are rounded.
     tolerance = np.abs(expected) * 2.0**-11 if what == "float16" else None
-    check_equal(on_host(y), expected, what, tolerance)
+    check_equal(on_host("result", y), expected, what, tolerance)
 
 
 def check_transposed(name: str, dtype: str) -> None:
