@@ -92,7 +92,7 @@ def _upsampled(row: np.ndarray, up: int, h: np.ndarray) -> np.ndarray:
 
 
 def test_methods_have_one_place(monkeypatch: pytest.MonkeyPatch):
-    """`method` is honoured: it names what `numbaconv.conv` runs on. Other functions leave it open."""
+    """`method` is honoured: it names what `conv` runs on. Other functions leave it open."""
     x = np.ones(20)
     monkeypatch.setitem(arguments._BACKENDS, "fft", "im2col")
     seen = []
