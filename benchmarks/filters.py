@@ -6,17 +6,14 @@ Every result is compared with SciPy's before it is timed.
 
 import contextlib
 import functools
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 if __name__ == "__main__":  # as a script, not as a module of the package `benchmarks`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numba as nb
 import numpy as np
 import typer
 from rich.console import Console
@@ -25,8 +22,7 @@ from scipy import ndimage
 import numbaconv as nc
 from benchmarks.lib import report
 from benchmarks.lib.machine import describe
-
-Run = Callable[[], Any]
+from benchmarks.lib.turns import Run, find_clock, in_turn
 
 KERNELS = {n: np.random.default_rng(n).normal(size=(n, n)) for n in (3, 5, 9, 15, 31)}
 FUNCTIONS: dict[str, tuple[Any, ...]] = {
@@ -166,23 +162,6 @@ def check(found: Row) -> None:
         np.testing.assert_allclose(got, expected, atol=atol, err_msg=found.name)
 
 
-def in_turn(
-    calls: list[Run | None], passes: int, least: float, clock: Callable[[], float]
-) -> list[float]:
-    """The median seconds of each call: one or more of each in every pass."""
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(passes):
-        for call, seconds in zip(calls, times, strict=True):
-            end = time.perf_counter() + least
-            while call is not None:
-                start = clock()
-                call()
-                seconds.append(clock() - start)
-                if time.perf_counter() > end:
-                    break
-    return [statistics.median(each) if each else float("nan") for each in times]
-
-
 GROUPS = {
     "gaussians": gaussians,
     "functions": functions,
@@ -202,14 +181,7 @@ def main(
     cpu: Annotated[bool, typer.Option("--cpu", help="CPU time, of one thread.")] = False,
 ) -> None:
     """Time filters beside SciPy's and OpenCV's."""
-    console, clock = Console(), time.perf_counter
-    if cpu:
-        clock = time.process_time
-        nb.set_num_threads(1)
-        with contextlib.suppress(ImportError):
-            import cv2
-
-            cv2.setNumThreads(1)
+    console, clock = Console(), find_clock(cpu)
     header = ["milliseconds", "numbaconv", "SciPy", "OpenCV", "SciPy/nc", "OpenCV/nc"]
     lines = []
     for group in groups.split(","):

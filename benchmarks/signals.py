@@ -4,7 +4,6 @@
 """
 
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,18 +12,15 @@ from typing import Annotated, Any, NamedTuple
 if __name__ == "__main__":  # as a script, not as a module of the package `benchmarks`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numba as nb
 import numpy as np
 import typer
 from rich.console import Console
 from scipy import signal
 
 import numbaconv as nc
-from benchmarks.filters import in_turn
 from benchmarks.lib import report
 from benchmarks.lib.machine import describe
-
-Run = Callable[[], Any]
+from benchmarks.lib.turns import Run, find_clock, in_turn
 
 
 class Row(NamedTuple):
@@ -92,10 +88,7 @@ def main(
     cpu: Annotated[bool, typer.Option("--cpu", help="CPU time, of one thread.")] = False,
 ) -> None:
     """Time signals beside SciPy's, and missing values beside astropy's."""
-    console, clock = Console(), time.perf_counter
-    if cpu:
-        clock = time.process_time
-        nb.set_num_threads(1)
+    console, clock = Console(), find_clock(cpu)
     lines = []
     for group in groups.split(","):
         for found in GROUPS[group](samples):

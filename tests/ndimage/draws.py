@@ -18,6 +18,14 @@ MODES = (
     "grid-wrap",
     "grid-constant",
 )
+# What `numpy.pad` calls them.
+PAD = {
+    "reflect": "symmetric",
+    "mirror": "reflect",
+    "nearest": "edge",
+    "wrap": "wrap",
+    "constant": "constant",
+}
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool")
 FLOATS = ("float32", "float64")
 COMPLEX = ("complex64", "complex128")

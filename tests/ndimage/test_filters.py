@@ -14,17 +14,9 @@ from numbaconv.cpu.separable import planning
 from numbaconv.cpu.separable.borders import REFLECT
 from numbaconv.ndimage import kernels
 from tests.conftest import Script
+from tests.ndimage.draws import PAD
 
 ndimage = nc.ndimage
-
-
-PAD = {
-    "reflect": "symmetric",
-    "mirror": "reflect",
-    "nearest": "edge",
-    "wrap": "wrap",
-    "constant": "constant",
-}
 
 
 def padded(x: np.ndarray, axis: int, before: int, after: int, mode: str, cval: float) -> np.ndarray:

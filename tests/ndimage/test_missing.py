@@ -10,17 +10,9 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
-from tests.ndimage.draws import Draw
+from tests.ndimage.draws import PAD, Draw
 
 ndimage = nc.ndimage
-
-PAD = {
-    "reflect": "symmetric",
-    "mirror": "reflect",
-    "nearest": "edge",
-    "wrap": "wrap",
-    "constant": "constant",
-}
 
 
 def definition(

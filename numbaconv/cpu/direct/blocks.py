@@ -125,6 +125,17 @@ def more_rows(s, rows, cols, kc, planes, threads, itemsize):
     return rows
 
 
+def rows_in_cache(oh, planes, threads, budget, size):
+    """Rows of a task: tasks enough for all threads, and a halo tile of at most `budget` elements.
+
+    `size` gives the elements of the halo tile of so many rows of outputs.
+    """
+    blocks = min(oh, ceil_div(wanted_tasks(threads), planes))
+    while blocks < oh and size(ceil_div(oh, blocks)) > budget:
+        blocks = min(oh, 2 * blocks)
+    return ceil_div(oh, blocks)
+
+
 def wanted_tasks(threads):
     """Tasks that keep all threads busy to the end."""
     return threads * blocking.TASKS_PER_THREAD if threads > 1 else 1

@@ -18,7 +18,7 @@ from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import share
-from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
+from numbaconv.cpu.direct.blocks import MatrixBlocks, rows_in_cache
 from numbaconv.cpu.direct.choice import CHANNEL_COLUMNS
 from numbaconv.cpu.direct.tasks import (
     finish_tile,
@@ -35,6 +35,7 @@ from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.transpose import transpose_block
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import kernel_taps, read_shape
+from numbaconv.problem.taps import first_read
 
 
 class ChannelMemory(NamedTuple):
@@ -64,11 +65,7 @@ def cut(s, itemsize, threads):
     col_blocks = ceil_div(ow, CHANNEL_COLUMNS)
     cols = ceil_div(ow, col_blocks)
     planes = s.n * ceil_div(s.groups, lanes) * od * col_blocks
-    wanted = wanted_tasks(threads)
-    row_blocks = min(oh, ceil_div(wanted, planes))
-    while row_blocks < oh and halo_size(s, ceil_div(oh, row_blocks), cols, lanes) > budget:
-        row_blocks = min(oh, 2 * row_blocks)
-    rows = ceil_div(oh, row_blocks)
+    rows = rows_in_cache(oh, planes, threads, budget, lambda rows: halo_size(s, rows, cols, lanes))
     row_blocks = ceil_div(oh, rows)
     tasks = planes * row_blocks
     return MatrixBlocks(1, 1, 1, rows, cols, row_blocks, col_blocks, 1, lanes, tasks)
@@ -164,9 +161,7 @@ def channels_task(job, m, s, b, t):
     """
     lanes = job[AT.lanes]
     height, width = halo_extents(s, b.rows, b.cols)
-    d = t.od * s.stride[0] - s.padding[0]
-    h = t.oh * s.stride[1] - s.padding[1]
-    w = t.ow * s.stride[2] - s.padding[2]
+    d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
     image = shift(m.x, t.n * s.in_strides[0])
     call(
         job[AT.fill_halo],

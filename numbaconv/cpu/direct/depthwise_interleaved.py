@@ -29,7 +29,7 @@ from numbaconv.codegen.pointers import (
 )
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
+from numbaconv.cpu.direct.blocks import MatrixBlocks, rows_in_cache
 from numbaconv.cpu.direct.choice import exceeds_caches, period_of
 from numbaconv.cpu.direct.tasks import (
     finish_tile,
@@ -57,6 +57,7 @@ from numbaconv.cpu.packing.conversion import (
     write_past_caches,
     write_row,
 )
+from numbaconv.cpu.packing.rows import clear
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.taps import first_read
@@ -135,13 +136,11 @@ def cut(s, itemsize, threads):
     cols = min(ow, round_up(cols, _COLUMNS_UNIT))
     col_blocks = ceil_div(ow, cols)
     planes = s.n * od * col_blocks
-    row_blocks = min(oh, ceil_div(wanted_tasks(threads), planes))
-    while row_blocks < oh:
-        tile = lay_out(s, ceil_div(oh, row_blocks), cols, lanes)
-        if s.kernel[0] * tile.plane <= budget:
-            break
-        row_blocks = min(oh, 2 * row_blocks)
-    rows = ceil_div(oh, row_blocks)
+
+    def halo_size(rows):
+        return s.kernel[0] * lay_out(s, rows, cols, lanes).plane
+
+    rows = rows_in_cache(oh, planes, threads, budget, halo_size)
     row_blocks = ceil_div(oh, rows)
     tasks = planes * row_blocks
     return MatrixBlocks(1, 1, 1, rows, cols, row_blocks, col_blocks, 1, s.groups, tasks)
@@ -193,14 +192,7 @@ def read_padded_row(job, s, target, at, w0, cols):
         if i >= 0:
             read_pixels(job, s, pixel, at + i * s.groups, 1)
         else:
-            clear(pixel, s.groups)
-
-
-@inline
-def clear(target, elements):
-    """Set neighbours to zero."""
-    for i in range(elements):
-        target[i] = 0
+            clear(pixel, s.groups, job[AT.lanes])
 
 
 @inline
@@ -229,7 +221,7 @@ def fill_tile(job, m, tile, s, t):
             h = padded_index(h0 + r, s.size[1], s.padding_mode)
             target = shift(m.halo, kd * tile.plane + r * tile.row)
             if d < 0 or h < 0:
-                clear(target, tile.row)
+                clear(target, tile.row, job[AT.lanes])
                 continue
             at = t.n * s.in_strides[0] + d * s.in_strides[2] + h * s.in_strides[3]
             read = target if tile.read_row == 0 else m.read

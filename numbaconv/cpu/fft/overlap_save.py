@@ -42,6 +42,7 @@ from numbaconv.cpu.fft.tiles import Tiles
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.spectrum import MoveArguments, ProductArguments
+from numbaconv.cpu.packing.rows import clear
 from numbaconv.problem.shape import ConvShape, kernel_taps, read_shape
 
 
@@ -133,13 +134,11 @@ def read_load(job, table, s, m, load, t):
     """Copy all channels of a load, and transform their columns."""
     lanes = job[AT.lanes]
     seen = shift(m.seen, t * lanes)
-    for i in range(lanes):
-        seen[i] = 0
+    clear(seen, lanes, lanes)
     for c in range(s.c_in):
         tile, channel = slot(m, table, t, c), load.group * s.c_in + c
         if load.next < 0:
-            for i in range(table[AT_TABLE.tile]):
-                tile[i] = 0
+            clear(tile, table[AT_TABLE.tile], lanes)
         for part in range(1 if load.next < 0 else 2):
             number = load.tile if part == 0 else load.next
             d, h, w = first_output(table, number)
@@ -244,14 +243,13 @@ def work(worker, job, like):
 
 
 @inline
-def place_line(row, line, taps, dilation, around, first, columns, values):
+def place_line(row, line, taps, dilation, around, first, columns, values, lanes):
     """Write the elements from `first` on of a line of a kernel, which lies backwards in a row.
 
     Its first tap is element 0, and the next ones come `around` the end. They are divided by the
     number of values: the transforms there and back multiply by that.
     """
-    for j in range(columns):
-        row[j] = 0
+    clear(row, columns, lanes)
     if first == 0:
         row[0] = line[0] / values
     begin = max(1, (around - first - columns) // dilation + 1)
@@ -275,7 +273,7 @@ def place_taps(job, table, s, tile, kernel, row, seen):
         h = 0 if kh == 0 else table[AT_TABLE.rows] - kh * s.dilation[1]
         for piece in range(pieces):
             first, dilation = piece * columns, s.dilation[2]
-            place_line(row, line, s.kernel[2], dilation, around, first, columns, values)
+            place_line(row, line, s.kernel[2], dilation, around, first, columns, values, lanes)
             target = shift(tile, ((h + piece) * table[AT_TABLE.pitch] + d) * 2 * lanes)
             call(job[CALLED.move], MoveArguments(target, step, row, lanes, columns // lanes, seen))
 
@@ -296,8 +294,7 @@ def pack_spectra(worker, job, like):
     while number < tasks:
         rest, c = number // s.c_in, number % s.c_in
         group, pair = rest // pairs, rest % pairs
-        for i in range(table[AT_TABLE.tile]):
-            tile[i] = 0
+        clear(tile, table[AT_TABLE.tile], lanes)
         for part in range(min(in_pair, s.c_out - pair * in_pair)):
             at = ((group * s.c_out + pair * in_pair + part) * s.c_in + c) * taps
             for tap in range(taps):

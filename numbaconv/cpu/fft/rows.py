@@ -10,6 +10,7 @@ from numbaconv.cpu.microkernels.spectrum import MoveArguments
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
 from numbaconv.problem.padding_modes import padded_index
+from numbaconv.problem.taps import first_read
 
 
 @inline
@@ -31,33 +32,41 @@ def store_row(job, s, row, image, channel, od, oh, ow, step, count):
 
 
 @inline
+def copy_row(job, s, row, image, channel, in_d, in_h, first, step, count):
+    """Copy `count` elements `first, first + step, ...` of a row of the padded input.
+
+    `in_d` and `in_h` come from `padded_index`: where one is -1 the row is padding of zeros.
+    """
+    at = image * s.in_strides[0] + channel * s.in_strides[1]
+    source = PaddedRows(
+        x=pointer_at(job[AT.x], row),
+        at=at + in_d * s.in_strides[2] + in_h * s.in_strides[3],
+        step=s.in_strides[4],
+        row_step=0,
+        rows=1,
+        size=s.size[2] if in_d >= 0 and in_h >= 0 else 0,
+        mode=s.padding_mode,
+        prefetch_distance=0,
+    )
+    copy_padded(row, 0, source, 0, first, step, count, job[AT.lanes])
+
+
+@inline
 def load_tile(job, table, s, tile, row, seen, image, channel, d, h, w):
     """Copy what the outputs of a tile read, the first of them (d, h, w), into a part of a tile.
 
     `tile` points at its first vector: of real parts, or of imaginary ones.
     """
-    lanes, mode, x = job[AT.lanes], s.padding_mode, pointer_at(job[AT.x], row)
+    lanes, mode = job[AT.lanes], s.padding_mode
     columns, width = table[AT_TABLE.columns], 2 * job[AT.lanes]
     is_signal = table[AT_TABLE.is_signal] != 0
-    at = image * s.in_strides[0] + channel * s.in_strides[1]
-    d0, h0 = d * s.stride[0] - s.padding[0], h * s.stride[1] - s.padding[1]
-    first = w * s.stride[2] - s.padding[2]
+    d0, h0, first = first_read(s, 0, d), first_read(s, 1, h), first_read(s, 2, w)
     for r1 in range(table[AT_TABLE.rows]):
         in_h = padded_index(h0 if is_signal else h0 + r1, s.size[1], mode)
         for r0 in range(table[AT_TABLE.depth]):
             in_d = padded_index(d0 + r0, s.size[0], mode)
-            source = PaddedRows(
-                x=x,
-                at=at + in_d * s.in_strides[2] + in_h * s.in_strides[3],
-                step=s.in_strides[4],
-                row_step=0,
-                rows=1,
-                size=s.size[2] if in_d >= 0 and in_h >= 0 else 0,
-                mode=mode,
-                prefetch_distance=0,
-            )
             begin = first + r1 * columns if is_signal else first
-            copy_padded(row, 0, source, 0, begin, 1, columns, lanes)
+            copy_row(job, s, row, image, channel, in_d, in_h, begin, 1, columns)
             target = shift(tile, (r1 * table[AT_TABLE.pitch] + r0) * width)
             step, vectors = table[AT_TABLE.column], columns // lanes
             call(job[CALLED.move], MoveArguments(target, step, row, lanes, vectors, seen))

@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import indices_at, pointer_at
+from numbaconv.codegen.pointers import indices_at
 from numbaconv.cpu.fft.layout import AT_TABLE
-from numbaconv.cpu.fft.rows import store_row
+from numbaconv.cpu.fft.rows import copy_row, store_row
 from numbaconv.cpu.job import AT, SHAPE
-from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
+from numbaconv.cpu.packing.rows import clear
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import kernel_taps, read_shape
+from numbaconv.problem.taps import first_read
 
 
 class SumOutputsArguments(NamedTuple):
@@ -50,36 +51,23 @@ def add_row(sums, row, weight, count):
 def sum_outputs(job, weights, sums, row, image, channel, d, h, w):
     """Compute and store the outputs of a tile of one channel."""
     s, table = read_shape(job, SHAPE), indices_at(job[AT.table])
-    x, mode = pointer_at(job[AT.x], row), s.padding_mode
+    mode = s.padding_mode
     taps, first_channel = kernel_taps(s), channel // s.c_out * s.c_in
     end_w = min(w + table[AT_TABLE.output_2], s.output[2])
     for od in range(d, min(d + table[AT_TABLE.output_0], s.output[0])):
         for oh in range(h, min(h + table[AT_TABLE.output_1], s.output[1])):
             for ow in range(w, end_w, table[AT_TABLE.columns]):
                 count = min(table[AT_TABLE.columns], end_w - ow)
-                for j in range(count):
-                    sums[j] = 0
+                clear(sums, count, job[AT.lanes])
                 for k in range(s.c_in * taps):
                     c, tap = k // taps, k % taps
                     kd, kh = tap // (s.kernel[1] * s.kernel[2]), tap // s.kernel[2] % s.kernel[1]
-                    at_d = od * s.stride[0] + kd * s.dilation[0] - s.padding[0]
-                    at_h = oh * s.stride[1] + kh * s.dilation[1] - s.padding[1]
-                    first = ow * s.stride[2] + tap % s.kernel[2] * s.dilation[2] - s.padding[2]
+                    at_d = first_read(s, 0, od) + kd * s.dilation[0]
+                    at_h = first_read(s, 1, oh) + kh * s.dilation[1]
+                    first = first_read(s, 2, ow) + tap % s.kernel[2] * s.dilation[2]
                     in_d = padded_index(at_d, s.size[0], mode)
                     in_h = padded_index(at_h, s.size[1], mode)
-                    source = PaddedRows(
-                        x=x,
-                        at=image * s.in_strides[0]
-                        + (first_channel + c) * s.in_strides[1]
-                        + in_d * s.in_strides[2]
-                        + in_h * s.in_strides[3],
-                        step=s.in_strides[4],
-                        row_step=0,
-                        rows=1,
-                        size=s.size[2] if in_d >= 0 and in_h >= 0 else 0,
-                        mode=mode,
-                        prefetch_distance=0,
-                    )
-                    copy_padded(row, 0, source, 0, first, s.stride[2], count, job[AT.lanes])
+                    of = first_channel + c
+                    copy_row(job, s, row, image, of, in_d, in_h, first, s.stride[2], count)
                     add_row(sums, row, weights[channel * s.c_in * taps + k], count)
                 store_row(job, s, sums, image, channel, od, oh, ow, 1, count)

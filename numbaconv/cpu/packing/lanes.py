@@ -242,7 +242,12 @@ def _clear_lanes(typing_context, target, count):
     def codegen(context, builder, signature, arguments):
         target, count = arguments
         vectors = Vectors(builder, signature.args[0].dtype)
-        vectors.store_masked(vectors.zero(), target, vectors.first_lanes(count))
+        whole = builder.icmp_signed(">=", count, i64(vectors.lanes))
+        with builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                vectors.store(vectors.zero(), target)
+            with otherwise:
+                vectors.store_masked(vectors.zero(), target, vectors.first_lanes(count))
         return context.get_dummy_value()
 
     return signature, codegen
