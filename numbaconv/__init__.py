@@ -44,13 +44,14 @@ if TYPE_CHECKING:
     from numbaconv.errors import BackendUnavailableError
     from numbaconv.inspection import explain, show_config
     from numbaconv.patches import col2im, im2col
-    from numbaconv.prepared import prepare
+    from numbaconv.prepared import PreparedConv, prepare
     from numbaconv.runtime.lent_memory import release_memory
     from numbaconv.tiling import tiled
     from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 __all__ = [
     "BackendUnavailableError",
+    "PreparedConv",
     "__version__",
     "available_backends",
     "col2im",
@@ -92,7 +93,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "numbaconv.errors": ("BackendUnavailableError",),
     "numbaconv.inspection": ("explain", "show_config"),
     "numbaconv.patches": ("col2im", "im2col"),
-    "numbaconv.prepared": ("prepare",),
+    "numbaconv.prepared": ("PreparedConv", "prepare"),
     "numbaconv.runtime.lent_memory": ("release_memory",),
     "numbaconv.tiling": ("tiled",),
     "numbaconv.transposed": ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),

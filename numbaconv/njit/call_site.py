@@ -329,6 +329,13 @@ def _rank(*sizes: Any) -> int | None:
     return next((len(size) for size in sizes if isinstance(size, types.BaseTuple)), None)
 
 
+def _length(function: str, name: str, kind: Any) -> int:
+    """Return the number of entries of a size."""
+    if not isinstance(kind, types.BaseTuple):
+        raise TypingError(f"numbaconv.grad.{function}: {name} is {kind}; pass a tuple of integers")
+    return len(kind)
+
+
 def _result_axes(function: str, arguments: dict[str, Any]) -> int:
     """Return the number of axes of a call's result."""
     if function == "im2col":
@@ -337,6 +344,9 @@ def _result_axes(function: str, arguments: dict[str, Any]) -> int:
     if function == "col2im":
         rank = _rank(arguments["output_size"], arguments["kernel_size"]) or 2
         return rank + int(arguments["columns"].ndim) - 1
+    for name in ("input_size", "weight_size"):  # of gradients
+        if name in arguments:
+            return _length(function, name, arguments[name])
     return int(arguments["input"].ndim)
 
 

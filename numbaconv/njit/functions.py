@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from numbaconv.cpu.arrays import in_memory_order
 from numbaconv.cpu.execution import find_template
+from numbaconv.cpu.gradients import weight as weight_gradients
 from numbaconv.cpu.gradients.adjoint import find_chain
 from numbaconv.dispatch.backends import AUTO, BACKENDS
 from numbaconv.dispatch.choice import choose
@@ -25,7 +26,16 @@ from numbaconv.prepared import Weights
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.forward import check_rank
-from numbaconv.problem.plan import AdjointPlan, Options, Plan, find_plan, find_transposed_plan
+from numbaconv.problem.plan import (
+    AdjointPlan,
+    Options,
+    Plan,
+    WeightPlan,
+    find_input_plan,
+    find_plan,
+    find_transposed_plan,
+    find_weight_plan,
+)
 from numbaconv.runtime.threads import SERIAL_LIMIT
 
 AnyPlan = Plan | AdjointPlan
@@ -44,9 +54,9 @@ def _plain_channels(recipe: Recipe, x: Array, how: Arithmetic, c: int) -> Array:
     return pairs
 
 
-def _plain_input(recipe: Recipe, plan: AnyPlan) -> Array:
+def _plain_input(recipe: Recipe, plan: AnyPlan, name: str = "input") -> Array:
     """Input as the kernels read it (compare `arrays.flat_input`)."""
-    x = recipe.argument("input")
+    x = recipe.argument(name)
     x = x.of(in_memory_order(x.view, plan))
     return _plain_channels(recipe, x, plan.arithmetic, 1 if plan.batched else 0)
 
@@ -77,7 +87,7 @@ def _plain_bias(recipe: Recipe, plan: AnyPlan) -> Array:
     return bias.of(bias.view.reshape(-1))
 
 
-def _plain_output(recipe: Recipe, plan: AnyPlan) -> Array:
+def _plain_output(recipe: Recipe, plan: AnyPlan | WeightPlan) -> Array:
     """Memory for the kernels' output: the result's own if they can store there."""
     result, how = recipe.result(), plan.arithmetic
     is_plain = how.convert == plan.result and not how.is_complex
@@ -118,7 +128,7 @@ def _fill_with_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array) -> None:
         recipe.move(column, y.of(y.view.reshape(s.n, plan.channels, s.pixels)))
 
 
-def _begin(call: RequestedCall, plan: AnyPlan) -> Recipe:
+def _begin(call: RequestedCall, plan: AnyPlan | WeightPlan) -> Recipe:
     """Return the recipe of a planned call, without steps."""
     if plan.result != call.result:
         raise TypeError(f"compiled for a result of {call.result}, now it is {plan.result}")
@@ -171,9 +181,8 @@ def _layer(call: RequestedCall) -> Recipe:
     return _convolution(call, plan, name, weights)
 
 
-def _conv_transpose(call: RequestedCall, rank: int) -> Recipe:
-    """Return the recipe of a transposed convolution (compare `adjoint.apply_adjoint`)."""
-    plan = find_transposed_plan(rank, **_options(call))
+def _adjoint(call: RequestedCall, plan: AdjointPlan, x: str, conjugate: bool) -> Recipe:
+    """Return the recipe of a planned adjoint (compare `adjoint.apply_adjoint`)."""
     name = call.backend(call.arguments["backend"], AUTO)  # each phase has its own choice
     recipe = _begin(call, plan)
     y, bias = _plain_output(recipe, plan), _plain_bias(recipe, plan)
@@ -181,18 +190,54 @@ def _conv_transpose(call: RequestedCall, rank: int) -> Recipe:
         column = bias.of(bias.view.reshape(-1, 1, 1, 1))
         recipe.move(column, y.of(y.view.reshape(plan.sizes)))
     if plan.multiply_adds:
-        x = _plain_input(recipe, plan)
-        is_complex = call.arguments["weight"].dtype.kind == "c"
-        weight = _plain_weight(recipe, plan, conjugate=is_complex)
-        recipe.spread(
-            find_chain(plan, engines_of_phases(plan, name), max(recipe.threads, 1)),
-            x,
-            weight,
-            bias,
-            y,
-        )
+        chain = find_chain(plan, engines_of_phases(plan, name), max(recipe.threads, 1))
+        weight = _plain_weight(recipe, plan, conjugate)
+        recipe.spread(chain, _plain_input(recipe, plan, x), weight, bias, y)
     _store_result(recipe, plan, y)
     return recipe
+
+
+def _conv_transpose(call: RequestedCall, rank: int) -> Recipe:
+    plan = find_transposed_plan(rank, **_options(call))
+    conjugate = call.arguments["weight"].dtype.kind == "c"  # back: an adjoint conjugates
+    return _adjoint(call, plan, "input", conjugate)
+
+
+def _input_gradient(call: RequestedCall, rank: int) -> Recipe:
+    return _adjoint(call, find_input_plan(rank, **_options(call)), "grad_output", False)
+
+
+def _weight_gradient(call: RequestedCall, rank: int) -> Recipe:
+    """Return the recipe of the weights' gradient (compare `weight.weight_gradient`)."""
+    plan = find_weight_plan(rank, **_options(call))
+    name = call.backend(call.arguments["backend"], "direct")
+    recipe = _begin(call, plan)
+    if not plan.multiply_adds:
+        recipe.clear(recipe.result())
+        return recipe
+    how, channels = plan.arithmetic, 1 if plan.batched else 0
+    given = (recipe.argument(array) for array in ("input", "grad_output"))
+    x, gradient = (_plain_channels(recipe, array, how, channels) for array in given)
+    y = _plain_output(recipe, plan)
+    threads, patches = max(recipe.threads, 1), name == "im2col"
+    recipe.sum_weights(weight_gradients.find_template(plan, threads, patches), x, gradient, y)
+    result = recipe.result()
+    if how.is_complex:
+        _combine_parts(recipe, y, result)
+    elif y.base != result.base:
+        recipe.move(y.of(y.view.reshape(plan.out_shape)), result)
+    return recipe
+
+
+def _combine_parts(recipe: Recipe, sums: Array, result: Array) -> None:
+    """Combine products of real and imaginary parts (compare `weight._complex_sums`)."""
+    c_out, c_in, *kernel = result.view.shape
+    parts = sums.view.reshape(c_out, 2, c_in, 2, *kernel)
+    real, imag = result.part("real"), result.part("imag")
+    recipe.move(sums.of(parts[:, 0, :, 0]), real)
+    recipe.move(sums.of(parts[:, 1, :, 1]), real, protocol.ADD)
+    recipe.move(sums.of(parts[:, 0, :, 1]), imag, protocol.NEGATE)
+    recipe.move(sums.of(parts[:, 1, :, 0]), imag, protocol.ADD)
 
 
 # --- Patches ----------------------------------------------------------------------------------
@@ -249,6 +294,8 @@ RECIPES: dict[str, Callable[[RequestedCall], Recipe]] = {
     "conv_transpose1d": functools.partial(_conv_transpose, rank=1),
     "conv_transpose2d": functools.partial(_conv_transpose, rank=2),
     "conv_transpose3d": functools.partial(_conv_transpose, rank=3),
+    **{f"conv{rank}d_input": functools.partial(_input_gradient, rank=rank) for rank in (1, 2, 3)},
+    **{f"conv{rank}d_weight": functools.partial(_weight_gradient, rank=rank) for rank in (1, 2, 3)},
     "layer": _layer,
     "im2col": _im2col,
     "col2im": _col2im,

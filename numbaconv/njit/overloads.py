@@ -19,6 +19,14 @@ from numba.extending import (
 )
 
 from numbaconv.convolution import conv, conv1d, conv2d, conv3d
+from numbaconv.grad import (
+    conv1d_input,
+    conv1d_weight,
+    conv2d_input,
+    conv2d_weight,
+    conv3d_input,
+    conv3d_weight,
+)
 from numbaconv.njit import door
 from numbaconv.njit.layer_type import WORDS, LayerType
 from numbaconv.patches import col2im, im2col
@@ -42,7 +50,7 @@ def typing({parameters}):
 """
 
 # Order of the arrays in a request.
-_ARRAYS = (("input", "columns"), ("weight",), ("bias",), ("out",))
+_ARRAYS = (("input", "columns"), ("weight",), ("bias", "grad_output"), ("out",))
 # Arguments for calls on a GPU.
 _CUDA = ("stream", "precision")
 
@@ -77,6 +85,12 @@ for _function in (
     conv_transpose3d,
     im2col,
     col2im,
+    conv1d_input,
+    conv2d_input,
+    conv3d_input,
+    conv1d_weight,
+    conv2d_weight,
+    conv3d_weight,
 ):
     _make_callable(_function)
 

@@ -144,6 +144,20 @@ class Spread(NamedTuple):
     workspace: Place
 
 
+class WeightSums(NamedTuple):
+    """`steps.sum_weights`: the gradient of weights."""
+
+    function: int
+    source: Place
+    target: Place
+    job: int  # address
+    gradient: Place
+    zeros: Place
+    sums: Place
+    scratch: Place
+    takes_sums: int  # 0: the target takes the sums as they are
+
+
 class Activation(NamedTuple):
     """`steps.activate_sums`: contiguous elements, in place."""
 
@@ -156,6 +170,7 @@ class Activation(NamedTuple):
 MOVE: Move = places(Move)
 CONVOLUTION: Convolution = places(Convolution)
 SPREAD: Spread = places(Spread)
+WEIGHT_SUMS: WeightSums = places(WeightSums)
 ACTIVATION: Activation = places(Activation)
 
-STEP_SIZE = max(map(size, (Move, Convolution, Spread, Activation)))
+STEP_SIZE = max(map(size, (Move, Convolution, Spread, WeightSums, Activation)))

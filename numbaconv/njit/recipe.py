@@ -14,7 +14,7 @@ from numba import from_dtype
 from numbaconv.codegen.integers import round_up
 from numbaconv.cpu import execution
 from numbaconv.cpu.activation import kernel_of
-from numbaconv.cpu.gradients import adjoint_chain
+from numbaconv.cpu.gradients import adjoint_chain, weight
 from numbaconv.cpu.job import size_of_packed
 from numbaconv.njit import protocol, steps
 from numbaconv.njit.request import BASES, RequestedCall, placeholder
@@ -266,5 +266,23 @@ class Recipe:
                 packed=packed.place,
                 bias=bias.place,
                 workspace=self.scratch((jobs.scratch,), dtype).place,
+            )
+        )
+
+    def sum_weights(self, template: weight.Template, x: Array, gradient: Array, y: Array) -> None:
+        """Write down the job of the gradient of weights on contiguous arrays."""
+        self.kept.append(template)
+        dtype = y.view.dtype
+        self._append(
+            protocol.WeightSums(
+                function=_address_for(steps.sum_weights, dtype, dtype),
+                source=x.place,
+                target=y.place,
+                job=address(template.job),
+                gradient=gradient.place,
+                zeros=self.fixed(template.no_bias).place,
+                sums=self.scratch((template.sums,), dtype).place,
+                scratch=self.scratch((template.scratch,), dtype).place,
+                takes_sums=template.sums > 0,
             )
         )

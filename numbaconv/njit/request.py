@@ -20,7 +20,14 @@ from numbaconv.problem.validation import check_out
 from numbaconv.runtime.shared_table import from_word
 
 # Which of the arrays of a request an argument is.
-BASES = {"input": 0, "columns": 0, "weight": 1, "bias": 2, "out": MOST_ARRAYS - 1}
+BASES = {
+    "input": 0,
+    "columns": 0,
+    "weight": 1,
+    "bias": 2,
+    "grad_output": 2,
+    "out": MOST_ARRAYS - 1,
+}
 
 
 class Text(NamedTuple):

@@ -10,6 +10,7 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import CACHE_LINE, call, indices_at, pointer_at, shift
 from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.gradients.adjoint_chain import carry_out_chain
+from numbaconv.cpu.gradients.weight_tasks import carry_out_sums
 from numbaconv.cpu.job import carry_out as carry_out_job
 from numbaconv.njit.protocol import (
     ACTIVATION,
@@ -29,6 +30,7 @@ from numbaconv.njit.protocol import (
     SCRATCH,
     SPREAD,
     STEP_SIZE,
+    WEIGHT_SUMS,
     WELL,
 )
 from numbaconv.runtime.lent_memory import give_back, lend
@@ -130,6 +132,21 @@ def spread(step, bases, source_like, target_like):
         place(step, SPREAD.workspace, bases),
         place(step, SPREAD.bias, bases),
         place(step, SPREAD.target, bases),
+    )
+
+
+@native(step_signature)
+def sum_weights(step, bases, source_like, target_like):
+    """Compute the gradient of weights, as `weight_tasks.run_sums` does for Python."""
+    sums = place(step, WEIGHT_SUMS.sums, bases)
+    bases[DONE] += carry_out_sums(
+        step[WEIGHT_SUMS.job],
+        place(step, WEIGHT_SUMS.source, bases),
+        place(step, WEIGHT_SUMS.gradient, bases),
+        place(step, WEIGHT_SUMS.zeros, bases),
+        sums if step[WEIGHT_SUMS.takes_sums] != 0 else 0,
+        place(step, WEIGHT_SUMS.scratch, bases),
+        place(step, WEIGHT_SUMS.target, bases),
     )
 
 

@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.problem.activations import ACTIVATIONS
-from numbaconv.problem.backward import transposed_problem
+from numbaconv.problem.backward import (
+    input_gradient_problem,
+    transposed_problem,
+    weight_gradient_problem,
+)
 from numbaconv.problem.dtypes import Arithmetic, arithmetic, source_of
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
@@ -229,6 +233,7 @@ class WeightPlan:
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
         self.multiply_adds = self.shape.flops // 2
+        self.out_size = self.shape.weights
         self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 
@@ -301,4 +306,48 @@ def find_transposed_plan(
 
     key = "transpose", rank, array_key(input), array_key(weight), array_key(bias), *options.values()
     plan: AdjointPlan = kept_plan(key, make)
+    return plan
+
+
+def find_input_plan(
+    rank: int, input_size: Any, weight: Any, grad_output: Any, **options: Any
+) -> AdjointPlan:
+    """Return the plan of an input's gradient, kept from an earlier call or made after validation.
+
+    `options` are stride, padding, dilation and groups.
+    """
+    input_size = frozen_sizes("input_size", input_size)
+    options = frozen_options(**options)
+
+    def make() -> AdjointPlan:
+        result = result_dtype(weight=weight, grad_output=grad_output)
+        parts = 2 if result.kind == "c" else 1
+        arrays = input_size, weight, grad_output
+        problem = input_gradient_problem(rank, *arrays, **options, parts=parts)
+        return AdjointPlan(problem, result, input_size)
+
+    key = "input", rank, input_size, array_key(weight), array_key(grad_output), *options.items()
+    plan: AdjointPlan = kept_plan(key, make)
+    return plan
+
+
+def find_weight_plan(
+    rank: int, input: Any, weight_size: Any, grad_output: Any, **options: Any
+) -> WeightPlan:
+    """Return the plan of the weights' gradient, kept from an earlier call or made after validation.
+
+    `options` are stride, padding, dilation and groups.
+    """
+    weight_size = frozen_sizes("weight_size", weight_size)
+    options = frozen_options(**options)
+
+    def make() -> WeightPlan:
+        result = result_dtype(input=input, grad_output=grad_output)
+        parts = 2 if result.kind == "c" else 1
+        arrays = input, weight_size, grad_output
+        problem = weight_gradient_problem(rank, *arrays, **options, parts=parts)
+        return WeightPlan(problem, result, weight_size)
+
+    key = "weight", rank, array_key(input), weight_size, array_key(grad_output), *options.items()
+    plan: WeightPlan = kept_plan(key, make)
     return plan

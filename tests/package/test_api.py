@@ -82,6 +82,7 @@ OTHERS = {
     "show_config",
     "tiled",
     "BackendUnavailableError",
+    "PreparedConv",
     "__version__",
     "grad",
     "ndimage",

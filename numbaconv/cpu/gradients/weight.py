@@ -92,12 +92,11 @@ def weight_gradient(
     plan: WeightPlan, input: np.ndarray, grad_output: np.ndarray, patches: bool = False
 ) -> np.ndarray:
     """Run a planned gradient; with `patches` each chunk of pixels is written out as patches."""
-    s, how, c = plan.shape, plan.arithmetic, 1 if plan.batched else 0
-    size = s.groups * s.c_out * s.c_in * s.taps
+    how, c = plan.arithmetic, 1 if plan.batched else 0
     if not plan.multiply_adds:
         return np.zeros(plan.out_shape, plan.result)
     template = find_template(plan, thread_limit(plan.multiply_adds), patches)
-    sizes = size, template.sums, template.scratch
+    sizes = plan.out_size, template.sums, template.scratch
     y, sums, scratch = (result_memory.empty(elements, how.compute) for elements in sizes)
     x, gradient = flat_channels(input, how, c), flat_channels(grad_output, how, c)
     with launch_lock(int(template.job[AT.workers])):

@@ -334,26 +334,58 @@ def finish_work(worker, job, like):
         task, queue = next_task(job, tasks, worker, queue)
 
 
-@native(from_python)
-def run_sums(given):
+@inline
+def carry_out_sums(template, x, gradient, zeros, sums, scratch, out):
     """Sum the products of flat arrays.
 
-    It is given a template, the input, the gradient of the output, zeros for the tile, the sums,
-    scratch and the result, which takes the sums as they are if `sums` is empty.
+    Parameters
+    ----------
+    template : int
+        Address of a job without its data.
+    x, gradient, out : int
+        Addresses of the input, of the gradient of the output, and of the result.
+    zeros : int
+        Address of the zeros with which a register tile begins.
+    sums : int
+        Address of the sums of all slabs; 0: the result takes the sums as they are.
+    scratch : int
+        Address of the workers' memory.
+
+    Returns
+    -------
+    int
+        COMPLETE or NO_MEMORY.
     """
-    x, out = data_in(given, 1), data_in(given, 6)
-    space = take_workspace(data_in(given, 0), JOB_SIZE, 1, 1, x)
+    space = take_workspace(template, JOB_SIZE, 1, 1, x)
     if no_memory(space):
         return NO_MEMORY
     job = indices_at(space.jobs)
     job[AT.queues], job[AT.indices] = space.queues, space.indices
     job[AT.x], job[AT.out] = x, out
-    job[GRADIENT_AT.gradient], job[GRADIENT_AT.zeros] = data_in(given, 2), data_in(given, 3)
-    job[GRADIENT_AT.sums] = data_in(given, 4) if size_in(given, 4) > 0 else out
-    job[AT.scratch] = align(data_in(given, 5))
+    job[GRADIENT_AT.gradient], job[GRADIENT_AT.zeros] = gradient, zeros
+    job[GRADIENT_AT.sums] = sums if sums != 0 else out
+    job[AT.scratch] = align(scratch)
     launch(space.jobs, job[AT.worker], job[AT.workers])
-    if size_in(given, 4) > 0:
+    if sums != 0:
         job[AT.queues] = behind(space.queues, job[AT.workers] * QUEUE_SIZE, 8)
         launch(space.jobs, job[GRADIENT_AT.finish], job[AT.workers])
     give_workspace(space)
     return COMPLETE
+
+
+@native(from_python)
+def run_sums(given):
+    """Sum the products of flat arrays: `carry_out_sums` for Python.
+
+    It is given a template, the input, the gradient of the output, zeros for the tile, the sums,
+    scratch and the result, which takes the sums as they are if `sums` is empty.
+    """
+    return carry_out_sums(
+        data_in(given, 0),
+        data_in(given, 1),
+        data_in(given, 2),
+        data_in(given, 3),
+        data_in(given, 4) if size_in(given, 4) > 0 else 0,
+        data_in(given, 5),
+        data_in(given, 6),
+    )
