@@ -40,7 +40,15 @@ from tests.oracle.layouts import LAYOUTS
 from tests.oracle.strategies import Problem, backends, integers, problems
 
 FLOATS = ("float16", "float32", "float64", "complex64", "complex128")
-INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+# One of each sign, and of two sizes; the others take longer to compile than to test.
+INTEGERS = (
+    "int16",
+    "uint64",
+    *(
+        pytest.param(dtype, marks=pytest.mark.stress)
+        for dtype in ("int8", "int32", "int64", "uint8", "uint16", "uint32")
+    ),
+)
 
 
 every_case = pytest.mark.parametrize("case", GRADIENTS, ids=str)
@@ -94,7 +102,18 @@ def test_exact_at_every_size(case: Case):
     check_equal(conv_weight(o.x, case.weight, o.g, **case.kwargs), of_weight, np.float32)
 
 
-@pytest.mark.parametrize("case", [c for c in LARGE if has_gradient(c)], ids=str)
+LONG = ("zones_in_blocks", "zones_of_many_sums")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.stress) if case.name in LONG else case
+        for case in LARGE
+        if has_gradient(case)
+    ],
+    ids=str,
+)
 def test_adjoint_identities_large(case: Case, backend: str):
     """<conv(x, w), g> = <x, conv_input(g)> = <w, conv_weight(g)>; exact, for small integers."""
     draw = lambda rng, s: rng.integers(-1, 1, s, endpoint=True)  # noqa: E731

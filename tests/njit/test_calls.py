@@ -640,7 +640,9 @@ if hasattr(os, "fork"):
 """
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(
+    "layer", [LAYERS[0], *(pytest.param(layer, marks=pytest.mark.stress) for layer in LAYERS[1:])]
+)
 def test_prange_threads_and_fork(layer: str, run_script: Any):
     """A call in the body of a prange, threads that call at once, and a forked child."""
     if layer == "omp" and sys.platform == "darwin":
@@ -682,8 +684,8 @@ def test_cached_functions_run_in_another_process(run_script: Any, tmp_path: Path
     script = tmp_path / "cached.py"
     script.write_text(CACHED)
     cache = str(tmp_path / "cache")
-    hits = [run_script(str(script), NUMBA_CACHE_DIR=cache).stdout.strip() for _ in range(3)]
-    assert hits == ["0", "4", "4"]  # all signatures: two of edges, one of each of the others
+    hits = [run_script(str(script), NUMBA_CACHE_DIR=cache).stdout.strip() for _ in range(2)]
+    assert hits == ["0", "4"]  # all signatures: two of edges, one of each of the others
 
 
 def test_function_of_another_version(monkeypatch: pytest.MonkeyPatch):

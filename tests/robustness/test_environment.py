@@ -27,9 +27,8 @@ assert y.tolist() == [[[[9, 9], [9, 9]]]]
 """
 
 
-@pytest.mark.parametrize(
-    "variable", ["NUMBA_BOUNDSCHECK=1", pytest.param("NUMBA_OPT=0", marks=pytest.mark.stress)]
-)
+@pytest.mark.parametrize("variable", ["NUMBA_BOUNDSCHECK=1", "NUMBA_OPT=0"])
+@pytest.mark.stress
 def test_compiler_options(variable: str, run_script: Script, tmp_path: Path):
     """Right under the option, and without it again: the kernels of one are not the other's."""
     name, value = variable.split("=")
