@@ -70,7 +70,7 @@ check("RuntimeError: a signal handler, finalizer or callback of the garbage coll
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("chance", ("1", "100", "1500"))
+@pytest.mark.parametrize("chance", ["1", "100", "1500"])
 def test_finalizer(chance: str, run_script: Script, tmp_path: Path):
     code = """
 class Cycle:
