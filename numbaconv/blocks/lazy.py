@@ -2,19 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
 import dask.array as da
 import numpy as np
 from dask import delayed
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
 
 from numbaconv.blocks.calls import ByBlocks
+from numbaconv.blocks.halos import Offset, Part, assembled, neighbours, parts_along, strips_of
 from numbaconv.blocks.regions import Along, Axis, Read, merge, pieces
 from numbaconv.problem.libraries import DASK, library_of
 from numbaconv.runtime.threads import limited_threads
 
-Reads = Sequence[Sequence[Read]]
+Reads = Sequence[Read]
 
 
 def is_lazy(array: Any) -> bool:
@@ -56,35 +60,61 @@ def call_lazily(function: Callable[..., Any], given: dict[str, Any], threads: in
 
 
 def _graph(call: ByBlocks, source: Any, threads: int) -> Any:
-    """The blocks of a call, each from its chunk and what it needs of its neighbours."""
+    """The blocks of a call, each from its chunk and from strips of its neighbours."""
     for place, axis in enumerate(call.axes):
         source = _extended(source, place, axis.wrap)
     planned = [_along(*each) for each in zip(call.axes, source.chunks, strict=True)]
     source = source.rechunk(tuple(chunks for chunks, *_ in planned))
-    depth = {place: depths for place, (_, _, depths, _) in enumerate(planned) if any(depths)}
-    if depth:
-        source = da.overlap.overlap(source, depth, "none", allow_rechunk=False)
-    return source.map_blocks(
-        _compute_block,
-        call=delayed(call, pure=False),  # one node of the graph: a worker gets its weights once
-        arrays={name: _whole(array) for name, array in call.arrays.items()},
-        reads=[reads for *_, reads in planned],
-        threads=threads,
-        chunks=tuple(results for _, results, _, _ in planned),
-        dtype=call.dtype,
-        meta=source._meta.astype(call.dtype),
-        name=f"{getattr(call.function, '__name__', 'layer')}-{da.core.tokenize(call, source.name)}",
-    )
+    shared = delayed(call, pure=False)  # one node of the graph: a worker gets its weights once
+    whole = {name: _whole(array) for name, array in call.arrays.items()}
+    lazy = {name: array for name, array in whole.items() if isinstance(array, Delayed)}
+    names = tuple(lazy)
+    arrays = {name: array for name, array in whole.items() if name not in lazy}
+    token = da.core.tokenize(call, source.name, threads)
+    name = f"{getattr(call.function, '__name__', 'layer')}-{token}"
+    depths = [depths for _, _, depths, _ in planned]
+    layer: dict[Any, Any] = {}
+    for index in np.ndindex(source.numblocks):
+        reads = [along[i] for (*_, along), i in zip(planned, index, strict=True)]
+        parts = [
+            parts_along(read.start, read.stop, chunks[i])
+            for read, (chunks, *_), i in zip(reads, planned, index, strict=True)
+        ]
+        offsets = neighbours(parts)
+        if any(map(any, depths)):
+            layer[(f"strips-{token}", *index)] = strips_of, (source.name, *index), depths
+        compute = partial(_compute_block, offsets, parts, reads, names, arrays, threads)
+        layer[(name, *index)] = (
+            compute,
+            (source.name, *index),
+            [
+                (f"strips-{token}", *(i + d for i, d in zip(index, offset, strict=True)))
+                for offset in offsets
+            ],
+            shared.key,
+            [array.key for array in lazy.values()],
+        )
+    graph = HighLevelGraph.from_collections(name, layer, [source, shared, *lazy.values()])
+    chunks = tuple(results for _, results, _, _ in planned)
+    return da.Array(graph, name, chunks, dtype=call.dtype, meta=source._meta.astype(call.dtype))
 
 
 def _compute_block(
-    block: Any, call: ByBlocks, arrays: dict[str, Any], reads: Reads, threads: int, block_id: Any
+    offsets: list[Offset],
+    parts: list[list[Part]],
+    reads: Reads,
+    names: tuple[str, ...],
+    arrays: dict[str, Any],
+    threads: int,
+    chunk: Any,
+    strips: list[Any],
+    call: ByBlocks,
+    lazy: list[Any],
 ) -> Any:
     """Compute one block."""
-    mine = [along[i] for along, i in zip(reads, block_id, strict=True)]
-    seen = block[tuple(slice(r.start, r.stop) for r in mine)]
+    block = assembled(chunk, dict(zip(offsets, strips, strict=True)), parts)
     with limited_threads(threads):
-        return call.run(seen, mine, arrays)
+        return call.run(block, reads, arrays | dict(zip(names, lazy, strict=True)))
 
 
 def _whole(array: Any) -> Any:
@@ -108,7 +138,7 @@ def _extended(source: Any, place: int, wrap: tuple[int, int]) -> Any:
 
 
 def _along(axis: Axis, chunks: tuple[int, ...]) -> tuple[Any, ...]:
-    """Chunks of the source and of the result, depths of overlap, and reads of overlapped chunks."""
+    """Chunks of the source and of the result, depths of strips, and reads from the chunks' begins."""
     least = axis.least
     while True:
         merged = merge(chunks, least)
@@ -120,8 +150,7 @@ def _along(axis: Axis, chunks: tuple[int, ...]) -> tuple[Any, ...]:
         if len(merged) == 1 or (full and max(depths) <= min(merged)):
             break
         least = max(2 * least, *depths)
-    starts = [max(place - depths[0], 0) for place in cuts[:-1]]
-    local = [read.within(start) for read, start in zip(reads, starts, strict=True)]
+    local = [read.within(start) for read, start in zip(reads, cuts, strict=False)]
     return merged, tuple(b - a for a, b in pairwise(ends)), depths, local
 
 
