@@ -10,18 +10,9 @@ import numpy as np
 
 from numbaconv import cpu
 from numbaconv.dispatch.gpu import Call
-from numbaconv.dispatch.host import engines_of_phases
+from numbaconv.dispatch.host import engines_of_parts
 from numbaconv.foreign import call_foreign, is_foreign
-from numbaconv.problem.backward import input_gradient_problem, weight_gradient_problem
-from numbaconv.problem.plan import (
-    AdjointPlan,
-    WeightPlan,
-    array_key,
-    frozen_options,
-    frozen_sizes,
-    kept_plan,
-    result_dtype,
-)
+from numbaconv.problem.plan import find_input_plan, find_weight_plan
 
 __all__ = [
     "conv1d_input",
@@ -50,28 +41,13 @@ def _input_gradient(
         return call_foreign(_input_gradient, locals())
     call = Call({"weight": weight, "grad_output": grad_output}, backend, stream, precision)
     weight, grad_output = call.arrays.values()
-    input_size = frozen_sizes("input_size", input_size)
-    options = frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups)
-
-    def make() -> Any:
-        result = result_dtype(weight=weight, grad_output=grad_output)
-        problem = input_gradient_problem(
-            rank,
-            input_size,
-            weight,
-            grad_output,
-            **options,
-            parts=2 if result.kind == "c" else 1,
-        )
-        return AdjointPlan(problem, result, input_size)
-
-    key = "input", rank, input_size, array_key(weight), array_key(grad_output), *options.values()
-    plan = kept_plan(key, make)
+    options = stride, padding, dilation, groups
+    plan = find_input_plan(rank, input_size, weight, grad_output, *options)
     name = call.cpu_backend()
     if name is None:
         arrays = {"input": grad_output, "weight": weight, "bias": None}
         return call.on_gpu("apply_adjoint", plan, arrays, out=None)
-    return cpu.apply_adjoint(plan, engines_of_phases(plan, name), grad_output, weight)
+    return cpu.apply_adjoint(plan, engines_of_parts(plan, name), grad_output, weight)
 
 
 def _weight_gradient(
@@ -91,23 +67,8 @@ def _weight_gradient(
         return call_foreign(_weight_gradient, locals())
     call = Call({"input": input, "grad_output": grad_output}, backend, stream, precision)
     x, grad_output = call.arrays.values()
-    weight_size = frozen_sizes("weight_size", weight_size)
-    options = frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups)
-
-    def make() -> Any:
-        result = result_dtype(input=x, grad_output=grad_output)
-        problem = weight_gradient_problem(
-            rank,
-            x,
-            weight_size,
-            grad_output,
-            **options,
-            parts=2 if result.kind == "c" else 1,
-        )
-        return WeightPlan(problem, result, weight_size)
-
-    key = "weight", rank, array_key(x), weight_size, array_key(grad_output), *options.values()
-    plan = kept_plan(key, make)
+    options = stride, padding, dilation, groups
+    plan = find_weight_plan(rank, x, weight_size, grad_output, *options)
     name = call.cpu_backend()
     if name is None:
         return call.on_gpu("weight_gradient", plan, call.arrays)

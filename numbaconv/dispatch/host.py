@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from numbaconv import cpu
+from numbaconv.cpu.gradients.adjoint import find_parts
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
-from numbaconv.dispatch.choice import choose, choose_phases
+from numbaconv.dispatch.choice import choose, choose_parts
 from numbaconv.dispatch.gpu import convolve_on_host, refuse_on_cpu
 from numbaconv.problem.plan import AdjointPlan, Plan
 from numbaconv.problem.validation import check_out
@@ -22,16 +23,11 @@ def resolve(plan: Plan, backend: str | None) -> str:
     return name
 
 
-def engines_of_phases(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
-    """Return the engine of each phase of an adjoint; ``auto`` chooses each by itself.
-
-    `fft` leaves adjoints to `direct`.
-    """
-    if name == "fft":
-        name = "direct"
+def engines_of_parts(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
+    """Return the engine of each convolution of an adjoint; ``auto`` chooses each by itself."""
     if name != AUTO:
-        return (BACKENDS[name],) * len(plan.phases)
-    return tuple(BACKENDS[choice.backend] for choice in choose_phases(plan))
+        return (BACKENDS[name],) * len(find_parts(plan))
+    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan))
 
 
 def convolve(

@@ -16,7 +16,7 @@ from numbaconv.cpu.execution import find_template
 from numbaconv.cpu.gradients.adjoint import find_chain
 from numbaconv.dispatch.backends import AUTO, BACKENDS
 from numbaconv.dispatch.choice import choose
-from numbaconv.dispatch.host import engines_of_phases
+from numbaconv.dispatch.host import engines_of_parts
 from numbaconv.njit import protocol
 from numbaconv.njit.recipe import Array, Recipe
 from numbaconv.njit.request import RequestedCall
@@ -185,7 +185,7 @@ def _conv_transpose(call: RequestedCall, rank: int) -> Recipe:
         is_complex = call.arguments["weight"].dtype.kind == "c"
         weight = _plain_weight(recipe, plan, conjugate=is_complex)
         recipe.spread(
-            find_chain(plan, engines_of_phases(plan, name), max(recipe.threads, 1)),
+            find_chain(plan, engines_of_parts(plan, name), max(recipe.threads, 1)),
             x,
             weight,
             bias,

@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.problem.activations import ACTIVATIONS
-from numbaconv.problem.backward import transposed_problem
+from numbaconv.problem.backward import (
+    input_gradient_problem,
+    transposed_problem,
+    weight_gradient_problem,
+)
 from numbaconv.problem.dtypes import Arithmetic, arithmetic, source_of
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
@@ -206,7 +210,8 @@ class AdjointPlan:
         self.out_size = s.n * self.channels * elements
         self.has_gaps = sum(phase.shape.pixels for phase in self.phases) < elements
         self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
-        self.choices: Any = None  # what ``auto`` takes for each phase
+        self.parts: Any = None  # the convolutions that the CPU engines make of the phases
+        self.choices: Any = None  # what ``auto`` takes for each of them
         self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 
@@ -265,6 +270,58 @@ def frozen_sizes(name: str, sizes: Any) -> Any:
     if not isinstance(sizes, (tuple, list, np.ndarray)):
         raise TypeError(f"{name} must be a tuple of ints, got {type(sizes).__name__}")
     return freeze(name, sizes)
+
+
+def find_input_plan(
+    rank: int,
+    input_size: Any,
+    weight: Any,
+    grad_output: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> AdjointPlan:
+    """Return the plan of a gradient of the input, kept from an earlier call or made now."""
+    input_size = frozen_sizes("input_size", input_size)
+    options = frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    def make() -> AdjointPlan:
+        result = result_dtype(weight=weight, grad_output=grad_output)
+        parts = 2 if result.kind == "c" else 1
+        arrays = input_size, weight, grad_output
+        problem = input_gradient_problem(rank, *arrays, **options, parts=parts)
+        return AdjointPlan(problem, result, input_size)
+
+    key = "input", rank, input_size, array_key(weight), array_key(grad_output), *options.values()
+    plan: AdjointPlan = kept_plan(key, make)
+    return plan
+
+
+def find_weight_plan(
+    rank: int,
+    input: Any,
+    weight_size: Any,
+    grad_output: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> WeightPlan:
+    """Return the plan of a gradient of the weights, kept from an earlier call or made now."""
+    weight_size = frozen_sizes("weight_size", weight_size)
+    options = frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    def make() -> WeightPlan:
+        result = result_dtype(input=input, grad_output=grad_output)
+        parts = 2 if result.kind == "c" else 1
+        arrays = input, weight_size, grad_output
+        problem = weight_gradient_problem(rank, *arrays, **options, parts=parts)
+        return WeightPlan(problem, result, weight_size)
+
+    key = "weight", rank, array_key(input), weight_size, array_key(grad_output), *options.values()
+    plan: WeightPlan = kept_plan(key, make)
+    return plan
 
 
 def find_transposed_plan(
