@@ -247,6 +247,21 @@ def test_the_rest_is_left_to_direct(why: str, dtype: str, size: int, kernel: int
     np.testing.assert_array_equal(y, nc.conv1d(x, w, **options, backend="direct"))
 
 
+@pytest.mark.parametrize("name", ["signal_stride", "image_dilation", "volume", "dense_odd"])
+def test_no_other_size_of_tiles_costs_less(name: str):
+    x, w, _, options = operands(name)
+    s = nc.explain(x, w, **options).shape
+    most = {axis: s.output[axis] * s.stride[axis] + 300 for axis in range(3)}
+    reach, cost = tiles.reaches(s), tiles.costs(s)
+    sizes = tiles.shapes(s.kernel, reach, (most[0], most[1], most[2]), tiles.MOST_VALUES)
+    every = [tiles.cut(s, *size) for size in sizes]
+    best = tiles.cut(s, *tiles.find_size(s))
+    assert len(every) >= 4
+    assert cost(best.inner, best.values, best.columns) == min(
+        cost(each.inner, each.values, each.columns) for each in every
+    )
+
+
 @pytest.mark.parametrize(
     ("chosen", "input", "weight", "options"),
     [
