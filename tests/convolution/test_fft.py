@@ -256,7 +256,7 @@ def test_no_other_size_of_tiles_costs_less(name: str):
     sizes = tiles.shapes(s.kernel, reach, (most[0], most[1], most[2]), tiles.MOST_VALUES)
     every = [tiles.cut(s, *size) for size in sizes]
     best = tiles.cut(s, *tiles.find_size(s))
-    assert len(every) >= 4
+    assert len(every) > 2
     assert cost(best.inner, best.values, best.columns) == min(
         cost(each.inner, each.values, each.columns) for each in every
     )
