@@ -10,7 +10,7 @@ import numpy as np
 
 from numbaconv import cpu
 from numbaconv.dispatch.gpu import Call
-from numbaconv.dispatch.host import engines_of_parts
+from numbaconv.dispatch.host import engines_of_parts, weight_gradient
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.plan import find_input_plan, find_weight_plan
 
@@ -72,7 +72,7 @@ def _weight_gradient(
     name = call.cpu_backend()
     if name is None:
         return call.on_gpu("weight_gradient", plan, call.arrays)
-    return cpu.weight_gradient(plan, x, grad_output, patches=name == "im2col")
+    return weight_gradient(plan, name, x, grad_output)
 
 
 def conv1d_input(
@@ -270,7 +270,8 @@ def conv2d_weight(
 
     Notes
     -----
-    It is the matrix product of `grad_output` and the transposed patch matrix of `input`.
+    It is the matrix product of `grad_output` and the transposed patch matrix of `input`. Under
+    ``fft``, which ``auto`` takes for large filters, it is a convolution of these two by spectra.
 
     Examples
     --------

@@ -60,8 +60,8 @@ class Explanation(NamedTuple):
     reason : str
         Why this backend.
     lowering : str or None
-        Which of the backend's algorithms: the module that computes it. None on a GPU, and where
-        there is nothing to multiply.
+        Which of the backend's algorithms: the module that computes it. None on a GPU, where there
+        is nothing to multiply, and for gradients of weights.
     shape : ConvShape
         The problem as the kernels see it.
     out_shape : tuple of int
@@ -209,8 +209,8 @@ def _explain_backward(
     choice, lowering = Choice(CUDA, "the arrays are on a GPU, or it was asked for"), None
     if name is not None and isinstance(plan, AdjointPlan):
         choice, lowering = _main_part(plan, name)
-    elif name is not None:
-        choice = choose_weight_gradient(name)
+    elif name is not None and isinstance(plan, WeightPlan):
+        choice = choose_weight_gradient(plan, name)
     chosen, reason = choice
     return Explanation(chosen, source, reason, lowering, plan.shape, plan.out_shape, plan.result)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numbaconv.cpu import fft
 from numbaconv.cpu.direct.choice import has_zones
 from numbaconv.cpu.gradients.adjoint import find_parts
-from numbaconv.problem.plan import AdjointPlan, Plan
+from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
 from numbaconv.problem.shape import ConvShape
 
 
@@ -84,8 +84,17 @@ def choose_parts(plan: AdjointPlan) -> tuple[Choice, ...]:
     return choices
 
 
-def choose_weight_gradient(name: str) -> Choice:
+def choose_weight_gradient(plan: WeightPlan, name: str = "auto") -> Choice:
     """Return the backend that computes a gradient of the weights when one is asked for."""
-    if name == "im2col":
+    s, dtype = plan.shape, plan.arithmetic.compute
+    if name == "im2col" or (name == "fft" and fft.serves_weight_gradient(s, dtype)):
         return Choice(name, "it was asked for")
-    return Choice("direct", "a product of the output's gradient and the input's patches")
+    if name == "auto":
+        if plan.choice is None:
+            plan.choice = Choice("direct", "a product of the gradient and the input's patches")
+            if fft.is_faster_for_weights(s, dtype):
+                plan.choice = Choice("fft", "many taps, many outputs: spectra cost less")
+        choice: Choice = plan.choice
+        return choice
+    left = ", and leaves this to direct" if name == "fft" else ""
+    return Choice("direct", f"{name} was asked for{left}")

@@ -234,6 +234,7 @@ class WeightPlan:
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
         self.multiply_adds = self.shape.flops // 2
+        self.choice: Any = None  # what ``auto`` takes
         self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -12,6 +13,7 @@ import pytest
 
 import numbaconv as nc
 from numbaconv.cpu.fft import tiles
+from numbaconv.cpu.fft import weight_gradient as weights
 from tests.oracle import reference
 from tests.oracle.cases import Array
 from tests.oracle.problems import MODES
@@ -60,14 +62,16 @@ def check(x: Array, w: Array, b: Array | None = None, **options: Any) -> Array:
 
 
 @pytest.fixture
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tiles as small as can be: a small problem is cut into many."""
     monkeypatch.setattr(tiles, "SIZES", (16, 32))
-    tiles.best_tiles.cache_clear()
+    for kept in (tiles.best_tiles, weights.best_pieces):
+        kept.cache_clear()
     for plans in ("_plans", "_adjoint_plans"):  # which may know the problem already
         monkeypatch.setattr(f"numbaconv.problem.plan.{plans}", {})
     yield
-    tiles.best_tiles.cache_clear()
+    for kept in (tiles.best_tiles, weights.best_pieces):
+        kept.cache_clear()
 
 
 # Inputs, weights and options. Odd sizes: none divides a tile. In the first group one axis after the
@@ -448,10 +452,105 @@ def test_adjoints_inside_njit():
     np.testing.assert_array_equal(spread_by_auto(x, w), nc.conv_transpose2d(x, w, backend="fft"))
 
 
-def test_gradients_of_weights_are_those_of_direct():
-    x, w, _, _ = operands("dense_odd")
-    g = normal((2, 5, 33, 35), np.float32)
+def weight_gradient(
+    x: Array, w: Array, y: tuple[int, ...], backend: str, **options: Any
+) -> tuple[Array, Array]:
+    """Gradient of a weight, and the gradient of an output of the given shape."""
+    g = normal(y, x.dtype, 4)
+    function = getattr(nc.grad, f"conv{w.ndim - 2}d_weight")
+    return function(x, w.shape, g, **options, backend=backend), g
+
+
+def check_weight_gradient(name: str, dtype: Any = np.float32) -> None:
+    """Compare with the oracle; a gradient is a convolution, and under the bound of one."""
+    x, w, _, options = operands(name, dtype)
+    assert nc.explain(x, w, **options, of="weight", backend="fft").backend == "fft"
+    got, g = weight_gradient(x, w, nc.explain(x, w, **options).out_shape, "fft", **options)
+    wide = np.result_type(dtype, np.float64)
+    expected = reference.conv_weight_by_taps(x.astype(wide), w.shape, g.astype(wide), **options)
+    error = np.abs(got - expected).max()
+    filters = np.moveaxis(g, 1, 0).reshape(w.shape[0], len(x), -1)
+    assert error <= bound(x, filters, got)
+    scale = np.abs(expected).max()
+    assert error <= (1e-3 if dtype == np.float16 else 64 * np.finfo(got.dtype).eps) * scale
+    assert got.dtype == dtype
+
+
+GRADIENTS = [name for name in PROBLEMS if name not in ("image_as_large", "activation")]
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_of_weights(name: str):
+    check_weight_gradient(name)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "complex64"])
+def test_dtypes_of_gradients_of_weights(dtype: str):
+    check_weight_gradient("groups", dtype)
+
+
+@pytest.fixture
+def short_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A few pieces a run, so that there are several and the last is not full."""
+    monkeypatch.setattr(weights, "MOST_WINDOWS", 2_000)
+    monkeypatch.setattr("numbaconv.problem.plan._adjoint_plans", {})
+    weights.best_pieces.cache_clear()
+    yield
+    weights.best_pieces.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["signal_odd_tiles", "image_same", "volume", "dense", "groups"])
+def test_gradients_of_weights_in_runs(name: str, small_tiles: None, short_runs: None):
+    x, w, _, options = operands(name)
+    pieces = weights.best_pieces(nc.explain(x, w, **options, of="weight").shape)
+    assert len(x) * math.prod(pieces.counts) > pieces.terms
+    check_weight_gradient(name)
+
+
+@pytest.mark.parametrize("name", ["signal_odd_tiles", "depthwise_two", "dense_odd", "volume"])
+def test_a_gradient_of_weights_has_the_same_bits_on_any_threads(name: str, short_runs: None):
+    x, w, _, options = operands(name)
+    shape = nc.explain(x, w, **options).out_shape
+    expected, _ = weight_gradient(x, w, shape, "fft", **options)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        got, _ = weight_gradient(x, w, shape, "fft", **options)
+    finally:
+        numba.set_num_threads(threads)
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["input", "gradient"])
+def test_what_is_not_finite_leaves_gradients_of_weights_to_sums(where: str, bad: float):
+    x, w, _, options = operands("dense_odd")
+    g = normal(nc.explain(x, w, **options).out_shape, np.float32)
+    (x if where == "input" else g)[1, 2, 0, 0] = bad
     by_fft, direct = (
-        nc.grad.conv2d_weight(x, w.shape, g, backend=name) for name in ("fft", "direct")
+        nc.grad.conv2d_weight(x, w.shape, g, **options, backend=name) for name in ("fft", "direct")
     )
+    assert not np.isfinite(direct).all()
+    assert np.isfinite(direct).any()
     np.testing.assert_array_equal(by_fft, direct)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "input", "weight", "options"),
+    [
+        ("fft", (1, 1, 300_000), (1, 1, 2049), {}),
+        ("fft", (1, 1, 512, 512), (1, 1, 63, 63), {}),
+        ("fft", (4, 16, 64, 64), (16, 16, 15, 15), {"padding": 7}),
+        ("direct", (4, 64, 28, 28), (64, 64, 3, 3), {}),
+        ("direct", (1, 1, 100_000), (1, 1, 65), {}),
+    ],
+)
+def test_auto_takes_it_for_gradients_of_large_weights(
+    chosen: str, input: Any, weight: Any, options: Any
+):
+    x, w = np.zeros(input, np.float32), np.zeros(weight, np.float32)
+    assert nc.explain(x, w, **options, of="weight").backend == chosen
+    x, w = x.astype(np.int32), w.astype(np.int32)
+    for backend in ("auto", "fft"):
+        said = nc.explain(x, w, **options, of="weight", backend=backend)
+        assert said.backend == "direct"

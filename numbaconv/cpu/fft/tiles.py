@@ -219,6 +219,11 @@ def find_size(s: ConvShape) -> Triple | None:
     return sizes[prices.index(min(prices))] if sizes else None
 
 
+def has_overlap(s: ConvShape) -> bool:
+    """Whether windows overlap along any axis; else a transform saves nothing."""
+    return any(reach >= step for reach, step in zip(reaches(s), s.stride, strict=True))
+
+
 @functools.lru_cache(maxsize=256)
 def best_tiles(s: ConvShape) -> Tiles | None:
     """Return the tiles that cost least, or None if the kernel does not fit in any.
@@ -227,8 +232,7 @@ def best_tiles(s: ConvShape) -> Tiles | None:
     stride leaves out; and for one whose windows do not overlap, of which a tile saves nothing (such
     an axis may be images, besides).
     """
-    axes = zip(s.kernel, s.dilation, s.stride, strict=True)
-    if all((k - 1) * d < step for k, d, step in axes):
+    if not has_overlap(s):
         return None
     size = find_size(s)
     if size is None:
