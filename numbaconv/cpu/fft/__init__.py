@@ -5,9 +5,10 @@ of the weights, and transformed back. Per output that takes a number of operatio
 the logarithm of the tile, and not with the number of taps.
 
 Read `tiles` (how a problem is cut, and what that costs), `layout` (what a job says of it),
-`columns` (the transform of a tile), `overlap_save`, the one lowering, `weight_gradient`, which makes
-problems for it, then `microkernels.transform` and `tables`, its factors. Imports: what lies below it in `numbaconv.cpu`, and `direct`, which gets
-what this engine cannot serve.
+`columns` (the transform of a tile), `overlap_save`, the one lowering, `weight_gradient`, which
+makes problems for it, then `microkernels.transform` and `tables`, its factors. Imports: what lies
+below it in `numbaconv.cpu`, `gradients` among it, and `direct`, which gets what this engine cannot
+serve.
 """
 
 import numpy as np
