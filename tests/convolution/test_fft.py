@@ -277,6 +277,11 @@ def test_no_other_size_of_tiles_costs_less(name: str):
         ("fft", (1, 1, 96, 96, 96), (1, 1, 13, 13, 13), {}),
         ("fft", (1, 64, 64, 64), (64, 64, 31, 31), {"padding": "same"}),
         ("direct", (1, 512, 7, 7), (512, 512, 3, 3), {"padding": 1}),
+        ("fft", (1, 1, 96, 96, 96), (1, 1, 5, 5, 5), {}),
+        ("fft", (1, 1, 48, 48, 48), (1, 1, 7, 7, 7), {}),
+        ("fft", (1, 64, 28, 28), (64, 1, 15, 15), {"groups": 64, "padding": 7}),
+        ("direct", (1, 64, 14, 14), (64, 1, 9, 9), {"groups": 64, "padding": 4}),
+        ("direct", (1, 1, 1024, 1024), (1, 1, 9, 9), {}),
     ],
 )
 def test_auto_takes_it_for_large_filters(chosen: str, input: Any, weight: Any, options: Any):

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
+from numbaconv.cpu.direct.choice import uses_bands, uses_planes
 from numbaconv.problem.shape import ConvShape, Triple
 
 # Values along an axis: blocks of rows fill vectors of up to 16 lanes.
@@ -41,8 +42,13 @@ MOVE_COST, ROW_COST, BETWEEN_COST, PRODUCT_COST, WEIGHT_COST = 30, 600, 20, 12, 
 # A value costs more on each of its ways where the second-level cache does not hold a tile.
 CACHED_VALUES, MISS_COST = 1 << 15, 12
 
-# `direct` does so many floating-point operations in the time of one of these, about.
+# `direct` does so many floating-point operations in the time of one of these, about. It takes
+# longer where rows of one channel fill the register block: by the rows that a block adds to the
+# filter, and by the multiply-adds that would fit in the time before the first one of a row. And
+# where strips go down a plane: so many times as long, and as if rows had so many more taps.
 SUMS_RATE = 2.0
+BAND_LOSS, BAND_ROWS, ROW_START = 0.83, 3, 350
+STRIP_LOSS, STRIP_TAPS = 4, 7
 
 
 class Tiles(NamedTuple):
@@ -242,10 +248,20 @@ def best_tiles(s: ConvShape) -> Tiles | None:
     return best if math.prod(best.counts) * best.values <= 64 * read_and_written else None
 
 
+def sums_cost(s: ConvShape) -> float:
+    """Return what sums over the taps cost."""
+    cost, (_, kh, kw) = s.flops / SUMS_RATE, s.kernel
+    if uses_planes(s):
+        return cost * STRIP_LOSS * (kw + STRIP_TAPS) / kw
+    if uses_bands(s) and kh > 1:
+        return cost * BAND_LOSS * (kh + BAND_ROWS) / kh * (1 + ROW_START / (kw * s.output[2]))
+    return cost
+
+
 def gain(s: ConvShape) -> float:
     """Return how many times as fast as sums transforms are, as predicted; 0 if they cannot be."""
     tiles = best_tiles(s)
     if tiles is None or s.flops == 0:
         return 0.0
     spent = costs(s)(tiles.inner, tiles.values, tiles.columns)
-    return s.flops / (s.n * tiles.outer) / (SUMS_RATE * spent)
+    return sums_cost(s) / (s.n * tiles.outer * spent)
