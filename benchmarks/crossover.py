@@ -29,6 +29,7 @@ class Family(NamedTuple):
     size: tuple[int, ...]
     channels: int
     widths: tuple[int, ...]  # of the kernel, along each axis
+    groups: int = 1
 
 
 FAMILIES = (
@@ -36,6 +37,8 @@ FAMILIES = (
     Family("image, 1024 x 1024", (1024, 1024), 1, (5, 7, 9, 11, 15, 21, 31)),
     Family("volume, 96 x 96 x 96", (96, 96, 96), 1, (3, 5, 7, 9, 11)),
     Family("16 to 16 channels, 128 x 128", (128, 128), 16, (5, 7, 9, 11, 15, 21, 31)),
+    Family("64 depthwise, 28 x 28", (28, 28), 64, (7, 9, 11, 15, 21), 64),
+    Family("64 depthwise, 56 x 56", (56, 56), 64, (7, 9, 11, 15, 21), 64),
 )
 
 
@@ -62,9 +65,13 @@ def measure(family: Family, width: int, calls: int) -> Point:
     """Time the backends on a problem."""
     rng, rank, c = np.random.default_rng(0), len(family.size), family.channels
     x = rng.standard_normal((1, c, *family.size)).astype(np.float32)
-    w = rng.standard_normal((c, c, *(width,) * rank)).astype(np.float32)
-    times = [cpu_time(lambda name=name: nc.conv(x, w, backend=name), calls) for name in BACKENDS]
-    return Point(width**rank, tuple(times), nc.explain(x, w).backend)
+    w = rng.standard_normal((c, c // family.groups, *(width,) * rank)).astype(np.float32)
+    options = {"groups": family.groups, "padding": "same" if family.groups > 1 else 0}
+    times = [
+        cpu_time(lambda name=name: nc.conv(x, w, **options, backend=name), calls)
+        for name in BACKENDS
+    ]
+    return Point(width**rank, tuple(times), nc.explain(x, w, **options).backend)
 
 
 def plot(found: dict[str, list[Point]], path: Path) -> None:
@@ -73,9 +80,11 @@ def plot(found: dict[str, list[Point]], path: Path) -> None:
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
-    figure, grid = plt.subplots(1, len(found), figsize=(13, 3.2), layout="constrained")
-    for axes, (name, points) in zip(grid, found.items(), strict=True):
+    rows = math.ceil(len(found) / 3)
+    figure, grid = plt.subplots(rows, 3, figsize=(11, 3 * rows), layout="constrained")
+    for axes, (name, points) in zip(grid.flat, found.items(), strict=True):
         taps = [point.taps for point in points]
         for i, backend in enumerate(BACKENDS):
             axes.loglog(taps, [point.times[i] for point in points], "o-", ms=3, label=backend)
@@ -83,9 +92,11 @@ def plot(found: dict[str, list[Point]], path: Path) -> None:
         if taken:
             axes.axvspan(taken[0].taps, taps[-1], color="tab:orange", alpha=0.12)
         axes.set(title=name, xlabel="taps")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
-    grid[0].set_ylabel("ms of CPU time, one thread")
-    grid[0].legend(frameon=False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("ms of CPU time, one thread")
+    grid[0, 0].legend(frameon=False)
     figure.savefig(path, dpi=110)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from numbaconv import cpu
 from numbaconv.dispatch.gpu import Call
-from numbaconv.dispatch.host import engines_of_phases
+from numbaconv.dispatch.host import engines_of_parts, weight_gradient
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.plan import find_input_plan, find_weight_plan
 
@@ -41,13 +41,13 @@ def _input_gradient(
         return call_foreign(_input_gradient, locals())
     call = Call({"weight": weight, "grad_output": grad_output}, backend, stream, precision)
     weight, grad_output = call.arrays.values()
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    plan = find_input_plan(rank, input_size, weight, grad_output, **options)
+    options = stride, padding, dilation, groups
+    plan = find_input_plan(rank, input_size, weight, grad_output, *options)
     name = call.cpu_backend()
     if name is None:
         arrays = {"input": grad_output, "weight": weight, "bias": None}
         return call.on_gpu("apply_adjoint", plan, arrays, out=None)
-    return cpu.apply_adjoint(plan, engines_of_phases(plan, name), grad_output, weight)
+    return cpu.apply_adjoint(plan, engines_of_parts(plan, name), grad_output, weight)
 
 
 def _weight_gradient(
@@ -67,12 +67,12 @@ def _weight_gradient(
         return call_foreign(_weight_gradient, locals())
     call = Call({"input": input, "grad_output": grad_output}, backend, stream, precision)
     x, grad_output = call.arrays.values()
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    plan = find_weight_plan(rank, x, weight_size, grad_output, **options)
+    options = stride, padding, dilation, groups
+    plan = find_weight_plan(rank, x, weight_size, grad_output, *options)
     name = call.cpu_backend()
     if name is None:
         return call.on_gpu("weight_gradient", plan, call.arrays)
-    return cpu.weight_gradient(plan, x, grad_output, patches=name == "im2col")
+    return weight_gradient(plan, name, x, grad_output)
 
 
 def conv1d_input(
@@ -270,7 +270,8 @@ def conv2d_weight(
 
     Notes
     -----
-    It is the matrix product of `grad_output` and the transposed patch matrix of `input`.
+    It is the matrix product of `grad_output` and the transposed patch matrix of `input`. Under
+    ``fft``, which ``auto`` takes for large filters, it is a convolution of these two by spectra.
 
     Examples
     --------

@@ -1,6 +1,7 @@
 """`explain` says what a call would do; `show_config` says where it would run."""
 
 import platform
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import llvmlite
@@ -15,6 +16,7 @@ from numbaconv.codegen.objects import origins
 from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.execution import find_lowering
+from numbaconv.cpu.gradients.adjoint import find_parts
 from numbaconv.dispatch.backends import (
     AUTO,
     BACKENDS,
@@ -22,13 +24,28 @@ from numbaconv.dispatch.backends import (
     load_backend,
     requested_backend,
 )
-from numbaconv.dispatch.choice import choose, serving
-from numbaconv.dispatch.gpu import plan_on_device, refuse_on_cpu
+from numbaconv.dispatch.choice import (
+    Choice,
+    choose,
+    choose_parts,
+    choose_weight_gradient,
+    serving,
+)
+from numbaconv.dispatch.gpu import Call, plan_on_device, refuse_on_cpu
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.libraries import is_on_device, read_array
-from numbaconv.problem.plan import find_plan
+from numbaconv.problem.plan import (
+    AdjointPlan,
+    Options,
+    WeightPlan,
+    find_input_plan,
+    find_plan,
+    find_transposed_plan,
+    find_weight_plan,
+)
 from numbaconv.problem.shape import PADDING_MODES, ConvShape
 from numbaconv.problem.validation import input_array
+from numbaconv.runtime.threads import thread_limit
 
 
 class Explanation(NamedTuple):
@@ -43,8 +60,8 @@ class Explanation(NamedTuple):
     reason : str
         Why this backend.
     lowering : str or None
-        Which of the backend's algorithms: the module that computes it. None on a GPU, and where
-        there is nothing to multiply.
+        Which of the backend's algorithms: the module that computes it. None on a GPU, where there
+        is nothing to multiply, and for gradients of weights.
     shape : ConvShape
         The problem as the kernels see it.
     out_shape : tuple of int
@@ -95,15 +112,22 @@ def explain(
     backend: str | None = None,
     stream: Any = None,
     precision: str | None = None,
+    of: str = "forward",
+    output_padding: Any = 0,
 ) -> Explanation:
     """Say which backend a call of `conv` would use, why, and the geometry of the problem.
 
     Parameters
     ----------
     input, weight, bias, stride, padding, dilation, groups
-        As in `conv`.
+        As in `conv`, or in `conv_transpose2d`.
     padding_mode, data_format, activation, out, backend, stream, precision
         As in `conv`. Nothing is computed, and `out` is not touched.
+    of : {"forward", "transposed", "input", "weight"}
+        What is explained: the convolution; the transposed convolution of `input`; the gradient of
+        the convolution with respect to its input, or to its weights.
+    output_padding
+        Of a transposed convolution.
 
     Returns
     -------
@@ -124,6 +148,9 @@ def explain(
     ('im2col', 'the argument backend=', (1, 8, 30, 30))
     """
     options = stride, padding, dilation, groups, padding_mode, data_format, activation
+    if of != "forward":
+        call = Call({"input": input, "weight": weight, "bias": bias}, backend, stream, precision)
+        return _explain_backward(of, call, Options(*options), output_padding, backend)
     if not isinstance(input, np.ndarray) and is_on_device(input):
         arrays = {"input": input, "weight": weight, "bias": bias}
         plan = plan_on_device(arrays, options, backend)[2]
@@ -139,7 +166,7 @@ def explain(
     name, source = requested_backend(backend)
     if name != AUTO:
         load_backend(name, source)
-        name, reason = serving(plan, name)
+        name, reason = serving(plan.simplest, plan.arithmetic.compute, name)
     else:
         (name, reason), source = choose(plan), f"auto, {source}"
     lowering = None
@@ -148,6 +175,61 @@ def explain(
         if plan.multiply_adds:
             lowering = find_lowering(plan, BACKENDS[name]).name
     return Explanation(name, source, reason, lowering, plan.shape, plan.out_shape, plan.result)
+
+
+def _backward_plan(
+    of: str, arrays: dict[str, Any], options: Options, output_padding: Any
+) -> AdjointPlan | WeightPlan:
+    """Return the plan of what `explain` is asked about."""
+    for name in ("padding_mode", "data_format", "activation"):
+        if getattr(options, name) != Options._field_defaults[name]:
+            raise ValueError(f"{name} is for of='forward', got {getattr(options, name)!r}")
+    x, weight, bias = arrays.values()
+    rank, (stride, padding, dilation, groups, *_) = weight.ndim - 2, options
+    if of == "transposed":
+        spread = stride, padding, output_padding, groups, dilation
+        return find_transposed_plan(rank, x, weight, bias, *spread)
+    forward = find_plan(x, weight, bias, options)
+    gradient = np.broadcast_to(np.zeros((), forward.result), forward.out_shape)
+    if of == "input":
+        return find_input_plan(rank, x.shape, weight, gradient, *options[:4])
+    return find_weight_plan(rank, x, weight.shape, gradient, *options[:4])
+
+
+def _explain_backward(
+    of: str, call: Call, options: Options, output_padding: Any, backend: str | None
+) -> Explanation:
+    """Say the same of a transposed convolution or a gradient."""
+    if of not in ("transposed", "input", "weight"):
+        raise ValueError(f"of must be forward, transposed, input or weight; got {of!r}")
+    plan = _backward_plan(of, call.arrays, options, output_padding)
+    name, source = call.cpu_backend(), requested_backend(backend)[1]
+    if name == AUTO:
+        source = f"auto, {source}"
+    choice, lowering = Choice(CUDA, "the arrays are on a GPU, or it was asked for"), None
+    if name is not None and isinstance(plan, AdjointPlan):
+        choice, lowering = _main_part(plan, name)
+    elif name is not None and isinstance(plan, WeightPlan):
+        choice = choose_weight_gradient(plan, name)
+    chosen, reason = choice
+    return Explanation(chosen, source, reason, lowering, plan.shape, plan.out_shape, plan.result)
+
+
+def _main_part(plan: AdjointPlan, name: str) -> tuple[Choice, str | None]:
+    """Return which backend runs most of an adjoint, and how."""
+    parts, dtype = find_parts(plan), plan.arithmetic.compute
+    if not parts:
+        return Choice("direct", "there is nothing to multiply"), None
+    choices: Sequence[Choice] = choose_parts(plan)
+    if name != AUTO:
+        choices = [serving(part.shape, dtype, name) for part in parts]
+    main = max(range(len(parts)), key=lambda i: parts[i].shape.flops)
+    backend, reason = choices[main]
+    alike = sum(choice.backend == backend for choice in choices)
+    reason = f"{reason} ({alike} of {len(parts)} convolutions of stride 1 that it is made of)"
+    threads = thread_limit(plan.multiply_adds)
+    lowering = BACKENDS[backend].lower(parts[main].shape, dtype, threads).name
+    return Choice(backend, reason), lowering
 
 
 def _threading_layer() -> str:

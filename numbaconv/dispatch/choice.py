@@ -6,7 +6,8 @@ import numpy as np
 
 from numbaconv.cpu import fft
 from numbaconv.cpu.direct.choice import has_zones
-from numbaconv.problem.plan import AdjointPlan, Plan
+from numbaconv.cpu.gradients.adjoint import find_parts
+from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
 from numbaconv.problem.shape import ConvShape
 
 
@@ -66,17 +67,34 @@ def choose(plan: Plan) -> Choice:
     return choice
 
 
-def serving(plan: Plan, name: str) -> Choice:
-    """Return the backend that runs a planned convolution for which one was asked."""
-    unserved = fft.unserved(plan.simplest, plan.arithmetic.compute) if name == "fft" else None
+def serving(s: ConvShape, dtype: np.dtype, name: str) -> Choice:
+    """Return the backend that runs a problem for which one was asked."""
+    unserved = fft.unserved(s, dtype) if name == "fft" else None
     if unserved is None:
         return Choice(name, "it was asked for")
     return Choice("direct", f"fft was asked for, and leaves this to direct: {unserved}")
 
 
-def choose_phases(plan: AdjointPlan) -> tuple[Choice, ...]:
-    """Return what ``auto`` chooses for each phase of an adjoint; the plan keeps it."""
+def choose_parts(plan: AdjointPlan) -> tuple[Choice, ...]:
+    """Return what ``auto`` chooses for each convolution of an adjoint; the plan keeps it."""
     if plan.choices is None:
-        plan.choices = tuple(choose_sums(phase.shape) for phase in plan.phases)
+        dtype = plan.arithmetic.compute
+        plan.choices = tuple(choose_backend(part.shape, dtype) for part in find_parts(plan))
     choices: tuple[Choice, ...] = plan.choices
     return choices
+
+
+def choose_weight_gradient(plan: WeightPlan, name: str = "auto") -> Choice:
+    """Return the backend that computes a gradient of the weights when one is asked for."""
+    s, dtype = plan.shape, plan.arithmetic.compute
+    if name == "im2col" or (name == "fft" and fft.serves_weight_gradient(s, dtype)):
+        return Choice(name, "it was asked for")
+    if name == "auto":
+        if plan.choice is None:
+            plan.choice = Choice("direct", "a product of the gradient and the input's patches")
+            if fft.is_faster_for_weights(s, dtype):
+                plan.choice = Choice("fft", "many taps, many outputs: spectra cost less")
+        choice: Choice = plan.choice
+        return choice
+    left = ", and leaves this to direct" if name == "fft" else ""
+    return Choice("direct", f"{name} was asked for{left}")

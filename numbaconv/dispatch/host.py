@@ -1,15 +1,20 @@
 """Calls whose arrays are NumPy's: on a CPU engine, or copied to a GPU and back."""
 
+import functools
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from numbaconv import cpu
+from numbaconv.cpu import fft
+from numbaconv.cpu.gradients.adjoint import find_parts
+from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
-from numbaconv.dispatch.choice import choose, choose_phases
+from numbaconv.dispatch.choice import choose, choose_parts, choose_weight_gradient
 from numbaconv.dispatch.gpu import convolve_on_host, refuse_on_cpu
-from numbaconv.problem.plan import AdjointPlan, Plan
+from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
 from numbaconv.problem.validation import check_out
 
 
@@ -22,16 +27,26 @@ def resolve(plan: Plan, backend: str | None) -> str:
     return name
 
 
-def engines_of_phases(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
-    """Return the engine of each phase of an adjoint; ``auto`` chooses each by itself.
-
-    `fft` leaves adjoints to `direct`.
-    """
-    if name == "fft":
-        name = "direct"
+def engines_of_parts(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
+    """Return the engine of each convolution of an adjoint; ``auto`` chooses each by itself."""
     if name != AUTO:
-        return (BACKENDS[name],) * len(plan.phases)
-    return tuple(BACKENDS[choice.backend] for choice in choose_phases(plan))
+        return (BACKENDS[name],) * len(find_parts(plan))
+    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan))
+
+
+_SUMS: dict[str, Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray]] = {
+    "direct": add_products,
+    "im2col": functools.partial(add_products, patches=True),
+    "fft": fft.add_spectra,
+}
+
+
+def weight_gradient(
+    plan: WeightPlan, name: str, input: np.ndarray, grad_output: np.ndarray
+) -> np.ndarray:
+    """Run a planned gradient of the weights on the CPU backend asked for, maybe ``auto``."""
+    backend = choose_weight_gradient(plan, name).backend
+    return cpu.weight_gradient(plan, input, grad_output, _SUMS[backend])
 
 
 def convolve(

@@ -17,7 +17,7 @@ from numbaconv.cpu.gradients import weight as weight_gradients
 from numbaconv.cpu.gradients.adjoint import find_chain
 from numbaconv.dispatch.backends import AUTO, BACKENDS
 from numbaconv.dispatch.choice import choose
-from numbaconv.dispatch.host import engines_of_phases
+from numbaconv.dispatch.host import engines_of_parts
 from numbaconv.njit import protocol
 from numbaconv.njit.recipe import Array, Recipe
 from numbaconv.njit.request import RequestedCall
@@ -190,7 +190,7 @@ def _adjoint(call: RequestedCall, plan: AdjointPlan, x: str, conjugate: bool) ->
         column = bias.of(bias.view.reshape(-1, 1, 1, 1))
         recipe.move(column, y.of(y.view.reshape(plan.sizes)))
     if plan.multiply_adds:
-        chain = find_chain(plan, engines_of_phases(plan, name), max(recipe.threads, 1))
+        chain = find_chain(plan, engines_of_parts(plan, name), max(recipe.threads, 1))
         weight = _plain_weight(recipe, plan, conjugate)
         recipe.spread(chain, _plain_input(recipe, plan, x), weight, bias, y)
     _store_result(recipe, plan, y)

@@ -15,7 +15,6 @@ from numbaconv.codegen.integers import round_up
 from numbaconv.cpu import execution
 from numbaconv.cpu.activation import kernel_of
 from numbaconv.cpu.gradients import adjoint_chain, weight
-from numbaconv.cpu.job import size_of_packed
 from numbaconv.njit import protocol, steps
 from numbaconv.njit.request import BASES, RequestedCall, placeholder
 from numbaconv.prepared import Weights
@@ -255,7 +254,7 @@ class Recipe:
         """Write down the jobs of an adjoint on contiguous arrays."""
         self.kept.append(jobs)
         dtype = y.view.dtype
-        packed = self.scratch((size_of_packed(weight.view.size),), dtype)
+        packed = self.scratch((jobs.packed,), dtype)
         self._append(
             protocol.Spread(
                 function=_address_for(steps.spread, dtype, dtype),

@@ -210,7 +210,8 @@ class AdjointPlan:
         self.out_size = s.n * self.channels * elements
         self.has_gaps = sum(phase.shape.pixels for phase in self.phases) < elements
         self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
-        self.choices: Any = None  # what ``auto`` takes for each phase
+        self.parts: Any = None  # the convolutions that the CPU engines make of the phases
+        self.choices: Any = None  # what ``auto`` takes for each of them
         self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 
@@ -234,6 +235,7 @@ class WeightPlan:
         self.arithmetic = arithmetic(result)
         self.multiply_adds = self.shape.flops // 2
         self.out_size = self.shape.weights
+        self.choice: Any = None  # what ``auto`` takes
         self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 
@@ -272,6 +274,58 @@ def frozen_sizes(name: str, sizes: Any) -> Any:
     return freeze(name, sizes)
 
 
+def find_input_plan(
+    rank: int,
+    input_size: Any,
+    weight: Any,
+    grad_output: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> AdjointPlan:
+    """Return the plan of a gradient of the input, kept from an earlier call or made now."""
+    input_size = frozen_sizes("input_size", input_size)
+    options = frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    def make() -> AdjointPlan:
+        result = result_dtype(weight=weight, grad_output=grad_output)
+        parts = 2 if result.kind == "c" else 1
+        arrays = input_size, weight, grad_output
+        problem = input_gradient_problem(rank, *arrays, **options, parts=parts)
+        return AdjointPlan(problem, result, input_size)
+
+    key = "input", rank, input_size, array_key(weight), array_key(grad_output), *options.values()
+    plan: AdjointPlan = kept_plan(key, make)
+    return plan
+
+
+def find_weight_plan(
+    rank: int,
+    input: Any,
+    weight_size: Any,
+    grad_output: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> WeightPlan:
+    """Return the plan of a gradient of the weights, kept from an earlier call or made now."""
+    weight_size = frozen_sizes("weight_size", weight_size)
+    options = frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    def make() -> WeightPlan:
+        result = result_dtype(input=input, grad_output=grad_output)
+        parts = 2 if result.kind == "c" else 1
+        arrays = input, weight_size, grad_output
+        problem = weight_gradient_problem(rank, *arrays, **options, parts=parts)
+        return WeightPlan(problem, result, weight_size)
+
+    key = "weight", rank, array_key(input), weight_size, array_key(grad_output), *options.values()
+    plan: WeightPlan = kept_plan(key, make)
+    return plan
+
+
 def find_transposed_plan(
     rank: int,
     input: Any,
@@ -306,48 +360,4 @@ def find_transposed_plan(
 
     key = "transpose", rank, array_key(input), array_key(weight), array_key(bias), *options.values()
     plan: AdjointPlan = kept_plan(key, make)
-    return plan
-
-
-def find_input_plan(
-    rank: int, input_size: Any, weight: Any, grad_output: Any, **options: Any
-) -> AdjointPlan:
-    """Return the plan of an input's gradient, kept from an earlier call or made after validation.
-
-    `options` are stride, padding, dilation and groups.
-    """
-    input_size = frozen_sizes("input_size", input_size)
-    options = frozen_options(**options)
-
-    def make() -> AdjointPlan:
-        result = result_dtype(weight=weight, grad_output=grad_output)
-        parts = 2 if result.kind == "c" else 1
-        arrays = input_size, weight, grad_output
-        problem = input_gradient_problem(rank, *arrays, **options, parts=parts)
-        return AdjointPlan(problem, result, input_size)
-
-    key = "input", rank, input_size, array_key(weight), array_key(grad_output), *options.items()
-    plan: AdjointPlan = kept_plan(key, make)
-    return plan
-
-
-def find_weight_plan(
-    rank: int, input: Any, weight_size: Any, grad_output: Any, **options: Any
-) -> WeightPlan:
-    """Return the plan of the weights' gradient, kept from an earlier call or made after validation.
-
-    `options` are stride, padding, dilation and groups.
-    """
-    weight_size = frozen_sizes("weight_size", weight_size)
-    options = frozen_options(**options)
-
-    def make() -> WeightPlan:
-        result = result_dtype(input=input, grad_output=grad_output)
-        parts = 2 if result.kind == "c" else 1
-        arrays = input, weight_size, grad_output
-        problem = weight_gradient_problem(rank, *arrays, **options, parts=parts)
-        return WeightPlan(problem, result, weight_size)
-
-    key = "weight", rank, array_key(input), weight_size, array_key(grad_output), *options.items()
-    plan: WeightPlan = kept_plan(key, make)
     return plan

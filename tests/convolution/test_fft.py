@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -13,6 +13,7 @@ import pytest
 
 import numbaconv as nc
 from numbaconv.cpu.fft import tiles
+from numbaconv.cpu.fft import weight_gradient as weights
 from tests.oracle import reference
 from tests.oracle.cases import Array
 from tests.oracle.problems import MODES
@@ -61,14 +62,16 @@ def check(x: Array, w: Array, b: Array | None = None, **options: Any) -> Array:
 
 
 @pytest.fixture
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tiles as small as can be: a small problem is cut into many."""
     monkeypatch.setattr(tiles, "SIZES", (16, 32))
-    tiles.best_tiles.cache_clear()
+    for kept in (tiles.best_tiles, weights.best_pieces):
+        kept.cache_clear()
     for plans in ("_plans", "_adjoint_plans"):  # which may know the problem already
         monkeypatch.setattr(f"numbaconv.problem.plan.{plans}", {})
     yield
-    tiles.best_tiles.cache_clear()
+    for kept in (tiles.best_tiles, weights.best_pieces):
+        kept.cache_clear()
 
 
 # Inputs, weights and options. Odd sizes: none divides a tile. In the first group one axis after the
@@ -248,6 +251,21 @@ def test_the_rest_is_left_to_direct(why: str, dtype: str, size: int, kernel: int
     np.testing.assert_array_equal(y, nc.conv1d(x, w, **options, backend="direct"))
 
 
+@pytest.mark.parametrize("name", ["signal_stride", "image_dilation", "volume", "dense_odd"])
+def test_no_other_size_of_tiles_costs_less(name: str):
+    x, w, _, options = operands(name)
+    s = nc.explain(x, w, **options).shape
+    most = {axis: s.output[axis] * s.stride[axis] + 300 for axis in range(3)}
+    reach, cost = tiles.reaches(s), tiles.costs(s)
+    sizes = tiles.shapes(s.kernel, reach, (most[0], most[1], most[2]), tiles.MOST_VALUES)
+    every = [tiles.cut(s, *size) for size in sizes]
+    best = tiles.cut(s, *tiles.find_size(s))
+    assert len(every) > 2
+    assert cost(best.inner, best.values, best.columns) == min(
+        cost(each.inner, each.values, each.columns) for each in every
+    )
+
+
 @pytest.mark.parametrize(
     ("chosen", "input", "weight", "options"),
     [
@@ -259,6 +277,11 @@ def test_the_rest_is_left_to_direct(why: str, dtype: str, size: int, kernel: int
         ("fft", (1, 1, 96, 96, 96), (1, 1, 13, 13, 13), {}),
         ("fft", (1, 64, 64, 64), (64, 64, 31, 31), {"padding": "same"}),
         ("direct", (1, 512, 7, 7), (512, 512, 3, 3), {"padding": 1}),
+        ("fft", (1, 1, 96, 96, 96), (1, 1, 5, 5, 5), {}),
+        ("fft", (1, 1, 48, 48, 48), (1, 1, 7, 7, 7), {}),
+        ("fft", (1, 64, 28, 28), (64, 1, 15, 15), {"groups": 64, "padding": 7}),
+        ("direct", (1, 64, 14, 14), (64, 1, 9, 9), {"groups": 64, "padding": 4}),
+        ("direct", (1, 1, 1024, 1024), (1, 1, 9, 9), {}),
     ],
 )
 def test_auto_takes_it_for_large_filters(chosen: str, input: Any, weight: Any, options: Any):
@@ -290,13 +313,249 @@ def test_inside_njit():
         np.testing.assert_array_equal(through(nc.prepare(w, padding=2), x), expected)
 
 
-def test_adjoints_are_those_of_direct():
-    x, w, _, _ = operands("dense_odd")
-    g = normal((2, 5, 33, 35), np.float32)
-    calls: list[Callable[..., Array]] = [
-        lambda **by: nc.grad.conv2d_input(x.shape, w, g, **by),
-        lambda **by: nc.grad.conv2d_weight(x, w.shape, g, **by),
-        lambda **by: nc.conv_transpose2d(g, w, **by),
-    ]
-    for call in calls:
-        np.testing.assert_array_equal(call(backend="fft"), call(backend="direct"))
+# Transposed convolutions: inputs, weights and options. Strides, odd numbers of channels, groups; of
+# the one to one channel, phases of rows are computed together.
+ADJOINTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "signal": ((2, 1, 701), (1, 1, 331), {"padding": 7}),
+    "signal_stride": ((1, 3, 401), (3, 2, 307), {"stride": 2, "output_padding": 1}),
+    "signal_joined": ((1, 1, 97), (1, 1, 320), {"stride": 16, "padding": 3}),
+    "image": ((1, 2, 51, 60), (2, 3, 33, 33), {"padding": 16}),
+    "image_stride": ((2, 1, 40, 41), (1, 2, 33, 33), {"stride": 2}),
+    "image_groups": ((1, 6, 30, 41), (6, 2, 11, 13), {"groups": 3, "stride": (1, 2)}),
+    "image_dilation": ((1, 1, 30, 41), (1, 1, 9, 7), {"dilation": (3, 2), "stride": (1, 2)}),
+    "volume": ((1, 1, 20, 21, 22), (1, 1, 9, 9, 9), {"padding": 4}),
+    "volume_stride": ((1, 2, 9, 10, 11), (2, 1, 9, 9, 9), {"stride": 2, "padding": 1}),
+}  # fmt: skip
+EACH_ADJOINT = pytest.mark.parametrize("name", ADJOINTS)
+
+
+def adjoint_operands(
+    name: str, dtype: Any = np.float32
+) -> tuple[Array, Array, Array, dict[str, Any]]:
+    x, w, options = ADJOINTS[name]
+    channels = w[1] * options.get("groups", 1)
+    return normal(x, dtype), normal(w, dtype, 1), normal((channels,), dtype, 2), options
+
+
+def transposed(x: Array, w: Array, b: Array | None = None, **options: Any) -> Array:
+    return getattr(nc, f"conv_transpose{w.ndim - 2}d")(x, w, b, **options)
+
+
+def check_adjoint(x: Array, w: Array, b: Array, **options: Any) -> None:
+    """Compare a transposed convolution, and the gradient of an input, with the oracle."""
+    y = transposed(x, w, b, **options, backend="fft")
+    options.pop("output_padding", None)
+    wide = np.result_type(x.dtype, np.float64)
+    expected = reference.conv_input_by_taps(y.shape, w.conj().astype(wide), x, **options)
+    rows = b.reshape(-1, *(1,) * (w.ndim - 2))
+    limit = bound(x, w.reshape(1, w.shape[0], -1), y)
+    assert np.abs(y - (expected + rows)).max() <= limit
+    assert np.abs(y - (expected + rows)).max() <= 32 * np.finfo(y.dtype).eps * np.abs(y).max()
+    gradient = getattr(nc.grad, f"conv{w.ndim - 2}d_input")
+    got = gradient(y.shape, w.conj(), x, **options, backend="fft")
+    np.testing.assert_array_equal(got, transposed_without_bias(x, w, y.shape, options))
+
+
+def transposed_without_bias(
+    x: Array, w: Array, shape: tuple[int, ...], options: dict[str, Any]
+) -> Array:
+    rank = w.ndim - 2
+    bare = transposed(x, w, **options, backend="fft")
+    more = tuple(a - b for a, b in zip(shape[-rank:], bare.shape[-rank:], strict=True))
+    return transposed(x, w, **options, output_padding=more, backend="fft")
+
+
+@EACH_ADJOINT
+def test_adjoints(name: str):
+    x, w, b, options = adjoint_operands(name)
+    said = nc.explain(x, w, b, **options, of="transposed", backend="fft")
+    assert (said.backend, said.lowering) == ("fft", "overlap_save")
+    check_adjoint(x, w, b, **options)
+
+
+@pytest.mark.parametrize("name", ["image_groups", "image_dilation", "volume_stride"])
+def test_adjoints_in_small_tiles(name: str, small_tiles: None):
+    x, w, b, options = adjoint_operands(name)
+    check_adjoint(x, w, b, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+def test_dtypes_of_adjoints(dtype: str):
+    x, w, b, options = adjoint_operands("image_groups", dtype)
+    check_adjoint(x, w, b, **options)
+
+
+def test_adjoints_of_integers_are_sums():
+    x, w = np.arange(64, dtype=np.int32).reshape(1, 1, 64), np.ones((1, 1, 40), np.int32)
+    assert nc.explain(x, w, of="transposed", backend="fft").backend == "direct"
+    by_sums = nc.conv_transpose1d(x, w, backend="direct")
+    np.testing.assert_array_equal(nc.conv_transpose1d(x, w, backend="fft"), by_sums)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@EACH_ADJOINT
+def test_what_is_not_finite_stays_in_its_window_of_an_adjoint(name: str, bad: float):
+    x, w, b, options = adjoint_operands(name)
+    x.reshape(-1)[np.random.default_rng(3).integers(0, x.size, 2)] = bad
+    y, direct = (transposed(x, w, b, **options, backend=by) for by in ("fft", "direct"))
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(direct))
+    infinite, finite = np.isinf(direct), np.isfinite(direct)
+    np.testing.assert_array_equal(y[infinite], direct[infinite])
+    np.testing.assert_allclose(y[finite], direct[finite], rtol=0, atol=1e-3)
+
+
+@EACH_ADJOINT
+def test_an_adjoint_has_the_same_bits_in_any_batch_on_any_threads(name: str):
+    x, w, b, options = adjoint_operands(name)
+    expected = transposed(x, w, b, **options, backend="fft")
+    batch = transposed(np.concatenate([1e9 * x, x]), w, b, **options, backend="fft")
+    np.testing.assert_array_equal(batch[len(x) :], expected)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        np.testing.assert_array_equal(transposed(x, w, b, **options, backend="fft"), expected)
+    finally:
+        numba.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "input", "weight", "options"),
+    [
+        ("fft", (1, 1, 100_000), (1, 1, 2049), {}),
+        ("fft", (1, 1, 50_000), (1, 1, 4097), {"stride": 2}),
+        ("fft", (1, 1, 256, 256), (1, 1, 63, 63), {"stride": 2}),
+        ("direct", (1, 64, 28, 28), (64, 32, 3, 3), {"stride": 2}),
+    ],
+)
+def test_auto_takes_it_for_large_filters_of_adjoints(
+    chosen: str, input: Any, weight: Any, options: Any
+):
+    x, w = np.zeros(input, np.float32), np.zeros(weight, np.float32)
+    assert nc.explain(x, w, **options, of="transposed").backend == chosen
+    spread = nc.explain(x, w, **options, of="transposed").out_shape
+    y = np.broadcast_to(np.float32(0), spread)
+    said = nc.explain(y, w, **options, of="input")
+    assert (said.backend, said.out_shape) == (chosen, spread)
+
+
+@numba.njit
+def spread(x, w, b):
+    return nc.conv_transpose2d(x, w, b, stride=2, backend="fft")
+
+
+@numba.njit
+def spread_by_auto(x, w):
+    return nc.conv_transpose2d(x, w)
+
+
+def test_adjoints_inside_njit():
+    x, w, b, options = adjoint_operands("image_stride")
+    expected = nc.conv_transpose2d(x, w, b, **options, backend="fft")
+    for _ in range(2):
+        np.testing.assert_array_equal(spread(x, w, b), expected)
+    assert nc.explain(x, w, of="transposed").backend == "fft"
+    np.testing.assert_array_equal(spread_by_auto(x, w), nc.conv_transpose2d(x, w, backend="fft"))
+
+
+def weight_gradient(
+    x: Array, w: Array, y: tuple[int, ...], backend: str, **options: Any
+) -> tuple[Array, Array]:
+    """Gradient of a weight, and the gradient of an output of the given shape."""
+    g = normal(y, x.dtype, 4)
+    function = getattr(nc.grad, f"conv{w.ndim - 2}d_weight")
+    return function(x, w.shape, g, **options, backend=backend), g
+
+
+def check_weight_gradient(name: str, dtype: Any = np.float32) -> None:
+    """Compare with the oracle; a gradient is a convolution, and under the bound of one."""
+    x, w, _, options = operands(name, dtype)
+    assert nc.explain(x, w, **options, of="weight", backend="fft").backend == "fft"
+    got, g = weight_gradient(x, w, nc.explain(x, w, **options).out_shape, "fft", **options)
+    wide = np.result_type(dtype, np.float64)
+    expected = reference.conv_weight_by_taps(x.astype(wide), w.shape, g.astype(wide), **options)
+    error = np.abs(got - expected).max()
+    filters = np.moveaxis(g, 1, 0).reshape(w.shape[0], len(x), -1)
+    assert error <= bound(x, filters, got)
+    scale = np.abs(expected).max()
+    assert error <= (1e-3 if dtype == np.float16 else 64 * np.finfo(got.dtype).eps) * scale
+    assert got.dtype == dtype
+
+
+GRADIENTS = [name for name in PROBLEMS if name not in ("image_as_large", "activation")]
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_of_weights(name: str):
+    check_weight_gradient(name)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "complex64"])
+def test_dtypes_of_gradients_of_weights(dtype: str):
+    check_weight_gradient("groups", dtype)
+
+
+@pytest.fixture
+def short_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A few pieces a run, so that there are several and the last is not full."""
+    monkeypatch.setattr(weights, "MOST_WINDOWS", 2_000)
+    monkeypatch.setattr("numbaconv.problem.plan._adjoint_plans", {})
+    weights.best_pieces.cache_clear()
+    yield
+    weights.best_pieces.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["signal_odd_tiles", "image_same", "volume", "dense", "groups"])
+def test_gradients_of_weights_in_runs(name: str, small_tiles: None, short_runs: None):
+    x, w, _, options = operands(name)
+    pieces = weights.best_pieces(nc.explain(x, w, **options, of="weight").shape)
+    assert len(x) * math.prod(pieces.counts) > pieces.terms
+    check_weight_gradient(name)
+
+
+@pytest.mark.parametrize("name", ["signal_odd_tiles", "depthwise_two", "dense_odd", "volume"])
+def test_a_gradient_of_weights_has_the_same_bits_on_any_threads(name: str, short_runs: None):
+    x, w, _, options = operands(name)
+    shape = nc.explain(x, w, **options).out_shape
+    expected, _ = weight_gradient(x, w, shape, "fft", **options)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        got, _ = weight_gradient(x, w, shape, "fft", **options)
+    finally:
+        numba.set_num_threads(threads)
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["input", "gradient"])
+def test_what_is_not_finite_leaves_gradients_of_weights_to_sums(where: str, bad: float):
+    x, w, _, options = operands("dense_odd")
+    g = normal(nc.explain(x, w, **options).out_shape, np.float32)
+    (x if where == "input" else g)[1, 2, 0, 0] = bad
+    by_fft, direct = (
+        nc.grad.conv2d_weight(x, w.shape, g, **options, backend=name) for name in ("fft", "direct")
+    )
+    assert not np.isfinite(direct).all()
+    assert np.isfinite(direct).any()
+    np.testing.assert_array_equal(by_fft, direct)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "input", "weight", "options"),
+    [
+        ("fft", (1, 1, 300_000), (1, 1, 2049), {}),
+        ("fft", (1, 1, 512, 512), (1, 1, 63, 63), {}),
+        ("fft", (4, 16, 64, 64), (16, 16, 15, 15), {"padding": 7}),
+        ("direct", (4, 64, 28, 28), (64, 64, 3, 3), {}),
+        ("direct", (1, 1, 100_000), (1, 1, 65), {}),
+    ],
+)
+def test_auto_takes_it_for_gradients_of_large_weights(
+    chosen: str, input: Any, weight: Any, options: Any
+):
+    x, w = np.zeros(input, np.float32), np.zeros(weight, np.float32)
+    assert nc.explain(x, w, **options, of="weight").backend == chosen
+    x, w = x.astype(np.int32), w.astype(np.int32)
+    for backend in ("auto", "fft"):
+        said = nc.explain(x, w, **options, of="weight", backend=backend)
+        assert said.backend == "direct"

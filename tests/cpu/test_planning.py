@@ -114,7 +114,7 @@ def test_packed_weights_serve_many_pixels():
 
 def parts_of(s: ConvShape) -> list[Part]:
     phases = find_phases(s)
-    return find_parts(s, phases, [direct] * len(phases), arithmetic(FLOAT))
+    return find_parts(s, phases, arithmetic(FLOAT))
 
 
 def test_phases_along_a_row_are_channels():

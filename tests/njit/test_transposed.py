@@ -170,13 +170,13 @@ def test_backend_is_chosen_as_outside(monkeypatch: pytest.MonkeyPatch):
     from numbaconv.njit import functions
 
     names: list[str] = []
-    engines = functions.engines_of_phases
+    engines = functions.engines_of_parts
 
     def note(plan: Any, name: str) -> Any:
         names.append(name)
         return engines(plan, name)
 
-    monkeypatch.setattr(functions, "engines_of_phases", note)
+    monkeypatch.setattr(functions, "engines_of_parts", note)
     x, w = np.ones((1, 2, 9, 103)), np.ones((2, 3, 3, 3))
     plain(x, w)
     monkeypatch.setenv("NUMBACONV_BACKEND", "im2col")

@@ -24,7 +24,7 @@ TRANSFORMS = "fft"
 class Operation(NamedTuple):
     """What is computed, and its oracle."""
 
-    operands: Callable[[Sample], tuple[Array | None, ...]]
+    operands: Callable[[Sample], tuple[Array | None, ...]]  # image, filter, maybe a bias
     oracle: Callable[..., Array]  # of a sample and its operands, or their absolute values
     terms: Callable[[Sample], int]  # products that are added up in an element of the result
 
@@ -48,8 +48,8 @@ CONV = Operation(
     lambda s: math.prod(s.w.shape[1:]),
 )
 OF_INPUT = Operation(
-    lambda s: (s.w, s.g),
-    lambda s, w, g: reference.conv_input_by_taps(s.case.input, w, g, **s.options),
+    lambda s: (s.g, s.w),
+    lambda s, g, w: reference.conv_input_by_taps(s.case.input, w, g, **s.options),
     spread_terms,
 )
 OF_WEIGHT = Operation(
@@ -111,7 +111,8 @@ def gradient_of_input(backend: str) -> Path:
         size = sample.case.input
         return function(size, sample.w, sample.g, **sample.options, backend=backend)
 
-    return Path(f"{backend} gradient of the input", run, operation=OF_INPUT)
+    sums = backend != TRANSFORMS
+    return Path(f"{backend} gradient of the input", run, operation=OF_INPUT, sums=sums)
 
 
 def gradient_of_weight(backend: str) -> Path:
@@ -120,7 +121,8 @@ def gradient_of_weight(backend: str) -> Path:
         size = sample.case.weight
         return function(sample.x, size, sample.g, **sample.options, backend=backend)
 
-    return Path(f"{backend} gradient of the weight", run, operation=OF_WEIGHT)
+    sums = backend != TRANSFORMS
+    return Path(f"{backend} gradient of the weight", run, operation=OF_WEIGHT, sums=sums)
 
 
 def transposed(backend: str, into_out: bool) -> Path:
@@ -136,7 +138,7 @@ def transposed(backend: str, into_out: bool) -> Path:
         return transposed_options(sample.case) is not None
 
     where = " into out" if into_out else ""
-    return Path(f"{backend} transposed{where}", run, takes, TRANSPOSED)
+    return Path(f"{backend} transposed{where}", run, takes, TRANSPOSED, backend != TRANSFORMS)
 
 
 PATHS = tuple(
@@ -144,7 +146,7 @@ PATHS = tuple(
 )
 GRADIENT_PATHS = tuple(
     path
-    for backend in BACKENDS
+    for backend in (*BACKENDS, TRANSFORMS)
     for path in (
         gradient_of_input(backend),
         gradient_of_weight(backend),

@@ -38,10 +38,11 @@ class Expected(NamedTuple):
         """
         if self.dtype.kind in "iu":
             return self
-        x, w, b = (0.0 if a is None else np.abs(a.astype(complex)) for a in operands)
+        x, w, *b = (0.0 if a is None else np.abs(a.astype(complex)) for a in operands)
         computed = np.result_type(self.dtype, np.float32)
         u = float(np.finfo(computed).eps) / 2
-        scale = np.linalg.norm(w.ravel()) * x.max(initial=0) * np.sqrt(2) + np.max(b, initial=0)
+        scale = np.linalg.norm(w.ravel()) * x.max(initial=0) * np.sqrt(2)
+        scale += max((np.max(each, initial=0) for each in b), default=0)
         bound = np.full(self.y.shape, 200 * u * scale)
         if self.bound is not None:
             bound = bound + self.bound

@@ -5,18 +5,30 @@ of the weights, and transformed back. Per output that takes a number of operatio
 the logarithm of the tile, and not with the number of taps.
 
 Read `tiles` (how a problem is cut, and what that costs), `layout` (what a job says of it),
-`columns` (the transform of a tile), `overlap_save`, the one lowering, then `microkernels.transform`
-and `tables`, its factors. Imports: what lies below it in `numbaconv.cpu`, and `direct`, which gets
-what this engine cannot serve.
+`columns` (the transform of a tile), `overlap_save`, the one lowering, `weight_gradient`, which
+makes problems for it, then `microkernels.transform` and `tables`, its factors. Imports: what lies
+below it in `numbaconv.cpu`, `gradients` among it, and `direct`, which gets what this engine cannot
+serve.
 """
 
 import numpy as np
 
 from numbaconv.cpu import direct
 from numbaconv.cpu.fft import overlap_save
-from numbaconv.cpu.fft.tiles import best_tiles, gain
+from numbaconv.cpu.fft.tiles import SUMS_RATE, best_tiles, gain, has_overlap
+from numbaconv.cpu.fft.weight_gradient import add_spectra, best_pieces
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
+
+__all__ = [
+    "add_spectra",
+    "is_faster",
+    "is_faster_for_weights",
+    "lower",
+    "serves_weight_gradient",
+    "unavailable",
+    "unserved",
+]
 
 # `auto` takes the engine where it is predicted to be so many times as fast as sums.
 LEAST_GAIN = 1.2
@@ -28,6 +40,19 @@ LEAST_TAPS = 64
 def is_faster(s: ConvShape, dtype: np.dtype) -> bool:
     """Whether the engine is predicted to be faster than sums, by a fifth or more."""
     return s.taps >= LEAST_TAPS and dtype.kind == "f" and gain(s) >= LEAST_GAIN
+
+
+def serves_weight_gradient(s: ConvShape, dtype: np.dtype) -> bool:
+    """Whether the engine can compute the gradient of a problem's weights."""
+    return dtype.kind == "f" and s.flops > 0 and has_overlap(s) and best_pieces(s) is not None
+
+
+def is_faster_for_weights(s: ConvShape, dtype: np.dtype) -> bool:
+    """The same as `is_faster`, of the gradient of a problem's weights."""
+    if s.taps < LEAST_TAPS or not serves_weight_gradient(s, dtype):
+        return False
+    pieces = best_pieces(s)
+    return pieces is not None and s.flops >= LEAST_GAIN * SUMS_RATE * pieces.cost
 
 
 def unserved(s: ConvShape, dtype: np.dtype) -> str | None:

@@ -108,8 +108,10 @@ def factors_at(table, place, like):
 def _factors(tiles: Tiles, dtype: np.dtype, lanes: int) -> tuple[np.ndarray, ...]:
     """Return the factors of a tile, as integers of 64 bits, of each axis and between."""
     found = [tables.twiddles(n) for n in (tiles.depth, tiles.rows, tiles.columns)]
-    between = tables.signal_twiddles(tiles.rows, tiles.columns, lanes)
-    found.append(between if tiles.is_signal else between[:0])
+    if tiles.is_signal:
+        found.append(tables.signal_twiddles(tiles.rows, tiles.columns, lanes))
+    else:
+        found.append(np.empty(0))
     whole = [np.resize(each.astype(dtype), each.size + each.size % 2) for each in found]
     return tuple(each.view(np.int64) for each in whole)
 

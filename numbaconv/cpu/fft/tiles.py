@@ -16,10 +16,11 @@ same bits in any batch.
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
+from numbaconv.cpu.direct.choice import uses_bands, uses_planes
 from numbaconv.problem.shape import ConvShape, Triple
 
 # Values along an axis: blocks of rows fill vectors of up to 16 lanes.
@@ -41,8 +42,13 @@ MOVE_COST, ROW_COST, BETWEEN_COST, PRODUCT_COST, WEIGHT_COST = 30, 600, 20, 12, 
 # A value costs more on each of its ways where the second-level cache does not hold a tile.
 CACHED_VALUES, MISS_COST = 1 << 15, 12
 
-# `direct` does so many floating-point operations in the time of one of these, about.
+# `direct` does so many floating-point operations in the time of one of these, about. It takes
+# longer where rows of one channel fill the register block: by the rows that a block adds to the
+# filter, and by the multiply-adds that would fit in the time before the first one of a row. And
+# where strips go down a plane: so many times as long, and as if rows had so many more taps.
 SUMS_RATE = 2.0
+BAND_LOSS, BAND_ROWS, ROW_START = 0.83, 3, 350
+STRIP_LOSS, STRIP_TAPS = 4, 7
 
 
 class Tiles(NamedTuple):
@@ -86,40 +92,62 @@ class Tiles(NamedTuple):
         return math.prod(self.counts) // self.outer
 
 
-def cut(s: ConvShape, is_signal: bool, depth: int, rows: int, columns: int) -> Tiles | None:
-    """Return the tiles of a size, or None if the kernel does not fit in one."""
-    extents = (1, 1, rows * columns) if is_signal else (depth, rows, columns)
-    axes = zip(extents, s.kernel, s.dilation, s.stride, s.output, strict=True)
-    outputs = []
-    for extent, k, d, step, o in axes:
-        reach = (k - 1) * d
-        if reach >= extent:
-            return None
-        outputs.append(min((extent - reach - 1) // step + 1, o))
-    first, second, third = outputs
+def reaches(s: ConvShape) -> Triple:
+    """Return how many elements behind its first one a window reads along each axis."""
+    d, h, w = ((k - 1) * apart for k, apart in zip(s.kernel, s.dilation, strict=True))
+    return d, h, w
+
+
+def is_signal(kernel: Triple) -> bool:
+    """Whether a kernel has one axis, the innermost: tiles are pieces of rows."""
+    return kernel[:2] == (1, 1)
+
+
+def cut(s: ConvShape, depth: int, rows: int, columns: int) -> Tiles:
+    """Return the tiles of a size that the kernel fits in."""
+    signal = is_signal(s.kernel)
+    extents = (1, 1, rows * columns) if signal else (depth, rows, columns)
+    axes = zip(extents, reaches(s), s.stride, s.output, strict=True)
+    first, second, third = (min((n - reach - 1) // step + 1, o) for n, reach, step, o in axes)
     counts = (
         ceil_div(s.output[0], first),
         ceil_div(s.output[1], second),
         ceil_div(s.output[2], third),
     )
-    outer = counts[0] * counts[1] if is_signal else counts[0] if depth == 1 else 1
-    return Tiles(is_signal, depth, rows, columns, (first, second, third), counts, outer)
+    outer = counts[0] * counts[1] if signal else counts[0] if depth == 1 else 1
+    return Tiles(signal, depth, rows, columns, (first, second, third), counts, outer)
 
 
-def candidates(s: ConvShape) -> Iterator[Tiles]:
-    """Yield the tiles that a problem could be cut into."""
-    depths = (1,) if s.kernel[0] == 1 else SIZES
-    is_signal, pairs = s.kernel[:2] == (1, 1), results_of_load(s)
-    channels, weights = max(s.c_in, pairs), s.groups * s.c_in * pairs
-    for depth, rows, columns in itertools.product(depths, SIZES, SIZES):
-        values = depth * rows * columns
-        if values > MOST_VALUES or (is_signal and columns not in (rows, 2 * rows)):
-            continue
-        if values * channels > MOST_OF_TASK or values * weights > MOST_OF_WEIGHTS:
-            continue
-        tiles = cut(s, is_signal, depth, rows, columns)
-        if tiles is not None:
-            yield tiles
+def shapes(kernel: Triple, reach: Triple, whole: Triple, most: int) -> Iterator[Triple]:
+    """Yield depth, rows and columns that tiles may have.
+
+    Parameters
+    ----------
+    kernel : tuple of 3 int
+        Axes of one tap are not transformed.
+    reach, whole : tuple of 3 int
+        Elements that a tile must have more than, along each axis; elements that there are: the
+        first size that holds them is the last to be tried.
+    most : int
+        Values of a tile.
+    """
+    if is_signal(kernel):
+        pairs = sorted((r * c, r, c) for r in SIZES for c in (r, 2 * r) if c in SIZES)
+        for values, rows, columns in pairs:
+            if reach[2] < values <= most:
+                yield 1, rows, columns
+            if values >= whole[2]:
+                return
+        return
+    axes = [
+        [n for i, n in enumerate(SIZES) if n > behind and (i == 0 or SIZES[i - 1] < all_of_it)]
+        for behind, all_of_it in zip(reach, whole, strict=True)
+    ]
+    if kernel[0] == 1:
+        axes[0] = [1]
+    for depth, rows, columns in itertools.product(*axes):
+        if depth * rows * columns <= most:
+            yield depth, rows, columns
 
 
 def pairs_tiles(s: ConvShape) -> bool:
@@ -137,20 +165,69 @@ def results_of_load(s: ConvShape) -> int:
     return 1 if pairs_tiles(s) else ceil_div(s.c_out, 2)
 
 
-def cost(s: ConvShape, tiles: Tiles) -> float:
-    """Return what one plane or row costs, in floating-point operations as transforms count them.
+def most_values(s: ConvShape) -> int:
+    """Return how many values a tile may have, for its task and the spectra of the weights."""
+    pairs = results_of_load(s)
+    channels, weights = max(s.c_in, pairs, 1), max(s.groups * s.c_in * pairs, 1)
+    return min(MOST_VALUES, MOST_OF_TASK // channels, MOST_OF_WEIGHTS // weights)
+
+
+def value_cost(values: int, columns: int, signal: bool) -> float:
+    """Return what a value of a tile costs on its way through a transform.
+
+    As all costs it is in floating-point operations as transforms count them.
+    """
+    way = (
+        MOVE_COST
+        + ROW_COST / columns
+        + BETWEEN_COST * signal
+        + MISS_COST * (values > CACHED_VALUES)
+    )
+    return 5 * math.log2(values) + way
+
+
+def costs(s: ConvShape) -> Callable[[int, int, int], float]:
+    """Return what tells the cost of one plane or row: of so many tiles, of values, in columns.
 
     Images may be rows of a problem (see `problem.simplest`), so nothing must depend on how many
     there are: not the share of the weights' spectra either.
     """
-    loads = ceil_div(tiles.inner, 2) if pairs_tiles(s) else tiles.inner
-    pairs, n = results_of_load(s), tiles.values
-    each = 5 * math.log2(n) + MOVE_COST + ROW_COST / tiles.columns
-    each += BETWEEN_COST * tiles.is_signal + MISS_COST * (n > CACHED_VALUES)
-    transforms = loads * (s.c_in + pairs) * each
-    products = loads * s.c_in * pairs * PRODUCT_COST
-    weights = s.c_in * pairs * (each + WEIGHT_COST)
-    return s.groups * n * (transforms + products + weights)
+    pairs, signal, two = results_of_load(s), is_signal(s.kernel), 2 if pairs_tiles(s) else 1
+    spectra, products, groups = s.c_in + pairs, s.c_in * pairs, s.groups
+
+    def cost(inner: int, values: int, columns: int) -> float:
+        loads, each = (inner + two - 1) // two, value_cost(values, columns, signal)
+        transforms = (loads * spectra + products) * each
+        return groups * values * (transforms + products * (loads * PRODUCT_COST + WEIGHT_COST))
+
+    return cost
+
+
+def counts_along(s: ConvShape, axis: int, extents: set[int]) -> dict[int, int]:
+    """Return how many tiles of each extent there are along an axis."""
+    reach, step, output = reaches(s)[axis], s.stride[axis], s.output[axis]
+    return {n: ceil_div(output, (n - reach - 1) // step + 1) for n in extents}
+
+
+def find_size(s: ConvShape) -> Triple | None:
+    """Return depth, rows and columns of the tiles that cost least, or None if none can be."""
+    axes = zip(s.output, s.stride, reaches(s), strict=True)
+    d, h, w = ((o - 1) * step + reach + 1 for o, step, reach in axes)
+    sizes = list(shapes(s.kernel, reaches(s), (d, h, w), most_values(s)))
+    cost = costs(s)
+    if is_signal(s.kernel):
+        counts = counts_along(s, 2, {rows * columns for _, rows, columns in sizes})
+        prices = [cost(counts[r * c], r * c, c) for _, r, c in sizes]
+    else:
+        of_d = {1: 1} if s.kernel[0] == 1 else counts_along(s, 0, {size[0] for size in sizes})
+        of_h, of_w = (counts_along(s, axis, {size[axis] for size in sizes}) for axis in (1, 2))
+        prices = [cost(of_d[d] * of_h[r] * of_w[c], d * r * c, c) for d, r, c in sizes]
+    return sizes[prices.index(min(prices))] if sizes else None
+
+
+def has_overlap(s: ConvShape) -> bool:
+    """Whether windows overlap along any axis; else a transform saves nothing."""
+    return any(reach >= step for reach, step in zip(reaches(s), s.stride, strict=True))
 
 
 @functools.lru_cache(maxsize=256)
@@ -161,14 +238,24 @@ def best_tiles(s: ConvShape) -> Tiles | None:
     stride leaves out; and for one whose windows do not overlap, of which a tile saves nothing (such
     an axis may be images, besides).
     """
-    axes = zip(s.kernel, s.dilation, s.stride, strict=True)
-    if all((k - 1) * d < step for k, d, step in axes):
+    if not has_overlap(s):
         return None
-    best = min(candidates(s), key=lambda tiles: cost(s, tiles), default=None)
-    if best is None:
+    size = find_size(s)
+    if size is None:
         return None
+    best = cut(s, *size)
     read_and_written = best.outer * best.values + math.prod(s.size) + s.pixels
     return best if math.prod(best.counts) * best.values <= 64 * read_and_written else None
+
+
+def sums_cost(s: ConvShape) -> float:
+    """Return what sums over the taps cost."""
+    cost, (_, kh, kw) = s.flops / SUMS_RATE, s.kernel
+    if uses_planes(s):
+        return cost * STRIP_LOSS * (kw + STRIP_TAPS) / kw
+    if uses_bands(s) and kh > 1:
+        return cost * BAND_LOSS * (kh + BAND_ROWS) / kh * (1 + ROW_START / (kw * s.output[2]))
+    return cost
 
 
 def gain(s: ConvShape) -> float:
@@ -176,4 +263,5 @@ def gain(s: ConvShape) -> float:
     tiles = best_tiles(s)
     if tiles is None or s.flops == 0:
         return 0.0
-    return s.flops / (s.n * tiles.outer) / (SUMS_RATE * cost(s, tiles))
+    spent = costs(s)(tiles.inner, tiles.values, tiles.columns)
+    return sums_cost(s) / (s.n * tiles.outer * spent)

@@ -10,18 +10,31 @@ import numpy as np
 
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.gradients import adjoint_chain
+from numbaconv.cpu.gradients.adjoint_chain import Part
 from numbaconv.problem.plan import AdjointPlan
 from numbaconv.runtime.threads import thread_limit
+
+
+def find_parts(plan: AdjointPlan) -> list[Part]:
+    """Return the convolutions of an adjoint, none if there is nothing to add; the plan keeps them.
+
+    They are its phases, or several as one.
+    """
+    if plan.parts is None:
+        phases = plan.phases if plan.multiply_adds else []
+        found = adjoint_chain.find_parts(plan.shape, phases, plan.arithmetic) if phases else []
+        plan.parts = found
+    parts: list[Part] = plan.parts
+    return parts
 
 
 def find_chain(
     plan: AdjointPlan, engines: tuple[ModuleType, ...], threads: int
 ) -> adjoint_chain.Chain:
-    """Return the jobs of the phases, each on its engine; the plan keeps them."""
+    """Return the jobs of the parts, each on its engine; the plan keeps them."""
     chain = plan.jobs.get((engines, threads))
     if chain is None:
-        parts = adjoint_chain.find_parts(plan.shape, plan.phases, engines, plan.arithmetic)
-        chain = adjoint_chain.make_chain(parts, plan.arithmetic, threads)
+        chain = adjoint_chain.make_chain(find_parts(plan), engines, plan.arithmetic, threads)
         plan.jobs[engines, threads] = chain
     return chain
 
@@ -41,7 +54,7 @@ def apply_adjoint(
     plan : AdjointPlan
         The plan of the call.
     engines : tuple of module
-        The CPU engine of each phase.
+        The CPU engine of each of `find_parts`.
     x : ndarray
         Shape of the convolution's output.
     weight : ndarray

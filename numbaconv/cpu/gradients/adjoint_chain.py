@@ -53,7 +53,7 @@ from numbaconv.cpu.job import (
     take_workspace,
 )
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
-from numbaconv.cpu.packing.weights import block_rows, register_rows
+from numbaconv.cpu.packing.weights import block_rows
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.phases import Phase, find_phases
 from numbaconv.problem.shape import ConvShape, Triple, kernel_taps, read_shape
@@ -101,6 +101,8 @@ class ChainHeader(NamedTuple):
         Of the first job: the place in each job of the address that is called.
     transpose : int
         Address of `transpose`.
+    packer : int
+        Address of an engine's own packer, which packs what `pack_phase` has written; 0: none.
     origin : int
         Index of the first output.
     rows : int
@@ -120,6 +122,7 @@ class ChainHeader(NamedTuple):
     chain: int
     called: int
     transpose: int
+    packer: int
     origin: int
     rows: int
     first: int
@@ -217,17 +220,37 @@ def pack_phase(worker, job, like):
 
 @native(WorkerArguments)
 def chain_work(worker, job, like):
-    """Do a worker's share of each job of a chain, of which `job` is the first."""
+    """Do a worker's share of each job of a chain, of which `job` is the first.
+
+    Jobs with nothing to call are left out.
+    """
     for j in range(job[CHAIN_AT.jobs]):
         each = shift(job, j * JOB_SIZE)
-        call(each[job[CHAIN_AT.called]], WorkerArguments(worker, each, 0))
+        if each[job[CHAIN_AT.called]] != 0:
+            call(each[job[CHAIN_AT.called]], WorkerArguments(worker, each, 0))
+
+
+@inline
+def pack_again(space, jobs):
+    """Let engines pack what `pack_phase` wrote for them, if any of a chain has a packer."""
+    count, found = jobs[CHAIN_AT.jobs], False
+    for j in range(count):
+        job = indices_at(behind(space.jobs, j * JOB_SIZE, 8))
+        job[AT.weights] = job[AT.packed]
+        found = found or job[CHAIN_AT.packer] != 0
+    if found:
+        counters = indices_at(space.queues)
+        for i in range(count * jobs[AT.workers] * QUEUE_SIZE):
+            counters[i] = 0
+        jobs[CHAIN_AT.called] = CHAIN_AT.packer
+        launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.pack_workers])
 
 
 @inline
 def carry_out_chain(templates, x, weights, packed, scratch, bias, out):
     """Pack the weights of all jobs, then convolve: as `job.carry_out`.
 
-    `packed` is memory for as many elements as there are weights, `scratch` for all workers' pieces.
+    `packed` is memory for the packed weights of all jobs, `scratch` for all workers' pieces.
     """
     first = indices_at(templates)
     count = first[CHAIN_AT.jobs]
@@ -246,10 +269,10 @@ def carry_out_chain(templates, x, weights, packed, scratch, bias, out):
         if job[CHAIN_AT.copies] != 0:
             job[CHAIN_AT.bias] = behind(bias, job[CHAIN_AT.bias], itemsize)
             job[AT.bias] = behind(align(scratch), job[CHAIN_AT.copied], itemsize)
-        s = read_shape(job, SHAPE)
-        at += s.groups * s.c_out * s.c_in * kernel_taps(s)
+        at += job[AT.packed_size]
     jobs[CHAIN_AT.called] = AT.packer
     launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.pack_workers])
+    pack_again(space, jobs)
     for j in range(count):
         job = indices_at(behind(space.jobs, j * JOB_SIZE, 8))
         job[AT.queues] = behind(space.queues, (count + j) * counters, 8)
@@ -274,11 +297,22 @@ def run_chain(given):
 
 
 class Chain(NamedTuple):
-    """The jobs of a chain without their data, their tables, most workers, elements of scratch."""
+    """The jobs of a chain without their data.
+
+    Attributes
+    ----------
+    jobs, tables : ndarray, list of ndarray
+        The jobs, and the tables that they point to.
+    workers : int
+        Workers of the larger launch.
+    packed, scratch : int
+        Elements of packed weights and of scratch.
+    """
 
     jobs: np.ndarray
     tables: list[np.ndarray]
     workers: int
+    packed: int
     scratch: int
 
 
@@ -289,8 +323,6 @@ class Part(NamedTuple):
     ----------
     shape, origin : ConvShape, int
         The convolution, and the index of its first element in the result.
-    engine : module
-        The engine that computes it.
     taps : PhaseTaps
         Those of the phase, the first of several.
     first, channel_step, input_step : int
@@ -301,7 +333,6 @@ class Part(NamedTuple):
 
     shape: ConvShape
     origin: int
-    engine: ModuleType
     taps: PhaseTaps
     first: int
     channel_step: int
@@ -311,9 +342,7 @@ class Part(NamedTuple):
     alike: int = 0
 
 
-def find_parts(
-    s: ConvShape, phases: Sequence[Phase], engines: Sequence[ModuleType], arithmetic: Arithmetic
-) -> list[Part]:
+def find_parts(s: ConvShape, phases: Sequence[Phase], arithmetic: Arithmetic) -> list[Part]:
     """Return the parts of the adjoint of a convolution, whose phases are given.
 
     A window that covers its map has a phase for each element. Together they are one product, and
@@ -322,13 +351,13 @@ def find_parts(
     covered = covered_map(s)
     if covered is s:
         lanes = VECTOR_BYTES // arithmetic.compute.itemsize
-        return list(join_phases(phases, engines, s.kernel, lanes))
+        return list(join_phases(phases, s.kernel, lanes))
     (phase,) = find_phases(covered)
     taps = PhaseTaps(1, 1, 1, *phase.taps, *phase.apart)
     alike, channels = s.taps, covered.c_in
     shape = simplest(phase.shape)
     copies = s.groups * channels
-    return [Part(shape, 0, engines[0], taps, 0, 1, channels, 0, copies, alike)]
+    return [Part(shape, 0, taps, 0, 1, channels, 0, copies, alike)]
 
 
 def _follows(phase: Phase, first: Phase, place: int) -> bool:
@@ -338,9 +367,7 @@ def _follows(phase: Phase, first: Phase, place: int) -> bool:
     return next_taps and phase.shape == first.shape and phase.origin == first.origin + place
 
 
-def join_phases(
-    phases: Sequence[Phase], engines: Sequence[ModuleType], kernel: Triple, lanes: int
-) -> Iterator[Part]:
+def join_phases(phases: Sequence[Phase], kernel: Triple, lanes: int) -> Iterator[Part]:
     """Yield the parts of a chain.
 
     Along a row, phases read the same outputs under neighbouring taps and write neighbouring
@@ -361,62 +388,70 @@ def join_phases(
             joined = shape._replace(c_out=run, out_strides=(steps[0], 1, *steps[2:]))
             for channel in range(shape.c_out):
                 origin, at = first.origin + channel * steps[1], channel * all_taps
-                yield Part(joined, origin, engines[i], taps, at, 1, input_step, channel, run, run)
+                yield Part(joined, origin, taps, at, 1, input_step, channel, run, run)
             i += run
             continue
         # Taps are found by their axes, so a phase of several keeps them.
         form = simplest(shape) if shape.taps == 1 else shape
-        yield Part(form, first.origin, engines[i], taps, 0, all_taps, input_step)
+        yield Part(form, first.origin, taps, 0, all_taps, input_step)
         i += 1
 
 
-def _weights(s: ConvShape) -> int:
-    m, _, k = s.gemm
-    return s.groups * m * k
+def _make_job(part: Part, template: execution.Template, arithmetic: Arithmetic) -> np.ndarray:
+    """Return the job of a part: what its engine made of it, and what a chain adds."""
+    job, element = template.job, arithmetic.numba
+    # Unless the chain is to write panels, it writes the weights in their natural order: blocks of
+    # one row. Engines without a packer read them so, and packers of their own begin with them.
+    packs = job[AT.packer] and job[AT.pack_rows]
+    job[CHAIN_AT.packer] = 0 if packs else job[AT.packer]
+    job[CHAIN_AT.rows] = job[AT.pack_rows] if packs else 1
+    job[AT.pack_in_task] = 0
+    job[AT.packer] = pack_phase.address(element)
+    job[CHAIN_AT.transpose] = transpose.address(element)
+    job[CHAIN_AT.origin], job[CHAIN_AT.first] = part.origin, part.first
+    job[CHAIN_AT.channel_step] = part.channel_step
+    job[CHAIN_AT.input_step] = part.input_step
+    job[CHAIN_AT.bias], job[CHAIN_AT.copies] = part.bias, part.copies
+    job[CHAIN_AT.alike] = part.alike
+    set_entries(job, TAPS, part.taps)
+    return job
 
 
-def make_chain(parts: Sequence[Part], arithmetic: Arithmetic, threads: int) -> Chain:
-    """Return the jobs of some parts, complete but for their data."""
+def make_chain(
+    parts: Sequence[Part], engines: Sequence[ModuleType], arithmetic: Arithmetic, threads: int
+) -> Chain:
+    """Return the jobs of some parts, each on its engine, complete but for their data."""
     templates = [
-        execution.make_template(part.engine, part.shape, arithmetic, threads, 0) for part in parts
+        execution.make_template(engine, part.shape, arithmetic, threads, 0)
+        for part, engine in zip(parts, engines, strict=True)
     ]
-    each = [template.job for template in templates]
-    for job, part in zip(each, parts, strict=True):
-        # A backend without a packer reads the weights in their natural order: blocks of one row.
-        rows = job[AT.pack_rows] or register_rows(part.shape.c_out)
-        job[CHAIN_AT.rows] = rows if job[AT.packer] else 1
-        job[AT.pack_in_task] = 0
-        job[AT.packer] = pack_phase.address(arithmetic.numba)
-        job[CHAIN_AT.transpose] = transpose.address(arithmetic.numba)
-        job[CHAIN_AT.origin], job[CHAIN_AT.first] = part.origin, part.first
-        job[CHAIN_AT.channel_step] = part.channel_step
-        job[CHAIN_AT.input_step] = part.input_step
-        job[CHAIN_AT.bias], job[CHAIN_AT.copies] = part.bias, part.copies
-        job[CHAIN_AT.alike] = part.alike
-        set_entries(job, TAPS, part.taps)
-    for entry in (AT.workers, AT.scratch_size, AT.index_size):
+    pairs = zip(parts, templates, strict=True)
+    each = [_make_job(part, template, arithmetic) for part, template in pairs]
+    for entry in (AT.workers, AT.scratch_size, AT.index_size, AT.pack_scratch):
         # Workers are not in the same job at the same time, so their pieces must be of one size.
         largest = max(job[entry] for job in each)
         for job in each:
             job[entry] = largest
-    scratch = int(each[0][AT.workers] * each[0][AT.scratch_size])
-    for job in each:
-        job[CHAIN_AT.copied] = scratch
-        scratch += round_up(int(job[CHAIN_AT.copies]), CACHE_LINE)
+    packed = int(sum(job[AT.packed_size] for job in each))
     jobs = np.concatenate(each)
-    if sum(_weights(part.shape) for part in parts) < SERIAL_PACKING:
+    if packed - size_of_packed(0) * len(each) < SERIAL_PACKING:
         jobs[AT.pack_workers] = 1
+    pieces = AT.workers, AT.scratch_size, AT.pack_workers, AT.pack_scratch
+    workers, size, packers, pack_size = (int(jobs[entry]) for entry in pieces)
+    scratch = max(workers * size, packers * pack_size)
+    for j in range(len(each)):
+        jobs[j * JOB_SIZE + CHAIN_AT.copied] = scratch
+        scratch += round_up(int(jobs[j * JOB_SIZE + CHAIN_AT.copies]), CACHE_LINE)
     jobs[CHAIN_AT.jobs] = len(parts)
     jobs[CHAIN_AT.chain] = chain_work.address(arithmetic.numba)
-    scratch += CACHE_LINE
-    workers = max(int(jobs[AT.workers]), int(jobs[AT.pack_workers]))
-    return Chain(jobs, [template.table for template in templates], workers, scratch)
+    tables = [template.table for template in templates]
+    return Chain(jobs, tables, max(workers, packers), packed, scratch + CACHE_LINE)
 
 
 def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
     """Run a chain on flat arrays."""
     with launch_lock(chain.workers):
-        packed = result_memory.empty(size_of_packed(weights.size), weights.dtype)
+        packed = result_memory.empty(chain.packed, weights.dtype)
         scratch = result_memory.empty(chain.scratch, x.dtype)
         given = chain.jobs, x, weights, packed, scratch, bias, out
         check_complete(run_chain.call(given))

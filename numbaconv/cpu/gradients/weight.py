@@ -1,5 +1,6 @@
 """Gradients of convolutions with respect to their weights: planning, and the launch."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,20 +89,34 @@ def find_template(plan: WeightPlan, threads: int, patches: bool) -> Template:
     return template
 
 
-def weight_gradient(
-    plan: WeightPlan, input: np.ndarray, grad_output: np.ndarray, patches: bool = False
+def add_products(
+    plan: WeightPlan, x: np.ndarray, gradient: np.ndarray, patches: bool = False
 ) -> np.ndarray:
-    """Run a planned gradient; with `patches` each chunk of pixels is written out as patches."""
-    how, c = plan.arithmetic, 1 if plan.batched else 0
-    if not plan.multiply_adds:
-        return np.zeros(plan.out_shape, plan.result)
+    """Return the sums of a planned gradient, flat, from flat arrays.
+
+    With `patches` each chunk of pixels is written out as patches.
+    """
+    dtype = plan.arithmetic.compute
     template = find_template(plan, thread_limit(plan.multiply_adds), patches)
     sizes = plan.out_size, template.sums, template.scratch
-    y, sums, scratch = (result_memory.empty(elements, how.compute) for elements in sizes)
-    x, gradient = flat_channels(input, how, c), flat_channels(grad_output, how, c)
+    y, sums, scratch = (result_memory.empty(elements, dtype) for elements in sizes)
     with launch_lock(int(template.job[AT.workers])):
         given = template.job, x, gradient, template.no_bias, sums, scratch, y
         check_complete(weight_tasks.run_sums.call(given))
+    return y
+
+
+def weight_gradient(
+    plan: WeightPlan,
+    input: np.ndarray,
+    grad_output: np.ndarray,
+    add_up: Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray] = add_products,
+) -> np.ndarray:
+    """Run a planned gradient, whose sums a function adds up."""
+    how, c = plan.arithmetic, 1 if plan.batched else 0
+    if not plan.multiply_adds:
+        return np.zeros(plan.out_shape, plan.result)
+    y = add_up(plan, flat_channels(input, how, c), flat_channels(grad_output, how, c))
     if not how.is_complex:
         return narrowed(y, plan.result).reshape(plan.out_shape)
     return _complex_sums(y, plan)
