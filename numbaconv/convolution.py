@@ -66,7 +66,8 @@ def conv(
         Groups into which the channels are split, each convolved by itself.
     padding_mode : {"zeros", "reflect", "replicate", "circular", "symmetric"}
         What is added: "zeros"; the mirror image without ("reflect") or with ("symmetric") the
-        edge element; the edge element ("replicate"); the other end ("circular"). Products with
+        edge element; the edge element ("replicate"); the other end ("circular"). Patterns repeat,
+        as in `numpy.pad`, so padding may be longer than the input. Products with
         added zeros may be left out. So where a weight is infinite or NaN and meets an added zero,
         the output may or may not be NaN.
     data_format : {"channels_first", "channels_last"}

@@ -394,6 +394,22 @@ CASES: tuple[Case, ...] = (
                 padding_mode=mode,
             ),
             problem(
+                f"{mode}_repeated",
+                (1, 2, 4, 1),
+                (3, 2, 3, 3),
+                padding=((11, 6), (9, 2)),
+                padding_mode=mode,
+            ),
+            problem(
+                f"{mode}_repeated_depthwise_last",
+                (1, 3, 4, 11),
+                (11, 1, 3, 3),
+                padding=((9, 7), (10, 13)),
+                padding_mode=mode,
+                groups=11,
+                **LAST,
+            ),
+            problem(
                 f"{mode}_depthwise",
                 (1, 5, 13, 17),
                 (5, 1, 5, 5),

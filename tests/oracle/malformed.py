@@ -250,15 +250,6 @@ CALLS: list[Bad] = [
     # padding_mode
     *(Bad("conv2d", {"padding_mode": value}, EITHER) for value in (None, 0, True, b"zeros", [])),
     *(Bad("conv2d", {"padding_mode": value}, ValueError) for value in ("", "constant", "wrap")),
-    Bad("conv2d", {"padding_mode": "reflect", "padding": 8}, ValueError, "padding"),
-    Bad("conv2d", {"padding_mode": "reflect", "padding": ((0, 0), (0, 8))}, ValueError, "padding"),
-    Bad("conv2d", {"padding_mode": "reflect", "padding": (9, 0)}, ValueError, "padding"),
-    Bad("conv2d", {"padding_mode": "circular", "padding": 9}, ValueError, "padding"),
-    Bad(
-        "conv2d", {"padding_mode": "circular", "padding": ((10, 0), (0, 0))}, ValueError, "padding"
-    ),
-    Bad("conv2d", {"padding_mode": "symmetric", "padding": 9}, ValueError, "padding"),
-    Bad("conv2d", {"padding_mode": "symmetric", "padding": (0, 9)}, ValueError, "padding"),
     *(
         Bad(
             "conv2d",

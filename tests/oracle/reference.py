@@ -100,13 +100,14 @@ def source(position: int, size: int, mode: str) -> int | None:
         return None
     if mode == "replicate":  # a a|a b c d|d d
         return 0 if before else size - 1
-    if mode == "circular":  # c d|a b c d|a b
-        return position + size if before else position - size
-    if mode == "reflect":  # c b|a b c d|c b
-        return -position if before else 2 * (size - 1) - position
-    if mode == "symmetric":  # b a|a b c d|d c
-        return -position - 1 if before else 2 * size - 1 - position
-    raise AssertionError(mode)
+    # What is repeated for ever, and where in it the first element stands.
+    inner = list(range(size))
+    repeated = {
+        "circular": inner,  # c d|a b c d|a b
+        "reflect": inner + inner[-2:0:-1],  # c b|a b c d|c b
+        "symmetric": inner + inner[::-1],  # b a|a b c d|d c
+    }[mode]
+    return repeated[position % len(repeated)]
 
 
 def window(axis: Axis, position: int, mode: str = "zeros") -> list[tuple[int, int]]:
