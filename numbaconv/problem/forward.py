@@ -8,14 +8,14 @@ import numpy as np
 from numbaconv.problem.activations import ACTIVATIONS
 from numbaconv.problem.layout import Layout
 from numbaconv.problem.libraries import library_of
-from numbaconv.problem.shape import ConvShape, Triple
+from numbaconv.problem.shape import ZEROS, ConvShape, Triple
 from numbaconv.problem.validation import (
     check_addressable,
     check_array,
     check_padding_fits,
     integer,
     output_size,
-    padding_code,
+    padding_codes,
     padding_pairs,
     per_axis,
 )
@@ -75,9 +75,10 @@ def describe(
         raise ValueError(f"weight has an empty kernel, shape {weight_shape}")
     strides = per_axis("stride", stride, rank)
     dilations = per_axis("dilation", dilation, rank)
-    mode = padding_code(padding_mode)
+    modes = padding_codes(padding_mode, rank)
     pairs = padding_pairs(padding, size, kernel, strides, dilations)
-    check_padding_fits(mode, pairs, size)
+    check_padding_fits(modes, pairs, size)
+    modes = tuple(mode if any(pair) else ZEROS for mode, pair in zip(modes, pairs, strict=True))
     output = output_size(size, kernel, strides, pairs, dilations)
 
     check_addressable("padding", n, c_out, *output)
@@ -98,7 +99,7 @@ def describe(
         triple(dilations, 1),
         triple([before for before, _ in pairs], 0),
         output3,
-        mode,
+        triple(modes, ZEROS),
         memory_strides(in_channels, size3, layout.memory_last),
         memory_strides(out_channels, output3, layout.channels_last and parts == 1),
     )

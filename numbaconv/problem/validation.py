@@ -128,17 +128,30 @@ def _padding_pairs(
 
 
 def padding_code(padding_mode: Any) -> int:
-    """Return the number of a padding mode."""
+    """Return the number of the padding mode of an axis."""
     if not isinstance(padding_mode, str) or padding_mode not in PADDING_MODES:
         raise ValueError(
-            f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}"
+            f"padding_mode must be one of {', '.join(PADDING_MODES)}, or one of them for each "
+            f"axis; got {padding_mode!r}"
         )
     return PADDING_MODES.index(padding_mode)
 
 
-def check_padding_fits(mode: int, pairs: Pairs, size: Sequence[int]) -> None:
+def padding_codes(padding_mode: Any, rank: int) -> tuple[int, ...]:
+    """Return the number of the padding mode of each axis."""
+    if not padding_mode or not isinstance(padding_mode, (tuple, list)):
+        return (padding_code(padding_mode),) * rank
+    if len(padding_mode) != rank:
+        raise ValueError(
+            f"padding_mode must be one word or have one for each of {rank} axes, "
+            f"got {len(padding_mode)}: {padding_mode!r}"
+        )
+    return tuple(map(padding_code, padding_mode))
+
+
+def check_padding_fits(modes: Sequence[int], pairs: Pairs, size: Sequence[int]) -> None:
     """Refuse to continue an axis that has no element."""
-    for axis, ((before, after), n) in enumerate(zip(pairs, size, strict=True)):
+    for axis, (mode, (before, after), n) in enumerate(zip(modes, pairs, size, strict=True)):
         if mode != ZEROS and n == 0 and max(before, after) > 0:
             raise ValueError(
                 f"padding {(before, after)} of axis {axis} has nothing to read for padding_mode "
@@ -223,6 +236,16 @@ def check_array(name: str, array: Any) -> None:
 def plain_word(word: Any) -> Any:
     """Return a subclass's string as a str proper, which says the same each time it is asked."""
     return str.__str__(word) if isinstance(word, str) else word
+
+
+def plain_modes(padding_mode: Any) -> Any:
+    """Return one padding mode, or one for each axis, as plain strings that can be part of a key."""
+    if not padding_mode or not isinstance(padding_mode, (tuple, list)):
+        padding_code(padding_mode := plain_word(padding_mode))
+        return padding_mode
+    modes = tuple(map(plain_word, padding_mode))
+    padding_codes(modes, len(modes))
+    return modes
 
 
 def check_data_format(data_format: Any) -> bool:

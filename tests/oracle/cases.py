@@ -430,6 +430,32 @@ CASES: tuple[Case, ...] = (
     problem(
         "replicate_over_input", (1, 2, 3, 1), (3, 2, 3, 3), padding=7, padding_mode="replicate"
     ),
+    # A mode for each axis.
+    *(
+        problem(
+            f"{'_'.join(modes)}{name}",
+            *shapes,
+            padding=((3, 9), (7, 2)),
+            padding_mode=modes,
+            **options,
+        )
+        for modes in (("zeros", "circular"), ("reflect", "zeros"), ("symmetric", "replicate"))
+        for name, shapes, options in (
+            ("", ((1, 5, 8, 13), (7, 5, 3, 3)), {"bias": True}),
+            ("_channels", ((1, 32, 4, 5), (32, 32, 3, 3)), {"stride": (1, 2)}),
+            ("_one_channel", ((1, 1, 7, 29), (1, 1, 5, 3)), {}),
+            ("_depthwise", ((1, 5, 8, 13), (5, 1, 3, 3)), {"groups": 5}),
+            ("_depthwise_last", ((1, 6, 7, 11), (11, 1, 3, 3)), {"groups": 11, **LAST}),
+            ("_photograph", ((1, 6, 7, 3), (3, 1, 3, 3)), {"groups": 3, **LAST}),
+        )
+    ),
+    problem(
+        "3d_mode_of_each_axis",
+        (1, 2, 3, 4, 5),
+        (3, 2, 2, 3, 3),
+        padding=(4, 3, 6),
+        padding_mode=("circular", "zeros", "reflect"),
+    ),
     # Channels last.
     problem("last", (1, 27, 37, 5), (7, 5, 3, 3), **LAST),
     problem("last_batch_bias", (3, 11, 13, 5), (7, 5, 3, 3), padding=1, bias=True, **LAST),

@@ -251,6 +251,16 @@ CALLS: list[Bad] = [
     *(Bad("conv2d", {"padding_mode": value}, EITHER) for value in (None, 0, True, b"zeros", [])),
     *(Bad("conv2d", {"padding_mode": value}, ValueError) for value in ("", "constant", "wrap")),
     *(
+        Bad(function, {"padding_mode": value}, ValueError)
+        for function in ("conv2d", "prepare", "explain")
+        for value in (
+            ("zeros",),
+            ("zeros", "reflect", "zeros"),
+            ("zeros", 1),
+            (("zeros",), "zeros"),
+        )
+    ),
+    *(
         Bad(
             "conv2d",
             {"padding_mode": mode, "padding": 4, "input": array(2, 4, 0, 8)},
