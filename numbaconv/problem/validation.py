@@ -139,7 +139,7 @@ def padding_code(padding_mode: Any) -> int:
 
 def padding_codes(padding_mode: Any, rank: int) -> tuple[int, ...]:
     """Return the number of the padding mode of each axis."""
-    if not padding_mode or not isinstance(padding_mode, (tuple, list)):
+    if not isinstance(padding_mode, (tuple, list)) or not padding_mode:
         return (padding_code(padding_mode),) * rank
     if len(padding_mode) != rank:
         raise ValueError(
@@ -240,7 +240,7 @@ def plain_word(word: Any) -> Any:
 
 def plain_modes(padding_mode: Any) -> Any:
     """Return one padding mode, or one for each axis, as plain strings that can be part of a key."""
-    if not padding_mode or not isinstance(padding_mode, (tuple, list)):
+    if not isinstance(padding_mode, (tuple, list)) or not padding_mode:
         padding_code(padding_mode := plain_word(padding_mode))
         return padding_mode
     modes = tuple(map(plain_word, padding_mode))
