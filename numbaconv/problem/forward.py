@@ -51,9 +51,11 @@ def describe(
     """
     rank = len(weight_shape) - 2
     if len(input_shape) not in (rank + 1, rank + 2):
+        without_channels = "; input[None, None] has them, and numbaconv.ndimage needs none"
         raise ValueError(
             f"input must have {rank + 2} axes, or {rank + 1} unbatched, for a weight of shape "
             f"{weight_shape}; got shape {input_shape}"
+            f"{without_channels if len(input_shape) == rank else ''}"
         )
     batched = len(input_shape) == rank + 2
     n = input_shape[0] if batched else 1
@@ -67,9 +69,12 @@ def describe(
     if c_out % groups:
         raise ValueError(f"groups = {groups} does not divide the {c_out} output channels of weight")
     if c_group * groups != c_in:
+        is_last = not layout.channels_last and image[-1] == c_group * groups
+        advice = '; where they are the last axis, pass data_format="channels_last"'
         raise ValueError(
             f"weight has {c_group} input channels a group, shape {weight_shape}; input has "
             f"{c_in} channels in {groups} group(s), which makes {c_in // groups}"
+            f"{advice if is_last else ''}"
         )
     if 0 in kernel:
         raise ValueError(f"weight has an empty kernel, shape {weight_shape}")
@@ -127,9 +132,10 @@ def check_rank(name: str, weight: Any, rank: int) -> None:
     """Refuse a weight that is not for convolution along `rank` axes."""
     known = isinstance(weight, np.ndarray) or library_of(weight) is not None
     if known and len(weight.shape) != rank + 2:
+        advice = "; x[None] and weight[None, None] have channels, numbaconv.ndimage needs none"
         raise ValueError(
             f"weight must have {rank + 2} axes for {name}, (C_out, C_in/groups, *kernel); "
-            f"got shape {weight.shape}"
+            f"got shape {weight.shape}{advice if len(weight.shape) == rank else ''}"
         )
 
 
