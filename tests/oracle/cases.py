@@ -211,6 +211,9 @@ CASES: tuple[Case, ...] = (
     problem("fully_connected_maps", (9, 7, 3, 5), (37, 7, 3, 5), bias=True),
     problem("covered_groups", (5, 12, 4, 5), (12, 1, 4, 5), groups=12, bias=True),
     problem("covered_rows", (1, 3, 17, 5), (7, 3, 3, 5), stride=2, padding=(1, 0)),
+    problem(
+        "covered_rows_reflect", (1, 3, 9, 5), (7, 3, 3, 5), padding=(1, 0), padding_mode="reflect"
+    ),
     problem("one_output_last", (2, 5, 7, 43), (1, 43, 1, 1), bias=True, **LAST),
     problem("pointwise_channels_last", (2, 13, 17, 23), (19, 23, 1, 1), **LAST),
     # Pointwise, in place: rows of whole vectors, then pixels one by one; then one that is copied.
