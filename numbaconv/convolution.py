@@ -24,7 +24,7 @@ def conv(
     dilation: Any = 1,
     groups: int = 1,
     *,
-    padding_mode: str = "zeros",
+    padding_mode: str | tuple[str, ...] = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
     out: Any = None,
@@ -64,9 +64,11 @@ def conv(
         Steps from one tap of the kernel to the next.
     groups : int
         Groups into which the channels are split, each convolved by itself.
-    padding_mode : {"zeros", "reflect", "replicate", "circular", "symmetric"}
+    padding_mode : {"zeros", "reflect", "replicate", "circular", "symmetric"}, or a tuple of them
         What is added: "zeros"; the mirror image without ("reflect") or with ("symmetric") the
-        edge element; the edge element ("replicate"); the other end ("circular"). Products with
+        edge element; the edge element ("replicate"); the other end ("circular"). Patterns repeat,
+        as in `numpy.pad`, so padding may be longer than the input. A tuple has one word for each
+        axis. Products with
         added zeros may be left out. So where a weight is infinite or NaN and meets an added zero,
         the output may or may not be NaN.
     data_format : {"channels_first", "channels_last"}
@@ -150,7 +152,7 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
     *,
-    padding_mode: str = "zeros",
+    padding_mode: str | tuple[str, ...] = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
     out: Any = None,
@@ -210,7 +212,7 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
     *,
-    padding_mode: str = "zeros",
+    padding_mode: str | tuple[str, ...] = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
     out: Any = None,
@@ -270,7 +272,7 @@ def conv3d(
     dilation: Any = 1,
     groups: int = 1,
     *,
-    padding_mode: str = "zeros",
+    padding_mode: str | tuple[str, ...] = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
     out: Any = None,

@@ -43,9 +43,18 @@ from numbaconv.problem.plan import (
     find_transposed_plan,
     find_weight_plan,
 )
-from numbaconv.problem.shape import PADDING_MODES, ConvShape
+from numbaconv.problem.shape import PADDING_MODES, ZEROS, ConvShape
 from numbaconv.problem.validation import input_array
 from numbaconv.runtime.threads import thread_limit
+
+
+def _padding_words(s: ConvShape) -> str:
+    """What the padding is: one word where all padded axes have the same."""
+    axes = zip(s.padding, s.padding_mode, strict=True)
+    padded = (before > 0 or mode != ZEROS for before, mode in axes)
+    words = [PADDING_MODES[mode] for mode in s.padding_mode]
+    used = {word for word, is_padded in zip(words, padded, strict=True) if is_padded}
+    return ", ".join(words) if len(used) > 1 else min(used, default=PADDING_MODES[ZEROS])
 
 
 class Explanation(NamedTuple):
@@ -90,7 +99,7 @@ class Explanation(NamedTuple):
                 f"input     {s.n} x {s.groups * s.c_in} channels, size {s.size}",
                 f"kernel    {s.kernel}, stride {s.stride}, dilation {s.dilation}",
                 f"groups    {s.groups}",
-                f"padding   {s.padding} before, {PADDING_MODES[s.padding_mode]}",
+                f"padding   {s.padding} before, {_padding_words(s)}",
                 f"product   {s.groups} x (M {m}, N {n}, K {k}), {s.flops / 1e9:.4g} GFLOP",
             )
         )
@@ -105,7 +114,7 @@ def explain(
     dilation: Any = 1,
     groups: int = 1,
     *,
-    padding_mode: str = "zeros",
+    padding_mode: str | tuple[str, ...] = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
     out: Any = None,

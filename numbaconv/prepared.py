@@ -23,7 +23,7 @@ from numbaconv.problem.validation import (
     check_data_format,
     input_array,
     integer,
-    padding_code,
+    padding_codes,
     padding_pairs,
     per_axis,
 )
@@ -218,7 +218,7 @@ def prepare(
     dilation: Any = 1,
     groups: int = 1,
     *,
-    padding_mode: str = "zeros",
+    padding_mode: str | tuple[str, ...] = "zeros",
     data_format: str = "channels_first",
     activation: str | None = None,
     backend: str | None = None,
@@ -259,12 +259,12 @@ def prepare(
     given = stride, padding, dilation, groups, padding_mode, data_format, activation
     options = Options(*frozen(given))
     check_data_format(data_format)
-    padding_code(padding_mode)
     check_activation(activation)
     find_precision(precision)
     check_weight(weight := on_host("weight", weight))
     rank = weight.ndim - 2
     ones = (1,) * rank
+    padding_codes(options.padding_mode, rank)
     padding_pairs(padding, ones, ones, ones, ones)
     per_axis("stride", stride, rank)
     per_axis("dilation", dilation, rank)

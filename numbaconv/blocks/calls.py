@@ -70,6 +70,11 @@ def _spatial(shape: tuple[int, ...], rank: int, channels_last: bool) -> tuple[sl
     return (slice(n, n + rank), n + rank) if channels_last else (slice(n + 1, n + 1 + rank), n)
 
 
+def per_axis_modes(padding_mode: Any, rank: int) -> tuple[str, ...]:
+    """The padding mode of each axis."""
+    return (padding_mode,) * rank if isinstance(padding_mode, str) else tuple(padding_mode)
+
+
 class Convolution(ByBlocks):
     """`conv`, or a prepared layer."""
 
@@ -103,9 +108,9 @@ class Convolution(ByBlocks):
             per_axis(name, options[name], rank) for name in ("stride", "dilation")
         )
         pairs = padding_pairs(named.padding, size, kernel, strides, dilations)
-        mode, spatial = named.padding_mode, []
-        for n, o, k, s, d, (lo, hi) in zip(
-            size, plan.out_shape[where], kernel, strides, dilations, pairs, strict=True
+        modes, spatial = per_axis_modes(named.padding_mode, rank), []
+        for n, o, k, s, d, (lo, hi), mode in zip(
+            size, plan.out_shape[where], kernel, strides, dilations, pairs, modes, strict=True
         ):
             if mode == "circular":
                 spatial.append(Window(n + lo + hi, o, (k - 1) * d, s, 0, 0, wrap=(lo, hi)))
@@ -128,15 +133,30 @@ class Convolution(ByBlocks):
                 for r, n, is_window in zip(reads, block.shape, windows, strict=True)
             )
             block, pads = np.zeros(shape, block.dtype), [(0, 0)] * len(pads)
-        elif self.options["padding_mode"] in _NUMPY_MODES:
-            if any(map(any, pads)):
-                block = np.pad(block, pads, mode=_NUMPY_MODES[self.options["padding_mode"]])
-            block, pads = _used(block, reads), [(0, 0)] * len(pads)
+        else:
+            block, pads = self._continued(block, reads)
         pairs = tuple(pair for pair, is_window in zip(pads, windows, strict=True) if is_window)
         if not self.arrays:
             return self.function.padded(pairs)(block)  # type: ignore[attr-defined]
         changed = {"padding": pairs, "padding_mode": "zeros"}
         return self.function(block, **arrays, **{**self.options, **changed})
+
+    def _continued(self, block: Any, reads: Sequence[Read]) -> tuple[Any, list[tuple[int, int]]]:
+        """A block padded along the axes whose padding is of elements, and what zeros it lacks."""
+        places = [i for i, axis in enumerate(self.axes) if isinstance(axis, Window)]
+        modes = per_axis_modes(self.options["padding_mode"], len(places))
+        zeros = [(r.before, r.after) for r in reads]
+        for place, mode in zip(places, modes, strict=True):
+            if mode not in _NUMPY_MODES:
+                continue
+            read, before = reads[place], (slice(None),) * place
+            if any(zeros[place]):
+                pads = [(0, 0)] * len(reads)
+                pads[place] = zeros[place]
+                block = np.pad(block, pads, mode=_NUMPY_MODES[mode])
+            block = block[(*before, slice(read.skip, read.skip + read.used))]
+            zeros[place] = 0, 0
+        return block, zeros
 
 
 class Transposed(ByBlocks):

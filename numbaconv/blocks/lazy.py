@@ -138,7 +138,7 @@ def _extended(source: Any, place: int, wrap: tuple[int, int]) -> Any:
 
 
 def _along(axis: Axis, chunks: tuple[int, ...]) -> tuple[Any, ...]:
-    """Chunks of the source and of the result, depths of strips, and reads from each chunk's begin."""
+    """Chunks of the source and of the result, depths of strips, reads from chunks' begins."""
     least = axis.least
     while True:
         merged = merge(chunks, least)

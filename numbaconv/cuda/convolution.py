@@ -38,7 +38,7 @@ from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic, arithmetic
 from numbaconv.problem.forward import memory_strides
-from numbaconv.problem.shape import SHAPE_SIZE, ZEROS, ConvShape
+from numbaconv.problem.shape import SHAPE_SIZE, ZEROS, ConvShape, pads_zeros
 
 _MOST = 2**31 - 2**16  # elements that 32-bit offsets reach, with room for a tile beyond
 _HALF = arithmetic(np.dtype("float16"))._replace(
@@ -258,7 +258,7 @@ class Convolution(Work):
         lanes, scale = kind.lanes, kind.lanes // kind.words
         plan = tiles.choose_tile(s, self.available, self.device.processors, scale)
         wide = s.in_strides[1] == 1 and s.c_in > 0 and s.c_in % lanes == 0
-        self._take_product(kind._replace(wide=wide, mapped=s.padding_mode != ZEROS), plan)
+        self._take_product(kind._replace(wide=wide, mapped=not pads_zeros(s)), plan)
         self.channels_inside = wide
         self.pitch = -(-s.gemm[2] // lanes) * lanes
         depth = plan.tile.bk * scale
@@ -331,7 +331,7 @@ def product_of_weights(s: ConvShape) -> ConvShape:
         one,
         none,
         (1, 1, columns),
-        ZEROS,
+        (ZEROS,) * 3,
         (0, 0, 0, 0, 0),
         memory_strides(s.groups * s.c_out, (1, 1, columns), False),
     )

@@ -53,6 +53,7 @@ def compile_kernel(function: Any, threads: int, blocks: int = 1) -> Any:
 padded_index = device(padding_modes.padded_index)
 read_shape = device(shape.read_shape)
 image_pixels = device(shape.image_pixels)
+pads_zeros = device(shape.pads_zeros)
 
 
 @device
@@ -78,7 +79,7 @@ def corner(n, group, s):
     h = h * s.stride[1] - s.padding[1]
     w = w * s.stride[2] - s.padding[2]
     at = int64(image) * s.in_strides[0] + group * s.c_in * s.in_strides[1]
-    if s.padding_mode == 0:  # otherwise each element is looked up by its coordinates
+    if pads_zeros(s):  # otherwise each element is looked up by its coordinates
         at += d * s.in_strides[2] + h * s.in_strides[3] + w * s.in_strides[4]
     return int64(at), int32(d), int32(h), int32(w)
 

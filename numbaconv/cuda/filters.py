@@ -143,11 +143,11 @@ def make_stage(dtype: str) -> Any:
         """Fill `extent` rows and columns from `corner` on; the thread takes every `step`-th."""
         d, h0, w0 = corner
         for r in range(first[0], extent[0], step[0]):
-            h = padded_index(h0 + r, s.size[1], s.padding_mode)
+            h = padded_index(h0 + r, s.size[1], s.padding_mode[1])
             row = base + d * s.in_strides[2] + h * s.in_strides[3]
             for c in range(first[1], extent[1], step[1]):
                 value = total(0)
-                w = padded_index(w0 + c, s.size[2], s.padding_mode)
+                w = padded_index(w0 + c, s.size[2], s.padding_mode[2])
                 if d >= 0 and h >= 0 and w >= 0:
                     value = value_of(load(x, row + w * s.in_strides[4], stored))
                 tile[start + r * pitch + c] = value
@@ -271,7 +271,7 @@ def make_kernel(kind: Filter) -> Any:
         sums = zeros()
         for kd in range(s.kernel[0]):
             d = od * s.stride[0] + kd * s.dilation[0] - s.padding[0]
-            d = padded_index(d, s.size[0], s.padding_mode) if there else -1
+            d = padded_index(d, s.size[0], s.padding_mode[0]) if there else -1
             corner = (d, oh * s.stride[1] - s.padding[1], ow * s.stride[2] - s.padding[2])
             cuda.syncthreads()  # the depth before is computed
             stage(tile, mine, pitch, x, base, corner, (height, width), (ty, tx), (rows, columns), s)

@@ -158,9 +158,9 @@ def make_pick(kind: Kind) -> Any:
         if mapped:
             if d < FAR:
                 return nothing()
-            d = padded_index(d, s.size[0], s.padding_mode)
-            h = padded_index(h, s.size[1], s.padding_mode)
-            w = padded_index(w, s.size[2], s.padding_mode)
+            d = padded_index(d, s.size[0], s.padding_mode[0])
+            h = padded_index(h, s.size[1], s.padding_mode[1])
+            w = padded_index(w, s.size[2], s.padding_mode[2])
             if d < 0 or h < 0 or w < 0:
                 return nothing()
             at += d * s.in_strides[2] + h * s.in_strides[3] + w * s.in_strides[4]

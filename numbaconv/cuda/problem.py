@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.problem.shape import ZEROS, ConvShape
+from numbaconv.problem.shape import ConvShape, pads_zeros
 
 SHAPE = 0  # the integers of ConvShape.as_tuple
-PITCH = 33  # elements from one row of the weights, or of the filter kernel's tile, to the next
-SPLITS = 34  # parts into which the sums are split, each computed by blocks of its own
-SPLIT_TILES = 35  # tiles along K of each part
-ACTIVATION = 36
-HAS_BIAS = 37
-COLUMNS = 38  # the filter kernel's block: threads along a row,
-ROWS = 39  # along a column,
-PLANES = 40  # and planes that it works on at once
-DEPTH_END = 41  # elements along K
-ROW_TABLE = 42  # where the entries of the output's rows begin, in entries
+PITCH = 35  # elements from one row of the weights, or of the filter kernel's tile, to the next
+SPLITS = 36  # parts into which the sums are split, each computed by blocks of its own
+SPLIT_TILES = 37  # tiles along K of each part
+ACTIVATION = 38
+HAS_BIAS = 39
+COLUMNS = 40  # the filter kernel's block: threads along a row,
+ROWS = 41  # along a column,
+PLANES = 42  # and planes that it works on at once
+DEPTH_END = 43  # elements along K
+ROW_TABLE = 44  # where the entries of the output's rows begin, in entries
 SOURCE = 48  # of a weight gradient: the convolution, whose product is at SHAPE
 HEADER = 84
 ENTRY = 4  # integers of an entry: one load
@@ -59,7 +59,7 @@ def patch_rows(s: ConvShape, channels_inside: bool, count: int, vector: int) -> 
     ).reshape(-1)
     _, c_step, d_step, h_step, w_step = s.in_strides
     offset = c * c_step
-    if s.padding_mode == ZEROS:  # otherwise the kernel finds the element, axis by axis
+    if pads_zeros(s):  # otherwise the kernel finds the element, axis by axis
         offset = offset + d * d_step + h * h_step + w * w_step
     table = np.full((count, ENTRY), NOWHERE, np.int64)
     table[: c.size] = np.stack((offset, d, h, w), axis=1)

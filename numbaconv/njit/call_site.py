@@ -239,6 +239,8 @@ def _form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
         return "array", as_dtype(kind.dtype).name, kind.ndim, bool(kind.mutable)
     if is_layer(kind):
         return ("layer",)
+    if name in WORDS and isinstance(kind, (tuple, types.BaseTuple)):
+        return "value", tuple(_form(function, name, member)[1] for member in kind)
     if name in WORDS:
         raise TypingError(
             f"numbaconv.{function}: {name} is {kind}; pass a literal string, or a global one: "

@@ -291,7 +291,7 @@ def transposed_problem(
         triple(dilations, 1),
         triple([before for before, _ in pairs], 0),
         size3,
-        ZEROS,
+        (ZEROS,) * 3,
         memory_strides(parts * c_out, result3, False),
         memory_strides(parts * c_in, size3, False),
     )

@@ -8,14 +8,14 @@ import numpy as np
 from numbaconv.problem.activations import ACTIVATIONS
 from numbaconv.problem.layout import Layout
 from numbaconv.problem.libraries import library_of
-from numbaconv.problem.shape import ConvShape, Triple
+from numbaconv.problem.shape import ZEROS, ConvShape, Triple
 from numbaconv.problem.validation import (
     check_addressable,
     check_array,
     check_padding_fits,
     integer,
     output_size,
-    padding_code,
+    padding_codes,
     padding_pairs,
     per_axis,
 )
@@ -51,9 +51,11 @@ def describe(
     """
     rank = len(weight_shape) - 2
     if len(input_shape) not in (rank + 1, rank + 2):
+        without_channels = "; input[None, None] has them, and numbaconv.ndimage needs none"
         raise ValueError(
             f"input must have {rank + 2} axes, or {rank + 1} unbatched, for a weight of shape "
             f"{weight_shape}; got shape {input_shape}"
+            f"{without_channels if len(input_shape) == rank else ''}"
         )
     batched = len(input_shape) == rank + 2
     n = input_shape[0] if batched else 1
@@ -67,17 +69,21 @@ def describe(
     if c_out % groups:
         raise ValueError(f"groups = {groups} does not divide the {c_out} output channels of weight")
     if c_group * groups != c_in:
+        is_last = not layout.channels_last and image[-1] == c_group * groups
+        advice = '; where they are the last axis, pass data_format="channels_last"'
         raise ValueError(
             f"weight has {c_group} input channels a group, shape {weight_shape}; input has "
             f"{c_in} channels in {groups} group(s), which makes {c_in // groups}"
+            f"{advice if is_last else ''}"
         )
     if 0 in kernel:
         raise ValueError(f"weight has an empty kernel, shape {weight_shape}")
     strides = per_axis("stride", stride, rank)
     dilations = per_axis("dilation", dilation, rank)
-    mode = padding_code(padding_mode)
+    modes = padding_codes(padding_mode, rank)
     pairs = padding_pairs(padding, size, kernel, strides, dilations)
-    check_padding_fits(mode, pairs, size)
+    check_padding_fits(modes, pairs, size)
+    modes = tuple(mode if any(pair) else ZEROS for mode, pair in zip(modes, pairs, strict=True))
     output = output_size(size, kernel, strides, pairs, dilations)
 
     check_addressable("padding", n, c_out, *output)
@@ -98,7 +104,7 @@ def describe(
         triple(dilations, 1),
         triple([before for before, _ in pairs], 0),
         output3,
-        mode,
+        triple(modes, ZEROS),
         memory_strides(in_channels, size3, layout.memory_last),
         memory_strides(out_channels, output3, layout.channels_last and parts == 1),
     )
@@ -126,9 +132,10 @@ def check_rank(name: str, weight: Any, rank: int) -> None:
     """Refuse a weight that is not for convolution along `rank` axes."""
     known = isinstance(weight, np.ndarray) or library_of(weight) is not None
     if known and len(weight.shape) != rank + 2:
+        advice = "; x[None] and weight[None, None] have channels, numbaconv.ndimage needs none"
         raise ValueError(
             f"weight must have {rank + 2} axes for {name}, (C_out, C_in/groups, *kernel); "
-            f"got shape {weight.shape}"
+            f"got shape {weight.shape}{advice if len(weight.shape) == rank else ''}"
         )
 
 

@@ -1,25 +1,29 @@
-"""Where a coordinate in the padding reads."""
+"""What a coordinate outside of an axis reads, however far outside: the patterns repeat."""
 
 from numbaconv.codegen.jit import inline
-from numbaconv.problem.shape import CIRCULAR, REFLECT, REPLICATE, SYMMETRIC
+from numbaconv.problem.shape import CIRCULAR, REPLICATE, SYMMETRIC, ZEROS
 
 
 @inline
 def padded_index(i, size, mode):
-    """Index that coordinate `i` of the padded axis (0 = first real element) reads, or -1: zero."""
+    """Index that coordinate `i` of an axis (0 = first element) reads, or -1: the constant."""
     if 0 <= i < size:
         return i
-    source = -1
-    if mode == REFLECT:
-        source = -i if i < 0 else 2 * (size - 1) - i
-    elif mode == SYMMETRIC:
-        source = -1 - i if i < 0 else 2 * size - 1 - i
-    elif mode == REPLICATE:
-        source = 0 if i < 0 else size - 1
-    elif mode == CIRCULAR:
-        source = i + size if i < 0 else i - size
-    # A tile may reach past the padding that the problem has; nobody uses what is there.
-    return source if 0 <= source < size else -1
+    if mode == ZEROS:
+        return -1
+    if mode == REPLICATE:
+        return 0 if i < 0 else size - 1
+    if mode == CIRCULAR:
+        return i % size
+    edges = 1 if mode == SYMMETRIC else 0  # an edge is repeated, or is not
+    near = -i - edges if i < 0 else 2 * size - 2 + edges - i
+    if 0 <= near < size:  # without a division
+        return near
+    period = 2 * size - 2 + 2 * edges
+    if period == 0:
+        return 0
+    place = i % period
+    return place if place < size else period - edges - place
 
 
 @inline

@@ -24,7 +24,7 @@ from numbaconv.problem.validation import (
     check_array,
     check_data_format,
     freeze,
-    padding_code,
+    plain_modes,
     plain_word,
 )
 
@@ -120,7 +120,7 @@ def frozen(options: tuple[Any, ...]) -> tuple[Any, ...]:
     ):
         return options
     if type(padding_mode) is not str:
-        padding_code(padding_mode := plain_word(padding_mode))
+        padding_mode = plain_modes(padding_mode)
     if type(data_format) is not str:
         check_data_format(data_format := plain_word(data_format))
     if activation is not None and type(activation) is not str:

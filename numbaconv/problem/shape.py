@@ -28,8 +28,8 @@ class ConvShape(NamedTuple):
     size, kernel, stride, dilation, padding, output : tuple of 3 int
         Along depth, height and width. ``padding`` is what comes before the first element; what
         comes after the last one follows from ``output``.
-    padding_mode : int
-        Index into ``PADDING_MODES``.
+    padding_mode : tuple of 3 int
+        Of each axis, an index into ``PADDING_MODES``; ZEROS of an axis without padding.
     in_strides, out_strides : tuple of 5 int
         Steps of (n, channel, depth, height, width) in the flat input and output, in elements.
     """
@@ -44,7 +44,7 @@ class ConvShape(NamedTuple):
     dilation: Triple
     padding: Triple
     output: Triple
-    padding_mode: int
+    padding_mode: Triple
     in_strides: tuple[int, int, int, int, int]
     out_strides: tuple[int, int, int, int, int]
 
@@ -83,7 +83,7 @@ class ConvShape(NamedTuple):
 # Integers of a shape: any has as many as an empty one.
 _ZERO = (0, 0, 0)
 _NO_STRIDES = (0, 0, 0, 0, 0)
-SHAPE_SIZE = len(ConvShape(0, 0, 0, 0, *(_ZERO,) * 6, 0, _NO_STRIDES, _NO_STRIDES).as_tuple())
+SHAPE_SIZE = len(ConvShape(0, 0, 0, 0, *(_ZERO,) * 7, _NO_STRIDES, _NO_STRIDES).as_tuple())
 
 
 @inline
@@ -100,9 +100,9 @@ def read_shape(a, i):
         (a[i + 13], a[i + 14], a[i + 15]),
         (a[i + 16], a[i + 17], a[i + 18]),
         (a[i + 19], a[i + 20], a[i + 21]),
-        a[i + 22],
-        (a[i + 23], a[i + 24], a[i + 25], a[i + 26], a[i + 27]),
-        (a[i + 28], a[i + 29], a[i + 30], a[i + 31], a[i + 32]),
+        (a[i + 22], a[i + 23], a[i + 24]),
+        (a[i + 25], a[i + 26], a[i + 27], a[i + 28], a[i + 29]),
+        (a[i + 30], a[i + 31], a[i + 32], a[i + 33], a[i + 34]),
     )
 
 
@@ -116,3 +116,10 @@ def kernel_taps(s):
 def image_pixels(s):
     """Output positions of one image."""
     return s.output[0] * s.output[1] * s.output[2]
+
+
+@inline
+def pads_zeros(s):
+    """Whether all padding is zeros."""
+    d, h, w = s.padding_mode
+    return d == ZEROS and h == ZEROS and w == ZEROS

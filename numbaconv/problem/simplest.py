@@ -23,6 +23,7 @@ class Axis(NamedTuple):
     dilation: int
     padding: int
     output: int
+    mode: int
     in_step: int
     out_step: int
 
@@ -50,7 +51,7 @@ def simplest(s: ConvShape) -> ConvShape:
     s = covered_map(s)
     axes = [_without_stride(axis) if _leaves_out(axis, s) else axis for axis in _axes(s)]
     axes = _merged([axis for axis in axes if not _is_one(axis)], s)
-    batch = Axis(s.n, 1, 1, 1, 0, s.n, s.in_strides[0], s.out_strides[0])
+    batch = Axis(s.n, 1, 1, 1, 0, s.n, ZEROS, s.in_strides[0], s.out_strides[0])
     if s.n > 1 and _takes_images(axes, batch, s):
         images = s.n
         s = s._replace(
@@ -77,7 +78,7 @@ def covered_map(s: ConvShape) -> ConvShape:
 
 
 def _axes(s: ConvShape) -> list[Axis]:
-    fields = s.size, s.kernel, s.stride, s.dilation, s.padding, s.output
+    fields = s.size, s.kernel, s.stride, s.dilation, s.padding, s.output, s.padding_mode
     steps = s.in_strides[2:], s.out_strides[2:]
     return [Axis(*values) for values in zip(*fields, *steps, strict=True)]
 
@@ -104,7 +105,7 @@ def _joined(outer: Axis, inner: Axis, s: ConvShape) -> Axis | None:
     if outer.is_plain and inner.is_plain and writes_on:
         pixels = outer.size * inner.size
         return inner._replace(size=pixels, output=pixels)
-    if inner.is_covered and outer.dilation == 1 and s.padding_mode == ZEROS:
+    if inner.is_covered and outer.dilation == 1 and outer.mode == ZEROS:
         # The rows of a window lie one behind the other: together they are one long row.
         return Axis(
             size=outer.size * inner.size,
@@ -113,6 +114,7 @@ def _joined(outer: Axis, inner: Axis, s: ConvShape) -> Axis | None:
             dilation=1,
             padding=outer.padding * inner.size,
             output=outer.output,
+            mode=ZEROS,
             in_step=inner.in_step,
             out_step=outer.out_step,
         )
@@ -144,10 +146,12 @@ def _without_stride(axis: Axis) -> Axis:
 def _with_axes(s: ConvShape, axes: list[Axis]) -> ConvShape:
     """Describe a problem by at most three axes, the last of them innermost."""
     if not axes:
-        axes = [Axis(1, 1, 1, 1, 0, 1, 1, 1)]
+        axes = [Axis(1, 1, 1, 1, 0, 1, ZEROS, 1, 1)]
     steps = axes[0].size * axes[0].in_step, axes[0].output * axes[0].out_step
-    axes = [Axis(1, 1, 1, 1, 0, 1, *steps)] * (3 - len(axes)) + axes
-    size, kernel, stride, dilation, padding, output, in_steps, out_steps = zip(*axes, strict=True)
+    axes = [Axis(1, 1, 1, 1, 0, 1, ZEROS, *steps)] * (3 - len(axes)) + axes
+    size, kernel, stride, dilation, padding, output, mode, in_steps, out_steps = zip(
+        *axes, strict=True
+    )
     return s._replace(
         size=size,
         kernel=kernel,
@@ -155,6 +159,7 @@ def _with_axes(s: ConvShape, axes: list[Axis]) -> ConvShape:
         dilation=dilation,
         padding=padding,
         output=output,
+        padding_mode=mode,
         in_strides=(*s.in_strides[:2], *in_steps),
         out_strides=(*s.out_strides[:2], *out_steps),
     )

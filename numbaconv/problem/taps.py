@@ -46,7 +46,7 @@ def taps_until(s, axis, taps):
 
 def axis_taps(s, axis):
     """List the runs of outputs under the same taps: the taps, and the first output behind."""
-    if s.padding_mode != ZEROS:
+    if s.padding_mode[axis] != ZEROS:
         return [(Taps(0, s.kernel[axis]), s.output[axis])]
     runs, first = [], 0
     while first < s.output[axis]:

@@ -13,7 +13,7 @@ import numpy as np
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.problem.dtypes import check_dtype
 from numbaconv.problem.libraries import is_array_like, is_on_device, library_of
-from numbaconv.problem.shape import CIRCULAR, PADDING_MODES, REFLECT, REPLICATE, SYMMETRIC, ZEROS
+from numbaconv.problem.shape import PADDING_MODES, ZEROS
 
 DATA_FORMATS = ("channels_first", "channels_last")
 PADDING_WORDS = ("valid", "same", "same_lower", "full")
@@ -128,24 +128,34 @@ def _padding_pairs(
 
 
 def padding_code(padding_mode: Any) -> int:
-    """Return the number of a padding mode."""
+    """Return the number of the padding mode of an axis."""
     if not isinstance(padding_mode, str) or padding_mode not in PADDING_MODES:
         raise ValueError(
-            f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}"
+            f"padding_mode must be one of {', '.join(PADDING_MODES)}, or one of them for each "
+            f"axis; got {padding_mode!r}"
         )
     return PADDING_MODES.index(padding_mode)
 
 
-def check_padding_fits(mode: int, pairs: Pairs, size: Sequence[int]) -> None:
-    """Refuse padding that has nothing in the input to read: more than one reflection or turn."""
-    if mode == ZEROS:
-        return
-    for axis, ((before, after), n) in enumerate(zip(pairs, size, strict=True)):
-        most = {REFLECT: n - 1, SYMMETRIC: n, CIRCULAR: n, REPLICATE: _LARGEST if n else 0}[mode]
-        if max(before, after) > max(most, 0):
+def padding_codes(padding_mode: Any, rank: int) -> tuple[int, ...]:
+    """Return the number of the padding mode of each axis."""
+    if not isinstance(padding_mode, (tuple, list)) or not padding_mode:
+        return (padding_code(padding_mode),) * rank
+    if len(padding_mode) != rank:
+        raise ValueError(
+            f"padding_mode must be one word or have one for each of {rank} axes, "
+            f"got {len(padding_mode)}: {padding_mode!r}"
+        )
+    return tuple(map(padding_code, padding_mode))
+
+
+def check_padding_fits(modes: Sequence[int], pairs: Pairs, size: Sequence[int]) -> None:
+    """Refuse to continue an axis that has no element."""
+    for axis, (mode, (before, after), n) in enumerate(zip(modes, pairs, size, strict=True)):
+        if mode != ZEROS and n == 0 and max(before, after) > 0:
             raise ValueError(
-                f"padding {(before, after)} of axis {axis} is too large for padding_mode "
-                f"{PADDING_MODES[mode]!r} and an input of {n}: at most {max(most, 0)}"
+                f"padding {(before, after)} of axis {axis} has nothing to read for padding_mode "
+                f"{PADDING_MODES[mode]!r}: input has no elements there"
             )
 
 
@@ -226,6 +236,16 @@ def check_array(name: str, array: Any) -> None:
 def plain_word(word: Any) -> Any:
     """Return a subclass's string as a str proper, which says the same each time it is asked."""
     return str.__str__(word) if isinstance(word, str) else word
+
+
+def plain_modes(padding_mode: Any) -> Any:
+    """Return one padding mode, or one for each axis, as plain strings that can be part of a key."""
+    if not isinstance(padding_mode, (tuple, list)) or not padding_mode:
+        padding_code(padding_mode := plain_word(padding_mode))
+        return padding_mode
+    modes = tuple(map(plain_word, padding_mode))
+    padding_codes(modes, len(modes))
+    return modes
 
 
 def check_data_format(data_format: Any) -> bool:

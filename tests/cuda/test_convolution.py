@@ -58,8 +58,16 @@ TINY: tuple[Case, ...] = (
         "last_wide_reflect", (1, 3, 2, 8), (3, 8, 3, 1), padding=1, padding_mode="reflect", **LAST
     ),
     *(
-        problem(mode, (1, 2, 4, 5), (3, 2, 3, 3), padding=((2, 1), (0, 3)), padding_mode=mode)
-        for mode in ("reflect", "replicate", "circular", "symmetric")
+        problem(
+            "_".join(np.atleast_1d(mode)),
+            *((1, 2, 4, 5), (3, 2, 3, 3)),
+            padding=((2, 1), (0, 3)),
+            padding_mode=mode,
+        )
+        for mode in (
+            *("reflect", "replicate", "circular", "symmetric"),
+            *(("zeros", "circular"), ("reflect", "zeros")),
+        )
     ),
     problem("1d", (2, 3, 11), (5, 3, 4), padding=2, stride=2, bias=True),
     problem("1d_last", (11, 4), (5, 4, 3), padding=1, **LAST),

@@ -26,7 +26,7 @@ LAYERS = ["omp", "workqueue", *(["tbb"] if importlib.util.find_spec("tbb") else 
 
 
 @functools.cache
-def caller(word: str | None = None, **literals: str) -> Any:
+def caller(word: str | None = None, **literals: Any) -> Any:
     """Compiled function that passes strings as literals and all else as it comes."""
     mode = literals.get("padding_mode", "zeros")
     data_format = literals.get("data_format", "channels_first")
@@ -60,7 +60,8 @@ def caller(word: str | None = None, **literals: str) -> Any:
 def inside(x: Array, w: Array, b: Array | None, **options: Any) -> Array:
     """Call `conv` from compiled code; ints become tuples, and no bias zeros, to compile less."""
     rank = w.ndim - 2
-    literals = {k: v for k, v in options.items() if isinstance(v, str) and k != "padding"}
+    words = ("padding_mode", "data_format", "activation", "backend")
+    literals = {k: v for k, v in options.items() if k in words}
     numbers = {"stride": 1, "padding": 0, "dilation": 1} | options
     word = numbers["padding"] if isinstance(numbers["padding"], str) else None
     stride, padding, dilation = (

@@ -211,6 +211,9 @@ CASES: tuple[Case, ...] = (
     problem("fully_connected_maps", (9, 7, 3, 5), (37, 7, 3, 5), bias=True),
     problem("covered_groups", (5, 12, 4, 5), (12, 1, 4, 5), groups=12, bias=True),
     problem("covered_rows", (1, 3, 17, 5), (7, 3, 3, 5), stride=2, padding=(1, 0)),
+    problem(
+        "covered_rows_reflect", (1, 3, 9, 5), (7, 3, 3, 5), padding=(1, 0), padding_mode="reflect"
+    ),
     problem("one_output_last", (2, 5, 7, 43), (1, 43, 1, 1), bias=True, **LAST),
     problem("pointwise_channels_last", (2, 13, 17, 23), (19, 23, 1, 1), **LAST),
     # Pointwise, in place: rows of whole vectors, then pixels one by one; then one that is copied.
@@ -394,6 +397,22 @@ CASES: tuple[Case, ...] = (
                 padding_mode=mode,
             ),
             problem(
+                f"{mode}_repeated",
+                (1, 2, 4, 1),
+                (3, 2, 3, 3),
+                padding=((11, 6), (9, 2)),
+                padding_mode=mode,
+            ),
+            problem(
+                f"{mode}_repeated_depthwise_last",
+                (1, 3, 4, 11),
+                (11, 1, 3, 3),
+                padding=((9, 7), (10, 13)),
+                padding_mode=mode,
+                groups=11,
+                **LAST,
+            ),
+            problem(
                 f"{mode}_depthwise",
                 (1, 5, 13, 17),
                 (5, 1, 5, 5),
@@ -413,6 +432,32 @@ CASES: tuple[Case, ...] = (
     ),
     problem(
         "replicate_over_input", (1, 2, 3, 1), (3, 2, 3, 3), padding=7, padding_mode="replicate"
+    ),
+    # A mode for each axis.
+    *(
+        problem(
+            f"{'_'.join(modes)}{name}",
+            *shapes,
+            padding=((3, 9), (7, 2)),
+            padding_mode=modes,
+            **options,
+        )
+        for modes in (("zeros", "circular"), ("reflect", "zeros"), ("symmetric", "replicate"))
+        for name, shapes, options in (
+            ("", ((1, 5, 8, 13), (7, 5, 3, 3)), {"bias": True}),
+            ("_channels", ((1, 32, 4, 5), (32, 32, 3, 3)), {"stride": (1, 2)}),
+            ("_one_channel", ((1, 1, 7, 29), (1, 1, 5, 3)), {}),
+            ("_depthwise", ((1, 5, 8, 13), (5, 1, 3, 3)), {"groups": 5}),
+            ("_depthwise_last", ((1, 6, 7, 11), (11, 1, 3, 3)), {"groups": 11, **LAST}),
+            ("_photograph", ((1, 6, 7, 3), (3, 1, 3, 3)), {"groups": 3, **LAST}),
+        )
+    ),
+    problem(
+        "3d_mode_of_each_axis",
+        (1, 2, 3, 4, 5),
+        (3, 2, 2, 3, 3),
+        padding=(4, 3, 6),
+        padding_mode=("circular", "zeros", "reflect"),
     ),
     # Channels last.
     problem("last", (1, 27, 37, 5), (7, 5, 3, 3), **LAST),

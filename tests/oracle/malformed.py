@@ -250,15 +250,16 @@ CALLS: list[Bad] = [
     # padding_mode
     *(Bad("conv2d", {"padding_mode": value}, EITHER) for value in (None, 0, True, b"zeros", [])),
     *(Bad("conv2d", {"padding_mode": value}, ValueError) for value in ("", "constant", "wrap")),
-    Bad("conv2d", {"padding_mode": "reflect", "padding": 8}, ValueError, "padding"),
-    Bad("conv2d", {"padding_mode": "reflect", "padding": ((0, 0), (0, 8))}, ValueError, "padding"),
-    Bad("conv2d", {"padding_mode": "reflect", "padding": (9, 0)}, ValueError, "padding"),
-    Bad("conv2d", {"padding_mode": "circular", "padding": 9}, ValueError, "padding"),
-    Bad(
-        "conv2d", {"padding_mode": "circular", "padding": ((10, 0), (0, 0))}, ValueError, "padding"
+    *(
+        Bad(function, {"padding_mode": value}, ValueError)
+        for function in ("conv2d", "prepare", "explain")
+        for value in (
+            ("zeros",),
+            ("zeros", "reflect", "zeros"),
+            ("zeros", 1),
+            (("zeros",), "zeros"),
+        )
     ),
-    Bad("conv2d", {"padding_mode": "symmetric", "padding": 9}, ValueError, "padding"),
-    Bad("conv2d", {"padding_mode": "symmetric", "padding": (0, 9)}, ValueError, "padding"),
     *(
         Bad(
             "conv2d",

@@ -53,7 +53,7 @@ class Axis(NamedTuple):
         return sum(1 for _ in range(0, last_start + 1, self.stride))
 
 
-def per_axis(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+def per_axis(value: Any, rank: int) -> tuple[Any, ...]:
     """One entry for each axis."""
     return value if isinstance(value, tuple) else (value,) * rank
 
@@ -100,13 +100,14 @@ def source(position: int, size: int, mode: str) -> int | None:
         return None
     if mode == "replicate":  # a a|a b c d|d d
         return 0 if before else size - 1
-    if mode == "circular":  # c d|a b c d|a b
-        return position + size if before else position - size
-    if mode == "reflect":  # c b|a b c d|c b
-        return -position if before else 2 * (size - 1) - position
-    if mode == "symmetric":  # b a|a b c d|d c
-        return -position - 1 if before else 2 * size - 1 - position
-    raise AssertionError(mode)
+    # What is repeated for ever, and where in it the first element stands.
+    inner = list(range(size))
+    repeated = {
+        "circular": inner,  # c d|a b c d|a b
+        "reflect": inner + inner[-2:0:-1],  # c b|a b c d|c b
+        "symmetric": inner + inner[::-1],  # b a|a b c d|d c
+    }[mode]
+    return repeated[position % len(repeated)]
 
 
 def window(axis: Axis, position: int, mode: str = "zeros") -> list[tuple[int, int]]:
@@ -130,7 +131,7 @@ def conv(
     dilation: Any = 1,
     groups: int = 1,
     *,
-    padding_mode: str = "zeros",
+    padding_mode: str | tuple[str, ...] = "zeros",
     data_format: str = "channels_first",
 ) -> Array:
     """Correlate ``input`` with ``weight``, one output position at a time.
@@ -154,7 +155,11 @@ def conv(
     n, _, *sizes = x.shape
     c_out, c_group, *kernel = w.shape
     axes = axes_of(tuple(sizes), tuple(kernel), stride, padding, dilation)
-    windows = [[window(axis, o, padding_mode) for o in range(axis.out)] for axis in axes]
+    modes = per_axis(padding_mode, rank)
+    windows = [
+        [window(axis, o, mode) for o in range(axis.out)]
+        for axis, mode in zip(axes, modes, strict=True)
+    ]
     y = np.zeros((n, c_out, *(axis.out for axis in axes)), dtype)
     everything = (slice(None), slice(None))
     for position in itertools.product(*(range(axis.out) for axis in axes)):
@@ -172,9 +177,10 @@ def conv(
     return np.moveaxis(y, -1 - rank, -1) if data_format == "channels_last" else y
 
 
-def pad(x: Array, axes: list[Axis], mode: str) -> Array:
-    """Add to the spatial axes what `mode` supplies."""
-    for i, axis in enumerate(axes, start=2):
+def pad(x: Array, axes: list[Axis], padding_mode: str | tuple[str, ...]) -> Array:
+    """Add to the spatial axes what `padding_mode` supplies."""
+    modes = per_axis(padding_mode, len(axes))
+    for i, (axis, mode) in enumerate(zip(axes, modes, strict=True), start=2):
         if axis.lo or axis.hi:
             wanted = range(-axis.lo, axis.size + axis.hi)
             reads = [source(position, axis.size, mode) for position in wanted]
@@ -332,7 +338,7 @@ def conv_by_taps(
     dilation: Any = 1,
     groups: int = 1,
     *,
-    padding_mode: str = "zeros",
+    padding_mode: str | tuple[str, ...] = "zeros",
     data_format: str = "channels_first",
 ) -> Array:
     """Compute `conv` with the loop over taps outside: fast enough for large or many problems."""
@@ -496,7 +502,7 @@ def im2col(
     padding: Any = 0,
     stride: Any = 1,
     *,
-    padding_mode: str = "zeros",
+    padding_mode: str | tuple[str, ...] = "zeros",
 ) -> Array:
     """The patch matrix: one column an output position, one row a channel and tap."""
     rank = len(kernel_size)

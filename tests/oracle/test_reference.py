@@ -82,19 +82,20 @@ def test_padding_modes(mode: str, expected: list[float]):
 
 
 @pytest.mark.parametrize(
-    ("mode", "numpy_mode", "widest"),
+    ("mode", "numpy_mode"),
     [
-        ("zeros", "constant", 9),
-        ("reflect", "reflect", 3),
-        ("replicate", "edge", 9),
-        ("circular", "wrap", 4),
-        ("symmetric", "symmetric", 4),
+        ("zeros", "constant"),
+        ("reflect", "reflect"),
+        ("replicate", "edge"),
+        ("circular", "wrap"),
+        ("symmetric", "symmetric"),
     ],
 )
-def test_padding_modes_are_numpys(mode: str, numpy_mode: str, widest: int):
-    for lo, hi in itertools.product(range(widest + 1), repeat=2):
-        padded = reference.conv(RAMP, IDENTITY, padding=((lo, hi),), padding_mode=mode)[0, 0]
-        np.testing.assert_array_equal(padded, np.pad(RAMP[0, 0], (lo, hi), numpy_mode))
+def test_padding_modes_are_numpys(mode: str, numpy_mode: str):
+    for size, lo, hi in itertools.product((1, 2, 4), range(10), range(10)):
+        x = RAMP[..., :size]
+        padded = reference.conv(x, IDENTITY, padding=((lo, hi),), padding_mode=mode)[0, 0]
+        np.testing.assert_array_equal(padded, np.pad(x[0, 0], (lo, hi), numpy_mode))
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,20 @@ def test_refused(bad: Bad):
         assert any(says(message, value) for value in bad.changed.values()), message
 
 
+@pytest.mark.parametrize(
+    ("input", "weight", "groups", "advice"),
+    [
+        (array(9, 8), array(6, 4, 3, 3), 1, r"input\[None, None\].*numbaconv\.ndimage"),
+        (array(9, 8), array(3, 3), 1, r"x\[None\] and weight\[None, None\].*numbaconv\.ndimage"),
+        (array(9, 8, 3), array(6, 3, 3, 3), 1, 'data_format="channels_last"'),
+        (array(2, 9, 8, 6), array(6, 2, 3, 3), 3, 'data_format="channels_last"'),
+    ],
+)
+def test_advice(input: Any, weight: Any, groups: int, advice: str):
+    with pytest.raises(ValueError, match=advice):
+        nc.conv2d(input, weight, groups=groups)
+
+
 def test_the_table_is_large():
     assert len(CALLS) >= 1000
     for function in VALID:

@@ -19,7 +19,7 @@ from numbaconv.cpu.blocking import (
 )
 from numbaconv.cpu.direct.tap_lists import leaves_out_padding
 from numbaconv.cpu.packing.halo import axis_phase_count, copies_padding, has_padded_halo, is_far_out
-from numbaconv.problem.shape import ZEROS, kernel_taps
+from numbaconv.problem.shape import kernel_taps, pads_zeros
 from numbaconv.problem.taps import axis_taps
 
 # Up to so many pixels, dot products with unpacked weights take no longer than packed ones.
@@ -107,7 +107,7 @@ def uses_planes(s):
     holds, filters of 5x5 and more get bands.
     """
     depthwise = s.c_in == 1 and s.c_out == 1 and s.groups > 1
-    dense = s.in_strides[4] == 1 and s.out_strides[4] == 1 and s.padding_mode == ZEROS
+    dense = s.in_strides[4] == 1 and s.out_strides[4] == 1 and pads_zeros(s)
     stride = s.stride[1]
     regular = stride == s.stride[2] and (
         stride == 1 or (stride in STRIP_STRIDES and s.dilation[1] == 1 and s.dilation[2] == 1)
@@ -214,7 +214,7 @@ def uses_zones(s, lanes):
     """
     dilated = s.kernel[2] > 1 and s.dilation[2] > 2 and s.stride[2] == 1
     fills = s.c_in >= 2 * lanes and s.c_out >= 2 * lanes and fills_lanes(s, lanes)
-    zeros = s.padding_mode == ZEROS and has_short_rows(s, lanes)
+    zeros = pads_zeros(s) and has_short_rows(s, lanes)
     if not (dilated and fills and zeros):
         return False
     padded = padded_columns(s)

@@ -93,7 +93,7 @@ def fill_row(target, x, s, at, channels, w0, cols, lanes):
             copy_lanes(shift(target, j * lanes), source, channels)
     for edge in range(begin + cols - end):
         j = edge if edge < begin else edge - begin + end
-        i = padded_index(w0 + j, s.size[2], s.padding_mode)
+        i = padded_index(w0 + j, s.size[2], s.padding_mode[2])
         pixel = shift(target, j * lanes)
         clear_lanes(pixel, lanes)
         if i >= 0:
@@ -134,9 +134,9 @@ def fill_channels(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
     """Copy the halo tile [kd][row][column][lane]. Loops over kd and rows."""
     s, lanes = read_shape(job, SHAPE), job[AT.lanes]
     for kd in range(s.kernel[0]):
-        d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
+        d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode[0])
         for r in range(rows):
-            h = padded_index(h0 + r, s.size[1], s.padding_mode)
+            h = padded_index(h0 + r, s.size[1], s.padding_mode[1])
             row = shift(target, (kd * rows + r) * cols * lanes)
             if d >= 0 and h >= 0:
                 at = channel0 * s.in_strides[1] + d * s.in_strides[2] + h * s.in_strides[3]

@@ -187,7 +187,7 @@ def read_padded_row(job, s, target, at, w0, cols):
         read_pixels(job, s, shift(target, begin * s.groups), inside, end - begin)
     for edge in range(begin + cols - end):
         j = edge if edge < begin else edge - begin + end
-        i = padded_index(w0 + j, s.size[2], s.padding_mode)
+        i = padded_index(w0 + j, s.size[2], s.padding_mode[2])
         pixel = shift(target, j * s.groups)
         if i >= 0:
             read_pixels(job, s, pixel, at + i * s.groups, 1)
@@ -216,9 +216,9 @@ def fill_tile(job, m, tile, s, t):
     d0, h0, w0 = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
     rows, cols = halo_extents(s, t.rows, t.cols)
     for kd in range(s.kernel[0]):
-        d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
+        d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode[0])
         for r in range(rows):
-            h = padded_index(h0 + r, s.size[1], s.padding_mode)
+            h = padded_index(h0 + r, s.size[1], s.padding_mode[1])
             target = shift(m.halo, kd * tile.plane + r * tile.row)
             if d < 0 or h < 0:
                 clear(target, tile.row, job[AT.lanes])

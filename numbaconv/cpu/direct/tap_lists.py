@@ -14,7 +14,7 @@ import numpy as np
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import shift
 from numbaconv.cpu.microkernels.matrix_transposed import FIRST, FIRST_OF_SECOND, LAST, LAST_OF_FIRST
-from numbaconv.problem.shape import ZEROS, kernel_taps
+from numbaconv.problem.shape import ZEROS, kernel_taps, pads_zeros
 from numbaconv.problem.taps import Taps, axis_taps, taps_inside
 
 # Up to so many taps of all channels are one list: where k is short, as in first layers, beginning
@@ -77,7 +77,7 @@ def lists_together(s, kc):
 def ends_of_taps(s):
     """Ends of a row of outputs at which each column of the filter reads padding."""
     ends = np.zeros(s.kernel[2], np.int64)
-    if s.padding_mode == ZEROS:
+    if s.padding_mode[2] == ZEROS:
         both = (0, FIRST | FIRST_OF_SECOND), (s.output[2] - 1, LAST | LAST_OF_FIRST)
         for output, bits in both:
             inside = taps_inside(s, 2, output)
@@ -101,7 +101,7 @@ def leaves_out_padding(s):
     every, last = Taps(0, s.kernel[2]), s.output[2] - 1
     ends_only = last < 2 or taps_inside(s, 2, 1) == taps_inside(s, 2, last - 1) == every
     some = all(taps.end > taps.begin for axis in (0, 1) for taps, _ in axis_taps(s, axis))
-    return s.padding_mode == ZEROS and ends_only and some and lists_each_plane(s, s.c_in)
+    return pads_zeros(s) and ends_only and some and lists_each_plane(s, s.c_in)
 
 
 def list_taps(s, depths, channels, channel_step, offsets, for_pixel_tiles):

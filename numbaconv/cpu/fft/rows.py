@@ -45,7 +45,7 @@ def copy_row(job, s, row, image, channel, in_d, in_h, first, step, count):
         row_step=0,
         rows=1,
         size=s.size[2] if in_d >= 0 and in_h >= 0 else 0,
-        mode=s.padding_mode,
+        mode=s.padding_mode[2],
         prefetch_distance=0,
     )
     copy_padded(row, 0, source, 0, first, step, count, job[AT.lanes])
@@ -57,14 +57,14 @@ def load_tile(job, table, s, tile, row, seen, image, channel, d, h, w):
 
     `tile` points at its first vector: of real parts, or of imaginary ones.
     """
-    lanes, mode = job[AT.lanes], s.padding_mode
+    lanes = job[AT.lanes]
     columns, width = table[AT_TABLE.columns], 2 * job[AT.lanes]
     is_signal = table[AT_TABLE.is_signal] != 0
     d0, h0, first = first_read(s, 0, d), first_read(s, 1, h), first_read(s, 2, w)
     for r1 in range(table[AT_TABLE.rows]):
-        in_h = padded_index(h0 if is_signal else h0 + r1, s.size[1], mode)
+        in_h = padded_index(h0 if is_signal else h0 + r1, s.size[1], s.padding_mode[1])
         for r0 in range(table[AT_TABLE.depth]):
-            in_d = padded_index(d0 + r0, s.size[0], mode)
+            in_d = padded_index(d0 + r0, s.size[0], s.padding_mode[0])
             begin = first + r1 * columns if is_signal else first
             copy_row(job, s, row, image, channel, in_d, in_h, begin, 1, columns)
             target = shift(tile, (r1 * table[AT_TABLE.pitch] + r0) * width)

@@ -51,7 +51,6 @@ def add_row(sums, row, weight, count):
 def sum_outputs(job, weights, sums, row, image, channel, d, h, w):
     """Compute and store the outputs of a tile of one channel."""
     s, table = read_shape(job, SHAPE), indices_at(job[AT.table])
-    mode = s.padding_mode
     taps, first_channel = kernel_taps(s), channel // s.c_out * s.c_in
     end_w = min(w + table[AT_TABLE.output_2], s.output[2])
     for od in range(d, min(d + table[AT_TABLE.output_0], s.output[0])):
@@ -65,8 +64,8 @@ def sum_outputs(job, weights, sums, row, image, channel, d, h, w):
                     at_d = first_read(s, 0, od) + kd * s.dilation[0]
                     at_h = first_read(s, 1, oh) + kh * s.dilation[1]
                     first = first_read(s, 2, ow) + tap % s.kernel[2] * s.dilation[2]
-                    in_d = padded_index(at_d, s.size[0], mode)
-                    in_h = padded_index(at_h, s.size[1], mode)
+                    in_d = padded_index(at_d, s.size[0], s.padding_mode[0])
+                    in_h = padded_index(at_h, s.size[1], s.padding_mode[1])
                     of = first_channel + c
                     copy_row(job, s, row, image, of, in_d, in_h, first, s.stride[2], count)
                     add_row(sums, row, weights[channel * s.c_in * taps + k], count)

@@ -87,7 +87,7 @@ def problem_of_run(s: ConvShape, pixels: Triple, terms: int) -> ConvShape:
         dilation=s.stride,
         padding=(0, 0, 0),
         output=s.kernel,
-        padding_mode=ZEROS,
+        padding_mode=(ZEROS, ZEROS, ZEROS),
         in_strides=(image, size, extents[1] * extents[2], extents[2], 1),
         out_strides=(s.taps, s.c_in * s.taps, s.kernel[1] * s.kernel[2], s.kernel[2], 1),
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline
-from numbaconv.problem.shape import ZEROS
+from numbaconv.problem.shape import pads_zeros
 from numbaconv.problem.taps import axis_taps
 
 
@@ -56,7 +56,7 @@ def make_zones(s, nr):
     """
     rows = s.n * s.output[0] * s.output[1]
     single = np.array([[0, 0, rows, 0, s.output[2]]])
-    if s.padding_mode != ZEROS or s.output[0] > 1 or max(s.padding) < nr // 4:
+    if not pads_zeros(s) or s.output[0] > 1 or max(s.padding) < nr // 4:
         return single
     down, across = _boundaries(s, 1), _boundaries(s, 2)
     if (len(down) - 1) * (len(across) - 1) * 2 * nr > s.output[1] * s.output[2]:

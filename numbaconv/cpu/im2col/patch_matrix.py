@@ -151,9 +151,9 @@ def pack_run(target, m, b, s, g, pixel, run, tap, c0, c1, lanes):
     kd = tap // (s.kernel[1] * s.kernel[2])
     od = pixel.row // s.output[1]
     oh = pixel.row - od * s.output[1]
-    mode = s.padding_mode
-    d = padded_index(od * s.stride[0] + kd * s.dilation[0] - s.padding[0], s.size[0], mode)
-    h = padded_index(oh * s.stride[1] + kh * s.dilation[1] - s.padding[1], s.size[1], mode)
+    mode_d, mode_h, mode = s.padding_mode
+    d = padded_index(od * s.stride[0] + kd * s.dilation[0] - s.padding[0], s.size[0], mode_d)
+    h = padded_index(oh * s.stride[1] + kh * s.dilation[1] - s.padding[1], s.size[1], mode_h)
     first = pixel.column * s.stride[2] + kw * s.dilation[2] - s.padding[2]
     padding = first >= s.size[2] or first + (run - 1) * s.stride[2] < 0
     inside = d >= 0 and h >= 0 and not (padding and mode == ZEROS)

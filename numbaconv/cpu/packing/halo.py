@@ -207,7 +207,7 @@ def copies_vectors(s, halo, count, lanes):
     dense = s.in_strides[4] == 1
     short = s.stride[2] == 1 and count <= MOST_PADDED * lanes
     split = s.stride[2] == 2 and splits_rows(s, halo)
-    return s.padding_mode == ZEROS and dense and (short or split)
+    return max(s.padding_mode) == ZEROS and dense and (short or split)
 
 
 @inline
@@ -311,7 +311,7 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
         phases_w = 1 if split else halo.phases_w
         distance = prefetch_distance(c, channels, s.in_strides[1])
         for kd in range(kept, s.kernel[0]):
-            d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode)
+            d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode[0])
             place = plane_place(s, halo, kd, rotation)
             for q in range(halo.phases_h * phases_w):
                 qh = q // phases_w if q > 0 else 0
@@ -329,7 +329,7 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
                     r, many = begin, end - begin
                     if piece > 0:
                         r, many = piece - 1 if piece <= begin else piece - 1 - begin + end, 1
-                    h = padded_index(first_h + r * s.stride[1], s.size[1], s.padding_mode)
+                    h = padded_index(first_h + r * s.stride[1], s.size[1], s.padding_mode[1])
                     source = PaddedRows(
                         x=x,
                         at=base + h * s.in_strides[3],
@@ -337,7 +337,7 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
                         row_step=s.stride[1] * s.in_strides[3],
                         rows=many,
                         size=s.size[2] if d >= 0 and h >= 0 else 0,
-                        mode=s.padding_mode,
+                        mode=s.padding_mode[2],
                         prefetch_distance=distance,
                     )
                     copy = shift(target, at + r * halo.pitch)

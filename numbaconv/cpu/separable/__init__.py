@@ -5,7 +5,7 @@
 - `walk`: what a job says of it, as integers;
 - `tasks`: the worker;
 - `rows`: conversions between the arrays' dtypes and that of the sums;
-- `borders`: what lies outside of the image.
+- `borders`: SciPy's names for what lies outside of the image.
 
 Every pass is `microkernels.tap_sums`.
 """

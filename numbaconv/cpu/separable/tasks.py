@@ -21,7 +21,7 @@ from numbaconv.codegen.pointers import (
 from numbaconv.cpu.job import AT, WorkerArguments, next_task
 from numbaconv.cpu.microkernels.tap_sums import TapSumsArguments
 from numbaconv.cpu.packing.conversion import ReadRowArguments, WriteRowArguments
-from numbaconv.cpu.separable.borders import CONSTANT, inner_index
+from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.walk import (
     AXIS,
     AXIS_SIZE,
@@ -33,6 +33,7 @@ from numbaconv.cpu.separable.walk import (
     ROW_TAPS,
     WALK,
 )
+from numbaconv.problem.padding_modes import padded_index
 
 # In the place of an element at which a plane begins: it is the constant's.
 _OUTSIDE = -(1 << 62)
@@ -56,7 +57,7 @@ def locate(table, state, number):
             blocks = left if left < axis[AXIS.block] else axis[AXIS.block]
         for k in range(axis[AXIS.window] - 1, -1, -1):
             at = first - axis[AXIS.before] + k
-            index = inner_index(at, axis[AXIS.size], axis[AXIS.mode])
+            index = padded_index(at, axis[AXIS.size], axis[AXIS.mode])
             for plane in range(planes):
                 keep_scalar()
                 base = bases[plane]
@@ -110,7 +111,7 @@ def read_lanes(job, table, state, target, base, constant):
         if lane == inside:
             lane, place, left = inside_end, inside_end // pixel, pixel - inside_end % pixel
             continue
-        index = inner_index(place, table[WALK.pixels], table[WALK.lane_mode])
+        index = padded_index(place, table[WALK.pixels], table[WALK.lane_mode])
         copied = lane + (index - place) * pixel
         if index < 0:
             target[lane - first] = constant
@@ -163,7 +164,7 @@ def sum_taps(
 def read_ring_row(job, table, state, memory, weights, row, slot):
     """Bring a row of all planes into the ring."""
     constant, width, pitch = weights[CONSTANT_AT], row_width(table, state), table[WALK.pitch]
-    index = inner_index(row, table[WALK.rows], table[WALK.row_mode])
+    index = padded_index(row, table[WALK.rows], table[WALK.row_mode])
     ring, ring_plane = shift(memory, slot * pitch), table[WALK.ring_plane]
     target, target_step, planes = ring, ring_plane, table[WALK.planes]
     along_planes = table[PLANE_TAPS.taps] > 0

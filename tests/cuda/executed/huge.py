@@ -71,7 +71,7 @@ def problem(
         one,
         (0, pad, pad),
         image,
-        ZEROS,
+        (ZEROS,) * 3,
         memory_strides(c_in, image, last),
         memory_strides(c_out, image, last),
     )
