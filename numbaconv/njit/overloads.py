@@ -19,7 +19,7 @@ from numba.extending import (
 )
 
 from numbaconv.convolution import conv, conv1d, conv2d, conv3d
-from numbaconv.njit import door
+from numbaconv.njit import door, filter_overloads  # noqa: F401 (what it tells Numba)
 from numbaconv.njit.layer_type import WORDS, LayerType
 from numbaconv.patches import col2im, im2col
 from numbaconv.prepared import PreparedConv
