@@ -7,12 +7,12 @@ they can be passed by position too.
 
 import inspect
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 from numba.extending import overload
 
-from numbaconv import ndimage, signal
 from numbaconv.njit import composed, scipy_names
 from numbaconv.njit.request import BASES, TARGET, VALUES
 
@@ -51,6 +51,9 @@ def typing({parameters}):
 
     return implementation
 """
+
+# Not by `from numbaconv import`, which would begin the import of all public names.
+_MODULES = {f"scipy.{name}": import_module(f"numbaconv.{name}") for name in ("ndimage", "signal")}
 
 # What `**kwargs` are passed on as, with the defaults there.
 _KEYWORDS = {"truncate": 4.0, "radius": None}
@@ -125,7 +128,7 @@ def make_callable(
 
 def _make_scipy_callable(module: ModuleType) -> None:
     """Let compiled code call the functions of `scipy.ndimage` or `scipy.signal` as ours."""
-    ours = {"scipy.ndimage": ndimage, "scipy.signal": signal}[module.__name__]
+    ours = _MODULES[module.__name__]
     for name in ours.__all__:
         theirs = getattr(module, name, None)
         if theirs is None or not scipy_names.is_new(theirs):
@@ -137,9 +140,9 @@ def _make_scipy_callable(module: ModuleType) -> None:
         make_callable(getattr(ours, name), f"{module.__name__[6:]}.{name}", theirs, known)
 
 
-for _module, _name in ((ndimage, "ndimage"), (signal, "signal")):
+for _name, _module in _MODULES.items():
     for _function in _module.__all__:
         if _function not in ("PreparedMask", "prepare_mask"):
-            make_callable(getattr(_module, _function), f"{_name}.{_function}")
+            make_callable(getattr(_module, _function), f"{_name[6:]}.{_function}")
 
-scipy_names.when_imported(("scipy.ndimage", "scipy.signal"), _make_scipy_callable)
+scipy_names.when_imported(_MODULES, _make_scipy_callable)

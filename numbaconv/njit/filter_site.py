@@ -1,4 +1,4 @@
-"""Calls of filters in a user's ``@njit`` code, typed: beside `call_site`, which has the machine code.
+"""Calls of filters in a user's ``@njit`` code: how they are typed; `call_site` has the code.
 
 What a plan depends on is in the key: numbers as 64 bits, and coefficients element by element, since
 the zeros, the symmetry and the rank of a kernel decide how it is computed. So a call with other

@@ -6,11 +6,11 @@ written down, as on missing values, Python makes each call (`make`).
 """
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from numbaconv import ndimage, signal
 from numbaconv.njit import protocol
 from numbaconv.njit.recipe import Array, Recipe, merge_axes
 from numbaconv.njit.request import BASES, TARGET, RequestedCall, array_at, placeholder
@@ -45,11 +45,11 @@ def _function(name: str) -> Callable[..., Any]:
     if name == LFILTER:
         return filtered
     module, _, attribute = name.partition(".")
-    found: Callable[..., Any] = getattr({"ndimage": ndimage, "signal": signal}[module], attribute)
+    found: Callable[..., Any] = getattr(import_module(f"numbaconv.{module}"), attribute)
     return found
 
 
-class _Uncaptured(Exception):
+class _UncapturedError(Exception):
     """The steps of a call cannot be written down."""
 
 
@@ -81,7 +81,7 @@ def plan(call: RequestedCall) -> Recipe:
         result = np.asarray(_function(call.function)(**given))
     try:
         return _Writer(call, written, stand_ins, result).recipe
-    except _Uncaptured:
+    except _UncapturedError:
         return _by_python(call, result)
 
 
@@ -136,7 +136,7 @@ class _Writer:
     def _known(self, array: np.ndarray) -> Array:
         at = self._capture.place(array)
         if at is None:
-            raise _Uncaptured
+            raise _UncapturedError
         return Array(array, *self._origins[at[0]])
 
     def _known_or_fixed(self, array: np.ndarray) -> Array:
@@ -163,12 +163,12 @@ class _Writer:
             return
         kinds = {move.source.dtype, move.target.dtype}
         if len(kinds) > 1 and any(dtype.kind in "bc" for dtype in kinds):
-            raise _Uncaptured  # conversions of their own
+            raise _UncapturedError  # conversions of their own
         if move.adds and target.view.dtype.kind == "b":
-            raise _Uncaptured
+            raise _UncapturedError
         source = np.broadcast_to(move.source, target.view.shape)
         if len(merge_axes(source.shape, source.strides, target.view.strides)) > protocol.MOVE_AXES:
-            raise _Uncaptured
+            raise _UncapturedError
         kind = protocol.ADD if move.adds else protocol.COPY
         self.recipe.move(self._known(move.source), target, kind)
 
