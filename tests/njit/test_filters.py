@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -281,6 +282,33 @@ def test_threads() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@numba.njit(nogil=True)
+def smooth_often(image, done):
+    for _ in range(200):
+        nc.ndimage.gaussian_filter(image, 1.5, mode="wrap")
+    done[0] = 1
+
+
+def test_later_calls_need_no_lock() -> None:
+    """They end while another thread holds it: this one, which waits without giving it away."""
+    image, done = rng.random((8, 8), np.float32), np.zeros(1)
+    smooth_often(image, done)
+    done[0] = 0
+    word, interval = memoryview(done), sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        thread = threading.Thread(target=smooth_often, args=(image, done))
+        thread.start()
+        time.sleep(0.01)  # it enters compiled code
+        end = time.perf_counter() + 60
+        while word[0] == 0 and time.perf_counter() < end:
+            pass
+        assert word[0] == 1
+    finally:
+        sys.setswitchinterval(interval)
+    thread.join()
 
 
 SCIPY = """
