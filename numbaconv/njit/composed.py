@@ -110,15 +110,15 @@ def _added_up(squares: bool) -> Callable[..., Any]:
             if places.size == 0:
                 result[...] = image
                 return result
-            derivative(image, places[0], result, word, cval, *extra_arguments)
-            if squares:
-                result *= result
-            for axis in places[1:]:
-                part = np.empty(image.shape, result.dtype)
-                derivative(image, axis, part, word, cval, *extra_arguments)
+            part = np.empty(image.shape, result.dtype)
+            for i in range(places.size):
+                derivative(image, places[i], part, word, cval, *extra_arguments)
                 if squares:
                     part *= part
-                result += part
+                if i == 0:
+                    result[...] = part
+                else:
+                    result += part
             if squares:
                 result[...] = np.sqrt(result)
             return result

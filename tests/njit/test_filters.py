@@ -124,6 +124,7 @@ def test_missing_values() -> None:
         same_bits(mean(image, valid), expected)
 
 
+@pytest.mark.stress  # Numba takes long to compile it
 def test_derivatives_of_ones_own() -> None:
     @numba.njit
     def second(image, axis, output, mode, cval, scale):
