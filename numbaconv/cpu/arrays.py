@@ -13,6 +13,7 @@ import numpy as np
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import AdjointPlan, Plan
 from numbaconv.runtime import result_memory
+from numbaconv.runtime.capture import contiguous
 
 AnyPlan = Plan | AdjointPlan
 Deliver = Callable[[np.ndarray, AnyPlan, Any], np.ndarray]
@@ -31,7 +32,7 @@ def flat_input(x: np.ndarray, plan: AnyPlan, reads: np.dtype | None = None) -> n
     """Return an input as the kernels read it: in a dtype of its own, if they read that."""
     how = plan.arithmetic
     if reads is not None and reads != how.compute:
-        return np.require(in_memory_order(x, plan), reads, ("C", "A")).reshape(-1)
+        return contiguous(in_memory_order(x, plan), reads).reshape(-1)
     if how.is_plain(x) and x.flags.c_contiguous and x.flags.aligned and plan.layout_agrees:
         return x.ravel()
     return flat_channels(in_memory_order(x, plan), how, 1 if plan.batched else 0)
@@ -39,7 +40,7 @@ def flat_input(x: np.ndarray, plan: AnyPlan, reads: np.dtype | None = None) -> n
 
 def flat_channels(x: np.ndarray, how: Arithmetic, c: int) -> np.ndarray:
     """Return an array whose axis `c` has the channels, flat; complex channels become two each."""
-    x = np.require(x, how.convert, ("C", "A"))
+    x = contiguous(x, how.convert)
     if how.is_complex:
         return np.ascontiguousarray(np.stack((x.real, x.imag), axis=c + 1)).reshape(-1)
     return x.reshape(-1).view(how.compute)
@@ -50,7 +51,7 @@ def flat_weight(weight: np.ndarray, plan: AnyPlan) -> np.ndarray:
     how = plan.arithmetic
     if how.is_plain(weight) and weight.flags.c_contiguous and weight.flags.aligned:
         return weight.ravel()
-    weight = np.require(weight, how.convert, ("C", "A"))
+    weight = contiguous(weight, how.convert)
     if how.is_complex:
         c_out, c_in = weight.shape[:2]
         pairs = np.empty((c_out, 2, c_in, 2, *weight.shape[2:]), how.compute)

@@ -19,6 +19,7 @@ from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import Plan
 from numbaconv.problem.shape import ConvShape
+from numbaconv.runtime.capture import Run
 from numbaconv.runtime.threads import launch_lock, thread_limit
 
 # Between the scratch of two workers. What one reads at a stride makes the hardware read on beyond
@@ -142,8 +143,7 @@ def run(
     out: np.ndarray,
 ) -> None:
     """Convolve flat arrays; `packed` is empty or comes from `pack`."""
-    with launch_lock(template.job[AT.workers]):
-        check_complete(_job.run.call((template.job, x, weights, packed, bias, out)))
+    _job.execute(Run(template, x, weights, packed, bias, out))
 
 
 def find_lowering(plan: Plan, engine: ModuleType) -> Lowering:

@@ -31,8 +31,10 @@ from numbaconv.codegen.twins import stands_for
 from numbaconv.cpu.blocking import share
 from numbaconv.problem.shape import SHAPE_SIZE
 from numbaconv.runtime.c_memory import allocate, free
+from numbaconv.runtime.capture import Run, capturing
 from numbaconv.runtime.lent_memory import give_back, lend
 from numbaconv.runtime.shared_table import entry_table
+from numbaconv.runtime.threads import launch_lock
 
 
 class Header(NamedTuple):
@@ -416,3 +418,14 @@ def check_complete(status: int) -> None:
     """Raise MemoryError if a function above, or one like them, had no memory."""
     if status != COMPLETE:
         raise MemoryError("no memory for the scratch of a convolution")
+
+
+def execute(given: Run) -> None:
+    """Carry out a job on flat arrays, or write it down where this thread captures."""
+    captured = capturing()
+    if captured is not None:
+        captured.operations.append(given)
+        return
+    job = given.template.job
+    with launch_lock(int(job[AT.workers])):
+        check_complete(run.call((job, *given[1:])))

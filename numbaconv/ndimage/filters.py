@@ -31,6 +31,7 @@ from numbaconv.ndimage.missing import (
     has_constant_border,
 )
 from numbaconv.ndimage.passes import apply, apply_complex_weights
+from numbaconv.runtime.capture import add, assign, clear
 
 _ROOTS = np.sqrt(np.arange(256, dtype=np.uint8)).astype(np.uint8)
 
@@ -300,7 +301,7 @@ def _apply_or_copy(
         return apply_to_valid(image, out, work, cval, rounds, gaps)
     if work:
         return apply(image, out, work, cval, rounds)
-    out[...] = image[...]
+    assign(out, image)
     return out
 
 
@@ -512,10 +513,10 @@ def _added_up(
     image = np.asarray(input)
     out = find_output(output, image)
     if out is not output:
-        out[...] = 0  # for functions that do not store into it
+        clear(out)  # for functions that do not store into it
     places = axis_indices(axes, image.ndim)
     if not places:
-        out[...] = image[...]
+        assign(out, image)
         return out
     modes = sequence(mode, len(places), "mode")
     work.along(image, places[0], out, modes[0], cval)
@@ -525,7 +526,7 @@ def _added_up(
         part = work.along(image, axis, out.dtype, axis_mode, cval)
         if work.squares:
             np.multiply(part, part, part)
-        out += part
+        add(out, part)
     if work.squares:
         _take_root(out)
     return out
@@ -743,7 +744,7 @@ def _correlate(
     if gaps is not None:
         return apply_to_valid(image, out, work, cval, rounds, gaps)
     if work is None:
-        out[...] = 0
+        clear(out)
         return out
     return apply(image, out, work, cval, rounds)
 

@@ -13,5 +13,8 @@ request. Two things never change: where a request says its layout, and where it 
 them a caller that another version compiled is told so.
 
 Read `protocol` (what caller and library agree on), `call_site`, `enter`, `steps`, then `planner`.
+Filters have typing of their own (`filter_overloads`, `filter_site`, `composed`), and their steps
+are what the public function does while it is captured (`filters`). `scipy_names` waits for SciPy.
+
 `door` loads all this at the first call. Imports: anything of the package but `numbaconv.cli`.
 """

@@ -50,8 +50,15 @@ def _integers(
         members = cgutils.unpack_tuple(builder, value, len(kind))
         for member_kind, member in zip(kind, members, strict=True):
             yield from _integers(context, builder, member_kind, member)
-    elif isinstance(kind, types.Integer):
+    elif isinstance(kind, (types.Integer, types.Boolean)):
         yield context.cast(builder, value, kind, types.int64)
+    elif isinstance(kind, types.Float):
+        number = context.cast(builder, value, kind, types.float64)
+        yield builder.bitcast(number, INT64)
+    elif isinstance(kind, types.Complex):
+        number = context.make_complex(builder, kind, value)
+        for part in (number.real, number.imag):
+            yield from _integers(context, builder, kind.underlying_float, part)
     elif is_layer(kind):
         layer = cgutils.create_struct_proxy(kind)(context, builder, value=value)
         yield builder.load(layer.ticket)
@@ -63,26 +70,37 @@ def _key_digest(text: str) -> int:
 
 
 @intrinsic(prefer_literal=True)
-def open_request(typing_context, text, arguments):
-    """Write a request on the stack of the caller: all but the addresses of the arrays."""
-    signature = types.CPointer(types.int64)(text, arguments)
+def open_request(typing_context, text, arguments, memory):
+    """Write a request on the stack of the caller: all but the addresses of the arrays.
+
+    Or in memory, an array of integers; the last ones of the key are there already.
+    """
+    signature = types.CPointer(types.int64)(text, arguments, memory)
     source = text.literal_value
-    backend_given = any(
-        name == "backend" and form != ("value", None) for name, form in parse(source).arguments
+    call = parse(source)
+    # Filters of images have no backends.
+    backend_given = call.function.startswith("ndimage.") or any(
+        name == "backend" and form != ("value", None) for name, form in call.arguments
     )
 
     def codegen(context, builder, signature, values):
         reload_hooks(context.active_code_library).add(install_once)
         integers = list(_integers(context, builder, signature.args[1], values[1]))
         size = REQUEST.integers + len(integers)
-        request = cgutils.alloca_once(builder, INT64, size=ir.Constant(INT64, size))
+        key_size = ir.Constant(INT64, size - protocol.KEY)
+        if isinstance(memory, types.Array):
+            array = context.make_array(memory)(context, builder, values[2])
+            request = array.data
+            key_size = builder.sub(array.nitems, ir.Constant(INT64, protocol.KEY))
+        else:
+            request = cgutils.alloca_once(builder, INT64, size=ir.Constant(INT64, size))
         text_pointer = context.insert_const_string(builder.module, source)
         fields = {
             REQUEST.layout: protocol.THIS_LAYOUT,
             REQUEST.message: 0,
             REQUEST.text: builder.ptrtoint(text_pointer, INT64),
             REQUEST.backend_given: int(backend_given),
-            REQUEST.key_size: size - protocol.KEY,
+            REQUEST.key_size: key_size,
             REQUEST.digest: _key_digest(source),
             REQUEST.backend: 0,
             REQUEST.threads: 0,
@@ -215,7 +233,7 @@ def performer(source: str, axes: int) -> Callable[..., Any]:
 
     @register_jitable
     def perform(x, weight, bias, out, options):
-        request = open_request(source, (x, weight, bias, out, options))
+        request = open_request(source, (x, weight, bias, out, options), None)
         do_stage(request, protocol.FIND)
         y = result_array(out, request, axes, dtype)
         set_addresses(request, (x, weight, bias, y))

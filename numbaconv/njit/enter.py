@@ -21,6 +21,7 @@ from numbaconv.codegen.pointers import (
     shift,
 )
 from numbaconv.njit.protocol import (
+    CALL,
     CHECK_BOUND,
     CHECK_OVERLAP,
     FIND,
@@ -222,6 +223,11 @@ def overlaps(request, record):
 def perform(entry, request, record):
     """Carry out the steps of a record: the second stage."""
     status = WELL
+    if record[RECORD.asks_python] != 0:
+        request[REQUEST.usable_threads] = thread_count(entry)
+        status = ask(entry, CALL, request)
+        leave(record)
+        return status
     if overlaps(request, record):
         status = ask(entry, CHECK_OVERLAP, request)
     alone = record[RECORD.launches] != 0 and entry[AT.launches_alone] != 0

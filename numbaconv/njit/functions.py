@@ -18,7 +18,7 @@ from numbaconv.cpu.gradients.adjoint import find_chain
 from numbaconv.dispatch.backends import AUTO, BACKENDS
 from numbaconv.dispatch.choice import choose
 from numbaconv.dispatch.host import engines_of_parts
-from numbaconv.njit import protocol
+from numbaconv.njit import filters, protocol
 from numbaconv.njit.recipe import Array, Recipe
 from numbaconv.njit.request import RequestedCall
 from numbaconv.patches import Patches, col2im_patches, im2col_patches
@@ -304,4 +304,4 @@ RECIPES: dict[str, Callable[[RequestedCall], Recipe]] = {
 
 def plan(call: RequestedCall) -> Recipe:
     """Validate a call and write its steps down."""
-    return RECIPES[call.function](call)
+    return RECIPES.get(call.function, filters.plan)(call)

@@ -27,7 +27,7 @@ from numbaconv.grad import (
     conv3d_input,
     conv3d_weight,
 )
-from numbaconv.njit import door
+from numbaconv.njit import door, filter_overloads  # noqa: F401 (what it tells Numba)
 from numbaconv.njit.layer_type import WORDS, LayerType
 from numbaconv.patches import col2im, im2col
 from numbaconv.prepared import PreparedConv

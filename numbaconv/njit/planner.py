@@ -21,7 +21,7 @@ from llvmlite import binding as llvm
 from numba import types
 
 from numbaconv.dispatch.backends import requested_backend
-from numbaconv.njit import enter, functions, protocol, steps
+from numbaconv.njit import enter, filters, functions, protocol, steps
 from numbaconv.njit.exceptions import report
 from numbaconv.njit.protocol import RECORD, REQUEST
 from numbaconv.njit.recipe import Recipe
@@ -225,8 +225,9 @@ def _write(key: np.ndarray, recipe: Recipe) -> np.ndarray:
     header = protocol.Record(
         users=0,
         asks_threads=0,
+        asks_python=recipe.by_python,
         launches=recipe.launches,
-        result_bytes=protocol.NO_RESULT if recipe.has("out") else recipe.result_bytes,
+        result_bytes=protocol.NO_RESULT if recipe.has_target else recipe.result_bytes,
         scratch_bytes=recipe.scratch_bytes,
         shape=recipe.shape + (0,) * (protocol.MOST_AXES - len(recipe.shape)),
         bounds=np.ravel(recipe.bounds()),
@@ -274,6 +275,13 @@ def _refuse_layout(request: RequestArray) -> None:
     )
 
 
+def _call(request: RequestArray) -> None:
+    """Make a call in Python: its result goes where the caller has room for it."""
+    addresses = request[REQUEST.addresses : REQUEST.addresses + protocol.MOST_ARRAYS]
+    shape = request[REQUEST.shape : REQUEST.shape + protocol.MOST_AXES]
+    filters.make(_read(request), addresses, shape)
+
+
 _ANSWERS: dict[int, Callable[[RequestArray], None]] = {
     protocol.MAKE: _make,
     protocol.GET_BACKEND: _get_backend,
@@ -282,6 +290,7 @@ _ANSWERS: dict[int, Callable[[RequestArray], None]] = {
     protocol.GIVE_LAUNCH_LOCK: lambda request: threads.give_launch_lock(),
     protocol.WRONG_LAYOUT: _refuse_layout,
     protocol.CHECK_BOUND: _check_bound,
+    protocol.CALL: _call,
 }
 
 

@@ -58,7 +58,8 @@ NO_MEMORY, WELL, RAISED = range(3)
     GIVE_LAUNCH_LOCK,
     WRONG_LAYOUT,
     CHECK_BOUND,
-) = range(7)
+    CALL,
+) = range(8)
 
 # --- Records ----------------------------------------------------------------------------------
 
@@ -68,6 +69,7 @@ class Record(NamedTuple):
 
     users: int  # calls that carry the record out: each counts itself in and out
     asks_threads: int  # 1: no steps; look again with the number of threads in the key
+    asks_python: int  # 1: no steps; Python makes each call
     launches: int  # whether steps use several threads
     result_bytes: int  # of the result; NO_RESULT where the call has an `out`
     scratch_bytes: int  # of memory for the time of the call

@@ -12,13 +12,13 @@ import numpy as np
 from numba import from_dtype
 
 from numbaconv.codegen.integers import round_up
-from numbaconv.cpu import execution
 from numbaconv.cpu.activation import kernel_of
 from numbaconv.cpu.gradients import adjoint_chain, weight
 from numbaconv.njit import protocol, steps
-from numbaconv.njit.request import BASES, RequestedCall, placeholder
+from numbaconv.njit.request import BASES, TARGET, RequestedCall, placeholder
 from numbaconv.prepared import Weights
 from numbaconv.problem.validation import check_out
+from numbaconv.runtime.capture import address, span
 from numbaconv.runtime.fields import integers
 
 
@@ -46,19 +46,6 @@ class Array(NamedTuple):
 
 
 _ZERO = np.zeros((), np.float32)
-
-
-def address(array: np.ndarray) -> int:
-    """Address of an array's first element."""
-    return int(array.__array_interface__["data"][0])
-
-
-def span(array: np.ndarray) -> tuple[int, int]:
-    """First byte of an array, and the one behind the last, counted from its address."""
-    if not array.size:
-        return 0, 0
-    ends = [(n - 1) * step for n, step in zip(array.shape, array.strides, strict=True)]
-    return sum(min(e, 0) for e in ends), sum(max(e, 0) for e in ends) + array.itemsize
 
 
 def merge_axes(
@@ -111,6 +98,8 @@ class Recipe:
         What must live as long as the record, since steps hold its address.
     weights : Weights or None
         Of the prepared layer that is called: the record lives no longer than they do.
+    by_python : bool
+        Whether there are no steps, and Python makes each call.
     """
 
     def __init__(self, call: RequestedCall, shape: tuple[int, ...], threads: int = 0) -> None:
@@ -119,6 +108,7 @@ class Recipe:
         self.steps: list[np.ndarray] = []
         self.kept: list[Any] = []
         self.weights: Weights | None = None
+        self.by_python = False
         self._call = call
         out = call.arguments.get("out")
         if out is not None:
@@ -138,6 +128,11 @@ class Recipe:
         """Whether an array is passed."""
         return name in self._call.arrays
 
+    @property
+    def has_target(self) -> bool:
+        """Whether the caller passes the array for the result."""
+        return any(BASES[name] == TARGET for name in self._call.arrays)
+
     def argument(self, name: str) -> Array:
         """Return an array of the call."""
         view = self._call.arrays[name]
@@ -145,10 +140,11 @@ class Recipe:
 
     def result(self) -> Array:
         """Return the array for the result."""
-        if self.has("out"):
-            return self.argument("out")
+        for name in self._call.arrays:
+            if BASES[name] == TARGET:
+                return self.argument(name)
         view = placeholder(self.shape, self._call.result)
-        return Array(view, BASES["out"], address(view))
+        return Array(view, TARGET, address(view))
 
     def fixed(self, array: np.ndarray) -> Array:
         """Return an array that is the same in each call."""
@@ -225,16 +221,16 @@ class Recipe:
 
     def convolve(
         self,
-        template: execution.Template,
+        template: Any,
         x: Array,
         weight: Array,
         bias: Array,
         y: Array,
         packed: bool,
     ) -> None:
-        """Write down a job on contiguous arrays."""
+        """Write down the job of a template, on arrays as it reads and stores them."""
         self.kept.append(template)
-        dtype = y.view.dtype
+        dtype = weight.view.dtype
         self._append(
             protocol.Convolution(
                 function=_address_for(steps.convolve, dtype, dtype),

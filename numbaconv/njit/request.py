@@ -7,6 +7,7 @@ with nothing behind them: enough to validate and to plan a call, and to say wher
 import ast
 import ctypes
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,14 +21,16 @@ from numbaconv.problem.validation import check_out
 from numbaconv.runtime.shared_table import from_word
 
 # Which of the arrays of a request an argument is.
+TARGET = MOST_ARRAYS - 1
 BASES = {
-    "input": 0,
-    "columns": 0,
-    "weight": 1,
-    "bias": 2,
-    "grad_output": 2,
-    "out": MOST_ARRAYS - 1,
+    **dict.fromkeys(("input", "columns", "in1", "x"), 0),
+    **dict.fromkeys(("weight", "in2", "h", "hrow", "mask", "window", "zi"), 1),
+    **dict.fromkeys(("bias", "hcol", "grad_output"), 2),
+    **dict.fromkeys(("out", "output"), TARGET),
 }
+
+# Coefficients of filters: arrays whose elements are in the key.
+VALUES = ("weights", "b", "a")
 
 
 class Text(NamedTuple):
@@ -42,7 +45,8 @@ class Text(NamedTuple):
     arguments : tuple of (str, tuple)
         Name and form of each argument, in the order of the integers in the key. Forms are
         ("array", dtype, axes, writable), ("int",), ("tuple", forms), ("layer",) and ("value", the
-        value).
+        value); for filters also ("scalar", dtype), ("dtype", name) and, of arrays whose elements
+        are in the key, ("values", dtype, axes).
     """
 
     function: str
@@ -67,6 +71,21 @@ def placeholder(
             steps.append(steps[-1] * max(extent, 1))
         strides = steps[::-1] if shape else ()
     return as_strided(np.empty(1, dtype), shape, strides, writeable=writable)
+
+
+def words_of(dtype: np.dtype[Any]) -> int:
+    """Integers of the key that an element takes."""
+    return 2 if dtype.kind == "c" else 1
+
+
+def elements(words: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray:
+    """Elements that are in a key: integers, or the bits of float64."""
+    found = np.array(words, np.int64)
+    if dtype.kind == "u":
+        return found.view(np.uint64).astype(dtype)
+    if dtype.kind == "f":
+        return found.view(np.float64).astype(dtype)
+    return (found.view(np.complex128) if dtype.kind == "c" else found).astype(dtype)
 
 
 class RequestedCall:
@@ -100,6 +119,16 @@ class RequestedCall:
         if kind == "layer":
             next(values)  # the ticket, which is in the key
             return ctypes.cast(next(values), ctypes.py_object).value  # the caller has a reference
+        if kind == "dtype":
+            return np.dtype(details[0])
+        if kind == "scalar":
+            dtype = np.dtype(details[0])
+            number = elements([next(values) for _ in range(words_of(dtype))], dtype)[0]
+            return number.item() if dtype.char in "?dD" else number
+        if kind == "values":
+            dtype, shape = np.dtype(details[0]), [next(values) for _ in range(details[1])]
+            words = [next(values) for _ in range(math.prod(shape) * words_of(dtype))]
+            return elements(words, dtype).reshape(shape)
         dtype, axes, writable = details
         shape, steps = ([next(values) for _ in range(axes)] for _ in range(2))
         self.arrays[name] = placeholder(shape, dtype, steps, writable)
@@ -119,13 +148,17 @@ class RequestedCall:
         return name
 
 
+def array_at(address: int, like: np.ndarray) -> np.ndarray:
+    """The array of a caller: of the shape and strides of a placeholder."""
+    if not like.size:
+        return like
+    memory = (ctypes.c_char * like.itemsize).from_address(address)
+    first = np.frombuffer(memoryview(memory), like.dtype)
+    return as_strided(first, like.shape, like.strides, writeable=like.flags.writeable)
+
+
 def check_overlap(call: RequestedCall, addresses: Sequence[int]) -> None:
     """Refuse an `out` that shares memory with another array."""
-    arrays = {}
-    for name, array in call.arrays.items():
-        memory = (ctypes.c_char * array.itemsize).from_address(addresses[BASES[name]])
-        first = np.frombuffer(memoryview(memory), array.dtype)
-        writable = array.flags.writeable
-        arrays[name] = as_strided(first, array.shape, array.strides, writeable=writable)
+    arrays = {name: array_at(addresses[BASES[name]], array) for name, array in call.arrays.items()}
     out = arrays.pop("out")
     check_out(out, out.shape, out.dtype, arrays)

@@ -4,6 +4,7 @@ import numpy as np
 from numba.core import config
 
 from numbaconv.runtime import lent_memory
+from numbaconv.runtime.capture import capturing
 from numbaconv.runtime.lent_memory import LEAST_BYTES
 from numbaconv.runtime.shared_table import AT, ENTRY
 
@@ -43,6 +44,9 @@ def empty(size: int, dtype: np.dtype) -> np.ndarray:
         If ``NUMBACONV_KEEP_MB`` is no number of megabytes.
     """
     nbytes = size * dtype.itemsize
+    captured = capturing()
+    if captured is not None:
+        return captured.new(nbytes)[:nbytes].view(dtype)
     if nbytes < LEAST_BYTES or config.DISABLE_JIT:
         return np.empty(size, dtype)
     ring = lent_memory.ring()

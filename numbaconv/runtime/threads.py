@@ -16,6 +16,7 @@ import numba
 from llvmlite import binding as llvm
 
 from numbaconv.runtime import contention
+from numbaconv.runtime.capture import capturing
 from numbaconv.runtime.shared_table import AT, ENTRY, kept
 
 # Below this many multiply-adds a parallel region (1-2 us) costs more than a second core saves.
@@ -60,6 +61,10 @@ def thread_limit(multiply_adds: int) -> int:
     """Threads for a problem of so many multiply-adds: the caller's limit, or 1 if it is small."""
     if multiply_adds < SERIAL_LIMIT or _state.forked_after_launch:
         return 1
+    captured = capturing()
+    if captured is not None:
+        captured.uses_threads = True
+        return captured.threads
     return int(_count()())
 
 

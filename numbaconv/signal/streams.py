@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.runtime.capture import add, converted
 from numbaconv.signal.arguments import axis_index
 from numbaconv.signal.sums import Window, along, convolved
 
@@ -66,6 +67,18 @@ def lfilter(b: Any, a: Any, x: Any, axis: int = -1, zi: Any = None) -> Any:
     >>> np.array_equal(np.concatenate(blocks, 1), signal.lfilter(b, 1, x))
     True
     """
+    y = filtered(b, a, x, axis, zi)
+    if zi is None:
+        return y
+    size = np.shape(x)[axis]
+    return y[along(axis % y.ndim, slice(size))], y[along(axis % y.ndim, slice(size, None))].copy()
+
+
+def filtered(b: Any, a: Any, x: Any, axis: int, zi: Any) -> np.ndarray:
+    """Filter signals as `lfilter` does; behind the results the state after them, if `zi` is given.
+
+    Parameters are those of `lfilter`.
+    """
     b, a, x = np.atleast_1d(b), np.atleast_1d(a), np.asarray(x)
     for name, coefficients in (("b", b), ("a", a)):
         if coefficients.ndim != 1 or not coefficients.size:
@@ -91,12 +104,12 @@ def lfilter(b: Any, a: Any, x: Any, axis: int = -1, zi: Any = None) -> Any:
     shape = [1] * x.ndim
     shape[axis] = b.size
     taps = (b.astype(dtype) / a.astype(dtype)).reshape(shape)
-    x = x.astype(dtype, copy=False)
+    x = converted(x, dtype)
     if zi is None:
         return convolved(x, taps, {axis: Window(0, size)})
     y = convolved(x, taps, {axis: Window(0, size + memory)})
-    y[along(axis, slice(memory))] += zi
-    return y[along(axis, slice(size))], y[along(axis, slice(size, None))].copy()
+    add(y[along(axis, slice(memory))], zi)
+    return y
 
 
 def _state(zi: np.ndarray, shape: tuple[int, ...], axis: int, memory: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.core import config
 
-from numbaconv.cpu.job import AT, check_complete, run
+from numbaconv.cpu.job import execute
 from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.planning import (
     Kernel,
@@ -17,7 +17,8 @@ from numbaconv.cpu.separable.planning import (
     most_passes,
 )
 from numbaconv.runtime import result_memory
-from numbaconv.runtime.threads import launch_lock, thread_limit
+from numbaconv.runtime.capture import Run, assign
+from numbaconv.runtime.threads import thread_limit
 
 _NONE = np.empty(0, np.int64)
 
@@ -86,7 +87,7 @@ def filter_image(
         _walks(source, bytes_of, work, constant, how)
     if target is not out:
         with np.errstate(over="ignore", under="ignore"):
-            np.copyto(out, target, casting="unsafe")
+            assign(out, target)
 
 
 def stays_within(each: Pass, x: np.dtype[Any], out: np.dtype[Any], constant: float) -> bool:
@@ -159,6 +160,4 @@ def _walk(
     template = make_template(_problem(x, out, work, constant, how), threads)
     if config.DISABLE_JIT:
         x, out = x.reshape(-1), out.reshape(-1)
-    with launch_lock(int(template.job[AT.workers])):
-        given = template.job, x, template.weights, _NONE, _NONE, out
-        check_complete(run.call(given))
+    execute(Run(template, x, template.weights, _NONE, _NONE, out))

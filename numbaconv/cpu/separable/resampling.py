@@ -20,11 +20,10 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.job import (
     AT,
     WorkerArguments,
-    check_complete,
+    execute,
     new_template,
     next_task,
     places,
-    run,
 )
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.tap_sums import SINGLE, WIDTHS, TapSumsArguments, tap_sums
@@ -35,7 +34,8 @@ from numbaconv.cpu.packing.conversion import (
     write_row,
 )
 from numbaconv.cpu.separable.planning import Template
-from numbaconv.runtime.threads import launch_lock, thread_limit
+from numbaconv.runtime.capture import Run
+from numbaconv.runtime.threads import thread_limit
 
 _NONE = np.empty(0, np.int64)
 
@@ -236,6 +236,4 @@ def resample(x: np.ndarray, out: np.ndarray, rates: Rates) -> None:
     threads = thread_limit(max(multiply_adds, 4 * x.size))
     template = make_template(rates, *x.shape, out.shape[1], x.dtype, threads)
     flat = x.reshape(-1), out.reshape(-1)
-    with launch_lock(int(template.job[AT.workers])):
-        given = template.job, flat[0], template.weights, _NONE, _NONE, flat[1]
-        check_complete(run.call(given))
+    execute(Run(template, flat[0], template.weights, _NONE, _NONE, flat[1]))

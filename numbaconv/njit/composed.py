@@ -1,0 +1,198 @@
+"""Filters in compiled code that are made of others there.
+
+`lfilter` returns one or two arrays, and two functions call a derivative of the user's own.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import overload, register_jitable
+
+
+def _value(kind: Any) -> Any:
+    """The default of an omitted argument, or its type."""
+    return kind.value if isinstance(kind, types.Omitted) else kind
+
+
+# --- Streams ----------------------------------------------------------------------------------
+
+
+def _lfilter(b, a, x, axis=-1, zi=None):
+    from numbaconv.njit import filter_site
+
+    perform = filter_site.find("signal.lfilter", {"x": x, "zi": zi, "axis": axis, "b": b, "a": a})
+    split = filter_site.split
+    if _value(zi) is None or isinstance(zi, types.NoneType):
+
+        def filtered(b, a, x, axis=-1, zi=None):
+            return perform((x, None, None), None, (axis,), b, a)
+
+        return filtered
+
+    def continued(b, a, x, axis=-1, zi=None):
+        return split(perform((x, zi, None), None, (axis,), b, a), x.shape, axis)
+
+    return continued
+
+
+# --- Derivatives of the user's own ------------------------------------------------------------
+
+
+def _new_output(image: Any, output: Any) -> Any:
+    """The array of results: the caller's, or one of zeros."""
+
+
+@overload(_new_output)
+def _new_output_in_compiled_code(image, output):
+    output = _value(output)
+    if isinstance(output, types.Array):
+
+        def given(image, output):
+            if output.shape != image.shape:
+                raise RuntimeError("output shape not correct")
+            return output
+
+        return given
+    if output is None or isinstance(output, types.NoneType):
+        return lambda image, output: np.zeros(image.shape, image.dtype)
+    if isinstance(output, types.StringLiteral):
+        dtype = np.dtype(output.literal_value)
+        return lambda image, output: np.zeros(image.shape, dtype)
+    return lambda image, output: np.zeros(image.shape, output)
+
+
+def _places(image: Any, axes: Any) -> Any:
+    """The places of some axes, or of all."""
+
+
+@overload(_places)
+def _places_in_compiled_code(image, axes):
+    axes = _value(axes)
+    if axes is None or isinstance(axes, types.NoneType):
+        return lambda image, axes: np.arange(image.ndim)
+    if isinstance(axes, types.Integer):
+        return lambda image, axes: _checked_places(np.array([axes]), image.ndim)
+    return lambda image, axes: _checked_places(np.array(axes), image.ndim)
+
+
+@register_jitable
+def _checked_places(axes, rank):
+    for i in range(axes.size):
+        if not -rank <= axes[i] < rank:
+            raise ValueError(f"specified axis: {axes[i]} is out of range")
+        axes[i] %= rank
+        for j in range(i):
+            if axes[j] == axes[i]:
+                raise ValueError("axes must be unique")
+    return axes
+
+
+def _one_mode(mode: Any) -> str:
+    mode = _value(mode)
+    word = getattr(mode, "literal_value", mode)
+    if not isinstance(word, str):
+        raise TypingError(f"mode is {mode}; pass a literal string, one for all axes")
+    return word
+
+
+def _added_up(squares: bool) -> Callable[..., Any]:
+    """The implementation of `filters._added_up` for a mode."""
+
+    def find(mode: Any) -> Callable[..., Any]:
+        word = _one_mode(mode)
+
+        @register_jitable
+        def add_up(image, derivative, output, cval, extra_arguments, axes):
+            result, places = _new_output(image, output), _places(image, axes)
+            if places.size == 0:
+                result[...] = image
+                return result
+            part = np.empty(image.shape, result.dtype)
+            for i in range(places.size):
+                derivative(image, places[i], part, word, cval, *extra_arguments)
+                if squares:
+                    part *= part
+                if i == 0:
+                    result[...] = part
+                else:
+                    result += part
+            if squares:
+                result[...] = np.sqrt(result)
+            return result
+
+        return add_up  # type: ignore[no-any-return]
+
+    return find
+
+
+def _check_keywords(keywords: Any) -> None:
+    keywords = _value(keywords)
+    if not (keywords is None or isinstance(keywords, types.NoneType)):
+        raise TypingError("extra_keywords cannot be passed in compiled code: use extra_arguments")
+
+
+def _generic_laplace(
+    input,
+    derivative2,
+    output=None,
+    mode="reflect",
+    cval=0.0,
+    extra_arguments=(),
+    extra_keywords=None,
+    axes=None,
+):
+    _check_keywords(extra_keywords)
+    add_up = _added_up(squares=False)(mode)
+
+    def implementation(
+        input,
+        derivative2,
+        output=None,
+        mode="reflect",
+        cval=0.0,
+        extra_arguments=(),
+        extra_keywords=None,
+        axes=None,
+    ):
+        return add_up(input, derivative2, output, cval, extra_arguments, axes)
+
+    return implementation
+
+
+def _generic_gradient_magnitude(
+    input,
+    derivative,
+    output=None,
+    mode="reflect",
+    cval=0.0,
+    extra_arguments=(),
+    extra_keywords=None,
+    axes=None,
+):
+    _check_keywords(extra_keywords)
+    add_up = _added_up(squares=True)(mode)
+
+    def implementation(
+        input,
+        derivative,
+        output=None,
+        mode="reflect",
+        cval=0.0,
+        extra_arguments=(),
+        extra_keywords=None,
+        axes=None,
+    ):
+        return add_up(input, derivative, output, cval, extra_arguments, axes)
+
+    return implementation
+
+
+# Typing functions for `overload`, by module and name.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "signal.lfilter": _lfilter,
+    "ndimage.generic_laplace": _generic_laplace,
+    "ndimage.generic_gradient_magnitude": _generic_gradient_magnitude,
+}
