@@ -45,16 +45,23 @@ from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
 
 LOWERINGS = {
-    "dots": dots,
-    "depthwise_planes": depthwise_planes,
-    "depthwise_interleaved": depthwise_interleaved,
-    "depthwise_channels": depthwise_channels,
-    "matrix_zones": matrix_zones,
-    "filter_rows": filter_rows,
-    "matrix_transposed": matrix_transposed,
-    "matrix": matrix,
-    "patch_matrix": patch_matrix,
+    "dots": dots.lower,
+    "depthwise_planes": depthwise_planes.lower,
+    "depthwise_interleaved": depthwise_interleaved.lower,
+    "depthwise_channels": depthwise_channels.lower,
+    "matrix_zones": matrix_zones.lower,
+    "filter_rows": filter_rows.lower,
+    "filter_folds": filter_rows.lower_folds,
+    "matrix_transposed": matrix_transposed.lower,
+    "matrix": matrix.lower,
+    "patch_matrix": patch_matrix.lower,
 }
+
+
+def lower_as(name: str, s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
+    """Return how one of the candidates of `choice` computes a problem."""
+    lowering: Lowering = LOWERINGS[name](s, dtype.itemsize, threads)
+    return lowering
 
 
 def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
@@ -70,8 +77,7 @@ def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
         That may work on it.
     """
     name = find_lowering(s, VECTOR_BYTES // dtype.itemsize)
-    lowering: Lowering = LOWERINGS[name].lower(s, dtype.itemsize, threads)
-    return lowering
+    return lower_as(name, s, dtype, threads)
 
 
 def unavailable() -> str | None:

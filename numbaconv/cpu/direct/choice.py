@@ -89,7 +89,7 @@ def nontemporal_results(s, lanes, threads):
 def nontemporal_bands(s, lanes, threads):
     """Of bands, filters of a single channel: others add to their results."""
     phases = axis_phase_count(s.kernel[1], s.stride[1], s.dilation[1])
-    once = s.c_in * s.kernel[0] * phases == 1 and not uses_folds(s)
+    once = s.c_in * s.kernel[0] * phases == 1
     return once and nontemporal_results(s, lanes, threads)
 
 
@@ -324,6 +324,58 @@ def has_padded_channels(s):
     return copies_padding(s, s.kernel[0] * height * width, blocks)
 
 
+def is_depthwise(s):
+    """Whether each group has one channel and one output."""
+    return s.c_in == s.c_out == 1
+
+
+def runs_along_channels(s, lanes):
+    side_by_side = s.in_strides[1] == s.out_strides[1] == 1
+    return s.n == 1 and is_signal(s) and is_pointwise(s) and side_by_side
+
+
+def has_strips(s, lanes):
+    stride = s.stride[1]
+    undilated = s.dilation[1] == s.dilation[2] == 1
+    regular = stride == s.stride[2] and (stride == 1 or (stride in STRIP_STRIDES and undilated))
+    dense = s.in_strides[4] == s.out_strides[4] == 1 and s.padding_mode == ZEROS
+    return is_depthwise(s) and dense and regular and HAS_MASKS
+
+
+def has_interleaved(s, lanes):
+    channels = s.groups * s.c_out
+    read = s.in_strides[1] == 1 and s.in_strides[4] == s.groups
+    written = s.out_strides[1] == 1 and s.out_strides[4] == channels
+    repeated = period_of(s, lanes) * (kernel_taps(s) + 1) * VECTOR_BYTES
+    return s.c_in == 1 and read and written and repeated <= MOST_REPEATED
+
+
+def has_bands(s, lanes):
+    return s.stride[1] == 1 or s.dilation[1] == 1
+
+
+def has_folds(s, lanes):
+    return s.kernel[1] == 1 and s.dilation[2] == 1
+
+
+def has_few_zones(s, lanes):
+    return s.stride[2] == 1 and s.padding_mode == ZEROS
+
+
+APPLIES = {
+    "dots": runs_along_channels,
+    "depthwise_planes": has_strips,
+    "depthwise_interleaved": has_interleaved,
+    "depthwise_channels": lambda s, lanes: is_depthwise(s),
+    "matrix_zones": has_few_zones,
+    "filter_rows": has_bands,
+    "filter_folds": has_folds,
+    "matrix_transposed": lambda s, lanes: True,
+    "matrix": lambda s, lanes: True,
+    "patch_matrix": lambda s, lanes: True,
+}
+
+
 def find_lowering(s, lanes):
     """Return the name of the lowering that serves a problem: the most special that does.
 
@@ -341,7 +393,9 @@ def find_lowering(s, lanes):
     if uses_zones(s, lanes):
         return "matrix_zones"
     if uses_bands(s):
-        return "patch_matrix" if has_padded_halo(s) else "filter_rows"
+        if has_padded_halo(s):
+            return "patch_matrix"
+        return "filter_folds" if uses_folds(s) else "filter_rows"
     transposed = uses_transposed(s, lanes)
     in_place = reads_pixels_in_place(s, lanes) if transposed else reads_rows_in_place(s, lanes)
     if has_padded_halo(s) and not in_place:
