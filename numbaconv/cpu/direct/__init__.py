@@ -26,6 +26,8 @@ where it reads), `tap_lists` (taps without those of padding), then a lowering. I
 below it in `numbaconv.cpu`, and `im2col`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -44,7 +46,7 @@ from numbaconv.cpu.im2col import patch_matrix
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
 
-LOWERINGS = {
+LOWERINGS: dict[str, Callable[..., Lowering]] = {
     "dots": dots.lower,
     "depthwise_planes": depthwise_planes.lower,
     "depthwise_interleaved": depthwise_interleaved.lower,
@@ -60,8 +62,7 @@ LOWERINGS = {
 
 def lower_as(name: str, s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
     """Return how one of the candidates of `choice` computes a problem."""
-    lowering: Lowering = LOWERINGS[name](s, dtype.itemsize, threads)
-    return lowering
+    return LOWERINGS[name](s, dtype.itemsize, threads)
 
 
 def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
