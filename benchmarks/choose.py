@@ -5,6 +5,7 @@ import json
 import random
 import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -16,35 +17,46 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.lib.layers import LAYERS, Layer, arrays
+from benchmarks.lib.layers import TABLES, Layer, arrays, read_layers
 from benchmarks.lib.machine import describe
-from benchmarks.lib.worker import median_time
+from benchmarks.lib.turns import Run, find_clock
 
-BACKENDS = ("direct", "im2col")
 QUICK = 600
 """Problems that --quick draws from the grid."""
 FLOPS = (1e5, 2e9)
 """Problems smaller and larger than these are left out."""
 CLOSE = 1.05
-"""A choice is good if it takes at most this many times as long as the better backend."""
+"""A choice is good if it takes at most this many times as long as the best candidate."""
+BAD = 1.3
+"""No choice should take so many times as long."""
+FAR = 3.0
+"""A candidate that takes so many times as long as the best is timed once, and no more."""
+MOST_SCRATCH = 1 << 29
+"""Bytes of scratch beyond which a candidate is not tried."""
+FEWEST_ROUNDS = 5
+"""Calls of each candidate, in turn, of which the fastest counts."""
+TABLE_NAMES = ("layers.csv", "tiny.csv", "sweep.csv", "cliffs.csv")
+LAYOUTS = ("channels_first", "channels_last")
 
 
 class Choice(NamedTuple):
-    """What was chosen for a problem, and how long each backend takes."""
+    """What was chosen for a problem, and how long each candidate takes."""
 
     layer: Layer
-    backend: str
+    family: str
+    layout: str
+    chosen: str
     seconds: dict[str, float]
 
     @property
-    def loss(self) -> float:
-        """How many times as long the choice takes as the better backend."""
-        return self.seconds[self.backend] / min(self.seconds.values())
+    def best(self) -> str:
+        """The candidate that takes least."""
+        return min(self.seconds, key=self.seconds.__getitem__)
 
     @property
-    def family(self) -> str:
-        """Kind of problem, to count the choices by."""
-        return "layer table" if self.layer.id in LAYERS else self.layer.what
+    def loss(self) -> float:
+        """How many times as long the choice takes as the best candidate."""
+        return self.seconds[self.chosen] / self.seconds[self.best]
 
 
 def grid() -> list[Layer]:
@@ -92,46 +104,104 @@ def grid() -> list[Layer]:
     return found
 
 
-def judge(nc: Any, layer: Layer, seconds: float) -> Choice:
-    """Time both backends on a problem, in turn, and ask which one numbaconv chooses."""
+class Forced(NamedTuple):
+    """An engine that computes every problem by one lowering of `direct`."""
+
+    name: str
+
+    def lower(self, s: Any, dtype: Any, threads: int) -> Any:
+        """Return how it computes a problem."""
+        from numbaconv.cpu import direct
+
+        return direct.lower_as(self.name, s, dtype, threads)
+
+
+def engines(plan: Any) -> dict[str, Any]:
+    """Return the engines that can compute a planned problem, by the name of their lowering."""
+    from numbaconv.codegen.target import VECTOR_BYTES
+    from numbaconv.cpu import fft
+    from numbaconv.cpu.direct.choice import candidates
+
+    s, dtype = plan.simplest, plan.arithmetic.compute
+    found: dict[str, Any] = {name: Forced(name) for name in candidates(s, VECTOR_BYTES // 4)}
+    if s.taps >= fft.LEAST_TAPS and fft.unserved(s, dtype) is None:
+        found["overlap_save"] = fft
+    return {
+        name: engine
+        for name, engine in found.items()
+        if engine.lower(s, dtype, 1).scratch_size * dtype.itemsize <= MOST_SCRATCH
+    }
+
+
+def least_times(calls: dict[str, Run], chosen: str, seconds: float) -> dict[str, float]:
+    """Return the least time of each call, timed in turn for so many seconds.
+
+    There are FEWEST_ROUNDS at least. The first one, which compiles, does not count.
+    """
+    clock = find_clock(cpu=True)
+    for call in calls.values():
+        call()
+    least = dict.fromkeys(calls, float("inf"))
+    near, end, rounds = list(calls), time.perf_counter() + seconds, 0
+    while rounds < FEWEST_ROUNDS or time.perf_counter() < end:
+        for name in near:
+            start = clock()
+            calls[name]()
+            least[name] = min(least[name], clock() - start)
+        if rounds == 0:
+            best = min(least.values())
+            near = [name for name in near if name == chosen or least[name] <= FAR * best]
+        rounds += 1
+    return least
+
+
+def judge(layer: Layer, family: str, layout: str, seconds: float) -> Choice:
+    """Time all candidates for a problem, in turn, and ask which one numbaconv chooses."""
+    import numpy as np
+
+    import numbaconv as nc
+    from numbaconv import cpu
+    from numbaconv.problem.plan import find_plan
+
     x, w = arrays(layer)
-    conv = getattr(nc, f"conv{layer.rank}d")
-    kwargs = layer.conv_kwargs
-    times: dict[str, list[float]] = {name: [] for name in BACKENDS}
-    for turn, name in itertools.product(range(4), BACKENDS):
-
-        def run(name: str = name) -> Any:
-            return conv(x, w, backend=name, **kwargs)
-
-        if turn:
-            times[name].append(median_time(run, seconds, at_least=3))
-        else:  # warm up
-            run()
-    chosen = nc.explain(x, w, **kwargs).backend
-    return Choice(layer, chosen, {name: statistics.median(t) for name, t in times.items()})
+    if layout == "channels_last":
+        x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    options = *layer.conv_kwargs.values(), "zeros", layout, None
+    plan = find_plan(x, w, None, options)
+    chosen = nc.explain(x, w, None, *options[:4], data_format=layout).lowering
+    assert chosen is not None
+    calls = {
+        name: lambda engine=engine: cpu.execute(plan, engine, x, w, None, None)
+        for name, engine in engines(plan).items()
+    }
+    return Choice(layer, family, layout, chosen, least_times(calls, chosen, seconds))
 
 
-def describe_problem(layer: Layer) -> str:
+def describe_problem(choice: Choice) -> str:
     """Write a problem in one line."""
+    layer = choice.layer
     size, kernel = ("x".join(map(str, extents)) for extents in (layer.size, layer.kernel))
     text = f"{layer.n}x{layer.c_in}x{size}, {kernel} to {layer.c_out}"
     names = {"stride": 1, "dilation": 1, "groups": 1}
-    extra = (f"{k} {getattr(layer, k)}" for k, usual in names.items() if getattr(layer, k) != usual)
-    return ", ".join([text, *extra])
+    extra = [f"{k} {getattr(layer, k)}" for k, usual in names.items() if getattr(layer, k) != usual]
+    last = ["channels last"] if choice.layout == "channels_last" else []
+    return ", ".join([*([layer.id] if layer.id else []), text, *extra, *last])
 
 
 def summary(choices: list[Choice]) -> Table:
-    """Count the good choices of each family, and what always taking one backend would give."""
-    table = Table("problems", title="Within 5% of the better backend")
-    for name in ("number", "good", "share", "mean loss", *(f"always {name}" for name in BACKENDS)):
+    """Count the good choices of each family, and say what the others lose."""
+    table = Table("problems", title=f"Within {100 * (CLOSE - 1):.0f}% of the best candidate")
+    for name in ("number", "good", "share", f"over {BAD}", "mean loss", "worst"):
         table.add_column(name, justify="right")
 
     def add(name: str, chosen: list[Choice]) -> None:
-        good = sum(choice.loss <= CLOSE for choice in chosen)
-        cells = [str(len(chosen)), str(good), f"{100 * good / len(chosen):.0f}%"]
-        always = ([c._replace(backend=backend).loss for c in chosen] for backend in BACKENDS)
-        losses = map(mean_loss, ([choice.loss for choice in chosen], *always))
-        table.add_row(name, *cells, *losses)
+        losses = [choice.loss for choice in chosen]
+        good, bad = sum(x <= CLOSE for x in losses), sum(x > BAD for x in losses)
+        mean = f"{100 * (statistics.geometric_mean(losses) - 1):.1f}%"
+        share = f"{100 * good / len(chosen):.0f}%"
+        table.add_row(
+            name, str(len(chosen)), str(good), share, str(bad), mean, f"{max(losses):.2f}"
+        )
 
     for family in sorted({choice.family for choice in choices}):
         add(family, [choice for choice in choices if choice.family == family])
@@ -140,44 +210,71 @@ def summary(choices: list[Choice]) -> Table:
     return table
 
 
-def mean_loss(losses: list[float]) -> str:
-    """Write by how much a geometric mean exceeds 1."""
-    return f"{100 * (statistics.geometric_mean(losses) - 1):.1f}%"
+def confusions(choices: list[Choice]) -> Table:
+    """Count the choices that are not good: what was chosen, and what is best."""
+    table = Table("chosen", "best", title="What was chosen where another is faster")
+    for name in ("number", "mean loss", "worst"):
+        table.add_column(name, justify="right")
+    wrong = [choice for choice in choices if choice.loss > CLOSE]
+    for pair in sorted({(choice.chosen, choice.best) for choice in wrong}):
+        losses = [choice.loss for choice in wrong if (choice.chosen, choice.best) == pair]
+        mean = f"{100 * (statistics.geometric_mean(losses) - 1):.0f}%"
+        table.add_row(*pair, str(len(losses)), mean, f"{max(losses):.2f}")
+    return table
+
+
+def worst_choices(choices: list[Choice], count: int) -> Table:
+    """List the choices that lose most."""
+    table = Table("problem", "chosen", "best", title="Worst choices")
+    for name in ("chosen us", "best us", "loss"):
+        table.add_column(name, justify="right")
+    for choice in sorted(choices, key=lambda choice: -choice.loss)[:count]:
+        pair = choice.chosen, choice.best
+        times = (f"{1e6 * choice.seconds[name]:.0f}" for name in pair)
+        table.add_row(describe_problem(choice), *pair, *times, f"{choice.loss:.2f}")
+    return table
+
+
+def problems(count: int, seed: int) -> list[tuple[Layer, str, str]]:
+    """Draw problems from the grid, and add those of the tables in both layouts.
+
+    Returns
+    -------
+    list of (Layer, str, str)
+        The problem, its family, and its layout.
+    """
+    drawn = random.Random(seed).sample(grid(), count)
+    found = [(layer, layer.what, LAYOUTS[0]) for layer in drawn]
+    for name, layout in itertools.product(TABLE_NAMES, LAYOUTS):
+        rows = read_layers(TABLES / name).values()
+        found += [(layer, name, layout) for layer in rows if 0 < layer.flops <= FLOPS[1]]
+    return found
 
 
 def main(
-    count: Annotated[int | None, typer.Option(min=1, help="Draw so many from the grid.")] = None,
-    quick: Annotated[bool, typer.Option(help=f"Draw {QUICK}: about three minutes.")] = False,
+    count: Annotated[int | None, typer.Option(min=0, help="Draw so many from the grid.")] = None,
+    quick: Annotated[bool, typer.Option(help=f"Draw {QUICK}: about ten minutes.")] = False,
     seed: Annotated[int, typer.Option(help="Which problems are drawn.")] = 0,
-    seconds: Annotated[float, typer.Option(help="Time for each measurement.")] = 0.02,
+    seconds: Annotated[float, typer.Option(help="Time for each problem.")] = 0.2,
+    tables: Annotated[bool, typer.Option(help="Whether to add those of the tables.")] = True,
     worst: Annotated[int, typer.Option(help="How many of the worst choices to list.")] = 15,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
 ) -> None:
-    """Time direct and im2col over a grid of problems and judge numbaconv's choice between them.
+    """Time every lowering that can compute a problem and judge numbaconv's choice among them.
 
-    The layers of the benchmarks' own table that are no larger are always among the problems.
+    CPU time of one thread, plain calls. The problems are drawn from a grid; those of the tables of
+    the benchmarks that are no larger are added, in both layouts.
     """
-    import numbaconv as nc
-
-    problems = grid()
-    count = min(count or (QUICK if quick else len(problems)), len(problems))
-    problems = random.Random(seed).sample(problems, count)
-    problems += [layer for layer in LAYERS.values() if layer.flops <= FLOPS[1]]
+    whole = len(grid())
+    drawn = min(QUICK if quick and count is None else whole if count is None else count, whole)
+    todo = [p for p in problems(drawn, seed) if tables or p[1] not in TABLE_NAMES]
     console = Console(width=None if sys.stdout.isatty() else 150)
-    choices = [judge(nc, p, seconds) for p in track(problems, "timing", console=console)]
-
-    table = Table("problem", title="Worst choices")
-    for name in ("chosen", *(f"{name} us" for name in BACKENDS), "loss"):
-        table.add_column(name, justify="right")
-    choices.sort(key=lambda choice: -choice.loss)
-    for choice in choices[:worst]:
-        times = (f"{1e6 * choice.seconds[name]:.0f}" for name in BACKENDS)
-        table.add_row(describe_problem(choice.layer), choice.backend, *times, f"{choice.loss:.2f}")
-    console.print(table)
-    console.print(summary(choices))
+    choices = [judge(*p, seconds) for p in track(todo, "timing", console=console)]
+    for table in (worst_choices(choices, worst), confusions(choices), summary(choices)):
+        console.print(table)
     good = sum(choice.loss <= CLOSE for choice in choices)
     share = 100 * good / len(choices)
-    console.print(f"{good} of {len(choices)} choices ({share:.0f}%) within 5% of the better")
+    console.print(f"{good} of {len(choices)} choices ({share:.0f}%) within 5% of the best")
     console.print(describe(), soft_wrap=True)
     if json_file:
         rows = [{**c._asdict(), "layer": c.layer._asdict()} for c in choices]

@@ -39,7 +39,7 @@ class Lowering(NamedTuple):
     Attributes
     ----------
     name : str
-        The module that the worker is in.
+        The module that the worker is in; of `filter_rows` with folds, `filter_folds`.
     worker, tile : native
         The function that takes tasks, and the microkernel that it calls.
     blocks : NamedTuple

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbaconv.cpu import fft
-from numbaconv.cpu.direct.choice import has_zones
+from numbaconv.cpu.direct.choice import gets_zones
 from numbaconv.cpu.gradients.adjoint import find_parts
 from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
 from numbaconv.problem.shape import ConvShape
@@ -50,7 +50,7 @@ def choose_sums(s: ConvShape) -> Choice:
     """Return what ``auto`` chooses among the backends that sum over the taps."""
     if is_depthwise(s):
         return Choice("direct", "one channel a group: rows of the image fill the register block")
-    if has_zones(s):
+    if gets_zones(s):
         reason = "taps apart on short rows: those that read only padding are left out"
         return Choice("direct", reason)
     if has_wide_halo(s):

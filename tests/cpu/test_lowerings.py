@@ -22,6 +22,7 @@ NAMES = {
     "T": "matrix_transposed",
     "Z": "matrix_zones",
     "F": "filter_rows",
+    "L": "filter_folds",
     "P": "depthwise_planes",
     "C": "depthwise_channels",
     "I": "depthwise_interleaved",
@@ -61,7 +62,7 @@ I4   FFFF  FFFF  FFFF
 I5   FFII  FFII  FFII
 A1   MMTT  MMTT  MMTT
 A2   MMTT  MMTT  MMTT
-A3   FFFF  FFFF  FFFF
+A3   LLLL  LLLL  LLLL
 A4   MMTT  MMTT  MMTT
 C1   TTTT  TTTT  TTTT
 C2   TTTT  TTTT  TTTT

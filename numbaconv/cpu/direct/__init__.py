@@ -26,6 +26,8 @@ where it reads), `tap_lists` (taps without those of padding), then a lowering. I
 below it in `numbaconv.cpu`, and `im2col`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -44,17 +46,23 @@ from numbaconv.cpu.im2col import patch_matrix
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
 
-LOWERINGS = {
-    "dots": dots,
-    "depthwise_planes": depthwise_planes,
-    "depthwise_interleaved": depthwise_interleaved,
-    "depthwise_channels": depthwise_channels,
-    "matrix_zones": matrix_zones,
-    "filter_rows": filter_rows,
-    "matrix_transposed": matrix_transposed,
-    "matrix": matrix,
-    "patch_matrix": patch_matrix,
+LOWERINGS: dict[str, Callable[..., Lowering]] = {
+    "dots": dots.lower,
+    "depthwise_planes": depthwise_planes.lower,
+    "depthwise_interleaved": depthwise_interleaved.lower,
+    "depthwise_channels": depthwise_channels.lower,
+    "matrix_zones": matrix_zones.lower,
+    "filter_rows": filter_rows.lower,
+    "filter_folds": filter_rows.lower_folds,
+    "matrix_transposed": matrix_transposed.lower,
+    "matrix": matrix.lower,
+    "patch_matrix": patch_matrix.lower,
 }
+
+
+def lower_as(name: str, s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
+    """Return how one of the candidates of `choice` computes a problem."""
+    return LOWERINGS[name](s, dtype.itemsize, threads)
 
 
 def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
@@ -70,8 +78,7 @@ def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
         That may work on it.
     """
     name = find_lowering(s, VECTOR_BYTES // dtype.itemsize)
-    lowering: Lowering = LOWERINGS[name].lower(s, dtype.itemsize, threads)
-    return lowering
+    return lower_as(name, s, dtype, threads)
 
 
 def unavailable() -> str | None:

@@ -4,10 +4,10 @@
 for each rule.
 """
 
+from collections.abc import Callable
 from math import gcd
 
 from numbaconv.codegen.integers import ceil_div
-from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu.blocking import (
@@ -49,22 +49,34 @@ ODD_K = 256
 MOVE_COST, COPY_COST = 13, 14
 
 
-@inline
+def is_depthwise(s):
+    """Whether each group has one channel and one output."""
+    return s.c_in == s.c_out == 1
+
+
+def has_bands(s):
+    """Whether neighbouring rows of outputs, or those a dilation apart, share input rows."""
+    return s.stride[1] == 1 or s.dilation[1] == 1
+
+
+def has_folds(s):
+    """Whether taps are neighbours in a row."""
+    return s.kernel[1] == 1 and s.dilation[2] == 1
+
+
 def uses_bands(s):
-    """Few output channels a group, and rows that share input rows (stride or dilation is 1)."""
-    return s.c_out < BAND_CHANNELS and (s.stride[1] == 1 or s.dilation[1] == 1)
+    """Few output channels a group, and rows that share input rows."""
+    return s.c_out < BAND_CHANNELS and has_bands(s)
 
 
-@inline
 def uses_folds(s):
     """Of bands, long filters along long rows: signals, and rows of an image.
 
     A fold saves loads. Under 20 taps these are few; on short rows the edges of blocks and the halo
     cost more.
     """
-    single = s.kernel[1] == 1 and s.dilation[2] == 1
     long = s.kernel[2] >= 20 * s.stride[2] and s.output[2] * s.kernel[2] >= 20_000
-    return uses_bands(s) and single and long
+    return uses_bands(s) and has_folds(s) and long
 
 
 def exceeds_caches(s, lanes, threads):
@@ -89,7 +101,7 @@ def nontemporal_results(s, lanes, threads):
 def nontemporal_bands(s, lanes, threads):
     """Of bands, filters of a single channel: others add to their results."""
     phases = axis_phase_count(s.kernel[1], s.stride[1], s.dilation[1])
-    once = s.c_in * s.kernel[0] * phases == 1 and not uses_folds(s)
+    once = s.c_in * s.kernel[0] * phases == 1
     return once and nontemporal_results(s, lanes, threads)
 
 
@@ -99,30 +111,31 @@ def nontemporal_planes(s, lanes, threads):
     return once and nontemporal_results(s, lanes, threads)
 
 
-@inline
-def uses_planes(s):
-    """Depthwise, on rows that lie dense in memory, where masks can stand for the padding.
-
-    Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
-    holds, filters of 5x5 and more get bands.
-    """
-    depthwise = s.c_in == 1 and s.c_out == 1 and s.groups > 1
+def has_strips(s):
+    """Depthwise, on rows that lie dense in memory, where masks can stand for the padding."""
     dense = s.in_strides[4] == 1 and s.out_strides[4] == 1 and pads_zeros(s)
     stride = s.stride[1]
     regular = stride == s.stride[2] and (
         stride == 1 or (stride in STRIP_STRIDES and s.dilation[1] == 1 and s.dilation[2] == 1)
     )
+    return is_depthwise(s) and dense and regular and HAS_MASKS
+
+
+def uses_planes(s):
+    """Strips of several planes, but where rows of a plane do better.
+
+    Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
+    holds, filters of 5x5 and more get bands.
+    """
     cached = kernel_taps(s) < 25 or s.output[1] * s.output[2] <= 1 << 17
-    return depthwise and dense and regular and cached and HAS_MASKS and not uses_folds(s)
+    return has_strips(s) and s.groups > 1 and cached and not uses_folds(s)
 
 
-@inline
 def has_half(cols, lanes):
     """Whether half a vector holds so many columns."""
     return 2 * cols <= lanes
 
 
-@inline
 def uses_small_planes(s, lanes):
     """Of planes, those whose rows all fit the registers, under the usual filters and padding."""
     kd, kh, kw = s.kernel
@@ -141,22 +154,28 @@ def period_of(s, lanes):
     return channels // gcd(channels, lanes)
 
 
+def has_dense_pixels(s, lanes):
+    """Depthwise, with pixels that lie dense, channels innermost.
+
+    The weights are repeated for all vectors of a period, which must not take too much memory.
+    """
+    channels = s.groups * s.c_out
+    read = s.in_strides[1] == 1 and s.in_strides[4] == s.groups
+    written = s.out_strides[1] == 1 and s.out_strides[4] == channels
+    repeated = period_of(s, lanes) * (kernel_taps(s) + 1) * VECTOR_BYTES
+    return s.c_in == 1 and read and written and repeated <= MOST_REPEATED
+
+
 def uses_interleaved(s, lanes):
-    """Depthwise, with pixels that lie dense, channels innermost, and that fill no vectors.
+    """Dense pixels whose channels fill no vectors.
 
     So it is with few channels, with some that are left over, and where each has several outputs.
     """
-    channels = s.groups * s.c_out
-    depthwise = s.c_in == 1 and s.groups > 1
-    read = s.in_strides[1] == 1 and s.in_strides[4] == s.groups
-    written = s.out_strides[1] == 1 and s.out_strides[4] == channels
-    filled = s.c_out == 1 and channels % lanes == 0
-    repeated = period_of(s, lanes) * (kernel_taps(s) + 1) * VECTOR_BYTES
+    filled = s.c_out == 1 and s.groups % lanes == 0
     others = filled or fills_lanes(s, lanes) or uses_folds(s)
-    return depthwise and read and written and not others and repeated <= MOST_REPEATED
+    return has_dense_pixels(s, lanes) and s.groups > 1 and not others
 
 
-@inline
 def uses_channels(s, lanes):
     """Depthwise, with channels enough to fill a vector, unless rows of pixels do better.
 
@@ -164,11 +183,11 @@ def uses_channels(s, lanes):
     more on wide rows that are neighbours in memory.
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
-    depthwise = s.c_in == 1 and s.c_out == 1 and s.groups >= lanes
     neighbours = s.out_strides[1] == 1 or s.out_strides[4] == 1  # not in a phase of a gradient
     large = kernel_taps(s) >= 25 and wide_rows
     folds = uses_folds(s) and s.in_strides[4] == 1
-    return depthwise and neighbours and not large and not folds
+    fills = is_depthwise(s) and s.groups >= lanes
+    return fills and neighbours and not large and not folds
 
 
 def is_pointwise(s):
@@ -176,22 +195,24 @@ def is_pointwise(s):
     return (*s.kernel, *s.stride, *s.padding) == (1,) * 6 + (0,) * 3 and s.size == s.output
 
 
-def uses_dots(s, lanes):
-    """Products of channels that lie side by side, where few of them share weights or pixels."""
+def has_dots(s):
+    """A pointwise layer on one row, with channels that lie side by side."""
     side_by_side = s.in_strides[1] == 1 and s.out_strides[1] == 1
+    return s.n == 1 and is_signal(s) and is_pointwise(s) and side_by_side
+
+
+def uses_dots(s, lanes):
+    """Dot products where few of them share weights or pixels."""
     few = s.c_out < BAND_CHANNELS or s.output[2] <= DOT_PIXELS
-    one_row = s.n == 1 and is_signal(s)
-    return one_row and is_pointwise(s) and side_by_side and few and s.c_in >= lanes
+    return has_dots(s) and few and s.c_in >= lanes
 
 
-@inline
 def fills_lanes(s, lanes):
     """Whether the output channels of a group fill vectors."""
     filled = -(-s.c_out // lanes) * lanes
     return s.c_out >= lanes and 5 * filled <= 6 * s.c_out
 
 
-@inline
 def has_short_rows(s, lanes):
     """Whether output rows have less than SHORT_VECTORS vectors."""
     return s.output[2] < SHORT_VECTORS * lanes
@@ -206,22 +227,26 @@ def padded_columns(s):
     return count
 
 
+def has_zones(s):
+    """Whether zones can be computed: their columns are neighbours, what is left out are zeros."""
+    return s.stride[2] == 1 and pads_zeros(s)
+
+
 def uses_zones(s, lanes):
     """Dilated layers on short rows, with channels enough on both sides.
 
     Cutting rows into zones costs a time that few channels do not repay: a twentieth of the columns
     must read padding, and 3 / C_in more. Under a dilation of 2 it does not pay.
     """
-    dilated = s.kernel[2] > 1 and s.dilation[2] > 2 and s.stride[2] == 1
+    dilated = s.kernel[2] > 1 and s.dilation[2] > 2
     fills = s.c_in >= 2 * lanes and s.c_out >= 2 * lanes and fills_lanes(s, lanes)
-    zeros = pads_zeros(s) and has_short_rows(s, lanes)
-    if not (dilated and fills and zeros):
+    if not (has_zones(s) and dilated and fills and has_short_rows(s, lanes)):
         return False
     padded = padded_columns(s)
     return padded >= (1 / 20 + 3 / s.c_in) * (s.kernel[2] * s.output[2] - padded)
 
 
-def has_zones(s):
+def gets_zones(s):
     """Whether zones serve a problem, its dtype aside: for `auto`, with the lanes of float32."""
     return uses_zones(s, VECTOR_BYTES // 4)
 
@@ -324,6 +349,31 @@ def has_padded_channels(s):
     return copies_padding(s, s.kernel[0] * height * width, blocks)
 
 
+def always(s, lanes):
+    """What can compute any problem."""
+    return True
+
+
+# Whether a lowering can compute a problem, right and within its memory, be it fast or not.
+APPLIES: dict[str, Callable[..., bool]] = {
+    "dots": lambda s, lanes: has_dots(s),
+    "depthwise_planes": lambda s, lanes: has_strips(s),
+    "depthwise_interleaved": has_dense_pixels,
+    "depthwise_channels": lambda s, lanes: is_depthwise(s),
+    "matrix_zones": lambda s, lanes: has_zones(s),
+    "filter_rows": lambda s, lanes: has_bands(s),
+    "filter_folds": lambda s, lanes: has_folds(s),
+    "matrix_transposed": always,
+    "matrix": always,
+    "patch_matrix": always,
+}
+
+
+def candidates(s, lanes):
+    """Name the lowerings that can compute a problem: `find_lowering` returns one of them."""
+    return [name for name, applies in APPLIES.items() if applies(s, lanes)]
+
+
 def find_lowering(s, lanes):
     """Return the name of the lowering that serves a problem: the most special that does.
 
@@ -341,7 +391,9 @@ def find_lowering(s, lanes):
     if uses_zones(s, lanes):
         return "matrix_zones"
     if uses_bands(s):
-        return "patch_matrix" if has_padded_halo(s) else "filter_rows"
+        if has_padded_halo(s):
+            return "patch_matrix"
+        return "filter_folds" if uses_folds(s) else "filter_rows"
     transposed = uses_transposed(s, lanes)
     in_place = reads_pixels_in_place(s, lanes) if transposed else reads_rows_in_place(s, lanes)
     if has_padded_halo(s) and not in_place:

@@ -14,7 +14,7 @@ from numbaconv.cpu.direct.blocks import (
     more_rows,
     wanted_tasks,
 )
-from numbaconv.cpu.direct.choice import reads_bands_in_place, uses_folds
+from numbaconv.cpu.direct.choice import reads_bands_in_place
 from numbaconv.cpu.packing.halo import halo_layout
 
 # Columns of a task of a signal. Longer tasks wait less often, at their end, for results that go
@@ -26,7 +26,7 @@ LONGEST_COLUMNS = 1 << 14
 MOST_VECTORS, MOST_FOLDED = 64, 256
 
 
-def widest_columns(s, itemsize, threads):
+def widest_columns(s, itemsize, threads, folds):
     """Columns of a task, at most.
 
     Of a row in pieces the two at its ends would be copied whole, and not the ends alone. Of a
@@ -38,9 +38,9 @@ def widest_columns(s, itemsize, threads):
     widest = USUAL_COLUMNS
     if ow <= 3 * widest or (oh > 1 and reads_bands_in_place(s)):
         widest = ow
-    if uses_folds(s) or oh == 1:
+    if folds or oh == 1:
         longest = min(LONGEST_COLUMNS, blocking.CACHE_BYTES // itemsize // 2 // s.c_in)
-        if uses_folds(s):
+        if folds:
             longest = MOST_FOLDED * VECTOR_BYTES // itemsize  # a call takes no more
         enough = planes * oh * ow // (threads * TASKS_PER_THREAD)
         widest = max(widest, min(longest, enough))
@@ -51,10 +51,10 @@ def widest_columns(s, itemsize, threads):
     return widest
 
 
-def cut_columns(s, itemsize, threads):
+def cut_columns(s, itemsize, threads, folds):
     """Columns of a task: few under a tall filter: the halo tile then has rows for some blocks."""
     lanes = VECTOR_BYTES // itemsize
-    widest = widest_columns(s, itemsize, threads)
+    widest = widest_columns(s, itemsize, threads, folds)
     cols = cut_evenly(s, widest, TILE_VECTORS * lanes, threads)
     tall = min(s.output[1], 4 * BAND_ROWS[-1])
     budget = blocking.CACHE_BYTES // itemsize
@@ -79,9 +79,9 @@ def groups_together(s, halo, tasks_of_a_group, threads, itemsize):
     return groups
 
 
-def cut(s, itemsize, threads):
-    """Choose the blocks of a problem."""
-    cols = cut_columns(s, itemsize, threads)
+def cut(s, itemsize, threads, folds):
+    """Choose the blocks of a problem, whose rows are bands or folds."""
+    cols = cut_columns(s, itemsize, threads, folds)
     col_blocks = ceil_div(s.output[2], cols)
     images = s.n * s.output[0] * col_blocks
     rows, kc = fit_cache(s, cols, s.c_out, itemsize)

@@ -24,7 +24,7 @@ from numbaconv.cpu.blocking import (
 from numbaconv.cpu.direct.blocks import (
     halo_elements,
 )
-from numbaconv.cpu.direct.choice import nontemporal_bands, reads_bands_in_place, uses_folds
+from numbaconv.cpu.direct.choice import nontemporal_bands, reads_bands_in_place
 from numbaconv.cpu.direct.filter_blocks import MOST_FOLDED, MOST_VECTORS, cut
 from numbaconv.cpu.direct.tasks import (
     Task,
@@ -177,7 +177,7 @@ def next_columns(job, target, left):
 def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, accumulate, final):
     """`rows` output rows, a dilation apart: their columns, a few vectors at a time."""
     lanes = job[AT.lanes]
-    folds = uses_folds(s)
+    folds = job[AT.tile] != 0
     first = 0
     row_step, column_step = s.dilation[1] * s.out_strides[3], s.out_strides[4]
     bias = shift(m.bias, channel)
@@ -220,7 +220,7 @@ def filter_group(job, m, s, t, view, g, c0, channels):
             r = residue
             while r < t.rows:
                 left = (t.rows - r + apart - 1) // apart
-                rows = 1 if uses_folds(s) else most_of(BAND_ROWS, left)
+                rows = 1 if job[AT.tile] != 0 else most_of(BAND_ROWS, left)
                 filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, c0 > 0, final)
                 r += rows * apart
 
@@ -292,18 +292,18 @@ def filter_work(worker, job, like):
         fence()
 
 
-def lower(s, itemsize, threads):
-    """Return how this lowering computes a problem."""
+def lower_rows(name, s, itemsize, threads, folds):
+    """What bands and folds have in common; a fold is the tile of a job, which a band has not."""
     lanes = VECTOR_BYTES // itemsize
-    b = cut(s, itemsize, threads)
+    b = cut(s, itemsize, threads, folds)
     layout = halo_layout(s, b.rows, b.cols, itemsize)
     tables = [tap_offsets(s, layout, 1)]
     if reads_bands_in_place(s):
         tables.append(tap_offsets_in_place(s))
     return Lowering(
-        "filter_rows",
+        name,
         filter_work,
-        fold if uses_folds(s) else None,
+        fold if folds else None,
         b,
         np.concatenate(tables),
         tile_size(lanes) + halo_elements(b, layout, lanes),
@@ -311,5 +311,15 @@ def lower(s, itemsize, threads):
         fill_halo=fill_halo,
         band=band,
         taps_in_place=tables[0].size if len(tables) > 1 else 0,
-        nontemporal=nontemporal_bands(s, lanes, threads),
+        nontemporal=not folds and nontemporal_bands(s, lanes, threads),
     )
+
+
+def lower(s, itemsize, threads):
+    """Return how this lowering computes a problem."""
+    return lower_rows("filter_rows", s, itemsize, threads, folds=False)
+
+
+def lower_folds(s, itemsize, threads):
+    """Return how it does so a row at a time, its taps folded."""
+    return lower_rows("filter_folds", s, itemsize, threads, folds=True)

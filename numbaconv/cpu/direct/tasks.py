@@ -12,7 +12,7 @@ from numbaconv.cpu.blocking import (
     share,
 )
 from numbaconv.cpu.direct.blocks import BLOCKS_SIZE, MatrixBlocks
-from numbaconv.cpu.direct.choice import SHORT_VECTORS, uses_bands
+from numbaconv.cpu.direct.choice import SHORT_VECTORS
 from numbaconv.cpu.job import AT, BLOCKS
 from numbaconv.cpu.packing.halo import FillHaloArguments, Halo, read_halo
 from numbaconv.cpu.packing.weights import block_rows, pack_block
@@ -175,14 +175,14 @@ def pixels_read(s, t):
 
 
 @inline
-def is_inside(s, t, channels, lanes, x_first):
+def is_inside(s, job, t, channels, x_first):
     """Whether what a task reads, whole vectors included, is inside the input and off its padding.
 
     `x_first` is the index of its first channel's first element. The matrix product reads nothing
     behind a row whose channels are added at once: see `matrix.columns_again`.
     """
-    vectors = TILE_VECTORS * lanes
-    whole = not uses_bands(s) and channels == s.c_in and t.cols >= vectors
+    vectors = TILE_VECTORS * job[AT.lanes]
+    whole = job[AT.band] == 0 and channels == s.c_in and t.cols >= vectors
     behind = 0 if whole else vectors
     inside, last = pixels_read(s, t)
     last += x_first + (channels - 1) * s.in_strides[1]
@@ -201,7 +201,7 @@ def open_view(m, s, job, t, c0, channels, kept, rotation):
     d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
     at = first + d * steps[2] + h * steps[3] + w * steps[4]
     always = job[AT.fill_halo] == 0
-    if always or (job[AT.taps_in_place] != 0 and is_inside(s, t, channels, job[AT.lanes], first)):
+    if always or (job[AT.taps_in_place] != 0 and is_inside(s, job, t, channels, first)):
         pitch = s.stride[1] * steps[3]
         layout = Halo(0, 0, 1, 1, pitch, 0, 0, s.dilation[0] * steps[2], steps[1])
         step = s.stride[2] * steps[4]

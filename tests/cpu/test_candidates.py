@@ -1,0 +1,84 @@
+"""Every lowering that can compute a problem computes it, be it chosen or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu import direct, execution
+from numbaconv.cpu.direct.choice import APPLIES, candidates, find_lowering
+from numbaconv.problem.activations import NONE
+from numbaconv.problem.dtypes import arithmetic
+from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
+from numbaconv.problem.shape import ConvShape
+from tests.cpu.shapes import shape_of
+from tests.oracle.reference import conv as reference
+
+FLOAT = np.dtype(np.float32)
+LANES = VECTOR_BYTES // 4
+
+# (image, weight, options): channels first; those that are last move behind the axes.
+PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "dense": ((2, 5, 9, 21), (18, 5, 3, 3), {"padding": 1}),
+    "strided": ((2, 5, 12, 21), (7, 5, 3, 3), {"stride": 2, "padding": 1}),
+    "dilated": ((1, 9, 13, 13), (17, 9, 3, 3), {"padding": 4, "dilation": 4}),
+    "grouped": ((2, 6, 7, 18), (10, 3, 2, 3), {"groups": 2}),
+    "few outputs": ((1, 19, 8, 35), (2, 19, 3, 5), {"padding": (1, 2)}),
+    "signal": ((2, 3, 300), (5, 3, 21), {"padding": 10}),
+    "strided signal": ((1, 2, 200), (3, 2, 9), {"stride": 2}),
+    "pointwise": ((1, 17, 1, 11), (9, 17, 1, 1), {}),
+    "grouped pointwise": ((1, 22, 13), (4, 11, 1), {"groups": 2}),
+    "depthwise": ((2, 19, 10, 13), (19, 1, 3, 3), {"padding": 1, "groups": 19}),
+    "strided depthwise": ((1, 6, 11, 23), (6, 1, 5, 5), {"stride": 2, "groups": 6}),
+    "multiplier": ((1, 3, 9, 20), (6, 1, 3, 3), {"padding": 1, "groups": 3}),
+    "one channel": ((1, 1, 9, 40), (1, 1, 3, 3), {"padding": 1}),
+    "volume": ((1, 4, 5, 6, 17), (9, 4, 3, 3, 3), {"padding": 1}),
+    "depthwise volume": ((1, 9, 5, 6, 17), (9, 1, 3, 3, 3), {"padding": 1, "groups": 9}),
+}
+
+
+def convolve(name: str, s: ConvShape, x: np.ndarray, w: np.ndarray, size: int) -> np.ndarray:
+    """The flat result of one lowering, which leaves no element as it was."""
+
+    class Forced:
+        @staticmethod
+        def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Any:
+            return direct.lower_as(name, s, dtype, threads)
+
+    template = execution.make_template(Forced, s, arithmetic(FLOAT), 1, NONE)  # type: ignore[arg-type]
+    y = np.full(size, np.nan, FLOAT)
+    bias = np.zeros(s.groups * s.c_out, FLOAT)
+    execution.run(template, x.ravel(), w.ravel(), np.empty(0, FLOAT), bias, y)
+    return y
+
+
+@pytest.mark.parametrize("layout", [CHANNELS_FIRST, CHANNELS_LAST], ids=["first", "last"])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_every_candidate_is_right(problem: str, layout: Any):
+    """Small integers, so results are equal whatever the order of sums."""
+    image, weight, options = PROBLEMS[problem]
+    rng = np.random.default_rng(0)
+    x = rng.integers(-8, 9, image).astype(FLOAT)
+    w = rng.integers(-8, 9, weight).astype(FLOAT)
+    expected = reference(x, w, None, **options)
+    if layout.channels_last:
+        x, expected = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (x, expected))
+    s = shape_of(x.shape, weight, **options, layout=layout)
+    names = candidates(s, LANES)
+    assert find_lowering(s, LANES) in names
+    for name in names:
+        y = convolve(name, s, x, w, expected.size).reshape(expected.shape)
+        np.testing.assert_array_equal(y, expected, err_msg=name)
+
+
+def test_every_lowering_is_a_candidate_somewhere():
+    found = set()
+    for image, weight, options in PROBLEMS.values():
+        for layout in (CHANNELS_FIRST, CHANNELS_LAST):
+            shape = (image[0], *image[2:], image[1]) if layout.channels_last else image
+            found |= set(candidates(shape_of(shape, weight, **options, layout=layout), LANES))
+    expected = set(APPLIES) - ({"depthwise_planes"} if VECTOR_BYTES == 16 else set())
+    assert found == expected == set(direct.LOWERINGS) & expected
