@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from numbaconv import cuda
-from numbaconv.cpu import direct, fft, im2col
+from numbaconv.cpu import direct, fft, im2col, winograd
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.runtime.environment import tell_of, variable
 from numbaconv.runtime.shared_table import AT, ENTRY, as_word, from_word
@@ -28,6 +28,7 @@ BACKENDS: dict[str, ModuleType] = {
     "direct": direct,
     "im2col": im2col,
     "fft": fft,
+    "winograd": winograd,
     CUDA: cuda,
 }
 NAMES = (AUTO, *BACKENDS)
