@@ -40,6 +40,8 @@ class Pass(NamedTuple):
         Elements from one row of tiles to the next.
     interleaves : int
         1: the m cells of a line become one row, in which results of one tile are neighbours.
+    ahead : int
+        `evaluate` asks for cells that are so much further on in the target: those of a later call.
     """
 
     outputs: int
@@ -50,6 +52,7 @@ class Pass(NamedTuple):
     source_block: int
     target_block: int
     interleaves: int
+    ahead: int
 
 
 class PassArguments(NamedTuple):
@@ -203,6 +206,18 @@ def _store(linear, values, cells, first, fields):
         linear.v.store(value, linear.v.at(cell, first))
 
 
+def _store_and_prefetch(linear, values, cells, first, fields):
+    """Store results to their cells, and ask for those of a later call.
+
+    Cells of the last pass lie far apart, in no pattern that the hardware sees.
+    """
+    _store(linear, values, cells, first, fields)
+    with linear.builder.if_then(is_set(linear.builder, fields.ahead)):
+        further = linear.builder.add(first, fields.ahead)
+        for cell in cells:
+            linear.v.prefetch(linear.v.at(cell, further), write=True)
+
+
 def _store_row(linear, values, cells, first, fields):
     """Store results to their cells, or as one row."""
     builder = linear.builder
@@ -235,7 +250,7 @@ def _emit_interpolation(linear, m, values, o):
     return linear.from_points(_outputs(m), values, linear.v.broadcast(o.start))
 
 
-_INPUTS = _Transform(_inputs, _emit_at_points(_inputs), _store)
+_INPUTS = _Transform(_inputs, _emit_at_points(_inputs), _store_and_prefetch)
 _TAPS = _Transform(_taps, _emit_at_points(_taps), _store)
 _OUTPUTS = _Transform(_outputs, _emit_interpolation, _store_row)
 

@@ -19,6 +19,9 @@ from numbaconv.problem.shape import ConvShape, Triple
 # they are transformed.
 HALO_BYTES = 1 << 14
 
+# Channels by which the places of inputs at the points are prefetched.
+CHANNELS_AHEAD = 2
+
 # Values of a block of weights that are transformed at once, for each tap.
 PACKED_TOGETHER = 256
 
@@ -138,7 +141,7 @@ def dense(extents: Triple, span: int, outputs: Triple, block: int) -> Cells:
 
 
 def _pass(
-    outputs: Triple, axis: int, lines: list[range], source: Cells, target: Cells, is_row: bool
+    outputs: Triple, axis: int, lines: list[range], source: Cells, target: Cells, is_row: bool, ahead: int
 ) -> list[int]:
     """Return a pass along an axis: it transforms the lines through some places of the others."""
     lines[axis] = range(1)
@@ -154,6 +157,7 @@ def _pass(
         source.block,
         target.block,
         int(is_row),
+        ahead,
     )
     return [*step, *found]
 
@@ -164,6 +168,7 @@ def transform_passes(
     after: Triple,
     cells: tuple[Cells, Cells, Cells],
     is_inverse: bool,
+    ahead: int = 0,
 ) -> list[list[int]]:
     """Return the passes of a transform, one for each axis with taps.
 
@@ -177,6 +182,8 @@ def transform_passes(
         Where the first pass reads, where passes leave what others read, where the last one writes.
     is_inverse : bool
         Whether a pass along the rows makes rows of outputs.
+    ahead : int
+        How far ahead the last pass asks for its cells.
     """
     axes = [axis for axis in range(3) if outputs[axis] > 1]
     extents, found = list(before), []
@@ -185,7 +192,7 @@ def transform_passes(
         source = cells[0] if axis == axes[0] else cells[1]
         target = cells[2] if axis == axes[-1] else cells[1]
         is_row = is_inverse and axis == 2
-        found.append(_pass(outputs, axis, lines, source, target, is_row))
+        found.append(_pass(outputs, axis, lines, source, target, is_row, ahead if axis == axes[-1] else 0))
         extents[axis] = after[axis]
     return found
 
@@ -208,7 +215,7 @@ def _all_passes(
     taps, at_points = dense(s.kernel, s.c_in * b.mr, m, 0), dense(extents, panel, m, 0)
     taps = dense(s.kernel, panel, m, 0)
     return [
-        transform_passes(m, extents, extents, (read, between, values), False),
+        transform_passes(m, extents, extents, (read, between, values), False, CHANNELS_AHEAD * b.pitch),
         transform_passes(m, extents, m, (products, products, results), True),
         transform_passes(m, s.kernel, extents, (taps, at_points, at_points), False),
     ]

@@ -32,6 +32,10 @@ SUMS_RATE = 1.0
 # Tiles of a task, at most: more of them use a weight no better.
 MOST_TILES = 128
 
+# Bytes of the products that are kept at once. Each time, all inputs at the points are read, which
+# the second-level cache does not hold either.
+PRODUCT_BYTES = 1 << 20
+
 # Values at the points, of the inputs of the smallest task, at most: 128 MB of float32.
 MOST_VALUES = 1 << 25
 
@@ -151,7 +155,7 @@ def cut(s: ConvShape, tiles: Tiles, itemsize: int, threads: int) -> Cut:
     rows, parts = min(itertools.product(*sizes), key=duration)
     used = (rows - 1) * columns + round_up(columns, lanes)
     pitch = odd_lines(round_up(used, lanes), itemsize)
-    together = max(1, blocking.CACHE_BYTES // (tiles.points * pitch * itemsize * mr))
+    together = max(1, PRODUCT_BYTES // (tiles.points * pitch * itemsize * mr))
     return Cut(
         rows,
         columns,
