@@ -24,6 +24,7 @@ from numbaconv.dispatch.backends import (
 )
 from numbaconv.dispatch.choice import choose, serving
 from numbaconv.dispatch.gpu import plan_on_device, refuse_on_cpu
+from numbaconv.dispatch.precision import is_fast
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import find_plan
@@ -141,7 +142,7 @@ def explain(
         load_backend(name, source)
         name, reason = serving(plan, name)
     else:
-        (name, reason), source = choose(plan), f"auto, {source}"
+        (name, reason), source = choose(plan, is_fast(precision)), f"auto, {source}"
     lowering = None
     if name != CUDA:
         refuse_on_cpu(name, stream, precision)

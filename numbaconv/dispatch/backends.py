@@ -110,7 +110,7 @@ def available_backends() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        A subset of ``("direct", "im2col", "fft", "cuda")``.
+        A subset of ``("direct", "im2col", "fft", "winograd", "cuda")``.
     """
     return tuple(name for name, module in BACKENDS.items() if module.unavailable() is None)
 
@@ -120,7 +120,7 @@ def get_backend() -> str:
 
     Returns
     -------
-    {"auto", "direct", "im2col", "fft", "cuda"}
+    {"auto", "direct", "im2col", "fft", "winograd", "cuda"}
         Its name in lower case.
 
     Raises
@@ -136,7 +136,7 @@ def set_backend(name: str | None) -> None:
 
     Parameters
     ----------
-    name : {"auto", "direct", "im2col", "fft", "cuda"} or None
+    name : {"auto", "direct", "im2col", "fft", "winograd", "cuda"} or None
         In any case. It takes precedence over ``NUMBACONV_BACKEND``; None takes the choice back.
 
     Raises
@@ -185,7 +185,7 @@ def use_backend(name: str) -> _Block:
 
     Parameters
     ----------
-    name : {"auto", "direct", "im2col", "fft", "cuda"}
+    name : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}
         In any case.
 
     Returns

@@ -1,13 +1,17 @@
 """What ``auto`` chooses."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbaconv.cpu import fft
+from numbaconv.cpu import fft, winograd
 from numbaconv.cpu.direct.choice import has_zones
 from numbaconv.problem.plan import AdjointPlan, Plan
 from numbaconv.problem.shape import ConvShape
+
+
+# Engines that leave some problems to `direct`.
+_CHOOSY: dict[str, Any] = {"fft": fft, "winograd": winograd}
 
 
 class Choice(NamedTuple):
@@ -34,14 +38,18 @@ def has_wide_halo(s: ConvShape) -> bool:
     return s.c_in > 16 and s.dilation[2] >= 3 and reach >= times * s.output[2]
 
 
-def choose_backend(s: ConvShape, dtype: np.dtype) -> Choice:
+def choose_backend(s: ConvShape, dtype: np.dtype, fast: bool = False) -> Choice:
     """Return what ``auto`` chooses for a problem, computed in a dtype, in host memory.
+
+    `fast`: the caller allows errors a few times those of sums.
 
     The choice is a function of the problem alone. `benchmarks/choose.py` measures how often it is
     within 5% of the better backend, `benchmarks/crossover.py` where transforms begin to pay.
     """
     if fft.is_faster(s, dtype):
         return Choice("fft", "a large filter: its transform costs less than its taps")
+    if fast and winograd.is_faster(s, dtype):
+        return Choice("winograd", "precision is fast: fewer products, with larger errors than sums")
     return choose_sums(s)
 
 
@@ -58,8 +66,13 @@ def choose_sums(s: ConvShape) -> Choice:
     return Choice("direct", "the input where it lies, or a halo tile in cache: nothing to pack")
 
 
-def choose(plan: Plan) -> Choice:
+def choose(plan: Plan, fast: bool = False) -> Choice:
     """Return what ``auto`` chooses for a planned convolution; the plan keeps it."""
+    if fast:
+        if plan.fast_choice is None:
+            plan.fast_choice = choose_backend(plan.simplest, plan.arithmetic.compute, fast)
+        found: Choice = plan.fast_choice
+        return found
     if plan.choice is None:
         plan.choice = choose_backend(plan.simplest, plan.arithmetic.compute)
     choice: Choice = plan.choice
@@ -68,10 +81,11 @@ def choose(plan: Plan) -> Choice:
 
 def serving(plan: Plan, name: str) -> Choice:
     """Return the backend that runs a planned convolution for which one was asked."""
-    unserved = fft.unserved(plan.simplest, plan.arithmetic.compute) if name == "fft" else None
+    engine = _CHOOSY.get(name)
+    unserved = engine and engine.unserved(plan.simplest, plan.arithmetic.compute)
     if unserved is None:
         return Choice(name, "it was asked for")
-    return Choice("direct", f"fft was asked for, and leaves this to direct: {unserved}")
+    return Choice("direct", f"{name} was asked for, and leaves this to direct: {unserved}")
 
 
 def choose_phases(plan: AdjointPlan) -> tuple[Choice, ...]:

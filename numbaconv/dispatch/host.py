@@ -9,15 +9,16 @@ from numbaconv import cpu
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.choice import choose, choose_phases
 from numbaconv.dispatch.gpu import convolve_on_host, refuse_on_cpu
+from numbaconv.dispatch.precision import is_fast
 from numbaconv.problem.plan import AdjointPlan, Plan
 from numbaconv.problem.validation import check_out
 
 
-def resolve(plan: Plan, backend: str | None) -> str:
+def resolve(plan: Plan, backend: str | None, precision: str | None) -> str:
     """Return the backend of a call, which can run here."""
     name, source = requested_backend(backend)
     if name == AUTO:
-        return (plan.choice or choose(plan)).backend
+        return choose(plan, is_fast(precision)).backend
     load_backend(name, source)
     return name
 
@@ -25,9 +26,9 @@ def resolve(plan: Plan, backend: str | None) -> str:
 def engines_of_phases(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
     """Return the engine of each phase of an adjoint; ``auto`` chooses each by itself.
 
-    `fft` leaves adjoints to `direct`.
+    `fft` and `winograd` leave adjoints to `direct`.
     """
-    if name == "fft":
+    if name in ("fft", "winograd"):
         name = "direct"
     if name != AUTO:
         return (BACKENDS[name],) * len(plan.phases)

@@ -46,8 +46,8 @@ class Plan:
         Order of the axes for the caller and in memory; whether they are the same.
     batched : bool
         Whether the input has an axis for the batch.
-    choice : Choice or None
-        What ``auto`` takes, once it was asked.
+    choice, fast_choice : Choice or None
+        What ``auto`` takes, once it was asked; the latter under ``precision="fast"``.
     jobs, on_devices : dict
         What the CPU engines and the cuda backend keep of it.
     """
@@ -70,6 +70,7 @@ class Plan:
         self.batched = problem.batched
         self.activation = activation
         self.choice: Any = None
+        self.fast_choice: Any = None
         self.multiply_adds = self.shape.flops // 2
         self.channels = self.shape.groups * self.shape.c_out
         self.out_size = self.shape.n * self.channels * self.shape.pixels

@@ -120,9 +120,10 @@ class _Linear:
         """Return `start` plus a matrix times values, of which columns 1 and 2, ... are of p, -p."""
         first, *middle, last = values
         pairs = list(zip(middle[::2], middle[1::2], strict=True))
-        sums = [self.builder.fadd(a, b) for a, b in pairs], [
-            self.builder.fsub(a, b) for a, b in pairs
-        ]
+        sums = (
+            [self.builder.fadd(a, b) for a, b in pairs],
+            [self.builder.fsub(a, b) for a, b in pairs],
+        )
         return [
             self.combine((row[0], *row[1:-1:2], row[-1]), (first, *sums[i % 2], last), start)
             for i, row in enumerate(matrix)
@@ -272,7 +273,9 @@ def _twin(o: PassArguments, matrix: Callable[[int], Matrix], start: Any = 0) -> 
             ]
             cells = np.stack([source[begin : begin + size] for begin in begins])
             with np.errstate(all="ignore"):
-                results = [sum(c * x for c, x in zip(row, cells, strict=True) if c) for row in constants]
+                results = [
+                    sum(c * x for c, x in zip(row, cells, strict=True) if c) for row in constants
+                ]
                 results = np.stack(results) + start
             if fields.interleaves:
                 target[: m * size] = results.T.ravel()

@@ -141,7 +141,13 @@ def dense(extents: Triple, span: int, outputs: Triple, block: int) -> Cells:
 
 
 def _pass(
-    outputs: Triple, axis: int, lines: list[range], source: Cells, target: Cells, is_row: bool, ahead: int
+    outputs: Triple,
+    axis: int,
+    lines: list[range],
+    source: Cells,
+    target: Cells,
+    is_row: bool,
+    ahead: int,
 ) -> list[int]:
     """Return a pass along an axis: it transforms the lines through some places of the others."""
     lines[axis] = range(1)
@@ -192,7 +198,9 @@ def transform_passes(
         source = cells[0] if axis == axes[0] else cells[1]
         target = cells[2] if axis == axes[-1] else cells[1]
         is_row = is_inverse and axis == 2
-        found.append(_pass(outputs, axis, lines, source, target, is_row, ahead if axis == axes[-1] else 0))
+        found.append(
+            _pass(outputs, axis, lines, source, target, is_row, ahead if axis == axes[-1] else 0)
+        )
         extents[axis] = after[axis]
     return found
 
@@ -215,15 +223,15 @@ def _all_passes(
     taps, at_points = dense(s.kernel, s.c_in * b.mr, m, 0), dense(extents, panel, m, 0)
     taps = dense(s.kernel, panel, m, 0)
     return [
-        transform_passes(m, extents, extents, (read, between, values), False, CHANNELS_AHEAD * b.pitch),
+        transform_passes(
+            m, extents, extents, (read, between, values), False, CHANNELS_AHEAD * b.pitch
+        ),
         transform_passes(m, extents, m, (products, products, results), True),
         transform_passes(m, s.kernel, extents, (taps, at_points, at_points), False),
     ]
 
 
-def make_table(
-    s: ConvShape, tiles: Tiles, b: Cut, itemsize: int
-) -> tuple[np.ndarray, Halo]:
+def make_table(s: ConvShape, tiles: Tiles, b: Cut, itemsize: int) -> tuple[np.ndarray, Halo]:
     """Return the table of a problem, and the layout of its halo tiles."""
     lanes, line = VECTOR_BYTES // itemsize, CACHE_LINE // itemsize
     problem = tile_problem(s, tiles)

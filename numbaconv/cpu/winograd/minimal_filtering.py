@@ -16,7 +16,16 @@ from numbaconv.codegen.pointers import call, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import TILE_VECTORS, share
-from numbaconv.cpu.job import AT, HALO, MOST_HALO, SHAPE, WorkerArguments, next_task, places, size_within
+from numbaconv.cpu.job import (
+    AT,
+    HALO,
+    MOST_HALO,
+    SHAPE,
+    WorkerArguments,
+    next_task,
+    places,
+    size_within,
+)
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
 from numbaconv.cpu.microkernels.minimal_filters import (
