@@ -9,7 +9,6 @@ from numbaconv.cpu.direct.choice import has_zones
 from numbaconv.problem.plan import AdjointPlan, Plan
 from numbaconv.problem.shape import ConvShape
 
-
 # Engines that leave some problems to `direct`.
 _CHOOSY: dict[str, Any] = {"fft": fft, "winograd": winograd}
 

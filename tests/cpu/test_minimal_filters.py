@@ -45,7 +45,7 @@ def test_passes_multiply_lines_by_a_matrix(
     source = rng.standard_normal(2 * 2 * before * 2 * size).astype(dtype)
     target = rng.standard_normal(2 * 2 * after * size).astype(dtype)
     step, line, block = 2 * size, before * 2 * size, 2 * before * 2 * size
-    fields = Pass(m, 2, step, size + 1, size, block, 2 * after * size, interleaves, 0)
+    fields = Pass(m, 2, step, size + 1, size, block, 2 * after * size, interleaves)
     table = np.array([*fields, 0, after * size, line, 0])  # the second line goes before the first
     start = np.array([0.5], dtype)
     run(function, PassArguments(target, source, table, 2, 2, start), twin)

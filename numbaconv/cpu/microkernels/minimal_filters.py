@@ -7,7 +7,6 @@ several axes are one pass after the other.
 """
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +39,6 @@ class Pass(NamedTuple):
         Elements from one row of tiles to the next.
     interleaves : int
         1: the m cells of a line become one row, in which results of one tile are neighbours.
-    ahead : int
-        `evaluate` asks for cells that are so much further on in the target: those of a later call.
     """
 
     outputs: int
@@ -52,7 +49,6 @@ class Pass(NamedTuple):
     source_block: int
     target_block: int
     interleaves: int
-    ahead: int
 
 
 class PassArguments(NamedTuple):
@@ -207,18 +203,6 @@ def _store(linear, values, cells, first, fields):
         linear.v.store(value, linear.v.at(cell, first))
 
 
-def _store_and_prefetch(linear, values, cells, first, fields):
-    """Store results to their cells, and ask for those of a later call.
-
-    Cells of the last pass lie far apart, in no pattern that the hardware sees.
-    """
-    _store(linear, values, cells, first, fields)
-    with linear.builder.if_then(is_set(linear.builder, fields.ahead)):
-        further = linear.builder.add(first, fields.ahead)
-        for cell in cells:
-            linear.v.prefetch(linear.v.at(cell, further), write=True)
-
-
 def _store_row(linear, values, cells, first, fields):
     """Store results to their cells, or as one row."""
     builder = linear.builder
@@ -251,7 +235,7 @@ def _emit_interpolation(linear, m, values, o):
     return linear.from_points(_outputs(m), values, linear.v.broadcast(o.start))
 
 
-_INPUTS = _Transform(_inputs, _emit_at_points(_inputs), _store_and_prefetch)
+_INPUTS = _Transform(_inputs, _emit_at_points(_inputs), _store)
 _TAPS = _Transform(_taps, _emit_at_points(_taps), _store)
 _OUTPUTS = _Transform(_outputs, _emit_interpolation, _store_row)
 

@@ -1,26 +1,23 @@
 """What a job of the engine says, as a table: the tiles, where things lie, the passes."""
 
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.codegen.integers import ceil_div, round_up
+from numbaconv.codegen.integers import round_up
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.job import places
-from numbaconv.cpu.microkernels.minimal_filters import Pass
-from numbaconv.cpu.microkernels.toom_cook import TAPS
 from numbaconv.cpu.packing.halo import Halo, halo_layout, odd_lines
+from numbaconv.cpu.winograd.passes import input_passes, output_passes, weight_passes
 from numbaconv.cpu.winograd.tiles import Cut, Tiles
-from numbaconv.problem.shape import ConvShape, Triple
+from numbaconv.problem.shape import ConvShape
 
 # Bytes of the halo tiles that are copied at once: they are still in the first-level cache when
 # they are transformed.
 HALO_BYTES = 1 << 14
-
-# Channels by which the places of inputs at the points are prefetched.
-CHANNELS_AHEAD = 2
 
 # Values of a block of weights that are transformed at once, for each tap.
 PACKED_TOGETHER = 256
@@ -120,165 +117,73 @@ def tile_problem(s: ConvShape, tiles: Tiles) -> ConvShape:
     return s._replace(kernel=(extents[0], s.kernel[1], extents[2]), stride=(1, 1, outputs[2]))
 
 
-class Cells(NamedTuple):
-    """Where the cells of a tile lie: cell i of an axis at i * step, from the m-th on at `again`."""
+class Sizes(NamedTuple):
+    """Sizes of what a worker has: see `Layout`."""
 
-    steps: Triple
-    again: Triple
-    block: int
-
-    def at(self, place: tuple[int, ...], outputs: Triple) -> int:
-        """Place of a cell."""
-        axes = zip(place, self.steps, self.again, outputs, strict=True)
-        return sum(a + (i - m) * step if i >= m else i * step for i, step, a, m in axes)
+    halo_channels: int
+    point: int
+    width: int
+    result: int
+    result_channels: int
+    panel: int
 
 
-def dense(extents: Triple, span: int, outputs: Triple, block: int) -> Cells:
-    """Cells one behind the other, in rows and planes of some extents."""
-    steps = extents[1] * extents[2] * span, extents[2] * span, span
-    again = steps[0] * outputs[0], steps[1] * outputs[1], steps[2] * outputs[2]
-    return Cells(steps, again, block)
-
-
-def _pass(
-    outputs: Triple,
-    axis: int,
-    lines: list[range],
-    source: Cells,
-    target: Cells,
-    is_row: bool,
-    ahead: int,
-) -> list[int]:
-    """Return a pass along an axis: it transforms the lines through some places of the others."""
-    lines[axis] = range(1)
-    found = []
-    for place in itertools.product(*lines):
-        found += [source.at(place, outputs), target.at(place, outputs)]
-    step = Pass(
-        outputs[axis],
-        len(found) // 2,
-        source.steps[axis],
-        source.again[axis],
-        target.steps[axis],
-        source.block,
-        target.block,
-        int(is_row),
-        ahead,
+def _sizes(s: ConvShape, tiles: Tiles, b: Cut, halo: Halo, itemsize: int) -> Sizes:
+    lanes, line = VECTOR_BYTES // itemsize, CACHE_LINE // itemsize
+    # Channels that are neighbours in memory are copied, or stored, by vectors of them.
+    fewest = lanes if s.in_strides[1] == 1 else 1
+    stored = lanes if s.out_strides[1] == 1 and s.out_strides[4] != 1 else 1
+    return Sizes(
+        halo_channels=min(max(HALO_BYTES // (halo.channel * itemsize), fewest), s.c_in),
+        point=odd_lines(s.c_in * b.pitch, itemsize),
+        width=round_up(b.columns, lanes),
+        result=math.prod(tiles.outputs) * b.pitch,
+        result_channels=stored,
+        panel=round_up(s.c_in * b.mr, line),
     )
-    return [*step, *found]
 
 
-def transform_passes(
-    outputs: Triple,
-    before: Triple,
-    after: Triple,
-    cells: tuple[Cells, Cells, Cells],
-    is_inverse: bool,
-    ahead: int = 0,
-) -> list[list[int]]:
-    """Return the passes of a transform, one for each axis with taps.
-
-    Parameters
-    ----------
-    outputs : tuple of 3 int
-        Outputs of a tile along each axis.
-    before, after : tuple of 3 int
-        Cells of each axis before, and after the transform.
-    cells : tuple of 3 Cells
-        Where the first pass reads, where passes leave what others read, where the last one writes.
-    is_inverse : bool
-        Whether a pass along the rows makes rows of outputs.
-    ahead : int
-        How far ahead the last pass asks for its cells.
-    """
-    axes = [axis for axis in range(3) if outputs[axis] > 1]
-    extents, found = list(before), []
-    for axis in axes:
-        lines = [range(extent) for extent in extents]
-        source = cells[0] if axis == axes[0] else cells[1]
-        target = cells[2] if axis == axes[-1] else cells[1]
-        is_row = is_inverse and axis == 2
-        found.append(
-            _pass(outputs, axis, lines, source, target, is_row, ahead if axis == axes[-1] else 0)
-        )
-        extents[axis] = after[axis]
-    return found
-
-
-def _all_passes(
-    s: ConvShape, tiles: Tiles, b: Cut, halo: Halo, point: int, width: int, panel: int
-) -> list[list[list[int]]]:
-    """Return the passes of the inputs, of the outputs and of the weights."""
-    m, extents = tiles.outputs, tiles.extents
-    h = m[1]
-    wraps = 1 if m[2] > 1 else halo.plane
-    steps, again = (halo.depth, halo.pitch, halo.plane), (m[0] * halo.depth, h * halo.pitch, wraps)
-    read = Cells(steps, again, h * halo.pitch)
-    between = dense(extents, b.rows * width, m, width)
-    values = dense(extents, point, m, b.columns)
-    products = dense(extents, b.pitch, m, 0)
-    # The cells of a row become one row of results, `m[2]` times as long.
-    row = m[2] * b.pitch
-    results = Cells((h * row, row, 0), (m[0] * h * row, h * row, 0), 0)
-    taps, at_points = dense(s.kernel, s.c_in * b.mr, m, 0), dense(extents, panel, m, 0)
-    taps = dense(s.kernel, panel, m, 0)
-    return [
-        transform_passes(
-            m, extents, extents, (read, between, values), False, CHANNELS_AHEAD * b.pitch
-        ),
-        transform_passes(m, extents, m, (products, products, results), True),
-        transform_passes(m, s.kernel, extents, (taps, at_points, at_points), False),
-    ]
+def _scratch(tiles: Tiles, b: Cut, halo: Halo, sizes: Sizes, itemsize: int) -> list[int]:
+    """Where the parts of a worker's scratch begin, and its size."""
+    parts = (
+        sizes.halo_channels * halo.channel + 2 * VECTOR_BYTES // itemsize,
+        tiles.points * b.rows * sizes.width,
+        tiles.points * sizes.point,
+        b.together * b.mr * tiles.points * b.pitch,
+        sizes.result_channels * sizes.result,
+        b.mr,
+    )
+    whole = (round_up(part, CACHE_LINE // itemsize) for part in parts)
+    return list(itertools.accumulate(whole, initial=0))
 
 
 def make_table(s: ConvShape, tiles: Tiles, b: Cut, itemsize: int) -> tuple[np.ndarray, Halo]:
     """Return the table of a problem, and the layout of its halo tiles."""
-    lanes, line = VECTOR_BYTES // itemsize, CACHE_LINE // itemsize
-    problem = tile_problem(s, tiles)
-    halo = halo_layout(problem, tiles.outputs[1] * b.rows, b.columns, itemsize)
-    neighbours = s.in_strides[1] == 1
-    halo_channels = max(HALO_BYTES // (halo.channel * itemsize), lanes if neighbours else 1)
-    halo_channels = min(halo_channels, s.c_in)
-    point = odd_lines(s.c_in * b.pitch, itemsize)
-    width = round_up(b.columns, lanes)
-    panel = round_up(s.c_in * b.mr, line)
-    rows_of_tile = tiles.outputs[0] * tiles.outputs[1]
-    result = rows_of_tile * tiles.outputs[2] * b.pitch
-    result_channels = lanes if s.out_strides[1] == 1 and s.out_strides[4] != 1 else 1
-    sizes = (
-        halo_channels * halo.channel + 2 * lanes,
-        tiles.points * b.rows * width,
-        tiles.points * point,
-        b.together * b.mr * tiles.points * b.pitch,
-        result_channels * result,
-        b.mr,
+    halo = halo_layout(tile_problem(s, tiles), tiles.outputs[1] * b.rows, b.columns, itemsize)
+    sizes = _sizes(s, tiles, b, halo, itemsize)
+    passes = (
+        *input_passes(tiles, b, halo, sizes.width, sizes.point),
+        *output_passes(tiles, b.pitch),
+        *weight_passes(s, tiles, sizes.panel, b.blocks),
     )
-    ends = list(itertools.accumulate(round_up(size, line) for size in sizes))
-    passes = _all_passes(s, tiles, b, halo, point, width, panel)
-    count = len(passes[0])
-    begin = len(Layout._fields) + 3 * count
-    flat = [step for transform in passes for step in transform]
-    begins = [begin, *(begin + end for end in itertools.accumulate(map(len, flat)))][:-1]
-    layout = Layout(
-        0,
-        0,
-        s.groups * b.row_blocks * b.column_blocks * b.parts,
-        *tiles.outputs,
-        *tiles.counts,
-        tiles.points,
-        s.n * tiles.counts[0] * tiles.counts[1],
-        *b,
-        halo_channels,
-        point,
-        width,
-        result,
-        result_channels,
-        panel,
-        s.taps,
-        0,
-        *ends,
-        count,
-        *(len(Layout._fields) + i * count for i in range(3)),
+    begin, count = len(Layout._fields), len(passes) // 3
+    ends = itertools.accumulate(map(len, passes), initial=begin + len(passes))
+    layout = Layout._make(
+        [
+            0,
+            0,
+            s.groups * b.row_blocks * b.column_blocks * b.parts,
+            *tiles.outputs,
+            *tiles.counts,
+            tiles.points,
+            s.n * tiles.counts[0] * tiles.counts[1],
+            *b,
+            *sizes,
+            s.taps,
+            *_scratch(tiles, b, halo, sizes, itemsize),
+            count,
+            *range(begin, begin + 3 * count, count),
+        ]
     )
-    table = [*layout, *begins, *itertools.chain.from_iterable(flat)]
+    table = [*layout, *list(ends)[:-1], *itertools.chain.from_iterable(passes)]
     return np.array(table, np.int64), halo

@@ -7,13 +7,12 @@ inputs are a matrix product over the input channels; output channels, whose prod
 back and stored. So what a worker needs is the values of a task's tiles at the points.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, indices_at, pointer_at, shift
-from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import TILE_VECTORS, share
 from numbaconv.cpu.job import (
@@ -46,11 +45,12 @@ from numbaconv.problem.shape import ConvShape, read_shape
 class Functions(NamedTuple):
     """Functions that workers call; as `CALLED`, where their addresses lie: behind the layout."""
 
-    evaluate: object
-    evaluate_taps: object
-    interpolate: object
+    evaluate: Any
+    evaluate_taps: Any
+    interpolate: Any
 
 
+CHANNEL = Halo._fields.index("channel")
 CALLED: Functions = places(Functions, HALO + HALO_SIZE)
 size_within(Functions, MOST_HALO - HALO_SIZE)
 
@@ -146,46 +146,39 @@ def find_run(table, t, done):
 
 
 @inline
-def run_pass(job, table, function, passes, i, target, source, start, blocks, vectors):
-    """Run a pass of a transform, of which the places are listed in the table."""
-    step = shift(table, table[table[passes] + i])
-    call(job[function], PassArguments(target, source, step, blocks, vectors, start))
+def pass_of(table, passes, i):
+    """Where the table has a pass of a transform."""
+    return shift(table, table[table[passes] + i])
 
 
 @inline
 def read_inputs(job, table, s, m, t):
     """Transform all input channels of a task's tiles."""
-    last = table[AT_TABLE.passes] - 1
-    vectors = table[AT_TABLE.width] // job[AT.lanes]
+    together = table[AT_TABLE.halo_channels]
     done = 0
     while done < t.rows:
         run = find_run(table, t, done)
-        for c0 in range(0, s.c_in, table[AT_TABLE.halo_channels]):
-            channels = min(table[AT_TABLE.halo_channels], s.c_in - c0)
+        for c0 in range(0, s.c_in, together):
+            channels = min(together, s.c_in - c0)
             copy_halo(job, table, s, m, t, run, c0, channels)
             for c in range(channels):
-                source = shift(m.halo, c * job[HALO + HALO_CHANNEL])
+                halo = shift(m.halo, c * job[HALO + CHANNEL])
                 at = (c0 + c) * table[AT_TABLE.pitch] + done * table[AT_TABLE.columns]
-                for i in range(last + 1):
-                    target = shift(m.values, at) if i == last else m.cells
-                    call_pass = AT_TABLE.input_passes
-                    run_pass(
-                        job,
-                        table,
-                        CALLED.evaluate,
-                        call_pass,
-                        i,
-                        target,
-                        source,
-                        m.zeros,
-                        run.rows,
-                        vectors,
-                    )
-                    source = m.cells
+                evaluate_inputs(job, table, m, halo, shift(m.values, at), run.rows)
         done += run.rows
 
 
-HALO_CHANNEL = Halo._fields.index("channel")
+@inline
+def evaluate_inputs(job, table, m, halo, values, rows):
+    """Transform some rows of tiles of a channel."""
+    last = table[AT_TABLE.passes] - 1
+    vectors = table[AT_TABLE.width] // job[AT.lanes]
+    source = halo
+    for i in range(last + 1):
+        target = values if i == last else m.cells
+        step = pass_of(table, AT_TABLE.input_passes, i)
+        call(job[CALLED.evaluate], PassArguments(target, source, step, rows, vectors, m.zeros))
+        source = m.cells
 
 
 @inline
@@ -242,69 +235,56 @@ def multiply_panels(job, table, s, m, a, b, c, rows, vectors, blocks):
 @inline
 def multiply(job, table, s, m, t, first, end, vectors):
     """Multiply the inputs by the weights of some register blocks, point by point."""
-    lanes, mr, points = job[AT.lanes], table[AT_TABLE.mr], table[AT_TABLE.points]
-    pitch, panel = table[AT_TABLE.pitch], table[AT_TABLE.panel]
+    mr, points, pitch = table[AT_TABLE.mr], table[AT_TABLE.points], table[AT_TABLE.pitch]
     whole = vectors // TILE_VECTORS
-    rest = vectors - whole * TILE_VECTORS
+    rest, at = vectors - whole * TILE_VECTORS, whole * TILE_VECTORS * job[AT.lanes]
     for point in range(points):
-        values = shift(m.values, point * table[AT_TABLE.point])
+        b = shift(m.values, point * table[AT_TABLE.point])
         for block in range(first, end):
-            place = (t.group * table[AT_TABLE.blocks] + block) * points + point
-            weights = shift(m.packed, place * panel)
+            place = (t.group * points + point) * table[AT_TABLE.blocks] + block
+            a = shift(m.packed, place * table[AT_TABLE.panel])
+            c = shift(m.products, ((block - first) * mr * points + point) * pitch)
             rows = block_rows(s.c_out, mr, block)
-            products = shift(m.products, ((block - first) * mr * points + point) * pitch)
             if whole > 0:
-                multiply_panels(
-                    job, table, s, m, weights, values, products, rows, TILE_VECTORS, whole
-                )
+                multiply_panels(job, table, s, m, a, b, c, rows, TILE_VECTORS, whole)
             if rest > 0:
-                at = whole * TILE_VECTORS * lanes
-                multiply_panels(
-                    job,
-                    table,
-                    s,
-                    m,
-                    weights,
-                    shift(values, at),
-                    shift(products, at),
-                    rows,
-                    rest,
-                    1,
-                )
+                multiply_panels(job, table, s, m, a, shift(b, at), shift(c, at), rows, rest, 1)
 
 
 @inline
 def write_outputs(job, table, s, m, t, first, channels, vectors):
     """Transform the products of some output channels back, and store them."""
-    together, last = table[AT_TABLE.result_channels], table[AT_TABLE.passes] - 1
+    together = table[AT_TABLE.result_channels]
     each = table[AT_TABLE.points] * table[AT_TABLE.pitch]
-    rows, row = table[AT_TABLE.outputs_0] * table[AT_TABLE.outputs_1], table[AT_TABLE.pitch]
-    row *= table[AT_TABLE.outputs_2]
-    width = t.rows * table[AT_TABLE.columns] * table[AT_TABLE.outputs_2]
     for c0 in range(0, channels, together):
-        some = min(together, channels - c0)
+        channel, some = t.group * s.c_out + first + c0, min(together, channels - c0)
         for i in range(some):
             products = shift(m.products, (c0 + i) * each)
             results = shift(m.results, i * table[AT_TABLE.result])
-            bias = shift(m.bias, t.group * s.c_out + first + c0 + i)
-            for number in range(last + 1):
-                target = results if number == last else products
-                start = bias if number == last else m.zeros
-                run_pass(
-                    job,
-                    table,
-                    CALLED.interpolate,
-                    AT_TABLE.output_passes,
-                    number,
-                    target,
-                    products,
-                    start,
-                    1,
-                    vectors,
-                )
-            if job[AT.activate] != 0:
-                call(job[AT.activate], ActivateArguments(results, row, rows, width))
-        store_results(job, table, s, m, t, t.group * s.c_out + first + c0, some)
+            bias = shift(m.bias, channel + i)
+            interpolate_outputs(job, table, m, results, products, bias, vectors)
+            finish(job, table, results, t.rows * table[AT_TABLE.columns])
+        store_results(job, table, s, m, t, channel, some)
+
+
+@inline
+def interpolate_outputs(job, table, m, results, products, bias, vectors):
+    """Transform the products of a channel back."""
+    last = table[AT_TABLE.passes] - 1
+    for i in range(last + 1):
+        target, start = (results, bias) if i == last else (products, m.zeros)
+        step = pass_of(table, AT_TABLE.output_passes, i)
+        call(job[CALLED.interpolate], PassArguments(target, products, step, 1, vectors, start))
+
+
+@inline
+def finish(job, table, results, tiles):
+    """Apply the activation, if there is one, to the results of so many tiles of a channel."""
+    if job[AT.activate] != 0:
+        rows = table[AT_TABLE.outputs_0] * table[AT_TABLE.outputs_1]
+        width = table[AT_TABLE.outputs_2]
+        step = width * table[AT_TABLE.pitch]
+        call(job[AT.activate], ActivateArguments(results, step, rows, width * tiles))
 
 
 @inline
@@ -312,6 +292,7 @@ def store_results(job, table, s, m, t, channel, channels):
     """Store the results of some output channels: runs of rows of tiles, then their rows."""
     m0, m1, m2 = table[AT_TABLE.outputs_0], table[AT_TABLE.outputs_1], table[AT_TABLE.outputs_2]
     row, step = m2 * table[AT_TABLE.pitch], table[AT_TABLE.result]
+    row_step, column_step, lanes = s.out_strides[1], s.out_strides[4], job[AT.lanes]
     ow = t.column * m2
     width = min(t.columns * m2, s.output[2] - ow)
     done = 0
@@ -326,7 +307,6 @@ def store_results(job, table, s, m, t, channel, channels):
                 i = d * m1 + h - block * m1
                 first = i * row + (done + block) * table[AT_TABLE.columns] * m2
                 to = plane + (oh + h) * s.out_strides[3]
-                row_step, column_step = s.out_strides[1], s.out_strides[4]
                 move_rows(
                     m.results,
                     first,
@@ -338,7 +318,7 @@ def store_results(job, table, s, m, t, channel, channels):
                     row_step,
                     column_step,
                     False,
-                    job[AT.lanes],
+                    lanes,
                 )
         done += run.rows
 
@@ -366,7 +346,7 @@ def work(worker, job, like):
 
 @native(WorkerArguments)
 def pack_points(worker, job, like):
-    """Write the weights' values at the points: [group][register block][point][input channel][MR].
+    """Write the weights' values at the points: [group][point][register block][input channel][MR].
 
     Loops: register blocks; the weights of one as [tap][input channel][MR]; some of these at a time,
     which are transformed axis by axis.
@@ -384,24 +364,14 @@ def pack_points(worker, job, like):
         k_size = s.c_in * taps
         source = shift(weights, (group * s.c_out + block * mr) * k_size)
         pack_block(taps_of_block, source, k_size, rows, s.c_in, taps, panel, lanes)
-        target = shift(packed, number * points * panel)
+        target = shift(packed, (group * points * blocks + block) * panel)
         for first in range(0, s.c_in * rows, PACKED_TOGETHER):
             count = min(PACKED_TOGETHER, s.c_in * rows - first)
             vectors = (count + lanes - 1) // lanes
             place, read = shift(target, first), shift(taps_of_block, first)
             for i in range(table[AT_TABLE.passes]):
-                run_pass(
-                    job,
-                    table,
-                    CALLED.evaluate_taps,
-                    AT_TABLE.weight_passes,
-                    i,
-                    place,
-                    read,
-                    read,
-                    1,
-                    vectors,
-                )
+                step = pass_of(table, AT_TABLE.weight_passes, i)
+                call(job[CALLED.evaluate_taps], PassArguments(place, read, step, 1, vectors, read))
                 read = place
         number, queue = next_task(job, tasks, worker, queue)
 

@@ -77,9 +77,9 @@ def cost(s: ConvShape, tiles: Tiles) -> int:
 @functools.lru_cache(maxsize=256)
 def best_tiles(s: ConvShape) -> Tiles | None:
     """Return the tiles that cost least, or None if their values would take too much memory."""
-    choices = [POINTS if taps == TAPS else (1,) for taps in s.kernel]
+    d, h, w = (tuple(POINTS) if taps == TAPS else (1,) for taps in s.kernel)
     least = 2 * TILE_VECTORS * VECTOR_BYTES
-    tiles = [make_tiles(s, outputs) for outputs in itertools.product(*choices)]
+    tiles = [make_tiles(s, outputs) for outputs in itertools.product(d, h, w)]
     fitting = [each for each in tiles if each.points * max(s.c_in, s.c_out) * least <= MOST_VALUES]
     return min(fitting, key=lambda each: cost(s, each), default=None)
 
@@ -147,7 +147,7 @@ def cut(s: ConvShape, tiles: Tiles, itemsize: int, threads: int) -> Cut:
         tasks = s.groups * ceil_div(all_rows, rows) * column_blocks * parts
         channels = min(mr * ceil_div(blocks, parts), s.c_out)
         return ceil_div(tasks, threads) * _task_cost(
-            s, tiles, round_up(rows * columns, lanes), channels
+            s, tiles, round_up(rows * columns, TILE_VECTORS * lanes), channels
         )
 
     most_rows = min(max(1, most // columns), all_rows)
