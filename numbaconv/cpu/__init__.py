@@ -30,8 +30,8 @@ job and launch.
 
 Read `lowering`, `direct.choice`, `job`, `direct.tasks`, then one lowering and its microkernel.
 Imports: `numbaconv.problem`, `numbaconv.runtime`, `numbaconv.codegen`; nothing of `numbaconv.cuda`.
-Inside, `fft` and `winograd` stand above `direct`, `gradients` and `separable`, these above `im2col`, that above
-`execution`, then `packing` and `microkernels`, then `job`.
+Inside, `fft` and `winograd` stand above `direct`, `gradients` and `separable`, these above
+`im2col`, that above `execution`, then `packing` and `microkernels`, then `job`.
 """
 
 from numbaconv.cpu.execution import execute
