@@ -27,7 +27,7 @@ from numbaconv.problem.shape import ConvShape, Triple
 INPUT_COST, OUTPUT_COST, WEIGHT_COST = 14, 12, 8
 
 # `direct` does so many multiply-adds in the time of one here.
-SUMS_RATE = 1.0
+SUMS_RATE = 1.5
 
 # Tiles of a task, at most: more of them use a weight no better.
 MOST_TILES = 128
