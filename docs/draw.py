@@ -7,12 +7,14 @@ it.
 """
 
 import doctest
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import numbaconv as nc
+from numbaconv.cpu.microkernels.toom_cook import matrices
 
 IMAGES = Path(__file__).parent / "img"
 BLUE, ORANGE, GREEN, RED, GREY = "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#d9d9d9"
@@ -273,9 +275,41 @@ def draw_spectra():
     save(figure, "spectra.png")
 
 
+def fraction_text(value: Any) -> str:
+    """Write a number whose denominator is a small power of two."""
+    return str(Fraction(float(value)))
+
+
+def draw_polynomials():
+    """Draw a convolution as a product of polynomials' values, below what is evaluated."""
+    inputs, taps, outputs = (np.array(each).astype(float) for each in matrices(2))
+    values = [inputs @ IMAGE @ inputs.T, taps @ DETECTORS[0] @ taps.T]
+    values.append(values[0] * values[1])
+    back = outputs @ values[2] @ outputs.T
+    figure, (axes,) = canvas(31, 17.5, (10.5, 6))
+    names = ("input", "detector", "2 x 2 outputs")
+    triples = zip((IMAGE, DETECTORS[0], back), values, names, (BLUE, ORANGE, GREEN), strict=True)
+    for i, (matrix, at_points, name, colour) in enumerate(triples):
+        x, size = 0.5 + 11 * i, 1.5 * len(matrix)
+        texts = [[fraction_text(each) for each in row] for row in matrix]
+        cells(axes, x + 3 - size / 2, 8 - size, texts, colour, 1.5)
+        texts = [[fraction_text(each) for each in row] for row in at_points]
+        cells(axes, x, 10.5, texts, colour, 1.5)
+        axes.text(x + 3, 1.2, name, ha="center", fontsize=10)
+        start, end = (x + 3, 8.1), (x + 3, 10.4)
+        arrow(axes, *((end, start) if i == 2 else (start, end)))
+        verb = "interpolate" if i == 2 else "evaluate"
+        axes.text(x + 3.3, 9.3, verb, va="center", fontsize=9)
+    axes.text(9, 13.5, "x", ha="center", va="center", fontsize=16)
+    axes.text(20, 13.5, "=", ha="center", va="center", fontsize=16)
+    axes.text(15.5, 17.2, "point by point: 16 products", ha="center", fontsize=10)
+    save(figure, "polynomials.png")
+
+
 if __name__ == "__main__":
     draw_lesson()
     draw_patches()
     draw_tile()
     draw_lowerings()
     draw_spectra()
+    draw_polynomials()

@@ -21,7 +21,8 @@ The files beside this one are the public functions. A call goes through the fold
 - ``problem``: the arguments are validated, and the call is described and planned as values;
 - ``dispatch``: which backend runs the call;
 - ``blocks``: arrays that are larger than memory, block by block;
-- ``cpu``, ``cuda``: the engines, with the backends "direct", "im2col" and "fft", or "cuda";
+- ``cpu``, ``cuda``: the engines, with the backends "direct", "im2col", "fft" and "winograd", or
+  "cuda";
 - ``runtime``: threads, memory that is used again, and what compiled callers share with Python;
 - ``codegen``: how Python functions become machine code, and where that is kept.
 """

@@ -80,15 +80,16 @@ def conv(
     out : ndarray, optional
         Array of the result's shape and dtype to store the result in. It must not overlap the
         input, weight or bias.
-    backend : {"auto", "direct", "im2col", "fft", "cuda"}, optional
+    backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
         Backend of this call. Without it `use_backend`, `set_backend` and the environment variable
         ``NUMBACONV_BACKEND`` decide, in this order.
     stream : optional
         CUDA stream to work on: of Numba, CuPy or PyTorch, or its handle. By default it is that of
         the first array. The streams of all arrays are waited for. CPU backends refuse it.
-    precision : {"ieee", "tf32"}, optional
-        How "cuda" multiplies float32: "ieee" as IEEE says, "tf32" on tensor cores with factors
-        rounded to 10 bits of mantissa. Without it the environment variable
+    precision : {"ieee", "tf32", "fast"}, optional
+        How "cuda" multiplies float32: "ieee" as IEEE says, "tf32" and "fast" on tensor cores with
+        factors rounded to 10 bits of mantissa. On the CPU "fast" lets "auto" take "winograd", whose
+        errors are a few times those of sums. Without it the environment variable
         ``NUMBACONV_PRECISION`` decides, else "ieee". CPU backends refuse "tf32".
 
     Returns
@@ -138,7 +139,7 @@ def conv(
     b = None if bias is None else input_array("bias", bias)
     target = None if out is None else base_array("out", out)
     plan = find_plan(x, w, b, options)
-    y = convolve(plan, resolve(plan, backend), x, w, b, target, None, stream, precision)
+    y = convolve(plan, resolve(plan, backend, precision), x, w, b, target, None, stream, precision)
     return y if out is None else out
 
 

@@ -182,7 +182,7 @@ def conv2d_input(
         Gradient with respect to the output, shape (N, C_out, OH, OW) or (C_out, OH, OW).
     stride, padding, dilation, groups
         Those of the convolution, which padded with zeros.
-    backend : {"auto", "direct", "im2col", "fft", "cuda"}, optional
+    backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
         As in `conv`.
     stream, precision
         As in `conv`.
@@ -249,7 +249,7 @@ def conv2d_weight(
         Gradient with respect to the output, shape (N, C_out, OH, OW) or (C_out, OH, OW).
     stride, padding, dilation, groups
         Those of the convolution, which padded with zeros.
-    backend : {"auto", "direct", "im2col", "fft", "cuda"}, optional
+    backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
         As in `conv`.
     stream, precision
         As in `conv`.

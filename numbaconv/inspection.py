@@ -1,7 +1,6 @@
 """`explain` says what a call would do; `show_config` says where it would run."""
 
 import platform
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import llvmlite
@@ -32,6 +31,7 @@ from numbaconv.dispatch.choice import (
     serving,
 )
 from numbaconv.dispatch.gpu import Call, plan_on_device, refuse_on_cpu
+from numbaconv.dispatch.precision import is_fast
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import (
@@ -177,7 +177,7 @@ def explain(
         load_backend(name, source)
         name, reason = serving(plan.simplest, plan.arithmetic.compute, name)
     else:
-        (name, reason), source = choose(plan), f"auto, {source}"
+        (name, reason), source = choose(plan, is_fast(precision)), f"auto, {source}"
     lowering = None
     if name != CUDA:
         refuse_on_cpu(name, stream, precision)
@@ -229,9 +229,7 @@ def _main_part(plan: AdjointPlan, name: str) -> tuple[Choice, str | None]:
     parts, dtype = find_parts(plan), plan.arithmetic.compute
     if not parts:
         return Choice("direct", "there is nothing to multiply"), None
-    choices: Sequence[Choice] = choose_parts(plan)
-    if name != AUTO:
-        choices = [serving(part.shape, dtype, name) for part in parts]
+    choices = choose_parts(plan, name)
     main = max(range(len(parts)), key=lambda i: parts[i].shape.flops)
     backend, reason = choices[main]
     alike = sum(choice.backend == backend for choice in choices)

@@ -11,8 +11,9 @@ from numbaconv.blocks.calls import Convolution
 from numbaconv.cpu.arrays import flat_bias
 from numbaconv.cpu.execution import Template, packed_weights
 from numbaconv.dispatch.backends import check_backend
-from numbaconv.dispatch.gpu import convolve_layer_on_device, find_precision, on_host
+from numbaconv.dispatch.gpu import convolve_layer_on_device, on_host
 from numbaconv.dispatch.host import convolve, resolve
+from numbaconv.dispatch.precision import find_precision
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.forward import check_activation, check_bias, check_weight
 from numbaconv.problem.libraries import is_on_device
@@ -91,7 +92,7 @@ class PreparedConv:
     ) -> None:
         self._options = options
         self.backend = backend
-        self._precision = precision
+        self.precision = precision
         self.update(weight, bias)
 
     def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
@@ -155,13 +156,13 @@ class PreparedConv:
                 now.packed,
                 self.backend,
                 stream,
-                self._precision,
+                self.precision,
             )
         x, target = input_array("x", x), None if out is None else base_array("out", out)
         plan = self.plan(x, now)
-        chosen = resolve(plan, self.backend)
+        chosen = resolve(plan, self.backend, self.precision)
         weight, bias, packed = now.weight, now.bias, now.packed
-        y = convolve(plan, chosen, x, weight, bias, target, packed, stream, self._precision)
+        y = convolve(plan, chosen, x, weight, bias, target, packed, stream, self.precision)
         return y if out is None else out
 
     def by_blocks(self, given: dict[str, Any]) -> Convolution:
@@ -198,10 +199,10 @@ class PreparedConv:
 
     def __getstate__(self) -> tuple[Any, ...]:
         now = self.weights
-        return now.weight, now.bias, self._options, self.backend, self._precision
+        return now.weight, now.bias, self._options, self.backend, self.precision
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        weight, bias, self._options, self.backend, self._precision = state
+        weight, bias, self._options, self.backend, self.precision = state
         self.update(weight, bias)
 
     def __repr__(self) -> str:
@@ -232,9 +233,9 @@ def prepare(
         As in `conv`.
     padding_mode, data_format, activation
         As in `conv`.
-    backend : {"auto", "direct", "im2col", "fft", "cuda"}, optional
+    backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
         Backend of all calls. Without it the backend of each call is chosen as in `conv`.
-    precision : {"ieee", "tf32"}, optional
+    precision : {"ieee", "tf32", "fast"}, optional
         As in `conv`.
 
     Returns

@@ -132,7 +132,7 @@ def conv_transpose2d(
     out : ndarray, optional
         Array of the result's shape and dtype to store the result in. It must not overlap the
         input, weight or bias.
-    backend : {"auto", "direct", "im2col", "fft", "cuda"}, optional
+    backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
         As in `conv`.
     stream, precision
         As in `conv`.

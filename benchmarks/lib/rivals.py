@@ -241,6 +241,17 @@ def transforms() -> Prepare:
     return lambda layer, x, w: prepare(layer, x, w) if _is_large(layer) else None
 
 
+def minimal_filters() -> Prepare:
+    """Load numbaconv's minimal filtering, prepared, for dense layers of kernels of 3."""
+    prepare = numbaconv(prepared=True, backend="winograd")
+
+    def serves(layer: Layer) -> bool:
+        steps = *layer.per_axis("stride"), *layer.per_axis("dilation")
+        return max(steps) == 1 < max(layer.kernel) == 3 and layer.groups < layer.c_in
+
+    return lambda layer, x, w: prepare(layer, x, w) if serves(layer) else None
+
+
 def _crop(layer: Layer) -> tuple[Any, ...] | None:
     """Where a filter that keeps the image's size holds the layer's output; None if nowhere."""
     filters = layer.groups == layer.c_in == layer.c_out and not layer.gradient
@@ -274,6 +285,7 @@ OURS: dict[str, Callable[[int], Prepare]] = {
     "nc-direct": lambda threads: numbaconv(backend="direct"),
     "nc-im2col": lambda threads: numbaconv(backend="im2col"),
     "nc-fft": lambda threads: transforms(),
+    "nc-winograd": lambda threads: minimal_filters(),
 }
 """numbaconv: its own choice, its own choice prepared, and each backend forced.
 

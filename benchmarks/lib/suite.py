@@ -14,7 +14,7 @@ from asv_runner.benchmarks.mark import SkipNotImplemented
 from benchmarks.lib import rivals
 from benchmarks.lib.layers import EVERY_ROW, LAYERS, Layer, arrays
 
-BACKENDS = ("direct", "im2col", "fft", "cuda")
+BACKENDS = ("direct", "im2col", "fft", "winograd", "cuda")
 SKIP_SLOW = bool(os.environ.get("ASV_SKIP_SLOW"))
 
 

@@ -1,4 +1,4 @@
-"""The CPU: three engines, `direct`, `im2col` and `fft`, the gradients, and what these are made of.
+"""The CPU: its engines, the gradients, and what these are made of.
 
 An engine is a folder with two functions. ``lower(s, dtype, threads)`` says how it computes a
 problem, as a `lowering.Lowering`; ``unavailable()`` says why it cannot run here. A planned call
@@ -18,6 +18,7 @@ depthwise_interleaved  direct      depthwise          a halo tile; nothing insid
 depthwise_channels     direct      depthwise          a halo tile, a vector of channels innermost
 patch_matrix           im2col      matrix             the patches of its pixels
 overlap_save           fft         transform          tiles, as columns of vectors
+minimal_filtering      winograd    matrix             a halo tile, in phases of a tile's outputs
 =====================  ==========  =================  ==========================================
 
 The loops of a task have BLIS's names: jc and ic over blocks of columns and rows of the output, pc
@@ -29,8 +30,8 @@ job and launch.
 
 Read `lowering`, `direct.choice`, `job`, `direct.tasks`, then one lowering and its microkernel.
 Imports: `numbaconv.problem`, `numbaconv.runtime`, `numbaconv.codegen`; nothing of `numbaconv.cuda`.
-Inside, `fft` stands above `direct`, `gradients` and `separable`, these above `im2col`, that above
-`execution`, then `packing` and `microkernels`, then `job`.
+Inside, `fft` and `winograd` stand above `direct`, `gradients` and `separable`, these above
+`im2col`, that above `execution`, then `packing` and `microkernels`, then `job`.
 """
 
 from numbaconv.cpu.execution import execute

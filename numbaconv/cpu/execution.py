@@ -62,7 +62,7 @@ def write_job(
     The functions that it names are compiled.
     """
     job: np.ndarray = new_template()
-    set_entries(job, SHAPE, s.as_tuple())
+    set_entries(job, SHAPE, (lowering.problem or s).as_tuple())
     set_entries(job, BLOCKS, lowering.blocks)
     set_entries(job, HALO, lowering.layout)
     functions = {
@@ -73,7 +73,7 @@ def write_job(
         AT.store: lowering.store,
         AT.packer: lowering.packer if lowering.packing is None else pack_work,
         AT.activate: kernel_of(activation),
-        **dict(enumerate(lowering.functions, HALO)),
+        **dict(enumerate(lowering.functions, HALO + len(lowering.layout))),
     }
     element = arithmetic.numba
     converted = {AT.fill_halo: from_dtype(reads), AT.store: element}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.codegen.jit import native
+from numbaconv.problem.shape import ConvShape
 
 
 class Packing(NamedTuple):
@@ -74,7 +75,9 @@ class Lowering(NamedTuple):
     packed_order : tuple of int
         What the order of its weights depends on.
     functions : tuple of native
-        Further functions that workers call. In a job they have the place of a layout.
+        Further functions that workers call. In a job they lie behind the layout.
+    problem : ConvShape or None
+        What the job says the problem is; None: it is the one that is lowered.
     """
 
     name: str
@@ -97,3 +100,4 @@ class Lowering(NamedTuple):
     pack_scratch: int = 0
     packed_order: tuple[int, ...] = ()
     functions: tuple[native, ...] = ()
+    problem: ConvShape | None = None

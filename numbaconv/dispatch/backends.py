@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from numbaconv import cuda
-from numbaconv.cpu import direct, fft, im2col
+from numbaconv.cpu import direct, fft, im2col, winograd
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.runtime.environment import tell_of, variable
 from numbaconv.runtime.shared_table import AT, ENTRY, as_word, from_word
@@ -28,6 +28,7 @@ BACKENDS: dict[str, ModuleType] = {
     "direct": direct,
     "im2col": im2col,
     "fft": fft,
+    "winograd": winograd,
     CUDA: cuda,
 }
 NAMES = (AUTO, *BACKENDS)
@@ -109,7 +110,7 @@ def available_backends() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        A subset of ``("direct", "im2col", "fft", "cuda")``.
+        A subset of ``("direct", "im2col", "fft", "winograd", "cuda")``.
     """
     return tuple(name for name, module in BACKENDS.items() if module.unavailable() is None)
 
@@ -119,7 +120,7 @@ def get_backend() -> str:
 
     Returns
     -------
-    {"auto", "direct", "im2col", "fft", "cuda"}
+    {"auto", "direct", "im2col", "fft", "winograd", "cuda"}
         Its name in lower case.
 
     Raises
@@ -135,7 +136,7 @@ def set_backend(name: str | None) -> None:
 
     Parameters
     ----------
-    name : {"auto", "direct", "im2col", "fft", "cuda"} or None
+    name : {"auto", "direct", "im2col", "fft", "winograd", "cuda"} or None
         In any case. It takes precedence over ``NUMBACONV_BACKEND``; None takes the choice back.
 
     Raises
@@ -184,7 +185,7 @@ def use_backend(name: str) -> _Block:
 
     Parameters
     ----------
-    name : {"auto", "direct", "im2col", "fft", "cuda"}
+    name : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}
         In any case.
 
     Returns

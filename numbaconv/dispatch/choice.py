@@ -1,14 +1,17 @@
 """What ``auto`` chooses."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbaconv.cpu import fft
+from numbaconv.cpu import fft, winograd
 from numbaconv.cpu.direct.choice import gets_zones
 from numbaconv.cpu.gradients.adjoint import find_parts
 from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
 from numbaconv.problem.shape import ConvShape
+
+# Engines that leave some problems to `direct`.
+_CHOOSY: dict[str, Any] = {"fft": fft, "winograd": winograd}
 
 
 class Choice(NamedTuple):
@@ -35,14 +38,18 @@ def has_wide_halo(s: ConvShape) -> bool:
     return s.c_in > 16 and s.dilation[2] >= 3 and reach >= times * s.output[2]
 
 
-def choose_backend(s: ConvShape, dtype: np.dtype) -> Choice:
+def choose_backend(s: ConvShape, dtype: np.dtype, fast: bool = False) -> Choice:
     """Return what ``auto`` chooses for a problem, computed in a dtype, in host memory.
+
+    `fast`: the caller allows errors a few times those of sums.
 
     The choice is a function of the problem alone. `benchmarks/choose.py` measures how often it is
     within 5% of the better backend, `benchmarks/crossover.py` where transforms begin to pay.
     """
     if fft.is_faster(s, dtype):
         return Choice("fft", "a large filter: its transform costs less than its taps")
+    if fast and winograd.is_faster(s, dtype):
+        return Choice("winograd", "precision is fast: fewer products, with larger errors than sums")
     return choose_sums(s)
 
 
@@ -59,8 +66,13 @@ def choose_sums(s: ConvShape) -> Choice:
     return Choice("direct", "the input where it lies, or a halo tile in cache: nothing to pack")
 
 
-def choose(plan: Plan) -> Choice:
+def choose(plan: Plan, fast: bool = False) -> Choice:
     """Return what ``auto`` chooses for a planned convolution; the plan keeps it."""
+    if fast:
+        if plan.fast_choice is None:
+            plan.fast_choice = choose_backend(plan.simplest, plan.arithmetic.compute, fast)
+        found: Choice = plan.fast_choice
+        return found
     if plan.choice is None:
         plan.choice = choose_backend(plan.simplest, plan.arithmetic.compute)
     choice: Choice = plan.choice
@@ -69,19 +81,29 @@ def choose(plan: Plan) -> Choice:
 
 def serving(s: ConvShape, dtype: np.dtype, name: str) -> Choice:
     """Return the backend that runs a problem for which one was asked."""
-    unserved = fft.unserved(s, dtype) if name == "fft" else None
+    engine = _CHOOSY.get(name)
+    unserved = engine and engine.unserved(s, dtype)
     if unserved is None:
         return Choice(name, "it was asked for")
-    return Choice("direct", f"fft was asked for, and leaves this to direct: {unserved}")
+    return Choice("direct", f"{name} was asked for, and leaves this to direct: {unserved}")
 
 
-def choose_parts(plan: AdjointPlan) -> tuple[Choice, ...]:
-    """Return what ``auto`` chooses for each convolution of an adjoint; the plan keeps it."""
-    if plan.choices is None:
-        dtype = plan.arithmetic.compute
-        plan.choices = tuple(choose_backend(part.shape, dtype) for part in find_parts(plan))
-    choices: tuple[Choice, ...] = plan.choices
+def choose_parts(plan: AdjointPlan, name: str = "auto") -> tuple[Choice, ...]:
+    """Return the backend of each convolution of an adjoint when one is asked for; it is kept."""
+    choices: tuple[Choice, ...] | None = plan.choices.get(name)
+    if choices is None:
+        choices = tuple(_choose_part(part.shape, plan, name) for part in find_parts(plan))
+        plan.choices[name] = choices
     return choices
+
+
+def _choose_part(s: ConvShape, plan: AdjointPlan, name: str) -> Choice:
+    dtype = plan.arithmetic.compute
+    if name == "auto":
+        return choose_backend(s, dtype)
+    if name == "winograd":
+        return Choice("direct", "winograd was asked for, and leaves adjoints to direct")
+    return serving(s, dtype, name)
 
 
 def choose_weight_gradient(plan: WeightPlan, name: str = "auto") -> Choice:

@@ -4,39 +4,22 @@ Nothing of CUDA is imported here. An array is on a device if it says so itself, 
 ``__cuda_array_interface__`` (Numba, CuPy, PyTorch).
 """
 
-import os
 from typing import Any
 
 import numpy as np
 
 from numbaconv.dispatch.backends import AUTO, CUDA, load_backend, requested_backend
+from numbaconv.dispatch.precision import TF32, find_precision, precision_on_gpu
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import Plan, find_plan
 from numbaconv.problem.validation import base_array, check_out, input_array
-
-PRECISION_VARIABLE = "NUMBACONV_PRECISION"
-PRECISIONS = ("ieee", "tf32")
-
-
-def find_precision(precision: str | None) -> str:
-    """Return the precision that is asked for, by the argument or the environment."""
-    source = "precision"
-    if precision is None:
-        precision = os.environ.get(PRECISION_VARIABLE, "").strip() or PRECISIONS[0]
-        source = f"the environment variable {PRECISION_VARIABLE}"
-    if not isinstance(precision, str):
-        raise TypeError(f"{source} must be a string, got {type(precision).__name__}")
-    known = precision.strip().lower()
-    if known not in PRECISIONS:
-        raise ValueError(f"{source} must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-    return known
 
 
 def refuse_on_cpu(name: str, stream: Any, precision: str | None) -> None:
     """Refuse options that a CPU backend cannot follow."""
     if stream is not None:
         raise ValueError(f"stream is for backend 'cuda'; this call runs on {name!r}")
-    if precision is not None and find_precision(precision) != PRECISIONS[0]:
+    if precision is not None and find_precision(precision) == TF32:
         raise ValueError(
             f"precision {precision!r} is for backend 'cuda'; this call runs on {name!r}"
         )
@@ -124,7 +107,7 @@ class Call:
     def on_gpu(self, function: str, plan: Any, arrays: dict[str, Any], **more: Any) -> Any:
         """Run a function of the cuda backend on a plan and its arrays."""
         _, stream, asked = self._asked
-        precision, run = find_precision(asked), getattr(self._module, function)
+        precision, run = precision_on_gpu(asked), getattr(self._module, function)
         with self._module.work_on(self._given if self._on_device else {}, stream) as workspace:
             return run(
                 plan,
@@ -157,7 +140,7 @@ def convolve_on_device(
     out = shadows.pop("out")
     if out is not None:
         check_out(out, plan.out_shape, plan.result, shadows)
-    precision = find_precision(precision)
+    precision = precision_on_gpu(precision)
     with module.work_on(arrays, stream) as workspace:
         result = module.execute(plan, shadows, out, precision, workspace, True)
     return arrays["out"] if out is not None else result
@@ -183,7 +166,7 @@ def convolve_layer_on_device(
     if target is not None:
         check_out(target, plan.out_shape, plan.result, {"x": seen})
     arrays = {"input": seen, "weight": weight, "bias": bias}
-    precision = find_precision(precision)
+    precision = precision_on_gpu(precision)
     with module.work_on({"x": x, "out": out}, stream) as workspace:
         result = module.execute(plan, arrays, target, precision, workspace, True, kept)
     return out if out is not None else result
@@ -199,7 +182,7 @@ def convolve_on_host(
 ) -> np.ndarray:
     """Convolve NumPy arrays on a GPU: copied in and out."""
     module = load_backend(CUDA)
-    precision = find_precision(precision)
+    precision = precision_on_gpu(precision)
     with module.work_on({}, stream) as workspace:
         result: np.ndarray = module.execute(plan, arrays, out, precision, workspace, False, kept)
     return result

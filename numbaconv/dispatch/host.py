@@ -9,29 +9,27 @@ import numpy as np
 
 from numbaconv import cpu
 from numbaconv.cpu import fft
-from numbaconv.cpu.gradients.adjoint import find_parts
 from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.choice import choose, choose_parts, choose_weight_gradient
 from numbaconv.dispatch.gpu import convolve_on_host, refuse_on_cpu
+from numbaconv.dispatch.precision import is_fast
 from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
 from numbaconv.problem.validation import check_out
 
 
-def resolve(plan: Plan, backend: str | None) -> str:
+def resolve(plan: Plan, backend: str | None, precision: str | None) -> str:
     """Return the backend of a call, which can run here."""
     name, source = requested_backend(backend)
     if name == AUTO:
-        return (plan.choice or choose(plan)).backend
+        return choose(plan, is_fast(precision)).backend
     load_backend(name, source)
     return name
 
 
 def engines_of_parts(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
     """Return the engine of each convolution of an adjoint; ``auto`` chooses each by itself."""
-    if name != AUTO:
-        return (BACKENDS[name],) * len(find_parts(plan))
-    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan))
+    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan, name))
 
 
 _SUMS: dict[str, Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray]] = {

@@ -50,8 +50,8 @@ class Plan:
         Order of the axes for the caller and in memory; whether they are the same.
     batched : bool
         Whether the input has an axis for the batch.
-    choice : Choice or None
-        What ``auto`` takes, once it was asked.
+    choice, fast_choice : Choice or None
+        What ``auto`` takes, once it was asked; the latter under ``precision="fast"``.
     jobs, on_devices : dict
         What the CPU engines and the cuda backend keep of it.
     """
@@ -74,6 +74,7 @@ class Plan:
         self.batched = problem.batched
         self.activation = activation
         self.choice: Any = None
+        self.fast_choice: Any = None
         self.multiply_adds = self.shape.flops // 2
         self.channels = self.shape.groups * self.shape.c_out
         self.out_size = self.shape.n * self.channels * self.shape.pixels
@@ -211,7 +212,7 @@ class AdjointPlan:
         self.has_gaps = sum(phase.shape.pixels for phase in self.phases) < elements
         self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
         self.parts: Any = None  # the convolutions that the CPU engines make of the phases
-        self.choices: Any = None  # what ``auto`` takes for each of them
+        self.choices: dict[str, Any] = {}  # of backends, by the one that is asked for
         self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 

@@ -442,7 +442,7 @@ def test_precision_by_the_environment(monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_array_equal(rounded, nc.conv2d(x, w, backend="cuda", precision="tf32"))
     nc.conv2d(x, w, backend="direct")  # which has better than that
     monkeypatch.setenv("NUMBACONV_PRECISION", "float8")
-    with pytest.raises(ValueError, match=r"NUMBACONV_PRECISION.*ieee, tf32"):
+    with pytest.raises(ValueError, match=r"NUMBACONV_PRECISION.*ieee, tf32, fast"):
         nc.conv2d(x, w, backend="cuda")
 
 

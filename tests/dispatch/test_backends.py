@@ -17,7 +17,7 @@ import pytest
 import numbaconv as nc
 
 VARIABLE = "NUMBACONV_BACKEND"
-NAMES = ("auto", "direct", "im2col", "fft", "cuda")
+NAMES = ("auto", "direct", "im2col", "fft", "winograd", "cuda")
 
 x = np.arange(101.0 * 103).reshape(1, 1, 101, 103)
 w = np.ones((2, 1, 3, 5))
@@ -26,7 +26,7 @@ w = np.ones((2, 1, 3, 5))
 def runs_on(**options: Any) -> str:
     """The backend that ``explain`` says a call would use."""
     text = str(nc.explain(x, w, **options))
-    named = set(re.findall(r"\b(direct|im2col|fft|cuda)\b", text.splitlines()[0]))
+    named = set(re.findall(r"\b(direct|im2col|fft|winograd|cuda)\b", text.splitlines()[0]))
     assert len(named) == 1, text
     return named.pop()
 
@@ -331,10 +331,10 @@ def test_what_is_for_cuda_alone_is_refused_on_the_cpu(
             function(x, w, backend=backend, stream=0)
         with pytest.raises(ValueError, match=rf"precision 'tf32' is for backend 'cuda'.*{backend}"):
             function(x, w, backend=backend, precision="tf32")
-        with pytest.raises(ValueError, match=r"precision must be one of ieee, tf32"):
+        with pytest.raises(ValueError, match=r"precision must be one of ieee, tf32, fast"):
             function(x, w, backend=backend, precision="half")
         function(x, w, backend=backend, precision="ieee")
-    with pytest.raises(ValueError, match=r"precision must be one of ieee, tf32"):
+    with pytest.raises(ValueError, match=r"precision must be one of ieee, tf32, fast"):
         nc.prepare(w, precision="half")
     with pytest.raises(TypeError, match="precision"):
         nc.conv2d(x, w, precision=32)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import numbaconv as nc
-from numbaconv.dispatch.gpu import find_precision
+from numbaconv.dispatch.precision import find_precision
 
 
 def test_used_twice():

@@ -13,12 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 import numbaconv as nc
+from numbaconv.cpu import winograd
 from tests.oracle import reference
 from tests.oracle.cases import Array, transposed_options
 from tests.oracle.problems import Sample
 
 BACKENDS = ("direct", "im2col")  # whose sums of small integers are exact
-TRANSFORMS = "fft"
+TRANSFORMS = ("fft", "winograd")
+
+# Few problems that are drawn have more channels.
+winograd.LEAST_CHANNELS = 1
 
 
 class Operation(NamedTuple):
@@ -80,7 +84,7 @@ def plain_call(backend: str) -> Path:
         function = getattr(nc, f"conv{sample.rank}d")
         return function(*sample.operands, **sample.options, backend=backend)
 
-    return Path(backend, run, sums=backend != TRANSFORMS)
+    return Path(backend, run, sums=backend not in TRANSFORMS)
 
 
 def into_out(backend: str) -> Path:
@@ -91,7 +95,7 @@ def into_out(backend: str) -> Path:
         assert nc.conv(*sample.operands, **sample.options, out=out, backend=backend) is out
         return out
 
-    return Path(f"{backend} into out", run, sums=backend != TRANSFORMS)
+    return Path(f"{backend} into out", run, sums=backend not in TRANSFORMS)
 
 
 def prepared(backend: str) -> Path:
@@ -102,7 +106,7 @@ def prepared(backend: str) -> Path:
         layer(sample.x)
         return layer(sample.x)
 
-    return Path(f"{backend} prepared", run, sums=backend != TRANSFORMS)
+    return Path(f"{backend} prepared", run, sums=backend not in TRANSFORMS)
 
 
 def gradient_of_input(backend: str) -> Path:
@@ -111,7 +115,7 @@ def gradient_of_input(backend: str) -> Path:
         size = sample.case.input
         return function(size, sample.w, sample.g, **sample.options, backend=backend)
 
-    sums = backend != TRANSFORMS
+    sums = backend not in TRANSFORMS
     return Path(f"{backend} gradient of the input", run, operation=OF_INPUT, sums=sums)
 
 
@@ -121,7 +125,7 @@ def gradient_of_weight(backend: str) -> Path:
         size = sample.case.weight
         return function(sample.x, size, sample.g, **sample.options, backend=backend)
 
-    sums = backend != TRANSFORMS
+    sums = backend not in TRANSFORMS
     return Path(f"{backend} gradient of the weight", run, operation=OF_WEIGHT, sums=sums)
 
 
@@ -138,15 +142,15 @@ def transposed(backend: str, into_out: bool) -> Path:
         return transposed_options(sample.case) is not None
 
     where = " into out" if into_out else ""
-    return Path(f"{backend} transposed{where}", run, takes, TRANSPOSED, backend != TRANSFORMS)
+    return Path(f"{backend} transposed{where}", run, takes, TRANSPOSED, backend not in TRANSFORMS)
 
 
 PATHS = tuple(
-    way(backend) for backend in (*BACKENDS, TRANSFORMS) for way in (plain_call, into_out, prepared)
+    way(backend) for backend in (*BACKENDS, *TRANSFORMS) for way in (plain_call, into_out, prepared)
 )
 GRADIENT_PATHS = tuple(
     path
-    for backend in (*BACKENDS, TRANSFORMS)
+    for backend in (*BACKENDS, *TRANSFORMS)
     for path in (
         gradient_of_input(backend),
         gradient_of_weight(backend),

@@ -14,9 +14,9 @@ import importlib, pkgutil
 from numba import types
 from numbaconv.cli import app
 from numbaconv.codegen.jit import native
-from numbaconv.cpu import direct, fft, im2col
+from numbaconv.cpu import direct, fft, im2col, winograd
 app(["warmup"], standalone_mode=False)
-for engine in (direct, fft, im2col):
+for engine in (direct, fft, im2col, winograd):
     for module in pkgutil.iter_modules(engine.__path__, engine.__name__ + "."):
         functions = vars(importlib.import_module(module.name))
         for name, function in functions.items():

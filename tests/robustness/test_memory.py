@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.conftest import Script, other_targets
+from tests.convolution.test_winograd import PROBLEMS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="guard pages are made by mprotect")
 
@@ -32,6 +33,20 @@ def test_guard_pages_around_random_problems(
 ):
     done = run_script(*GUARDED, backend, "--random", "60", *kind)
     assert "60 problems, no access outside the arrays" in done.stdout
+
+
+@pytest.mark.slow
+def test_guard_pages_around_minimal_filtering(run_script: Script):
+    """Few of the problems that are drawn have kernels of 3 and stride 1."""
+    code = """
+from tests.convolution.test_winograd import PROBLEMS
+from tests.oracle.cases import problem
+from tests.scripts.guarded import check
+for name, (x, w, options) in PROBLEMS.items():
+    check(problem(name, x, w, **{"padding": 0, **options}), "float32", "winograd")
+"""
+    done = run_script("-c", code)
+    assert done.stdout.count("ok") == 2 * len(PROBLEMS)
 
 
 @pytest.mark.slow

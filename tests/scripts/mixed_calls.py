@@ -23,7 +23,7 @@ import numbaconv as nc
 from tests.oracle import paths, reference
 from tests.oracle.cases import Array, Case, integer_arrays, problem
 
-BACKENDS = (*paths.BACKENDS, paths.TRANSFORMS)
+BACKENDS = (*paths.BACKENDS, *paths.TRANSFORMS)
 
 # Four that are large enough for a parallel region, and some that are not.
 CASES: tuple[Case, ...] = (

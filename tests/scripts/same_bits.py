@@ -82,7 +82,7 @@ def main() -> None:
     threads = numba.config.NUMBA_NUM_THREADS
 
     def run(case: Case, dtype: str) -> None:
-        for backend in (*BACKENDS, TRANSFORMS):
+        for backend in (*BACKENDS, *TRANSFORMS):
             try:
                 check(case, dtype, backend, threads)
             except AssertionError as failure:

@@ -4,6 +4,7 @@
 file               function        computes                     a lane is  used by
 =================  ==============  ===========================  =========  =========================
 matrix             tile            weights x vectors of pixels  a pixel    direct/matrix, im2col
+                                   weights x inputs at a point  a tile     winograd
                                    gradient x vectors of input  a channel  gradients/weight_products
 matrix_transposed  pixel_tile      pixels x vectors of weights  a channel  direct/matrix_transposed
 matrix_transposed  zone_tile       the same, in cache           a channel  direct/matrix_zones
@@ -19,6 +20,9 @@ transform          forward         transforms of columns        a column   fft
                    inverse         the same, back               a column   fft
 spectrum           product         spectra x spectra, summed    a column   fft
                    move_vectors    copies                       any        fft
+minimal_filters    evaluate        inputs at the points         a tile     winograd
+                   evaluate_taps   weights at the points        a weight   winograd
+                   interpolate     outputs from products        a tile     winograd
 =================  ==============  ===========================  =========  =========================
 
 `activations` has the formulas of the functions that are applied to a finished tile, and

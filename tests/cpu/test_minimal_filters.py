@@ -1,0 +1,59 @@
+"""Matrices of minimal filtering, exactly; the passes that are emitted, beside their twins."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.microkernels import minimal_filters
+from numbaconv.cpu.microkernels.minimal_filters import Pass, PassArguments
+from numbaconv.cpu.microkernels.toom_cook import POINTS, TAPS, matrices
+from tests.cpu.emitted import run
+
+
+@pytest.mark.parametrize("m", POINTS)
+def test_the_matrices_are_a_filter(m: int):
+    """Output i is the sum of tap j times input i + j: an identity of rationals, term by term."""
+    b, g, a = matrices(m)
+    for i, j, k in itertools.product(range(m), range(TAPS), range(m + TAPS - 1)):
+        term = sum(a[i][p] * g[p][j] * b[p][k] for p in range(len(b)))
+        assert term == (k == i + j)
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["emitted", "twin"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("m", POINTS)
+@pytest.mark.parametrize(
+    ("name", "interleaves"), [("inputs", 0), ("taps", 0), ("outputs", 0), ("outputs", 1)]
+)
+def test_passes_multiply_lines_by_a_matrix(
+    name: str, m: int, interleaves: int, dtype: str, twin: bool
+):
+    function = {
+        "inputs": minimal_filters.evaluate,
+        "taps": minimal_filters.evaluate_taps,
+        "outputs": minimal_filters.interpolate,
+    }[name]
+    matrix = np.array(getattr(matrices(m), name)).astype(float)
+    size = 2 * VECTOR_BYTES // np.dtype(dtype).itemsize
+    after, before = matrix.shape
+    # Two rows of tiles, two lines; cell m of a line lies right behind cell 0, one element further.
+    rng = np.random.default_rng(m)
+    source = rng.standard_normal(2 * 2 * before * 2 * size).astype(dtype)
+    target = rng.standard_normal(2 * 2 * after * size).astype(dtype)
+    step, line, block = 2 * size, before * 2 * size, 2 * before * 2 * size
+    fields = Pass(m, 2, step, size + 1, size, block, 2 * after * size, interleaves)
+    table = np.array([*fields, 0, after * size, line, 0])  # the second line goes before the first
+    start = np.array([0.5], dtype)
+    run(function, PassArguments(target, source, table, 2, 2, start), twin)
+    begins = [i * step if i < m else size + 1 + (i - m) * step for i in range(before)]
+    for row, number in itertools.product(range(2), range(2)):
+        read = source[row * block + number * line :].astype(float)
+        cells = np.stack([read[begin : begin + size] for begin in begins])
+        expected = matrix @ cells + (0.5 if name == "outputs" else 0.0)
+        got = target.reshape(2, 2, -1)[row, 1 - number]
+        got = got.reshape(size, after).T if interleaves else got.reshape(after, size)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=64 * np.finfo(dtype).eps)
