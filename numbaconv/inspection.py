@@ -31,7 +31,6 @@ from numbaconv.dispatch.choice import (
     serving,
 )
 from numbaconv.dispatch.gpu import Call, plan_on_device, refuse_on_cpu
-from numbaconv.dispatch.precision import is_fast
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import (
@@ -177,7 +176,7 @@ def explain(
         load_backend(name, source)
         name, reason = serving(plan.simplest, plan.arithmetic.compute, name)
     else:
-        (name, reason), source = choose(plan, is_fast(precision)), f"auto, {source}"
+        (name, reason), source = choose(plan, precision), f"auto, {source}"
     lowering = None
     if name != CUDA:
         refuse_on_cpu(name, stream, precision)

@@ -19,7 +19,6 @@ from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import Plan
 from numbaconv.problem.shape import ConvShape
-from numbaconv.runtime.capture import Run
 from numbaconv.runtime.threads import launch_lock, thread_limit
 
 # Between the scratch of two workers. What one reads at a stride makes the hardware read on beyond
@@ -143,7 +142,7 @@ def run(
     out: np.ndarray,
 ) -> None:
     """Convolve flat arrays; `packed` is empty or comes from `pack`."""
-    _job.execute(Run(template, x, weights, packed, bias, out))
+    _job.execute(template, x, weights, packed, bias, out)
 
 
 def find_lowering(plan: Plan, engine: ModuleType) -> Lowering:

@@ -420,12 +420,15 @@ def check_complete(status: int) -> None:
         raise MemoryError("no memory for the scratch of a convolution")
 
 
-def execute(given: Run) -> None:
-    """Carry out a job on flat arrays, or write it down where this thread captures."""
+def execute(template: Any, *arrays: np.ndarray) -> None:
+    """Carry out the job of a template, or write it down where this thread captures.
+
+    The arrays are flat, in the order of `run`.
+    """
     captured = capturing()
     if captured is not None:
-        captured.operations.append(given)
+        captured.operations.append(Run(template, *arrays))
         return
-    job = given.template.job
-    with launch_lock(int(job[AT.workers])):
-        check_complete(run.call((job, *given[1:])))
+    job = template.job
+    with launch_lock(job[AT.workers]):
+        check_complete(run.call((job, *arrays)))

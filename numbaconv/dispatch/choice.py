@@ -7,6 +7,7 @@ import numpy as np
 from numbaconv.cpu import fft, winograd
 from numbaconv.cpu.direct.choice import gets_zones
 from numbaconv.cpu.gradients.adjoint import find_parts
+from numbaconv.dispatch.precision import is_fast
 from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
 from numbaconv.problem.shape import ConvShape
 
@@ -66,17 +67,18 @@ def choose_sums(s: ConvShape) -> Choice:
     return Choice("direct", "the input where it lies, or a halo tile in cache: nothing to pack")
 
 
-def choose(plan: Plan, fast: bool = False) -> Choice:
-    """Return what ``auto`` chooses for a planned convolution; the plan keeps it."""
-    if fast:
-        if plan.fast_choice is None:
-            plan.fast_choice = choose_backend(plan.simplest, plan.arithmetic.compute, fast)
-        found: Choice = plan.fast_choice
-        return found
+def choose(plan: Plan, precision: str | None = None) -> Choice:
+    """Return what ``auto`` chooses for a planned convolution; the plan keeps it.
+
+    The environment is only asked for a precision, which takes a microsecond, where it matters.
+    """
     if plan.choice is None:
-        plan.choice = choose_backend(plan.simplest, plan.arithmetic.compute)
+        problem = plan.simplest, plan.arithmetic.compute
+        plan.fast_choice = choose_backend(*problem, fast=True)
+        plan.choice = choose_backend(*problem)
     choice: Choice = plan.choice
-    return choice
+    fast: Choice = plan.fast_choice
+    return fast if fast.backend != choice.backend and is_fast(precision) else choice
 
 
 def serving(s: ConvShape, dtype: np.dtype, name: str) -> Choice:

@@ -13,7 +13,6 @@ from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.choice import choose, choose_parts, choose_weight_gradient
 from numbaconv.dispatch.gpu import convolve_on_host, refuse_on_cpu
-from numbaconv.dispatch.precision import is_fast
 from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
 from numbaconv.problem.validation import check_out
 
@@ -22,7 +21,7 @@ def resolve(plan: Plan, backend: str | None, precision: str | None) -> str:
     """Return the backend of a call, which can run here."""
     name, source = requested_backend(backend)
     if name == AUTO:
-        return choose(plan, is_fast(precision)).backend
+        return choose(plan, precision).backend
     load_backend(name, source)
     return name
 

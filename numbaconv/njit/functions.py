@@ -18,7 +18,6 @@ from numbaconv.cpu.gradients.adjoint import find_chain
 from numbaconv.dispatch.backends import AUTO, BACKENDS
 from numbaconv.dispatch.choice import choose
 from numbaconv.dispatch.host import engines_of_parts
-from numbaconv.dispatch.precision import is_fast
 from numbaconv.njit import filters, protocol
 from numbaconv.njit.recipe import Array, Recipe
 from numbaconv.njit.request import RequestedCall
@@ -170,7 +169,7 @@ def _conv(call: RequestedCall, rank: int | None = None) -> Recipe:
         check_rank(call.function, options["weight"], rank)
     x, weight, bias = (options.pop(name) for name in ("input", "weight", "bias"))
     plan = find_plan(x, weight, bias, Options(**options))
-    name = call.backend(call.arguments["backend"], choose(plan, is_fast(None)).backend)
+    name = call.backend(call.arguments["backend"], choose(plan).backend)
     return _convolution(call, plan, name, None)
 
 
@@ -178,7 +177,7 @@ def _layer(call: RequestedCall) -> Recipe:
     layer = call.arguments["layer"]
     weights = layer.weights
     plan = layer.plan(call.arguments["input"], weights)
-    name = call.backend(layer.backend, choose(plan, is_fast(layer.precision)).backend)
+    name = call.backend(layer.backend, choose(plan, layer.precision).backend)
     return _convolution(call, plan, name, weights)
 
 

@@ -17,7 +17,7 @@ from numbaconv.cpu.separable.planning import (
     most_passes,
 )
 from numbaconv.runtime import result_memory
-from numbaconv.runtime.capture import Run, assign
+from numbaconv.runtime.capture import assign
 from numbaconv.runtime.threads import thread_limit
 
 _NONE = np.empty(0, np.int64)
@@ -160,4 +160,4 @@ def _walk(
     template = make_template(_problem(x, out, work, constant, how), threads)
     if config.DISABLE_JIT:
         x, out = x.reshape(-1), out.reshape(-1)
-    execute(Run(template, x, template.weights, _NONE, _NONE, out))
+    execute(template, x, template.weights, _NONE, _NONE, out)

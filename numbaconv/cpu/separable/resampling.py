@@ -34,7 +34,6 @@ from numbaconv.cpu.packing.conversion import (
     write_row,
 )
 from numbaconv.cpu.separable.planning import Template
-from numbaconv.runtime.capture import Run
 from numbaconv.runtime.threads import thread_limit
 
 _NONE = np.empty(0, np.int64)
@@ -236,4 +235,4 @@ def resample(x: np.ndarray, out: np.ndarray, rates: Rates) -> None:
     threads = thread_limit(max(multiply_adds, 4 * x.size))
     template = make_template(rates, *x.shape, out.shape[1], x.dtype, threads)
     flat = x.reshape(-1), out.reshape(-1)
-    execute(Run(template, flat[0], template.weights, _NONE, _NONE, flat[1]))
+    execute(template, flat[0], template.weights, _NONE, _NONE, flat[1])
