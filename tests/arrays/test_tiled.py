@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from itertools import combinations, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import numbaconv as nc
-from numbaconv.blocks.regions import Window
 from numbaconv import tiling
 from numbaconv.blocks.calls import arguments_of
+from numbaconv.blocks.regions import Window
 
 MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
 
@@ -74,7 +74,7 @@ def test_random_convolutions(mode: str | tuple[str, ...], seed: int):
 
 @pytest.mark.parametrize("mode", ["reflect", "symmetric", "edge"])
 def test_a_block_reads_what_its_padding_is_made_of(mode: Any):
-    """Every block of short axes, whose padding is shorter than they are, or several times as long."""
+    """Every block of short axes, whose padding is shorter or several times as long."""
     sizes, paddings, reaches, strides = (1, 2, 5), (0, 1, 3, 9), (0, 2), (1, 2)
     for size, lo, hi, reach, stride in product(sizes, paddings, paddings, reaches, strides):
         source = np.arange(size)
