@@ -99,18 +99,25 @@ class Window(NamedTuple):
         begin = a * self.stride - self.lo
         end = (b - 1) * self.stride - self.lo + self.reach + 1
         start, stop = min(max(begin, 0), self.size), min(max(end, 0), self.size)
-        before, after = start - begin, end - stop
-        if start >= stop:  # nothing but padding
-            start = stop = min(start, self.size)
-            before, after = end - begin, 0
-        if self.mirrors:  # what is mirrored lies further in
-            if before:
-                stop = max(stop, min(before + 1, self.size))
-            if after:
-                start = min(start, max(self.size - after - 1, 0))
+        if self.mirrors:
+            start, stop = self._mirrored(begin, end, start, stop)
             before, after = max(-begin, 0), max(end - self.size, 0)
+        elif start < stop:
+            before, after = start - begin, end - stop
+        else:  # nothing but padding
+            before, after = end - begin, 0
         skip = begin - (start - before)
         return Read(start, stop, before, after, skip, end - begin)
+
+    def _mirrored(self, begin: int, end: int, start: int, stop: int) -> tuple[int, int]:
+        """What [begin, end) reads whose part inside is [start, stop): mirrored lies further in."""
+        before, after = max(-begin, 0), max(end - self.size, 0)
+        if max(before, after) >= self.size:  # the pattern repeats
+            return 0, self.size
+        return (
+            min(start, self.size - after - 1) if after else start,
+            max(stop, before + 1) if before else stop,
+        )
 
 
 class Spread(NamedTuple):

@@ -52,7 +52,7 @@ def draw_convolution(rng: Any) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     most = (60, 24, 12)[rank - 1]
     size = (kernel - 1) * dilation + 1 + rng.integers(0, most, rank)
     mode = str(rng.choice(MODES))
-    limit = size + 2 if mode != "zeros" else (kernel - 1) * dilation + 3
+    limit = 2 * size + 3 if mode != "zeros" else (kernel - 1) * dilation + 3
     each = tuple(map(str, rng.choice(MODES, rank))) if rng.integers(0, 3) == 0 else mode
     pairs = tuple((int(rng.integers(0, m + 1)), int(rng.integers(0, m + 1))) for m in limit)
     x = whole_numbers(rng, 2, 2 * groups, *size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import numbaconv as nc
 from numbaconv import tiling
 from numbaconv.blocks.calls import arguments_of
+from numbaconv.blocks.regions import Window
 
 MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
 
@@ -42,25 +44,49 @@ class Counting:
         self.array[place] = value
 
 
-@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular", "symmetric"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        *("zeros", "reflect", "replicate", "circular", "symmetric"),
+        *(("zeros", "circular"), ("reflect", "zeros"), ("symmetric", "replicate")),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("seed", range(6))
-def test_random_convolutions(mode: str, seed: int):
+def test_random_convolutions(mode: str | tuple[str, ...], seed: int):
     rng = np.random.default_rng(seed)
     x, w = whole_numbers(rng, 3, 4, 37, 29), whole_numbers(rng, 6, 2, 3, 4)
     options = {
         "bias": whole_numbers(rng, 6),
         "stride": (int(rng.integers(1, 4)), int(rng.integers(1, 4))),
         "dilation": int(rng.integers(1, 4)),
-        "padding": ((int(rng.integers(0, 9)), 2), (3, int(rng.integers(0, 9)))),
+        "padding": ((int(rng.integers(0, 9)), 2), (3, int(rng.choice([0, 5, 70])))),
         "padding_mode": mode,
         "groups": 2,
     }
     source = Counting(x)
-    result = nc.tiled(nc.conv2d, source, memory="60 kB", weight=w, **options)
+    result = nc.tiled(nc.conv2d, source, memory="90 kB", weight=w, **options)
     assert len(source.reads) > 3
     np.testing.assert_array_equal(result, nc.conv2d(x, w, **options), strict=True)
     layer = nc.prepare(w, **options)
-    np.testing.assert_array_equal(nc.tiled(layer, x, memory="60 kB"), result, strict=True)
+    np.testing.assert_array_equal(nc.tiled(layer, x, memory="90 kB"), result, strict=True)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "symmetric", "edge"])
+def test_a_block_reads_what_its_padding_is_made_of(mode: Any):
+    """Every block of short axes, whose padding is shorter or several times as long."""
+    sizes, paddings, reaches, strides = (1, 2, 5), (0, 1, 3, 9), (0, 2), (1, 2)
+    for size, lo, hi, reach, stride in product(sizes, paddings, paddings, reaches, strides):
+        source = np.arange(size)
+        padded = np.pad(source, (lo, hi), mode)
+        result = (len(padded) - reach - 1) // stride + 1
+        window = Window(size, result, reach, stride, lo, hi, mirrors=True)
+        for a, b in combinations(range(result + 1), 2):
+            read = window.read(a, b)
+            block = np.pad(source[read.start : read.stop], (read.before, read.after), mode)
+            used = block[read.skip : read.skip + read.used]
+            expected = padded[a * stride : (b - 1) * stride + reach + 1]
+            np.testing.assert_array_equal(used, expected)
 
 
 @pytest.mark.parametrize("seed", range(6))

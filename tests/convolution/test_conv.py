@@ -14,6 +14,7 @@ import pytest
 import numbaconv as nc
 from tests.oracle import reference
 from tests.oracle.cases import (
+    BY_AXIS,
     BY_NAME,
     CASES,
     LARGE,
@@ -108,6 +109,15 @@ def test_exact_into_a_strided_out_of_nan(case: Case, backend: str):
     check_equal(out, expected, np.float32)
     out[...] = np.nan
     assert np.all(np.isnan(around))
+
+
+@pytest.mark.stress
+@pytest.mark.target
+@pytest.mark.usefixtures("small_cache")
+@pytest.mark.parametrize("case", BY_AXIS, ids=str)
+def test_exact_under_modes_by_axis(case: Case, backend: str):
+    operands, expected = integer_problem(case)
+    check_equal(nc.conv(*operands, **case.kwargs, backend=backend), expected, np.float32)
 
 
 @pytest.mark.target

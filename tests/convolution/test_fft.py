@@ -134,6 +134,16 @@ def test_padding_modes(name: str, mode: str, small_tiles: None):
     check(x, w, b, **options | {"padding": ((3, 5),) * rank, "padding_mode": mode})
 
 
+@pytest.mark.parametrize("name", ["signal", "image", "volume"])
+def test_padding_modes_by_axis(name: str, small_tiles: None):
+    """The first axis goes around more than once."""
+    x, w, b, options = operands(name)
+    rank = x.ndim - 2
+    pairs = ((x.shape[2] + 3, 2), (3, 5), (1, 4))[:rank]
+    modes = ("circular", "zeros", "symmetric")[:rank]
+    check(x, w, b, **options | {"padding": pairs, "padding_mode": modes})
+
+
 def test_a_batch_of_signals_is_one_problem_and_pairs_no_two_of_them(small_tiles: None):
     """Images that are rows of one problem do not share a transform: large ones leave no error."""
     x = normal((4, 1, 101), np.float32)

@@ -29,13 +29,18 @@ def test_the_strategy_reaches_every_mode_and_rank():
 
     @given(problems())
     def collect(p: Problem) -> None:
-        seen.add((p.options["padding_mode"], "mode"))
+        modes = reference.per_axis(p.options["padding_mode"], p.w.ndim - 2)
+        lengths = zip(p.options["padding"], p.x.shape[2:], strict=True)
+        seen.update((mode, "mode") for mode in modes)
+        seen.add((len(set(modes)) > 1, "by axis"))
+        seen.add((any(max(pair) > 2 * size for pair, size in lengths), "long padding"))
         seen.add((p.w.ndim - 2, "rank"))
         seen.add((p.options["groups"], "groups"))
         seen.add((max(p.options["stride"]), "stride"))
 
     collect()
     wanted = [(m, "mode") for m in MODES] + [(r, "rank") for r in (1, 2, 3)]
+    wanted += [(True, "by axis"), (True, "long padding")]
     assert {*wanted, (1, "groups"), (2, "groups"), (2, "stride")} <= seen
 
 
@@ -94,9 +99,12 @@ def test_groups_are_concatenated(p: Problem, backend: str):
 
 @given(problems(), backends)
 def test_padding_is_numpys_pad(p: Problem, backend: str):
-    modes = {"zeros": "constant", "replicate": "edge", "circular": "wrap"}
-    mode = p.options["padding_mode"]
-    padded = np.pad(p.x, [(0, 0), (0, 0), *p.options["padding"]], modes.get(mode, mode))
+    names = {"zeros": "constant", "replicate": "edge", "circular": "wrap"}
+    modes = reference.per_axis(p.options["padding_mode"], p.w.ndim - 2)
+    padded = p.x
+    for axis, (pair, mode) in enumerate(zip(p.options["padding"], modes, strict=True), start=2):
+        pairs = [pair if i == axis else (0, 0) for i in range(padded.ndim)]
+        padded = np.pad(padded, pairs, names.get(mode, mode))
     unpadded = p.options | {"padding": 0, "padding_mode": "zeros"}
     equal(
         nc.conv(p.x, p.w, p.b, **p.options, backend=backend),

@@ -61,7 +61,7 @@ TINY: tuple[Case, ...] = (
         problem(
             "_".join(np.atleast_1d(mode)),
             *((1, 2, 4, 5), (3, 2, 3, 3)),
-            padding=((2, 1), (0, 3)),
+            padding=((2, 1), (0, 3)) if isinstance(mode, str) else ((1, 6), (8, 0)),
             padding_mode=mode,
         )
         for mode in (

@@ -35,6 +35,7 @@ REDUCED = (
     "kind float16 64x64x16x32x32 weights splits=1",
     "kind float16-narrow 64x64x16x32x32 plain",
     "filter float16 stride=3 dilation=2 circular ((23, 19), (5, 4))",
+    "filter float32 circular zeros",
     "move float16 to float32",
     "move float16 to float16",
     "move uint8 to float16",

@@ -23,6 +23,7 @@ from tests.oracle import reference
 from tests.oracle.cases import Array, Case, integer_arrays, normal_arrays, problem
 from tests.oracle.gradient_cases import integer_operands, names
 from tests.oracle.problems import (
+    MODES,
     Integer,
     backwards,
     choose,
@@ -32,7 +33,6 @@ from tests.oracle.problems import (
     stepped,
 )
 
-MODES = ("reflect", "replicate", "circular", "symmetric")
 ACTIVATIONS = ("relu", "relu6", "silu", "sigmoid", "tanh", "hardswish")
 LAYOUTS = (plain, permuted, stepped, backwards)
 OPTIONS = ("plain", "mapped", "wide", "wide-mapped", "weights")
@@ -123,16 +123,17 @@ def check_kind(
 
 def run_kind(name: str, tile: tiles.Tile, option: str, dtype: str, precision: str | None) -> None:
     wide, mapped = option.startswith("wide"), option.endswith("mapped")
-    mode = MODES[zlib.crc32(name.encode()) % 4] if mapped else "zeros"
+    number = zlib.crc32(name.encode())
+    modes = (MODES[1 + number % 4], MODES[number // 4 % 5]) if mapped else "zeros"
     channels = 2 * (16 // np.dtype(dtype).itemsize) if wide else 5
     case = problem(
         name,
-        (3, channels, 7, 11 if tile.bn > 64 else 5),
+        (3, channels, 3 if mapped else 7, 11 if tile.bn > 64 else 5),
         (tile.bm + 3, channels, 3, 3),
         bias=True,
-        padding=((1, 2), (2, 0)),
+        padding=((5, 2) if mapped else (1, 2), (2, 0)),  # longer than the axis where mapped
         dilation=(1, 2) if mapped else (2, 1),
-        padding_mode=mode,
+        padding_mode=modes,
     )
     x, w, b = integer_arrays(case, dtype, 2)
     y = convolve(x, w, b, last=wide, precision=precision, **case.kwargs)
@@ -165,12 +166,11 @@ def kinds() -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def check_filter(
-    name: str, dtype: str, stride: int, dilation: int, mode: str, form: tuple[Any, ...]
+    name: str, dtype: str, stride: int, dilation: int, mode: Any, form: tuple[Any, ...]
 ) -> None:
-    size, kernel, groups, multiplier = form
+    size, kernel, groups, multiplier, padding = form
     integer = random.Random(name).randint
     GPU.begin()
-    padding = tuple(min(k // 2 * dilation, s - 1) for k, s in zip(kernel, size, strict=True))
     case = problem(
         name,
         (2, groups, *size),
@@ -199,16 +199,20 @@ def filters() -> Iterator[tuple[str, Callable[[], None]]]:
     for dtype in ("float32", "float64", "float16", "int32", "int64"):
         count = 0
         for stride, dilation in ((1, 1), (2, 1), (1, 2), (3, 2)):
-            for mode in ("zeros", *MODES):
-                form = (
-                    *forms[(count + count // 5) % 5],
-                    (1, 3, 6)[count % 3],
-                    (1, 2, 4)[count % 3],
-                )
+            for mode in MODES:
+                size, kernel = forms[(count + count // 5) % 5]
+                padding = tuple(k // 2 * dilation for k in kernel)
+                form = (size, kernel, (1, 3, 6)[count % 3], (1, 2, 4)[count % 3], padding)
                 count += 1
                 name = f"filter {dtype} stride={stride} dilation={dilation} {mode} {form[:2]}"
                 arguments = name, dtype, stride, dilation, mode, form
                 yield name, functools.partial(check_filter, *arguments)
+        for modes in (("circular", "zeros"), ("reflect", "zeros", "symmetric")):
+            size, kernel = forms[len(modes)]
+            longer = tuple((s + 1, 1) for s in size)
+            name = f"filter {dtype} {' '.join(modes)}"
+            arguments = name, dtype, 1, 1, modes, (size, kernel, 2, 1, longer)
+            yield name, functools.partial(check_filter, *arguments)
 
 
 # Problems drawn at random.
@@ -229,7 +233,7 @@ def draw(integer: Integer, name: str, depthwise: bool = False, zeros: bool = Fal
     return random_case(
         integer,
         name,
-        modes=("zeros",) if zeros or integer(0, 1) else MODES,
+        modes=MODES[:1] if zeros or integer(0, 1) else MODES,
         longest={1: 40, 2: 13, 3: 6},
         widest_kernel={1: 5, 2: 5, 3: 3},
         pad=4,
