@@ -39,8 +39,9 @@ def _text(value: Any) -> str:
 
 def compiled(module: str, name: str, arrays: list[str], options: dict[str, Any]) -> Any:
     """A compiled function of some arrays that makes one call, with literal options."""
-    given = [*arrays, *(f"{key}={_text(value)}" for key, value in options.items())]
-    source = f"def call({', '.join(arrays)}):\n    return nc.{module}.{name}({', '.join(given)})"
+    given = {name: name for name in arrays} | {key: _text(options[key]) for key in options}
+    listed = ", ".join(f"{key}={text}" for key, text in given.items())
+    source = f"def call({', '.join(arrays)}):\n    return nc.{module}.{name}({listed})"
     namespace: dict[str, Any] = {"nc": nc}
     exec(source, namespace)
     return numba.njit(namespace["call"])

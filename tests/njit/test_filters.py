@@ -24,6 +24,8 @@ if numba.config.DISABLE_JIT:
 
 rng = np.random.default_rng(0)
 
+# Most images are float32, so that the tests share kernels.
+
 
 def calls_of_python(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of functions that Python is asked for from now on."""
@@ -102,7 +104,7 @@ def added_squares(image, output):
 )
 def test_sums_over_axes_in_the_image(caller: Any, name: str, options: tuple[float, ...]) -> None:
     """What is added for the second axis is of the image as the first one left it, as in SciPy."""
-    image = rng.random((9, 8))
+    image = rng.random((9, 8), np.float32)
     expected, found, scipys = image.copy(), image.copy(), image.copy()
     getattr(nc.ndimage, name)(expected, *options, expected)
     for _ in range(2):
@@ -111,9 +113,9 @@ def test_sums_over_axes_in_the_image(caller: Any, name: str, options: tuple[floa
         same_bits(found, expected)
     ndimage = pytest.importorskip("scipy.ndimage")
     getattr(ndimage, name)(scipys, *options, scipys)
-    np.testing.assert_allclose(found, scipys, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found, scipys, rtol=1e-5, atol=1e-5)
     assert not np.allclose(found, getattr(nc.ndimage, name)(image, *options))
-    rows = rng.random((10, 8))
+    rows = rng.random((10, 8), np.float32)
     expected = rows.copy()
     getattr(nc.ndimage, name)(expected[:-1], *options, expected[1:])  # an array beside it
     caller(rows[:-1], rows[1:])
@@ -135,7 +137,7 @@ def test_differences(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_values() -> None:
-    image = rng.random((12, 15))
+    image = rng.random((12, 15), np.float32)
     image[image < 0.2] = np.nan
     mask = rng.random((12, 15)) < 0.7
 
@@ -276,7 +278,7 @@ def test_errors_of_values() -> None:
     def box(image, size, origin):
         return nc.ndimage.uniform_filter(image, size, origin=origin)
 
-    image = rng.random((5, 5))
+    image = rng.random((5, 5), np.float32)
     with pytest.raises(ValueError, match="invalid origin: 7 of 3 elements"):
         box(image, 3, 7)
     same_bits(box(image, 3, 1), nc.ndimage.uniform_filter(image, 3, origin=1))
@@ -303,7 +305,7 @@ def test_threads() -> None:
     wrong: list[int] = []
 
     def work(i: int) -> None:
-        for _ in range(50):
+        for _ in range(20):
             same = np.array_equal(smooth(images[i], 1.5), expected[i])
             wrong.extend([] if same else [i])
 
