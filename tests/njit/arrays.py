@@ -47,9 +47,14 @@ def compiled(module: str, name: str, arrays: list[str], options: dict[str, Any])
     return numba.njit(namespace["call"])
 
 
+def native(array: Array) -> Array:
+    """The array in the byte order of the machine, which is all that compiled code takes."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def compiled_draw(call: Call, *more: str) -> tuple[Any, list[Array]]:
     """A compiled function that makes the call of a draw, and its arrays; `more` come behind."""
-    given = {"input": call.image.astype(call.image.dtype.newbyteorder("="), copy=False)}
+    given = {"input": native(call.image)}
     options = {key: value for key, value in call.options.items() if key not in more}
     first = next(iter(call.arguments), None)
     if isinstance(first, np.ndarray):
