@@ -256,13 +256,8 @@ SIGNALS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "upfirdn" else pytest.param(name, marks=pytest.mark.stress)
-        for name in SIGNALS
-    ],
-)
+@pytest.mark.stress
+@pytest.mark.parametrize("name", SIGNALS)
 def test_signals(name: str) -> None:
     arrays, options = SIGNALS[name]
     caller = compiled("signal", name, list(arrays), options)
