@@ -98,6 +98,22 @@ def _one_mode(mode: Any) -> str:
     return word
 
 
+# Loops, since Numba takes seconds to compile the errors of one assignment of an array to a slice.
+
+
+@register_jitable
+def _store(result, part, squares, adds):
+    for index in np.ndindex(result.shape):
+        value = part[index] * part[index] if squares else part[index]
+        result[index] = result[index] + value if adds else value
+
+
+@register_jitable
+def _take_root(result):
+    for index in np.ndindex(result.shape):
+        result[index] = np.sqrt(result[index])
+
+
 def _added_up(squares: bool) -> Callable[..., Any]:
     """The implementation of `filters._added_up` for a mode."""
 
@@ -108,19 +124,14 @@ def _added_up(squares: bool) -> Callable[..., Any]:
         def add_up(image, derivative, output, cval, extra_arguments, axes):
             result, places = _new_output(image, output), _places(image, axes)
             if places.size == 0:
-                result[...] = image
+                _store(result, image, False, False)
                 return result
             part = np.empty(image.shape, result.dtype)
             for i in range(places.size):
                 derivative(image, places[i], part, word, cval, *extra_arguments)
-                if squares:
-                    part *= part
-                if i == 0:
-                    result[...] = part
-                else:
-                    result += part
+                _store(result, part, squares, i > 0)
             if squares:
-                result[...] = np.sqrt(result)
+                _take_root(result)
             return result
 
         return add_up  # type: ignore[no-any-return]

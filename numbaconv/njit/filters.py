@@ -21,6 +21,9 @@ from numbaconv.signal.streams import filtered
 # With the state behind the results, which the caller's code takes apart.
 LFILTER = "signal.lfilter"
 
+# They filter the image once for each axis; the second time, if it is the output, it has changed.
+_ADDED_UP = frozenset({"ndimage.gaussian_laplace", "ndimage.laplace"})
+
 # Functions that do nothing to data but through `runtime.capture`, if their weights are real.
 _CAPTURED = frozenset(
     f"ndimage.{name}"
@@ -53,32 +56,36 @@ class _UncapturedError(Exception):
     """The steps of a call cannot be written down."""
 
 
-def _is_captured(call: RequestedCall, options: dict[str, Any]) -> bool:
+def _is_captured(call: RequestedCall) -> bool:
     """Whether a call is of those that can be captured."""
+    options = call.arguments
     missing = options.get("nan", "propagate") != "propagate" or options.get("mask") is not None
-    weights = options.get("weights")
-    return call.function in _CAPTURED and not missing and np.asarray(weights).dtype.kind != "c"
+    overwrites = call.function in _ADDED_UP and _shares_memory(call)
+    is_complex = np.asarray(options.get("weights")).dtype.kind == "c"
+    return call.function in _CAPTURED and not (missing or overwrites or is_complex)
 
 
-def _options(call: RequestedCall) -> dict[str, Any]:
-    """The arguments of the public function; a result that shares memory with the image is new."""
-    options = dict(call.arguments)
-    if options.pop("shares_memory", 0):
-        options["output"] = options["output"].dtype
-    return options
+def _shares_memory(call: RequestedCall) -> bool:
+    """Whether the output may share memory with the image."""
+    return bool(call.arguments.get("shares_memory"))
+
+
+def _apply(call: RequestedCall, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """What the public function returns for some arrays in the place of the placeholders."""
+    options = {name: arrays.get(name, value) for name, value in call.arguments.items()}
+    options.pop("shares_memory", None)
+    return np.asarray(_function(call.function)(**options))
 
 
 def plan(call: RequestedCall) -> Recipe:
     """Validate a call and write its steps down."""
-    options = _options(call)
-    if not _is_captured(call, options):
-        return _by_python(call, _rehearsed(call, options))
+    if not _is_captured(call):
+        return _by_python(call, _rehearsed(call))
     with capture(max(call.threads, 1)) as written:
         stand_ins = {name: written.stand_in(array) for name, array in call.arrays.items()}
-        given = {name: stand_ins.get(name, value) for name, value in options.items()}
-        if call.arguments.get("shares_memory"):
-            given["output"] = options["output"]
-        result = np.asarray(_function(call.function)(**given))
+        result = _apply(call, stand_ins)
+    if _shares_memory(call):
+        del stand_ins["output"]  # the last: results are made in memory of their own, then moved
     try:
         return _Writer(call, written, stand_ins, result).recipe
     except _UncapturedError:
@@ -176,16 +183,15 @@ class _Writer:
 # --- By Python --------------------------------------------------------------------------------
 
 
-def _rehearsed(call: RequestedCall, options: dict[str, Any]) -> np.ndarray:
+def _rehearsed(call: RequestedCall) -> np.ndarray:
     """What a call returns for images of zeros, all of them valid."""
     arrays = {
         name: np.full(array.shape, name == "mask", array.dtype)
         for name, array in call.arrays.items()
     }
-    given = {name: arrays.get(name, value) for name, value in options.items()}
-    if call.arguments.get("shares_memory"):
-        given["output"] = options["output"]
-    return np.asarray(_function(call.function)(**given))
+    for name, array in call.arrays.items():
+        arrays[name].flags.writeable = array.flags.writeable
+    return _apply(call, arrays)
 
 
 def _by_python(call: RequestedCall, result: np.ndarray) -> Recipe:
@@ -199,13 +205,9 @@ def _by_python(call: RequestedCall, result: np.ndarray) -> Recipe:
 
 def make(call: RequestedCall, addresses: Sequence[int], shape: Sequence[int]) -> None:
     """Make a call; the result, of this shape, goes where the caller has room for it."""
-    options = _options(call)
     arrays = {name: array_at(addresses[BASES[name]], array) for name, array in call.arrays.items()}
-    given = {name: arrays.get(name, value) for name, value in options.items()}
-    if call.arguments.get("shares_memory"):
-        given["output"] = options["output"]
     with limited_threads(call.threads):
-        result = np.asarray(_function(call.function)(**given))
+        result = _apply(call, arrays)
     target = arrays.get("output")
     if target is None:
         target = array_at(addresses[TARGET], placeholder(shape[: result.ndim], call.result))

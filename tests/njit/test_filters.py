@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -16,30 +17,14 @@ from numba.core.errors import TypingError
 
 import numbaconv as nc
 from tests.ndimage.draws import draw_call
-from tests.njit.arrays import same_bits
+from tests.njit.arrays import compiled, compiled_draw, same_bits
 
 if numba.config.DISABLE_JIT:
     pytest.skip("there is no compiled code to call from", allow_module_level=True)
 
 rng = np.random.default_rng(0)
 
-
-def _text(value: Any) -> str:
-    """An option as a literal of compiled code: lists become tuples, and dtypes their names."""
-    if isinstance(value, (list, tuple)):
-        return f"({''.join(_text(each) + ', ' for each in value)})"
-    if isinstance(value, (type, np.dtype)):
-        return repr(np.dtype(value).name)
-    return repr(value)
-
-
-def compiled(module: str, name: str, arrays: list[str], options: dict[str, Any]) -> Any:
-    """A compiled function of some arrays that makes one call, with literal options."""
-    given = [*arrays, *(f"{key}={_text(value)}" for key, value in options.items())]
-    source = f"def call({', '.join(arrays)}):\n    return nc.{module}.{name}({', '.join(given)})"
-    namespace: dict[str, Any] = {"nc": nc}
-    exec(source, namespace)
-    return numba.njit(namespace["call"])
+# Most images are float32, so that the tests share kernels.
 
 
 def calls_of_python(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -82,18 +67,59 @@ def correlated(image, weights, output):
 def test_coefficients_and_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each kernel is its own plan: with zeros, of rank one, symmetric; the output may be shared."""
     asked = calls_of_python(monkeypatch)
-    image = rng.random((40, 30))
+    image = rng.random((40, 30), np.float32)
     sparse = rng.random((3, 5))
     sparse[0] = 0
     for weights in (rng.random((3, 5)), sparse, np.ones((3, 5)), np.zeros((3, 5))):
         expected = nc.ndimage.correlate(image, weights, mode="constant", cval=0.5)
-        output = np.full((60, 40), 7.0)[10:-10, 5:-5]
+        output = np.full((60, 40), np.float32(7))[10:-10, 5:-5]
         same_bits(correlated(image, weights, output), expected)
         same_bits(output, expected)
         shared = image.copy()
         correlated(shared, weights, shared)
         same_bits(shared, expected)
+    with pytest.raises(RuntimeError, match="output shape not correct"):
+        correlated(shared[:1], weights, shared)
     assert asked == []
+
+
+@numba.njit
+def added_up(image, output):
+    return nc.ndimage.laplace(image, output)
+
+
+@numba.njit
+def added_squares(image, output):
+    return nc.ndimage.gaussian_gradient_magnitude(image, 1.0, output)
+
+
+@pytest.mark.parametrize(
+    ("caller", "name", "options"),
+    [
+        (added_up, "laplace", ()),
+        pytest.param(
+            added_squares, "gaussian_gradient_magnitude", (1.0,), marks=pytest.mark.stress
+        ),
+    ],
+)
+def test_sums_over_axes_in_the_image(caller: Any, name: str, options: tuple[float, ...]) -> None:
+    """What is added for the second axis is of the image as the first one left it, as in SciPy."""
+    image = rng.random((9, 8), np.float32)
+    expected, found, scipys = image.copy(), image.copy(), image.copy()
+    getattr(nc.ndimage, name)(expected, *options, expected)
+    for _ in range(2):
+        found[...] = image
+        caller(found, found)
+        same_bits(found, expected)
+    ndimage = pytest.importorskip("scipy.ndimage")
+    getattr(ndimage, name)(scipys, *options, scipys)
+    np.testing.assert_allclose(found, scipys, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(found, getattr(nc.ndimage, name)(image, *options))
+    rows = rng.random((10, 8), np.float32)
+    expected = rows.copy()
+    getattr(nc.ndimage, name)(expected[:-1], *options, expected[1:])  # an array beside it
+    caller(rows[:-1], rows[1:])
+    same_bits(rows, expected)
 
 
 @numba.njit
@@ -111,7 +137,7 @@ def test_differences(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_values() -> None:
-    image = rng.random((12, 15))
+    image = rng.random((12, 15), np.float32)
     image[image < 0.2] = np.nan
     mask = rng.random((12, 15)) < 0.7
 
@@ -124,22 +150,33 @@ def test_missing_values() -> None:
         same_bits(mean(image, valid), expected)
 
 
-@pytest.mark.stress  # Numba takes long to compile it
-def test_derivatives_of_ones_own() -> None:
+@pytest.mark.stress  # Numba takes long to compile them
+@pytest.mark.parametrize("name", ["generic_laplace", "generic_gradient_magnitude"])
+def test_derivatives_of_ones_own(name: str) -> None:
     @numba.njit
     def second(image, axis, output, mode, cval, scale):
         weights = np.array([1.0, -2.0, 1.0]) * scale
         return nc.ndimage.correlate1d(image, weights, axis, output, "nearest", cval)
 
-    @numba.njit
-    def added(image, scale):
-        return nc.ndimage.generic_laplace(image, second, mode="nearest", extra_arguments=(scale,))
-
-    image = rng.random((9, 8))
-    expected = nc.ndimage.generic_laplace(
-        image, second.py_func, mode="nearest", extra_arguments=(2.0,)
-    )
-    same_bits(added(image, 2.0), expected)
+    source = f"""
+def added(image, scale, output):
+    return nc.ndimage.{name}(image, second, output, "nearest", 0.0, (scale,))
+"""
+    namespace: dict[str, Any] = {"nc": nc, "second": second}
+    exec(source, namespace)
+    added = numba.njit(namespace["added"])
+    for dtype in (np.float64, np.int32):
+        image = (10 * rng.random((9, 8))).astype(dtype)
+        expected = np.empty_like(image)
+        getattr(nc.ndimage, name)(
+            image, second.py_func, expected, mode="nearest", extra_arguments=(2.0,)
+        )
+        same_bits(added(image, 2.0, np.empty_like(image)), expected)
+        overwritten = image.copy()
+        getattr(nc.ndimage, name)(
+            overwritten, second.py_func, overwritten, mode="nearest", extra_arguments=(2.0,)
+        )
+        same_bits(added(image, 2.0, image), overwritten)
 
 
 @pytest.mark.stress
@@ -147,18 +184,10 @@ def test_derivatives_of_ones_own() -> None:
 def test_random_images(seed: int) -> None:
     """The draws of the tests of parity with SciPy, from compiled code."""
     call = draw_call(f"compiled {seed}")
-    image = call.image.astype(call.image.dtype.newbyteorder("="), copy=False)
-    options = dict(call.options)
-    arrays, given = ["input"], [image]
-    first = next(iter(call.arguments), None)
-    if isinstance(first, np.ndarray):
-        arrays, given = ["input", "weights"], [image, first]
-    elif call.arguments:
-        options["size" if "uniform" in call.name else "sigma"] = first
+    caller, given = compiled_draw(call)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = getattr(nc.ndimage, call.name)(image, *call.arguments, **call.options)
-        caller = compiled("ndimage", call.name, arrays, options)
+        expected = getattr(nc.ndimage, call.name)(given[0], *call.arguments, **call.options)
         for _ in range(2):
             same_bits(caller(*given), expected)
 
@@ -173,12 +202,14 @@ def stream(taps, signals, blocks):
     out = np.empty_like(signals)
     step = signals.shape[1] // blocks
     for i in range(blocks):
-        block = slice(i * step, (i + 1) * step)
-        y, state = nc.signal.lfilter(taps, np.float32(1), signals[:, block], zi=state)
-        out[:, block] = y
+        block = signals[:, i * step : (i + 1) * step]
+        y, state = nc.signal.lfilter(taps, np.float32(1), block, zi=state)
+        for channel, sample in np.ndindex(y.shape):
+            out[channel, i * step + sample] = y[channel, sample]
     return out, state
 
 
+@pytest.mark.stress  # docs/inside-njit.md has a shorter one
 def test_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = calls_of_python(monkeypatch)
     taps = rng.random(9).astype(np.float32)
@@ -193,8 +224,11 @@ def test_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == []
     short, _ = stream(taps, signals[:, :24], 8)  # blocks shorter than the filter
     assert np.allclose(short, nc.signal.lfilter(taps, np.float32(1), signals[:, :24]))
+    with pytest.raises(ValueError, match=r"x is empty: \(3, 0\)"):
+        stream(taps, signals[:, :0], 1)
 
 
+@pytest.mark.stress
 def test_stream_along_the_first_axis() -> None:
     @numba.njit
     def channels_last(taps, signals, state, axis):
@@ -222,13 +256,8 @@ SIGNALS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "upfirdn" else pytest.param(name, marks=pytest.mark.stress)
-        for name in SIGNALS
-    ],
-)
+@pytest.mark.stress
+@pytest.mark.parametrize("name", SIGNALS)
 def test_signals(name: str) -> None:
     arrays, options = SIGNALS[name]
     caller = compiled("signal", name, list(arrays), options)
@@ -244,12 +273,10 @@ def test_errors_of_values() -> None:
     def box(image, size, origin):
         return nc.ndimage.uniform_filter(image, size, origin=origin)
 
-    image = rng.random((5, 5))
+    image = rng.random((5, 5), np.float32)
     with pytest.raises(ValueError, match="invalid origin: 7 of 3 elements"):
         box(image, 3, 7)
     same_bits(box(image, 3, 1), nc.ndimage.uniform_filter(image, 3, origin=1))
-    with pytest.raises(ValueError, match=r"x is empty: \(3, 0\)"):
-        stream(rng.random(9).astype(np.float32), np.zeros((3, 0), np.float32), 1)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +300,7 @@ def test_threads() -> None:
     wrong: list[int] = []
 
     def work(i: int) -> None:
-        for _ in range(50):
+        for _ in range(20):
             same = np.array_equal(smooth(images[i], 1.5), expected[i])
             wrong.extend([] if same else [i])
 
@@ -283,6 +310,28 @@ def test_threads() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.stress  # Numba takes long to compile it
+def test_parallel_code() -> None:
+    @numba.njit(parallel=True, nogil=True)
+    def smooth_all(images, sigma):
+        whole = nc.ndimage.gaussian_filter(images, sigma)
+        each = np.empty_like(images)
+        for i in numba.prange(len(images)):
+            each[i] = nc.ndimage.gaussian_filter(images[i], sigma)
+        return whole, each
+
+    def check(stack: np.ndarray) -> None:
+        for _ in range(20):
+            whole, each = smooth_all(stack, 1.5)
+            same_bits(whole, nc.ndimage.gaussian_filter(stack, 1.5))
+            for image, found in zip(stack, each, strict=True):
+                same_bits(found, nc.ndimage.gaussian_filter(image, 1.5))
+
+    stacks = [rng.random((n, 70, 60)) for n in (3, 8)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(check, stacks))
 
 
 @numba.njit(nogil=True)
@@ -331,21 +380,30 @@ assert np.array_equal(found[1], nc.signal.lfilter(np.ones(3), 1, x))
 """
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     "imports",
     [
         "import numbaconv; numbaconv.conv; import scipy.ndimage, scipy.signal",
-        pytest.param(
-            "import scipy.ndimage, scipy.signal, numbaconv; numbaconv.conv",
-            marks=pytest.mark.stress,
-        ),
+        "import scipy.ndimage, scipy.signal, numbaconv; numbaconv.conv",
     ],
     ids=["numbaconv first", "SciPy first"],
 )
-def test_names_of_scipy(imports: str) -> None:
+def test_order_of_imports(imports: str) -> None:
     pytest.importorskip("scipy")
     source = SCIPY.format(imports=imports)
     subprocess.run([sys.executable, "-c", source], check=True, timeout=300)
+
+
+def test_names_of_scipy() -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+
+    @numba.njit
+    def edges(image):
+        return ndimage.sobel(image, 0, np.int16)
+
+    image = rng.integers(0, 256, (20, 16, 3), np.uint8)[:, :, ::-2]
+    same_bits(edges(image), nc.ndimage.sobel(image, 0, np.int16))
 
 
 def test_neither_imports_the_other() -> None:

@@ -55,6 +55,14 @@ def test_guard_pages_around_filters(run_script: Script):
     assert "150 filters, no access outside the arrays" in done.stdout
 
 
+@pytest.mark.stress  # each call is compiled
+@pytest.mark.parametrize("target", ["host", *other_targets()])
+def test_guard_pages_around_filters_of_compiled_code(target: str, run_as: Script):
+    script = ("-W", "ignore", "-m", "tests.scripts.guarded_filters")
+    done = run_as(target, *script, "--compiled", "--random", "30", timeout=1200)
+    assert "30 filters, no access outside the arrays" in done.stdout
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("target", ["host", *other_targets()])
 @kinds
