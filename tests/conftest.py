@@ -6,12 +6,14 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.oracle.cases import REDUCED, Case
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,6 +85,14 @@ def nothing_built_ahead() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NUMBACONV_BUILT_AHEAD", "0")
         yield
+
+
+def thinned(cases: Sequence[Case], every: int) -> list[Any]:
+    """One case of each kind and every n-th; the others are `stress` tests."""
+    return [
+        case if case in REDUCED or i % every == 0 else pytest.param(case, marks=pytest.mark.stress)
+        for i, case in enumerate(cases)
+    ]
 
 
 # CPUs that kernels are compiled for. With no features beside the name: Numba would otherwise add

@@ -87,9 +87,11 @@ def test_exact(case: Case, backend: str):
 
 
 @pytest.mark.target
-@pytest.mark.usefixtures("small_cache")
+@pytest.mark.parametrize(
+    "small_cache", [2_000, pytest.param(20_000, marks=pytest.mark.stress)], indirect=True
+)
 @every_case
-def test_exact_in_small_blocks(case: Case, backend: str):
+def test_exact_in_small_blocks(case: Case, backend: str, small_cache: None):
     check_exact(case, backend)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
+from tests.conftest import thinned
 from tests.oracle import reference
 from tests.oracle.cases import (
     BY_NAME,
@@ -29,7 +30,7 @@ def check(y: Array, x: Array, w: Array, b: Array | None, **options: Any) -> None
     np.testing.assert_array_equal(y, reference.conv(x, w, b, **options))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", thinned(CASES, 2), ids=str)
 def test_exact_each_time(case: Case, backend: str):
     x, w, b = integer_arrays(case)
     layer = nc.prepare(w, b, **case.kwargs, backend=backend)

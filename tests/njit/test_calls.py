@@ -16,6 +16,7 @@ import pytest
 from numba.core.errors import TypingError
 
 import numbaconv as nc
+from tests.conftest import thinned
 from tests.njit.arrays import LAYOUTS, same_bits
 from tests.oracle.cases import BY_NAME, CASES, Array, Case, normal_arrays
 
@@ -78,7 +79,7 @@ def inside(x: Array, w: Array, b: Array | None, **options: Any) -> Array:
 # --- The same results -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", thinned(CASES, 3), ids=str)
 def test_cases(case: Case, backend: str):
     arrays = normal_arrays(case)
     nc.set_backend(backend)

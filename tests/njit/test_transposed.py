@@ -11,6 +11,7 @@ import pytest
 from numba.core.errors import TypingError
 
 import numbaconv as nc
+from tests.conftest import thinned
 from tests.njit.arrays import LAYOUTS, same_bits
 from tests.oracle.cases import BY_NAME, Array, Case, problem, transposed_options
 from tests.oracle.gradient_cases import (
@@ -56,7 +57,7 @@ def inside(x: Array, w: Array, b: Array | None, options: dict[str, Any]) -> Arra
 SPREAD = [case for case in GRADIENTS if transposed_options(case) is not None]
 
 
-@pytest.mark.parametrize("case", SPREAD, ids=str)
+@pytest.mark.parametrize("case", thinned(SPREAD, 3), ids=str)
 def test_cases(case: Case, backend: str):
     o, options = normal_operands(case), transposed_options(case)
     nc.set_backend(backend)
