@@ -157,7 +157,7 @@ class WeightSums(NamedTuple):
     zeros: Place
     sums: Place
     scratch: Place
-    takes_sums: int  # 0: the target takes the sums as they are
+    sums_size: int  # elements; 0: the target takes the sums as they are
 
 
 class Activation(NamedTuple):

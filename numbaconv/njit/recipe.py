@@ -278,6 +278,6 @@ class Recipe:
                 zeros=self.fixed(template.no_bias).place,
                 sums=self.scratch((template.sums,), dtype).place,
                 scratch=self.scratch((template.scratch,), dtype).place,
-                takes_sums=template.sums > 0,
+                sums_size=template.sums,
             )
         )

@@ -138,13 +138,13 @@ def spread(step, bases, source_like, target_like):
 @native(step_signature)
 def sum_weights(step, bases, source_like, target_like):
     """Compute the gradient of weights, as `weight_tasks.run_sums` does for Python."""
-    sums = place(step, WEIGHT_SUMS.sums, bases)
     bases[DONE] += carry_out_sums(
         step[WEIGHT_SUMS.job],
         place(step, WEIGHT_SUMS.source, bases),
         place(step, WEIGHT_SUMS.gradient, bases),
         place(step, WEIGHT_SUMS.zeros, bases),
-        sums if step[WEIGHT_SUMS.takes_sums] != 0 else 0,
+        place(step, WEIGHT_SUMS.sums, bases),
+        step[WEIGHT_SUMS.sums_size],
         place(step, WEIGHT_SUMS.scratch, bases),
         place(step, WEIGHT_SUMS.target, bases),
     )

@@ -139,6 +139,12 @@ def test_channels_last_is_a_transposition(p: Problem, backend: str):
     equal(np.moveaxis(y, -1, 1), nc.conv(p.x, p.w, p.b, **p.options, backend=backend))
 
 
+def modes_of(p: Problem) -> tuple[str, ...]:
+    """The padding mode of each axis."""
+    modes = p.options["padding_mode"]
+    return (modes,) * (p.x.ndim - 2) if isinstance(modes, str) else modes
+
+
 @given(problems(ranks=(1, 2)), backends)
 def test_lower_ranks_are_three_dimensional_with_unit_extents(p: Problem, backend: str):
     units = (1,) * (5 - p.x.ndim)
@@ -148,6 +154,7 @@ def test_lower_ranks_are_three_dimensional_with_unit_extents(p: Problem, backend
         "stride": (*units, *p.options["stride"]),
         "dilation": (*units, *p.options["dilation"]),
         "padding": (*((0, 0) for _ in units), *p.options["padding"]),
+        "padding_mode": (*("zeros" for _ in units), *modes_of(p)),
     }
     y = nc.conv(p.x, p.w, p.b, **p.options, backend=backend)
     equal(nc.conv3d(x, w, p.b, **options, backend=backend).reshape(y.shape), y)
@@ -157,6 +164,7 @@ def test_lower_ranks_are_three_dimensional_with_unit_extents(p: Problem, backend
 def test_axes_can_change_places(p: Problem, backend: str):
     """Transposing every spatial axis of the problem transposes the result."""
     reverse = {name: p.options[name][::-1] for name in ("stride", "padding", "dilation")}
+    reverse["padding_mode"] = modes_of(p)[::-1]
 
     def transpose(a: Array) -> Array:
         return a.transpose(0, 1, *range(a.ndim - 1, 1, -1))

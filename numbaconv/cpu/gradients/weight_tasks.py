@@ -335,7 +335,7 @@ def finish_work(worker, job, like):
 
 
 @inline
-def carry_out_sums(template, x, gradient, zeros, sums, scratch, out):
+def carry_out_sums(template, x, gradient, zeros, sums, sums_size, scratch, out):
     """Sum the products of flat arrays.
 
     Parameters
@@ -346,8 +346,8 @@ def carry_out_sums(template, x, gradient, zeros, sums, scratch, out):
         Addresses of the input, of the gradient of the output, and of the result.
     zeros : int
         Address of the zeros with which a register tile begins.
-    sums : int
-        Address of the sums of all slabs; 0: the result takes the sums as they are.
+    sums, sums_size : int
+        Address of the sums of all slabs, and how many; 0: the result takes the sums as they are.
     scratch : int
         Address of the workers' memory.
 
@@ -363,10 +363,10 @@ def carry_out_sums(template, x, gradient, zeros, sums, scratch, out):
     job[AT.queues], job[AT.indices] = space.queues, space.indices
     job[AT.x], job[AT.out] = x, out
     job[GRADIENT_AT.gradient], job[GRADIENT_AT.zeros] = gradient, zeros
-    job[GRADIENT_AT.sums] = sums if sums != 0 else out
+    job[GRADIENT_AT.sums] = sums if sums_size > 0 else out
     job[AT.scratch] = align(scratch)
     launch(space.jobs, job[AT.worker], job[AT.workers])
-    if sums != 0:
+    if sums_size > 0:
         job[AT.queues] = behind(space.queues, job[AT.workers] * QUEUE_SIZE, 8)
         launch(space.jobs, job[GRADIENT_AT.finish], job[AT.workers])
     give_workspace(space)
@@ -385,7 +385,8 @@ def run_sums(given):
         data_in(given, 1),
         data_in(given, 2),
         data_in(given, 3),
-        data_in(given, 4) if size_in(given, 4) > 0 else 0,
+        data_in(given, 4),
+        size_in(given, 4),
         data_in(given, 5),
         data_in(given, 6),
     )
