@@ -4,11 +4,14 @@ A chunk gives away the strips that its neighbours read, and a block is put toget
 and from such strips, in one copy. What reads its own chunk alone is not copied.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from numbaconv.runtime import result_memory
 
 Offset = tuple[int, ...]  # of a chunk from another, in chunks: -1, 0 or 1 along each axis
 
@@ -67,6 +70,13 @@ def strips_of(chunk: Any, depths: Sequence[tuple[int, int]]) -> dict[tuple[int, 
     return strips
 
 
+def _empty(shape: tuple[int, ...], like: Any) -> Any:
+    """Return a new array: of NumPy's in memory that is used again."""
+    if type(like) is not np.ndarray:
+        return np.empty_like(like, shape=shape)
+    return result_memory.empty(math.prod(shape), like.dtype).reshape(shape)
+
+
 def assembled(
     chunk: Any,
     strips: Mapping[Offset, Mapping[tuple[int, int], Any]],
@@ -76,7 +86,7 @@ def assembled(
     if not strips:
         return chunk[tuple(along[0].place if along else slice(0) for along in parts)]
     shape = tuple(along[-1].target.stop for along in parts)
-    block = np.empty_like(chunk, shape=shape)
+    block = _empty(shape, chunk)
     for each in product(*parts):
         offset = tuple(part.side for part in each)
         source = chunk
