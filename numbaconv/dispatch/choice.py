@@ -7,6 +7,7 @@ import numpy as np
 from numbaconv.cpu import fft, winograd
 from numbaconv.cpu.direct.choice import gets_zones
 from numbaconv.cpu.gradients.adjoint import find_parts
+from numbaconv.dispatch.backends import AUTO
 from numbaconv.dispatch.precision import is_fast
 from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
 from numbaconv.problem.shape import ConvShape
@@ -39,19 +40,22 @@ def has_wide_halo(s: ConvShape) -> bool:
     return s.c_in > 16 and s.dilation[2] >= 3 and reach >= times * s.output[2]
 
 
-def choose_backend(s: ConvShape, dtype: np.dtype, fast: bool = False) -> Choice:
+def choose_backend(s: ConvShape, dtype: np.dtype) -> Choice:
     """Return what ``auto`` chooses for a problem, computed in a dtype, in host memory.
-
-    `fast`: the caller allows errors a few times those of sums.
 
     The choice is a function of the problem alone. `benchmarks/choose.py` measures how often it is
     within 5% of the better backend, `benchmarks/crossover.py` where transforms begin to pay.
     """
     if fft.is_faster(s, dtype):
         return Choice("fft", "a large filter: its transform costs less than its taps")
-    if fast and winograd.is_faster(s, dtype):
-        return Choice("winograd", "precision is fast: fewer products, with larger errors than sums")
     return choose_sums(s)
+
+
+def choose_if_fast(usual: Choice, s: ConvShape, dtype: np.dtype) -> Choice:
+    """Return the same for a caller who allows errors a few times those of sums."""
+    if usual.backend != "fft" and winograd.is_faster(s, dtype):
+        return Choice("winograd", "precision is fast: fewer products, with larger errors than sums")
+    return usual
 
 
 def choose_sums(s: ConvShape) -> Choice:
@@ -74,8 +78,9 @@ def choose(plan: Plan, precision: str | None = None) -> Choice:
     """
     if plan.choice is None:
         problem = plan.simplest, plan.arithmetic.compute
-        plan.fast_choice = choose_backend(*problem, fast=True)
-        plan.choice = choose_backend(*problem)
+        usual = choose_backend(*problem)
+        plan.fast_choice = choose_if_fast(usual, *problem)
+        plan.choice = usual  # the last: other threads see both then
     choice: Choice = plan.choice
     fast: Choice = plan.fast_choice
     return fast if fast.backend != choice.backend and is_fast(precision) else choice
@@ -90,7 +95,7 @@ def serving(s: ConvShape, dtype: np.dtype, name: str) -> Choice:
     return Choice("direct", f"{name} was asked for, and leaves this to direct: {unserved}")
 
 
-def choose_parts(plan: AdjointPlan, name: str = "auto") -> tuple[Choice, ...]:
+def choose_parts(plan: AdjointPlan, name: str = AUTO) -> tuple[Choice, ...]:
     """Return the backend of each convolution of an adjoint when one is asked for; it is kept."""
     choices: tuple[Choice, ...] | None = plan.choices.get(name)
     if choices is None:
@@ -101,19 +106,19 @@ def choose_parts(plan: AdjointPlan, name: str = "auto") -> tuple[Choice, ...]:
 
 def _choose_part(s: ConvShape, plan: AdjointPlan, name: str) -> Choice:
     dtype = plan.arithmetic.compute
-    if name == "auto":
+    if name == AUTO:
         return choose_backend(s, dtype)
     if name == "winograd":
         return Choice("direct", "winograd was asked for, and leaves adjoints to direct")
     return serving(s, dtype, name)
 
 
-def choose_weight_gradient(plan: WeightPlan, name: str = "auto") -> Choice:
+def choose_weight_gradient(plan: WeightPlan, name: str = AUTO) -> Choice:
     """Return the backend that computes a gradient of the weights when one is asked for."""
     s, dtype = plan.shape, plan.arithmetic.compute
     if name == "im2col" or (name == "fft" and fft.serves_weight_gradient(s, dtype)):
         return Choice(name, "it was asked for")
-    if name == "auto":
+    if name == AUTO:
         if plan.choice is None:
             plan.choice = Choice("direct", "a product of the gradient and the input's patches")
             if fft.is_faster_for_weights(s, dtype):
