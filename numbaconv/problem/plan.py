@@ -275,6 +275,36 @@ def frozen_sizes(name: str, sizes: Any) -> Any:
     return freeze(name, sizes)
 
 
+def _find_backward(
+    describe: Any,
+    make: Any,
+    rank: int,
+    arrays: dict[str, Any],
+    size: dict[str, Any],
+    options: dict[str, Any],
+) -> Any:
+    """Return the plan of a call, kept from an earlier one or made after validation.
+
+    Parameters
+    ----------
+    describe, make : callable
+        What validates the arguments and makes a problem; the class of the plan.
+    rank : int
+        Number of spatial axes.
+    arrays, size, options : dict
+        Arrays or None; the size of the result, where it is given; what else there is, frozen.
+    """
+
+    def new() -> Any:
+        result = result_dtype(**arrays)
+        parts = 2 if result.kind == "c" else 1
+        problem = describe(rank, **arrays, **size, **options, parts=parts)
+        return make(problem, result, next(iter(size.values()), problem.out_shape))
+
+    keys = *map(array_key, arrays.values()), *size.values(), *options.values()
+    return kept_plan((describe, rank, *keys), new)
+
+
 def find_input_plan(
     rank: int,
     input_size: Any,
@@ -285,19 +315,15 @@ def find_input_plan(
     dilation: Any,
     groups: Any,
 ) -> AdjointPlan:
-    """Return the plan of a gradient of the input, kept from an earlier call or made now."""
-    input_size = frozen_sizes("input_size", input_size)
-    options = frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups)
-
-    def make() -> AdjointPlan:
-        result = result_dtype(weight=weight, grad_output=grad_output)
-        parts = 2 if result.kind == "c" else 1
-        arrays = input_size, weight, grad_output
-        problem = input_gradient_problem(rank, *arrays, **options, parts=parts)
-        return AdjointPlan(problem, result, input_size)
-
-    key = "input", rank, input_size, array_key(weight), array_key(grad_output), *options.values()
-    plan: AdjointPlan = kept_plan(key, make)
+    """Return the plan of a gradient of the input."""
+    plan: AdjointPlan = _find_backward(
+        input_gradient_problem,
+        AdjointPlan,
+        rank,
+        {"weight": weight, "grad_output": grad_output},
+        {"input_size": frozen_sizes("input_size", input_size)},
+        frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups),
+    )
     return plan
 
 
@@ -311,19 +337,15 @@ def find_weight_plan(
     dilation: Any,
     groups: Any,
 ) -> WeightPlan:
-    """Return the plan of a gradient of the weights, kept from an earlier call or made now."""
-    weight_size = frozen_sizes("weight_size", weight_size)
-    options = frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups)
-
-    def make() -> WeightPlan:
-        result = result_dtype(input=input, grad_output=grad_output)
-        parts = 2 if result.kind == "c" else 1
-        arrays = input, weight_size, grad_output
-        problem = weight_gradient_problem(rank, *arrays, **options, parts=parts)
-        return WeightPlan(problem, result, weight_size)
-
-    key = "weight", rank, array_key(input), weight_size, array_key(grad_output), *options.values()
-    plan: WeightPlan = kept_plan(key, make)
+    """Return the plan of a gradient of the weights."""
+    plan: WeightPlan = _find_backward(
+        weight_gradient_problem,
+        WeightPlan,
+        rank,
+        {"input": input, "grad_output": grad_output},
+        {"weight_size": frozen_sizes("weight_size", weight_size)},
+        frozen_options(stride=stride, padding=padding, dilation=dilation, groups=groups),
+    )
     return plan
 
 
@@ -338,7 +360,7 @@ def find_transposed_plan(
     groups: Any,
     dilation: Any,
 ) -> AdjointPlan:
-    """Return the plan of a call, kept from an earlier one or made after validation."""
+    """Return the plan of a transposed convolution."""
     options = frozen_options(
         stride=stride,
         padding=padding,
@@ -346,19 +368,6 @@ def find_transposed_plan(
         groups=groups,
         dilation=dilation,
     )
-
-    def make() -> AdjointPlan:
-        result = result_dtype(input=input, weight=weight, bias=bias)
-        problem = transposed_problem(
-            rank,
-            input,
-            weight,
-            bias,
-            **options,
-            parts=2 if result.kind == "c" else 1,
-        )
-        return AdjointPlan(problem, result, problem.out_shape)
-
-    key = "transpose", rank, array_key(input), array_key(weight), array_key(bias), *options.values()
-    plan: AdjointPlan = kept_plan(key, make)
+    arrays = {"input": input, "weight": weight, "bias": bias}
+    plan: AdjointPlan = _find_backward(transposed_problem, AdjointPlan, rank, arrays, {}, options)
     return plan
