@@ -3,6 +3,7 @@
 `lfilter` returns one or two arrays, and two functions call a derivative of the user's own.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
+
+from numbaconv.ndimage.filters import generic_gradient_magnitude, generic_laplace
 
 
 def _value(kind: Any) -> Any:
@@ -114,29 +117,25 @@ def _take_root(result):
         result[index] = np.sqrt(result[index])
 
 
-def _added_up(squares: bool) -> Callable[..., Any]:
+def _added_up(squares: bool, mode: Any) -> Callable[..., Any]:
     """The implementation of `filters._added_up` for a mode."""
+    word = _one_mode(mode)
 
-    def find(mode: Any) -> Callable[..., Any]:
-        word = _one_mode(mode)
-
-        @register_jitable
-        def add_up(image, derivative, output, cval, extra_arguments, axes):
-            result, places = _new_output(image, output), _places(image, axes)
-            if places.size == 0:
-                _store(result, image, False, False)
-                return result
-            part = np.empty(image.shape, result.dtype)
-            for i in range(places.size):
-                derivative(image, places[i], part, word, cval, *extra_arguments)
-                _store(result, part, squares, i > 0)
-            if squares:
-                _take_root(result)
+    @register_jitable
+    def add_up(image, derivative, output, cval, extra_arguments, axes):
+        result, places = _new_output(image, output), _places(image, axes)
+        if places.size == 0:
+            _store(result, image, False, False)
             return result
+        part = np.empty(image.shape, result.dtype)
+        for i in range(places.size):
+            derivative(image, places[i], part, word, cval, *extra_arguments)
+            _store(result, part, squares, i > 0)
+        if squares:
+            _take_root(result)
+        return result
 
-        return add_up  # type: ignore[no-any-return]
-
-    return find
+    return add_up  # type: ignore[no-any-return]
 
 
 def _check_keywords(keywords: Any) -> None:
@@ -145,65 +144,38 @@ def _check_keywords(keywords: Any) -> None:
         raise TypingError("extra_keywords cannot be passed in compiled code: use extra_arguments")
 
 
-def _generic_laplace(
-    input,
-    derivative2,
-    output=None,
-    mode="reflect",
-    cval=0.0,
-    extra_arguments=(),
-    extra_keywords=None,
-    axes=None,
-):
-    _check_keywords(extra_keywords)
-    add_up = _added_up(squares=False)(mode)
+# The two functions differ in this and in the name of their derivative, which Numba wants to see in
+# the signature.
+_DERIVATIVES = """
+def typing({parameters}):
+    check_keywords(extra_keywords)
+    add_up = added_up({squares}, mode)
 
-    def implementation(
-        input,
-        derivative2,
-        output=None,
-        mode="reflect",
-        cval=0.0,
-        extra_arguments=(),
-        extra_keywords=None,
-        axes=None,
-    ):
-        return add_up(input, derivative2, output, cval, extra_arguments, axes)
+    def implementation({parameters}):
+        return add_up(input, {derivative}, output, cval, extra_arguments, axes)
 
     return implementation
+"""
 
 
-def _generic_gradient_magnitude(
-    input,
-    derivative,
-    output=None,
-    mode="reflect",
-    cval=0.0,
-    extra_arguments=(),
-    extra_keywords=None,
-    axes=None,
-):
-    _check_keywords(extra_keywords)
-    add_up = _added_up(squares=True)(mode)
-
-    def implementation(
-        input,
-        derivative,
-        output=None,
-        mode="reflect",
-        cval=0.0,
-        extra_arguments=(),
-        extra_keywords=None,
-        axes=None,
-    ):
-        return add_up(input, derivative, output, cval, extra_arguments, axes)
-
-    return implementation
+def _of_derivatives(function: Callable[..., Any], squares: bool) -> Callable[..., Any]:
+    """The typing function of a public function that adds up derivatives."""
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(function).parameters.values()
+    ]
+    source = _DERIVATIVES.format(
+        parameters=", ".join(map(str, parameters)), squares=squares, derivative=parameters[1].name
+    )
+    namespace: dict[str, Any] = {"check_keywords": _check_keywords, "added_up": _added_up}
+    exec(compile(source, f"<{function.__name__} in compiled code>", "exec"), namespace)
+    typing: Callable[..., Any] = namespace["typing"]
+    return typing
 
 
 # Typing functions for `overload`, by module and name.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "signal.lfilter": _lfilter,
-    "ndimage.generic_laplace": _generic_laplace,
-    "ndimage.generic_gradient_magnitude": _generic_gradient_magnitude,
+    "ndimage.generic_laplace": _of_derivatives(generic_laplace, squares=False),
+    "ndimage.generic_gradient_magnitude": _of_derivatives(generic_gradient_magnitude, squares=True),
 }
