@@ -14,19 +14,20 @@ import pytest
 import numbaconv as nc
 from numbaconv.cpu.fft import tiles
 from numbaconv.cpu.fft import weight_gradient as weights
+from tests.convolution.transforms import (
+    FLOATS,
+    Problems,
+    check_batches,
+    check_inside_njit,
+    check_options_of_results,
+    check_prepared,
+    least_error,
+    normal,
+    operands_of,
+)
 from tests.oracle import reference
 from tests.oracle.cases import Array
 from tests.oracle.problems import MODES
-
-FLOATS = ("float32", "float64", "float16", "complex64", "complex128")
-
-
-def normal(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Array:
-    rng, dtype = np.random.default_rng(seed), np.dtype(dtype)
-    x = rng.standard_normal(shape)
-    if dtype.kind == "c":
-        x = x + 1j * rng.standard_normal(shape)
-    return x.astype(dtype)
 
 
 def norm_of(a: Array) -> float:
@@ -57,7 +58,7 @@ def check(x: Array, w: Array, b: Array | None = None, **options: Any) -> Array:
     error = np.abs(y.astype(expected.dtype) - expected).max()
     assert error <= bound(x, w, y)
     scale = np.abs(expected).max()
-    assert error <= (1e-3 if y.dtype == np.float16 else 32 * np.finfo(y.dtype).eps) * scale
+    assert error <= least_error(y) * scale
     return y
 
 
@@ -76,7 +77,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 # Inputs, weights and options. Odd sizes: none divides a tile. In the first group one axis after the
 # other; then one channel, depthwise, dense layers with odd and even numbers of channels.
-PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+PROBLEMS: Problems = {
     "signal": ((1, 1, 701), (1, 1, 31), {}),
     "signal_odd_tiles": ((2, 1, 1403), (1, 1, 211), {"padding": "same"}),
     "signal_stride": ((1, 2, 701), (3, 2, 31), {"stride": 3, "padding": 7}),
@@ -104,9 +105,7 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
 EACH = pytest.mark.parametrize("name", PROBLEMS)
 
 
-def operands(name: str, dtype: Any = np.float32) -> tuple[Array, Array, Array, dict[str, Any]]:
-    x, w, options = PROBLEMS[name]
-    return normal(x, dtype), normal(w, dtype, 1), normal((w[0],), dtype, 2), options
+operands = functools.partial(operands_of, PROBLEMS)
 
 
 @EACH
@@ -156,43 +155,17 @@ def test_a_batch_of_signals_is_one_problem_and_pairs_no_two_of_them(small_tiles:
 
 
 def test_options_that_are_applied_to_results(small_tiles: None):
-    x, w, b, options = operands("dense_odd")
-    plain = nc.conv2d(x, w, b, **options, backend="fft")
-    np.testing.assert_array_equal(
-        nc.conv2d(x, w, b, **options, backend="fft", activation="relu"), np.maximum(plain, 0)
-    )
-    out = np.full_like(plain, np.nan)
-    assert nc.conv2d(x, w, b, **options, out=out, backend="fft") is out
-    np.testing.assert_array_equal(out, plain)
-    last = np.ascontiguousarray(np.moveaxis(x, 1, -1))
-    got = nc.conv2d(last, w, b, **options, data_format="channels_last", backend="fft")
-    np.testing.assert_array_equal(np.moveaxis(got, -1, 1), plain)
+    check_options_of_results(*operands("dense_odd"), "fft")
 
 
 @EACH
 def test_prepared_layers_have_the_same_bits(name: str, small_tiles: None):
-    x, w, b, options = operands(name)
-    layer = nc.prepare(w, b, **options, backend="fft")
-    expected = nc.conv(x, w, b, **options, backend="fft")
-    for _ in range(2):
-        np.testing.assert_array_equal(layer(x), expected)
-    larger = np.concatenate([x, x], -1)
-    np.testing.assert_array_equal(layer(larger), nc.conv(larger, w, b, **options, backend="fft"))
+    check_prepared(*operands(name), "fft", axis=-1)
 
 
 @EACH
 def test_an_image_has_the_same_bits_in_any_batch_on_any_threads(name: str, small_tiles: None):
-    x, w, b, options = operands(name)
-    conv = functools.partial(nc.conv, weight=w, bias=b, **options, backend="fft")
-    expected = conv(x)
-    batch = np.concatenate([1e9 * x, x, x[:1]])
-    np.testing.assert_array_equal(conv(batch)[len(x) : 2 * len(x)], expected)
-    threads = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        np.testing.assert_array_equal(conv(x), expected)
-    finally:
-        numba.set_num_threads(threads)
+    check_batches(*operands(name), "fft")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -302,25 +275,9 @@ def test_auto_takes_it_for_large_filters(chosen: str, input: Any, weight: Any, o
     assert (nc.explain(many, w, **options).backend == "fft") == (chosen == "fft")
 
 
-@numba.njit
-def convolved(x, w):
-    return nc.conv2d(x, w, padding=2, backend="fft")
-
-
-@numba.njit
-def through(layer, x):
-    return layer(x)
-
-
 def test_inside_njit():
     x, w, _, _ = operands("dense_odd")
-    expected = nc.conv2d(x, w, padding=2, backend="fft")
-    np.testing.assert_array_equal(convolved(x, w), expected)
-    layer = nc.prepare(w, padding=2, backend="fft")
-    for _ in range(2):
-        np.testing.assert_array_equal(through(layer, x), expected)
-    with nc.use_backend("fft"):
-        np.testing.assert_array_equal(through(nc.prepare(w, padding=2), x), expected)
+    check_inside_njit(x, w, "fft")
 
 
 # Transposed convolutions: inputs, weights and options. Strides, odd numbers of channels, groups; of

@@ -6,26 +6,27 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
 import numbaconv as nc
 from numbaconv.cpu import blocking, winograd
 from numbaconv.cpu.winograd import tiles
+from tests.convolution.transforms import (
+    FLOATS,
+    Problems,
+    check_batches,
+    check_inside_njit,
+    check_options_of_results,
+    check_prepared,
+    least_error,
+    normal,
+    operands_of,
+    through,
+)
 from tests.oracle import reference
 from tests.oracle.cases import Array
 from tests.oracle.problems import MODES
-
-FLOATS = ("float32", "float64", "float16", "complex64", "complex128")
-
-
-def normal(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Array:
-    rng, dtype = np.random.default_rng(seed), np.dtype(dtype)
-    x = rng.standard_normal(shape)
-    if dtype.kind == "c":
-        x = x + 1j * rng.standard_normal(shape)
-    return x.astype(dtype)
 
 
 def check(x: Array, w: Array, b: Array | None = None, **options: Any) -> Array:
@@ -34,7 +35,7 @@ def check(x: Array, w: Array, b: Array | None = None, **options: Any) -> Array:
     expected = reference.conv_by_taps(x, w, b, **options)
     error = np.abs(y.astype(expected.dtype) - expected).max()
     scale = np.abs(expected).max()
-    assert error <= (1e-3 if y.dtype == np.float16 else 32 * np.finfo(y.dtype).eps) * scale
+    assert error <= least_error(y) * scale
     return y
 
 
@@ -55,7 +56,7 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Inputs, weights and options. Odd sizes: none divides a tile.
-PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+PROBLEMS: Problems = {
     "signal": ((2, 3, 131), (5, 3, 3), {"padding": 1}),
     "rows": ((1, 3, 9, 31), (5, 3, 1, 3), {}),
     "columns": ((2, 3, 19, 11), (5, 3, 3, 1), {"padding": (1, 0)}),
@@ -73,9 +74,7 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
 EACH = pytest.mark.parametrize("name", PROBLEMS)
 
 
-def operands(name: str, dtype: Any = np.float32) -> tuple[Array, Array, Array, dict[str, Any]]:
-    x, w, options = PROBLEMS[name]
-    return normal(x, dtype), normal(w, dtype, 1), normal((w[0],), dtype, 2), options
+operands = functools.partial(operands_of, PROBLEMS)
 
 
 @EACH
@@ -115,44 +114,17 @@ def test_padding_modes(name: str, mode: str):
 
 
 def test_options_that_are_applied_to_results():
-    x, w, b, options = operands("image_same")
-    plain = nc.conv2d(x, w, b, **options, backend="winograd")
-    np.testing.assert_array_equal(
-        nc.conv2d(x, w, b, **options, backend="winograd", activation="relu"), np.maximum(plain, 0)
-    )
-    out = np.full_like(plain, np.nan)
-    assert nc.conv2d(x, w, b, **options, out=out, backend="winograd") is out
-    np.testing.assert_array_equal(out, plain)
-    last = np.ascontiguousarray(np.moveaxis(x, 1, -1))
-    got = nc.conv2d(last, w, b, **options, data_format="channels_last", backend="winograd")
-    np.testing.assert_array_equal(np.moveaxis(got, -1, 1), plain)
+    check_options_of_results(*operands("image_same"), "winograd")
 
 
 @EACH
 def test_prepared_layers_have_the_same_bits(name: str):
-    x, w, b, options = operands(name)
-    layer = nc.prepare(w, b, **options, backend="winograd")
-    expected = nc.conv(x, w, b, **options, backend="winograd")
-    for _ in range(2):
-        np.testing.assert_array_equal(layer(x), expected)
-    larger = np.concatenate([x, x, x], 2)  # of some, tiles have another size
-    expected = nc.conv(larger, w, b, **options, backend="winograd")
-    np.testing.assert_array_equal(layer(larger), expected)
+    check_prepared(*operands(name), "winograd", axis=2)  # of some, tiles have another size
 
 
 @EACH
 def test_an_image_has_the_same_bits_in_any_batch_on_any_threads(name: str, small_tasks: None):
-    x, w, b, options = operands(name)
-    conv = functools.partial(nc.conv, weight=w, bias=b, **options, backend="winograd")
-    expected = conv(x)
-    batch = np.concatenate([1e9 * x, x, x[:1]])
-    np.testing.assert_array_equal(conv(batch)[len(x) : 2 * len(x)], expected)
-    threads = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        np.testing.assert_array_equal(conv(x), expected)
-    finally:
-        numba.set_num_threads(threads)
+    check_batches(*operands(name), "winograd")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -225,25 +197,9 @@ def test_auto_takes_it_only_if_precision_is_fast(monkeypatch: pytest.MonkeyPatch
         nc.conv2d(x, w)
 
 
-@numba.njit
-def convolved(x, w):
-    return nc.conv2d(x, w, padding=2, backend="winograd")
-
-
-@numba.njit
-def through(layer, x):
-    return layer(x)
-
-
 def test_inside_njit():
     x, w, _, _ = operands("image_same")
-    expected = nc.conv2d(x, w, padding=2, backend="winograd")
-    np.testing.assert_array_equal(convolved(x, w), expected)
-    layer = nc.prepare(w, padding=2, backend="winograd")
-    for _ in range(2):
-        np.testing.assert_array_equal(through(layer, x), expected)
-    with nc.use_backend("winograd"):
-        np.testing.assert_array_equal(through(nc.prepare(w, padding=2), x), expected)
+    check_inside_njit(x, w, "winograd")
 
 
 def test_adjoints_are_those_of_direct():
