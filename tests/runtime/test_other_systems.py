@@ -1,4 +1,4 @@
-"""Systems without fork, POSIX's locks, users and OpenMP, as Windows is: played by a process here."""
+"""Systems without fork, locks of POSIX, users and OpenMP, as Windows is: played by a process."""
 
 from __future__ import annotations
 
