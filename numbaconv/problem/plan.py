@@ -19,7 +19,7 @@ from numbaconv.problem.dtypes import Arithmetic, arithmetic, source_of
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
 from numbaconv.problem.phases import find_phases
-from numbaconv.problem.simplest import simplest
+from numbaconv.problem.simplest import simplest, with_fewest_axes
 from numbaconv.problem.validation import (
     check_array,
     check_data_format,
@@ -232,6 +232,7 @@ class WeightPlan:
 
     def __init__(self, problem: Problem, result: np.dtype, out_shape: tuple[int, ...]) -> None:
         self.shape, self.batched = problem.shape, problem.batched
+        self.simplest = with_fewest_axes(problem.shape)
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
         self.multiply_adds = self.shape.flops // 2

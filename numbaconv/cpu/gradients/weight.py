@@ -84,7 +84,7 @@ def find_template(plan: WeightPlan, threads: int, patches: bool) -> Template:
     """Return the job of a planned gradient; the plan keeps it."""
     template = plan.jobs.get((patches, threads))
     if template is None:
-        template = make_template(plan.shape, plan.arithmetic, threads, patches)
+        template = make_template(plan.simplest, plan.arithmetic, threads, patches)
         plan.jobs[patches, threads] = template
     return template
 
