@@ -115,7 +115,7 @@ def test_gradients_of_pointwise_weights_take_dots_on_long_rows(channels: int, si
 def test_packed_weights_serve_many_pixels():
     names = [direct.lower(layer_of(n, 2048, 1000, 1), FLOAT, 2).name for n in (1, 64)]
     assert names == ["dots", "matrix_transposed"]
-    channels = 30_001  # read in place; and a panel of them all would leave the cache
+    channels = 100_001  # read in place; and a panel of them all would leave the cache
     wide = direct.lower(layer_of(64, channels, 1000, 1), FLOAT, 2)
     assert wide.fill_halo is None
     assert wide.blocks.kc < channels
