@@ -245,12 +245,18 @@ class Recipe:
         )
 
     def spread(
-        self, jobs: adjoint_chain.Chain, x: Array, weight: Array, bias: Array, y: Array
+        self,
+        jobs: adjoint_chain.Chain,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        y: Array,
+        packed: bool = False,
     ) -> None:
-        """Write down the jobs of an adjoint on contiguous arrays."""
+        """Write down the jobs of an adjoint on contiguous arrays; the weights may be packed."""
         self.kept.append(jobs)
         dtype = y.view.dtype
-        packed = self.scratch((jobs.packed,), dtype)
+        panels = weight if packed else self.scratch((jobs.packed,), dtype)
         self._append(
             protocol.Spread(
                 function=_address_for(steps.spread, dtype, dtype),
@@ -258,8 +264,9 @@ class Recipe:
                 target=y.place,
                 jobs=address(jobs.jobs),
                 weight=weight.place,
-                packed=packed.place,
+                packed=panels.place,
                 bias=bias.place,
+                packs=not packed,
                 workspace=self.scratch((jobs.scratch,), dtype).place,
             )
         )

@@ -21,6 +21,9 @@ from numbaconv.problem.validation import (
 )
 
 
+CHANNELS_LAST_ADVICE = '; where they are the last axis, pass data_format="channels_last"'
+
+
 class Problem(NamedTuple):
     """A validated call: the shape that kernels see, and the shape of the result."""
 
@@ -70,11 +73,10 @@ def describe(
         raise ValueError(f"groups = {groups} does not divide the {c_out} output channels of weight")
     if c_group * groups != c_in:
         is_last = not layout.channels_last and image[-1] == c_group * groups
-        advice = '; where they are the last axis, pass data_format="channels_last"'
         raise ValueError(
             f"weight has {c_group} input channels a group, shape {weight_shape}; input has "
             f"{c_in} channels in {groups} group(s), which makes {c_in // groups}"
-            f"{advice if is_last else ''}"
+            f"{CHANNELS_LAST_ADVICE if is_last else ''}"
         )
     if 0 in kernel:
         raise ValueError(f"weight has an empty kernel, shape {weight_shape}")
