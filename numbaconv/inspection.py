@@ -189,14 +189,16 @@ def _backward_plan(
     of: str, arrays: dict[str, Any], options: Options, output_padding: Any
 ) -> AdjointPlan | WeightPlan:
     """Return the plan of what `explain` is asked about."""
-    for name in ("padding_mode", "data_format", "activation"):
+    others = ("padding_mode",) if of == "transposed" else ("data_format", "activation")
+    for name in {"padding_mode", *others}:
         if getattr(options, name) != Options._field_defaults[name]:
-            raise ValueError(f"{name} is for of='forward', got {getattr(options, name)!r}")
+            where = "of='forward'" + " and of='transposed'" * (name != "padding_mode")
+            raise ValueError(f"{name} is for {where}, got {getattr(options, name)!r}")
     x, weight, bias = arrays.values()
-    rank, (stride, padding, dilation, groups, *_) = weight.ndim - 2, options
+    rank, (stride, padding, dilation, groups, _, data_format, activation) = weight.ndim - 2, options
     if of == "transposed":
-        spread = stride, padding, output_padding, groups, dilation
-        return find_transposed_plan(rank, x, weight, bias, *spread)
+        spread = stride, padding, output_padding, groups, dilation, data_format, activation
+        return find_transposed_plan(rank, x, weight, bias, spread)
     forward = find_plan(x, weight, bias, options)
     gradient = np.broadcast_to(np.zeros((), forward.result), forward.out_shape)
     if of == "input":

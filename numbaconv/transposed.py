@@ -32,16 +32,14 @@ def _conv_transpose(
     call = Call(given, **where)
     arrays = dict(call.arrays)
     target = arrays.pop("out")
-    plan = find_transposed_plan(rank, *arrays.values(), *options)
+    x, weight, bias = arrays.values()
+    plan = find_transposed_plan(rank, x, weight, bias, options)
     name = call.cpu_backend()
     if target is not None:
         check_out(target, plan.out_shape, plan.result, arrays)
     if name is None:
-        result = call.on_gpu("apply_adjoint", plan, arrays, out=target, conjugate=False)
+        result = call.on_gpu("apply_adjoint", plan, arrays, out=target)
         return result if out is None else out
-    # The adjoint conjugates complex weights, which a transposed convolution does not.
-    x, weight, bias = arrays.values()
-    weight = weight.conj() if weight.dtype.kind == "c" else weight
     result = cpu.apply_adjoint(plan, engines_of_parts(plan, name), x, weight, bias, target)
     return result if out is None else out
 

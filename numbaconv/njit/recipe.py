@@ -14,9 +14,9 @@ from numba import from_dtype
 from numbaconv.codegen.integers import round_up
 from numbaconv.cpu.activation import kernel_of
 from numbaconv.cpu.gradients import adjoint_chain, weight
+from numbaconv.layers import Weights
 from numbaconv.njit import protocol, steps
 from numbaconv.njit.request import BASES, TARGET, RequestedCall, placeholder
-from numbaconv.prepared import Weights
 from numbaconv.problem.validation import check_out
 from numbaconv.runtime.capture import address, span
 from numbaconv.runtime.fields import integers

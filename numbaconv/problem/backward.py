@@ -229,6 +229,40 @@ def weight_gradient_problem(
     )
 
 
+def check_transposed_weight(weight: Any) -> None:
+    """Refuse what cannot be the weight of any transposed convolution."""
+    check_array("weight", weight)
+    if not 3 <= weight.ndim <= 5:
+        raise ValueError(
+            f"weight must have 3, 4 or 5 axes (C_in, C_out/groups, *kernel), "
+            f"got shape {weight.shape}"
+        )
+
+
+def check_transposed_bias(bias: Any, weight: np.ndarray, groups: int) -> None:
+    """Refuse a bias that is not one value for each output channel."""
+    check_bias(bias, np.empty((weight.shape[1] * groups, 0), np.float32))
+
+
+def check_output_padding(
+    padding: Any, output_padding: Any, strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the output padding along each axis, which says one of several sizes."""
+    extra = per_axis("output_padding", output_padding, len(strides), 0)
+    if isinstance(padding, str) and padding.lower() in _SAME and any(extra):
+        raise ValueError(
+            f"output_padding must be 0 under padding {padding!r}, which makes results of "
+            f"size * stride; got {output_padding!r}"
+        )
+    for axis, (more, s, d) in enumerate(zip(extra, strides, dilations, strict=True)):
+        if more >= max(s, d):
+            raise ValueError(
+                f"output_padding must be smaller than stride or dilation, {max(s, d)} on spatial "
+                f"axis {axis}; got {more}"
+            )
+    return extra
+
+
 def transposed_problem(
     rank: int,
     input: Any,
@@ -270,8 +304,7 @@ def transposed_problem(
         name, shape = ("weight", weight.shape) if 0 in kernel else ("input", input.shape)
         raise ValueError(f"{name} has an empty spatial axis, shape {shape}")
     c_out = weight.shape[1] * groups
-    if bias is not None:
-        check_bias(bias, np.empty((c_out, 0), np.float32))
+    check_transposed_bias(bias, weight, groups)
     strides, dilations = per_axis("stride", stride, rank), per_axis("dilation", dilation, rank)
     pairs, result = _transposed_sizes(padding, output_padding, size, kernel, strides, dilations)
     n = input.shape[0] if batched else 1
@@ -309,25 +342,15 @@ def _transposed_sizes(
     The padding is that of the convolution whose adjoint it is. So under a word that makes outputs
     of ceil(size / stride), the result is of stride sizes: the largest of those that give the input.
     """
-    extra = per_axis("output_padding", output_padding, len(kernel), 0)
+    extra = check_output_padding(padding, output_padding, strides, dilations)
     whole = [n * s for n, s in zip(size, strides, strict=True)]
     pairs = padding_pairs(padding, whole, kernel, strides, dilations)
     if isinstance(padding, str) and padding.lower() in _SAME:
-        if any(extra):
-            raise ValueError(
-                f"output_padding must be 0 under padding {padding!r}, which makes results of "
-                f"size * stride; got {output_padding!r}"
-            )
         return pairs, tuple(whole)
     result = []
     for axis, (n, k, s, d, (before, after), more) in enumerate(
         zip(size, kernel, strides, dilations, pairs, extra, strict=True)
     ):
-        if more >= max(s, d):
-            raise ValueError(
-                f"output_padding must be smaller than stride or dilation, {max(s, d)} on spatial "
-                f"axis {axis}; got {more}"
-            )
         result.append((n - 1) * s + (k - 1) * d + 1 + more - before - after)
         if result[-1] < 1:
             raise ValueError(

@@ -20,7 +20,6 @@ from numbaconv.problem.validation import (
     per_axis,
 )
 
-
 CHANNELS_LAST_ADVICE = '; where they are the last axis, pass data_format="channels_last"'
 
 

@@ -229,6 +229,8 @@ class AdjointPlan:
         Of what it reads, and of the result.
     activation : int
         Applied to the result.
+    conjugates : bool
+        Whether it conjugates complex weights, as gradients do.
     """
 
     def __init__(
@@ -238,12 +240,13 @@ class AdjointPlan:
         out_shape: tuple[int, ...],
         layout: Layout = CHANNELS_FIRST,
         activation: int = NONE,
+        conjugates: bool = True,
     ) -> None:
         s = problem.shape
         self.shape, self.batched = s, problem.batched
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
-        self.layout, self.activation = layout, activation
+        self.layout, self.activation, self.conjugates = layout, activation, conjugates
         self.layout_agrees = layout.channels_last == layout.memory_last
         self.phases = find_phases(s)
         self.channels = s.groups * s.c_in
@@ -391,39 +394,33 @@ def find_weight_plan(
     return plan
 
 
-def find_transposed_plan(
-    rank: int,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: Any,
-    dilation: Any,
-    data_format: Any,
-    activation: Any,
-) -> AdjointPlan:
-    """Return the plan of a transposed convolution."""
-    options = frozen_options(
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        groups=groups,
-        dilation=dilation,
-    )
+def frozen_transposed(options: tuple[Any, ...]) -> TransposedOptions:
+    """Return the options of a transposed convolution, read once, as parts of a key can be."""
+    *numbers, data_format, activation = options
     check_data_format(data_format := plain_word(data_format))
     check_activation(activation := plain_word(activation))
+    names = TransposedOptions._fields[:5]
+    each = [freeze(name, value) for name, value in zip(names, numbers, strict=True)]
+    return TransposedOptions._make((*each, data_format, activation))
+
+
+def find_transposed_plan(
+    rank: int, input: Any, weight: Any, bias: Any, options: tuple[Any, ...]
+) -> AdjointPlan:
+    """Return the plan of a transposed convolution; `options` are `TransposedOptions`."""
+    options = frozen_transposed(options)
+    *numbers, data_format, activation = options
     arrays = {"input": input, "weight": weight, "bias": bias}
     result = result_dtype(**arrays)
     layout = input_layout(input, weight, bias, data_format)
 
     def new() -> AdjointPlan:
         parts = 2 if result.kind == "c" else 1
-        problem = transposed_problem(rank, **arrays, **options, layout=layout, parts=parts)
-        code = _activation_code(activation, result)
-        return AdjointPlan(problem, result, problem.out_shape, layout, code)
+        given = *numbers, layout, parts
+        problem = transposed_problem(rank, input, weight, bias, *given)
+        code, shape = _activation_code(activation, result), problem.out_shape
+        return AdjointPlan(problem, result, shape, layout, code, conjugates=False)
 
-    keys = *map(array_key, arrays.values()), *options.values(), layout, activation
-    plan: AdjointPlan = kept_plan((transposed_problem, rank, *keys), new)
+    key = transposed_problem, rank, *map(array_key, arrays.values()), options, layout
+    plan: AdjointPlan = kept_plan(key, new)
     return plan

@@ -5,7 +5,6 @@ one launch.
 """
 
 from types import ModuleType
-
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,7 @@ def apply_adjoint(
     x : ndarray
         Shape of the convolution's output.
     weight : ndarray
-        Weights of the convolution. Complex ones are conjugated.
+        Weights of the convolution.
     bias : ndarray, optional
         One value for each channel of the result.
     out : ndarray, optional
@@ -76,9 +75,10 @@ def apply_adjoint(
     if plan.has_gaps or not plan.multiply_adds:
         fill_with_bias(y, b, plan)
     if plan.multiply_adds:
-        chain, flat = find_chain(plan, engines, thread_limit(plan.multiply_adds)), flat_input(x, plan)
+        chain = find_chain(plan, engines, thread_limit(plan.multiply_adds))
+        flat = flat_input(x, plan)
         if kept is None:
-            adjoint_chain.run(chain, flat, flat_weight(weight, plan), b, y)
+            adjoint_chain.run(chain, flat, _flat_weight(weight, plan), b, y)
         else:
             packed = packed_weights(chain, weight, b, plan, kept)
             adjoint_chain.run_packed(chain, flat, packed, b, y)
@@ -99,5 +99,11 @@ def packed_weights(
     key = chain.order, plan.arithmetic.convert.char
     packed: np.ndarray | None = kept.get(key)
     if packed is None:
-        packed = kept[key] = adjoint_chain.pack(chain, flat_weight(weight, plan), bias)
+        packed = kept[key] = adjoint_chain.pack(chain, _flat_weight(weight, plan), bias)
     return packed
+
+
+def _flat_weight(weight: np.ndarray, plan: AdjointPlan) -> np.ndarray:
+    """Return the weights as the kernels read them, whose adjoint conjugates complex ones."""
+    back = weight.dtype.kind == "c" and not plan.conjugates
+    return flat_weight(weight.conj() if back else weight, plan)

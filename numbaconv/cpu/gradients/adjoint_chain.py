@@ -378,7 +378,7 @@ def find_parts(s: ConvShape, phases: Sequence[Phase], arithmetic: Arithmetic) ->
 
 
 def _follows(phase: Phase, first: Phase, place: int, step: int) -> bool:
-    """Whether a phase has the next columns, `step` apart, and taps, at a distance from the first."""
+    """Whether a phase has the next columns, `step` apart, and taps, at some distance."""
     d, h, w = first.taps
     next_taps = phase.taps == (d, h, w + place)
     return next_taps and phase.shape == first.shape and phase.origin == first.origin + place * step
