@@ -156,12 +156,13 @@ def explain(
     ('im2col', 'the argument backend=', (1, 8, 30, 30))
     """
     options = stride, padding, dilation, groups, padding_mode, data_format, activation
+    given = {"input": input, "weight": weight, "bias": bias}
     if of != "forward":
-        call = Call({"input": input, "weight": weight, "bias": bias}, backend, stream, precision)
+        arrays = {name: read_array(name, array) for name, array in given.items()}
+        call = Call(arrays, backend, stream, precision)
         return _explain_backward(of, call, Options(*options), output_padding, backend)
     if not isinstance(input, np.ndarray) and is_on_device(input):
-        arrays = {"input": input, "weight": weight, "bias": bias}
-        plan = plan_on_device(arrays, options, backend)[2]
+        plan = plan_on_device(given, options, backend)[2]
         source = requested_backend(backend)[1]
         reason = "the arrays are on a GPU"
         return Explanation(CUDA, source, reason, None, plan.shape, plan.out_shape, plan.result)

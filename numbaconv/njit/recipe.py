@@ -17,6 +17,7 @@ from numbaconv.cpu.gradients import adjoint_chain, weight
 from numbaconv.layers import Weights
 from numbaconv.njit import protocol, steps
 from numbaconv.njit.request import BASES, TARGET, RequestedCall, placeholder
+from numbaconv.problem.dtypes import number_dtype
 from numbaconv.problem.validation import check_out
 from numbaconv.runtime.capture import address, span
 from numbaconv.runtime.fields import integers
@@ -66,8 +67,9 @@ def merge_axes(
 def moved_dtypes(source: np.dtype, target: np.dtype) -> tuple[np.dtype, np.dtype]:
     """Return what a move may take two dtypes for, so that fewer pairs of them are compiled.
 
-    The sign of an integer matters where it becomes wider, or a float.
+    Bools are numbers of a byte. The sign of an integer matters where it becomes wider, or a float.
     """
+    source, target = number_dtype(source), number_dtype(target)
     if target.kind == "u":
         target = np.dtype(f"i{target.itemsize}")
     if source.kind == "u" and target.kind == "i" and source.itemsize >= target.itemsize:

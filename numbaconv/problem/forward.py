@@ -7,12 +7,13 @@ import numpy as np
 
 from numbaconv.problem.activations import ACTIVATIONS
 from numbaconv.problem.layout import Layout
-from numbaconv.problem.libraries import library_of
+from numbaconv.problem.libraries import is_array_like
 from numbaconv.problem.shape import ZEROS, ConvShape, Triple
 from numbaconv.problem.validation import (
     check_addressable,
     check_array,
     check_padding_fits,
+    input_array,
     integer,
     output_size,
     padding_codes,
@@ -131,8 +132,9 @@ def memory_strides(
 
 def check_rank(name: str, weight: Any, rank: int) -> None:
     """Refuse a weight that is not for convolution along `rank` axes."""
-    known = isinstance(weight, np.ndarray) or library_of(weight) is not None
-    if known and len(weight.shape) != rank + 2:
+    if not hasattr(weight, "shape") and is_array_like(weight):
+        weight = input_array("weight", weight)
+    if hasattr(weight, "shape") and len(weight.shape) != rank + 2:
         advice = "; x[None] and weight[None, None] have channels, numbaconv.ndimage needs none"
         raise ValueError(
             f"weight must have {rank + 2} axes for {name}, (C_out, C_in/groups, *kernel); "

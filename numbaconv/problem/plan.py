@@ -15,7 +15,7 @@ from numbaconv.problem.backward import (
     transposed_problem,
     weight_gradient_problem,
 )
-from numbaconv.problem.dtypes import Arithmetic, arithmetic, source_of
+from numbaconv.problem.dtypes import Arithmetic, arithmetic, promoted, source_of
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
 from numbaconv.problem.phases import find_phases
@@ -160,11 +160,8 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     check_array("input", input)
     check_weight(weight)
     check_data_format(options.data_format)
-    arrays = [input, weight]
     check_bias(bias, weight)
-    if bias is not None:
-        arrays.append(bias)
-    result = np.result_type(*(a.dtype for a in arrays))
+    result = result_dtype(input=input, weight=weight, bias=bias)
     activation = _activation_code(options.activation, result)
     problem = describe(
         input.shape,
@@ -305,7 +302,7 @@ def result_dtype(**arrays: np.ndarray | None) -> np.dtype:
     given = {name: array for name, array in arrays.items() if array is not None}
     for name, array in given.items():
         check_array(name, array)
-    return np.result_type(*(array.dtype for array in given.values()))
+    return promoted(**{name: array.dtype for name, array in given.items()})
 
 
 def frozen_options(**options: Any) -> dict[str, Any]:
