@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from numbaconv.inspection import explain, show_config
     from numbaconv.patches import col2im, im2col
     from numbaconv.prepared import PreparedConv, prepare
+    from numbaconv.prepared_transposed import PreparedTransposedConv, prepare_transposed
     from numbaconv.runtime.lent_memory import release_memory
     from numbaconv.tiling import tiled
     from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendUnavailableError",
     "PreparedConv",
+    "PreparedTransposedConv",
     "__version__",
     "available_backends",
     "col2im",
@@ -69,6 +71,7 @@ __all__ = [
     "im2col",
     "ndimage",
     "prepare",
+    "prepare_transposed",
     "release_memory",
     "set_backend",
     "show_config",
@@ -95,6 +98,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "numbaconv.inspection": ("explain", "show_config"),
     "numbaconv.patches": ("col2im", "im2col"),
     "numbaconv.prepared": ("PreparedConv", "prepare"),
+    "numbaconv.prepared_transposed": ("PreparedTransposedConv", "prepare_transposed"),
     "numbaconv.runtime.lent_memory": ("release_memory",),
     "numbaconv.tiling": ("tiled",),
     "numbaconv.transposed": ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),

@@ -44,7 +44,8 @@ def conv(
         ``data_format="channels_last"`` ``(N, *spatial, C_in)`` or ``(*spatial, C_in)``. Any strides
         and byte order. Dtypes: float16 (computed in float32), float32, float64, complex64,
         complex128, and all integers (exact; they wrap as NumPy's own arithmetic does). Input,
-        weight and bias are promoted by `numpy.result_type`. Arrays on a GPU
+        weight and bias are promoted by `numpy.result_type`; bool counts as uint8 beside another
+        dtype. Arrays on a GPU
         (``__cuda_array_interface__``: Numba, CuPy, PyTorch) are convolved there, by "cuda"; all
         arrays of the call must then be on the GPU. Arrays of other libraries in host memory
         (PyTorch, JAX) are read where they lie, and the result is of the same library. What NumPy

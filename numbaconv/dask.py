@@ -60,8 +60,8 @@ def apply(layer: Any, x: Any, threads: int = 1) -> Any:
 
     Parameters
     ----------
-    layer : PreparedConv
-        From `numbaconv.prepare`.
+    layer : PreparedConv or PreparedTransposedConv
+        From `numbaconv.prepare` or `numbaconv.prepare_transposed`.
     x : dask array
         As the layer's input.
     threads : int, optional

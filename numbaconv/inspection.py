@@ -156,12 +156,13 @@ def explain(
     ('im2col', 'the argument backend=', (1, 8, 30, 30))
     """
     options = stride, padding, dilation, groups, padding_mode, data_format, activation
+    given = {"input": input, "weight": weight, "bias": bias}
     if of != "forward":
-        call = Call({"input": input, "weight": weight, "bias": bias}, backend, stream, precision)
+        arrays = {name: read_array(name, array) for name, array in given.items()}
+        call = Call(arrays, backend, stream, precision)
         return _explain_backward(of, call, Options(*options), output_padding, backend)
     if not isinstance(input, np.ndarray) and is_on_device(input):
-        arrays = {"input": input, "weight": weight, "bias": bias}
-        plan = plan_on_device(arrays, options, backend)[2]
+        plan = plan_on_device(given, options, backend)[2]
         source = requested_backend(backend)[1]
         reason = "the arrays are on a GPU"
         return Explanation(CUDA, source, reason, None, plan.shape, plan.out_shape, plan.result)
@@ -189,14 +190,16 @@ def _backward_plan(
     of: str, arrays: dict[str, Any], options: Options, output_padding: Any
 ) -> AdjointPlan | WeightPlan:
     """Return the plan of what `explain` is asked about."""
-    for name in ("padding_mode", "data_format", "activation"):
+    others = ("padding_mode",) if of == "transposed" else ("data_format", "activation")
+    for name in {"padding_mode", *others}:
         if getattr(options, name) != Options._field_defaults[name]:
-            raise ValueError(f"{name} is for of='forward', got {getattr(options, name)!r}")
+            where = "of='forward'" + " and of='transposed'" * (name != "padding_mode")
+            raise ValueError(f"{name} is for {where}, got {getattr(options, name)!r}")
     x, weight, bias = arrays.values()
-    rank, (stride, padding, dilation, groups, *_) = weight.ndim - 2, options
+    rank, (stride, padding, dilation, groups, _, data_format, activation) = weight.ndim - 2, options
     if of == "transposed":
-        spread = stride, padding, output_padding, groups, dilation
-        return find_transposed_plan(rank, x, weight, bias, *spread)
+        spread = stride, padding, output_padding, groups, dilation, data_format, activation
+        return find_transposed_plan(rank, x, weight, bias, spread)
     forward = find_plan(x, weight, bias, options)
     gradient = np.broadcast_to(np.zeros((), forward.result), forward.out_shape)
     if of == "input":

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.foreign import call_foreign, is_foreign
+from numbaconv.problem.dtypes import promoted
 from numbaconv.problem.validation import (
     Pairs,
     check_addressable,
@@ -147,6 +148,7 @@ def col2im_patches(
 ) -> Patches:
     """Validate a call of `col2im`."""
     check_array("columns", columns)
+    promoted(columns=columns.dtype)
     if columns.ndim not in (2, 3):
         raise ValueError(
             f"columns must have shape (N, C * prod(kernel_size), L) or without N, "
@@ -190,7 +192,8 @@ def im2col(
     Parameters
     ----------
     input : ndarray
-        Shape ``(N, C, *spatial)`` with 1 to 3 spatial axes, of any dtype that `conv` takes. If
+        Shape ``(N, C, *spatial)`` with 1 to 3 spatial axes, of any dtype that `conv` takes, or
+        of bools. If
         `kernel_size` is a tuple, ``(C, *spatial)`` is taken too.
     kernel_size : int or tuple of int
         Size of a patch. The length of a tuple is the number of spatial axes. With an int the

@@ -1,25 +1,21 @@
-"""Prepared layers: weights are packed once, and a plan is kept for each shape of input."""
+"""Prepared convolutions: weights are packed once, and a plan is kept for each kind of input."""
 
-import copy
-import itertools
-from collections.abc import Iterator
+import functools
 from typing import Any
 
 import numpy as np
 
 from numbaconv.blocks.calls import Convolution
-from numbaconv.cpu.arrays import flat_bias
-from numbaconv.cpu.execution import Template, packed_weights
 from numbaconv.dispatch.backends import check_backend
-from numbaconv.dispatch.gpu import convolve_layer_on_device, on_host
+from numbaconv.dispatch.gpu import layer_on_device, on_host
 from numbaconv.dispatch.host import convolve, resolve
 from numbaconv.dispatch.precision import find_precision
 from numbaconv.foreign import call_foreign, is_foreign
+from numbaconv.layers import Layer, Weights
 from numbaconv.problem.forward import check_activation, check_bias, check_weight
 from numbaconv.problem.libraries import is_on_device
-from numbaconv.problem.plan import Options, Plan, find_plan, frozen, keep
+from numbaconv.problem.plan import Options, Plan, find_plan, frozen
 from numbaconv.problem.validation import (
-    Pairs,
     base_array,
     check_data_format,
     input_array,
@@ -28,48 +24,9 @@ from numbaconv.problem.validation import (
     padding_pairs,
     per_axis,
 )
-from numbaconv.runtime.shared_table import kept
 
 
-class Weights:
-    """The weights of a layer, and what its calls keep of them.
-
-    Attributes
-    ----------
-    weight, bias : ndarray
-        Copies of what the layer was given.
-    ticket : int
-        By which compiled callers know these weights; no other weights ever get it.
-    plans : dict
-        The plan of each kind of input.
-    packed : dict
-        The weights packed for the kernels of each kind of job, and the weights on each device.
-    """
-
-    def __init__(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
-        self.weight = np.array(weight, order="C")
-        self.bias = None if bias is None else np.array(bias, order="C")
-        self.ticket = next(_tickets)
-        self.plans: dict[Any, Plan] = {}
-        self.packed: dict[Any, Any] = {}
-
-    def packed_for(self, template: Template, plan: Plan) -> np.ndarray:
-        """Return the weights packed for a job; they are kept."""
-        return packed_weights(template, self.weight, plan, self.packed)
-
-    def flat_bias(self, plan: Plan) -> np.ndarray:
-        """Return the bias as the kernels read it; it is kept."""
-        key = "bias", plan.arithmetic
-        if key not in self.packed:
-            self.packed[key] = flat_bias(self.bias, plan)
-        flat: np.ndarray = self.packed[key]
-        return flat
-
-
-_tickets: Iterator[int] = kept("tickets", itertools.count)
-
-
-class PreparedConv:
+class PreparedConv(Layer):
     """A convolution with fixed weights, made by `prepare`; call it with an input.
 
     The layer has a copy of the weights. To change the array that `prepare` was given does not
@@ -82,45 +39,12 @@ class PreparedConv:
         From `prepare`.
     """
 
-    def __init__(
-        self,
-        weight: np.ndarray,
-        bias: np.ndarray | None,
-        options: Options,
-        backend: str | None,
-        precision: str | None = None,
-    ) -> None:
-        self._options = options
-        self.backend = backend
-        self.precision = precision
-        self.update(weight, bias)
-
-    def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
-        """Replace the weights and the bias; they are packed again at the next call.
-
-        Calls that other threads have begun finish with the old weights.
-
-        Parameters
-        ----------
-        weight : ndarray
-            Shape ``(C_out, C_in/groups, *kernel)``.
-        bias : ndarray, optional
-            Shape (C_out,); None for no bias.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an array does not fit; the message names it.
-        """
-        weight = on_host("weight", weight)
-        bias = None if bias is None else on_host("bias", bias)
+    def _check(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
         check_weight(weight)
         check_bias(bias, weight)
-        self.weights = Weights(weight, bias)
-        # Compiled callers read the ticket at an address that stays the same.
-        self._ticket = getattr(self, "_ticket", np.zeros(1, np.int64))
-        self.ticket_address = self._ticket.ctypes.data
-        self._ticket[0] = self.weights.ticket
+
+    def _find_plan(self, x: np.ndarray, now: Weights) -> Plan:
+        return find_plan(x, now.weight, now.bias, self._options)
 
     def __call__(self, x: Any, out: Any = None, stream: Any = None) -> Any:
         """Convolve an input.
@@ -147,17 +71,10 @@ class PreparedConv:
             return call_foreign(self, {"x": x, "out": out, "stream": stream})
         now = self.weights
         if not isinstance(x, np.ndarray) and is_on_device(x):
-            return convolve_layer_on_device(
-                x,
-                now.weight,
-                now.bias,
-                out,
-                self._options,
-                now.packed,
-                self.backend,
-                stream,
-                self.precision,
-            )
+            find = functools.partial(self._find_plan, now=now)
+            where = self.backend, stream, self.precision
+            arrays = x, now.weight, now.bias, out
+            return layer_on_device("execute", find, *arrays, now.packed, *where)
         x, target = input_array("x", x), None if out is None else base_array("out", out)
         plan = self.plan(x, now)
         chosen = resolve(plan, self.backend, self.precision)
@@ -168,47 +85,6 @@ class PreparedConv:
     def by_blocks(self, given: dict[str, Any]) -> Convolution:
         """Describe a call for what cuts it into blocks."""
         return Convolution.of_layer(self, given)
-
-    @property
-    def options(self) -> Options:
-        """What the layer was prepared with."""
-        return self._options
-
-    def padded(self, pairs: Pairs) -> "PreparedConv":
-        """Return the layer with another padding, of zeros; what was packed is packed for both."""
-        other = copy.copy(self)
-        other._options = self._options._replace(padding=pairs, padding_mode="zeros")
-        other.weights = copy.copy(self.weights)
-        other.weights.plans = {}
-        return other
-
-    def plan(self, x: np.ndarray, now: Weights) -> Plan:
-        """Return the plan for an input: an earlier call's, or one made now after validation."""
-        key = (x.shape, x.dtype, x.flags.c_contiguous or x.strides)
-        plan = now.plans.get(key)
-        if plan is None:
-            plan = find_plan(x, now.weight, now.bias, self._options)
-            keep(now.plans, key, plan)
-        return plan
-
-    @property
-    def dtypes(self) -> tuple[np.dtype, ...]:
-        """Dtypes of the weights and, if there is one, of the bias."""
-        now = self.weights
-        return tuple(a.dtype for a in (now.weight, now.bias) if a is not None)
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        now = self.weights
-        return now.weight, now.bias, self._options, self.backend, self.precision
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        weight, bias, self._options, self.backend, self.precision = state
-        self.update(weight, bias)
-
-    def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self._options._asdict().items())
-        weight = self.weights.weight
-        return f"PreparedConv(weight {weight.shape} {weight.dtype}, {options})"
 
 
 def prepare(

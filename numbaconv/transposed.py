@@ -9,10 +9,8 @@ from numbaconv.blocks.calls import Transposed, goes_by_blocks
 from numbaconv.dispatch.gpu import Call
 from numbaconv.dispatch.host import engines_of_parts
 from numbaconv.foreign import call_foreign, is_foreign
-from numbaconv.problem.plan import find_transposed_plan
+from numbaconv.problem.plan import TransposedOptions, find_transposed_plan
 from numbaconv.problem.validation import check_out
-
-_OPTIONS = ("stride", "padding", "output_padding", "groups", "dilation")
 
 
 def _conv_transpose(
@@ -29,21 +27,19 @@ def _conv_transpose(
     given = {"input": input, "weight": weight, "bias": bias, "out": out}
     where = {"backend": backend, "stream": stream, "precision": precision}
     if type(input) is not np.ndarray and is_foreign(input):
-        named = dict(zip(_OPTIONS, options, strict=True))
+        named = dict(zip(TransposedOptions._fields, options, strict=True))
         return call_foreign(_FUNCTIONS[rank], given | named | where)
     call = Call(given, **where)
     arrays = dict(call.arrays)
     target = arrays.pop("out")
-    plan = find_transposed_plan(rank, *arrays.values(), *options)
+    x, weight, bias = arrays.values()
+    plan = find_transposed_plan(rank, x, weight, bias, options)
     name = call.cpu_backend()
     if target is not None:
         check_out(target, plan.out_shape, plan.result, arrays)
     if name is None:
-        result = call.on_gpu("apply_adjoint", plan, arrays, out=target, conjugate=False)
+        result = call.on_gpu("apply_adjoint", plan, arrays, out=target)
         return result if out is None else out
-    # The adjoint conjugates complex weights, which a transposed convolution does not.
-    x, weight, bias = arrays.values()
-    weight = weight.conj() if weight.dtype.kind == "c" else weight
     result = cpu.apply_adjoint(plan, engines_of_parts(plan, name), x, weight, bias, target)
     return result if out is None else out
 
@@ -59,6 +55,8 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Any = 1,
     *,
+    data_format: str = "channels_first",
+    activation: str | None = None,
     out: np.ndarray | None = None,
     backend: str | None = None,
     stream: Any = None,
@@ -72,7 +70,9 @@ def conv_transpose1d(
         Shape (N, C_in, L) or (C_in, L).
     weight : ndarray
         Shape (C_in, C_out/groups, K).
-    bias, stride, padding, output_padding, groups, dilation, out, backend, stream, precision
+    bias, stride, padding, output_padding, groups, dilation
+        As in `conv_transpose2d`.
+    data_format, activation, out, backend, stream, precision
         As in `conv_transpose2d`.
 
     Returns
@@ -85,7 +85,8 @@ def conv_transpose1d(
     TypeError, ValueError, BackendUnavailableError
         As in `conv_transpose2d`.
     """
-    options = stride, padding, output_padding, groups, dilation
+    spread = stride, padding, output_padding, groups, dilation
+    options = *spread, data_format, activation
     where = {"out": out, "backend": backend, "stream": stream, "precision": precision}
     return _conv_transpose(1, input, weight, bias, *options, **where)
 
@@ -101,6 +102,8 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Any = 1,
     *,
+    data_format: str = "channels_first",
+    activation: str | None = None,
     out: np.ndarray | None = None,
     backend: str | None = None,
     stream: Any = None,
@@ -111,24 +114,34 @@ def conv_transpose2d(
     Parameters
     ----------
     input : ndarray
-        Shape (N, C_in, H, W) or (C_in, H, W). Strides, byte orders and dtypes as in `conv`.
+        Shape (N, C_in, H, W) or (C_in, H, W); with ``data_format="channels_last"`` (N, H, W, C_in)
+        or (H, W, C_in). Strides, byte orders and dtypes as in `conv`.
     weight : ndarray
-        Shape (C_in, C_out/groups, KH, KW): that of the convolution whose adjoint this is.
+        Shape (C_in, C_out/groups, KH, KW): that of the convolution whose adjoint this is. It is the
+        same for both formats.
     bias : ndarray, optional
         Shape (C_out,), added to each output channel.
     stride : int or tuple of int
         Elements of the output from one input element to the next.
-    padding : int, tuple of int, or tuple of (int, int)
+    padding : int, tuple of int, tuple of (int, int), or str
         Elements that are cut off the output on both sides: an int for all axes, an int for each
-        axis, or a pair (before, after) for each axis.
+        axis, or a pair (before, after) for each axis. It is the padding of the convolution whose
+        adjoint this is, and so are the words. "same" makes an output of size * stride: what is cut
+        off is what "same" adds to an input of that size, an odd element after; "same_lower" cuts
+        the odd element off before. "valid" cuts nothing off. "full" cuts
+        dilation * (kernel - 1) off on both sides.
     output_padding : int or tuple of int
         Elements that are added to the end of the output; fewer than stride or dilation. A
         convolution of stride s makes outputs of the same size from inputs of s sizes, and this
-        says which of these sizes the result has.
+        says which of these sizes the result has. Under "same" it must be 0.
     groups : int
         Groups into which the channels are split.
     dilation : int or tuple of int
         Elements of the output from one tap to the next.
+    data_format : {"channels_first", "channels_last"}
+        Where the channels of input and output are, as in `conv`.
+    activation : str, optional
+        Function applied to each output as it is stored, as in `conv`.
     out : ndarray, optional
         Array of the result's shape and dtype to store the result in. It must not overlap the
         input, weight or bias.
@@ -141,7 +154,9 @@ def conv_transpose2d(
     -------
     ndarray
         Shape (N, C_out, OH, OW) or without N, where along each axis the output has
-        (size - 1) * stride + dilation * (kernel - 1) + 1 + output_padding - padding.
+        (size - 1) * stride + dilation * (kernel - 1) + 1 + output_padding - padding, with `padding`
+        the sum of both sides; size * stride under "same". The axes are in the order of
+        `data_format`.
 
     Raises
     ------
@@ -166,8 +181,11 @@ def conv_transpose2d(
     >>> x = np.ones((1, 1, 4, 4), np.float32)
     >>> nc.conv_transpose2d(x, np.ones((1, 2, 3, 3), np.float32), stride=2).shape
     (1, 2, 9, 9)
+    >>> nc.conv_transpose2d(x, np.ones((1, 2, 3, 3), np.float32), stride=2, padding="same").shape
+    (1, 2, 8, 8)
     """
-    options = stride, padding, output_padding, groups, dilation
+    spread = stride, padding, output_padding, groups, dilation
+    options = *spread, data_format, activation
     where = {"out": out, "backend": backend, "stream": stream, "precision": precision}
     return _conv_transpose(2, input, weight, bias, *options, **where)
 
@@ -183,6 +201,8 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Any = 1,
     *,
+    data_format: str = "channels_first",
+    activation: str | None = None,
     out: np.ndarray | None = None,
     backend: str | None = None,
     stream: Any = None,
@@ -196,7 +216,9 @@ def conv_transpose3d(
         Shape (N, C_in, D, H, W) or (C_in, D, H, W).
     weight : ndarray
         Shape (C_in, C_out/groups, KD, KH, KW).
-    bias, stride, padding, output_padding, groups, dilation, out, backend, stream, precision
+    bias, stride, padding, output_padding, groups, dilation
+        As in `conv_transpose2d`.
+    data_format, activation, out, backend, stream, precision
         As in `conv_transpose2d`.
 
     Returns
@@ -209,7 +231,8 @@ def conv_transpose3d(
     TypeError, ValueError, BackendUnavailableError
         As in `conv_transpose2d`.
     """
-    options = stride, padding, output_padding, groups, dilation
+    spread = stride, padding, output_padding, groups, dilation
+    options = *spread, data_format, activation
     where = {"out": out, "backend": backend, "stream": stream, "precision": precision}
     return _conv_transpose(3, input, weight, bias, *options, **where)
 

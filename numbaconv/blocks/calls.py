@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from numbaconv.blocks.regions import Along, Axis, Read, Spread, Window
-from numbaconv.problem.plan import Options, find_plan, find_transposed_plan
+from numbaconv.problem.plan import Options, TransposedOptions, find_plan, find_transposed_plan
 from numbaconv.problem.validation import padding_pairs, per_axis
 
 _NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "symmetric": "symmetric"}
@@ -136,9 +136,9 @@ class Convolution(ByBlocks):
         else:
             block, pads = self._continued(block, reads)
         pairs = tuple(pair for pair, is_window in zip(pads, windows, strict=True) if is_window)
-        if not self.arrays:
-            return self.function.padded(pairs)(block)  # type: ignore[attr-defined]
         changed = {"padding": pairs, "padding_mode": "zeros"}
+        if not self.arrays:
+            return self.function.changed(**changed)(block)  # type: ignore[attr-defined]
         return self.function(block, **arrays, **{**self.options, **changed})
 
     def _continued(self, block: Any, reads: Sequence[Read]) -> tuple[Any, list[tuple[int, int]]]:
@@ -160,36 +160,46 @@ class Convolution(ByBlocks):
 
 
 class Transposed(ByBlocks):
-    """A transposed convolution."""
+    """A transposed convolution, or a prepared layer of one."""
 
     @classmethod
     def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> "Transposed":
         """Describe a call; `given` has all arguments by name."""
-        x, weight = given["input"], given["weight"]
-        rank = len(weight.shape) - 2
-        arrays = {"weight": weight, "bias": given.get("bias")}
-        names = ("stride", "padding", "output_padding", "groups", "dilation")
-        seen = [None if a is None else stand_in(a) for a in (x, *arrays.values())]
-        plan = find_transposed_plan(rank, *seen, *(given[name] for name in names))
-        where, channels = _spatial(x.shape, rank, False)
-        strides, dilations = (per_axis(name, given[name], rank) for name in ("stride", "dilation"))
-        pairs = padding_pairs(given["padding"], x.shape[where], (1,) * rank, strides, dilations)
+        arrays = {name: given.get(name) for name in ("weight", "bias")}
+        options = {name: given[name] for name in TransposedOptions._fields}
+        more = {name: given[name] for name in ("backend", "precision")}
+        return cls._described(function, given["input"], arrays, options, more)
+
+    @classmethod
+    def of_layer(cls, layer: Any, given: dict[str, Any]) -> "Transposed":
+        """Describe a call of a prepared layer."""
+        now = layer.weights
+        arrays = {"weight": now.weight, "bias": now.bias}
+        return cls._described(layer, given["x"], arrays, layer.options._asdict(), None)
+
+    @classmethod
+    def _described(
+        cls, function: Any, x: Any, arrays: dict[str, Any], options: dict[str, Any], more: Any
+    ) -> "Transposed":
+        weight, bias = (None if a is None else stand_in(a) for a in arrays.values())
+        kernel = arrays["weight"].shape[2:]
+        rank, named = len(kernel), TransposedOptions(**options)
+        plan = find_transposed_plan(rank, stand_in(x), weight, bias, named)
+        where, channels = _spatial(x.shape, rank, named.data_format == "channels_last")
+        strides, dilations = (
+            per_axis(name, options[name], rank) for name in ("stride", "dilation")
+        )
+        before = plan.shape.padding[-rank:]
+        sizes = x.shape[where], plan.out_shape[where]
         axes: list[Axis] = [Along(n, n) for n in x.shape]
         axes[where] = [
             Spread(n, o, (k - 1) * d, s, lo)
-            for n, o, k, s, d, (lo, _) in zip(
-                x.shape[where],
-                plan.out_shape[where],
-                weight.shape[2:],
-                strides,
-                dilations,
-                pairs,
-                strict=True,
-            )
+            for n, o, k, s, d, lo in zip(*sizes, kernel, strides, dilations, before, strict=True)
         ]
         axes[channels] = Along(x.shape[channels], plan.out_shape[channels], splits=False)
-        options = {name: given[name] for name in (*names, "backend", "precision")}
-        return cls(function, arrays, options, axes, plan.result)
+        if more is None:  # a layer has its arrays and options
+            return cls(function, {}, options, axes, plan.result)
+        return cls(function, arrays, options | more, axes, plan.result)
 
     def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
         """Compute what the block reaches, and keep what is the result's."""
@@ -199,21 +209,39 @@ class Transposed(ByBlocks):
         rest = [(max(-r.before, 0), max(-r.after, 0)) for r in reads]
         whole = [r.used - sum(more) for r, more in zip(reads, rest, strict=True)]
         if not any(map(any, rest)):
-            changed = {"padding": pairs, "output_padding": 0}
-            return self.function(block, **arrays, **{**self.options, **changed})
+            return self._spread(block, arrays, pairs)
         # Elements that no element of the source reaches have the bias alone.
-        channels = len(reads) - len(inner) - 1
-        c_out = self.axes[channels].result
-        shape = [r.used if s else n for r, s, n in zip(reads, spread, block.shape, strict=True)]
-        shape[channels] = c_out
-        y = np.zeros(shape, self.dtype)
-        if arrays.get("bias") is not None:
-            y += arrays["bias"].reshape(c_out, *(1,) * len(inner))
+        channels = [isinstance(axis, Along) and not axis.splits for axis in self.axes]
+        shape = [
+            axis.result if has_channels else r.used
+            for r, axis, has_channels in zip(reads, self.axes, channels, strict=True)
+        ]
+        y = np.empty(shape, self.dtype)
+        y[...] = self._bias_alone(block, arrays)
         if all(n > 0 for n, is_spread in zip(whole, spread, strict=True) if is_spread):
             place = [slice(a, n - b) for (a, b), n in zip(rest, shape, strict=True)]
-            changed = {"padding": pairs, "output_padding": 0}
-            y[tuple(place)] = self.function(block, **arrays, **{**self.options, **changed})
+            y[tuple(place)] = self._spread(block, arrays, pairs)
         return y
+
+    def _spread(self, block: Any, arrays: dict[str, Any], pairs: Any) -> Any:
+        """Apply the function under a padding."""
+        changed = {"padding": pairs, "output_padding": 0}
+        if not self.arrays:
+            return self.function.changed(**changed)(block)  # type: ignore[attr-defined]
+        return self.function(block, **arrays, **{**self.options, **changed})
+
+    def _bias_alone(self, block: Any, arrays: dict[str, Any]) -> Any:
+        """One element of each channel of the result that nothing but the bias reaches."""
+        now = arrays if self.arrays else vars(self.function.weights)  # type: ignore[attr-defined]
+        weight = now["weight"]
+        one_tap = np.zeros((*weight.shape[:2], *(1,) * (weight.ndim - 2)), weight.dtype)
+        axes = zip(self.axes, block.shape, strict=True)
+        x = np.zeros([1 if isinstance(axis, Spread) else n for axis, n in axes], block.dtype)
+        changed = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
+        if not self.arrays:
+            layer = self.function.with_weights(one_tap, now["bias"], **changed)  # type: ignore[attr-defined]
+            return layer(x)
+        return self.function(x, one_tap, now["bias"], **{**self.options, **changed})
 
 
 class Filter(ByBlocks):

@@ -10,7 +10,7 @@ from numba.core import config
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
 from numbaconv.cpu.activation import activate_array, kernel_of
-from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
+from numbaconv.cpu.arrays import AnyPlan, flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, check_complete, new_template, set_entries
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.lowering import Lowering
@@ -205,13 +205,10 @@ def packed_weights(
     return packed
 
 
-def fill_with_bias(y: np.ndarray, bias: np.ndarray, plan: Plan) -> None:
+def fill_with_bias(y: np.ndarray, bias: np.ndarray, plan: AnyPlan) -> None:
     """Set every output to its channel's bias, activated."""
     bias = bias.copy()
     if plan.activation != NONE:
         activate_array(bias, plan.activation)
-    s = plan.shape
-    if s.out_strides[1] == 1 and s.out_strides[4] != 1:
-        y.reshape(-1, plan.channels)[:] = bias
-    else:
-        y.reshape(s.n, plan.channels, s.pixels)[:] = bias[:, None]
+    result, each = plan.by_channel
+    y.reshape(result)[...] = bias.reshape(each)

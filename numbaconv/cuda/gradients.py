@@ -14,6 +14,7 @@ from numbaconv.cuda import memory
 from numbaconv.cuda.convolution import Convolution, WeightGradient, refuse, storage
 from numbaconv.cuda.sides import (
     Form,
+    Host,
     Side,
     canonical,
     choose_side,
@@ -21,13 +22,15 @@ from numbaconv.cuda.sides import (
     prepare_input,
     weight_rows,
 )
+from numbaconv.cuda.streams import LEGACY_STREAM, stream_of
 from numbaconv.cuda.toolkit import Device, device
 from numbaconv.cuda.workspace import Workspace
+from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.forward import memory_strides
 from numbaconv.problem.phases import Phase
 from numbaconv.problem.plan import AdjointPlan, WeightPlan
-from numbaconv.problem.shape import ConvShape
+from numbaconv.problem.shape import ZEROS, ConvShape
 
 
 class Adjoint:
@@ -43,11 +46,15 @@ class Adjoint:
 
     def __init__(self, plan: AdjointPlan, precision: str, where: Device) -> None:
         refuse(plan.shape, precision, where)
-        self.plan, self.storage = plan, storage(plan.result)
+        self.plan, self.storage, self.device = plan, storage(plan.result), where
         self.phases = [
-            (phase, Convolution(phase.shape, self.storage, precision, where))
+            (phase, Convolution(phase.shape, self.storage, precision, where, plan.activation))
             for phase in (plan.phases if plan.multiply_adds else ())
         ]
+        # Elements that nothing was read from, and everything where there is nothing to multiply.
+        self.has_gaps = plan.has_gaps or not self.phases
+        activates = self.has_gaps and plan.activation != NONE
+        self.alone = _bias_alone(plan, self.storage, precision, where) if activates else None
         self.sum = np.dtype("float32") if plan.result == np.float16 else self.storage.compute
         zeros = memory.upload(np.zeros(plan.channels, self.sum))
         self.no_bias = memory.shadow("bias", zeros)[: plan.channels]
@@ -62,14 +69,28 @@ class Adjoint:
         workspace: Workspace,
     ) -> None:
         """Compute from shadows of flat arrays into one; without a bias it is None."""
-        plan = self.plan
-        if plan.has_gaps or not self.phases:  # elements that nothing was read from
+        if self.has_gaps:
             every = self.no_bias if bias is None else bias
-            target = y.reshape(plan.sizes)
-            source = np.broadcast_to(every.reshape(-1, 1, 1, 1), target.shape)
+            if self.alone is not None:
+                every = workspace.buffer("bias alone", every.size, y.dtype)
+                count = self.alone.rows * self.alone.pitch  # at least as many as channels
+                zeros = workspace.buffer("zeros", count, y.dtype, clear=True)
+                self.alone.run(zeros, zeros, bias, every, workspace)
+            result, each = self.plan.by_channel
+            target = y.reshape(result)
+            source = np.broadcast_to(every.reshape(each), target.shape)
             memory.move(target, source, workspace.stream)
         for (phase, conv), w in zip(self.phases, weights, strict=True):
             conv.run(x, w, bias, y[phase.origin :], workspace)
+
+
+def _bias_alone(plan: AdjointPlan, how: Arithmetic, precision: str, where: Device) -> Convolution:
+    """Return the convolution of single zeros, which stores the bias, activated."""
+    one, channels = (1, 1, 1), plan.channels
+    steps = memory_strides(channels, one, False)
+    pointwise = (one, one, one, one, (0, 0, 0), one, (ZEROS,) * 3)
+    s = ConvShape(1, channels, 1, 1, *pointwise, steps, steps)
+    return Convolution(s, how, precision, where, plan.activation)
 
 
 def taps_of_phase(w: np.ndarray, phase: Phase) -> np.ndarray:
@@ -104,6 +125,32 @@ def prepare_phase(
     return side.on_device(flat)
 
 
+def prepare_weights(side: Side, arrays: dict[str, Any], adjoint: Adjoint) -> tuple[Any, Any]:
+    """Return the weights of each phase, and the bias, as the kernels read them, on the device."""
+    conjugates = adjoint.plan.conjugates
+    weights = [
+        prepare_phase(side, arrays["weight"], number, form, conjugates)
+        for number, form in enumerate(adjoint.phases)
+    ]
+    bias = arrays["bias"]
+    b = None if bias is None else prepare_bias(side, bias, adjoint.storage, adjoint.sum)
+    return weights, b
+
+
+def kept_weights(arrays: dict[str, Any], adjoint: Adjoint, kept: dict[Any, Any]) -> Any:
+    """Return the same of a layer, put on the device now if they were not."""
+    forms = tuple(
+        (phase.taps, phase.apart, phase.shape.kernel, conv.channels_inside, conv.pitch)
+        for phase, conv in adjoint.phases
+    )
+    key = ("cuda", adjoint.device, adjoint.storage, forms)
+    if key not in kept:
+        side = Host(Workspace(stream_of(LEGACY_STREAM)))
+        kept[key] = prepare_weights(side, arrays, adjoint)
+        memory.settle()  # whatever stream the next call is on
+    return kept[key]
+
+
 def apply_adjoint(
     plan: AdjointPlan,
     arrays: dict[str, Any],
@@ -111,7 +158,7 @@ def apply_adjoint(
     precision: str,
     workspace: Workspace,
     on_device: bool,
-    conjugate: bool = True,
+    kept: dict[Any, Any] | None = None,
 ) -> Any:
     """Run a planned adjoint.
 
@@ -126,22 +173,21 @@ def apply_adjoint(
         Where the result goes; if None, a new array on the side of the arrays is returned.
     precision, workspace, on_device
         As in `execution.execute`.
-    conjugate : bool
-        Whether complex weights are conjugated, as in a gradient.
+    kept : dict, optional
+        Where a prepared layer keeps its weights, which are NumPy arrays on either side.
     """
     key = (device(), precision)
     found = plan.on_devices.get(key)
     if found is None:
         found = plan.on_devices[key] = Adjoint(plan, precision, device())
-    side, how = choose_side(on_device, workspace), found.storage
-    x = prepare_input(side, canonical(arrays["input"], plan.batched, False), how)
-    weights = [
-        prepare_phase(side, arrays["weight"], number, form, conjugate)
-        for number, form in enumerate(found.phases)
-    ]
-    bias = arrays["bias"]
-    b = None if bias is None else prepare_bias(side, bias, how, found.sum)
-    form = Form(plan.out_shape, plan.result, plan.batched)
+    side, how, layout = choose_side(on_device, workspace), found.storage, plan.layout
+    images = canonical(arrays["input"], plan.batched, layout.channels_last)
+    x = prepare_input(side, images, how, layout.memory_last)
+    if kept is None:
+        weights, b = prepare_weights(side, arrays, found)
+    else:
+        weights, b = kept_weights(arrays, found, kept)
+    form = Form(plan.out_shape, plan.result, plan.batched, layout.channels_last)
     return side.deliver(form, how, lambda y: found.run(x, weights, b, y, workspace), out)
 
 

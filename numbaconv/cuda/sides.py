@@ -78,7 +78,9 @@ class Device:
         self.workspace = workspace
 
     def copy(self, target: np.ndarray, source: np.ndarray, negate: bool = False) -> None:
-        """Copy between shadows of any strides and dtypes."""
+        """Copy between shadows of any strides and dtypes; bools are bytes."""
+        if source.dtype.kind == "b":
+            source = source.view(np.uint8)
         memory.move(target, source, self.workspace.stream, negate)
 
     def usable(self, array: np.ndarray) -> bool:

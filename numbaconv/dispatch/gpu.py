@@ -4,6 +4,7 @@ Nothing of CUDA is imported here. An array is on a device if it says so itself, 
 ``__cuda_array_interface__`` (Numba, CuPy, PyTorch).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import numpy as np
 from numbaconv.dispatch.backends import AUTO, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.precision import TF32, find_precision, precision_on_gpu
 from numbaconv.problem.libraries import is_on_device, read_array
-from numbaconv.problem.plan import Plan, find_plan
+from numbaconv.problem.plan import AdjointPlan, Plan, find_plan
 from numbaconv.problem.validation import base_array, check_out, input_array
+
+AnyPlan = Plan | AdjointPlan
 
 
 def refuse_on_cpu(name: str, stream: Any, precision: str | None) -> None:
@@ -146,45 +149,50 @@ def convolve_on_device(
     return arrays["out"] if out is not None else result
 
 
-def convolve_layer_on_device(
+def layer_on_device(
+    function: str,
+    find: Callable[[Any], AnyPlan],
     x: Any,
     weight: np.ndarray,
     bias: np.ndarray | None,
     out: Any,
-    options: tuple[Any, ...],
     kept: dict[Any, Any],
     backend: str | None,
     stream: Any,
     precision: str | None,
 ) -> Any:
-    """Apply a prepared layer, whose weights the layer brings to the device, to an array there."""
+    """Apply a prepared layer, whose weights the layer brings to the device, to an array there.
+
+    `function` of the cuda backend runs the plan that `find` makes for the array's shadow.
+    """
     check_one_side({"x": x, "out": out})
     module = cuda_for(backend)
     seen = module.shadow("x", x)
-    plan = find_plan(seen, weight, bias, options)
+    plan = find(seen)
     target = None if out is None else module.shadow("out", out)
     if target is not None:
         check_out(target, plan.out_shape, plan.result, {"x": seen})
     arrays = {"input": seen, "weight": weight, "bias": bias}
-    precision = precision_on_gpu(precision)
+    precision, run = precision_on_gpu(precision), getattr(module, function)
     with module.work_on({"x": x, "out": out}, stream) as workspace:
-        result = module.execute(plan, arrays, target, precision, workspace, True, kept)
+        result = run(plan, arrays, target, precision, workspace, True, kept)
     return out if out is not None else result
 
 
-def convolve_on_host(
-    plan: Plan,
+def run_on_host(
+    function: str,
+    plan: AnyPlan,
     arrays: dict[str, Any],
     out: np.ndarray | None,
     stream: Any,
     precision: str | None,
     kept: dict[Any, Any] | None,
 ) -> np.ndarray:
-    """Convolve NumPy arrays on a GPU: copied in and out."""
+    """Run a function of the cuda backend on NumPy arrays: copied in and out."""
     module = load_backend(CUDA)
-    precision = precision_on_gpu(precision)
+    precision, run = precision_on_gpu(precision), getattr(module, function)
     with module.work_on({}, stream) as workspace:
-        result: np.ndarray = module.execute(plan, arrays, out, precision, workspace, False, kept)
+        result: np.ndarray = run(plan, arrays, out, precision, workspace, False, kept)
     return result
 
 

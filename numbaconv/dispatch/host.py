@@ -12,7 +12,7 @@ from numbaconv.cpu import fft
 from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.choice import choose, choose_parts, choose_weight_gradient
-from numbaconv.dispatch.gpu import convolve_on_host, refuse_on_cpu
+from numbaconv.dispatch.gpu import refuse_on_cpu, run_on_host
 from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
 from numbaconv.problem.validation import check_out
 
@@ -29,6 +29,32 @@ def resolve(plan: Plan, backend: str | None, precision: str | None) -> str:
 def engines_of_parts(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
     """Return the engine of each convolution of an adjoint; ``auto`` chooses each by itself."""
     return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan, name))
+
+
+def spread(
+    plan: AdjointPlan,
+    backend: str | None,
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray | None,
+    kept: dict[Any, Any],
+    stream: Any,
+    precision: str | None,
+) -> np.ndarray:
+    """Run a planned transposed convolution; `kept` is where its layer keeps its packed weights."""
+    arrays = {"input": input, "weight": weight, "bias": bias}
+    if out is not None:
+        check_out(out, plan.out_shape, plan.result, arrays)
+    name, source = requested_backend(backend)
+    if name != AUTO:
+        load_backend(name, source)
+    if name == CUDA:
+        return run_on_host("apply_adjoint", plan, arrays, out, stream, precision, kept)
+    if stream is not None or precision is not None:
+        refuse_on_cpu(name, stream, precision)
+    engines = engines_of_parts(plan, name)
+    return cpu.apply_adjoint(plan, engines, input, weight, bias, out, kept)
 
 
 _SUMS: dict[str, Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray]] = {
@@ -63,7 +89,7 @@ def convolve(
         check_out(out, plan.out_shape, plan.result, arrays)
     if backend == CUDA:
         arrays = {"input": input, "weight": weight, "bias": bias}
-        return convolve_on_host(plan, arrays, out, stream, precision, kept)
+        return run_on_host("execute", plan, arrays, out, stream, precision, kept)
     if stream is not None or precision is not None:
         refuse_on_cpu(backend, stream, precision)
     return cpu.execute(plan, BACKENDS[backend], input, weight, bias, out, kept)

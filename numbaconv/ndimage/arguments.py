@@ -10,6 +10,7 @@ import numpy as np
 
 from numbaconv.cpu.separable.borders import CONSTANT, MIRROR, NEAREST, REFLECT, WRAP
 from numbaconv.cpu.separable.execution import new_array
+from numbaconv.problem.validation import unmasked
 
 MODES = {
     "reflect": REFLECT,
@@ -125,7 +126,7 @@ def find_output(output: Any, image: np.ndarray, is_complex: bool = False) -> np.
         if not issubclass(dtype.type, np.number):
             raise RuntimeError("output must have numeric dtype")
         return _new_output(image, dtype)
-    out = np.asarray(output)
+    out = unmasked("output", output)
     if out.shape != image.shape:
         raise RuntimeError(f"output shape not correct: {out.shape}, not {image.shape}")
     if is_complex and out.dtype.kind != "c":

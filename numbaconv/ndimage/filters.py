@@ -28,9 +28,11 @@ from numbaconv.ndimage.missing import (
     PROPAGATE,
     apply_to_valid,
     find_gaps,
+    find_mask,
     has_constant_border,
 )
 from numbaconv.ndimage.passes import apply, apply_complex_weights
+from numbaconv.problem.validation import unmasked
 from numbaconv.runtime.capture import add, assign, clear
 
 _ROOTS = np.sqrt(np.arange(256, dtype=np.uint8)).astype(np.uint8)
@@ -103,7 +105,7 @@ def correlate1d(
     >>> ndimage.correlate1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([ 8, 26,  8, 12,  7, 28, 36,  9])
     """
-    image, weights = np.asarray(input), np.asarray(weights)
+    image, weights = unmasked("input", input), unmasked("weights", weights)
     rounds = check_rounding(rounding)
     is_complex = "c" in image.dtype.kind + weights.dtype.kind
     out = find_output(output, image, is_complex)
@@ -149,7 +151,7 @@ def convolve1d(
     >>> ndimage.convolve1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
-    weights = np.asarray(weights)[::-1]
+    weights = unmasked("weights", weights)[::-1]
     origin = -origin
     if not weights.shape[0] & 1:
         origin -= 1
@@ -262,7 +264,7 @@ def gaussian_filter(
            [29, 31, 33, 34, 36],
            [35, 37, 39, 40, 42]])
     """
-    image = np.asarray(input)
+    image, mask = find_mask(input, mask)
     rounds = check_rounding(rounding)
     out = find_output(output, image)
     places = axis_indices(axes, image.ndim)
@@ -341,7 +343,7 @@ def uniform_filter1d(
     >>> ndimage.uniform_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([4, 3, 4, 1, 4, 6, 6, 3])
     """
-    image = np.asarray(input)
+    image = unmasked("input", input)
     rounds = check_rounding(rounding)
     axis = axis_index(axis, image.ndim)
     if size < 1:
@@ -398,7 +400,7 @@ def uniform_filter(
            [0.11, 0.22, 0.33, 0.22],
            [0.  , 0.11, 0.22, 0.22]])
     """
-    image = np.asarray(input)
+    image, mask = find_mask(input, mask)
     rounds = check_rounding(rounding)
     out = find_output(output, image, image.dtype.kind == "c")
     places = axis_indices(axes, image.ndim)
@@ -427,7 +429,7 @@ def _edges(
     rounding: str,
 ) -> np.ndarray:
     """A difference along one axis, smoothed along all others."""
-    image = np.asarray(input)
+    image = unmasked("input", input)
     rounds = check_rounding(rounding)
     axis = axis_index(axis, image.ndim)
     out = find_output(output, image)
@@ -510,7 +512,7 @@ def _added_up(
     input: Any, work: _Derivatives, output: Any, mode: Any, cval: Any, axes: Any
 ) -> np.ndarray:
     """Add up derivatives along the axes; of squares, take the root of the sum."""
-    image = np.asarray(input)
+    image = unmasked("input", input)
     out = find_output(output, image)
     if out is not output:
         clear(out)  # for functions that do not store into it
@@ -665,7 +667,7 @@ def gaussian_laplace(
     ndarray
         Result of the input's shape.
     """
-    image = np.asarray(input)
+    image = unmasked("input", input)
     places = axis_indices(axes, image.ndim)
     sigmas = _sigmas(sigma, places, image.ndim)
     return generic_laplace(
@@ -715,10 +717,12 @@ def _correlate(
 
     `missing` are the options `nan`, `mask` and `min_weight`.
     """
-    image, weights = np.asarray(input), np.asarray(weights)
+    nan, mask, min_weight = missing
+    image, mask = find_mask(input, mask)
+    weights = unmasked("weights", weights)
     rounds = check_rounding(rounding)
     is_constant = isinstance(mode, str) and MODES.get(mode) == CONSTANT
-    gaps = find_gaps(image, (cval, is_constant), *missing)
+    gaps = find_gaps(image, (cval, is_constant), nan, mask, min_weight)
     if weights.dtype.kind == "c":
         if gaps is not None:
             raise ValueError("weights must be real where values are missing")
@@ -791,7 +795,8 @@ def correlate(
         weights are over theirs. NaN as `cval` makes what lies outside missing, too. Where nothing
         is missing, results are those of "propagate" to the last bit.
     mask : array_like of bool or PreparedMask, optional
-        True where values are valid; others are missing, whatever they are. It is broadcast.
+        True where values are valid; others are missing, whatever they are. It is broadcast. What a
+        masked array masks is missing too.
     min_weight : float, optional
         The part of the weights, by their absolute values, that has to meet values. Results with
         less are NaN, and those without any always.

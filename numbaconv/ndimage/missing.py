@@ -18,6 +18,7 @@ from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.execution import new_array
 from numbaconv.cpu.separable.planning import Kernel, Pass
 from numbaconv.ndimage.passes import DOUBLE, SINGLE, Work, apply, check_arrays, fits_single
+from numbaconv.problem.validation import unmasked
 
 PROPAGATE, OMIT = "propagate", "omit"
 
@@ -99,10 +100,29 @@ class Gaps(NamedTuple):
 
 
 def _bools(mask: Any) -> np.ndarray:
-    bools: np.ndarray = np.asarray(mask)
+    bools: np.ndarray = unmasked("mask", mask)
     if bools.dtype != np.bool_:
         raise TypeError(f"mask must be of bools, True where values are valid, got {bools.dtype}")
     return bools
+
+
+def _valid(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Which values of an image of a shape a mask says are valid."""
+    valid = mask.valid if isinstance(mask, PreparedMask) else _bools(mask)
+    try:
+        return np.broadcast_to(valid, shape)
+    except ValueError:
+        raise ValueError(f"mask of shape {valid.shape} does not fit an image of {shape}") from None
+
+
+def find_mask(input: Any, mask: Any) -> tuple[np.ndarray, Any]:
+    """The image of an input, and the mask, which leaves out too what a masked array masks."""
+    if not isinstance(input, np.ma.MaskedArray):
+        return np.asarray(input), mask
+    own = ~np.ma.getmaskarray(input)
+    if mask is not None:
+        own &= _valid(mask, own.shape)
+    return np.asarray(input), own
 
 
 def find_gaps(
@@ -119,13 +139,7 @@ def find_gaps(
     kept: dict[Any, np.ndarray] = {}
     valid = None
     if mask is not None:
-        valid = mask.valid if isinstance(mask, PreparedMask) else _bools(mask)
-        try:
-            valid = np.broadcast_to(valid, image.shape)
-        except ValueError:
-            raise ValueError(
-                f"mask of shape {valid.shape} does not fit an image of {image.shape}"
-            ) from None
+        valid = _valid(mask, image.shape)
         kept = mask.kept if isinstance(mask, PreparedMask) else kept
         valid = None if valid.all() else valid
     constant, is_constant = outside

@@ -30,7 +30,7 @@ from numbaconv.njit.door import install_once
 from numbaconv.njit.layer_type import WORDS, is_layer
 from numbaconv.njit.protocol import REQUEST
 from numbaconv.njit.request import BASES, parse
-from numbaconv.problem.dtypes import SUPPORTED
+from numbaconv.problem.dtypes import SUPPORTED, is_supported, promoted
 from numbaconv.runtime.shared_table import ENTER, door
 
 INT64 = ir.IntType(64)
@@ -299,7 +299,7 @@ def _check_array(function: str, name: str, kind: Any) -> None:
         dtype = as_dtype(kind.dtype)
     except NotImplementedError:
         dtype = None
-    if dtype is None or dtype.name not in SUPPORTED:
+    if dtype is None or not is_supported(dtype):
         raise TypingError(
             f"{where} has dtype {kind.dtype}, which is not supported; "
             f"convert it with .astype to one of {', '.join(SUPPORTED)}"
@@ -311,7 +311,19 @@ def _check_array(function: str, name: str, kind: Any) -> None:
         )
 
 
-def describe(function: str, arguments: dict[str, Any], more_dtypes: tuple[Any, ...] = ()) -> str:
+def _result_dtype(function: str, dtypes: dict[str, np.dtype]) -> np.dtype:
+    """Return the dtype of a result; `im2col` moves elements of any."""
+    if function == "im2col":
+        return dtypes["input"]
+    try:
+        return promoted(**dtypes)
+    except TypeError as error:
+        raise TypingError(f"numbaconv.{function}: {error}") from None
+
+
+def describe(
+    function: str, arguments: dict[str, Any], more_dtypes: dict[str, np.dtype] | None = None
+) -> str:
     """Return the text of a call, or raise a TypingError that says what to change.
 
     Parameters
@@ -320,8 +332,8 @@ def describe(function: str, arguments: dict[str, Any], more_dtypes: tuple[Any, .
         Name in `functions.RECIPES`.
     arguments : dict
         Numba types, or defaults, by name.
-    more_dtypes : tuple of dtype
-        Of arrays that are not among the arguments.
+    more_dtypes : dict of dtype, optional
+        Of arrays that are not among the arguments, by their names.
     """
     arguments = {
         name: kind.value if isinstance(kind, types.Omitted) else kind
@@ -334,8 +346,8 @@ def describe(function: str, arguments: dict[str, Any], more_dtypes: tuple[Any, .
     }
     for name, kind in given.items():
         _check_array(function, name, kind)
-    dtypes = [as_dtype(kind.dtype) for name, kind in given.items() if name != "out"]
-    result = np.result_type(*dtypes, *more_dtypes)
+    dtypes = {name: as_dtype(kind.dtype) for name, kind in given.items() if name != "out"}
+    result = _result_dtype(function, dtypes | (more_dtypes or {}))
     forms = [(name, _form(function, name, kind)) for name, kind in arguments.items()]
     return repr((function, result.name, tuple(forms)))
 
@@ -373,7 +385,8 @@ def _result_axes(function: str, arguments: dict[str, Any]) -> int:
 def find(function: str, **arguments: Any) -> Callable[..., Any]:
     """Return the `performer` of calls of a public function, or "layer", with these types."""
     layer = arguments.get("layer")
-    dtypes = () if layer is None else tuple(as_dtype(dtype) for dtype in layer.dtypes)
+    kinds = () if layer is None else layer.dtypes
+    dtypes = {name: as_dtype(kind) for name, kind in zip(("weight", "bias"), kinds, strict=False)}
     # The integers of a key are in the order in which `perform` passes what they come from.
     order = sorted(arguments, key=lambda name: BASES.get(name, protocol.MOST_ARRAYS))
     source = describe(function, {name: arguments[name] for name in order}, dtypes)

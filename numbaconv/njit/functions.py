@@ -12,17 +12,17 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from numbaconv.cpu.arrays import in_memory_order
-from numbaconv.cpu.execution import find_template
+from numbaconv.cpu.execution import find_template, packed_weights
+from numbaconv.cpu.gradients import adjoint
 from numbaconv.cpu.gradients import weight as weight_gradients
-from numbaconv.cpu.gradients.adjoint import find_chain
 from numbaconv.dispatch.backends import AUTO, BACKENDS
 from numbaconv.dispatch.choice import choose
 from numbaconv.dispatch.host import engines_of_parts
+from numbaconv.layers import Weights
 from numbaconv.njit import filters, protocol
 from numbaconv.njit.recipe import Array, Recipe
 from numbaconv.njit.request import RequestedCall
 from numbaconv.patches import Patches, col2im_patches, im2col_patches
-from numbaconv.prepared import Weights
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.forward import check_rank
@@ -30,6 +30,7 @@ from numbaconv.problem.plan import (
     AdjointPlan,
     Options,
     Plan,
+    TransposedOptions,
     WeightPlan,
     find_input_plan,
     find_plan,
@@ -114,18 +115,14 @@ def _store_result(recipe: Recipe, plan: AnyPlan, y: Array) -> None:
     recipe.move(y.of(parts[1]), result.of(target.imag))
 
 
-def _fill_with_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array) -> None:
+def _fill_with_bias(recipe: Recipe, plan: AnyPlan, bias: Array, y: Array) -> None:
     """Set every output to its channel's bias, activated (compare `execution.fill_with_bias`)."""
     sums = recipe.scratch((plan.channels,), plan.arithmetic.compute)
     recipe.move(bias, sums)
     if plan.activation != NONE:
         recipe.activate(sums, plan.activation)
-    s = plan.shape
-    if s.out_strides[1] == 1 and s.out_strides[4] != 1:
-        recipe.move(sums, y.of(y.view.reshape(-1, plan.channels)))
-    else:
-        column = sums.of(sums.view[:, None])
-        recipe.move(column, y.of(y.view.reshape(s.n, plan.channels, s.pixels)))
+    result, each = plan.by_channel
+    recipe.move(sums.of(sums.view.reshape(each)), y.of(y.view.reshape(result)))
 
 
 def _begin(call: RequestedCall, plan: AnyPlan | WeightPlan) -> Recipe:
@@ -150,7 +147,7 @@ def _convolution(call: RequestedCall, plan: Plan, name: str, weights: Weights | 
         if weights is None:
             weight = _plain_weight(recipe, plan)
         else:
-            weight = recipe.fixed(weights.packed_for(template, plan))
+            weight = recipe.fixed(packed_weights(template, weights.weight, plan, weights.packed))
         recipe.convolve(template, x, weight, bias, y, packed=weights is not None)
     elif plan.out_size:
         _fill_with_bias(recipe, plan, bias, y)
@@ -177,34 +174,50 @@ def _layer(call: RequestedCall) -> Recipe:
     layer = call.arguments["layer"]
     weights = layer.weights
     plan = layer.plan(call.arguments["input"], weights)
+    if isinstance(plan, AdjointPlan):
+        return _adjoint(call, plan, "input", call.backend(layer.backend, AUTO), weights)
     name = call.backend(layer.backend, choose(plan, layer.precision).backend)
     return _convolution(call, plan, name, weights)
 
 
-def _adjoint(call: RequestedCall, plan: AdjointPlan, x: str, conjugate: bool) -> Recipe:
-    """Return the recipe of a planned adjoint (compare `adjoint.apply_adjoint`)."""
-    name = call.backend(call.arguments["backend"], AUTO)  # each phase has its own choice
+def _adjoint(
+    call: RequestedCall, plan: AdjointPlan, x: str, name: str, weights: Weights | None = None
+) -> Recipe:
+    """Return the recipe of a planned adjoint (compare `adjoint.apply_adjoint`).
+
+    `weights` are those of a prepared layer.
+    """
     recipe = _begin(call, plan)
-    y, bias = _plain_output(recipe, plan), _plain_bias(recipe, plan)
+    recipe.weights = weights
+    y = _plain_output(recipe, plan)
+    bias = _plain_bias(recipe, plan) if weights is None else recipe.fixed(weights.flat_bias(plan))
     if plan.has_gaps or not plan.multiply_adds:
-        column = bias.of(bias.view.reshape(-1, 1, 1, 1))
-        recipe.move(column, y.of(y.view.reshape(plan.sizes)))
+        _fill_with_bias(recipe, plan, bias, y)
     if plan.multiply_adds:
-        chain = find_chain(plan, engines_of_parts(plan, name), max(recipe.threads, 1))
-        weight = _plain_weight(recipe, plan, conjugate)
-        recipe.spread(chain, _plain_input(recipe, plan, x), weight, bias, y)
+        engines = engines_of_parts(plan, name)
+        chain = adjoint.find_chain(plan, engines, max(recipe.threads, 1))
+        if weights is None:
+            is_complex = call.arguments["weight"].dtype.kind == "c"
+            weight = _plain_weight(recipe, plan, is_complex and not plan.conjugates)
+        else:
+            given = weights.weight, weights.flat_bias(plan)
+            weight = recipe.fixed(adjoint.packed_weights(chain, *given, plan, weights.packed))
+        recipe.spread(chain, _plain_input(recipe, plan, x), weight, bias, y, weights is not None)
     _store_result(recipe, plan, y)
     return recipe
 
 
 def _conv_transpose(call: RequestedCall, rank: int) -> Recipe:
-    plan = find_transposed_plan(rank, **_options(call))
-    conjugate = call.arguments["weight"].dtype.kind == "c"  # back: an adjoint conjugates
-    return _adjoint(call, plan, "input", conjugate)
+    options = _options(call)
+    x, weight, bias = (options.pop(name) for name in ("input", "weight", "bias"))
+    plan = find_transposed_plan(rank, x, weight, bias, TransposedOptions(**options))
+    # Each phase has its own choice.
+    return _adjoint(call, plan, "input", call.backend(call.arguments["backend"], AUTO))
 
 
 def _input_gradient(call: RequestedCall, rank: int) -> Recipe:
-    return _adjoint(call, find_input_plan(rank, **_options(call)), "grad_output", False)
+    plan = find_input_plan(rank, **_options(call))
+    return _adjoint(call, plan, "grad_output", call.backend(call.arguments["backend"], AUTO))
 
 
 def _weight_gradient(call: RequestedCall, rank: int) -> Recipe:

@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, box, models, register_model, unbox
 
-from numbaconv.prepared import PreparedConv
+from numbaconv.layers import Layer
 from numbaconv.runtime.shared_table import for_ever
 
 # Arguments that Numba compiles for: no values travel.
@@ -72,7 +72,7 @@ def _box_layer(layer_type: LayerType, value: ir.Value, c: Any) -> ir.Value:
 
 
 @lower_constant(LayerType)
-def _freeze_layer(context: Any, builder: Any, layer_type: LayerType, layer: PreparedConv) -> Any:
+def _freeze_layer(context: Any, builder: Any, layer_type: LayerType, layer: Layer) -> Any:
     """Build a global layer into a function: that function cannot be cached on disk."""
     for_ever(layer)  # Numba does not say when code is gone
     frozen = cgutils.create_struct_proxy(layer_type)(context, builder)

@@ -27,10 +27,12 @@ from numbaconv.grad import (
     conv3d_input,
     conv3d_weight,
 )
+from numbaconv.layers import Layer
 from numbaconv.njit import door, filter_overloads  # noqa: F401 (what it tells Numba)
 from numbaconv.njit.layer_type import WORDS, LayerType
 from numbaconv.patches import col2im, im2col
 from numbaconv.prepared import PreparedConv
+from numbaconv.prepared_transposed import PreparedTransposedConv
 from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 # --- Functions --------------------------------------------------------------------------------
@@ -101,7 +103,8 @@ for _function in (
 # Not where the type is made: if that module alone is loaded again, the type remains the one that
 # can be called.
 @typeof_impl.register(PreparedConv)
-def _type_of_layer(layer: PreparedConv, context: Any) -> LayerType:
+@typeof_impl.register(PreparedTransposedConv)
+def _type_of_layer(layer: Layer, context: Any) -> LayerType:
     return LayerType(tuple(from_dtype(dtype) for dtype in layer.dtypes))
 
 

@@ -21,12 +21,12 @@ from llvmlite import binding as llvm
 from numba import types
 
 from numbaconv.dispatch.backends import requested_backend
+from numbaconv.layers import Weights
 from numbaconv.njit import enter, filters, functions, protocol, steps
 from numbaconv.njit.exceptions import report
 from numbaconv.njit.protocol import RECORD, REQUEST
 from numbaconv.njit.recipe import Recipe
 from numbaconv.njit.request import RequestedCall, check_overlap
-from numbaconv.prepared import Weights
 from numbaconv.runtime import lent_memory, threads
 from numbaconv.runtime.environment import watch
 from numbaconv.runtime.fields import integers

@@ -144,6 +144,7 @@ class Spread(NamedTuple):
     packed: Place
     bias: Place
     workspace: Place
+    packs: int  # 0: the weights come packed
 
 
 class WeightSums(NamedTuple):

@@ -14,9 +14,10 @@ from numba import from_dtype
 from numbaconv.codegen.integers import round_up
 from numbaconv.cpu.activation import kernel_of
 from numbaconv.cpu.gradients import adjoint_chain, weight
+from numbaconv.layers import Weights
 from numbaconv.njit import protocol, steps
 from numbaconv.njit.request import BASES, TARGET, RequestedCall, placeholder
-from numbaconv.prepared import Weights
+from numbaconv.problem.dtypes import number_dtype
 from numbaconv.problem.validation import check_out
 from numbaconv.runtime.capture import address, span
 from numbaconv.runtime.fields import integers
@@ -66,8 +67,9 @@ def merge_axes(
 def moved_dtypes(source: np.dtype, target: np.dtype) -> tuple[np.dtype, np.dtype]:
     """Return what a move may take two dtypes for, so that fewer pairs of them are compiled.
 
-    The sign of an integer matters where it becomes wider, or a float.
+    Bools are numbers of a byte. The sign of an integer matters where it becomes wider, or a float.
     """
+    source, target = number_dtype(source), number_dtype(target)
     if target.kind == "u":
         target = np.dtype(f"i{target.itemsize}")
     if source.kind == "u" and target.kind == "i" and source.itemsize >= target.itemsize:
@@ -245,12 +247,18 @@ class Recipe:
         )
 
     def spread(
-        self, jobs: adjoint_chain.Chain, x: Array, weight: Array, bias: Array, y: Array
+        self,
+        jobs: adjoint_chain.Chain,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        y: Array,
+        packed: bool = False,
     ) -> None:
-        """Write down the jobs of an adjoint on contiguous arrays."""
+        """Write down the jobs of an adjoint on contiguous arrays; the weights may be packed."""
         self.kept.append(jobs)
         dtype = y.view.dtype
-        packed = self.scratch((jobs.packed,), dtype)
+        panels = weight if packed else self.scratch((jobs.packed,), dtype)
         self._append(
             protocol.Spread(
                 function=_address_for(steps.spread, dtype, dtype),
@@ -258,8 +266,9 @@ class Recipe:
                 target=y.place,
                 jobs=address(jobs.jobs),
                 weight=weight.place,
-                packed=packed.place,
+                packed=panels.place,
                 bias=bias.place,
+                packs=not packed,
                 workspace=self.scratch((jobs.scratch,), dtype).place,
             )
         )

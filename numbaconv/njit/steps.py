@@ -132,6 +132,8 @@ def spread(step, bases, source_like, target_like):
         place(step, SPREAD.workspace, bases),
         place(step, SPREAD.bias, bases),
         place(step, SPREAD.target, bases),
+        step[SPREAD.packs] != 0,
+        True,
     )
 
 

@@ -6,8 +6,15 @@ from typing import Any
 import numpy as np
 
 from numbaconv.codegen.integers import ceil_div
-from numbaconv.problem.forward import Problem, check_bias, describe, memory_strides, triple
-from numbaconv.problem.layout import CHANNELS_FIRST
+from numbaconv.problem.forward import (
+    CHANNELS_LAST_ADVICE,
+    Problem,
+    check_bias,
+    describe,
+    memory_strides,
+    triple,
+)
+from numbaconv.problem.layout import CHANNELS_FIRST, Layout
 from numbaconv.problem.shape import ZEROS, ConvShape
 from numbaconv.problem.validation import (
     Pairs,
@@ -222,6 +229,40 @@ def weight_gradient_problem(
     )
 
 
+def check_transposed_weight(weight: Any) -> None:
+    """Refuse what cannot be the weight of any transposed convolution."""
+    check_array("weight", weight)
+    if not 3 <= weight.ndim <= 5:
+        raise ValueError(
+            f"weight must have 3, 4 or 5 axes (C_in, C_out/groups, *kernel), "
+            f"got shape {weight.shape}"
+        )
+
+
+def check_transposed_bias(bias: Any, weight: np.ndarray, groups: int) -> None:
+    """Refuse a bias that is not one value for each output channel."""
+    check_bias(bias, np.empty((weight.shape[1] * groups, 0), np.float32))
+
+
+def check_output_padding(
+    padding: Any, output_padding: Any, strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the output padding along each axis, which says one of several sizes."""
+    extra = per_axis("output_padding", output_padding, len(strides), 0)
+    if isinstance(padding, str) and padding.lower() in _SAME and any(extra):
+        raise ValueError(
+            f"output_padding must be 0 under padding {padding!r}, which makes results of "
+            f"size * stride; got {output_padding!r}"
+        )
+    for axis, (more, s, d) in enumerate(zip(extra, strides, dilations, strict=True)):
+        if more >= max(s, d):
+            raise ValueError(
+                f"output_padding must be smaller than stride or dilation, {max(s, d)} on spatial "
+                f"axis {axis}; got {more}"
+            )
+    return extra
+
+
 def transposed_problem(
     rank: int,
     input: Any,
@@ -232,6 +273,7 @@ def transposed_problem(
     output_padding: Any,
     groups: Any,
     dilation: Any,
+    layout: Layout,
     parts: int,
 ) -> Problem:
     """Validate the arguments of ``conv_transpose*``.
@@ -242,41 +284,29 @@ def transposed_problem(
         The convolution whose adjoint it is: from the result to the input.
     """
     letters = _LETTERS[rank]
-    _check_axes("input", input, (rank + 1, rank + 2), f"(N, C_in, {letters}) or without N")
+    axes = f"(N, {letters}, C_in)" if layout.channels_last else f"(N, C_in, {letters})"
+    _check_axes("input", input, (rank + 1, rank + 2), f"{axes} or without N")
     _check_axes("weight", weight, (rank + 2,), f"(C_in, C_out/groups, K{letters[0]}, ...)")
     batched = input.ndim == rank + 2
-    c_in, size = input.shape[-rank - 1], input.shape[-rank:]
+    image = input.shape[1:] if batched else input.shape
+    c_in, size = (image[-1], image[:-1]) if layout.channels_last else (image[0], image[1:])
     kernel = weight.shape[2:]
     groups = integer("groups", groups, 1)
     if c_in % groups:
         raise ValueError(f"groups = {groups} does not divide the {c_in} channels of input")
     if weight.shape[0] != c_in:
-        raise ValueError(f"weight has {weight.shape[0]} input channels, input has {c_in}")
+        is_last = not layout.channels_last and image[-1] == weight.shape[0]
+        raise ValueError(
+            f"weight has {weight.shape[0]} input channels, input has {c_in}"
+            f"{CHANNELS_LAST_ADVICE if is_last else ''}"
+        )
     if 0 in kernel or 0 in size:
         name, shape = ("weight", weight.shape) if 0 in kernel else ("input", input.shape)
         raise ValueError(f"{name} has an empty spatial axis, shape {shape}")
     c_out = weight.shape[1] * groups
-    if bias is not None:
-        check_bias(bias, np.empty((c_out, 0), np.float32))
-    if isinstance(padding, str):
-        raise TypeError(f"padding must be an int, a tuple or pairs, got {padding!r}")
+    check_transposed_bias(bias, weight, groups)
     strides, dilations = per_axis("stride", stride, rank), per_axis("dilation", dilation, rank)
-    pairs = padding_pairs(padding, size, kernel, strides, dilations)
-    extra = per_axis("output_padding", output_padding, rank, 0)
-    result = []
-    for axis, (n, k, s, d, (before, after), more) in enumerate(
-        zip(size, kernel, strides, dilations, pairs, extra, strict=True)
-    ):
-        if more >= max(s, d):
-            raise ValueError(
-                f"output_padding must be smaller than stride or dilation, {max(s, d)} on spatial "
-                f"axis {axis}; got {more}"
-            )
-        result.append((n - 1) * s + (k - 1) * d + 1 + more - before - after)
-        if result[-1] < 1:
-            raise ValueError(
-                f"padding {(before, after)} leaves a result of {result[-1]} on spatial axis {axis}"
-            )
+    pairs, result = _transposed_sizes(padding, output_padding, size, kernel, strides, dilations)
     n = input.shape[0] if batched else 1
     check_addressable(f"stride {strides} with dilation {dilations}", n, c_out, *result)
     size3, result3 = triple(size, 1), triple(result, 1)
@@ -292,7 +322,38 @@ def transposed_problem(
         triple([before for before, _ in pairs], 0),
         size3,
         (ZEROS,) * 3,
-        memory_strides(parts * c_out, result3, False),
-        memory_strides(parts * c_in, size3, False),
+        memory_strides(parts * c_out, result3, layout.channels_last and parts == 1),
+        memory_strides(parts * c_in, size3, layout.memory_last),
     )
-    return Problem(shape, (n, c_out, *result) if batched else (c_out, *result), batched)
+    pixels = (*result, c_out) if layout.channels_last else (c_out, *result)
+    return Problem(shape, (n, *pixels) if batched else pixels, batched)
+
+
+def _transposed_sizes(
+    padding: Any,
+    output_padding: Any,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> tuple[Pairs, tuple[int, ...]]:
+    """Return the padding and the size of a transposed convolution's result along each axis.
+
+    The padding is that of the convolution whose adjoint it is. So under a word that makes outputs
+    of ceil(size / stride), the result is of stride sizes: the largest of those that give the input.
+    """
+    extra = check_output_padding(padding, output_padding, strides, dilations)
+    whole = [n * s for n, s in zip(size, strides, strict=True)]
+    pairs = padding_pairs(padding, whole, kernel, strides, dilations)
+    if isinstance(padding, str) and padding.lower() in _SAME:
+        return pairs, tuple(whole)
+    result = []
+    for axis, (n, k, s, d, (before, after), more) in enumerate(
+        zip(size, kernel, strides, dilations, pairs, extra, strict=True)
+    ):
+        result.append((n - 1) * s + (k - 1) * d + 1 + more - before - after)
+        if result[-1] < 1:
+            raise ValueError(
+                f"padding {(before, after)} leaves a result of {result[-1]} on spatial axis {axis}"
+            )
+    return pairs, tuple(result)

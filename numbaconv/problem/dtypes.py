@@ -56,13 +56,34 @@ _TABLE = {
 SUPPORTED = tuple(_TABLE)
 
 
+def is_supported(dtype: np.dtype) -> bool:
+    """Whether arrays of a dtype are taken; bools are, beside others."""
+    return dtype.name in _TABLE or dtype.kind == "b"
+
+
 def check_dtype(name: str, array: Any) -> None:
     """Refuse an array of an unsupported dtype, naming the argument."""
-    if array.dtype.name not in _TABLE:
+    if not is_supported(array.dtype):
         raise TypeError(
             f"{name} has dtype {array.dtype}, which is not supported; "
             f"supported are {', '.join(SUPPORTED)}"
         )
+
+
+def number_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of an array's numbers: bools are 0 and 1 of uint8."""
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype
+
+
+def promoted(**dtypes: np.dtype) -> np.dtype:
+    """Return what the dtypes of arrays, by their names, promote to; bools count as uint8."""
+    if all(dtype.kind == "b" for dtype in dtypes.values()):
+        names = " and ".join(dtypes)
+        raise TypeError(
+            f"{names} {'are' if len(dtypes) > 1 else 'is'} bool, and so would be the sums: say in "
+            f"which numbers to count, for instance {next(iter(dtypes))}.astype(np.uint8)"
+        )
+    return np.result_type(*map(number_dtype, dtypes.values()))
 
 
 def arithmetic(dtype: np.dtype) -> Arithmetic:
@@ -75,6 +96,7 @@ def source_of(how: Arithmetic, dtype: np.dtype) -> np.dtype | None:
 
     Compiled code has no float16, and complex numbers come apart.
     """
+    dtype = number_dtype(dtype)
     if how.is_complex or dtype == how.compute or dtype.name == "float16":
         return None
     return dtype.newbyteorder("=")

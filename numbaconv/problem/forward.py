@@ -7,18 +7,21 @@ import numpy as np
 
 from numbaconv.problem.activations import ACTIVATIONS
 from numbaconv.problem.layout import Layout
-from numbaconv.problem.libraries import library_of
+from numbaconv.problem.libraries import is_array_like
 from numbaconv.problem.shape import ZEROS, ConvShape, Triple
 from numbaconv.problem.validation import (
     check_addressable,
     check_array,
     check_padding_fits,
+    input_array,
     integer,
     output_size,
     padding_codes,
     padding_pairs,
     per_axis,
 )
+
+CHANNELS_LAST_ADVICE = '; where they are the last axis, pass data_format="channels_last"'
 
 
 class Problem(NamedTuple):
@@ -70,11 +73,10 @@ def describe(
         raise ValueError(f"groups = {groups} does not divide the {c_out} output channels of weight")
     if c_group * groups != c_in:
         is_last = not layout.channels_last and image[-1] == c_group * groups
-        advice = '; where they are the last axis, pass data_format="channels_last"'
         raise ValueError(
             f"weight has {c_group} input channels a group, shape {weight_shape}; input has "
             f"{c_in} channels in {groups} group(s), which makes {c_in // groups}"
-            f"{advice if is_last else ''}"
+            f"{CHANNELS_LAST_ADVICE if is_last else ''}"
         )
     if 0 in kernel:
         raise ValueError(f"weight has an empty kernel, shape {weight_shape}")
@@ -130,8 +132,9 @@ def memory_strides(
 
 def check_rank(name: str, weight: Any, rank: int) -> None:
     """Refuse a weight that is not for convolution along `rank` axes."""
-    known = isinstance(weight, np.ndarray) or library_of(weight) is not None
-    if known and len(weight.shape) != rank + 2:
+    if not hasattr(weight, "shape") and is_array_like(weight):
+        weight = input_array("weight", weight)
+    if hasattr(weight, "shape") and len(weight.shape) != rank + 2:
         advice = "; x[None] and weight[None, None] have channels, numbaconv.ndimage needs none"
         raise ValueError(
             f"weight must have {rank + 2} axes for {name}, (C_out, C_in/groups, *kernel); "

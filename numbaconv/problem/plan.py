@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbaconv.problem.activations import ACTIVATIONS
+from numbaconv.problem.activations import ACTIVATIONS, NONE
 from numbaconv.problem.backward import (
     input_gradient_problem,
     transposed_problem,
     weight_gradient_problem,
 )
-from numbaconv.problem.dtypes import Arithmetic, arithmetic, source_of
+from numbaconv.problem.dtypes import Arithmetic, arithmetic, promoted, source_of
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
 from numbaconv.problem.phases import find_phases
@@ -29,6 +29,9 @@ from numbaconv.problem.validation import (
 )
 
 _MOST_PLANS = 1024
+
+# Shapes of a flat output and of its bias, as they are broadcast together.
+ByChannel = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class Plan:
@@ -52,6 +55,8 @@ class Plan:
         Whether the input has an axis for the batch.
     choice, fast_choice : Choice or None
         What ``auto`` takes, once it was asked; the latter under ``precision="fast"``.
+    by_channel : tuple of 2 tuple of int
+        Shapes of the flat output and of the bias, as they are broadcast together.
     jobs, on_devices : dict
         What the CPU engines and the cuda backend keep of it.
     """
@@ -78,6 +83,8 @@ class Plan:
         self.multiply_adds = self.shape.flops // 2
         self.channels = self.shape.groups * self.shape.c_out
         self.out_size = self.shape.n * self.channels * self.shape.pixels
+        s = self.shape
+        self.by_channel = _by_channel(s.n, self.channels, s.pixels, s.out_strides)
         self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
         self.not_packed = np.empty(0, self.arithmetic.compute)
         self.jobs: dict[Any, Any] = {}
@@ -95,6 +102,12 @@ def keep(plans: dict[Any, Any], key: Any, plan: Any) -> None:
     plans[key] = plan
 
 
+def _by_channel(n: int, channels: int, pixels: int, strides: tuple[int, ...]) -> ByChannel:
+    if strides[1] == 1 and strides[4] != 1:  # channels last
+        return (n * pixels, channels), (channels,)
+    return (n, channels, pixels), (channels, 1)
+
+
 class Options(NamedTuple):
     """What a call of `conv` says beside its arrays, as the caller gave it."""
 
@@ -103,6 +116,18 @@ class Options(NamedTuple):
     dilation: Any = 1
     groups: Any = 1
     padding_mode: Any = "zeros"
+    data_format: Any = "channels_first"
+    activation: Any = None
+
+
+class TransposedOptions(NamedTuple):
+    """What a call of `conv_transpose` says beside its arrays, as the caller gave it."""
+
+    stride: Any = 1
+    padding: Any = 0
+    output_padding: Any = 0
+    groups: Any = 1
+    dilation: Any = 1
     data_format: Any = "channels_first"
     activation: Any = None
 
@@ -135,15 +160,9 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     check_array("input", input)
     check_weight(weight)
     check_data_format(options.data_format)
-    arrays = [input, weight]
     check_bias(bias, weight)
-    if bias is not None:
-        arrays.append(bias)
-    result = np.result_type(*(a.dtype for a in arrays))
-    activation = options.activation
-    check_activation(activation)
-    if activation is not None and result.kind != "f":
-        raise TypeError(f"activation {activation!r} needs a real floating dtype, got {result}")
+    result = result_dtype(input=input, weight=weight, bias=bias)
+    activation = _activation_code(options.activation, result)
     problem = describe(
         input.shape,
         weight.shape,
@@ -151,7 +170,15 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
         layout,
         parts=2 if result.kind == "c" else 1,
     )
-    return Plan(problem, result, layout, ACTIVATIONS[activation], input.dtype)
+    return Plan(problem, result, layout, activation, input.dtype)
+
+
+def _activation_code(activation: Any, result: np.dtype) -> int:
+    """Return the code of an activation, which needs a real floating dtype."""
+    check_activation(activation)
+    if activation is not None and result.kind != "f":
+        raise TypeError(f"activation {activation!r} needs a real floating dtype, got {result}")
+    return ACTIVATIONS[activation]
 
 
 def find_plan(input: Any, weight: Any, bias: Any, options: tuple[Any, ...]) -> Plan:
@@ -195,21 +222,36 @@ class AdjointPlan:
         Dtype of the result.
     out_shape : tuple of int
         Shape of the result.
+    layout : Layout
+        Of what it reads, and of the result.
+    activation : int
+        Applied to the result.
+    conjugates : bool
+        Whether it conjugates complex weights, as gradients do.
     """
 
-    def __init__(self, problem: Problem, result: np.dtype, out_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        result: np.dtype,
+        out_shape: tuple[int, ...],
+        layout: Layout = CHANNELS_FIRST,
+        activation: int = NONE,
+        conjugates: bool = True,
+    ) -> None:
         s = problem.shape
         self.shape, self.batched = s, problem.batched
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
-        self.layout, self.layout_agrees = CHANNELS_FIRST, True
+        self.layout, self.activation, self.conjugates = layout, activation, conjugates
+        self.layout_agrees = layout.channels_last == layout.memory_last
         self.phases = find_phases(s)
         self.channels = s.groups * s.c_in
-        self.sizes = (s.n, self.channels, *s.size)
         self.multiply_adds = sum(phase.shape.flops for phase in self.phases) // 2
         elements = s.size[0] * s.size[1] * s.size[2]
         self.out_size = s.n * self.channels * elements
         self.has_gaps = sum(phase.shape.pixels for phase in self.phases) < elements
+        self.by_channel = _by_channel(s.n, self.channels, elements, s.in_strides)
         self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
         self.parts: Any = None  # the convolutions that the CPU engines make of the phases
         self.choices: dict[str, Any] = {}  # of backends, by the one that is asked for
@@ -261,7 +303,7 @@ def result_dtype(**arrays: np.ndarray | None) -> np.dtype:
     given = {name: array for name, array in arrays.items() if array is not None}
     for name, array in given.items():
         check_array(name, array)
-    return np.result_type(*(array.dtype for array in given.values()))
+    return promoted(**{name: array.dtype for name, array in given.items()})
 
 
 def frozen_options(**options: Any) -> dict[str, Any]:
@@ -350,25 +392,33 @@ def find_weight_plan(
     return plan
 
 
+def frozen_transposed(options: tuple[Any, ...]) -> TransposedOptions:
+    """Return the options of a transposed convolution, read once, as parts of a key can be."""
+    *numbers, data_format, activation = options
+    check_data_format(data_format := plain_word(data_format))
+    check_activation(activation := plain_word(activation))
+    names = TransposedOptions._fields[:5]
+    each = [freeze(name, value) for name, value in zip(names, numbers, strict=True)]
+    return TransposedOptions._make((*each, data_format, activation))
+
+
 def find_transposed_plan(
-    rank: int,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: Any,
-    dilation: Any,
+    rank: int, input: Any, weight: Any, bias: Any, options: tuple[Any, ...]
 ) -> AdjointPlan:
-    """Return the plan of a transposed convolution."""
-    options = frozen_options(
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        groups=groups,
-        dilation=dilation,
-    )
+    """Return the plan of a transposed convolution; `options` are `TransposedOptions`."""
+    options = frozen_transposed(options)
+    *numbers, data_format, activation = options
     arrays = {"input": input, "weight": weight, "bias": bias}
-    plan: AdjointPlan = _find_backward(transposed_problem, AdjointPlan, rank, arrays, {}, options)
+    result = result_dtype(**arrays)
+    layout = input_layout(input, weight, bias, data_format)
+
+    def new() -> AdjointPlan:
+        parts = 2 if result.kind == "c" else 1
+        given = *numbers, layout, parts
+        problem = transposed_problem(rank, input, weight, bias, *given)
+        code, shape = _activation_code(activation, result), problem.out_shape
+        return AdjointPlan(problem, result, shape, layout, code, conjugates=False)
+
+    key = transposed_problem, rank, *map(array_key, arrays.values()), options, layout
+    plan: AdjointPlan = kept_plan(key, new)
     return plan

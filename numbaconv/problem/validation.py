@@ -202,12 +202,17 @@ def base_array(name: str, array: Any) -> np.ndarray:
         return array
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a numpy.ndarray, got {_kind(array)}")
-    if isinstance(array, np.ma.MaskedArray):
+    return unmasked(name, array)
+
+
+def unmasked(name: str, value: Any) -> np.ndarray:
+    """Return what NumPy makes an array of, but refuse a mask, which would be ignored."""
+    if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} is a {type(array).__name__}, whose mask would be ignored: pass an ndarray, "
+            f"{name} is a {type(value).__name__}, whose mask would be ignored: pass an ndarray, "
             f"for instance {name}.filled(0)"
         )
-    return np.asarray(array)
+    return np.asarray(value)
 
 
 def input_array(name: str, array: Any) -> np.ndarray:

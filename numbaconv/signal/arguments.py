@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.problem.validation import unmasked
+
 MODES = ("full", "same", "valid")
 
 # What each method runs on, as `numbaconv.conv` names it; None leaves the choice to "auto".
@@ -28,7 +30,7 @@ def backend_of(method: Any) -> str | None:
 
 def numbers(name: str, value: Any) -> np.ndarray:
     """An array of a dtype that there are kernels for."""
-    array = np.asarray(value)
+    array = unmasked(name, value)
     if array.dtype.kind not in "biufc" or array.dtype.itemsize > (
         16 if array.dtype.kind == "c" else 8
     ):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.ndimage.filters import convolve1d
+from numbaconv.problem.validation import unmasked
 from numbaconv.signal.arguments import axis_index
 
 _MODES = ("mirror", "constant", "nearest", "wrap", "interp")
@@ -73,7 +74,7 @@ def savgol_filter(
     """
     if mode not in _MODES:
         raise ValueError(f"mode must be one of {', '.join(_MODES)}; got {mode!r}")
-    x = np.asarray(x)
+    x = unmasked("x", x)
     if x.dtype not in (np.float32, np.float64):
         x = x.astype(np.float64)
     axis = axis_index(axis, x.ndim)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.problem.validation import unmasked
 from numbaconv.runtime.capture import add, converted
 from numbaconv.signal.arguments import axis_index
 from numbaconv.signal.sums import Window, along, convolved
@@ -79,7 +80,8 @@ def filtered(b: Any, a: Any, x: Any, axis: int, zi: Any) -> np.ndarray:
 
     Parameters are those of `lfilter`.
     """
-    b, a, x = np.atleast_1d(b), np.atleast_1d(a), np.asarray(x)
+    b, a = np.atleast_1d(unmasked("b", b)), np.atleast_1d(unmasked("a", a))
+    x = unmasked("x", x)
     for name, coefficients in (("b", b), ("a", a)):
         if coefficients.ndim != 1 or not coefficients.size:
             raise ValueError(f"{name} must have one axis and an element, got {coefficients.shape}")
@@ -96,7 +98,7 @@ def filtered(b: Any, a: Any, x: Any, axis: int, zi: Any) -> np.ndarray:
     size, memory = x.shape[axis], b.size - 1
     arrays = [b, a, x]
     if zi is not None:
-        zi = _state(np.asarray(zi), x.shape, axis, memory)
+        zi = _state(unmasked("zi", zi), x.shape, axis, memory)
         arrays.append(zi)
     dtype = np.result_type(*arrays)
     if dtype.char not in "fdFD":

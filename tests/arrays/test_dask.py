@@ -114,10 +114,19 @@ def test_random_transposed_convolutions(seed: int):
         "output_padding": tuple(extra),
         "groups": 2,
         "dilation": tuple(map(int, dilation)),
+        "activation": "softplus" if rng.integers(0, 3) == 0 else None,
     }
+    if rng.integers(0, 3) == 0:
+        options |= {"padding": str(rng.choice(["same", "same_lower", "valid"]))}
+        options["output_padding"] = 0
     x, w = whole_numbers(rng, 2, 4, *size), whole_numbers(rng, 4, 2, *kernel)
+    if rng.integers(0, 2):
+        options["data_format"] = "channels_last"
+        x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
     function = getattr(nc, f"conv_transpose{rank}d")
-    check(function(chunked(rng, x), w, **options), function(x, w, **options))
+    expected = function(x, w, **options)
+    check(function(chunked(rng, x), w, **options), expected)
+    check(nc.prepare_transposed(w, **options)(chunked(rng, x)), expected)
 
 
 FILTERS: dict[str, Any] = {

@@ -130,7 +130,7 @@ def test_col2im_wraps_integers():
     assert nc.col2im(columns, (7,), (3,)).tolist() == [[[100, -56, 44, 44, 44, -56, 100]]]
 
 
-@pytest.mark.parametrize("dtype", ["bool", "object"])
+@pytest.mark.parametrize("dtype", ["U1", "object"])
 def test_other_dtypes_are_refused(dtype: str):
     with pytest.raises(TypeError, match=r"\binput\b[\s\S]*float32"):
         nc.im2col(np.zeros((1, 1, 4, 4), dtype), 3)

@@ -345,3 +345,48 @@ def test_streams():
         got = results(case, o, OnDevice, stream=given)
         cuda.synchronize()
         check_equal([result_of(y) for y in got], exact(case, o), "float32")
+
+
+# Formats, activations, words for padding, and layers of transposed convolutions.
+
+UNREAD = next(case for case in TINY if case.name == "stride_unread")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "float16"])
+@pytest.mark.parametrize("case", [LAYER, STRIDED, UNREAD], ids=str)
+def test_formats_activations_and_layers(case: Case, dtype: str):
+    o, options = integer_operands(case, dtype), transposed_options(case)
+    b, function = bias_of(case, o) - 2, nc.conv_transpose2d
+    right = reference.conv_transpose(o.g, o.w, b, **options).astype(dtype)
+    if dtype != "complex64":
+        options["activation"], right = "relu", np.maximum(right, 0)
+    g, right = np.ascontiguousarray(np.moveaxis(o.g, 1, -1)), np.moveaxis(right, 1, -1)
+    options["data_format"] = "channels_last"
+    layer = nc.prepare_transposed(o.w, b, **options, backend="cuda")
+    for x in (g, OnDevice(g)):
+        for call in (layer, lambda x: function(x, *weights(x, o.w, b), **options, backend="cuda")):
+            got = call(x)
+            got = got if isinstance(got, np.ndarray) else result_of(got)
+            np.testing.assert_array_equal(got, right)
+    kept = list(layer.weights.packed.values())
+    layer(g)
+    assert list(layer.weights.packed.values()) == kept
+
+
+def weights(x: Any, *arrays: Array) -> Any:
+    """Weights on the side of an input."""
+    return arrays if isinstance(x, np.ndarray) else map(OnDevice, arrays)
+
+
+def test_words_for_padding_and_bools():
+    x = np.arange(6, dtype=np.float32).reshape(1, 1, 6)
+    w = np.array([[[1, 10, 100]]], np.float32)
+    for word in ("same", "same_lower"):
+        right = nc.conv_transpose1d(x, w, None, 2, word)
+        np.testing.assert_array_equal(
+            nc.conv_transpose1d(x, w, None, 2, word, backend="cuda"), right
+        )
+    there = nc.conv_transpose1d(OnDevice(x % 2 > 0), OnDevice(w), None, 2)
+    np.testing.assert_array_equal(result_of(there), nc.conv_transpose1d(x % 2 > 0, w, None, 2))
+    there = nc.conv1d(OnDevice(x), OnDevice(w > 5), OnDevice(np.ones(1, bool)))
+    np.testing.assert_array_equal(result_of(there), nc.conv1d(x, w > 5) + 1)

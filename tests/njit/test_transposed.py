@@ -248,13 +248,71 @@ def test_errors_are_those_of_python(name: str):
 
 
 @numba.njit
-def padded_by_word(x, w):
-    return nc.conv_transpose2d(x, w, padding="same")
+def last_and_activated(x, w, b):
+    return nc.conv_transpose2d(
+        x, w, b, 3, padding="same", data_format="channels_last", activation="tanh"
+    )
 
 
-def test_padding_by_a_word_is_refused_as_outside():
-    with pytest.raises(TypeError, match="padding must be an int, a tuple or pairs, got 'same'"):
-        padded_by_word(np.ones((1, 3, 9, 9)), np.ones((3, 3, 3, 3)))
+@numba.njit
+def complex_and_last(x, w):
+    return nc.conv_transpose2d(x, w, stride=2, padding="same_lower", data_format="channels_last")
+
+
+@numba.njit
+def apply(layer, x, out):
+    return layer(x, out)
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_words_formats_and_activations(kernel: int):
+    """The smaller kernel leaves gaps."""
+    rng = np.random.default_rng(0)
+    shapes = ((2, 5, 7, 6), (6, 4, kernel, kernel), (4,))
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+    options: dict[str, Any] = {"padding": "same", "data_format": "channels_last"}
+    right = nc.conv_transpose2d(x, w, b, 3, **options, activation="tanh")
+    same_bits(last_and_activated(x, w, b), right)
+    same_bits(last_and_activated(x.astype(float)[..., ::-1], w, b), last_outside(x, w, b))
+    x, w = x.astype(complex), w + 1j * w[::-1]
+    options["padding"] = "same_lower"
+    same_bits(complex_and_last(x, w), nc.conv_transpose2d(x, w, None, 2, **options))
+
+
+def last_outside(x: Array, w: Array, b: Array) -> Array:
+    x = x.astype(float)[..., ::-1]
+    options: dict[str, Any] = {"padding": "same", "data_format": "channels_last"}
+    return nc.conv_transpose2d(x, w, b, 3, **options, activation="tanh")
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride"), [((6, 4, 3, 3), 2), ((6, 4, 2, 2), 3), ((9, 2, 3, 40), 17)], ids=str
+)
+def test_layers(shape: tuple[int, ...], stride: int):
+    """Plain ones, with gaps, and with phases as channels; after an update with other weights."""
+    rng = np.random.default_rng(0)
+    w, b = rng.standard_normal(shape), rng.standard_normal(shape[1])
+    layer = nc.prepare_transposed(w, b, stride, padding="same", activation="silu")
+    for columns in (5, 4, 5):
+        x = rng.standard_normal((2, shape[0], 3, columns))
+        right = nc.conv_transpose2d(x, w, b, stride, "same", activation="silu")
+        same_bits(apply(layer, x, None), right)
+        out = np.empty_like(right)
+        apply(layer, x, out)
+        same_bits(out, right)
+    layer.update(w - 1, b + 1)
+    right = nc.conv_transpose2d(x, w - 1, b + 1, stride, "same", activation="silu")
+    same_bits(apply(layer, x, None), right)
+
+
+def test_layers_of_both_kinds_are_of_one_type():
+    forward = nc.prepare(np.ones((2, 3, 3, 3)))
+    back = nc.prepare_transposed(np.ones((2, 3, 3, 3)))
+    assert numba.typeof(forward) == numba.typeof(back)
+    x = np.arange(150.0).reshape(2, 3, 5, 5)
+    for layer in (forward, back):
+        x = apply(layer, x, None)
+    same_bits(x, back(forward(np.arange(150.0).reshape(2, 3, 5, 5))))
 
 
 def test_out_is_checked():
@@ -270,7 +328,7 @@ def test_out_is_checked():
 
 UNTYPED = {
     "float16": ("nc.conv_transpose2d(a, b)", "f2", "float16.*float32 before"),
-    "bool_array": ("nc.conv_transpose2d(a, b)", "?", "bool.*not supported.*astype"),
+    "bool_array": ("nc.conv_transpose2d(a, b)", "?", "bool.*astype"),
     "float_stride": ("nc.conv_transpose2d(a, b, stride=0.5)", "f4", "stride is float64.*int"),
     "list": ("nc.conv_transpose2d(a, b, output_padding=[1, 1])", "f4", "output_padding is .*tuple"),
     "backend": ("nc.conv_transpose2d(a, b, backend=3)", "f4", "backend is .*literal"),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import numbaconv as nc
 from numbaconv.cpu import winograd
 from tests.oracle import reference
-from tests.oracle.cases import Array, transposed_options
+from tests.oracle.cases import Array, Case, transposed_options
 from tests.oracle.problems import Sample
 
 BACKENDS = ("direct", "im2col")  # whose sums of small integers are exact
@@ -62,6 +62,7 @@ OF_WEIGHT = Operation(
     lambda s: math.prod(s.g.shape[: -1 - s.rank] + s.g.shape[-s.rank :]),
 )
 TRANSPOSED = Operation(lambda s: (s.g, s.w, s.b), transposed_oracle, spread_terms)
+ACTIVATED = TRANSPOSED._replace(oracle=lambda *given: np.maximum(transposed_oracle(*given), 0))
 
 
 class Path(NamedTuple):
@@ -129,20 +130,70 @@ def gradient_of_weight(backend: str) -> Path:
     return Path(f"{backend} gradient of the weight", run, operation=OF_WEIGHT, sums=sums)
 
 
+def spelled(case: Case) -> dict[str, Any]:
+    """Options of the transposed convolution, with a word for the padding where it says the same."""
+    options, word = transposed_options(case), case.kwargs["padding"]
+    rank = len(case.weight) - 2
+    whole = [n * s for n, s in zip(case.output[-rank:], options["stride"], strict=True)]
+    same = word in ("same", "same_lower") and case.input[-rank:] == tuple(whole)
+    if same or word in ("valid", "full"):
+        options["padding"] = word
+    if same:
+        del options["output_padding"]
+    return options
+
+
+def has_transposed(sample: Sample) -> bool:
+    return transposed_options(sample.case) is not None
+
+
+def activates(sample: Sample) -> bool:
+    dtype = reference.result_dtype(*TRANSPOSED.operands(sample))
+    return has_transposed(sample) and dtype.kind == "f"
+
+
 def transposed(backend: str, into_out: bool) -> Path:
     def run(sample: Sample) -> Array:
         function = getattr(nc, f"conv_transpose{sample.rank}d")
         operands = TRANSPOSED.operands(sample)
         out = sample.new_out(sample.case.input, *operands) if into_out else None
-        y = function(*operands, **transposed_options(sample.case), out=out, backend=backend)
+        y = function(*operands, **spelled(sample.case), out=out, backend=backend)
         assert out is None or y is out
         return y
 
-    def takes(sample: Sample) -> bool:
-        return transposed_options(sample.case) is not None
-
     where = " into out" if into_out else ""
-    return Path(f"{backend} transposed{where}", run, takes, TRANSPOSED, backend not in TRANSFORMS)
+    sums = backend not in TRANSFORMS
+    return Path(f"{backend} transposed{where}", run, has_transposed, TRANSPOSED, sums)
+
+
+def transposed_last(backend: str) -> Path:
+    """With the channels last, in memory too or not, and activated."""
+
+    def run(sample: Sample) -> Array:
+        g, w, b = TRANSPOSED.operands(sample)
+        channels = g.ndim - sample.rank - 1
+        g = np.moveaxis(g, channels, -1)
+        if sample.integer(0, 1):
+            g = np.ascontiguousarray(g)
+        options = spelled(sample.case) | {"data_format": "channels_last", "activation": "relu"}
+        function = getattr(nc, f"conv_transpose{sample.rank}d")
+        return np.moveaxis(function(g, w, b, **options, backend=backend), -1, channels)
+
+    name = f"{backend} transposed, channels last and activated"
+    return Path(name, run, activates, ACTIVATED, backend not in TRANSFORMS)
+
+
+def transposed_layer(backend: str) -> Path:
+    """A prepared layer, called a second time: with the weights that it has packed."""
+
+    def run(sample: Sample) -> Array:
+        g, w, b = TRANSPOSED.operands(sample)
+        layer = nc.prepare_transposed(w, b, **spelled(sample.case), backend=backend)
+        layer(g)
+        return layer(g)
+
+    sums = backend not in TRANSFORMS
+    return Path(f"{backend} transposed, prepared", run, has_transposed, TRANSPOSED, sums)
 
 
 PATHS = tuple(
@@ -156,5 +207,7 @@ GRADIENT_PATHS = tuple(
         gradient_of_weight(backend),
         transposed(backend, into_out=False),
         transposed(backend, into_out=True),
+        transposed_last(backend),
+        transposed_layer(backend),
     )
 )

@@ -47,8 +47,17 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                 "groups": 1,
                 "dilation": 1,
             },
-            {"out": None, "backend": None} | ON_A_GPU,
+            {name: default for name, default in KEYWORDS.items() if name != "padding_mode"},
         ),
+    ),
+    "prepare_transposed": (
+        {"weight": REQUIRED, "bias": None, "stride": 1, "padding": 0}
+        | {"output_padding": 0, "groups": 1, "dilation": 1},
+        {
+            name: default
+            for name, default in KEYWORDS.items()
+            if name not in ("padding_mode", "out", "stream")
+        },
     ),
     "prepare": (
         {name: default for name, default in CONV.items() if name != "input"},
@@ -83,6 +92,7 @@ OTHERS = {
     "tiled",
     "BackendUnavailableError",
     "PreparedConv",
+    "PreparedTransposedConv",
     "__version__",
     "grad",
     "ndimage",

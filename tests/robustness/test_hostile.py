@@ -29,6 +29,7 @@ CALLS: dict[str, Callable[[Wrap], np.ndarray]] = {
     "conv2d": lambda of: nc.conv2d(of(X), of(W), of(B)),
     "prepare": lambda of: nc.prepare(of(W), of(B))(of(X)),
     "conv_transpose2d": lambda of: nc.conv_transpose2d(of(G), of(W), of(B[:2])),
+    "prepare_transposed": lambda of: nc.prepare_transposed(of(W), of(B[:2]))(of(G)),
     "conv2d_input": lambda of: nc.grad.conv2d_input(X.shape, of(W), of(G)),
     "conv2d_weight": lambda of: nc.grad.conv2d_weight(of(X), W.shape, of(G)),
     "im2col": lambda of: nc.im2col(of(X), 3),

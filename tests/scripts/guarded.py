@@ -143,6 +143,13 @@ def check_gradients(case: Case, dtype: str, backend: str) -> None:
                 out = guarded(np.full(case.input, filler(x.dtype), dtype), at_end)
                 spread(gg, gw, gb, **spread_options, out=out, backend=backend)
                 check_equal(out, by_input + by_bias, backend)
+                last = guarded(np.moveaxis(g, -rank - 1, -1), at_end)
+                in_other_order = spread_options | {"data_format": "channels_last"}
+                got = spread(last, gw, gb, **in_other_order, backend=backend)
+                check_equal(np.moveaxis(got, -1, -rank - 1), by_input + by_bias, backend)
+                layer = nc.prepare_transposed(gw, gb, **spread_options, backend=backend)
+                for _ in range(2):
+                    check_equal(layer(gg, out=out), by_input + by_bias, backend)
         print("ok")
 
 

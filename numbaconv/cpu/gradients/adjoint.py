@@ -5,10 +5,12 @@ one launch.
 """
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
+from numbaconv.cpu.execution import fill_with_bias
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.cpu.gradients.adjoint_chain import Part
 from numbaconv.problem.phases import find_phases
@@ -37,7 +39,8 @@ def find_chain(
     """Return the jobs of the parts, each on its engine; the plan keeps them."""
     chain = plan.jobs.get((engines, threads))
     if chain is None:
-        chain = adjoint_chain.make_chain(find_parts(plan), engines, plan.arithmetic, threads)
+        problem = find_parts(plan), engines, plan.arithmetic, threads, plan.activation
+        chain = adjoint_chain.make_chain(*problem)
         plan.jobs[engines, threads] = chain
     return chain
 
@@ -49,6 +52,7 @@ def apply_adjoint(
     weight: np.ndarray,
     bias: np.ndarray | None = None,
     out: np.ndarray | None = None,
+    kept: dict[Any, Any] | None = None,
 ) -> np.ndarray:
     """Run a planned adjoint.
 
@@ -61,17 +65,48 @@ def apply_adjoint(
     x : ndarray
         Shape of the convolution's output.
     weight : ndarray
-        Weights of the convolution. Complex ones are conjugated.
+        Weights of the convolution.
     bias : ndarray, optional
         One value for each channel of the result.
     out : ndarray, optional
         Where to store the result; checked already.
+    kept : dict, optional
+        Where a prepared layer keeps its packed weights.
     """
     y, deliver = flat_output(plan, out)
     b = flat_bias(bias, plan)
     if plan.has_gaps or not plan.multiply_adds:
-        y.reshape(*plan.sizes)[...] = b.reshape(-1, 1, 1, 1)
+        fill_with_bias(y, b, plan)
     if plan.multiply_adds:
-        jobs = find_chain(plan, engines, thread_limit(plan.multiply_adds))
-        adjoint_chain.run(jobs, flat_input(x, plan), flat_weight(weight, plan), b, y)
+        chain = find_chain(plan, engines, thread_limit(plan.multiply_adds))
+        flat = flat_input(x, plan)
+        if kept is None:
+            adjoint_chain.run(chain, flat, _flat_weight(weight, plan), b, y)
+        else:
+            packed = packed_weights(chain, weight, b, plan, kept)
+            adjoint_chain.run_packed(chain, flat, packed, b, y)
     return deliver(y, plan, out)
+
+
+def packed_weights(
+    chain: adjoint_chain.Chain,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    plan: AdjointPlan,
+    kept: dict[Any, Any],
+) -> np.ndarray:
+    """Return a layer's packed weights, packed now if they were not for this kind of chain.
+
+    `bias` is flat.
+    """
+    key = chain.order, plan.arithmetic.convert.char
+    packed: np.ndarray | None = kept.get(key)
+    if packed is None:
+        packed = kept[key] = adjoint_chain.pack(chain, _flat_weight(weight, plan), bias)
+    return packed
+
+
+def _flat_weight(weight: np.ndarray, plan: AdjointPlan) -> np.ndarray:
+    """Return the weights as the kernels read them, whose adjoint conjugates complex ones."""
+    back = weight.dtype.kind == "c" and not plan.conjugates
+    return flat_weight(weight.conj() if back else weight, plan)

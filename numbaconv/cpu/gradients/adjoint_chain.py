@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.core import config
 
-from numbaconv.codegen.integers import round_up
 from numbaconv.codegen.jit import from_python, inline, native
 from numbaconv.codegen.pointers import (
     CACHE_LINE,
@@ -28,6 +27,7 @@ from numbaconv.codegen.pointers import (
     keep_scalar,
     pointer_at,
     shift,
+    size_in,
 )
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import execution
@@ -115,7 +115,7 @@ class ChainHeader(NamedTuple):
         channels there are; copies of 0: each has its own. In a job without data `bias` is the
         number of the first element.
     copied : int
-        Where in the scratch, behind all workers' pieces, the copies lie.
+        Where the copies lie: behind its packed weights.
     """
 
     jobs: int
@@ -247,10 +247,11 @@ def pack_again(space, jobs):
 
 
 @inline
-def carry_out_chain(templates, x, weights, packed, scratch, bias, out):
-    """Pack the weights of all jobs, then convolve: as `job.carry_out`.
+def carry_out_chain(templates, x, weights, packed, scratch, bias, out, packs, works):
+    """Pack the weights of all jobs if the call `packs`, and convolve if it `works`.
 
-    `packed` is memory for the packed weights of all jobs, `scratch` for all workers' pieces.
+    `packed` is memory for the packed weights of all jobs, `scratch` for all workers' pieces. A call
+    that does not pack finds the weights there, and the copies of the bias, from one that did.
     """
     first = indices_at(templates)
     count = first[CHAIN_AT.jobs]
@@ -268,23 +269,28 @@ def carry_out_chain(templates, x, weights, packed, scratch, bias, out):
         job[AT.scratch], job[AT.indices] = align(scratch), space.indices
         if job[CHAIN_AT.copies] != 0:
             job[CHAIN_AT.bias] = behind(bias, job[CHAIN_AT.bias], itemsize)
-            job[AT.bias] = behind(align(scratch), job[CHAIN_AT.copied], itemsize)
+            job[AT.bias] = behind(job[AT.packed], job[CHAIN_AT.copied], itemsize)
         at += job[AT.packed_size]
-    jobs[CHAIN_AT.called] = AT.packer
-    launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.pack_workers])
-    pack_again(space, jobs)
-    for j in range(count):
-        job = indices_at(behind(space.jobs, j * JOB_SIZE, 8))
-        job[AT.queues] = behind(space.queues, (count + j) * counters, 8)
-    jobs[CHAIN_AT.called] = AT.worker
-    launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.workers])
+    if packs:
+        jobs[CHAIN_AT.called] = AT.packer
+        launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.pack_workers])
+        pack_again(space, jobs)
+    if works:
+        for j in range(count):
+            job = indices_at(behind(space.jobs, j * JOB_SIZE, 8))
+            job[AT.queues] = behind(space.queues, (count + j) * counters, 8)
+        jobs[CHAIN_AT.called] = AT.worker
+        launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.workers])
     give_workspace(space)
     return COMPLETE
 
 
 @native(from_python)
 def run_chain(given):
-    """Run a chain on flat arrays: `carry_out_chain` for Python, which gives what that takes."""
+    """Run a chain on flat arrays: `carry_out_chain` for Python, which gives what that takes.
+
+    Without weights `packed` has them already. Without an input they are packed, and that is all.
+    """
     return carry_out_chain(
         data_in(given, 0),
         data_in(given, 1),
@@ -293,6 +299,8 @@ def run_chain(given):
         data_in(given, 4),
         data_in(given, 5),
         data_in(given, 6),
+        size_in(given, 2) > 0,
+        size_in(given, 1) > 0,
     )
 
 
@@ -307,6 +315,8 @@ class Chain(NamedTuple):
         Workers of the larger launch.
     packed, scratch : int
         Elements of packed weights and of scratch.
+    order : tuple
+        What the order of packed weights depends on.
     """
 
     jobs: np.ndarray
@@ -314,6 +324,7 @@ class Chain(NamedTuple):
     workers: int
     packed: int
     scratch: int
+    order: tuple[Any, ...]
 
 
 class Part(NamedTuple):
@@ -341,6 +352,12 @@ class Part(NamedTuple):
     copies: int = 0
     alike: int = 0
 
+    @property
+    def weights(self) -> tuple[Any, ...]:
+        """Which weights it has, and which copies of the bias."""
+        s = self.shape
+        return s.groups, s.c_in, s.c_out, s.kernel, *self[2:]
+
 
 def find_parts(s: ConvShape, phases: Sequence[Phase], arithmetic: Arithmetic) -> list[Part]:
     """Return the parts of the adjoint of a convolution, whose phases are given.
@@ -351,7 +368,7 @@ def find_parts(s: ConvShape, phases: Sequence[Phase], arithmetic: Arithmetic) ->
     covered = covered_map(s)
     if covered is s:
         lanes = VECTOR_BYTES // arithmetic.compute.itemsize
-        return list(join_phases(phases, s.kernel, lanes))
+        return list(join_phases(phases, s.kernel, s.in_strides[4], lanes))
     (phase,) = find_phases(covered)
     taps = PhaseTaps(1, 1, 1, *phase.taps, *phase.apart)
     alike, channels = s.taps, covered.c_in
@@ -360,15 +377,15 @@ def find_parts(s: ConvShape, phases: Sequence[Phase], arithmetic: Arithmetic) ->
     return [Part(shape, 0, taps, 0, 1, channels, 0, copies, alike)]
 
 
-def _follows(phase: Phase, first: Phase, place: int) -> bool:
-    """Whether a phase has the next columns, and taps, at some distance from the first."""
+def _follows(phase: Phase, first: Phase, place: int, step: int) -> bool:
+    """Whether a phase has the next columns, `step` apart, and taps, at some distance."""
     d, h, w = first.taps
     next_taps = phase.taps == (d, h, w + place)
-    return next_taps and phase.shape == first.shape and phase.origin == first.origin + place
+    return next_taps and phase.shape == first.shape and phase.origin == first.origin + place * step
 
 
-def join_phases(phases: Sequence[Phase], kernel: Triple, lanes: int) -> Iterator[Part]:
-    """Yield the parts of a chain.
+def join_phases(phases: Sequence[Phase], kernel: Triple, step: int, lanes: int) -> Iterator[Part]:
+    """Yield the parts of a chain; `step` is the distance of neighbours in a row of the result.
 
     Along a row, phases read the same outputs under neighbouring taps and write neighbouring
     elements. Where a phase has few output channels, too few to fill a register block, a whole
@@ -381,11 +398,11 @@ def join_phases(phases: Sequence[Phase], kernel: Triple, lanes: int) -> Iterator
         taps = PhaseTaps(*kernel, *first.taps, *first.apart)
         input_step = shape.c_out * all_taps
         run = 1
-        while i + run < len(phases) and _follows(phases[i + run], first, run):
+        while i + run < len(phases) and _follows(phases[i + run], first, run, step):
             run += 1
         if shape.groups == 1 and shape.c_out < BAND_CHANNELS and run >= lanes:
             steps = shape.out_strides
-            joined = shape._replace(c_out=run, out_strides=(steps[0], 1, *steps[2:]))
+            joined = shape._replace(c_out=run, out_strides=(steps[0], step, *steps[2:]))
             for channel in range(shape.c_out):
                 origin, at = first.origin + channel * steps[1], channel * all_taps
                 yield Part(joined, origin, taps, at, 1, input_step, channel, run, run)
@@ -418,11 +435,15 @@ def _make_job(part: Part, template: execution.Template, arithmetic: Arithmetic) 
 
 
 def make_chain(
-    parts: Sequence[Part], engines: Sequence[ModuleType], arithmetic: Arithmetic, threads: int
+    parts: Sequence[Part],
+    engines: Sequence[ModuleType],
+    arithmetic: Arithmetic,
+    threads: int,
+    activation: int,
 ) -> Chain:
     """Return the jobs of some parts, each on its engine, complete but for their data."""
     templates = [
-        execution.make_template(engine, part.shape, arithmetic, threads, 0)
+        execution.make_template(engine, part.shape, arithmetic, threads, activation)
         for part, engine in zip(parts, engines, strict=True)
     ]
     pairs = zip(parts, templates, strict=True)
@@ -432,26 +453,48 @@ def make_chain(
         largest = max(job[entry] for job in each)
         for job in each:
             job[entry] = largest
+    weights = int(sum(job[AT.packed_size] for job in each)) - size_of_packed(0) * len(each)
+    for job in each:
+        job[CHAIN_AT.copied] = job[AT.packed_size]
+        job[AT.packed_size] += job[CHAIN_AT.copies]
     packed = int(sum(job[AT.packed_size] for job in each))
     jobs = np.concatenate(each)
-    if packed - size_of_packed(0) * len(each) < SERIAL_PACKING:
+    if weights < SERIAL_PACKING:
         jobs[AT.pack_workers] = 1
     pieces = AT.workers, AT.scratch_size, AT.pack_workers, AT.pack_scratch
     workers, size, packers, pack_size = (int(jobs[entry]) for entry in pieces)
     scratch = max(workers * size, packers * pack_size)
-    for j in range(len(each)):
-        jobs[j * JOB_SIZE + CHAIN_AT.copied] = scratch
-        scratch += round_up(int(jobs[j * JOB_SIZE + CHAIN_AT.copies]), CACHE_LINE)
     jobs[CHAIN_AT.jobs] = len(parts)
     jobs[CHAIN_AT.chain] = chain_work.address(arithmetic.numba)
     tables = [template.table for template in templates]
-    return Chain(jobs, tables, max(workers, packers), packed, scratch + CACHE_LINE)
+    order = tuple((part.weights, t.order) for part, t in zip(parts, templates, strict=True))
+    return Chain(jobs, tables, max(workers, packers), packed, scratch + CACHE_LINE, order)
 
 
 def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
     """Run a chain on flat arrays."""
     with launch_lock(chain.workers):
-        packed = result_memory.empty(chain.packed, weights.dtype)
-        scratch = result_memory.empty(chain.scratch, x.dtype)
-        given = chain.jobs, x, weights, packed, scratch, bias, out
-        check_complete(run_chain.call(given))
+        _run(chain, x, weights, result_memory.empty(chain.packed, weights.dtype), bias, out)
+
+
+def pack(chain: Chain, weights: Any, bias: Any) -> np.ndarray:
+    """Return flat weights, and copies of the bias, as `run_packed` takes them."""
+    packed = np.empty(chain.packed, weights.dtype)
+    with launch_lock(chain.workers):
+        _run(chain, _NOTHING, weights, packed, bias, _NOTHING)
+    return packed
+
+
+def run_packed(chain: Chain, x: Any, packed: np.ndarray, bias: Any, out: Any) -> None:
+    """Run a chain on flat arrays and packed weights."""
+    with launch_lock(chain.workers):
+        _run(chain, x, _NOTHING, packed, bias, out)
+
+
+_NOTHING = np.empty(0)
+
+
+def _run(chain: Chain, x: Any, weights: Any, packed: np.ndarray, bias: Any, out: Any) -> None:
+    scratch = result_memory.empty(chain.scratch, packed.dtype)
+    given = chain.jobs, x, weights, packed, scratch, bias, out
+    check_complete(run_chain.call(given))

@@ -1,0 +1,154 @@
+"""Prepared layers of transposed convolutions: the weights of all phases are packed once."""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from numbaconv.blocks.calls import Transposed
+from numbaconv.dispatch.backends import check_backend
+from numbaconv.dispatch.gpu import layer_on_device, on_host
+from numbaconv.dispatch.host import spread
+from numbaconv.dispatch.precision import find_precision
+from numbaconv.foreign import call_foreign, is_foreign
+from numbaconv.layers import Layer, Weights
+from numbaconv.problem.backward import (
+    check_output_padding,
+    check_transposed_bias,
+    check_transposed_weight,
+)
+from numbaconv.problem.libraries import is_on_device
+from numbaconv.problem.plan import AdjointPlan, find_transposed_plan, frozen_transposed
+from numbaconv.problem.validation import (
+    base_array,
+    input_array,
+    integer,
+    padding_pairs,
+    per_axis,
+)
+
+
+class PreparedTransposedConv(Layer):
+    """A transposed convolution with fixed weights, made by `prepare_transposed`; call it.
+
+    The layer has a copy of the weights. To change the array that `prepare_transposed` was given
+    does not change the layer; `update` does. Several threads may call a layer at once. A layer can
+    be pickled: the copy packs its weights at its first call.
+
+    Parameters
+    ----------
+    weight, bias, options, backend, precision
+        From `prepare_transposed`.
+    """
+
+    def _check(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
+        check_transposed_weight(weight)
+        check_transposed_bias(bias, weight, self._options.groups)
+
+    def _find_plan(self, x: np.ndarray, now: Weights) -> AdjointPlan:
+        rank = now.weight.ndim - 2
+        return find_transposed_plan(rank, x, now.weight, now.bias, self._options)
+
+    def __call__(self, x: Any, out: Any = None, stream: Any = None) -> Any:
+        """Apply the transposed convolution to an input.
+
+        Parameters
+        ----------
+        x : ndarray or array on a GPU
+            As the input of `numbaconv.conv_transpose2d`. The first call with an array on a GPU
+            copies the weights there, and they stay.
+        out, stream : optional
+            As in `numbaconv.conv_transpose2d`.
+
+        Returns
+        -------
+        ndarray
+            As `numbaconv.conv_transpose2d` returns.
+
+        Raises
+        ------
+        TypeError, ValueError, BackendUnavailableError
+            As `numbaconv.conv_transpose2d` raises.
+        """
+        if type(x) is not np.ndarray and is_foreign(x):
+            return call_foreign(self, {"x": x, "out": out, "stream": stream})
+        now = self.weights
+        if not isinstance(x, np.ndarray) and is_on_device(x):
+            find = functools.partial(self._find_plan, now=now)
+            where = self.backend, stream, self.precision
+            arrays = x, now.weight, now.bias, out
+            return layer_on_device("apply_adjoint", find, *arrays, now.packed, *where)
+        x, target = input_array("x", x), None if out is None else base_array("out", out)
+        plan = self.plan(x, now)
+        arrays = x, now.weight, now.bias, target
+        y = spread(plan, self.backend, *arrays, now.packed, stream, self.precision)
+        return y if out is None else out
+
+    def by_blocks(self, given: dict[str, Any]) -> Transposed:
+        """Describe a call for what cuts it into blocks."""
+        return Transposed.of_layer(self, given)
+
+
+def prepare_transposed(
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    *,
+    data_format: str = "channels_first",
+    activation: str | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+) -> PreparedTransposedConv:
+    """Make a layer of a transposed convolution, whose weights are packed once, not in every call.
+
+    Parameters
+    ----------
+    weight, bias, stride, padding, output_padding, groups, dilation
+        As in `conv_transpose2d`; the number of spatial axes is ``weight.ndim - 2``.
+    data_format, activation
+        As in `conv_transpose2d`.
+    backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
+        Backend of all calls. Without it the backend of each call is chosen as in `conv`.
+    precision : {"ieee", "tf32", "fast"}, optional
+        As in `conv`.
+
+    Returns
+    -------
+    PreparedTransposedConv
+        Call it as ``layer(x)`` or ``layer(x, out=y)``; `update` gives it new weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; the message names it. What depends on the input's shape is
+        checked when the layer is called.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> w = np.ones((16, 8, 4, 4), np.float32)
+    >>> layer = nc.prepare_transposed(w, stride=2, padding="same", activation="relu")
+    >>> layer(np.ones((1, 16, 32, 32), np.float32)).shape
+    (1, 8, 64, 64)
+    """
+    given = stride, padding, output_padding, groups, dilation, data_format, activation
+    options = frozen_transposed(given)
+    find_precision(precision)
+    check_transposed_weight(weight := on_host("weight", weight))
+    rank = weight.ndim - 2
+    ones = (1,) * rank
+    padding_pairs(options.padding, ones, ones, ones, ones)
+    strides = per_axis("stride", options.stride, rank)
+    dilations = per_axis("dilation", options.dilation, rank)
+    check_output_padding(options.padding, options.output_padding, strides, dilations)
+    if weight.shape[0] % integer("groups", options.groups, 1):
+        raise ValueError(
+            f"groups = {groups} does not divide the {weight.shape[0]} input channels of weight"
+        )
+    name = None if backend is None else check_backend(backend, "backend")
+    return PreparedTransposedConv(weight, bias, options, name, precision)
