@@ -220,6 +220,7 @@ def prepare(
     groups: int = 1,
     *,
     padding_mode: str | tuple[str, ...] = "zeros",
+    padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
     backend: str | None = None,
@@ -231,7 +232,7 @@ def prepare(
     ----------
     weight, bias, stride, padding, dilation, groups
         As in `conv`.
-    padding_mode, data_format, activation
+    padding_mode, padding_value, data_format, activation
         As in `conv`.
     backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
         Backend of all calls. Without it the backend of each call is chosen as in `conv`.
@@ -257,8 +258,8 @@ def prepare(
     >>> layer(np.ones((1, 3, 32, 32), np.float32)).shape
     (1, 8, 32, 32)
     """
-    given = stride, padding, dilation, groups, padding_mode, data_format, activation
-    options = Options(*frozen(given))
+    modes = padding_mode, data_format, activation, padding_value
+    options = Options(*frozen((stride, padding, dilation, groups, *modes)))
     check_data_format(data_format)
     check_activation(activation)
     find_precision(precision)
