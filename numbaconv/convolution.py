@@ -136,8 +136,8 @@ def conv(
     """
     if type(input) is not np.ndarray and is_foreign(input):
         return call_foreign(conv, locals())
-    modes = padding_mode, data_format, activation, padding_value
-    options = stride, padding, dilation, groups, *modes
+    words = padding_mode, data_format, activation, padding_value
+    options = stride, padding, dilation, groups, *words
     if not isinstance(input, np.ndarray) and is_on_device(input):
         arrays = {"input": input, "weight": weight, "bias": bias, "out": out}
         return convolve_on_device(arrays, options, backend, stream, precision)

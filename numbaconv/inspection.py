@@ -156,8 +156,8 @@ def explain(
     >>> choice.backend, choice.source, choice.out_shape
     ('im2col', 'the argument backend=', (1, 8, 30, 30))
     """
-    modes = padding_mode, data_format, activation, padding_value
-    options = stride, padding, dilation, groups, *modes
+    words = padding_mode, data_format, activation, padding_value
+    options = stride, padding, dilation, groups, *words
     if of != "forward":
         call = Call({"input": input, "weight": weight, "bias": bias}, backend, stream, precision)
         return _explain_backward(of, call, Options(*options), output_padding, backend)

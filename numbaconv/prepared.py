@@ -17,6 +17,7 @@ from numbaconv.dispatch.precision import find_precision
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.forward import check_activation, check_bias, check_weight
 from numbaconv.problem.libraries import is_on_device
+from numbaconv.problem.padding_value import check_applies
 from numbaconv.problem.plan import Options, Plan, find_plan, frozen, keep
 from numbaconv.problem.validation import (
     Pairs,
@@ -258,15 +259,16 @@ def prepare(
     >>> layer(np.ones((1, 3, 32, 32), np.float32)).shape
     (1, 8, 32, 32)
     """
-    modes = padding_mode, data_format, activation, padding_value
-    options = Options(*frozen((stride, padding, dilation, groups, *modes)))
+    words = padding_mode, data_format, activation, padding_value
+    options = Options(*frozen((stride, padding, dilation, groups, *words)))
     check_data_format(data_format)
     check_activation(activation)
     find_precision(precision)
     check_weight(weight := on_host("weight", weight))
     rank = weight.ndim - 2
     ones = (1,) * rank
-    padding_codes(options.padding_mode, rank)
+    modes = padding_codes(options.padding_mode, rank)
+    check_applies(options.padding_value, modes, options.padding_mode)
     padding_pairs(padding, ones, ones, ones, ones)
     per_axis("stride", stride, rank)
     per_axis("dilation", dilation, rank)

@@ -43,6 +43,15 @@ def _kept_nan(text: str) -> complex:
     return complex(text)
 
 
+def check_applies(value: complex, modes: Sequence[int], padding_mode: Any) -> None:
+    """Refuse a value that no axis would be padded with."""
+    if value != 0 and ZEROS not in modes:
+        raise ValueError(
+            f"padding_value is for axes whose padding_mode is 'zeros'; got {value!r} beside "
+            f"padding_mode {padding_mode!r}"
+        )
+
+
 def constant_parts(
     value: complex, modes: Sequence[int], padding_mode: Any, how: Arithmetic, result: np.dtype
 ) -> np.ndarray:
@@ -59,11 +68,7 @@ def constant_parts(
     """
     if value == 0:
         return np.zeros(3, how.compute)
-    if ZEROS not in modes:
-        raise ValueError(
-            f"padding_value is for axes whose padding_mode is 'zeros'; got {value!r} beside "
-            f"padding_mode {padding_mode!r}"
-        )
+    check_applies(value, modes, padding_mode)
     if not _is_number_of(value, how.convert if result.kind in "fc" else result):
         raise ValueError(
             f"padding_value must be a number of the computation's dtype, "
