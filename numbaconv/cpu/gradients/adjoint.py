@@ -4,13 +4,12 @@ The adjoint is a convolution of stride 1 for each phase of the stride; `adjoint_
 one launch.
 """
 
-from types import ModuleType
-
 import numpy as np
 
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.cpu.gradients.adjoint_chain import Part
+from numbaconv.cpu.lowering import Engine
 from numbaconv.problem.plan import AdjointPlan
 from numbaconv.runtime.threads import thread_limit
 
@@ -28,9 +27,7 @@ def find_parts(plan: AdjointPlan) -> list[Part]:
     return parts
 
 
-def find_chain(
-    plan: AdjointPlan, engines: tuple[ModuleType, ...], threads: int
-) -> adjoint_chain.Chain:
+def find_chain(plan: AdjointPlan, engines: tuple[Engine, ...], threads: int) -> adjoint_chain.Chain:
     """Return the jobs of the parts, each on its engine; the plan keeps them."""
     chain = plan.jobs.get((engines, threads))
     if chain is None:
@@ -41,7 +38,7 @@ def find_chain(
 
 def apply_adjoint(
     plan: AdjointPlan,
-    engines: tuple[ModuleType, ...],
+    engines: tuple[Engine, ...],
     x: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray | None = None,
@@ -53,7 +50,7 @@ def apply_adjoint(
     ----------
     plan : AdjointPlan
         The plan of the call.
-    engines : tuple of module
+    engines : tuple of Engine
         The CPU engine of each of `find_parts`.
     x : ndarray
         Shape of the convolution's output.
