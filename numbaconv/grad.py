@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv import cpu
+from numbaconv.cpu.gradients.adjoint import apply_adjoint
 from numbaconv.dispatch.gpu import Call
-from numbaconv.dispatch.host import engines_of_parts, weight_gradient
+from numbaconv.dispatch.gradients import engines_of_parts, weight_gradient
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.plan import find_input_plan, find_weight_plan
 
@@ -47,7 +47,7 @@ def _input_gradient(
     if name is None:
         arrays = {"input": grad_output, "weight": weight, "bias": None}
         return call.on_gpu("apply_adjoint", plan, arrays, out=None)
-    return cpu.apply_adjoint(plan, engines_of_parts(plan, name), grad_output, weight)
+    return apply_adjoint(plan, engines_of_parts(plan, name), grad_output, weight)
 
 
 def _weight_gradient(

@@ -23,14 +23,9 @@ from numbaconv.dispatch.backends import (
     load_backend,
     requested_backend,
 )
-from numbaconv.dispatch.choice import (
-    Choice,
-    choose,
-    choose_parts,
-    choose_weight_gradient,
-    serving,
-)
+from numbaconv.dispatch.choice import Choice, choose, serving
 from numbaconv.dispatch.gpu import Call, plan_on_device, refuse_on_cpu
+from numbaconv.dispatch.gradients import choose_parts, choose_weight_gradient
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import (

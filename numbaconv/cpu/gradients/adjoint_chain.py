@@ -9,7 +9,6 @@ convolution: see `join_phases`.
 
 import math
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +51,7 @@ from numbaconv.cpu.job import (
     size_within,
     take_workspace,
 )
+from numbaconv.cpu.lowering import Engine
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows
 from numbaconv.problem.dtypes import Arithmetic
@@ -436,7 +436,7 @@ def _make_job(part: Part, template: execution.Template, arithmetic: Arithmetic) 
 
 def make_chain(
     parts: Sequence[Part],
-    engines: Sequence[ModuleType],
+    engines: Sequence[Engine],
     arithmetic: Arithmetic,
     threads: int,
     activation: int,
