@@ -44,7 +44,8 @@ def _conv_transpose(
     # The adjoint conjugates complex weights, which a transposed convolution does not.
     x, weight, bias = arrays.values()
     weight = weight.conj() if weight.dtype.kind == "c" else weight
-    result = cpu.apply_adjoint(plan, engines_of_parts(plan, name), x, weight, bias, target)
+    engines = engines_of_parts(plan, name, precision)
+    result = cpu.apply_adjoint(plan, engines, x, weight, bias, target)
     return result if out is None else out
 
 

@@ -95,22 +95,23 @@ def serving(s: ConvShape, dtype: np.dtype, name: str) -> Choice:
     return Choice("direct", f"{name} was asked for, and leaves this to direct: {unserved}")
 
 
-def choose_parts(plan: AdjointPlan, name: str = AUTO) -> tuple[Choice, ...]:
+def choose_parts(
+    plan: AdjointPlan, name: str = AUTO, precision: str | None = None
+) -> tuple[Choice, ...]:
     """Return the backend of each convolution of an adjoint when one is asked for; it is kept."""
-    choices: tuple[Choice, ...] | None = plan.choices.get(name)
-    if choices is None:
-        choices = tuple(_choose_part(part.shape, plan, name) for part in find_parts(plan))
-        plan.choices[name] = choices
-    return choices
-
-
-def _choose_part(s: ConvShape, plan: AdjointPlan, name: str) -> Choice:
-    dtype = plan.arithmetic.compute
-    if name == AUTO:
-        return choose_backend(s, dtype)
-    if name == "winograd":
-        return Choice("direct", "winograd was asked for, and leaves adjoints to direct")
-    return serving(s, dtype, name)
+    kept: tuple[tuple[Choice, ...], tuple[Choice, ...]] | None = plan.choices.get(name)
+    if kept is None:
+        dtype, shapes = plan.arithmetic.compute, [part.shape for part in find_parts(plan)]
+        if name == AUTO:
+            usual = tuple(choose_backend(s, dtype) for s in shapes)
+            pairs = zip(usual, shapes, strict=True)
+            kept = usual, tuple(choose_if_fast(choice, s, dtype) for choice, s in pairs)
+        else:
+            usual = tuple(serving(s, dtype, name) for s in shapes)
+            kept = usual, usual
+        plan.choices[name] = kept
+    usual, fast = kept
+    return fast if fast != usual and is_fast(precision) else usual
 
 
 def choose_weight_gradient(plan: WeightPlan, name: str = AUTO) -> Choice:

@@ -26,9 +26,11 @@ def resolve(plan: Plan, backend: str | None, precision: str | None) -> str:
     return name
 
 
-def engines_of_parts(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
+def engines_of_parts(
+    plan: AdjointPlan, name: str, precision: str | None = None
+) -> tuple[ModuleType, ...]:
     """Return the engine of each convolution of an adjoint; ``auto`` chooses each by itself."""
-    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan, name))
+    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan, name, precision))
 
 
 _SUMS: dict[str, Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray]] = {
