@@ -47,7 +47,7 @@ def _input_gradient(
     if name is None:
         arrays = {"input": grad_output, "weight": weight, "bias": None}
         return call.on_gpu("apply_adjoint", plan, arrays, out=None)
-    return apply_adjoint(plan, engines_of_parts(plan, name), grad_output, weight)
+    return apply_adjoint(plan, engines_of_parts(plan, name, precision), grad_output, weight)
 
 
 def _weight_gradient(

@@ -40,7 +40,8 @@ def _conv_transpose(
     if name is None:
         result = call.on_gpu("apply_adjoint", plan, arrays, out=target)
         return result if out is None else out
-    result = apply_adjoint(plan, engines_of_parts(plan, name), x, weight, bias, target)
+    engines = engines_of_parts(plan, name, precision)
+    result = apply_adjoint(plan, engines, x, weight, bias, target)
     return result if out is None else out
 
 

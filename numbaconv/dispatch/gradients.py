@@ -12,29 +12,30 @@ from numbaconv.cpu.gradients.adjoint import apply_adjoint, find_parts
 from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.cpu.lowering import Engine
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
-from numbaconv.dispatch.choice import Choice, choose_backend, serving
+from numbaconv.dispatch.choice import Choice, choose_backend, choose_if_fast, serving
 from numbaconv.dispatch.gpu import refuse_on_cpu, run_on_host
+from numbaconv.dispatch.precision import is_fast
 from numbaconv.problem.plan import AdjointPlan, WeightPlan
-from numbaconv.problem.shape import ConvShape
 from numbaconv.problem.validation import check_out
 
 
-def choose_parts(plan: AdjointPlan, name: str = AUTO) -> tuple[Choice, ...]:
+def choose_parts(
+    plan: AdjointPlan, name: str = AUTO, precision: str | None = None
+) -> tuple[Choice, ...]:
     """Return the backend of each convolution of an adjoint when one is asked for; it is kept."""
-    choices: tuple[Choice, ...] | None = plan.choices.get(name)
-    if choices is None:
-        choices = tuple(_choose_part(part.shape, plan, name) for part in find_parts(plan))
-        plan.choices[name] = choices
-    return choices
-
-
-def _choose_part(s: ConvShape, plan: AdjointPlan, name: str) -> Choice:
-    dtype = plan.arithmetic.compute
-    if name == AUTO:
-        return choose_backend(s, dtype)
-    if name == "winograd":
-        return Choice("direct", "winograd was asked for, and leaves adjoints to direct")
-    return serving(s, dtype, name)
+    kept: tuple[tuple[Choice, ...], tuple[Choice, ...]] | None = plan.choices.get(name)
+    if kept is None:
+        dtype, shapes = plan.arithmetic.compute, [part.shape for part in find_parts(plan)]
+        if name == AUTO:
+            usual = tuple(choose_backend(s, dtype) for s in shapes)
+            pairs = zip(usual, shapes, strict=True)
+            kept = usual, tuple(choose_if_fast(choice, s, dtype) for choice, s in pairs)
+        else:
+            usual = tuple(serving(s, dtype, name) for s in shapes)
+            kept = usual, usual
+        plan.choices[name] = kept
+    usual, fast = kept
+    return fast if fast != usual and is_fast(precision) else usual
 
 
 def choose_weight_gradient(plan: WeightPlan, name: str = AUTO) -> Choice:
@@ -53,9 +54,11 @@ def choose_weight_gradient(plan: WeightPlan, name: str = AUTO) -> Choice:
     return Choice("direct", f"{name} was asked for{left}")
 
 
-def engines_of_parts(plan: AdjointPlan, name: str) -> tuple[Engine, ...]:
+def engines_of_parts(
+    plan: AdjointPlan, name: str, precision: str | None = None
+) -> tuple[Engine, ...]:
     """Return the engine of each convolution of an adjoint; ``auto`` chooses each by itself."""
-    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan, name))
+    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan, name, precision))
 
 
 def spread(
@@ -80,7 +83,8 @@ def spread(
         return run_on_host("apply_adjoint", plan, arrays, out, stream, precision, kept)
     if stream is not None or precision is not None:
         refuse_on_cpu(name, stream, precision)
-    return apply_adjoint(plan, engines_of_parts(plan, name), input, weight, bias, out, kept)
+    engines = engines_of_parts(plan, name, precision)
+    return apply_adjoint(plan, engines, input, weight, bias, out, kept)
 
 
 _SUMS: dict[str, Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray]] = {

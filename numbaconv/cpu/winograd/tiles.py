@@ -34,7 +34,7 @@ MOST_TILES = 128
 
 # Bytes of the products that are kept at once. Each time, all inputs at the points are read, which
 # the second-level cache does not hold either.
-PRODUCT_BYTES = 1 << 20
+PRODUCT_BYTES = 8 << 20
 
 # Values at the points, of the inputs of the smallest task, at most: 128 MB of float32.
 MOST_VALUES = 1 << 25
