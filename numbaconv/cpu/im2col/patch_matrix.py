@@ -39,6 +39,7 @@ from numbaconv.cpu.job import (
 )
 from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
+from numbaconv.cpu.packing.lanes import copy_lanes
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
 from numbaconv.cpu.packing.weights import block_rows, register_rows
@@ -203,6 +204,58 @@ def pack_panel(target, m, s, b, g, panel, k0, k1, reads, lanes):
 
 
 @inline
+def are_signals(s):
+    """Whether patches are the pixels of one long row an image, as they lie: pointwise layers."""
+    along = s.stride[2] == 1 and s.padding[2] == 0 and s.in_strides[4] == 1
+    return kernel_taps(s) == 1 and along and s.output[0] == s.output[1] == 1
+
+
+@inline
+def pack_signals(m, s, b, g, begin, panels, k0, k1, lanes):
+    """Write the panels begin, begin + 1, ... of a pointwise layer, for channels k0 .. k1 - 1.
+
+    A channel is read through all panels before the next: these are longer runs of memory, and each
+    page is looked up once. Loops: images; channels; panels; vectors.
+    """
+    pixels, apart = s.output[2], b.nr * b.kc
+    first, count = begin * b.nr, min(panels * b.nr, s.n * s.output[2] - begin * b.nr)
+    j = 0
+    while j < count:
+        n = (first + j) // pixels
+        at = first + j - n * pixels
+        run, panel = min(pixels - at, count - j), j // b.nr
+        x = shift(m.x, n * s.in_strides[0] + (g * s.c_in + k0) * s.in_strides[1] + at)
+        for k in range(k1 - k0):
+            row, target = shift(x, k * s.in_strides[1]), shift(m.panels, panel * apart + k * b.nr)
+            column, i = j - panel * b.nr, 0
+            while i < run:
+                width = min(b.nr - column, run - i)
+                piece, source, v = shift(target, column), shift(row, i), 0
+                while v < width:
+                    copy_lanes(shift(piece, v), shift(source, v), width - v)
+                    v += lanes
+                target = shift(target, apart)
+                i += width
+                column = 0
+        j += run
+
+
+@inline
+def pack_panels(m, s, b, g, begin, panels, k0, k1, lanes):
+    """Write the panels begin, begin + 1, ... of a task, for k from k0 to k1 - 1."""
+    taps = most_taps(s, b.kc)
+    if are_signals(s):
+        pack_signals(m, s, b, g, begin, panels, k0, k1, lanes)
+        for i in range(panels):
+            m.reads[i * taps] = 1
+        return
+    for i in range(panels):
+        panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
+        pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
+        pack_panel(pixels, m, s, b, g, panel, k0, k1, reads, lanes)
+
+
+@inline
 def move_pixels(m, b, rows, s, channel, panel, gather):
     """Move a tile from scratch to the output (or back), in runs of pixels that are neighbours."""
     j = 0
@@ -291,10 +344,7 @@ def run_task(task, job, m, s, b):
     k0 = 0
     while k0 < k_size:
         k1 = min(k0 + b.kc, k_size)
-        for i in range(panels):
-            panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
-            pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-            pack_panel(pixels, m, s, b, g, panel, k0, k1, reads, job[AT.lanes])
+        pack_panels(m, s, b, g, begin, panels, k0, k1, job[AT.lanes])
         for block in range(block0, block1):
             for i in range(panels):
                 panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
