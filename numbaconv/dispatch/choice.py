@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.cpu import fft, winograd
-from numbaconv.cpu.direct.choice import gets_zones
+from numbaconv.cpu.direct.choice import gets_panels, gets_zones
 from numbaconv.cpu.gradients.adjoint import find_parts
 from numbaconv.dispatch.backends import AUTO
 from numbaconv.dispatch.precision import is_fast
@@ -68,6 +68,8 @@ def choose_sums(s: ConvShape) -> Choice:
     if has_wide_halo(s):
         reason = "taps far apart: packed panels hold what they read, and no more"
         return Choice("im2col", reason)
+    if gets_panels(s):
+        return Choice("direct", "channels on many pages: pixels are packed once for all outputs")
     return Choice("direct", "the input where it lies, or a halo tile in cache: nothing to pack")
 
 

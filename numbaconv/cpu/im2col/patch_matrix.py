@@ -39,7 +39,7 @@ from numbaconv.cpu.job import (
 )
 from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
-from numbaconv.cpu.packing.lanes import copy_lanes
+from numbaconv.cpu.packing.lanes import clear_lanes, copy_lanes
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
 from numbaconv.cpu.packing.weights import block_rows, register_rows
@@ -105,8 +105,9 @@ class PanelMemory(NamedTuple):
 def cut(s, itemsize, threads):
     """Choose the blocks of a problem.
 
-    KC x NC values fill CACHE_BYTES, with at least one panel; k is cut only beyond MOST_K. A task
-    has fewer panels where there would be too few tasks for the threads; then a part of the output
+    KC x NC values fill five eighths of CACHE_BYTES, as the pixels that they are copied from pass
+    through the cache too; there is at least one panel, and k is cut only beyond MOST_K. A task has
+    fewer panels where there would be too few tasks for the threads; then a part of the output
     channels, at the price of packing the panels for each part.
     """
     k_size = s.c_in * kernel_taps(s)
@@ -115,7 +116,7 @@ def cut(s, itemsize, threads):
     zones = make_zones(s, nr)
     zone_panels = int(zones[-1, 0]) - (-int(zones[-1, 2] * zones[-1, 4]) // nr)
     all_panels = zone_panels * (1 if len(zones) == 1 else s.n)
-    in_cache = max(1, blocking.CACHE_BYTES // itemsize // (kc * nr))
+    in_cache = max(1, blocking.CACHE_BYTES * 5 // 8 // itemsize // (kc * nr))
     panels = min(in_cache, all_panels)
     if threads > 1:
         panels = max(1, min(panels, all_panels * s.groups // (threads * TASKS_PER_THREAD)))
@@ -241,11 +242,26 @@ def pack_signals(m, s, b, g, begin, panels, k0, k1, lanes):
 
 
 @inline
+def clear_ends(pixels, b, width, many, lanes):
+    """Set to zero what the tile reads of a panel behind its pixels, in `many` rows.
+
+    What happens to lie there may be denormal, and such products take a hundred times as long.
+    """
+    behind = -width % lanes
+    if behind > 0:
+        for k in range(many):
+            clear_lanes(shift(pixels, k * b.nr + width), behind)
+
+
+@inline
 def pack_panels(m, s, b, g, begin, panels, k0, k1, lanes):
     """Write the panels begin, begin + 1, ... of a task, for k from k0 to k1 - 1."""
     taps = most_taps(s, b.kc)
     if are_signals(s):
         pack_signals(m, s, b, g, begin, panels, k0, k1, lanes)
+        width = s.n * s.output[2] - (begin + panels - 1) * b.nr
+        last = shift(m.panels, (panels - 1) * b.nr * b.kc)
+        clear_ends(last, b, min(width, b.nr), k1 - k0, lanes)
         for i in range(panels):
             m.reads[i * taps] = 1
         return
@@ -253,6 +269,7 @@ def pack_panels(m, s, b, g, begin, panels, k0, k1, lanes):
         panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
         pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
         pack_panel(pixels, m, s, b, g, panel, k0, k1, reads, lanes)
+        clear_ends(pixels, b, panel.width, k1 - k0, lanes)
 
 
 @inline
@@ -270,11 +287,25 @@ def move_pixels(m, b, rows, s, channel, panel, gather):
 
 
 @inline
-def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
-    """One register block of output channels times one panel: C[MR, NR] = or += A[MR, KC] B[KC, NR].
+def panels_in_line(s, b, number, left):
+    """How many panels from one on, of `left`, are one piece of a row of the output: at least 1.
 
-    The tile is stored straight to the output where its pixels are neighbours there, and through
-    a small tile in scratch where they are not or the output is channels_last.
+    Only those of pointwise layers: others may have taps of their own.
+    """
+    pixels = s.output[2]
+    if not are_signals(s) or s.out_strides[4] != 1:
+        return 1
+    first = number * b.nr
+    return max(1, min(left, (pixels - (first - first // pixels * pixels)) // b.nr))
+
+
+@inline
+def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, k0, k1):
+    """One register block of output channels times a panel: C[MR, NR] = or += A[MR, KC] B[KC, NR].
+
+    Or times several, `panel` and those behind it, that are in line. The tile is stored straight to
+    the output where its pixels are neighbours there, and through a small tile in scratch where they
+    are not or the output is channels_last.
     """
     rows = block_rows(s.c_out, b.mr, block)
     channel = g * s.c_out + block * b.mr
@@ -282,7 +313,7 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
     lanes = b.nr // TILE_VECTORS
     vectors = (panel.width + lanes - 1) // lanes
     accumulate = k0 > 0
-    straight = are_neighbours(panel, s)
+    straight = panels > 1 or are_neighbours(panel, s)
     target, step = m.tile, b.nr
     if straight:
         step = s.out_strides[1]
@@ -316,16 +347,17 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
                     bias=bias,
                     accumulate=accumulate,
                     last=panel.width - (vectors - 1) * lanes,
-                    blocks=1,
-                    b_step=0,
-                    c_step=0,
+                    blocks=panels,
+                    b_step=b.nr * b.kc,
+                    c_step=b.nr,
                     prefetch_distance=0,
                 ),
             )
             accumulate = True
         tap = run + 1
     if k1 == k_size and job[AT.activate] != 0:
-        call(job[AT.activate], ActivateArguments(target, step, rows, panel.width))
+        width = (panels - 1) * b.nr + panel.width
+        call(job[AT.activate], ActivateArguments(target, step, rows, width))
     if not straight:
         move_pixels(m, b, rows, s, channel, panel, False)
 
@@ -346,10 +378,13 @@ def run_task(task, job, m, s, b):
         k1 = min(k0 + b.kc, k_size)
         pack_panels(m, s, b, g, begin, panels, k0, k1, job[AT.lanes])
         for block in range(block0, block1):
-            for i in range(panels):
+            i = 0
+            while i < panels:
                 panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
+                many = panels_in_line(s, b, begin + i, panels - i)
                 pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-                multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1)
+                multiply_panels(job, m, s, b, g, block, panel, many, pixels, reads, k0, k1)
+                i += many
         k0 = k1
 
 
