@@ -10,6 +10,7 @@ from numbaconv.problem.plan import Plan
 from numbaconv.problem.shape import ConvShape
 
 _gets_zones = Later("numbaconv.cpu.direct.choice", "gets_zones")
+_gets_panels = Later("numbaconv.cpu.direct.choice", "gets_panels")
 _is_faster = {
     "fft": Later("numbaconv.cpu.fft", "is_faster"),
     "winograd": Later("numbaconv.cpu.winograd", "is_faster"),
@@ -74,6 +75,8 @@ def choose_sums(s: ConvShape) -> Choice:
     if has_wide_halo(s):
         reason = "taps far apart: packed panels hold what they read, and no more"
         return Choice("im2col", reason)
+    if _gets_panels(s):
+        return Choice("direct", "channels on many pages: pixels are packed once for all outputs")
     return Choice("direct", "the input where it lies, or a halo tile in cache: nothing to pack")
 
 
