@@ -96,6 +96,12 @@ def _places(call: ByBlocks, extents: Extents) -> list[tuple[tuple[int, int], ...
     return list(itertools.product(*along))
 
 
+def _read_all(
+    sources: dict[str, Any], call: ByBlocks, reads: Sequence[Read]
+) -> dict[str, np.ndarray]:
+    return {name: _read(source, call, reads) for name, source in sources.items()}
+
+
 def _read(source: Any, call: ByBlocks, reads: Sequence[Read]) -> np.ndarray:
     """What a block reads, in memory; of an axis that wraps around, piece by piece."""
     along = []
@@ -239,7 +245,10 @@ def tiled(
     limit = _in_bytes(memory)
     call: ByBlocks = describe(arguments_of(function, source, **options))
     out = _check_out(out, call)
-    itemsize = np.dtype(source.dtype).itemsize
+    sources = {"": source} | {
+        name: np.broadcast_to(array, source.shape) for name, array in call.beside.items()
+    }
+    itemsize = sum(np.dtype(array.dtype).itemsize for array in sources.values())
     extents = _choose_extents(call, itemsize, limit, getattr(out, "chunks", None))
     record = _Record(resume, _key(function, call, source), extents)
     places = _places(call, record.extents)
@@ -251,14 +260,14 @@ def tiled(
         ahead = None
         for number, following in itertools.zip_longest(todo, todo[1:]):
             reads = _reads(call, places[number])
-            block = _read(source, call, reads) if ahead is None else ahead.result()
+            blocks = _read_all(sources, call, reads) if ahead is None else ahead.result()
             ahead = None
             if following is not None:
-                ahead = reader.submit(_read, source, call, _reads(call, places[following]))
+                ahead = reader.submit(_read_all, sources, call, _reads(call, places[following]))
             local = [read.within(read.start) for read in reads]
-            out[tuple(slice(*each) for each in places[number])] = call.run(
-                block, local, call.arrays
-            )
+            block = blocks.pop("")
+            result = call.run(block, local, call.arrays | blocks)
+            out[tuple(slice(*each) for each in places[number])] = result
             record.add(number, out)
             advance()
     return out

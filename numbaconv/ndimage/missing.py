@@ -18,6 +18,7 @@ from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.execution import new_array
 from numbaconv.cpu.separable.planning import Kernel, Pass
 from numbaconv.ndimage.passes import DOUBLE, SINGLE, Work, apply, check_arrays, fits_single
+from numbaconv.problem.libraries import is_lazy
 
 PROPAGATE, OMIT = "propagate", "omit"
 
@@ -74,7 +75,7 @@ def prepare_mask(mask: Any) -> PreparedMask:
     >>> ndimage.uniform_filter(np.array([1.0, 2.0, 99.0, 4.0]), 3, mask=sea)
     array([1.33333333, 1.5       , 3.        , 4.        ])
     """
-    return PreparedMask(np.array(_bools(mask)))
+    return PreparedMask(np.array(bools_of(mask)))
 
 
 class Gaps(NamedTuple):
@@ -98,8 +99,9 @@ class Gaps(NamedTuple):
     kept: dict[Any, np.ndarray]
 
 
-def _bools(mask: Any) -> np.ndarray:
-    bools: np.ndarray = np.asarray(mask)
+def bools_of(mask: Any) -> Any:
+    """A mask as an array; one of Dask as it is."""
+    bools: np.ndarray = mask if is_lazy(mask) else np.asarray(mask)
     if bools.dtype != np.bool_:
         raise TypeError(f"mask must be of bools, True where values are valid, got {bools.dtype}")
     return bools
@@ -119,7 +121,7 @@ def find_gaps(
     kept: dict[Any, np.ndarray] = {}
     valid = None
     if mask is not None:
-        valid = mask.valid if isinstance(mask, PreparedMask) else _bools(mask)
+        valid = mask.valid if isinstance(mask, PreparedMask) else bools_of(mask)
         try:
             valid = np.broadcast_to(valid, image.shape)
         except ValueError:
@@ -159,11 +161,8 @@ def apply_to_valid(
     single = not whole and fits_single(image.real.dtype) and fits_single(output.real.dtype)
     dtype = SINGLE if single else DOUBLE
     factors = _factors(work, dtype, gaps)
-    if whole and np.isnan(factors).any():
-        raise ValueError(
-            f"output of dtype {output.dtype} cannot hold results that are missing: give a floating "
-            "output"
-        )
+    if whole:
+        _check_none_missing(factors, output.dtype)
     compute = np.result_type(dtype, np.complex64) if image.dtype.kind == "c" else dtype
     selected = np.where(gaps.valid, image, np.zeros((), image.dtype))
     sums = output if output.dtype == compute else new_array(output.shape, compute)
@@ -171,11 +170,33 @@ def apply_to_valid(
     with np.errstate(all="ignore"):
         np.multiply(sums, factors, out=sums)
         if whole and rounds:
-            limits = np.iinfo(output.dtype)
-            np.clip(np.rint(sums, out=sums), limits.min, limits.max, out=sums)
+            _round(sums, output.dtype)
         if sums is not output:
             np.copyto(output, sums, casting="unsafe")
     return output
+
+
+def whole_numbers(results: np.ndarray, dtype: np.dtype[Any], rounds: bool) -> np.ndarray:
+    """Floating results as whole numbers, of which none may be missing."""
+    _check_none_missing(results, dtype)
+    if rounds:
+        results = results.copy()
+        _round(results, dtype)
+    with np.errstate(all="ignore"):
+        return results.astype(dtype)
+
+
+def _check_none_missing(results: np.ndarray, dtype: np.dtype[Any]) -> None:
+    if np.isnan(results).any():
+        raise ValueError(
+            f"output of dtype {dtype} cannot hold results that are missing: give a floating output"
+        )
+
+
+def _round(results: np.ndarray, dtype: np.dtype[Any]) -> None:
+    """Round results in place, and clip them to what a dtype holds."""
+    limits = np.iinfo(dtype)
+    np.clip(np.rint(results, out=results), limits.min, limits.max, out=results)
 
 
 def _factors(work: Work, dtype: np.dtype[Any], gaps: Gaps) -> np.ndarray:

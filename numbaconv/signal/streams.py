@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.problem.libraries import is_lazy
 from numbaconv.runtime.capture import add, converted
-from numbaconv.signal.arguments import axis_index
+from numbaconv.signal.arguments import array_of, axis_index
 from numbaconv.signal.sums import Window, along, convolved
 
 
@@ -79,7 +80,7 @@ def filtered(b: Any, a: Any, x: Any, axis: int, zi: Any) -> np.ndarray:
 
     Parameters are those of `lfilter`.
     """
-    b, a, x = np.atleast_1d(b), np.atleast_1d(a), np.asarray(x)
+    b, a, x = np.atleast_1d(b), np.atleast_1d(a), array_of("x", x)
     for name, coefficients in (("b", b), ("a", a)):
         if coefficients.ndim != 1 or not coefficients.size:
             raise ValueError(f"{name} must have one axis and an element, got {coefficients.shape}")
@@ -96,7 +97,7 @@ def filtered(b: Any, a: Any, x: Any, axis: int, zi: Any) -> np.ndarray:
     size, memory = x.shape[axis], b.size - 1
     arrays = [b, a, x]
     if zi is not None:
-        zi = _state(np.asarray(zi), x.shape, axis, memory)
+        zi = _state(array_of("zi", zi), x.shape, axis, memory)
         arrays.append(zi)
     dtype = np.result_type(*arrays)
     if dtype.char not in "fdFD":
@@ -108,6 +109,9 @@ def filtered(b: Any, a: Any, x: Any, axis: int, zi: Any) -> np.ndarray:
     if zi is None:
         return convolved(x, taps, {axis: Window(0, size)})
     y = convolved(x, taps, {axis: Window(0, size + memory)})
+    if is_lazy(y) or is_lazy(zi):
+        begin, rest = y[along(axis, slice(memory))], y[along(axis, slice(memory, None))]
+        return np.concatenate([begin + zi, rest], axis)
     add(y[along(axis, slice(memory))], zi)
     return y
 
