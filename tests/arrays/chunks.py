@@ -43,4 +43,8 @@ def check(lazy: Any, expected: np.ndarray, within: float | None = None) -> None:
     for place, block in zip(np.ndindex(blocks.shape), computed, strict=True):
         assert block.shape == tuple(c[i] for c, i in zip(lazy.chunks, place, strict=True))
         blocks[place] = block
-    np.testing.assert_array_equal(np.block(blocks.tolist()), expected, strict=True)
+    result = np.block(blocks.tolist())
+    if within is None:
+        np.testing.assert_array_equal(result, expected, strict=True)
+    else:
+        np.testing.assert_allclose(result, expected, rtol=within, atol=within, strict=True)
