@@ -56,10 +56,10 @@ def _bytes_at_once(call: ByBlocks, itemsize: int, extents: Extents) -> int:
         reads = [axis.read(a, min(a + n, axis.result)) for a in begins]
         longest.append(max(max(r.stop - r.start, r.skip + r.used) for r in reads))
     source, result = math.prod(longest), math.prod(extents)
-    # The block, the next one, and a copy that is padded or of another dtype; the result and the one
-    # before, with what a filter cuts off them.
+    # The block, the next one, and a copy that is padded or of another dtype. The result and the one
+    # before, with what a filter cuts off them, and one of another size whose memory is kept.
     copied = max(itemsize, call.dtype.itemsize)
-    return (2 * itemsize + copied) * source + 2 * call.dtype.itemsize * max(source, result)
+    return (2 * itemsize + copied) * source + 3 * call.dtype.itemsize * max(source, result)
 
 
 def _choose_extents(call: ByBlocks, itemsize: int, memory: int, chunks: Any) -> Extents:

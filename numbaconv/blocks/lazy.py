@@ -28,7 +28,13 @@ _threads: ContextVar[int] = ContextVar("threads of a block", default=1)
 
 @contextmanager
 def block_threads(threads: int) -> Iterator[None]:
-    """Let each block of the graphs that are made meanwhile run on so many threads."""
+    """Let each block of the graphs that are made meanwhile run on so many threads.
+
+    Parameters
+    ----------
+    threads : int
+        At most as many as Numba has.
+    """
     before = _threads.set(threads)
     try:
         yield
