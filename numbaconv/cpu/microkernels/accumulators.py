@@ -4,6 +4,7 @@ All of it runs when a tile is compiled, and emits LLVM IR: `values` are rows of 
 registers, and a loop is a Python function that is called once, to emit its body.
 """
 
+import functools
 from contextlib import contextmanager
 
 from numba.core import cgutils
@@ -11,9 +12,9 @@ from numba.core import cgutils
 from numbaconv.codegen.vectors import I64, i64
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 
-# Steps of a loop over taps one behind the other: the loop ends so seldom, and with so few
-# instructions for it, that the CPU runs ahead of its multiply-adds by more than a load takes that
-# finds its line in the second-level cache.
+# Steps of a loop over taps that lie one behind the other. Where every step ends in a jump, an Intel
+# CPU does not run so far ahead of its multiply-adds that loads from the second-level cache are
+# early.
 UNROLLED = 3
 
 
@@ -94,15 +95,16 @@ class Accumulators:
     def loop_over_taps(self, channels, table, runs, operands, name, before=None):
         """Run a step for each tap of each channel.
 
-        `runs` are pieces of the table that follow one another: of each how many taps, maybe none,
-        and what it does, `step(pixels, weights, pointers, values) -> values`. A tap has two entries
-        in the table: its offset among pixels, and among weights. `operands` are pointers with the
-        elements from one channel to the next; a step gets those of its channel, and before the
-        taps of each channel `before(pointers)`.
+        `runs` are pieces of the table that follow one another: of each how many taps, none too if
+        there are several, what it does, `step(pixels, weights, pointers, values) -> values`, and
+        how many steps lie one behind the other in its loop. A tap has two entries in the table: its
+        offset among pixels, and among weights. `operands` are pointers with the elements from one
+        channel to the next; a step gets those of its channel, and before the taps of each channel
+        `before(pointers)`.
         """
         v, builder = self.v, self.v.builder
         starts = []
-        for count, _ in runs:
+        for count, *_ in runs:
             starts.append(table)
             table = v.at(table, builder.mul(count, i64(2)))
 
@@ -110,23 +112,26 @@ class Accumulators:
             *values, pointers = rows
             if before is not None:
                 before(pointers)
-            for start, (count, step) in zip(starts, runs, strict=True):
-
-                def tap(t, values, start=start, step=step):
-                    entry = v.at(start, builder.mul(t, i64(2)))
-                    offsets = [builder.load(v.at(entry, i64(i))) for i in range(2)]
-                    return step(*offsets, pointers, values)
-
-                def loop(values=values, count=count, tap=tap):
-                    return carried_loop(builder, count, values, tap, name, UNROLLED)
-
-                values = loop() if len(runs) == 1 else if_any(builder, count, values, loop)
+            for first, (count, step, unrolled) in zip(starts, runs, strict=True):
+                loop = functools.partial(self._run, count, first, step, pointers, name, unrolled)
+                values = loop(values) if len(runs) == 1 else if_any(builder, count, values, loop)
             following = [v.at(p, apart) for p, (_, apart) in zip(pointers, operands, strict=True)]
             return [*values, following]
 
         # Carried along, pointers are there at once for the first channel, often the only one.
         start = [*self.values, [first for first, _ in operands]]
         *self.values, _ = carried_loop(builder, channels, start, channel, f"{name}_channels")
+
+    def _run(self, count, first, step, pointers, name, unrolled, values):
+        """Loop over the taps of a run, whose entries begin with the first."""
+        v, builder = self.v, self.v.builder
+
+        def tap(t, values):
+            entry = v.at(first, builder.mul(t, i64(2)))
+            offsets = [builder.load(v.at(entry, i64(i))) for i in range(2)]
+            return step(*offsets, pointers, values)
+
+        return carried_loop(builder, count, values, tap, name, unrolled)
 
     def loop(self, count, body, name):
         """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1, C in registers."""
@@ -158,10 +163,10 @@ def join_blocks(builder, ways):
 
 
 def if_any(builder, count, values, loop):
-    """Run a loop unless it has nothing to do; return the last values."""
+    """Run `loop(values) -> values` unless it has nothing to do; return the last values."""
     before = builder.block
     with builder.if_then(builder.icmp_signed(">", count, i64(0))):
-        after = loop()
+        after = loop(values)
         inside = builder.block
     return join_blocks(builder, [(values, before), (after, inside)])
 

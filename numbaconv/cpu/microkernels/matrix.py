@@ -20,7 +20,13 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
 from numbaconv.cpu.blocking import TILE_VECTORS
-from numbaconv.cpu.microkernels.accumulators import Accumulators, for_each_tile, is_set, listed
+from numbaconv.cpu.microkernels.accumulators import (
+    UNROLLED,
+    Accumulators,
+    for_each_tile,
+    is_set,
+    listed,
+)
 
 
 class TileArguments(NamedTuple):
@@ -130,7 +136,8 @@ def _multiply(vectors, block, o, distance):
         return new
 
     operands = (o.a, o.a_channel), (o.b, o.b_channel)
-    block.loop_over_taps(o.channels, o.table, [(o.taps, step)], operands, f"tile_{mr}x{nv}")
+    runs = [(o.taps, step, UNROLLED)]
+    block.loop_over_taps(o.channels, o.table, runs, operands, f"tile_{mr}x{nv}")
 
 
 @emitted(TileArguments, _emit_tile)

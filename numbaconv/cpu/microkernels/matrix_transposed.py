@@ -6,8 +6,8 @@ for results with the channels last:
 
     C[i, oc] = bias[oc] + sum_c,t X[c, offset of t + i * step] * W[c, t, oc]    (or C[i, oc] += ...)
 
-At the two ends of a row it leaves out the taps that read padding there: first and last in the list of
-taps, so that each of three loops has pixels of its own.
+At the two ends of a row it leaves out the taps that read padding there. They are the first and the
+last of the list, so each of three loops has pixels of its own.
 
 `zone_tile`: the same for neighbouring pixels that are in cache, with nothing to leave out.
 """
@@ -24,7 +24,13 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
 from numbaconv.cpu.blocking import TILE_ROWS
-from numbaconv.cpu.microkernels.accumulators import Accumulators, for_each_tile, is_set, listed
+from numbaconv.cpu.microkernels.accumulators import (
+    UNROLLED,
+    Accumulators,
+    for_each_tile,
+    is_set,
+    listed,
+)
 
 
 @inline
@@ -145,7 +151,11 @@ def _emit_block(vectors, mr, nv, o):
     second = vectors.at(first, o.jump)
     operands = (first, o.x_channel), (second, o.x_channel), (o.w, o.w_channel)
     at = _multiples(vectors, o.x_step)
-    runs = [(count, _step(vectors, mr, nv, at, left_out)) for count, left_out in _runs(vectors, mr, o)]
+    # The ends of a row take few taps, and code that is seldom used is to compile fast.
+    runs = [
+        (count, _step(vectors, mr, nv, at, left_out), 1 if left_out else UNROLLED)
+        for count, left_out in _runs(vectors, mr, o)
+    ]
     before = None if o.prefetch_distance is None else _prefetch(vectors, mr, o)
     block.loop_over_taps(o.channels, o.table, runs, operands, f"pixels_{mr}x{nv}", before)
     block.store()
@@ -162,8 +172,10 @@ def _runs(vectors, mr, o):
     halves, none = is_set(builder, o.halves), i64(0)
 
     def of_end(count, one, both):
-        ways = (none, count), (count, none)
-        return [(builder.select(halves, *way), out) for way, out in zip(ways, (one, both), strict=True)]
+        return [
+            (builder.select(halves, none, count), one),
+            (builder.select(halves, count, none), both),
+        ]
 
     return [
         *of_end(o.first_taps, (0,), (0, half)),
