@@ -136,6 +136,9 @@ def main(
     backward: Annotated[bool, typer.Option(help="Both gradients of each row instead.")] = False,
     quick: Annotated[bool, typer.Option(help="One short pass: a rough idea.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a picture.")] = None,
+    distribution: Annotated[
+        Path | None, typer.Option(help="Write a picture of all ratios to the best, in order.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Compare with an earlier --json.")] = None,
@@ -195,6 +198,8 @@ def main(
         markdown.write_text(report.markdown(results, sheets))
     if plot:
         report.plot(results, plot)
+    if distribution:
+        report.distribution(results, distribution)
     raise typer.Exit(int(any(name in OURS for name in results.failures)))
 
 

@@ -25,6 +25,7 @@ def conv(
     groups: int = 1,
     *,
     padding_mode: str | tuple[str, ...] = "zeros",
+    padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
     out: Any = None,
@@ -72,6 +73,10 @@ def conv(
         axis. Products with
         added zeros may be left out. So where a weight is infinite or NaN and meets an added zero,
         the output may or may not be NaN.
+    padding_value : number
+        What is added instead of zeros, along axes whose padding mode is "zeros": a finite number,
+        or NaN, of the dtype that is computed in. It fills what lies outside along any such axis,
+        as in `numpy.pad`. "cuda" refuses it.
     data_format : {"channels_first", "channels_last"}
         Where the channels of input and output are. The order of the weight is the same for both.
     activation : str, optional
@@ -132,7 +137,8 @@ def conv(
     """
     if type(input) is not np.ndarray and is_foreign(input):
         return call_foreign(conv, locals())
-    options = stride, padding, dilation, groups, padding_mode, data_format, activation
+    words = padding_mode, data_format, activation, padding_value
+    options = stride, padding, dilation, groups, *words
     if not isinstance(input, np.ndarray) and is_on_device(input):
         arrays = {"input": input, "weight": weight, "bias": bias, "out": out}
         return convolve_on_device(arrays, options, backend, stream, precision)
@@ -155,6 +161,7 @@ def conv1d(
     groups: int = 1,
     *,
     padding_mode: str | tuple[str, ...] = "zeros",
+    padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
     out: Any = None,
@@ -170,9 +177,9 @@ def conv1d(
         Shape (N, C_in, L) or (C_in, L).
     weight : ndarray
         Shape (C_out, C_in/groups, K).
-    bias, stride, padding, dilation, groups, padding_mode, data_format, activation
+    bias, stride, padding, dilation, groups, padding_mode, padding_value
         As in `conv`.
-    out, backend, stream, precision
+    data_format, activation, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -195,6 +202,7 @@ def conv1d(
         dilation,
         groups,
         padding_mode=padding_mode,
+        padding_value=padding_value,
         data_format=data_format,
         activation=activation,
         out=out,
@@ -215,6 +223,7 @@ def conv2d(
     groups: int = 1,
     *,
     padding_mode: str | tuple[str, ...] = "zeros",
+    padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
     out: Any = None,
@@ -230,9 +239,9 @@ def conv2d(
         Shape (N, C_in, H, W) or (C_in, H, W).
     weight : ndarray
         Shape (C_out, C_in/groups, KH, KW).
-    bias, stride, padding, dilation, groups, padding_mode, data_format, activation
+    bias, stride, padding, dilation, groups, padding_mode, padding_value
         As in `conv`.
-    out, backend, stream, precision
+    data_format, activation, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -255,6 +264,7 @@ def conv2d(
         dilation,
         groups,
         padding_mode=padding_mode,
+        padding_value=padding_value,
         data_format=data_format,
         activation=activation,
         out=out,
@@ -275,6 +285,7 @@ def conv3d(
     groups: int = 1,
     *,
     padding_mode: str | tuple[str, ...] = "zeros",
+    padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
     out: Any = None,
@@ -290,9 +301,9 @@ def conv3d(
         Shape (N, C_in, D, H, W) or (C_in, D, H, W).
     weight : ndarray
         Shape (C_out, C_in/groups, KD, KH, KW).
-    bias, stride, padding, dilation, groups, padding_mode, data_format, activation
+    bias, stride, padding, dilation, groups, padding_mode, padding_value
         As in `conv`.
-    out, backend, stream, precision
+    data_format, activation, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -315,6 +326,7 @@ def conv3d(
         dilation,
         groups,
         padding_mode=padding_mode,
+        padding_value=padding_value,
         data_format=data_format,
         activation=activation,
         out=out,

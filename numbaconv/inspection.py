@@ -42,7 +42,7 @@ from numbaconv.problem.plan import (
     find_transposed_plan,
     find_weight_plan,
 )
-from numbaconv.problem.shape import PADDING_MODES, ZEROS, ConvShape
+from numbaconv.problem.shape import CONSTANT, PADDING_MODES, ZEROS, ConvShape
 from numbaconv.problem.validation import input_array
 from numbaconv.runtime.threads import thread_limit
 
@@ -51,7 +51,7 @@ def _padding_words(s: ConvShape) -> str:
     """What the padding is: one word where all padded axes have the same."""
     axes = zip(s.padding, s.padding_mode, strict=True)
     padded = (before > 0 or mode != ZEROS for before, mode in axes)
-    words = [PADDING_MODES[mode] for mode in s.padding_mode]
+    words = ["a constant" if mode == CONSTANT else PADDING_MODES[mode] for mode in s.padding_mode]
     used = {word for word, is_padded in zip(words, padded, strict=True) if is_padded}
     return ", ".join(words) if len(used) > 1 else min(used, default=PADDING_MODES[ZEROS])
 
@@ -114,6 +114,7 @@ def explain(
     groups: int = 1,
     *,
     padding_mode: str | tuple[str, ...] = "zeros",
+    padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
     out: Any = None,
@@ -129,7 +130,7 @@ def explain(
     ----------
     input, weight, bias, stride, padding, dilation, groups
         As in `conv`, or in `conv_transpose2d`.
-    padding_mode, data_format, activation, out, backend, stream, precision
+    padding_mode, padding_value, data_format, activation, out, backend, stream, precision
         As in `conv`. Nothing is computed, and `out` is not touched.
     of : {"forward", "transposed", "input", "weight"}
         What is explained: the convolution; the transposed convolution of `input`; the gradient of
@@ -156,7 +157,8 @@ def explain(
     >>> choice.backend, choice.source, choice.out_shape
     ('im2col', 'the argument backend=', (1, 8, 30, 30))
     """
-    options = stride, padding, dilation, groups, padding_mode, data_format, activation
+    words = padding_mode, data_format, activation, padding_value
+    options = stride, padding, dilation, groups, *words
     given = {"input": input, "weight": weight, "bias": bias}
     if of != "forward":
         arrays = {name: read_array(name, array) for name, array in given.items()}
@@ -191,15 +193,15 @@ def _backward_plan(
     of: str, arrays: dict[str, Any], options: Options, output_padding: Any
 ) -> AdjointPlan | WeightPlan:
     """Return the plan of what `explain` is asked about."""
-    others = ("padding_mode",) if of == "transposed" else ("data_format", "activation")
-    for name in {"padding_mode", *others}:
+    shared = "data_format", "activation"  # with transposed convolutions
+    for name in ("padding_mode", "padding_value", *(() if of == "transposed" else shared)):
         if getattr(options, name) != Options._field_defaults[name]:
-            where = "of='forward'" + " and of='transposed'" * (name != "padding_mode")
+            where = "of='forward'" + " and of='transposed'" * (name in shared)
             raise ValueError(f"{name} is for {where}, got {getattr(options, name)!r}")
     x, weight, bias = arrays.values()
-    rank, (stride, padding, dilation, groups, _, data_format, activation) = weight.ndim - 2, options
+    rank, (stride, padding, dilation, groups, _, *words) = weight.ndim - 2, options
     if of == "transposed":
-        spread = stride, padding, output_padding, groups, dilation, data_format, activation
+        spread = stride, padding, output_padding, groups, dilation, *words[:2]
         return find_transposed_plan(rank, x, weight, bias, spread)
     forward = find_plan(x, weight, bias, options)
     gradient = np.broadcast_to(np.zeros((), forward.result), forward.out_shape)

@@ -14,6 +14,7 @@ from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.layers import Layer, Weights
 from numbaconv.problem.forward import check_activation, check_bias, check_weight
 from numbaconv.problem.libraries import is_on_device
+from numbaconv.problem.padding_value import check_applies
 from numbaconv.problem.plan import Options, Plan, find_plan, frozen
 from numbaconv.problem.validation import (
     base_array,
@@ -96,6 +97,7 @@ def prepare(
     groups: int = 1,
     *,
     padding_mode: str | tuple[str, ...] = "zeros",
+    padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
     backend: str | None = None,
@@ -107,7 +109,7 @@ def prepare(
     ----------
     weight, bias, stride, padding, dilation, groups
         As in `conv`.
-    padding_mode, data_format, activation
+    padding_mode, padding_value, data_format, activation
         As in `conv`.
     backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
         Backend of all calls. Without it the backend of each call is chosen as in `conv`.
@@ -133,15 +135,16 @@ def prepare(
     >>> layer(np.ones((1, 3, 32, 32), np.float32)).shape
     (1, 8, 32, 32)
     """
-    given = stride, padding, dilation, groups, padding_mode, data_format, activation
-    options = Options(*frozen(given))
+    words = padding_mode, data_format, activation, padding_value
+    options = Options(*frozen((stride, padding, dilation, groups, *words)))
     check_data_format(data_format)
     check_activation(activation)
     find_precision(precision)
     check_weight(weight := on_host("weight", weight))
     rank = weight.ndim - 2
     ones = (1,) * rank
-    padding_codes(options.padding_mode, rank)
+    modes = padding_codes(options.padding_mode, rank)
+    check_applies(options.padding_value, modes, options.padding_mode)
     padding_pairs(padding, ones, ones, ones, ones)
     per_axis("stride", stride, rank)
     per_axis("dilation", dilation, rank)

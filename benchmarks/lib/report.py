@@ -1,13 +1,14 @@
 """A run as tables for the terminal, as Markdown, and as a picture."""
 
 import math
+import statistics
 from pathlib import Path
 from typing import NamedTuple
 
 from rich import box
 from rich.table import Table
 
-from benchmarks.lib.layers import EVERY_ROW
+from benchmarks.lib.layers import EVERY_ROW, Layer
 from benchmarks.lib.results import Results, verdicts
 from benchmarks.lib.rivals import OURS
 
@@ -155,5 +156,59 @@ def plot(results: Results, path: Path) -> None:
     axes.set_xlabel(f"share of the FMA limit ({number(results.limits['fma'] / 1e9)} GFLOP/s)")
     axes.set_title(f"{results.machine.split(',')[0]}, {results.threads} threads, {results.dtype}")
     figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def form(layer: Layer) -> str:
+    """Name the form of a problem, by which the points of a distribution are coloured."""
+    if layer.groups > 1:
+        return "depthwise" if layer.groups == layer.c_in else "groups"
+    return "pointwise" if math.prod(layer.kernel) == 1 else "dense"
+
+
+def distribution(results: Results, path: Path) -> None:
+    """Draw the ratios to the best of the other libraries, in order: losses left, wins right.
+
+    Parameters
+    ----------
+    results : Results
+        The run, with one of `OURS` at least; of several the last is drawn, as prepared layers are.
+    path : Path
+        Where the picture goes; its ending says in which format.
+    """
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import NullFormatter
+
+    ours = [name for name in results.libraries if name in OURS][-1]
+    ratios = {row: results.ratio(ours, row) for row in results.rows}
+    ordered = sorted((ratio, row) for row, ratio in ratios.items() if not math.isnan(ratio))
+    values = [ratio for ratio, _ in ordered]
+    ahead = sum(value >= 1 for value in values)
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    axes.axhspan(min(values) / 1.2, 1, color="tab:red", alpha=0.08)
+    axes.axhline(1, color="black", linewidth=1)
+    forms = [form(EVERY_ROW[row]) for _, row in ordered]
+    for name, marker in {"dense": "o", "pointwise": "s", "groups": "D", "depthwise": "v"}.items():
+        places = [i for i, found in enumerate(forms) if found == name]
+        heights = [values[i] for i in places]
+        axes.scatter(places, heights, s=18, marker=marker, alpha=0.85, label=name, zorder=3)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_yticks([ratio for ratio in (0.25, 0.5, 1, 2, 4, 8, 16) if ratio < 1.2 * values[-1]])
+    axes.set_ylim(min(values) / 1.2, max(values) * 1.2)
+    axes.set_xlabel(f"{len(values)} problems, {ahead} of them at 1 or above")
+    axes.set_ylabel(f"speed of {ours} / best of the others")
+    mean = statistics.geometric_mean(values)
+    machine = results.machine.split(",")[0]
+    axes.set_title(
+        f"geometric mean {number(mean)}; {machine}, {results.threads} threads, {results.dtype}"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)

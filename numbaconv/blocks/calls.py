@@ -132,7 +132,9 @@ class Convolution(ByBlocks):
                 r.used if is_window else n
                 for r, n, is_window in zip(reads, block.shape, windows, strict=True)
             )
-            block, pads = np.zeros(shape, block.dtype), [(0, 0)] * len(pads)
+            value = self.options["padding_value"]
+            dtype = self.dtype if value else block.dtype
+            block, pads = np.full(shape, value, dtype), [(0, 0)] * len(pads)
         else:
             block, pads = self._continued(block, reads)
         pairs = tuple(pair for pair, is_window in zip(pads, windows, strict=True) if is_window)

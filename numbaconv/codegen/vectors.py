@@ -27,13 +27,14 @@ def opaque(builder, value):
 class Vectors:
     """Vector arithmetic on one element type, on top of an llvmlite builder.
 
-    `share` is 1 for whole vectors of the CPU, 2 for halves. `together` vectors are as one.
+    `share` is 1 for whole vectors of the CPU, 2 for halves. `together` vectors are as one. Or
+    vectors have so many `lanes`.
     """
 
-    def __init__(self, builder, dtype, share=1, together=1):
+    def __init__(self, builder, dtype, share=1, together=1, lanes=0):
         self.builder = builder
         self.is_float = isinstance(dtype, types.Float)
-        self.lanes = together * VECTOR_BYTES // share // (dtype.bitwidth // 8)
+        self.lanes = lanes or together * VECTOR_BYTES // share // (dtype.bitwidth // 8)
         self.element = (
             {32: ir.FloatType(), 64: ir.DoubleType()}[dtype.bitwidth]
             if self.is_float

@@ -4,7 +4,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import from_dtype
 from numba.core import config
 
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -14,6 +13,7 @@ from numbaconv.cpu.arrays import AnyPlan, flat_bias, flat_input, flat_output, fl
 from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, check_complete, new_template, set_entries
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.packing.reading import element_type
 from numbaconv.cpu.packing.weights import pack_work
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
@@ -40,12 +40,15 @@ class Template(NamedTuple):
         What the order of packed weights depends on; empty: they are read as they are.
     reads : dtype
         In which it reads the input.
+    outside : ndarray or None
+        What lies outside of the input; None: zeros.
     """
 
     job: np.ndarray
     table: np.ndarray
     order: tuple[int, ...]
     reads: np.dtype
+    outside: np.ndarray | None = None
 
 
 def write_job(
@@ -75,7 +78,7 @@ def write_job(
         **dict(enumerate(lowering.functions, HALO + len(lowering.layout))),
     }
     element = arithmetic.numba
-    converted = {AT.fill_halo: from_dtype(reads), AT.store: element}
+    converted = {AT.fill_halo: element_type(reads), AT.store: element}
     for place, function in functions.items():
         if function is not None:
             pair = element, converted.get(place)
@@ -89,7 +92,7 @@ def write_job(
     job[AT.scratch_size], job[AT.index_size] = lowering.scratch_size + gap, lowering.index_size
     job[AT.packed_size] = _job.size_of_packed(lowering.packed_size or s.weights)
     job[AT.pack_scratch] = lowering.pack_scratch
-    job[AT.taps_in_place] = lowering.taps_in_place if reads == arithmetic.compute else 0
+    job[AT.taps_in_place] = lowering.taps_in_place
     job[AT.prefetch_distance] = lowering.prefetch_distance
     job[AT.nontemporal] = lowering.nontemporal and activation == NONE
     if lowering.packing is not None:
@@ -107,20 +110,22 @@ def make_template(
     threads: int,
     activation: int,
     source: np.dtype | None = None,
+    outside: np.ndarray | None = None,
 ) -> Template:
     """Return the job of a problem on an engine, complete but for its data.
 
-    It may read an input of the dtype `source` as it is.
+    Where the problem converts, it reads an input of the dtype `source`. `outside` is what padding
+    of zeros consists of instead.
     """
     lowering = engine.lower(s, arithmetic.compute, threads)
-    reads = arithmetic.compute
-    if source is not None and lowering.fill_halo is not None and lowering.fill_halo.converts:
-        reads = source
+    reads = arithmetic.compute if source is None else source
     job = write_job(lowering, s, arithmetic, threads, activation, reads)
+    if outside is not None:
+        job[AT.outside] = outside if config.DISABLE_JIT else outside.ctypes.data
     order = lowering.packed_order
     if lowering.packing is not None:
         order = *lowering.packing[:2], s.taps
-    return Template(job, lowering.table, order, reads)
+    return Template(job, lowering.table, order, reads, outside)
 
 
 def pack(template: Template, weights: np.ndarray) -> np.ndarray:
@@ -152,17 +157,13 @@ def find_lowering(plan: Plan, engine: ModuleType) -> Lowering:
     return lowering
 
 
-def find_template(
-    plan: Plan, engine: ModuleType, threads: int, source: np.dtype | None = None
-) -> Template:
-    """Return the job of a planned convolution on an engine; the plan keeps it.
-
-    It may read an input of the dtype `source` as it is.
-    """
-    template = plan.jobs.get((engine, threads, source))
+def find_template(plan: Plan, engine: ModuleType, threads: int) -> Template:
+    """Return the job of a planned convolution on an engine; the plan keeps it."""
+    template = plan.jobs.get((engine, threads))
     if template is None:
         problem = plan.simplest, plan.arithmetic, threads, plan.activation
-        template = plan.jobs[engine, threads, source] = make_template(engine, *problem, source)
+        template = make_template(engine, *problem, plan.source, plan.outside)
+        plan.jobs[engine, threads] = template
     return template
 
 
@@ -182,7 +183,7 @@ def execute(
     y, deliver = flat_output(plan, out)
     b = flat_bias(bias, plan)
     if plan.multiply_adds:
-        template = find_template(plan, engine, thread_limit(plan.multiply_adds), plan.source)
+        template = find_template(plan, engine, thread_limit(plan.multiply_adds))
         x = flat_input(input, plan, template.reads)
         if kept is None:
             run(template, x, flat_weight(weight, plan), plan.not_packed, b, y)

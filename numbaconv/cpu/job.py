@@ -62,6 +62,10 @@ class Header(NamedTuple):
         Address of the worker that is launched, for `timed_work`.
     counts_cpu_time : int
         1: in this launch the CPU time of each worker is counted.
+    outside : int
+        Address of three elements, set in the template: of what padding of zeros consists. That of
+        channel c is element c & 1 (complex numbers are two channels each), so any two channels in a
+        row have theirs side by side.
     x, weights, packed, bias, out : int
         Addresses of the data, set by `carry_out`.
     scratch : int
@@ -111,6 +115,7 @@ class Header(NamedTuple):
     timed_work: int
     launched: int
     counts_cpu_time: int
+    outside: int
     x: int
     weights: int
     packed: int
@@ -182,9 +187,15 @@ def set_entries(job, first, values):
         job[first + i] = values[i]
 
 
+# Outside of most images.
+_ZEROS = np.zeros(3)
+
+
 def new_template():
-    """An empty job. Without JIT its addresses are Python objects."""
-    return np.zeros(JOB_SIZE, object if config.DISABLE_JIT else np.int64)
+    """A job with nothing but zeros outside. Without JIT its addresses are Python objects."""
+    job = np.zeros(JOB_SIZE, object if config.DISABLE_JIT else np.int64)
+    job[AT.outside] = _ZEROS if config.DISABLE_JIT else _ZEROS.ctypes.data
+    return job
 
 
 @inline

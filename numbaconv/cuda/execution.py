@@ -20,6 +20,7 @@ from numbaconv.cuda.streams import LEGACY_STREAM, stream_of
 from numbaconv.cuda.toolkit import device
 from numbaconv.cuda.workspace import Workspace
 from numbaconv.problem.plan import Plan
+from numbaconv.problem.shape import CONSTANT
 
 
 def prepare_weight(side: Side, w: np.ndarray, conv: Convolution) -> np.ndarray:
@@ -101,6 +102,10 @@ def execute(
     kept : dict, optional
         Where a prepared layer keeps its weights, which are NumPy arrays on either side.
     """
+    if CONSTANT in plan.shape.padding_mode:
+        raise ValueError(
+            "padding_value is for CPU backends: 'cuda' pads with zeros, or elements of the input"
+        )
     conv = find_convolution(plan, precision)
     side, layout = choose_side(on_device, workspace), plan.layout
     images = canonical(arrays["input"], plan.batched, layout.channels_last)

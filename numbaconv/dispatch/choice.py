@@ -115,7 +115,7 @@ def _choose_part(s: ConvShape, plan: AdjointPlan, name: str) -> Choice:
 
 def choose_weight_gradient(plan: WeightPlan, name: str = AUTO) -> Choice:
     """Return the backend that computes a gradient of the weights when one is asked for."""
-    s, dtype = plan.shape, plan.arithmetic.compute
+    s, dtype = plan.simplest, plan.arithmetic.compute
     if name == "im2col" or (name == "fft" and fft.serves_weight_gradient(s, dtype)):
         return Choice(name, "it was asked for")
     if name == AUTO:

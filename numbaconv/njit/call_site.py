@@ -264,6 +264,8 @@ def _form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
             f"numbaconv.{function}: {name} is {kind}; pass a literal string, or a global one: "
             f"Numba compiles for its value"
         )
+    if name == "padding_value" and isinstance(kind, (float, types.Float, types.Complex)):
+        return "scalar", "float64" if isinstance(kind, float) else as_dtype(kind).name
     return _number_form(function, name, kind)
 
 

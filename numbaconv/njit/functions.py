@@ -59,6 +59,8 @@ def _plain_input(recipe: Recipe, plan: AnyPlan, name: str = "input") -> Array:
     """Input as the kernels read it (compare `arrays.flat_input`)."""
     x = recipe.argument(name)
     x = x.of(in_memory_order(x.view, plan))
+    if isinstance(plan, Plan) and plan.source is not None:
+        return recipe.contiguous(x, plan.source)
     return _plain_channels(recipe, x, plan.arithmetic, 1 if plan.batched else 0)
 
 

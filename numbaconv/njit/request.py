@@ -45,8 +45,8 @@ class Text(NamedTuple):
     arguments : tuple of (str, tuple)
         Name and form of each argument, in the order of the integers in the key. Forms are
         ("array", dtype, axes, writable), ("int",), ("tuple", forms), ("layer",) and ("value", the
-        value); for filters also ("scalar", dtype), ("dtype", name) and, of arrays whose elements
-        are in the key, ("values", dtype, axes).
+        value), and of numbers that need not be integers ("scalar", dtype); for filters also
+        ("dtype", name) and, of arrays whose elements are in the key, ("values", dtype, axes).
     """
 
     function: str

@@ -92,11 +92,9 @@ def arithmetic(dtype: np.dtype) -> Arithmetic:
 
 
 def source_of(how: Arithmetic, dtype: np.dtype) -> np.dtype | None:
-    """Return a dtype if kernels could convert its elements, other ones than theirs, as they read.
+    """Return the dtype of an input if kernels convert its elements as they copy them.
 
-    Compiled code has no float16, and complex numbers come apart.
+    None: the elements are theirs, or have the same bits. Complex numbers come apart before.
     """
-    dtype = number_dtype(dtype)
-    if how.is_complex or dtype == how.compute or dtype.name == "float16":
-        return None
-    return dtype.newbyteorder("=")
+    dtype = number_dtype(dtype).newbyteorder("=")
+    return None if how.is_complex or dtype in (how.compute, how.convert) else dtype

@@ -42,6 +42,7 @@ def describe(
     padding_mode: Any,
     layout: Layout,
     parts: int = 1,
+    zeros: int = ZEROS,
 ) -> Problem:
     """Validate shapes and options and return the problem.
 
@@ -51,6 +52,8 @@ def describe(
         Order of the axes of input and output.
     parts : int
         Real channels that stand for one channel: 2 for complex numbers.
+    zeros : int
+        The mode of axes that are padded with zeros: ZEROS, or CONSTANT for another number.
     """
     rank = len(weight_shape) - 2
     if len(input_shape) not in (rank + 1, rank + 2):
@@ -85,7 +88,10 @@ def describe(
     modes = padding_codes(padding_mode, rank)
     pairs = padding_pairs(padding, size, kernel, strides, dilations)
     check_padding_fits(modes, pairs, size)
-    modes = tuple(mode if any(pair) else ZEROS for mode, pair in zip(modes, pairs, strict=True))
+    modes = tuple(
+        (zeros if mode == ZEROS else mode) if any(pair) else ZEROS
+        for mode, pair in zip(modes, pairs, strict=True)
+    )
     output = output_size(size, kernel, strides, pairs, dilations)
 
     check_addressable("padding", n, c_out, *output)

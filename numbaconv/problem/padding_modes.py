@@ -9,7 +9,7 @@ def padded_index(i, size, mode):
     """Index that coordinate `i` of an axis (0 = first element) reads, or -1: the constant."""
     if 0 <= i < size:
         return i
-    if mode == ZEROS:
+    if mode <= ZEROS:  # CONSTANT too
         return -1
     if mode == REPLICATE:
         return 0 if i < 0 else size - 1

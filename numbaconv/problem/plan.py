@@ -18,12 +18,15 @@ from numbaconv.problem.backward import (
 from numbaconv.problem.dtypes import Arithmetic, arithmetic, promoted, source_of
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
+from numbaconv.problem.padding_value import constant_parts, frozen_value
 from numbaconv.problem.phases import find_phases
-from numbaconv.problem.simplest import simplest
+from numbaconv.problem.shape import CONSTANT, ZEROS
+from numbaconv.problem.simplest import simplest, with_fewest_axes
 from numbaconv.problem.validation import (
     check_array,
     check_data_format,
     freeze,
+    padding_codes,
     plain_modes,
     plain_word,
 )
@@ -48,7 +51,9 @@ class Plan:
     arithmetic : Arithmetic
         In which dtype it is computed.
     source : dtype or None
-        Dtype of the input, if a kernel could convert its elements while it reads them.
+        Dtype of the input, if kernels convert its elements as they copy them.
+    outside : ndarray
+        What padding of zeros consists of: see `job.Header.outside`.
     layout, layout_agrees : Layout, bool
         Order of the axes for the caller and in memory; whether they are the same.
     batched : bool
@@ -67,13 +72,14 @@ class Plan:
         result: np.dtype,
         layout: Layout,
         activation: int,
-        source: np.dtype,
+        source: np.dtype | None,
+        outside: np.ndarray,
     ) -> None:
         self.shape, self.out_shape = problem.shape, problem.out_shape
         self.simplest = simplest(problem.shape)
         self.result = result
         self.arithmetic: Arithmetic = arithmetic(result)
-        self.source = source_of(self.arithmetic, source)
+        self.source, self.outside = source, outside
         self.layout = layout
         self.layout_agrees = layout.channels_last == layout.memory_last
         self.batched = problem.batched
@@ -118,6 +124,7 @@ class Options(NamedTuple):
     padding_mode: Any = "zeros"
     data_format: Any = "channels_first"
     activation: Any = None
+    padding_value: Any = 0.0
 
 
 class TransposedOptions(NamedTuple):
@@ -138,11 +145,13 @@ def frozen(options: tuple[Any, ...]) -> tuple[Any, ...]:
     Read twice, an option may give two answers: a list that another thread changes, or an object
     with an ``__index__`` of its own.
     """
-    stride, padding, dilation, groups, padding_mode, data_format, activation = options
+    stride, padding, dilation, groups, padding_mode, data_format, activation, value = options
     if (
         type(stride) is type(padding) is type(dilation) is type(groups) is int
         and type(padding_mode) is type(data_format) is str
         and (activation is None or type(activation) is str)
+        and type(value) is float
+        and value == value
     ):
         return options
     if type(padding_mode) is not str:
@@ -153,7 +162,7 @@ def frozen(options: tuple[Any, ...]) -> tuple[Any, ...]:
         check_activation(activation := plain_word(activation))
     names = Options._fields[:4]
     numbers = (freeze(name, value) for name, value in zip(names, options[:4], strict=True))
-    return *numbers, padding_mode, data_format, activation
+    return *numbers, padding_mode, data_format, activation, frozen_value(value)
 
 
 def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layout) -> Plan:
@@ -163,14 +172,21 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     check_bias(bias, weight)
     result = result_dtype(input=input, weight=weight, bias=bias)
     activation = _activation_code(options.activation, result)
+    how, modes = arithmetic(result), padding_codes(options.padding_mode, weight.ndim - 2)
+    value, said = options.padding_value, options.padding_mode
+    outside = constant_parts(value, modes, said, how, result)
     problem = describe(
         input.shape,
         weight.shape,
         *options[:5],
         layout,
-        parts=2 if result.kind == "c" else 1,
+        parts=2 if how.is_complex else 1,
+        zeros=ZEROS if value == 0 else CONSTANT,
     )
-    return Plan(problem, result, layout, activation, input.dtype)
+    source = source_of(how, input.dtype)
+    if source is not None:
+        problem = problem._replace(shape=problem.shape._replace(converts=1))
+    return Plan(problem, result, layout, activation, source, outside)
 
 
 def _activation_code(activation: Any, result: np.dtype) -> int:
@@ -274,6 +290,7 @@ class WeightPlan:
 
     def __init__(self, problem: Problem, result: np.dtype, out_shape: tuple[int, ...]) -> None:
         self.shape, self.batched = problem.shape, problem.batched
+        self.simplest = with_fewest_axes(problem.shape)
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
         self.multiply_adds = self.shape.flops // 2

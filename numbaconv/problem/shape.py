@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from numbaconv.codegen.jit import inline
 
-ZEROS, REFLECT, REPLICATE, CIRCULAR, SYMMETRIC = range(5)
+# CONSTANT is `zeros` with another number: see `padding_value`.
+CONSTANT, ZEROS, REFLECT, REPLICATE, CIRCULAR, SYMMETRIC = range(-1, 5)
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 
 Triple = tuple[int, int, int]
@@ -29,9 +30,13 @@ class ConvShape(NamedTuple):
         Along depth, height and width. ``padding`` is what comes before the first element; what
         comes after the last one follows from ``output``.
     padding_mode : tuple of 3 int
-        Of each axis, an index into ``PADDING_MODES``; ZEROS of an axis without padding.
+        Of each axis, an index into ``PADDING_MODES``, or CONSTANT; ZEROS of an axis without
+        padding.
     in_strides, out_strides : tuple of 5 int
         Steps of (n, channel, depth, height, width) in the flat input and output, in elements.
+    converts : int
+        1: elements of the input have another dtype than the sums. So no kernel can read them where
+        they lie: they are converted as they are copied.
     """
 
     n: int
@@ -47,6 +52,7 @@ class ConvShape(NamedTuple):
     padding_mode: Triple
     in_strides: tuple[int, int, int, int, int]
     out_strides: tuple[int, int, int, int, int]
+    converts: int = 0
 
     @property
     def taps(self) -> int:
@@ -103,6 +109,7 @@ def read_shape(a, i):
         (a[i + 22], a[i + 23], a[i + 24]),
         (a[i + 25], a[i + 26], a[i + 27], a[i + 28], a[i + 29]),
         (a[i + 30], a[i + 31], a[i + 32], a[i + 33], a[i + 34]),
+        a[i + 35],
     )
 
 

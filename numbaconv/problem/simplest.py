@@ -63,6 +63,14 @@ def simplest(s: ConvShape) -> ConvShape:
     return _with_axes(s, axes)
 
 
+def with_fewest_axes(s: ConvShape) -> ConvShape:
+    """Return a problem without the axes along which there is nothing, and those joined that can be.
+
+    Its gradients are those of the problem: input, output and weights lie in memory as they did.
+    """
+    return _with_axes(s, _merged([axis for axis in _axes(s) if not _is_one(axis)], s))
+
+
 def covered_map(s: ConvShape) -> ConvShape:
     """Return a problem whose window covers its map as one on single pixels, any other as it is.
 

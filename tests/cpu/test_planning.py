@@ -16,6 +16,7 @@ from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
 from numbaconv.cpu.direct.choice import padded_columns
 from numbaconv.cpu.direct.dots import locate_dots
 from numbaconv.cpu.direct.tasks import locate_task
+from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.adjoint_chain import Part, find_parts
 from numbaconv.cpu.im2col.panels import locate_panel
 from numbaconv.cpu.lowering import Lowering
@@ -103,10 +104,18 @@ def test_dot_products_cover_the_output_once(layer: tuple[int, int, int, int], th
     assert (counts == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("channels", "size", "dots"), [(11, 144, 1), (11, 49, 0), (70, 400, 0), (1, 49, 1)]
+)
+def test_gradients_of_pointwise_weights_take_dots_on_long_rows(channels: int, size: int, dots: int):
+    s = shape_of((1, channels, size), (96, channels, 1))
+    assert weight_tasks.cut(s, 4, 2, patches=False).dots == dots
+
+
 def test_packed_weights_serve_many_pixels():
     names = [direct.lower(layer_of(n, 2048, 1000, 1), FLOAT, 2).name for n in (1, 64)]
     assert names == ["dots", "matrix_transposed"]
-    channels = 30_001  # read in place; and a panel of them all would leave the cache
+    channels = 100_001  # read in place; and a panel of them all would leave the cache
     wide = direct.lower(layer_of(64, channels, 1000, 1), FLOAT, 2)
     assert wide.fill_halo is None
     assert wide.blocks.kc < channels

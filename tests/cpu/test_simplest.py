@@ -11,11 +11,14 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
+from numbaconv.cpu.gradients.adjoint import find_parts
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, Layout
+from numbaconv.problem.plan import find_input_plan, find_weight_plan
 from numbaconv.problem.shape import ConvShape
-from numbaconv.problem.simplest import SHORT_ROW, simplest
+from numbaconv.problem.simplest import SHORT_ROW, simplest, with_fewest_axes
 from tests.cpu.shapes import shape_of
 
 Product = tuple[int, int, int]
@@ -67,6 +70,10 @@ def test_the_products_are_the_same(seed: int):
     assert sorted(products(form)) == sorted(products(s))
     assert form.n * form.in_strides[0] == s.n * s.in_strides[0]  # what may be read at all
     assert simplest(form) == form
+    fewest = with_fewest_axes(s)
+    assert sorted(products(fewest)) == sorted(products(s))
+    assert (fewest.n, fewest.c_in, fewest.in_strides[:2]) == (s.n, s.c_in, s.in_strides[:2])
+    assert with_fewest_axes(fewest) == fewest
 
 
 def with_axis(s: ConvShape, place: int) -> ConvShape:
@@ -111,6 +118,28 @@ def test_an_image_one_pixel_wide_is_a_signal(
     assert form(image + one, kernel + one, padding + none) == signal
     assert form(one + image, one + kernel, none + padding) == signal
     assert form(image + one + one, kernel + one + one, padding + none + none) == signal
+
+
+@pytest.mark.parametrize("groups", [1, 16])
+def test_gradients_of_an_image_one_pixel_wide_are_those_of_a_signal(groups: int):
+    """With the axis as it is they took up to 150 times as long."""
+    rng = np.random.default_rng(1)
+    w = rng.standard_normal((16, 16 // groups, 5)).astype(np.float32)
+    x, y = rng.standard_normal((2, 16, 300)), rng.standard_normal((2, 16, 150))
+    options = {"stride": 2, "padding": 2, "dilation": 1, "groups": groups}
+    of_input = find_input_plan(1, x.shape, w, y, **options)
+    of_weight = find_weight_plan(1, x, w.shape, y, **options)
+    for place in (2, 3):
+        images = [np.expand_dims(array, place) for array in (x, w, y)]
+        names = ("stride", "padding", "dilation")
+        both = {name: [options[name]] * 2 for name in names} | {"groups": groups}
+        for name, alone in zip(names, (1, 0, 1), strict=True):
+            both[name][place - 2] = alone
+        image, kernel, result = images
+        planned = find_input_plan(2, image.shape, kernel, result, **both)
+        assert find_parts(planned) == find_parts(of_input)
+        planned = find_weight_plan(2, image, kernel.shape, result, **both)
+        assert planned.simplest == of_weight.simplest
 
 
 def test_a_window_that_covers_its_map_is_a_fully_connected_layer():

@@ -35,6 +35,8 @@ OWN_CASES = (
     # Tiles of the input: several vectors of channels, several images or rows to a chunk.
     problem("channels_35_to_33", (1, 35, 9, 11), (33, 35, 3, 3), padding=1),
     problem("channels_67_pointwise", (2, 67, 7, 5), (19, 67, 1, 1)),
+    problem("channels_11_pointwise_long", (2, 11, 13, 12), (9, 11, 1, 1)),  # lanes are pixels
+    problem("one_pixel_wide", (2, 6, 37, 1), (4, 6, 5, 1), stride=(2, 1), padding=(2, 0)),
     problem("channels_33_stride_3", (2, 33, 17, 13), (5, 33, 3, 2), stride=3, padding=1),
     problem("channels_33_groups_3", (2, 99, 5, 7), (15, 33, 3, 3), groups=3, padding=1),
     problem("images_29_tiny", (29, 19, 3, 4), (5, 19, 2, 2)),

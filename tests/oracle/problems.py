@@ -80,6 +80,7 @@ def random_case(
     *,
     ranks: Sequence[int] = (1, 2, 3),
     modes: Sequence[str] = MODES,
+    values: Sequence[int] = (0,),
     words: Sequence[str | None] = (None,),
     max_groups: int = 3,
     channels: tuple[int, int] = (4, 9),
@@ -94,6 +95,8 @@ def random_case(
 
     Parameters
     ----------
+    values
+        What is added instead of zeros.
     words
         Forms of padding to draw from; None stands for (before, after) pairs.
     channels
@@ -113,6 +116,8 @@ def random_case(
     axes = [random_axis(integer, axis_mode, word, *sizes) for axis_mode in each]
     groups = integer(1, max_groups)
     c_in, c_out = (integer(min(fewest_channels, most), most) for most in channels)
+    value = choose(integer, values) if "zeros" in each else 0
+    more = {"padding_value": value} if value else {}
     return problem(
         name,
         (integer(1, 3), groups * c_in, *(axis.size for axis in axes)),
@@ -123,6 +128,7 @@ def random_case(
         dilation=tuple(axis.dilation for axis in axes),
         groups=groups,
         padding_mode=each if len(set(each)) > 1 else mode,
+        **more,
     )
 
 
@@ -175,6 +181,8 @@ def varied_case(integer: Integer, name: str, of_gradient: bool = False) -> Case:
         longest = {1: 2500}
     if of_gradient:
         limits["modes"] = ("zeros",)
+    else:
+        limits["values"] = (0, 0, 1, 3)
     case = random_case(integer, name, words=(None, None, None, *WORDS), longest=longest, **limits)
     if of_gradient:
         del case.kwargs["padding_mode"]

@@ -132,6 +132,7 @@ def conv(
     groups: int = 1,
     *,
     padding_mode: str | tuple[str, ...] = "zeros",
+    padding_value: complex = 0,
     data_format: str = "channels_first",
 ) -> Array:
     """Correlate ``input`` with ``weight``, one output position at a time.
@@ -156,6 +157,9 @@ def conv(
     c_out, c_group, *kernel = w.shape
     axes = axes_of(tuple(sizes), tuple(kernel), stride, padding, dilation)
     modes = per_axis(padding_mode, rank)
+    if padding_value != 0:
+        x = pad(x, axes, padding_mode, padding_value)
+        axes = axes_of(x.shape[2:], tuple(kernel), stride, 0, dilation)
     windows = [
         [window(axis, o, mode) for o in range(axis.out)]
         for axis, mode in zip(axes, modes, strict=True)
@@ -177,8 +181,10 @@ def conv(
     return np.moveaxis(y, -1 - rank, -1) if data_format == "channels_last" else y
 
 
-def pad(x: Array, axes: list[Axis], padding_mode: str | tuple[str, ...]) -> Array:
-    """Add to the spatial axes what `padding_mode` supplies."""
+def pad(
+    x: Array, axes: list[Axis], padding_mode: str | tuple[str, ...], padding_value: complex = 0
+) -> Array:
+    """Add to the spatial axes what `padding_mode` supplies, axis by axis."""
     modes = per_axis(padding_mode, len(axes))
     for i, (axis, mode) in enumerate(zip(axes, modes, strict=True), start=2):
         if axis.lo or axis.hi:
@@ -186,7 +192,7 @@ def pad(x: Array, axes: list[Axis], padding_mode: str | tuple[str, ...]) -> Arra
             reads = [source(position, axis.size, mode) for position in wanted]
             inside = [element is not None for element in reads]
             shape = (*x.shape[:i], len(reads), *x.shape[i + 1 :])
-            padded = np.zeros(shape, x.dtype)
+            padded = np.full(shape, padding_value, x.dtype)
             at = (slice(None),) * i
             padded[(*at, inside)] = np.take(x, [e for e in reads if e is not None], i)
             x = padded
@@ -339,6 +345,7 @@ def conv_by_taps(
     groups: int = 1,
     *,
     padding_mode: str | tuple[str, ...] = "zeros",
+    padding_value: complex = 0,
     data_format: str = "channels_first",
 ) -> Array:
     """Compute `conv` with the loop over taps outside: fast enough for large or many problems."""
@@ -352,7 +359,7 @@ def conv_by_taps(
     n, _, *sizes = x.shape
     c_out, c_group, *kernel = w.shape
     axes = axes_of(tuple(sizes), tuple(kernel), stride, padding, dilation)
-    x = pad(x.astype(dtype), axes, padding_mode)
+    x = pad(x.astype(dtype), axes, padding_mode, padding_value)
     out = tuple(axis.out for axis in axes)
     y = np.zeros((n, groups, c_out // groups, math.prod(out)), dtype)
     for tap, reads in reads_by_taps(axes):

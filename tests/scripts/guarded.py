@@ -44,8 +44,9 @@ LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 # What small cases do not reach: channels by parts in place, sums of many blocks.
 BY_PARTS = [c for c in LARGE if c.name in ("large_1d_by_parts", "zones_of_many_sums")]
 
-# Those that kernels read in place.
+# Those that kernels read in place, and of images that they convert.
 DTYPES = ("float32", "float32", "float64", "int32", "int64")
+CONVERTED = ("uint8", "int16", "float16")
 
 
 def guarded(array: Array, at_end: bool) -> Array:
@@ -106,12 +107,14 @@ def check_equal(result: Array, expected: Array, backend: str) -> None:
     np.testing.assert_array_equal(result, expected)
 
 
-def check(case: Case, dtype: str, backend: str) -> None:
-    """Run a case at both ends of its pages."""
+def check(case: Case, dtype: str, backend: str, of_image: str | None = None) -> None:
+    """Run a case at both ends of its pages; its image may have a dtype of its own."""
     x, weight, bias = integer_arrays(case, dtype)
+    x = integer_arrays(case, of_image)[0] if of_image else x
     expected = reference.conv_by_taps(x, weight, bias, **case.kwargs).astype(dtype)
     for at_end in (False, True):
-        print(f"{case.name} {dtype} at_end={at_end}", end=" ", flush=True)  # a crash names it
+        # A crash names it.
+        print(f"{case.name} {of_image or ''} {dtype} at_end={at_end}", end=" ", flush=True)
         out = guarded(np.full(expected.shape, filler(expected.dtype), dtype), at_end)
         arrays = [None if a is None else guarded(a, at_end) for a in (x, weight, bias)]
         with guarded_workspace(at_end):
@@ -174,8 +177,12 @@ def main() -> None:
     for number in range(options.start, options.start + options.random):
         integer = random.Random(f"{options.seed}/{number}").randint
         case = varied_case(integer, f"{options.seed}/{number}", options.gradients)
-        run = check_gradients if options.gradients else check
-        run(case, choose(integer, DTYPES), options.backend)
+        if options.gradients:
+            check_gradients(case, choose(integer, DTYPES), options.backend)
+        elif integer(0, 1):
+            check(case, choose(integer, DTYPES), options.backend)
+        else:
+            check(case, "float32", options.backend, choose(integer, CONVERTED))
         problems += 1
     print(f"{options.backend}: {problems} problems, no access outside the arrays")
 

@@ -49,6 +49,11 @@ ODD_K = 256
 MOVE_COST, COPY_COST = 13, 14
 
 
+def reads_in_place(s):
+    """Whether kernels can read elements of the input where they lie: they have the sums' dtype."""
+    return s.converts == 0
+
+
 def is_depthwise(s):
     """Whether each group has one channel and one output."""
     return s.c_in == s.c_out == 1
@@ -113,7 +118,8 @@ def nontemporal_planes(s, lanes, threads):
 
 def has_strips(s):
     """Depthwise, on rows that lie dense in memory, where masks can stand for the padding."""
-    dense = s.in_strides[4] == 1 and s.out_strides[4] == 1 and pads_zeros(s)
+    in_place = pads_zeros(s) and reads_in_place(s)
+    dense = s.in_strides[4] == 1 and s.out_strides[4] == 1 and in_place
     stride = s.stride[1]
     regular = stride == s.stride[2] and (
         stride == 1 or (stride in STRIP_STRIDES and s.dilation[1] == 1 and s.dilation[2] == 1)
@@ -179,12 +185,12 @@ def uses_interleaved(s, lanes):
 def uses_channels(s, lanes):
     """Depthwise, with channels enough to fill a vector, unless rows of pixels do better.
 
-    They do so where the copy to lanes and back costs more than it saves: under filters of 5x5 and
-    more on wide rows that are neighbours in memory.
+    They do so where the copy to lanes and back costs more than it saves: on wide rows that are
+    neighbours in memory, under filters of 5x5 and more, or of elements that are converted.
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
     neighbours = s.out_strides[1] == 1 or s.out_strides[4] == 1  # not in a phase of a gradient
-    large = kernel_taps(s) >= 25 and wide_rows
+    large = (kernel_taps(s) >= 25 or not reads_in_place(s)) and wide_rows
     folds = uses_folds(s) and s.in_strides[4] == 1
     fills = is_depthwise(s) and s.groups >= lanes
     return fills and neighbours and not large and not folds
@@ -198,7 +204,8 @@ def is_pointwise(s):
 def has_dots(s):
     """A pointwise layer on one row, with channels that lie side by side."""
     side_by_side = s.in_strides[1] == 1 and s.out_strides[1] == 1
-    return s.n == 1 and is_signal(s) and is_pointwise(s) and side_by_side
+    one_row = s.n == 1 and is_signal(s)
+    return one_row and is_pointwise(s) and side_by_side and reads_in_place(s)
 
 
 def uses_dots(s, lanes):
@@ -229,7 +236,7 @@ def padded_columns(s):
 
 def has_zones(s):
     """Whether zones can be computed: their columns are neighbours, what is left out are zeros."""
-    return s.stride[2] == 1 and pads_zeros(s)
+    return s.stride[2] == 1 and pads_zeros(s) and reads_in_place(s)
 
 
 def uses_zones(s, lanes):
@@ -310,7 +317,7 @@ def reads_pixels_in_place(s, lanes):
     channels that are innermost, all want the same few places in the first-level cache.
     """
     apart = s.stride[2] * s.in_strides[4] * VECTOR_BYTES % (4096 * lanes) != 0
-    return leaves_out_padding(s) and apart
+    return leaves_out_padding(s) and apart and reads_in_place(s)
 
 
 def reads_rows_in_place(s, lanes):
@@ -318,7 +325,8 @@ def reads_rows_in_place(s, lanes):
 
     Other rows are left to `reads_signals_in_place`, which asks for each task.
     """
-    return is_pointwise(s) and s.output[2] % lanes == 0 and has_rows_apart(s, lanes)
+    whole = s.output[2] % lanes == 0 and has_rows_apart(s, lanes)
+    return is_pointwise(s) and whole and reads_in_place(s)
 
 
 def reads_signals_in_place(s, lanes):
@@ -327,7 +335,7 @@ def reads_signals_in_place(s, lanes):
     Signals from memory are faster in place only because the tile prefetches them.
     """
     single = s.stride[1] == 1 and s.stride[2] == 1
-    return single and is_signal(s) and has_rows_apart(s, lanes)
+    return single and is_signal(s) and has_rows_apart(s, lanes) and reads_in_place(s)
 
 
 def reads_bands_in_place(s):
@@ -335,7 +343,8 @@ def reads_bands_in_place(s):
 
     Under a filter each input row serves a task once or twice.
     """
-    return s.stride[1] == 1 and s.stride[2] == 1 and s.in_strides[4] == 1
+    single = s.stride[1] == 1 and s.stride[2] == 1
+    return single and s.in_strides[4] == 1 and reads_in_place(s)
 
 
 def has_padded_channels(s):

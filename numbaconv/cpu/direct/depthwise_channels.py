@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.arguments import Elements, Foreign, Indices
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at, shift
+from numbaconv.codegen.pointers import behind, call, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import share
@@ -30,7 +30,8 @@ from numbaconv.cpu.direct.tasks import (
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.depthwise import DepthwiseTileArguments, depthwise_tile
-from numbaconv.cpu.packing.lanes import clear_lanes, copy_lanes
+from numbaconv.cpu.packing.conversion import move
+from numbaconv.cpu.packing.lanes import copy_lanes, fill_lanes
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.transpose import transpose_block
 from numbaconv.problem.padding_modes import padded_index
@@ -41,7 +42,6 @@ from numbaconv.problem.taps import first_read
 class ChannelMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, its own scratch, the offsets of the taps."""
 
-    x: object
     weights: object
     bias: object
     out: object
@@ -80,7 +80,7 @@ def tap_offsets(s, b, lanes):
 
 
 @inline
-def fill_row(target, x, s, at, channels, w0, cols, lanes):
+def fill_row(target, x, s, at, channels, w0, cols, outside, lanes):
     """target[column][lane] = the padded input row at x[at], from column w0 on."""
     begin = min(max(-w0, 0), cols)
     end = max(min(s.size[2] - w0, cols), begin)
@@ -95,11 +95,11 @@ def fill_row(target, x, s, at, channels, w0, cols, lanes):
         j = edge if edge < begin else edge - begin + end
         i = padded_index(w0 + j, s.size[2], s.padding_mode[2])
         pixel = shift(target, j * lanes)
-        clear_lanes(pixel, lanes)
+        fill_lanes(pixel, outside, lanes)
         if i >= 0:
             for lane in range(channels):
                 keep_scalar()
-                pixel[lane] = x[at + i * s.in_strides[4] + lane * s.in_strides[1]]
+                move(pixel, lane, x, at + i * s.in_strides[4] + lane * s.in_strides[1])
 
 
 class FillChannelsArguments(NamedTuple):
@@ -108,7 +108,7 @@ class FillChannelsArguments(NamedTuple):
     Attributes
     ----------
     target, x, job : pointer
-        The halo tile; the image; the job, with the problem.
+        The halo tile; the image, whose elements are converted; the job, with the problem.
     channel0, channels : int
         First channel of the image, and how many: at most a vector has lanes.
     d0, h0, w0 : int
@@ -118,7 +118,7 @@ class FillChannelsArguments(NamedTuple):
     """
 
     target: Elements
-    x: Elements
+    x: Foreign
     job: Indices
     channel0: int
     channels: int
@@ -133,6 +133,8 @@ class FillChannelsArguments(NamedTuple):
 def fill_channels(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
     """Copy the halo tile [kd][row][column][lane]. Loops over kd and rows."""
     s, lanes = read_shape(job, SHAPE), job[AT.lanes]
+    # The same for all channels: complex numbers, of which channels are parts, are not depthwise.
+    outside = pointer_at(job[AT.outside], target)[0]
     for kd in range(s.kernel[0]):
         d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode[0])
         for r in range(rows):
@@ -140,10 +142,10 @@ def fill_channels(target, x, job, channel0, channels, d0, h0, w0, rows, cols):
             row = shift(target, (kd * rows + r) * cols * lanes)
             if d >= 0 and h >= 0:
                 at = channel0 * s.in_strides[1] + d * s.in_strides[2] + h * s.in_strides[3]
-                fill_row(row, x, s, at, channels, w0, cols, lanes)
+                fill_row(row, x, s, at, channels, w0, cols, outside, lanes)
             else:
                 for j in range(cols):
-                    clear_lanes(shift(row, j * lanes), lanes)
+                    fill_lanes(shift(row, j * lanes), outside, lanes)
 
 
 @inline
@@ -162,7 +164,7 @@ def channels_task(job, m, s, b, t):
     lanes = job[AT.lanes]
     height, width = halo_extents(s, b.rows, b.cols)
     d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
-    image = shift(m.x, t.n * s.in_strides[0])
+    image = behind(job[AT.x], t.n * s.in_strides[0], job[AT.in_size])
     call(
         job[AT.fill_halo],
         FillChannelsArguments(
@@ -220,7 +222,6 @@ def channels_work(worker, job, like):
     tile = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     taps = shift(tile, lanes * lanes)
     m = ChannelMemory(
-        pointer_at(job[AT.x], like),
         pointer_at(job[AT.packed], like),
         pointer_at(job[AT.bias], like),
         pointer_at(job[AT.out], like),

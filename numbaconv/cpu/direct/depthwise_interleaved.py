@@ -30,7 +30,7 @@ from numbaconv.codegen.pointers import (
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.direct.blocks import MatrixBlocks, rows_in_cache
-from numbaconv.cpu.direct.choice import exceeds_caches, period_of
+from numbaconv.cpu.direct.choice import exceeds_caches, period_of, reads_in_place
 from numbaconv.cpu.direct.tasks import (
     finish_tile,
     halo_extents,
@@ -57,7 +57,7 @@ from numbaconv.cpu.packing.conversion import (
     write_past_caches,
     write_row,
 )
-from numbaconv.cpu.packing.rows import clear
+from numbaconv.cpu.packing.rows import fill
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.taps import first_read
@@ -192,7 +192,7 @@ def read_padded_row(job, s, target, at, w0, cols):
         if i >= 0:
             read_pixels(job, s, pixel, at + i * s.groups, 1)
         else:
-            clear(pixel, s.groups, job[AT.lanes])
+            fill(pixel, s.groups, pointer_at(job[AT.outside], target)[0], job[AT.lanes])
 
 
 @inline
@@ -221,7 +221,7 @@ def fill_tile(job, m, tile, s, t):
             h = padded_index(h0 + r, s.size[1], s.padding_mode[1])
             target = shift(m.halo, kd * tile.plane + r * tile.row)
             if d < 0 or h < 0:
-                clear(target, tile.row, job[AT.lanes])
+                fill(target, tile.row, pointer_at(job[AT.outside], target)[0], job[AT.lanes])
                 continue
             at = t.n * s.in_strides[0] + d * s.in_strides[2] + h * s.in_strides[3]
             read = target if tile.read_row == 0 else m.read
@@ -231,7 +231,7 @@ def fill_tile(job, m, tile, s, t):
 
 
 @inline
-def reads_in_place(job, s, t):
+def is_read_in_place(job, s, t):
     """Whether what a task reads, whole vectors included, is input and no padding."""
     inside, last = pixels_read(s, t)
     end = t.n * s.in_strides[0] + last + s.groups + job[AT.lanes]
@@ -268,7 +268,7 @@ def interleaved_task(job, m, tile, s, t):
     lanes, width = job[AT.lanes], t.cols * s.groups * s.c_out
     vectors = (width + lanes - 1) // lanes
     source, step, offsets = m.halo, s.stride[1] * tile.row, m.offsets
-    if reads_in_place(job, s, t):
+    if is_read_in_place(job, s, t):
         d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
         at = t.n * s.in_strides[0] + d * s.in_strides[2] + h * s.in_strides[3]
         source, step = shift(m.x, at + w * s.in_strides[4]), s.stride[1] * s.in_strides[3]
@@ -327,6 +327,6 @@ def lower(s, itemsize, threads):
         repeated + tile.results + tile.read_row + halo,
         layout=tile,
         fill_halo=read_row,
-        taps_in_place=kernel_taps(s) * (s.stride[2] == s.c_out == 1),
+        taps_in_place=kernel_taps(s) * (s.stride[2] == s.c_out == 1 and reads_in_place(s)),
         store=write_past_caches if exceeds_caches(s, lanes, threads) else write_row,
     )

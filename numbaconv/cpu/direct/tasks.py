@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from numbaconv.codegen.jit import inline
-from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
+from numbaconv.codegen.pointers import behind, call, entries, indices_at, pointer_at, shift
 from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import (
     BAND_ROWS,
@@ -210,7 +210,7 @@ def open_view(m, s, job, t, c0, channels, kept, rotation):
         job[AT.fill_halo],
         FillHaloArguments(
             target=m.halo,
-            x=shift(m.x, image),
+            x=behind(job[AT.x], image, job[AT.in_size]),
             job=job,
             channel0=channel0,
             channels=channels,

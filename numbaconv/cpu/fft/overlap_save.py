@@ -42,7 +42,7 @@ from numbaconv.cpu.fft.tiles import Tiles
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.spectrum import MoveArguments, ProductArguments
-from numbaconv.cpu.packing.rows import clear
+from numbaconv.cpu.packing.rows import copy_run, fill
 from numbaconv.problem.shape import ConvShape, kernel_taps, read_shape
 
 
@@ -134,11 +134,11 @@ def read_load(job, table, s, m, load, t):
     """Copy all channels of a load, and transform their columns."""
     lanes = job[AT.lanes]
     seen = shift(m.seen, t * lanes)
-    clear(seen, lanes, lanes)
+    fill(seen, lanes, 0, lanes)
     for c in range(s.c_in):
         tile, channel = slot(m, table, t, c), load.group * s.c_in + c
         if load.next < 0:
-            clear(tile, table[AT_TABLE.tile], lanes)
+            fill(tile, table[AT_TABLE.tile], 0, lanes)
         for part in range(1 if load.next < 0 else 2):
             number = load.tile if part == 0 else load.next
             d, h, w = first_output(table, number)
@@ -249,7 +249,7 @@ def place_line(row, line, taps, dilation, around, first, columns, values, lanes)
     Its first tap is element 0, and the next ones come `around` the end. They are divided by the
     number of values: the transforms there and back multiply by that.
     """
-    clear(row, columns, lanes)
+    fill(row, columns, 0, lanes)
     if first == 0:
         row[0] = line[0] / values
     begin = max(1, (around - first - columns) // dilation + 1)
@@ -294,7 +294,7 @@ def pack_spectra(worker, job, like):
     while number < tasks:
         rest, c = number // s.c_in, number % s.c_in
         group, pair = rest // pairs, rest % pairs
-        clear(tile, table[AT_TABLE.tile], lanes)
+        fill(tile, table[AT_TABLE.tile], 0, lanes)
         for part in range(min(in_pair, s.c_out - pair * in_pair)):
             at = ((group * s.c_out + pair * in_pair + part) * s.c_in + c) * taps
             for tap in range(taps):
@@ -328,6 +328,7 @@ def lower(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> Lowering
         Tasks(int(table[at.tasks])),
         table,
         round_up(scratch + 2 * tiles.columns, line),
+        fill_halo=copy_run,
         packer=pack_spectra,
         packed_size=s.groups * s.c_out * s.c_in * s.taps + spectra,
         pack_scratch=round_up(tile + tiles.columns + lanes, line),

@@ -1,14 +1,14 @@
 """Rows on their way from the padded input to a tile, and from a tile to the output."""
 
 from numbaconv.codegen.jit import inline
-from numbaconv.codegen.pointers import call, keep_scalar, pointer_at, shift
+from numbaconv.codegen.pointers import behind, call, keep_scalar, pointer_at, shift
 from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.fft.columns import CALLED
 from numbaconv.cpu.fft.layout import AT_TABLE
 from numbaconv.cpu.job import AT
 from numbaconv.cpu.microkernels.spectrum import MoveArguments
 from numbaconv.cpu.packing.results import move_rows
-from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
+from numbaconv.cpu.packing.rows import CopyRunArguments
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.taps import first_read
 
@@ -35,20 +35,12 @@ def store_row(job, s, row, image, channel, od, oh, ow, step, count):
 def copy_row(job, s, row, image, channel, in_d, in_h, first, step, count):
     """Copy `count` elements `first, first + step, ...` of a row of the padded input.
 
-    `in_d` and `in_h` come from `padded_index`: where one is -1 the row is padding of zeros.
+    `in_d` and `in_h` come from `padded_index`: where one is -1 the row lies outside.
     """
     at = image * s.in_strides[0] + channel * s.in_strides[1]
-    source = PaddedRows(
-        x=pointer_at(job[AT.x], row),
-        at=at + in_d * s.in_strides[2] + in_h * s.in_strides[3],
-        step=s.in_strides[4],
-        row_step=0,
-        rows=1,
-        size=s.size[2] if in_d >= 0 and in_h >= 0 else 0,
-        mode=s.padding_mode[2],
-        prefetch_distance=0,
-    )
-    copy_padded(row, 0, source, 0, first, step, count, job[AT.lanes])
+    at += in_d * s.in_strides[2] + in_h * s.in_strides[3]
+    x, size = behind(job[AT.x], at, job[AT.in_size]), s.size[2] if in_d >= 0 and in_h >= 0 else 0
+    call(job[AT.fill_halo], CopyRunArguments(row, 0, x, job, channel, 1, size, first, step, count))
 
 
 @inline

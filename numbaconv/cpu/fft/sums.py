@@ -8,7 +8,7 @@ from numbaconv.codegen.pointers import indices_at
 from numbaconv.cpu.fft.layout import AT_TABLE
 from numbaconv.cpu.fft.rows import copy_row, store_row
 from numbaconv.cpu.job import AT, SHAPE
-from numbaconv.cpu.packing.rows import clear
+from numbaconv.cpu.packing.rows import fill
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.taps import first_read
@@ -57,7 +57,7 @@ def sum_outputs(job, weights, sums, row, image, channel, d, h, w):
         for oh in range(h, min(h + table[AT_TABLE.output_1], s.output[1])):
             for ow in range(w, end_w, table[AT_TABLE.columns]):
                 count = min(table[AT_TABLE.columns], end_w - ow)
-                clear(sums, count, job[AT.lanes])
+                fill(sums, count, 0, job[AT.lanes])
                 for k in range(s.c_in * taps):
                     c, tap = k // taps, k % taps
                     kd, kh = tap // (s.kernel[1] * s.kernel[2]), tap // s.kernel[2] % s.kernel[1]

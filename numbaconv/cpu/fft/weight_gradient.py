@@ -202,7 +202,7 @@ def find_template(plan: WeightPlan, pieces: Pieces, threads: int) -> execution.T
     """Return the job of a run; the plan keeps it."""
     template = plan.jobs.get(("fft", threads))
     if template is None:
-        s, how = problem_of_run(plan.shape, pieces.pixels, pieces.terms), plan.arithmetic
+        s, how = problem_of_run(plan.simplest, pieces.pixels, pieces.terms), plan.arithmetic
         lowering = overlap_save.lower(s, pieces.tiles, how.compute, threads)
         job = execution.write_job(lowering, s, how, threads, NONE, how.compute)
         template = execution.Template(job, lowering.table, (), how.compute)
@@ -221,7 +221,7 @@ def add_spectra(plan: WeightPlan, x: np.ndarray, gradient: np.ndarray) -> np.nda
 
     What is not finite is left to sums of products: in a spectrum it would spread over all taps.
     """
-    s, pieces, dtype = plan.shape, best_pieces(plan.shape), plan.arithmetic.compute
+    s, pieces, dtype = plan.simplest, best_pieces(plan.simplest), plan.arithmetic.compute
     if pieces is None or not (is_finite(x) and is_finite(gradient)):
         return add_products(plan, x, gradient)
     template = find_template(plan, pieces, thread_limit(plan.multiply_adds))

@@ -13,7 +13,9 @@ from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.execution import fill_with_bias
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.cpu.gradients.adjoint_chain import Part
+from numbaconv.problem.phases import find_phases
 from numbaconv.problem.plan import AdjointPlan
+from numbaconv.problem.simplest import with_fewest_axes
 from numbaconv.runtime.threads import thread_limit
 
 
@@ -23,8 +25,9 @@ def find_parts(plan: AdjointPlan) -> list[Part]:
     They are its phases, or several as one.
     """
     if plan.parts is None:
-        phases = plan.phases if plan.multiply_adds else []
-        found = adjoint_chain.find_parts(plan.shape, phases, plan.arithmetic) if phases else []
+        s = with_fewest_axes(plan.shape)
+        phases = find_phases(s) if plan.multiply_adds else []
+        found = adjoint_chain.find_parts(s, phases, plan.arithmetic) if phases else []
         plan.parts = found
     parts: list[Part] = plan.parts
     return parts

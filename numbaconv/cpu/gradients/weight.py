@@ -65,7 +65,7 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
         set_entries(job, HALO, halo)
         job[AT.scratch_size] = weight_tasks.dot_scratch(s, b, lanes)
         job[AT.worker], job[GRADIENT_AT.dot] = dots_work.address(how.numba), dot.address(how.numba)
-        job[AT.fill_halo] = fill_halo.address(how.numba)
+        job[AT.fill_halo] = fill_halo.address((how.numba, how.numba))
         table = tap_offsets(s, halo, s.c_in)
     else:
         packed, tile_of_x, pixels = scratch_sizes(s, b)
@@ -84,7 +84,7 @@ def find_template(plan: WeightPlan, threads: int, patches: bool) -> Template:
     """Return the job of a planned gradient; the plan keeps it."""
     template = plan.jobs.get((patches, threads))
     if template is None:
-        template = make_template(plan.shape, plan.arithmetic, threads, patches)
+        template = make_template(plan.simplest, plan.arithmetic, threads, patches)
         plan.jobs[patches, threads] = template
     return template
 

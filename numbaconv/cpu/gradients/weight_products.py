@@ -25,7 +25,7 @@ from numbaconv.cpu.gradients.weight_tasks import (
 )
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.microkernels.matrix import TileArguments
-from numbaconv.cpu.packing.rows import clear
+from numbaconv.cpu.packing.rows import fill
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import block_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
@@ -107,12 +107,12 @@ def fill_row(job, m, s, tile, of, w0, across, channels, inside, nr):
         end = max(min(end, across.length), begin)
         if not inside:
             begin, end = across.length, across.length
-        clear(target, begin * nr, job[AT.lanes])
+        fill(target, begin * nr, 0, job[AT.lanes])
         if end > begin:
             x = shift(m.x, of + first + begin * across.step)
             inner = shift(target, begin * nr)
             copy_channels(job, inner, x, s.in_strides[1], across.step, channels, end - begin, nr)
-        clear(shift(target, end * nr), (across.length - end) * nr, job[AT.lanes])
+        fill(shift(target, end * nr), (across.length - end) * nr, 0, job[AT.lanes])
 
 
 @inline

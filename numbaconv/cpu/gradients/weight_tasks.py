@@ -57,6 +57,9 @@ MOST_SUMS = 1 << 20
 SLAB_PIXELS, MOST_SLABS = 384, 8
 # Tasks for each thread, at the price of packing a chunk for each part of the channels.
 TASKS_PER_THREAD = 2
+# Up to so many input channels, and from so many pixels of a row on, pointwise layers take
+# `weight_dots`, whose blocks of more rows read each channel less often.
+MOST_DOT_CHANNELS, DOT_PIXELS = 8 * DOT_ROWS[-1], 128
 # Elements of the result that a task of `finish_work` puts together.
 FINISHED = 4096
 
@@ -164,8 +167,13 @@ class Part(NamedTuple):
 
 
 def uses_dots(s, lanes, patches):
-    """Too few input channels a group to fill even half a vector, and a halo tile is worth it."""
-    return 2 * s.c_in < lanes and not patches and not has_padded_halo(s)
+    """Whether lanes run over the pixels, as where input channels fill not even half a vector.
+
+    Pointwise layers of some more channels do so too on long rows: their pixels are neighbours, and
+    nothing has to be transposed. A halo tile must be worth it.
+    """
+    pixels = kernel_taps(s) == 1 and s.c_in <= MOST_DOT_CHANNELS and s.output[2] >= DOT_PIXELS
+    return (2 * s.c_in < lanes or pixels) and not patches and not has_padded_halo(s)
 
 
 def _pixels_of_chunk(s, itemsize, dots):

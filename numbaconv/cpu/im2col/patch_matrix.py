@@ -16,7 +16,7 @@ import numpy as np
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
+from numbaconv.codegen.pointers import behind, call, entries, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.activation import ActivateArguments
@@ -40,7 +40,7 @@ from numbaconv.cpu.job import (
 from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
 from numbaconv.cpu.packing.results import move_rows
-from numbaconv.cpu.packing.rows import PaddedRows, copy_padded
+from numbaconv.cpu.packing.rows import CopyRunArguments, copy_run
 from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
@@ -90,7 +90,6 @@ BLOCKS_SIZE = size_within(PanelBlocks, MOST_BLOCKS)
 class PanelMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
 
-    x: object
     packed: object
     bias: object
     out: object
@@ -141,10 +140,10 @@ def cut(s, itemsize, threads):
 
 
 @inline
-def pack_run(target, m, b, s, g, pixel, run, tap, c0, c1, lanes):
+def pack_run(job, target, b, s, g, pixel, run, tap, c0, c1):
     """Write what the pixels of a run read through a tap, for channels c0 .. c1 - 1.
 
-    Returns 1 if that is more than padding, else 0; then nothing is written.
+    Returns 1 if that is more than zeros of padding, else 0.
     """
     kw = tap % s.kernel[2]
     kh = tap // s.kernel[2] % s.kernel[1]
@@ -156,29 +155,34 @@ def pack_run(target, m, b, s, g, pixel, run, tap, c0, c1, lanes):
     h = padded_index(oh * s.stride[1] + kh * s.dilation[1] - s.padding[1], s.size[1], mode_h)
     first = pixel.column * s.stride[2] + kw * s.dilation[2] - s.padding[2]
     padding = first >= s.size[2] or first + (run - 1) * s.stride[2] < 0
-    inside = d >= 0 and h >= 0 and not (padding and mode == ZEROS)
+    inside = d >= 0 and h >= 0 and not (padding and mode <= ZEROS)
     at = (
         pixel.n * s.in_strides[0]
         + (g * s.c_in + c0) * s.in_strides[1]
         + d * s.in_strides[2]
         + h * s.in_strides[3]
     )
-    channels = PaddedRows(
-        x=m.x,
-        at=at,
-        step=s.in_strides[4],
-        row_step=s.in_strides[1],
-        rows=c1 - c0,
-        size=s.size[2] if inside else 0,
-        mode=mode,
-        prefetch_distance=0,
+    size = s.size[2] if inside else 0
+    call(
+        job[AT.fill_halo],
+        CopyRunArguments(
+            target=target,
+            target_step=b.nr,
+            x=behind(job[AT.x], at, job[AT.in_size]),
+            job=job,
+            channel=g * s.c_in + c0,
+            channels=c1 - c0,
+            size=size,
+            first=first,
+            step=s.stride[2],
+            elements=run,
+        ),
     )
-    copy_padded(target, b.nr, channels, 0, first, s.stride[2], run, lanes)
-    return 1 if inside else 0
+    return 1 if inside or min(s.padding_mode) < ZEROS else 0
 
 
 @inline
-def pack_panel(target, m, s, b, g, panel, k0, k1, reads, lanes):
+def pack_panel(job, target, s, b, g, panel, k0, k1, reads):
     """target[(k - k0) * nr + j] = element k = (tap, c) of the patch of pixel j of the panel.
 
     Loops: taps; runs of pixels in one row; channels; pixels. A tap that reads only padding is
@@ -196,7 +200,7 @@ def pack_panel(target, m, s, b, g, panel, k0, k1, reads, lanes):
         while j < panel.width:
             pixel = locate(panel, j, s)
             run = min(pixel.left, panel.width - j)
-            read |= pack_run(shift(row, j), m, b, s, g, pixel, run, tap, c0, c1, lanes)
+            read |= pack_run(job, shift(row, j), b, s, g, pixel, run, tap, c0, c1)
             j += run
         any_read |= read
         reads[tap - tap0] = 1 if tap == tap0 and any_read == 0 else read
@@ -294,7 +298,7 @@ def run_task(task, job, m, s, b):
         for i in range(panels):
             panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
             pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-            pack_panel(pixels, m, s, b, g, panel, k0, k1, reads, job[AT.lanes])
+            pack_panel(job, pixels, s, b, g, panel, k0, k1, reads)
         for block in range(block0, block1):
             for i in range(panels):
                 panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
@@ -316,7 +320,6 @@ def work(worker, job, like):
     b = read_blocks(job)
     scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     m = PanelMemory(
-        pointer_at(job[AT.x], like),
         pointer_at(job[AT.packed], like),
         pointer_at(job[AT.bias], like),
         pointer_at(job[AT.out], like),
@@ -354,5 +357,6 @@ def lower(s, itemsize, threads):
         np.concatenate((ONE_TAP, zones.ravel())),
         b.panels * b.nr * b.kc + TILE_ROWS * b.nr,
         index_size=b.panels * most_taps(s, b.kc),
+        fill_halo=copy_run,
         packing=Packing(b.mr, taps_outer=True),
     )

@@ -14,10 +14,13 @@ from numbaconv.codegen.pointers import before_line, keep_scalar
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import stands_for
 from numbaconv.codegen.vectors import Vectors
+from numbaconv.cpu.packing.reading import Half, converted
 
 
 def _converted(context, builder, value, source, target):
     """A number in another type: of integers that are no wider, C's cast, as SciPy's is."""
+    if isinstance(source, Half):
+        return converted(builder, value, source, target)
     if not isinstance(source, types.Float) or not isinstance(target, types.Integer):
         return context.cast(builder, value, source, target)
     if target.bitwidth == 64 and not target.signed:

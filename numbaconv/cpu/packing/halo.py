@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.arguments import Elements, Foreign, Indices
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import CACHE_LINE, entries, shift
+from numbaconv.codegen.pointers import CACHE_LINE, entries, pointer_at, shift
 from numbaconv.cpu.job import AT, HALO, MOST_HALO, SHAPE, size_within
 from numbaconv.cpu.packing.rows import (
     MOST_PADDED,
     PaddedRows,
-    clear,
     copy_padded,
+    fill,
     pad_rows,
     split_rows,
 )
@@ -183,6 +183,8 @@ def copy_rows_of_channel(target, source, s, halo, together, split, first, count,
             rows=halo.phases_w if split else source.rows * together,
             size=source.size,
             mode=source.mode,
+            outside=source.outside,
+            alternate=source.alternate,
             prefetch_distance=source.prefetch_distance,
         )
         apart, step = 1 if split else 0, s.stride[2]
@@ -207,7 +209,8 @@ def copies_vectors(s, halo, count, lanes):
     dense = s.in_strides[4] == 1
     short = s.stride[2] == 1 and count <= MOST_PADDED * lanes
     split = s.stride[2] == 2 and splits_rows(s, halo)
-    return max(s.padding_mode) == ZEROS and dense and (short or split)
+    d, h, w = s.padding_mode  # to call `pads_zeros` would cost every first call its compilation
+    return d == h == w == ZEROS and dense and (short or split)
 
 
 @inline
@@ -217,8 +220,11 @@ def prefetch_distance(channel, channels, channel_step):
 
 
 @inline
-def fill_vectors(target, x, s, halo, channels, corner, rows, count, kept, rotation, lanes):
-    """Copy a halo tile, rows by vectors. Loops: kd, phases of rows, channels, rows, vectors."""
+def fill_vectors(target, x, s, halo, channels, corner, rows, count, kept, rotation, zero, lanes):
+    """Copy a halo tile, rows by vectors. Loops: kd, phases of rows, channels, rows, vectors.
+
+    `zero` is one of the elements' type.
+    """
     d0, h0, w0 = corner
     stride, split = s.stride[1], s.stride[2] == 2
     pitch, size = halo.pitch, s.size[2]
@@ -246,8 +252,8 @@ def fill_vectors(target, x, s, halo, channels, corner, rows, count, kept, rotati
                     )
                 for w in range(halo.phases_w):
                     plane = shift(copy, w * halo.plane)
-                    clear(plane, begin * halo.pitch, lanes)
-                    clear(shift(plane, end * halo.pitch), (rows - end) * halo.pitch, lanes)
+                    fill(plane, begin * halo.pitch, zero, lanes)
+                    fill(shift(plane, end * halo.pitch), (rows - end) * halo.pitch, zero, lanes)
                 source = shift(source, channel_step)
                 copy = shift(copy, halo.channel)
 
@@ -258,7 +264,8 @@ class FillHaloArguments(NamedTuple):
     Attributes
     ----------
     target, x, job : pointer
-        The halo tile; the image; the job, with the problem and the layout of the tile.
+        The halo tile; the image, whose elements are converted; the job, with the problem and the
+        layout of the tile.
     channel0, channels : int
         First channel of the image, and how many.
     d0, h0, w0 : int
@@ -272,7 +279,7 @@ class FillHaloArguments(NamedTuple):
     """
 
     target: Elements
-    x: Elements
+    x: Foreign
     job: Indices
     channel0: int
     channels: int
@@ -300,8 +307,9 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
     if not neighbours and copies_vectors(s, halo, count, job[AT.lanes]):
         image = shift(x, channel0 * s.in_strides[1])
         corner, lanes = (d0, h0, w0), job[AT.lanes]
+        zero = pointer_at(job[AT.outside], target)[0]
         fill_vectors(
-            target, image, s, halo, channels, corner, halo_rows, count, kept, rotation, lanes
+            target, image, s, halo, channels, corner, halo_rows, count, kept, rotation, zero, lanes
         )
         return
     c = 0
@@ -310,6 +318,8 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
         split = splits_rows(s, halo) and together == 1
         phases_w = 1 if split else halo.phases_w
         distance = prefetch_distance(c, channels, s.in_strides[1])
+        outside = shift(pointer_at(job[AT.outside], target), (channel0 + c) & 1)
+        alternate = 1 if together > 1 else 0
         for kd in range(kept, s.kernel[0]):
             d = padded_index(d0 + kd * s.dilation[0], s.size[0], s.padding_mode[0])
             place = plane_place(s, halo, kd, rotation)
@@ -338,6 +348,8 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
                         rows=many,
                         size=s.size[2] if d >= 0 and h >= 0 else 0,
                         mode=s.padding_mode[2],
+                        outside=outside,
+                        alternate=alternate,
                         prefetch_distance=distance,
                     )
                     copy = shift(target, at + r * halo.pitch)

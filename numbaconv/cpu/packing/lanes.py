@@ -13,6 +13,7 @@ from numbaconv.codegen.jit import inline
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import stands_for
 from numbaconv.codegen.vectors import I32, Vectors, i64
+from numbaconv.cpu.packing.reading import Reader
 
 # Pieces are 32 bytes high and 16 wide. Rows of weights, or channels of an image, often lie a large
 # power of two apart, where they share one or two sets of the first-level cache: sixteen push each
@@ -91,10 +92,11 @@ def _piece_transposed(vectors, rows):
 class _Piece:
     """Emits the transposition of a piece: the rows are narrow vectors, the columns high ones."""
 
-    def __init__(self, builder, dtype, source, source_step):
+    def __init__(self, builder, dtype, source_dtype, source, source_step):
         self.builder = builder
         self.high = Vectors(builder, dtype, _HIGH_SHARE)
         self.narrow = Vectors(builder, dtype, _NARROW_SHARE)
+        self.reader = Reader(builder, source_dtype, dtype, self.narrow)
         self.rows = _rows_behind(self.narrow, source, source_step, self.high.lanes)
 
     def emit(self, rows, columns, targets):
@@ -112,7 +114,7 @@ class _Piece:
 
     def _emit_whole(self):
         """All rows and columns."""
-        rows = [self.narrow.load(row) for row in self.rows]
+        rows = [self.reader.load(row) for row in self.rows]
         for value, column in zip(_piece_transposed(self.high, rows), self.columns, strict=True):
             self.high.store(value, column)
 
@@ -126,7 +128,7 @@ class _Piece:
         read, written = narrow.first_lanes(columns), high.first_lanes(rows)
         none = ir.Constant(high.mask, None)
         loaded = [
-            narrow.load_masked(self.builder.select(exists, row, self.rows[0]), read)
+            self.reader.load_masked(self.builder.select(exists, row, self.rows[0]), read)
             for row, exists in self.first(rows, self.rows)
         ]
         values = _piece_transposed(high, loaded)
@@ -146,7 +148,8 @@ def _transpose_piece(typing_context, target, target_step, source, source_step, r
 
     def codegen(context, builder, signature, arguments):
         target, target_step, source, source_step, rows, columns = arguments
-        piece = _Piece(builder, signature.args[0].dtype, source, source_step)
+        to, of = signature.args[0].dtype, signature.args[2].dtype
+        piece = _Piece(builder, to, of, source, source_step)
         targets = _rows_behind(piece.high, target, target_step, piece.narrow.lanes)
         piece.emit(rows, columns, targets)
         return context.get_dummy_value()
@@ -176,7 +179,8 @@ def _scatter_piece(
 
     def codegen(context, builder, signature, arguments):
         target, source, source_step, rows, tap, channel, taps, tap_step, channel_step = arguments
-        piece = _Piece(builder, signature.args[0].dtype, source, source_step)
+        dtype = signature.args[0].dtype
+        piece = _Piece(builder, dtype, dtype, source, source_step)
         at = builder.add(builder.mul(tap, tap_step), builder.mul(channel, channel_step))
         back = builder.sub(channel_step, builder.mul(builder.sub(taps, i64(1)), tap_step))
         targets = []
@@ -209,20 +213,26 @@ def scatter_piece(target, source, source_step, rows, tap, channel, taps, tap_ste
             tap, channel = 0, channel + 1
 
 
+def _vectors_and_reader(builder, target, source):
+    """Vectors behind a pointer, and what reads as many elements behind another."""
+    vectors = Vectors(builder, target.dtype)
+    return vectors, Reader(builder, source.dtype, target.dtype, vectors)
+
+
 @intrinsic
 def _copy_lanes(typing_context, target, source, count):
     signature = types.void(target, source, types.int64)
 
     def codegen(context, builder, signature, arguments):
         target, source, count = arguments
-        vectors = Vectors(builder, signature.args[0].dtype)
+        vectors, reader = _vectors_and_reader(builder, *signature.args[:2])
         whole = builder.icmp_signed(">=", count, i64(vectors.lanes))
         with builder.if_else(whole, likely=True) as (then, otherwise):
             with then:
-                vectors.store(vectors.load(source), target)
+                vectors.store(reader.load(source), target)
             with otherwise:
                 mask = vectors.first_lanes(count)
-                vectors.store_masked(vectors.load_masked(source, mask), target, mask)
+                vectors.store_masked(reader.load_masked(source, mask), target, mask)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -236,27 +246,28 @@ def copy_lanes(target, source, count):
 
 
 @intrinsic
-def _clear_lanes(typing_context, target, count):
-    signature = types.void(target, types.int64)
+def _fill_lanes(typing_context, target, value, count):
+    signature = types.void(target, target.dtype, types.int64)
 
     def codegen(context, builder, signature, arguments):
-        target, count = arguments
+        target, value, count = arguments
         vectors = Vectors(builder, signature.args[0].dtype)
+        value = vectors.splat(value)
         whole = builder.icmp_signed(">=", count, i64(vectors.lanes))
         with builder.if_else(whole, likely=True) as (then, otherwise):
             with then:
-                vectors.store(vectors.zero(), target)
+                vectors.store(value, target)
             with otherwise:
-                vectors.store_masked(vectors.zero(), target, vectors.first_lanes(count))
+                vectors.store_masked(value, target, vectors.first_lanes(count))
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-@stands_for(_clear_lanes)
-def clear_lanes(target, count):
-    """Set `count` elements, at most a vector, to zero."""
-    target[: min(count, VECTOR_BYTES // target.itemsize)] = 0
+@stands_for(_fill_lanes)
+def fill_lanes(target, value, count):
+    """Set `count` elements, at most a vector, to a value."""
+    target[: min(count, VECTOR_BYTES // target.itemsize)] = value
 
 
 @intrinsic
@@ -265,13 +276,13 @@ def _copy_even_lanes(typing_context, target, source, count):
 
     def codegen(context, builder, signature, arguments):
         target, source, count = arguments
-        vectors = Vectors(builder, signature.args[0].dtype)
+        vectors, reader = _vectors_and_reader(builder, *signature.args[:2])
         lanes = vectors.lanes
         reach = builder.sub(builder.shl(count, i64(1)), i64(1))  # up to the last even element
         beyond = builder.sub(reach, i64(lanes))
         none = builder.icmp_signed("<", beyond, i64(0))
-        low = vectors.load_masked(source, vectors.first_lanes(reach))
-        high = vectors.load_masked(
+        low = reader.load_masked(source, vectors.first_lanes(reach))
+        high = reader.load_masked(
             vectors.column(source, 1), vectors.first_lanes(builder.select(none, i64(0), beyond))
         )
         vectors.store_masked(
@@ -295,9 +306,9 @@ def _pad_lanes(typing_context, target, row, first, size, count):
 
     def codegen(context, builder, signature, arguments):
         target, row, first, size, count = arguments
-        vectors = Vectors(builder, signature.args[0].dtype)
+        vectors, reader = _vectors_and_reader(builder, *signature.args[:2])
         inside = vectors.lanes_between(builder.neg(first), builder.sub(size, first))
-        value = vectors.load_masked(vectors.at(row, first), inside)
+        value = reader.load_masked(vectors.at(row, first), inside)
         vectors.store_masked(value, target, vectors.first_lanes(count))
         return context.get_dummy_value()
 
@@ -320,12 +331,12 @@ def _split_lanes(typing_context, even, odd, row, first, size, count):
 
     def codegen(context, builder, signature, arguments):
         even, odd, row, first, size, count = arguments
-        vectors = Vectors(builder, signature.args[0].dtype)
+        vectors, reader = _vectors_and_reader(builder, *signature.args[1:3])
         loaded = []
         for part in range(2):
             at = builder.add(first, i64(part * vectors.lanes))
             inside = vectors.lanes_between(builder.neg(at), builder.sub(size, at))
-            loaded.append(vectors.load_masked(vectors.at(row, at), inside))
+            loaded.append(reader.load_masked(vectors.at(row, at), inside))
         mask = vectors.first_lanes(count)
         for phase, target in enumerate((even, odd)):
             vectors.store_masked(vectors.every_second(loaded, phase), target, mask)

@@ -1,23 +1,27 @@
 """Copies of rows with their padding: by whole vectors where it is zeros, else element by element.
 
-What a padded coordinate reads is `problem.padding_modes`' to say.
+What a padded coordinate reads is `problem.padding_modes`' to say. The rows may have another type of
+elements than the copies.
 """
 
 from typing import NamedTuple
 
-from numbaconv.codegen.jit import inline
-from numbaconv.codegen.pointers import keep_scalar, shift
+from numbaconv.codegen.arguments import Elements, Foreign, Indices
+from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pointers import keep_scalar, pointer_at, shift
+from numbaconv.cpu.job import AT, SHAPE
+from numbaconv.cpu.packing.conversion import move
 from numbaconv.cpu.packing.lanes import (
-    clear_lanes,
     copy_even_lanes,
     copy_lanes,
+    fill_lanes,
     pad_lanes,
     prefetch,
     split_lanes,
 )
 from numbaconv.cpu.packing.transpose import transpose_block
 from numbaconv.problem.padding_modes import padded_index, steps_to
-from numbaconv.problem.shape import ZEROS
+from numbaconv.problem.shape import ZEROS, read_shape
 
 # Vectors of a row, at most, that are copied with their padding in one go, by masks. In wider rows
 # the padding is set to zero by itself.
@@ -25,11 +29,11 @@ MOST_PADDED = 4
 
 
 @inline
-def clear(target, count, lanes):
-    """Set `count` elements to zero."""
+def fill(target, count, value, lanes):
+    """Set `count` elements to a value."""
     j = 0
     while j < count:  # a range with a step divides by it first
-        clear_lanes(shift(target, j), count - j)
+        fill_lanes(shift(target, j), value, count - j)
         j += lanes
 
 
@@ -60,7 +64,7 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, distance
         else:
             for j in range(count):
                 keep_scalar()
-                copy[j] = row[j * step]
+                move(copy, j, row, j * step)
 
 
 @inline
@@ -101,9 +105,12 @@ class PaddedRows(NamedTuple):
     step, row_step : int
         Elements of x from one element of a row, and from one row, to the next.
     rows, size : int
-        Rows, and elements of each; one of size 0 is all padding, zero.
+        Rows, and elements of each; one of size 0 is all padding, of what lies `outside`.
     mode : int
         What the padding is.
+    outside, alternate : pointer, int
+        Of what padding of zeros, or of another number, consists, by rows: that of row r is
+        outside[r & alternate].
     prefetch_distance : int
         What lies so much further on will be needed soon; 0: nothing is asked for.
     """
@@ -115,6 +122,8 @@ class PaddedRows(NamedTuple):
     rows: int
     size: int
     mode: int
+    outside: object
+    alternate: int
     prefetch_distance: int
 
 
@@ -150,10 +159,11 @@ def copy_padded(target, target_step, source, apart, first, step, count, lanes):
         distance,
         lanes,
     )
-    if (source.mode == ZEROS and apart == 0) or size == 0:
+    if (source.mode <= ZEROS and apart == 0) or size == 0:
         for r in range(rows):
-            clear(shift(target, r * target_step), begin, lanes)
-            clear(shift(target, r * target_step + end), count - end, lanes)
+            value = source.outside[r & source.alternate]
+            fill(shift(target, r * target_step), begin, value, lanes)
+            fill(shift(target, r * target_step + end), count - end, value, lanes)
         return
     for edge in range(begin + count - end):
         j = edge if edge < begin else edge - begin + end
@@ -162,6 +172,54 @@ def copy_padded(target, target_step, source, apart, first, step, count, lanes):
             i = padded_index(first + j * step + r * apart, size, source.mode)
             if i >= 0:
                 at = source.at + r * source.row_step + i * source.step
-                target[r * target_step + j] = x[at]
+                move(target, r * target_step + j, x, at)
             else:
-                target[r * target_step + j] = 0
+                target[r * target_step + j] = source.outside[r & source.alternate]
+
+
+class CopyRunArguments(NamedTuple):
+    """What `copy_run` takes.
+
+    Attributes
+    ----------
+    target, target_step : pointer, int
+        Where the first element goes; elements from one channel to the next.
+    x, job : pointer
+        Element 0 of the row in the first channel, to be converted; the job.
+    channel, channels : int
+        The first channel of the image, and how many.
+    size : int
+        Elements of the row; 0: it lies outside of the image.
+    first, step, elements : int
+        Element `first`, which may be padding, the `step`-th behind it, and so on: how many.
+    """
+
+    target: Elements
+    target_step: int
+    x: Foreign
+    job: Indices
+    channel: int
+    channels: int
+    size: int
+    first: int
+    step: int
+    elements: int
+
+
+@native(CopyRunArguments)
+def copy_run(target, target_step, x, job, channel, channels, size, first, step, elements):
+    """Copy elements of a padded row, of some channels."""
+    s = read_shape(job, SHAPE)
+    rows = PaddedRows(
+        x=x,
+        at=0,
+        step=s.in_strides[4],
+        row_step=s.in_strides[1],
+        rows=channels,
+        size=size,
+        mode=s.padding_mode[2],
+        outside=shift(pointer_at(job[AT.outside], target), channel & 1),
+        alternate=1,
+        prefetch_distance=0,
+    )
+    copy_padded(target, target_step, rows, 0, first, step, elements, job[AT.lanes])

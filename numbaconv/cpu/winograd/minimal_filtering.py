@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import call, indices_at, pointer_at, shift
+from numbaconv.codegen.pointers import behind, call, indices_at, pointer_at, shift
 from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import TILE_VECTORS, share
 from numbaconv.cpu.job import (
@@ -35,7 +35,7 @@ from numbaconv.cpu.microkernels.minimal_filters import (
 )
 from numbaconv.cpu.packing.halo import HALO_SIZE, FillHaloArguments, Halo, fill_halo
 from numbaconv.cpu.packing.results import move_rows
-from numbaconv.cpu.packing.rows import clear
+from numbaconv.cpu.packing.rows import fill
 from numbaconv.cpu.packing.weights import block_rows, pack_block
 from numbaconv.cpu.winograd.layout import AT_TABLE, PACKED_TOGETHER, make_table, tile_problem
 from numbaconv.cpu.winograd.tiles import Tiles, cut
@@ -58,7 +58,6 @@ size_within(Functions, MOST_HALO - HALO_SIZE)
 class Memory(NamedTuple):
     """The pointers of a worker: the problem's arrays, and its own scratch; see `layout.Layout`."""
 
-    x: object
     packed: object
     bias: object
     out: object
@@ -108,7 +107,6 @@ def find_memory(job, table, worker, like):
     """The pointers of a worker."""
     scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     return Memory(
-        pointer_at(job[AT.x], like),
         pointer_at(job[AT.packed], like),
         pointer_at(job[AT.bias], like),
         pointer_at(job[AT.out], like),
@@ -188,7 +186,7 @@ def copy_halo(job, table, s, m, t, run, c0, channels):
         job[AT.fill_halo],
         FillHaloArguments(
             target=m.halo,
-            x=shift(m.x, run.image * s.in_strides[0]),
+            x=behind(job[AT.x], run.image * s.in_strides[0], job[AT.in_size]),
             job=job,
             channel0=t.group * s.c_in + c0,
             channels=channels,
@@ -328,7 +326,7 @@ def work(worker, job, like):
     """Do tasks until none is left."""
     s, table = read_shape(job, SHAPE), indices_at(job[AT.table])
     m = find_memory(job, table, worker, like)
-    clear(m.zeros, table[AT_TABLE.mr], job[AT.lanes])
+    fill(m.zeros, table[AT_TABLE.mr], 0, job[AT.lanes])
     tasks, together, mr = table[AT_TABLE.tasks], table[AT_TABLE.together], table[AT_TABLE.mr]
     number, queue = next_task(job, tasks, worker, 0)
     while number < tasks:
