@@ -129,7 +129,8 @@ def explain(
         As in `conv`. Nothing is computed, and `out` is not touched.
     of : {"forward", "transposed", "input", "weight"}
         What is explained: the convolution; the transposed convolution of `input`; the gradient of
-        the convolution with respect to its input, or to its weights.
+        the convolution with respect to its input, or to its weights. Gradients have no
+        `data_format` and no `activation`.
     output_padding
         Of a transposed convolution.
 

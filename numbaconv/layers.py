@@ -62,6 +62,8 @@ class Layer:
         Of all calls.
     """
 
+    is_transposed = False
+
     def __init__(
         self,
         weight: np.ndarray,

@@ -41,6 +41,8 @@ class PreparedTransposedConv(Layer):
         From `prepare_transposed`.
     """
 
+    is_transposed = True
+
     def _check(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
         check_transposed_weight(weight)
         check_transposed_bias(bias, weight, self._options.groups)

@@ -176,7 +176,7 @@ def _layer(call: RequestedCall) -> Recipe:
     layer = call.arguments["layer"]
     weights = layer.weights
     plan = layer.plan(call.arguments["input"], weights)
-    if isinstance(plan, AdjointPlan):
+    if layer.is_transposed:
         return _adjoint(call, plan, "input", call.backend(layer.backend, AUTO), weights)
     name = call.backend(layer.backend, choose(plan, layer.precision).backend)
     return _convolution(call, plan, name, weights)

@@ -28,6 +28,10 @@ def prepare_and_call(weight: Any, input: Any, bias: Any = None, **options: Any) 
     nc.prepare(weight, bias, **options)(input)
 
 
+def prepare_transposed_and_call(weight: Any, input: Any, bias: Any = None, **options: Any) -> None:
+    nc.prepare_transposed(weight, bias, **options)(input)
+
+
 def call_layer(x: Any, **options: Any) -> None:
     nc.prepare(array(6, 4, 3, 3))(x, **options)
 
@@ -52,6 +56,7 @@ VALID: dict[str, dict[str, Any]] = {
     "conv": {"input": array(2, 4, 9, 8), "weight": array(6, 4, 3, 3)},
     "explain": {"input": array(2, 4, 9, 8), "weight": array(6, 4, 3, 3)},
     "prepare": {"weight": array(6, 4, 3, 3), "input": array(2, 4, 9, 8)},
+    "prepare_transposed": {"weight": array(6, 4, 3, 3), "input": array(2, 6, 7, 6)},
     "layer": {"x": array(2, 4, 9, 8)},
     "update": {"weight": array(6, 4, 3, 3)},
     "conv_transpose1d": {"input": array(2, 6, 7), "weight": array(6, 4, 3)},
@@ -69,6 +74,7 @@ VALID: dict[str, dict[str, Any]] = {
 }
 FUNCTIONS: dict[str, Any] = {
     "prepare": prepare_and_call,
+    "prepare_transposed": prepare_transposed_and_call,
     "layer": call_layer,
     "update": update_layer,
     "use_backend": choose_for_a_while,
@@ -118,7 +124,7 @@ NOT_INTEGERS = (
     {1: 1},
 )
 NOT_ARRAYS = (None, 1, 1.5, "abc", np.float32(1), {"a": 1}, object())
-NOT_NUMBERS = ("bool", "object", "datetime64[s]", "U3", [("a", "f4")])
+NOT_NUMBERS = ("S2", "object", "datetime64[s]", "U3", [("a", "f4")])
 
 STRIDES_AND_DILATIONS = (
     *((value, TypeError) for value in NOT_INTEGERS),
@@ -479,7 +485,25 @@ CALLS += [
         for v in (-1, 1, 2**70, (), (0,), (0, 0, 0), (0, 1), (-1, 0))
     ),
     *(Bad("conv_transpose2d", {"output_padding": v}, EITHER) for v in ((0, 0.5), (False, 0))),
-    *(Bad("conv_transpose2d", {"padding": v}, TypeError) for v in ("valid", "same", "full")),
+    *(
+        Bad(function, {name: value}, EITHER)
+        for function in ("conv_transpose2d", "prepare_transposed")
+        for name in ("padding", "data_format", "activation")
+        for value in ("", "nonsense", True, 1.5)
+    ),
+    *(
+        Bad(function, {"output_padding": 1, "padding": "same", "stride": 2}, ValueError)
+        for function in ("conv_transpose2d", "prepare_transposed")
+    ),
+    *(Bad("prepare_transposed", {"weight": value}, TypeError) for value in NOT_ARRAYS),
+    *(Bad("prepare_transposed", {"weight": array(*(4,) * n)}, ValueError) for n in (0, 2, 6)),
+    *(Bad("prepare_transposed", {"bias": array(*s)}, ValueError) for s in ((3,), (), (4, 1))),
+    *(Bad("prepare_transposed", {"groups": v}, EITHER) for v in (0, 4, 1.5, None, "1")),
+    *(Bad("prepare_transposed", {"input": v}, TypeError, "input|x") for v in NOT_ARRAYS),
+    *(
+        Bad("prepare_transposed", {"input": array(*s)}, ValueError, "input|x|weight")
+        for s in ((6,), (2, 5, 7, 6), (2, 6, 0, 6), (1, 2, 6, 7, 6))
+    ),
     *(Bad("conv_transpose2d", {"padding": v}, ValueError) for v in (5, (0, 4), ((9, 0), (0, 0)))),
     *(Bad("conv_transpose2d", {"bias": v}, TypeError) for v in NOT_ARRAYS if v is not None),
     *(Bad("conv_transpose2d", {"bias": array(*s)}, ValueError) for s in ((3,), (6,), (), (4, 1))),

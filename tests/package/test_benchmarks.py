@@ -56,6 +56,12 @@ def test_shared_cores_are_measured(run_script: Script):
 
 
 @pytest.mark.slow
+def test_transposed_layers_are_measured(run_script: Script):
+    done = run_script(str(ROOT / "benchmarks" / "transposed.py"), "--seconds", "0")
+    assert done.stdout.count("x |") == 10
+
+
+@pytest.mark.slow
 def test_filters_are_measured(run_script: Script):
     script = str(ROOT / "benchmarks" / "filters.py")
     options = ("--size", "96", "--passes", "1", "--seconds", "0.001")
