@@ -157,9 +157,8 @@ def _lean_flags() -> Flags:
     flags.nrt = False  # nothing counts references; else each use of a tuple takes it apart for that
     flags.error_model = OPTIONS["error_model"]
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.enable_looplift = flags.enable_pyobject_looplift = (
-        True  # Numba's defaults, without effect
-    )
+    # Without effect here, but defaults of helpers.
+    flags.enable_looplift = flags.enable_pyobject_looplift = True
     return flags
 
 
