@@ -142,15 +142,23 @@ class LeanCompiler(CompilerBase):
 
 
 # Nobody calls a helper from Python or through its address, so it needs no wrappers.
-_LEAN = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-inline: Callable[..., Any] = register_jitable(**_LEAN, pipeline_class=LeanCompiler)
+inline: Callable[..., Any] = register_jitable(
+    **OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=LeanCompiler
+)
 
 
 def _lean_flags() -> Flags:
-    """Return the flags of helpers: Numba compiles a helper again for a caller with other ones."""
+    """Return the flags of helpers: Numba compiles a helper again for a caller with other ones.
+
+    They are not read from options as those are: then a caller that is being compiled would lend its
+    own, such as fastmath.
+    """
     flags = Flags()
     flags.nrt = False  # nothing counts references; else each use of a tuple takes it apart for that
-    cpu_target.options.parse_as_flags(flags, {"nopython": True, **_LEAN})
+    flags.error_model = OPTIONS["error_model"]
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    # Without effect here, but defaults of helpers.
+    flags.enable_looplift = flags.enable_pyobject_looplift = True
     return flags
 
 
