@@ -117,6 +117,7 @@ def explain(
     padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
+    out_dtype: Any = None,
     out: Any = None,
     backend: str | None = None,
     stream: Any = None,
@@ -130,7 +131,7 @@ def explain(
     ----------
     input, weight, bias, stride, padding, dilation, groups
         As in `conv`, or in `conv_transpose2d`.
-    padding_mode, padding_value, data_format, activation, out, backend, stream, precision
+    padding_mode, padding_value, data_format, activation, out_dtype, out, backend, stream, precision
         As in `conv`. Nothing is computed, and `out` is not touched.
     of : {"forward", "transposed", "input", "weight"}
         What is explained: the convolution; the transposed convolution of `input`; the gradient of
@@ -156,7 +157,7 @@ def explain(
     >>> choice.backend, choice.source, choice.out_shape
     ('im2col', 'the argument backend=', (1, 8, 30, 30))
     """
-    words = padding_mode, data_format, activation, padding_value
+    words = padding_mode, data_format, activation, padding_value, out_dtype
     options = stride, padding, dilation, groups, *words
     if of != "forward":
         call = Call({"input": input, "weight": weight, "bias": bias}, backend, stream, precision)
@@ -191,7 +192,7 @@ def _backward_plan(
     of: str, arrays: dict[str, Any], options: Options, output_padding: Any
 ) -> AdjointPlan | WeightPlan:
     """Return the plan of what `explain` is asked about."""
-    for name in ("padding_mode", "data_format", "activation", "padding_value"):
+    for name in ("padding_mode", "data_format", "activation", "padding_value", "out_dtype"):
         if getattr(options, name) != Options._field_defaults[name]:
             raise ValueError(f"{name} is for of='forward', got {getattr(options, name)!r}")
     x, weight, bias = arrays.values()

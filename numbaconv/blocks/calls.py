@@ -76,7 +76,9 @@ def per_axis_modes(padding_mode: Any, rank: int) -> tuple[str, ...]:
 
 
 class Convolution(ByBlocks):
-    """`conv`, or a prepared layer."""
+    """`conv`, or a prepared layer; `sums` is the dtype of its sums."""
+
+    sums: np.dtype[Any]
 
     @classmethod
     def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> "Convolution":
@@ -120,8 +122,11 @@ class Convolution(ByBlocks):
         axes[where] = spatial
         axes[channels] = Along(x.shape[channels], plan.out_shape[channels], splits=False)
         if more is None:  # a layer has its arrays and options
-            return cls(function, {}, options, axes, plan.result)
-        return cls(function, arrays, options | more, axes, plan.result)
+            call = cls(function, {}, options, axes, plan.result)
+        else:
+            call = cls(function, arrays, options | more, axes, plan.result)
+        call.sums = plan.sums
+        return call
 
     def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
         """Convolve a block: with its own padding of zeros, or padded from what is near the end."""
@@ -133,7 +138,7 @@ class Convolution(ByBlocks):
                 for r, n, is_window in zip(reads, block.shape, windows, strict=True)
             )
             value = self.options["padding_value"]
-            dtype = self.dtype if value else block.dtype
+            dtype = self.sums if value else block.dtype
             block, pads = np.full(shape, value, dtype), [(0, 0)] * len(pads)
         else:
             block, pads = self._continued(block, reads)

@@ -26,7 +26,8 @@ over k = (input channel, tap) KC at a time, jr and ir over register blocks NR x 
 their sizes, each with its arithmetic.
 
 Filters of images (`separable`) are no layers: they have walks in place of lowerings, and the same
-job and launch.
+job and launch. A result of another dtype than its sums is computed part by part (`pieces`), each a
+convolution of its own, and a job that stores what that has computed.
 
 Read `lowering`, `direct.choice`, `job`, `direct.tasks`, then one lowering and its microkernel.
 Imports: `numbaconv.problem`, `numbaconv.runtime`, `numbaconv.codegen`; nothing of `numbaconv.cuda`.
@@ -34,8 +35,8 @@ Inside, `fft` and `winograd` stand above `direct`, `gradients` and `separable`, 
 `im2col`, that above `execution`, then `packing` and `microkernels`, then `job`.
 """
 
-from numbaconv.cpu.execution import execute
 from numbaconv.cpu.gradients.adjoint import apply_adjoint
 from numbaconv.cpu.gradients.weight import weight_gradient
+from numbaconv.cpu.pieces import execute
 
 __all__ = ["apply_adjoint", "execute", "weight_gradient"]

@@ -102,7 +102,8 @@ for _function in (
 # can be called.
 @typeof_impl.register(PreparedConv)
 def _type_of_layer(layer: PreparedConv, context: Any) -> LayerType:
-    return LayerType(tuple(from_dtype(dtype) for dtype in layer.dtypes))
+    dtypes = tuple(from_dtype(dtype) for dtype in layer.dtypes)
+    return LayerType(dtypes, layer.options.out_dtype)
 
 
 @overload_method(LayerType, "__call__")

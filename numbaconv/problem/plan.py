@@ -18,6 +18,7 @@ from numbaconv.problem.backward import (
 from numbaconv.problem.dtypes import Arithmetic, arithmetic, source_of
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
+from numbaconv.problem.out_dtype import frozen_dtype, sums_dtype
 from numbaconv.problem.padding_value import constant_parts, frozen_value
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.shape import CONSTANT, ZEROS
@@ -47,6 +48,8 @@ class Plan:
         Dtype of the result.
     arithmetic : Arithmetic
         In which dtype it is computed.
+    sums : dtype
+        What the sums are: of `result`, unless they are converted as they are stored.
     source : dtype or None
         Dtype of the input, if kernels convert its elements as they copy them.
     outside : ndarray
@@ -65,6 +68,7 @@ class Plan:
         self,
         problem: Problem,
         result: np.dtype,
+        sums: np.dtype,
         layout: Layout,
         activation: int,
         source: np.dtype | None,
@@ -72,8 +76,8 @@ class Plan:
     ) -> None:
         self.shape, self.out_shape = problem.shape, problem.out_shape
         self.simplest = simplest(problem.shape)
-        self.result = result
-        self.arithmetic: Arithmetic = arithmetic(result)
+        self.result, self.sums = result, sums
+        self.arithmetic: Arithmetic = arithmetic(sums)
         self.source, self.outside = source, outside
         self.layout = layout
         self.layout_agrees = layout.channels_last == layout.memory_last
@@ -88,6 +92,11 @@ class Plan:
         self.not_packed = np.empty(0, self.arithmetic.compute)
         self.jobs: dict[Any, Any] = {}
         self.on_devices: dict[Any, Any] = {}
+
+    @property
+    def converts_sums(self) -> bool:
+        """Whether sums are converted to real numbers of another dtype as they are stored."""
+        return self.sums != self.result and not self.arithmetic.is_complex
 
 
 _plans: dict[Any, Plan] = {}
@@ -112,6 +121,7 @@ class Options(NamedTuple):
     data_format: Any = "channels_first"
     activation: Any = None
     padding_value: Any = 0.0
+    out_dtype: Any = None
 
 
 def frozen(options: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -120,13 +130,15 @@ def frozen(options: tuple[Any, ...]) -> tuple[Any, ...]:
     Read twice, an option may give two answers: a list that another thread changes, or an object
     with an ``__index__`` of its own.
     """
-    stride, padding, dilation, groups, padding_mode, data_format, activation, value = options
+    stride, padding, dilation, groups, padding_mode, data_format, activation = options[:7]
+    value, out_dtype = options[7:]
     if (
         type(stride) is type(padding) is type(dilation) is type(groups) is int
         and type(padding_mode) is type(data_format) is str
         and (activation is None or type(activation) is str)
         and type(value) is float
         and value == value
+        and out_dtype is None
     ):
         return options
     if type(padding_mode) is not str:
@@ -137,7 +149,8 @@ def frozen(options: tuple[Any, ...]) -> tuple[Any, ...]:
         check_activation(activation := plain_word(activation))
     names = Options._fields[:4]
     numbers = (freeze(name, value) for name, value in zip(names, options[:4], strict=True))
-    return *numbers, padding_mode, data_format, activation, frozen_value(value)
+    last = frozen_value(value), frozen_dtype(out_dtype)
+    return *numbers, padding_mode, data_format, activation, *last
 
 
 def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layout) -> Plan:
@@ -148,14 +161,16 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     check_bias(bias, weight)
     if bias is not None:
         arrays.append(bias)
-    result = np.result_type(*(a.dtype for a in arrays))
+    promoted = np.result_type(*(a.dtype for a in arrays))
+    result = promoted if options.out_dtype is None else options.out_dtype
+    sums = promoted if options.out_dtype is None else sums_dtype(promoted, result)
     activation = options.activation
     check_activation(activation)
-    if activation is not None and result.kind != "f":
-        raise TypeError(f"activation {activation!r} needs a real floating dtype, got {result}")
-    how, modes = arithmetic(result), padding_codes(options.padding_mode, weight.ndim - 2)
+    if activation is not None and sums.kind != "f":
+        raise TypeError(f"activation {activation!r} needs a real floating dtype, got {sums}")
+    how, modes = arithmetic(sums), padding_codes(options.padding_mode, weight.ndim - 2)
     value, said = options.padding_value, options.padding_mode
-    outside = constant_parts(value, modes, said, how, result)
+    outside = constant_parts(value, modes, said, how, sums)
     problem = describe(
         input.shape,
         weight.shape,
@@ -167,7 +182,7 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     source = source_of(how, input.dtype)
     if source is not None:
         problem = problem._replace(shape=problem.shape._replace(converts=1))
-    return Plan(problem, result, layout, ACTIVATIONS[activation], source, outside)
+    return Plan(problem, result, sums, layout, ACTIVATIONS[activation], source, outside)
 
 
 def find_plan(input: Any, weight: Any, bias: Any, options: tuple[Any, ...]) -> Plan:
