@@ -28,6 +28,7 @@ def conv(
     padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
+    out_dtype: Any = None,
     out: Any = None,
     backend: str | None = None,
     stream: Any = None,
@@ -83,6 +84,12 @@ def conv(
         Function applied to each output as it is stored: "relu", "relu6", "leaky_relu" (with the
         slope 0.01), "hardswish", "sigmoid", "tanh", "silu", "gelu" (by the error function),
         "gelu_tanh" (its approximation), "mish" or "softplus". Real floating dtypes only.
+    out_dtype : dtype, optional
+        Dtype of the result. Floats become integers rounded half to even, and what does not fit
+        becomes the nearest integer that does, NaN 0. Integers are summed in 32 bits, or in the 64
+        of an array or of `out_dtype`, before they become the nearest of `out_dtype`. Other sums
+        are taken in what NumPy promotes them and `out_dtype` to. Complex sums have complex
+        results. On "cuda" only results in the dtype of their sums.
     out : ndarray, optional
         Array of the result's shape and dtype to store the result in. It must not overlap the
         input, weight or bias.
@@ -137,7 +144,7 @@ def conv(
     """
     if type(input) is not np.ndarray and is_foreign(input):
         return call_foreign(conv, locals())
-    words = padding_mode, data_format, activation, padding_value
+    words = padding_mode, data_format, activation, padding_value, out_dtype
     options = stride, padding, dilation, groups, *words
     if not isinstance(input, np.ndarray) and is_on_device(input):
         arrays = {"input": input, "weight": weight, "bias": bias, "out": out}
@@ -164,6 +171,7 @@ def conv1d(
     padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
+    out_dtype: Any = None,
     out: Any = None,
     backend: str | None = None,
     stream: Any = None,
@@ -179,7 +187,7 @@ def conv1d(
         Shape (C_out, C_in/groups, K).
     bias, stride, padding, dilation, groups, padding_mode, padding_value
         As in `conv`.
-    data_format, activation, out, backend, stream, precision
+    data_format, activation, out_dtype, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -205,6 +213,7 @@ def conv1d(
         padding_value=padding_value,
         data_format=data_format,
         activation=activation,
+        out_dtype=out_dtype,
         out=out,
         backend=backend,
         stream=stream,
@@ -226,6 +235,7 @@ def conv2d(
     padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
+    out_dtype: Any = None,
     out: Any = None,
     backend: str | None = None,
     stream: Any = None,
@@ -241,7 +251,7 @@ def conv2d(
         Shape (C_out, C_in/groups, KH, KW).
     bias, stride, padding, dilation, groups, padding_mode, padding_value
         As in `conv`.
-    data_format, activation, out, backend, stream, precision
+    data_format, activation, out_dtype, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -267,6 +277,7 @@ def conv2d(
         padding_value=padding_value,
         data_format=data_format,
         activation=activation,
+        out_dtype=out_dtype,
         out=out,
         backend=backend,
         stream=stream,
@@ -288,6 +299,7 @@ def conv3d(
     padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
+    out_dtype: Any = None,
     out: Any = None,
     backend: str | None = None,
     stream: Any = None,
@@ -303,7 +315,7 @@ def conv3d(
         Shape (C_out, C_in/groups, KD, KH, KW).
     bias, stride, padding, dilation, groups, padding_mode, padding_value
         As in `conv`.
-    data_format, activation, out, backend, stream, precision
+    data_format, activation, out_dtype, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -329,6 +341,7 @@ def conv3d(
         padding_value=padding_value,
         data_format=data_format,
         activation=activation,
+        out_dtype=out_dtype,
         out=out,
         backend=backend,
         stream=stream,

@@ -112,6 +112,7 @@ def explain(
     padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
+    out_dtype: Any = None,
     out: Any = None,
     backend: str | None = None,
     stream: Any = None,
@@ -125,7 +126,7 @@ def explain(
     ----------
     input, weight, bias, stride, padding, dilation, groups
         As in `conv`, or in `conv_transpose2d`.
-    padding_mode, padding_value, data_format, activation, out, backend, stream, precision
+    padding_mode, padding_value, data_format, activation, out_dtype, out, backend, stream, precision
         As in `conv`. Nothing is computed, and `out` is not touched.
     of : {"forward", "transposed", "input", "weight"}
         What is explained: the convolution; the transposed convolution of `input`; the gradient of
@@ -152,7 +153,7 @@ def explain(
     >>> choice.backend, choice.source, choice.out_shape
     ('im2col', 'the argument backend=', (1, 8, 30, 30))
     """
-    words = padding_mode, data_format, activation, padding_value
+    words = padding_mode, data_format, activation, padding_value, out_dtype
     options = stride, padding, dilation, groups, *words
     given = {"input": input, "weight": weight, "bias": bias}
     if of != "forward":
@@ -189,7 +190,8 @@ def _backward_plan(
 ) -> AdjointPlan | WeightPlan:
     """Return the plan of what `explain` is asked about."""
     shared = "data_format", "activation"  # with transposed convolutions
-    for name in ("padding_mode", "padding_value", *(() if of == "transposed" else shared)):
+    own = "padding_mode", "padding_value", "out_dtype"
+    for name in own if of == "transposed" else (*own, *shared):
         if getattr(options, name) != Options._field_defaults[name]:
             where = "of='forward'" + " and of='transposed'" * (name in shared)
             raise ValueError(f"{name} is for {where}, got {getattr(options, name)!r}")

@@ -100,6 +100,7 @@ def prepare(
     padding_value: complex = 0.0,
     data_format: str = "channels_first",
     activation: str | None = None,
+    out_dtype: Any = None,
     backend: str | None = None,
     precision: str | None = None,
 ) -> PreparedConv:
@@ -109,7 +110,7 @@ def prepare(
     ----------
     weight, bias, stride, padding, dilation, groups
         As in `conv`.
-    padding_mode, padding_value, data_format, activation
+    padding_mode, padding_value, data_format, activation, out_dtype
         As in `conv`.
     backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
         Backend of all calls. Without it the backend of each call is chosen as in `conv`.
@@ -135,7 +136,7 @@ def prepare(
     >>> layer(np.ones((1, 3, 32, 32), np.float32)).shape
     (1, 8, 32, 32)
     """
-    words = padding_mode, data_format, activation, padding_value
+    words = padding_mode, data_format, activation, padding_value, out_dtype
     options = Options(*frozen((stride, padding, dilation, groups, *words)))
     check_data_format(data_format)
     check_activation(activation)

@@ -128,7 +128,9 @@ def per_axis_modes(padding_mode: Any, rank: int) -> tuple[str, ...]:
 
 
 class Convolution(ByBlocks):
-    """`conv`, or a prepared layer."""
+    """`conv`, or a prepared layer; `sums` is the dtype of its sums."""
+
+    sums: np.dtype[Any]
 
     @classmethod
     def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> "Convolution":
@@ -172,8 +174,11 @@ class Convolution(ByBlocks):
         axes[where] = spatial
         axes[channels] = Along(x.shape[channels], plan.out_shape[channels], splits=False)
         if more is None:  # a layer has its arrays and options
-            return cls(function, {}, options, axes, plan.result)
-        return cls(function, arrays, options | more, axes, plan.result)
+            call = cls(function, {}, options, axes, plan.result)
+        else:
+            call = cls(function, arrays, options | more, axes, plan.result)
+        call.sums = plan.sums
+        return call
 
     def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
         """Convolve a block: with its own padding of zeros, or padded from what is near the end."""
@@ -181,7 +186,7 @@ class Convolution(ByBlocks):
         if all(n or not is_window for n, is_window in zip(block.shape, windows, strict=True)):
             block, pads = self._continued(block, reads)
         else:
-            block, pads = padded(block, reads, windows, self.options["padding_value"], self.dtype)
+            block, pads = padded(block, reads, windows, self.options["padding_value"], self.sums)
         pairs = tuple(pair for pair, is_window in zip(pads, windows, strict=True) if is_window)
         changed = {"padding": pairs, "padding_mode": "zeros"}
         if not self.arrays:

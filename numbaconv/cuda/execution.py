@@ -106,6 +106,11 @@ def execute(
         raise ValueError(
             "padding_value is for CPU backends: 'cuda' pads with zeros, or elements of the input"
         )
+    if plan.sums != plan.result:
+        raise ValueError(
+            f"out_dtype {plan.result} of sums in {plan.sums} is for CPU backends: 'cuda' stores "
+            "sums as they are"
+        )
     conv = find_convolution(plan, precision)
     side, layout = choose_side(on_device, workspace), plan.layout
     images = canonical(arrays["input"], plan.batched, layout.channels_last)

@@ -4,12 +4,15 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv._imports import Later
 from numbaconv.cpu.execution import execute
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.choice import choose
 from numbaconv.dispatch.gpu import refuse_on_cpu, run_on_host
 from numbaconv.problem.plan import Plan
 from numbaconv.problem.validation import check_out
+
+_execute_pieces = Later("numbaconv.cpu.pieces", "execute")
 
 
 def resolve(plan: Plan, backend: str | None, precision: str | None) -> str:
@@ -41,4 +44,5 @@ def convolve(
         return run_on_host("execute", plan, arrays, out, stream, precision, kept)
     if stream is not None or precision is not None:
         refuse_on_cpu(backend, stream, precision)
-    return execute(plan, BACKENDS[backend], input, weight, bias, out, kept)
+    run = _execute_pieces if plan.converts_sums else execute
+    return run(plan, BACKENDS[backend], input, weight, bias, out, kept)

@@ -31,6 +31,7 @@ from numbaconv.njit.layer_type import WORDS, is_layer
 from numbaconv.njit.protocol import REQUEST
 from numbaconv.njit.request import BASES, parse
 from numbaconv.problem.dtypes import SUPPORTED, is_supported, promoted
+from numbaconv.problem.out_dtype import frozen_dtype
 from numbaconv.runtime.shared_table import ENTER, door
 
 INT64 = ir.IntType(64)
@@ -253,6 +254,8 @@ def _form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
         return "value", kind.literal_value
     if _is_none(kind) or isinstance(kind, str):
         return "value", kind if isinstance(kind, str) else None
+    if name == "out_dtype" and isinstance(kind, (types.DType, types.NumberClass)):
+        return "value", as_dtype(kind.dtype).name
     if name in BASES:
         return "array", as_dtype(kind.dtype).name, kind.ndim, bool(kind.mutable)
     if is_layer(kind):
@@ -261,8 +264,8 @@ def _form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
         return "value", tuple(_form(function, name, member)[1] for member in kind)
     if name in WORDS:
         raise TypingError(
-            f"numbaconv.{function}: {name} is {kind}; pass a literal string, or a global one: "
-            f"Numba compiles for its value"
+            f"numbaconv.{function}: {name} is {kind}; pass a literal string, or a global one"
+            f"{', or a dtype' if name == 'out_dtype' else ''}: Numba compiles for its value"
         )
     if name == "padding_value" and isinstance(kind, (float, types.Float, types.Complex)):
         return "scalar", "float64" if isinstance(kind, float) else as_dtype(kind).name
@@ -349,9 +352,23 @@ def describe(
     for name, kind in given.items():
         _check_array(function, name, kind)
     dtypes = {name: as_dtype(kind.dtype) for name, kind in given.items() if name != "out"}
-    result = _result_dtype(function, dtypes | (more_dtypes or {}))
-    forms = [(name, _form(function, name, kind)) for name, kind in arguments.items()]
-    return repr((function, result.name, tuple(forms)))
+    forms = {name: _form(function, name, kind) for name, kind in arguments.items()}
+    result = _wanted(function, forms, arguments.get("layer"))
+    if result is None:
+        result = _result_dtype(function, dtypes | (more_dtypes or {}))
+    return repr((function, result.name, tuple(forms.items())))
+
+
+def _wanted(function: str, forms: dict[str, tuple[Any, ...]], layer: Any) -> np.dtype[Any] | None:
+    """Return the dtype of the result that a call asks for."""
+    asked = forms["out_dtype"][1] if "out_dtype" in forms else getattr(layer, "out_dtype", None)
+    try:
+        wanted = frozen_dtype(asked)
+    except TypeError as error:
+        raise TypingError(f"numbaconv.{function}: {error}") from None
+    if wanted == np.float16:
+        raise TypingError(f"numbaconv.{function}: compiled code has no results of float16")
+    return wanted
 
 
 def _is_none(kind: Any) -> bool:

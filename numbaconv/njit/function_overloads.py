@@ -103,7 +103,8 @@ for _function in (
 @typeof_impl.register(PreparedConv)
 @typeof_impl.register(PreparedTransposedConv)
 def _type_of_layer(layer: Layer, context: Any) -> LayerType:
-    return LayerType(tuple(from_dtype(dtype) for dtype in layer.dtypes))
+    dtypes = tuple(from_dtype(dtype) for dtype in layer.dtypes)
+    return LayerType(dtypes, getattr(layer.options, "out_dtype", None))
 
 
 @overload_method(LayerType, "__call__")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from numbaconv.cpu import pieces
 from numbaconv.cpu.arrays import in_memory_order
 from numbaconv.cpu.execution import find_template, packed_weights
 from numbaconv.cpu.gradients import adjoint
@@ -141,8 +142,11 @@ def _convolution(call: RequestedCall, plan: Plan, name: str, weights: Weights | 
     """Return the recipe of a planned convolution; `weights` are those of a prepared layer."""
     recipe = _begin(call, plan)
     recipe.weights = weights
-    y = _plain_output(recipe, plan)
     bias = _plain_bias(recipe, plan) if weights is None else recipe.fixed(weights.flat_bias(plan))
+    if plan.converts_sums:
+        _store_pieces(recipe, plan, name, weights, bias)
+        return recipe
+    y = _plain_output(recipe, plan)
     if plan.multiply_adds:
         template = find_template(plan, BACKENDS[name], max(recipe.threads, 1))
         x = _plain_input(recipe, plan)
@@ -155,6 +159,49 @@ def _convolution(call: RequestedCall, plan: Plan, name: str, weights: Weights | 
         _fill_with_bias(recipe, plan, bias, y)
     _store_result(recipe, plan, y)
     return recipe
+
+
+def _store_pieces(
+    recipe: Recipe, plan: Plan, name: str, weights: Weights | None, bias: Array
+) -> None:
+    """Write down a convolution whose sums are converted (compare `pieces.execute`)."""
+    result, compute = recipe.result(), plan.arithmetic.compute
+    y = result.of(result.view.reshape(-1)) if result.view.flags.c_contiguous else None
+    y = recipe.scratch((plan.out_size,), plan.result) if y is None else y
+    if plan.multiply_adds:
+        found = pieces.find_pieces(plan, BACKENDS[name], max(recipe.threads, 1))
+        x = _plain_input(recipe, plan)
+        x = x.of(x.view.reshape(-1))
+        weight = _plain_weight(recipe, plan) if weights is None else bias
+        sums = recipe.scratch((max(piece.elements for piece in found),), compute)
+        for piece in found:
+            template = piece.template
+            if weights is not None:
+                packed = packed_weights(template, weights.weight, plan, weights.packed)
+                weight = recipe.fixed(packed)
+            read, stored = x.of(x.view[piece.first_in :]), y.of(y.view[piece.first_out :])
+            recipe.convolve(template, read, weight, bias, sums, packed=weights is not None)
+            recipe.convolve(piece.store, sums, sums, sums, stored, packed=False)
+    elif plan.out_size:
+        _store_bias(recipe, plan, bias, y)
+    if y.base != result.base:
+        recipe.move(y.of(y.view.reshape(plan.out_shape)), result)
+
+
+def _store_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array) -> None:
+    """Store what sums of no products are (compare `pieces._store_bias`)."""
+    sums = recipe.scratch((plan.channels,), plan.arithmetic.compute)
+    recipe.move(bias, sums)
+    if plan.activation != NONE:
+        recipe.activate(sums, plan.activation)
+    stored = recipe.scratch((plan.channels,), plan.result)
+    store = pieces.make_store(plan, 1, plan.channels, 0, 1)
+    recipe.convolve(store, sums, sums, sums, stored, packed=False)
+    if plan.layout.channels_last:
+        recipe.move(stored, y.of(y.view.reshape(-1, plan.channels)))
+    else:
+        column = stored.of(stored.view[:, None])
+        recipe.move(column, y.of(y.view.reshape(-1, plan.channels, plan.shape.pixels)))
 
 
 def _options(call: RequestedCall) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from numbaconv.layers import Layer
 from numbaconv.runtime.shared_table import for_ever
 
 # Arguments that Numba compiles for: no values travel.
-WORDS = ("padding_mode", "data_format", "activation", "backend")
+WORDS = ("padding_mode", "data_format", "activation", "out_dtype", "backend")
 
 
 class LayerType(types.Type):
@@ -26,11 +26,14 @@ class LayerType(types.Type):
     ----------
     dtypes : tuple of Numba type
         Of the weights and the bias.
+    out_dtype : dtype or None
+        Of its results, if it was asked for.
     """
 
-    def __init__(self, dtypes: tuple[Any, ...]) -> None:
-        self.dtypes = dtypes
-        super().__init__(name=f"PreparedConv({', '.join(map(str, dtypes))})")
+    def __init__(self, dtypes: tuple[Any, ...], out_dtype: Any = None) -> None:
+        self.dtypes, self.out_dtype = dtypes, out_dtype
+        result = "" if out_dtype is None else f" into {out_dtype}"
+        super().__init__(name=f"PreparedConv({', '.join(map(str, dtypes))}{result})")
 
 
 def is_layer(kind: Any) -> bool:

@@ -53,7 +53,7 @@ def check_applies(value: complex, modes: Sequence[int], padding_mode: Any) -> No
 
 
 def constant_parts(
-    value: complex, modes: Sequence[int], padding_mode: Any, how: Arithmetic, result: np.dtype
+    value: complex, modes: Sequence[int], padding_mode: Any, how: Arithmetic, sums: np.dtype
 ) -> np.ndarray:
     """Return what kernels read of a frozen value, after checking it: see `job.Header.outside`.
 
@@ -63,16 +63,17 @@ def constant_parts(
         The value.
     modes, padding_mode : tuple of int, str or tuple of str
         The padding mode of each axis; what the caller said.
-    how, result : Arithmetic, dtype
-        How the result is computed, and its dtype.
+    how, sums : Arithmetic, dtype
+        How the sums are computed, and their dtype.
     """
     if value == 0:
         return np.zeros(3, how.compute)
     check_applies(value, modes, padding_mode)
-    if not _is_number_of(value, how.convert if result.kind in "fc" else result):
+    dtype = how.convert if sums.kind in "fc" else sums
+    if not _is_number_of(value, dtype):
         raise ValueError(
-            f"padding_value must be a number of the computation's dtype, "
-            f"{how.convert if result.kind in 'fc' else result}, and not infinite; got {value!r}"
+            f"padding_value must be a number of the computation's dtype, {dtype}, and not "
+            f"infinite; got {value!r}"
         )
     if how.is_complex:
         return np.array([value.real, value.imag, value.real], how.compute)

@@ -18,6 +18,7 @@ from numbaconv.problem.backward import (
 from numbaconv.problem.dtypes import Arithmetic, arithmetic, promoted, source_of
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
+from numbaconv.problem.out_dtype import frozen_dtype, sums_dtype
 from numbaconv.problem.padding_value import constant_parts, frozen_value
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.shape import CONSTANT, ZEROS
@@ -50,6 +51,8 @@ class Plan:
         Dtype of the result.
     arithmetic : Arithmetic
         In which dtype it is computed.
+    sums : dtype
+        What the sums are: of `result`, unless they are converted as they are stored.
     source : dtype or None
         Dtype of the input, if kernels convert its elements as they copy them.
     outside : ndarray
@@ -70,6 +73,7 @@ class Plan:
         self,
         problem: Problem,
         result: np.dtype,
+        sums: np.dtype,
         layout: Layout,
         activation: int,
         source: np.dtype | None,
@@ -77,8 +81,8 @@ class Plan:
     ) -> None:
         self.shape, self.out_shape = problem.shape, problem.out_shape
         self.simplest = simplest(problem.shape)
-        self.result = result
-        self.arithmetic: Arithmetic = arithmetic(result)
+        self.result, self.sums = result, sums
+        self.arithmetic: Arithmetic = arithmetic(sums)
         self.source, self.outside = source, outside
         self.layout = layout
         self.layout_agrees = layout.channels_last == layout.memory_last
@@ -95,6 +99,11 @@ class Plan:
         self.not_packed = np.empty(0, self.arithmetic.compute)
         self.jobs: dict[Any, Any] = {}
         self.on_devices: dict[Any, Any] = {}
+
+    @property
+    def converts_sums(self) -> bool:
+        """Whether sums are converted to real numbers of another dtype as they are stored."""
+        return self.sums != self.result and not self.arithmetic.is_complex
 
 
 _plans: dict[Any, Plan] = {}
@@ -125,6 +134,7 @@ class Options(NamedTuple):
     data_format: Any = "channels_first"
     activation: Any = None
     padding_value: Any = 0.0
+    out_dtype: Any = None
 
 
 class TransposedOptions(NamedTuple):
@@ -145,13 +155,15 @@ def frozen(options: tuple[Any, ...]) -> tuple[Any, ...]:
     Read twice, an option may give two answers: a list that another thread changes, or an object
     with an ``__index__`` of its own.
     """
-    stride, padding, dilation, groups, padding_mode, data_format, activation, value = options
+    stride, padding, dilation, groups, padding_mode, data_format, activation = options[:7]
+    value, out_dtype = options[7:]
     if (
         type(stride) is type(padding) is type(dilation) is type(groups) is int
         and type(padding_mode) is type(data_format) is str
         and (activation is None or type(activation) is str)
         and type(value) is float
         and value == value
+        and out_dtype is None
     ):
         return options
     if type(padding_mode) is not str:
@@ -162,7 +174,8 @@ def frozen(options: tuple[Any, ...]) -> tuple[Any, ...]:
         check_activation(activation := plain_word(activation))
     names = Options._fields[:4]
     numbers = (freeze(name, value) for name, value in zip(names, options[:4], strict=True))
-    return *numbers, padding_mode, data_format, activation, frozen_value(value)
+    last = frozen_value(value), frozen_dtype(out_dtype)
+    return *numbers, padding_mode, data_format, activation, *last
 
 
 def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layout) -> Plan:
@@ -170,11 +183,14 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     check_weight(weight)
     check_data_format(options.data_format)
     check_bias(bias, weight)
-    result = result_dtype(input=input, weight=weight, bias=bias)
-    activation = _activation_code(options.activation, result)
-    how, modes = arithmetic(result), padding_codes(options.padding_mode, weight.ndim - 2)
+    promotes_to = result_dtype(input=input, weight=weight, bias=bias)
+    result, sums = promotes_to, promotes_to
+    if options.out_dtype is not None:
+        result, sums = options.out_dtype, sums_dtype(promotes_to, options.out_dtype)
+    activation = _activation_code(options.activation, sums)
+    how, modes = arithmetic(sums), padding_codes(options.padding_mode, weight.ndim - 2)
     value, said = options.padding_value, options.padding_mode
-    outside = constant_parts(value, modes, said, how, result)
+    outside = constant_parts(value, modes, said, how, sums)
     problem = describe(
         input.shape,
         weight.shape,
@@ -186,14 +202,14 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     source = source_of(how, input.dtype)
     if source is not None:
         problem = problem._replace(shape=problem.shape._replace(converts=1))
-    return Plan(problem, result, layout, activation, source, outside)
+    return Plan(problem, result, sums, layout, activation, source, outside)
 
 
-def _activation_code(activation: Any, result: np.dtype) -> int:
-    """Return the code of an activation, which needs a real floating dtype."""
+def _activation_code(activation: Any, sums: np.dtype) -> int:
+    """Return the code of an activation, which needs sums of a real floating dtype."""
     check_activation(activation)
-    if activation is not None and result.kind != "f":
-        raise TypeError(f"activation {activation!r} needs a real floating dtype, got {result}")
+    if activation is not None and sums.kind != "f":
+        raise TypeError(f"activation {activation!r} needs a real floating dtype, got {sums}")
     return ACTIVATIONS[activation]
 
 

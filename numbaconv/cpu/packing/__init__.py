@@ -9,7 +9,8 @@ rows        rows with their padding                  halo tiles, panels of im2co
 results     tiles to the output, and back            all that is not stored where it is computed
 transpose   transposed copies                        weights, results, channels that are innermost
 lanes       one vector, or a piece of some           the other files
-conversion  rows of any dtype to scratch, and back   filters, interleaved channels
+conversion  rows of any dtype to scratch, and back   filters, interleaved channels, `out_dtype`
+reading     vectors of another dtype, as they come   lanes, conversion
 ==========  =======================================  ==============================================
 
 All copies stay inside the caller's memory: what a vector would reach beyond is masked, and not

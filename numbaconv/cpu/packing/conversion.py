@@ -14,13 +14,16 @@ from numbaconv.codegen.pointers import before_line, keep_scalar
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import stands_for
 from numbaconv.codegen.vectors import Vectors
-from numbaconv.cpu.packing.reading import Half, converted
+from numbaconv.cpu.packing.reading import Half, converted, to_half
 
 
 def _converted(context, builder, value, source, target):
     """A number in another type: of integers that are no wider, C's cast, as SciPy's is."""
     if isinstance(source, Half):
         return converted(builder, value, source, target)
+    if isinstance(target, Half):
+        single = converted(builder, value, source, types.float32)
+        return to_half(builder, single)
     if not isinstance(source, types.Float) or not isinstance(target, types.Integer):
         return context.cast(builder, value, source, target)
     if target.bitwidth == 64 and not target.signed:
@@ -74,7 +77,20 @@ def _rounded(context, builder, value, source, target):
     return value
 
 
+def _saturated(context, builder, value, source, target):
+    """Of an integer the nearest that the type has."""
+    del context
+    limits = [(type_.minval, type_.maxval) for type_ in (source, target)]
+    least, most = max(low for low, _ in limits), min(high for _, high in limits)
+    compare = builder.icmp_signed if source.signed else builder.icmp_unsigned
+    for limit, sign in ((least, "<"), (most, ">")):
+        limit = ir.Constant(value.type, limit)
+        value = builder.select(compare(sign, value, limit), limit, value)
+    return converted(builder, value, source, target)
+
+
 _move, _move_rounded = _moving(_converted), _moving(_rounded)
+_move_saturated = _moving(_saturated)
 
 
 @stands_for(_move)
@@ -89,6 +105,13 @@ def move_rounded(target, i, source, j):
     """target[i] = the integer next to source[j] that the type has, of two the even one."""
     value, limits = np.nan_to_num(np.rint(source[j])), np.iinfo(target.dtype)
     target[i] = min(max(int(value), limits.min), limits.max)
+
+
+@stands_for(_move_saturated)
+def move_saturated(target, i, source, j):
+    """target[i] = the integer next to source[j], an integer, that the type has."""
+    limits = np.iinfo(target.dtype)
+    target[i] = min(max(int(source[j]), limits.min), limits.max)
 
 
 @intrinsic
@@ -213,6 +236,17 @@ def write_rounded_row(source, target, step, elements):
 
 
 @native(WriteRowArguments)
+def write_saturated_row(source, target, step, elements):
+    """Copy integers from scratch to the nearest that the type has."""
+    if step == 1:
+        for j in range(elements):
+            move_saturated(target, j, source, j)
+    else:
+        for j in range(elements):
+            move_saturated(target, j * step, source, j)
+
+
+@native(WriteRowArguments)
 def write_past_caches(source, target, step, elements):
     """Copy floats from scratch to neighbours, by whole vectors past the caches."""
     begin, lanes = floats_before_line(target), floats_of_vector(target)
@@ -235,5 +269,10 @@ def usual_types(function: native) -> list[tuple[Any, Any]]:
     single, double, byte = types.float32, types.float64, types.uint8
     if function is write_rounded_row:
         return [(single, byte)]
+    if function is write_saturated_row:
+        return [(types.int32, byte)]
     pairs = [(single, single), (double, double)]
-    return pairs if function is write_past_caches else [*pairs, (single, byte), (double, byte)]
+    if function is write_past_caches:
+        return pairs
+    rows = function in (read_row, write_row)  # of filters, which sum bytes in float64 too
+    return [*pairs, (single, byte), *([(double, byte)] if rows else [])]

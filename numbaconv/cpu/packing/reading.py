@@ -65,6 +65,30 @@ def _from_half(builder, bits):
     return builder.bitcast(builder.or_(magnitude, sign), floats)
 
 
+def to_half(builder, value):
+    """The bits of float16 of float32: the nearest number, of two the even one."""
+    integers, floats = _like(value.type, ir.IntType(32)), value.type
+    constant = functools.partial(_constant, integers)
+    bits = builder.bitcast(value, integers)
+    sign = builder.and_(bits, constant(0x80000000))
+    bits = builder.xor(bits, sign)
+    # Adding a number whose last bit is that of the smallest float16 rounds to a multiple of it.
+    magic = (127 - 15 + 23 - 10 + 1) << 23
+    small = builder.fadd(builder.bitcast(bits, floats), builder.bitcast(constant(magic), floats))
+    small = builder.sub(builder.bitcast(small, integers), constant(magic))
+    odd = builder.and_(builder.lshr(bits, constant(13)), constant(1))
+    normal = builder.add(builder.add(bits, constant(0xFFF - (112 << 23))), odd)
+    normal = builder.lshr(normal, constant(13))
+    is_small = builder.icmp_unsigned("<", bits, constant(113 << 23))
+    half = builder.select(is_small, small, normal)
+    is_nan = builder.icmp_unsigned(">", bits, constant(255 << 23))
+    special = builder.select(is_nan, constant(0x7E00), constant(0x7C00))
+    is_special = builder.icmp_unsigned(">=", bits, constant((127 + 16) << 23))
+    half = builder.select(is_special, special, half)
+    half = builder.or_(half, builder.lshr(sign, constant(16)))
+    return builder.trunc(half, _like(value.type, ir.IntType(16)))
+
+
 def converted(builder, value, source, target):
     """A number, or a vector of numbers, of one type in another."""
     if source == target:
