@@ -18,7 +18,7 @@ from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.execution import new_array
 from numbaconv.cpu.separable.planning import Kernel, Pass
 from numbaconv.ndimage.passes import DOUBLE, SINGLE, Work, apply, check_arrays, fits_single
-from numbaconv.problem.libraries import is_lazy
+from numbaconv.problem.libraries import is_lazy, read_array
 
 PROPAGATE, OMIT = "propagate", "omit"
 
@@ -75,7 +75,7 @@ def prepare_mask(mask: Any) -> PreparedMask:
     >>> ndimage.uniform_filter(np.array([1.0, 2.0, 99.0, 4.0]), 3, mask=sea)
     array([1.33333333, 1.5       , 3.        , 4.        ])
     """
-    return PreparedMask(np.array(bools_of(mask)))
+    return PreparedMask(np.array(bools_of(read_array("mask", mask))))
 
 
 class Gaps(NamedTuple):
@@ -121,14 +121,15 @@ def find_gaps(
     kept: dict[Any, np.ndarray] = {}
     valid = None
     if mask is not None:
-        valid = mask.valid if isinstance(mask, PreparedMask) else bools_of(mask)
+        is_prepared = isinstance(mask, PreparedMask)
+        valid = mask.valid if is_prepared else bools_of(read_array("mask", mask))
         try:
             valid = np.broadcast_to(valid, image.shape)
         except ValueError:
             raise ValueError(
                 f"mask of shape {valid.shape} does not fit an image of {image.shape}"
             ) from None
-        kept = mask.kept if isinstance(mask, PreparedMask) else kept
+        kept = mask.kept if is_prepared else kept
         valid = None if valid.all() else valid
     constant, is_constant = outside
     edges = False
