@@ -199,8 +199,8 @@ def tiled(
     Parameters
     ----------
     function : callable
-        A convolution or transposed convolution, a filter of `numbaconv.ndimage`, or a layer made by
-        `prepare`.
+        A convolution or transposed convolution, a filter of `numbaconv.ndimage`,
+        `numbaconv.signal.sepfir2d`, or a layer made by `prepare`.
     source : array_like
         What slices like a NumPy array and has a shape and a dtype: a memory map, an array of zarr
         or HDF5. While a block is computed, the next one is read and the last one stored, each on a

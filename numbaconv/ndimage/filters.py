@@ -555,7 +555,8 @@ def generic_laplace(
         Image of any rank.
     derivative2 : callable
         ``derivative2(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``; its
-        output is an array or a dtype.
+        output is an array or a dtype. With a Dask image a function of this module, of which is
+        known how far it looks.
     output, mode, cval
         As for `gaussian_filter`.
     extra_arguments, extra_keywords
@@ -798,7 +799,7 @@ def correlate(
         is missing, results are those of "propagate" to the last bit.
     mask : array_like of bool or PreparedMask, optional
         True where values are valid; others are missing, whatever they are. It is broadcast. What a
-        masked array masks is missing too.
+        masked array masks is missing too. With a Dask image it may be a Dask array.
     min_weight : float, optional
         The part of the weights, by their absolute values, that has to meet values. Results with
         less are NaN, and those without any always.

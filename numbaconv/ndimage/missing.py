@@ -18,7 +18,7 @@ from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.execution import new_array
 from numbaconv.cpu.separable.planning import Kernel, Pass
 from numbaconv.ndimage.passes import DOUBLE, SINGLE, Work, apply, check_arrays, fits_single
-from numbaconv.problem.libraries import is_lazy
+from numbaconv.problem.libraries import is_lazy, read_array
 from numbaconv.problem.validation import unmasked
 
 PROPAGATE, OMIT = "propagate", "omit"
@@ -76,7 +76,7 @@ def prepare_mask(mask: Any) -> PreparedMask:
     >>> ndimage.uniform_filter(np.array([1.0, 2.0, 99.0, 4.0]), 3, mask=sea)
     array([1.33333333, 1.5       , 3.        , 4.        ])
     """
-    return PreparedMask(np.array(bools_of(mask)))
+    return PreparedMask(np.array(bools_of(read_array("mask", mask))))
 
 
 class Gaps(NamedTuple):
@@ -110,7 +110,7 @@ def bools_of(mask: Any) -> Any:
 
 def _valid(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Which values of an image of a shape a mask says are valid."""
-    valid = mask.valid if isinstance(mask, PreparedMask) else bools_of(mask)
+    valid = mask.valid if isinstance(mask, PreparedMask) else bools_of(read_array("mask", mask))
     try:
         return np.broadcast_to(valid, shape)
     except ValueError:

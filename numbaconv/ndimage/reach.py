@@ -146,7 +146,8 @@ def _wraps(given: Given, axes: list[int], ndim: int) -> dict[int, bool]:
 def _valid(mask: Any, shape: tuple[int, ...]) -> Any:
     """A mask that fits an image of a shape."""
     valid = mask.valid if isinstance(mask, PreparedMask) else bools_of(mask)
-    if np.broadcast_shapes(valid.shape, shape) != tuple(shape):
+    ahead = len(shape) - valid.ndim
+    if ahead < 0 or any(n not in (1, m) for n, m in zip(valid.shape, shape[ahead:], strict=True)):
         raise ValueError(f"mask of shape {valid.shape} does not fit an image of {tuple(shape)}")
     return valid
 

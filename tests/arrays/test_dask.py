@@ -269,5 +269,7 @@ def test_refusals():
         nc.ndimage.gaussian_laplace(x, 1, mask=np.ones(x.shape, bool))
     with pytest.raises(ValueError, match="mask of shape"):
         nc.ndimage.convolve(x, w, mask=np.ones(3, bool))
+    with pytest.raises(TypeError, match="mask is a Dask array"):
+        nc.ndimage.convolve(np.ones((8, 8)), np.ones((3, 3)), mask=da.ones((8, 8), dtype=bool))
     with pytest.raises(TypeError, match="one library"):
         nc.conv2d(np.ones((1, 1, 8, 8)), da.from_array(w))
