@@ -85,3 +85,17 @@ def test_every_lowering_is_a_candidate_somewhere():
             found |= set(candidates(shape_of(shape, weight, **options, layout=layout), LANES))
     expected = set(APPLIES) - ({"depthwise_planes"} if VECTOR_BYTES == 16 else set())
     assert found == expected == set(direct.LOWERINGS) & expected
+
+
+@pytest.mark.parametrize("problem", ["pointwise images", "long pointwise", "strided pointwise"])
+def test_panels_of_several_images_have_the_bits_of_one(problem: str):
+    """A panel goes from one image on to the next, at any of its columns."""
+    image, weight, options = PROBLEMS[problem]
+    rng = np.random.default_rng(1)
+    x, w = rng.random(image, FLOAT), rng.random(weight, FLOAT)
+    results = []
+    for images in (x, *(each[None] for each in x)):
+        s = shape_of(images.shape, weight, **options)
+        size = s.n * s.out_strides[0]
+        results.append(convolve("patch_matrix", s, images, w, size))
+    np.testing.assert_array_equal(results[0], np.concatenate(results[1:]))

@@ -18,6 +18,7 @@ from tests.conftest import ROOT, Script
 LAYERS = ROOT / "benchmarks" / "layers.csv"
 
 NAMES = {
+    "K": "patch_matrix",
     "M": "matrix",
     "T": "matrix_transposed",
     "Z": "matrix_zones",
@@ -37,8 +38,8 @@ R2   MMTT  MMTT  MMTT
 R3   TTTT  TTTT  TTTT
 R4   TTTT  TTTT  TTTT
 R5   TTTT  TTTT  TTTT
-R6   TTTT  TTTT  TTTT
-R7   TTTT  TMTT  MMTT
+R6   KMTT  MMTT  MMTT
+R7   KKTT  KKTT  KKTT
 R8   TTTT  TTTT  TTTT
 R9   TTTT  TTTT  TTTT
 V1   MMTT  MMTT  MMTT
@@ -54,7 +55,7 @@ X1   MMMM  MMMT  MMTT
 D1   ZZZZ  ZZZZ  ZTZT
 T1   MMMM  MTMT  TTTT
 B1   TTTT  TTTT  TTTT
-B2   TTTT  TTTT  TTTT
+B2   KKTT  KKTT  KKTT
 I1   FFFF  FFFF  FFFF
 I2   FFFF  FFFF  FFFF
 I3   FFFF  FFFF  FFFF

@@ -13,7 +13,7 @@ from numbaconv.cpu import blocking, direct, im2col
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import depthwise_planes, matrix_blocks
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
-from numbaconv.cpu.direct.choice import padded_columns
+from numbaconv.cpu.direct.choice import MOST_PAGES, padded_columns
 from numbaconv.cpu.direct.dots import locate_dots
 from numbaconv.cpu.direct.tasks import locate_task
 from numbaconv.cpu.gradients import weight_tasks
@@ -167,6 +167,21 @@ def test_stray_options_go_to_panels():
     near = shape_of(image, weight, padding=2, dilation=2)
     assert direct.lower(far, FLOAT, 2).name == "patch_matrix"
     assert direct.lower(near, FLOAT, 2).name == "filter_rows"
+
+
+def test_pixels_of_channels_on_many_pages_go_to_panels():
+    """Packing pays from the second register block on, whatever the batch."""
+
+    def served(pixels: int, c_in: int, c_out: int, n: int = 1) -> str:
+        return direct.lower(shape_of((n, c_in, pixels), (c_out, c_in, 1)), FLOAT, 2).name
+
+    assert served(9216, 640, 320) == served(9216, 640, 320, 16) == "patch_matrix"
+    assert served(9216, 640, TILE_ROWS + 1) == "patch_matrix"
+    assert served(9216, 640, TILE_ROWS) != "patch_matrix"
+    assert served(9216, MOST_PAGES, 320) != "patch_matrix"
+    assert served(64, 640, 320) != "patch_matrix"  # ten channels a page, and whole vectors
+    assert served(49, 640, 320) == served(49, 640, 320, 16) == "patch_matrix"  # no whole vectors
+    assert served(49, 128, 320) != "patch_matrix"
 
 
 @pytest.mark.parametrize("seed", range(20))

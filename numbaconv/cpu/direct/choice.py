@@ -292,8 +292,12 @@ def has_far_pixels(s, lanes):
 
 
 def columns_in_line(s):
-    """Columns of a row of outputs, or of all rows where `matrix` joins them: under a single tap."""
-    return s.output[2] * (s.output[1] if kernel_taps(s) == 1 else 1)
+    """Columns of a row of outputs, or of all rows of an image where `matrix` joins them.
+
+    It does under a single tap. Rows of a pointwise layer in its simplest form are images.
+    """
+    neighbours = s.out_strides[3] == s.output[2] * s.out_strides[4]
+    return s.output[2] * (s.output[1] if kernel_taps(s) == 1 and neighbours else 1)
 
 
 def wasted(s, lanes):
@@ -345,7 +349,7 @@ def uses_panels(s, lanes):
     """
     if kernel_taps(s) > 1 or max(s.padding) > 0 or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
-    if is_pointwise(s) and is_signal(s) and has_far_pixels(s, lanes):
+    if is_pointwise(s) and s.output[0] == 1 and has_far_pixels(s, lanes):
         return PAGE_COST * ceil_div(s.c_out, TILE_ROWS) > PACK_COST
     large = s.c_in >= ODD_K and s.c_out >= ODD_CHANNELS
     return large and (wasted(s, lanes) > MOVE_COST or ends_singly(s, lanes))

@@ -213,40 +213,52 @@ def pack_panel(job, target, s, b, g, panel, k0, k1, reads):
 
 
 @inline
-def are_signals(s):
-    """Whether patches are the pixels of one long row an image, as they lie: pointwise layers."""
-    along = s.stride[2] == 1 and s.padding[2] == 0 and s.in_strides[4] == 1
-    return kernel_taps(s) == 1 and along and s.output[0] == s.output[1] == 1
+def are_lines(s):
+    """Whether patches are the pixels of long rows, as they lie: of pointwise layers.
+
+    In its simplest form such a layer has a row for each image.
+    """
+    along = s.stride[1] == s.stride[2] == 1 and s.padding[1] == s.padding[2] == 0
+    return kernel_taps(s) == 1 and along and s.in_strides[4] == 1 and s.output[0] == 1
 
 
 @inline
-def pack_signals(m, s, b, g, begin, panels, k0, k1, lanes):
+def pack_lines(m, s, b, g, begin, panels, k0, k1, lanes):
     """Write the panels begin, begin + 1, ... of a pointwise layer, for channels k0 .. k1 - 1.
 
     A channel is read through all panels before the next: these are longer runs of memory, and each
-    page is looked up once. Loops: images; channels; panels; vectors.
+    page is looked up once. Loops: rows; channels; panels; vectors.
     """
     pixels, apart = s.output[2], b.nr * b.kc
-    first, count = begin * b.nr, min(panels * b.nr, s.n * s.output[2] - begin * b.nr)
+    first, count = begin * b.nr, min(panels * b.nr, pixels_of(s) - begin * b.nr)
     j = 0
     while j < count:
-        n = (first + j) // pixels
-        at = first + j - n * pixels
+        row = (first + j) // pixels
+        at, n = first + j - row * pixels, row // s.output[1]
         run, panel = min(pixels - at, count - j), j // b.nr
-        x = shift(m.x, n * s.in_strides[0] + (g * s.c_in + k0) * s.in_strides[1] + at)
+        at += n * s.in_strides[0] + (row - n * s.output[1]) * s.in_strides[3]
+        x = shift(m.x, at + (g * s.c_in + k0) * s.in_strides[1])
         for k in range(k1 - k0):
-            row, target = shift(x, k * s.in_strides[1]), shift(m.panels, panel * apart + k * b.nr)
+            source, target = (
+                shift(x, k * s.in_strides[1]),
+                shift(m.panels, panel * apart + k * b.nr),
+            )
             column, i = j - panel * b.nr, 0
             while i < run:
-                width = min(b.nr - column, run - i)
-                piece, source, v = shift(target, column), shift(row, i), 0
+                width, v = min(b.nr - column, run - i), 0
                 while v < width:
-                    copy_lanes(shift(piece, v), shift(source, v), width - v)
+                    copy_lanes(shift(target, column + v), shift(source, i + v), width - v)
                     v += lanes
                 target = shift(target, apart)
                 i += width
                 column = 0
         j += run
+
+
+@inline
+def pixels_of(s):
+    """Pixels of all images."""
+    return s.n * s.output[0] * s.output[1] * s.output[2]
 
 
 @inline
@@ -265,9 +277,9 @@ def clear_ends(pixels, b, width, many, lanes):
 def pack_panels(job, m, s, b, g, begin, panels, k0, k1):
     """Write the panels begin, begin + 1, ... of a task, for k from k0 to k1 - 1."""
     taps, lanes = most_taps(s, b.kc), job[AT.lanes]
-    if are_signals(s) and s.converts == 0:
-        pack_signals(m, s, b, g, begin, panels, k0, k1, lanes)
-        width = s.n * s.output[2] - (begin + panels - 1) * b.nr
+    if are_lines(s) and s.converts == 0:
+        pack_lines(m, s, b, g, begin, panels, k0, k1, lanes)
+        width = pixels_of(s) - (begin + panels - 1) * b.nr
         last = shift(m.panels, (panels - 1) * b.nr * b.kc)
         clear_ends(last, b, min(width, b.nr), k1 - k0, lanes)
         for i in range(panels):
@@ -301,7 +313,7 @@ def panels_in_line(s, b, number, left):
     Only those of pointwise layers: others may have taps of their own.
     """
     pixels = s.output[2]
-    if not are_signals(s) or s.out_strides[4] != 1:
+    if not are_lines(s) or s.out_strides[4] != 1:
         return 1
     first = number * b.nr
     return max(1, min(left, (pixels - (first - first // pixels * pixels)) // b.nr))
