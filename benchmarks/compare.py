@@ -133,6 +133,7 @@ def main(
     passes: Annotated[int, typer.Option(min=1, help="Turns that each library gets.")] = 3,
     seconds: Annotated[float, typer.Option(help="Time for each row in each pass.")] = 0.25,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    cpu: Annotated[bool, typer.Option(help="CPU time of one thread, the least of calls.")] = False,
     backward: Annotated[bool, typer.Option(help="Both gradients of each row instead.")] = False,
     quick: Annotated[bool, typer.Option(help="One short pass: a rough idea.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a picture.")] = None,
@@ -161,6 +162,7 @@ def main(
         ids = [layer.id for layer in select(_split(rows) or own, _split(kinds), backward)]
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
+    threads = 1 if cpu else threads
     if quick:
         passes, seconds = 1, 0.05
 
@@ -169,7 +171,7 @@ def main(
     command = shlex.join(["python", "benchmarks/compare.py", *sys.argv[1:]])
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
     date = datetime.date.today().isoformat()
-    if load > 0.5:
+    if load > 0.5 and not cpu:
         console.print(f"[yellow]The load average is {load:.1f}: the figures will be poor.")
     results = Results(command, date, describe(), threads, dtype, passes, load)
     results.versions = versions()
@@ -180,7 +182,7 @@ def main(
     ):
         more = str(table.resolve()) if table else ""
         tasks = ("reference", *names)
-        jobs = [Job(task, ids, folder, threads, seconds, dtype, more) for task in tasks]
+        jobs = [Job(task, ids, folder, threads, seconds, dtype, more, cpu) for task in tasks]
         measure(results, [*jobs, jobs[0]._replace(task="machine", rows=[])], progress)
 
     wide = console.width >= 150

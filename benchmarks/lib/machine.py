@@ -6,6 +6,7 @@ on CPUs that have 512.
 
 import os
 import platform
+import time
 import timeit
 from collections.abc import Callable
 from pathlib import Path
@@ -118,12 +119,15 @@ def _copy_past_caches(source: Any, target: Any, threads: int) -> None:
         _stream(source, target, lines * thread // threads * 8, lines * (thread + 1) // threads * 8)
 
 
-def _best_time(run: Callable[[], Any], repeat: int) -> float:
+def _best_time(run: Callable[[], Any], repeat: int, cpu: bool = False) -> float:
     """Time a call several times; the best counts, since limits are looked for."""
-    return min(timeit.repeat(run, number=1, repeat=repeat))
+    clock = time.process_time if cpu else time.perf_counter
+    return min(timeit.repeat(run, number=1, repeat=repeat, timer=clock))
 
 
-def fma_rate(threads: int, dtype: str = "float32", seconds: float = 0.02) -> float:
+def fma_rate(
+    threads: int, dtype: str = "float32", seconds: float = 0.02, cpu: bool = False
+) -> float:
     """Measure the most that multiply-add instructions can do.
 
     Parameters
@@ -134,6 +138,8 @@ def fma_rate(threads: int, dtype: str = "float32", seconds: float = 0.02) -> flo
         ``"float32"`` or ``"float64"``.
     seconds : float
         Rough length of one of the runs, of which the best counts.
+    cpu : bool
+        Whether CPU time counts, for one thread.
 
     Returns
     -------
@@ -145,7 +151,7 @@ def fma_rate(threads: int, dtype: str = "float32", seconds: float = 0.02) -> flo
     lanes = vector_bits() // (8 * results.itemsize)
 
     def best_time(rounds: int, repeat: int) -> float:
-        return _best_time(lambda: _multiply_add_in_threads(results, rounds, factor), repeat)
+        return _best_time(lambda: _multiply_add_in_threads(results, rounds, factor), repeat, cpu)
 
     nb.set_num_threads(threads)
     few = 1 << 18

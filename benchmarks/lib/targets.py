@@ -117,6 +117,24 @@ TARGETS = (
     ),
     Target("no cliffs", "the sweep, plain / PyTorch NCHW", ("P",), "nc", (("torch",),), 1.4, 0.9),
     Target("gradients", "networks / PyTorch NCHW", BACKWARD, "nc", (("torch",),), 1.0, 0.7),
+    Target(
+        "transforms",
+        "large filters / best of SciPy, OpenCV, own sums",
+        ("L",),
+        "nc",
+        (("scipy-fft", "scipy-oa", "opencv", "nc-direct"),),
+        2.5,
+        1.3,
+    ),
+    Target(
+        "transforms",
+        "3x3 layers, winograd / onnxruntime",
+        ("W",),
+        "nc-winograd",
+        (("onnxruntime",),),
+        1.4,
+        1.0,
+    ),
 )
 
 SHARES = (
@@ -127,6 +145,14 @@ SHARES = (
         "nc-prep",
         "fma",
         0.88,
+    ),
+    Share(
+        "transforms",
+        "share of the FMA limit, winograd",
+        ("V2", "V3", "U1", "B1"),
+        "nc-winograd",
+        "fma",
+        1.25,
     ),
     Share("speed", "share of the copy bandwidth", ("I1", "M2"), "nc", "copy", 0.7),
 )

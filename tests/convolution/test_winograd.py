@@ -214,6 +214,7 @@ ADJOINTS: Problems = {
     "image_groups": ((1, 9, 11, 21), (9, 2, 3, 3), {"groups": 3, "padding": (0, 2)}),
     "image_stride": ((1, 5, 9, 12), (5, 4, 6, 5), {"stride": 2, "output_padding": (1, 0)}),
     "image_skew": ((1, 5, 9, 12), (5, 4, 3, 2), {"stride": (1, 2)}),
+    "image_blocks": ((1, 9, 8, 9), (9, 37, 3, 3), {"padding": 1}),
     "volume": ((2, 3, 5, 7, 9), (3, 4, 3, 3, 3), {"padding": 1}),
 }  # fmt: skip
 EACH_ADJOINT = pytest.mark.parametrize("name", ADJOINTS)
