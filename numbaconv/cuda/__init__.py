@@ -21,14 +21,20 @@ __all__ = [
 ]
 
 
+_whole: dict[str, Any] = {}
+
+
 def _module(name: str) -> Any:
     """Import a module of this package, whole."""
+    if name in _whole:
+        return _whole[name]
     module = import_module(f"{__name__}.{name}")
     if getattr(module.__spec__, "_initializing", False):
         raise RuntimeError(
             "a signal handler, finalizer or callback of the garbage collector needs backend "
             "'cuda', and has interrupted its import: make such a call once before"
         )
+    _whole[name] = module
     return module
 
 

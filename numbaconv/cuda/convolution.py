@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.cuda import filters, gemm, passes, tiles
+from numbaconv.cuda.kernels import Kernel
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.memory import (
     SIMULATED,
@@ -54,9 +55,9 @@ _TINY = {
     tiles.TENSOR: tiles.TINY_TENSOR,
 }
 
-gemm_kernel = functools.cache(gemm.make_kernel)
-filter_kernel = functools.cache(filters.make_kernel)
-second_pass = functools.cache(passes.make_second_pass)
+product_kernel = functools.cache(functools.partial(Kernel, "product", gemm.make_kernel))
+filter_kernel = functools.cache(functools.partial(Kernel, "filter", filters.make_kernel))
+second_pass = functools.cache(functools.partial(Kernel, "second pass", passes.make_second_pass))
 
 
 def storage(result: np.dtype) -> Arithmetic:
@@ -147,7 +148,7 @@ class Work:
             partial=plan.splits > 1,
             narrow=self.device.capability < TF32_CAPABILITY,
         )
-        self.kernel, self.name, self.shared = gemm_kernel(kind), f"product {kind}", 0
+        self.kernel, self.shared = product_kernel(kind), 0
         self.splits = plan.splits
         self.blocks, self.threads = plan.tile.blocks(self.shape) * plan.splits, plan.tile.threads
 
@@ -181,7 +182,6 @@ class Work:
             *passes.grid(size),
             workspace.stream,
             (parts, *arguments[1:], address(y), job),
-            "second pass",
             s,
         )
 
@@ -192,7 +192,6 @@ class Work:
             self.threads,
             stream,
             arguments,
-            self.name,
             self.shape,
             self.shared,
         )
@@ -241,7 +240,6 @@ class Convolution(Work):
         self.kernel = filter_kernel(
             filters.Filter(self.dtype.replace(TF32, "float32"), filters.is_unit(s))
         )
-        self.name = f"filter {block}"
         self.blocks, self.threads = filters.blocks(s, block), block.threads
         self.shared = filters.shared_elements(s, block) * self.sum.itemsize
         self.channels_inside, self.pitch = False, s.taps

@@ -39,16 +39,6 @@ def device(function: Any) -> Any:
     return cuda.jit(device=True, forceinline=True)(function)
 
 
-def compile_kernel(function: Any, threads: int, blocks: int = 1) -> Any:
-    """Return a kernel for blocks of at most so many threads.
-
-    `blocks` of them are to fit on a multiprocessor together, which bounds the registers.
-    """
-    if SIMULATED:
-        return cuda.jit(function)
-    return cuda.jit(launch_bounds=(threads, blocks))(function)
-
-
 # The definitions that the CPU backends use, compiled for this target.
 padded_index = device(padding_modes.padded_index)
 read_shape = device(shape.read_shape)

@@ -21,7 +21,6 @@ from typing import Any
 from numba import cuda
 
 from numbaconv.cuda.device import (
-    compile_kernel,
     device,
     image_pixels,
     make_finish,
@@ -46,6 +45,7 @@ from numbaconv.cuda.intrinsics import (
     quotient,
     store,
 )
+from numbaconv.cuda.kernels import Source
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.problem import DEPTH_END, SHAPE, SPLIT_TILES, SPLITS
 from numbaconv.cuda.tiles import WARP
@@ -209,7 +209,7 @@ def make_place(kind: Kind) -> Any:
     return find_place
 
 
-def make_kernel(kind: Kind) -> Any:
+def make_kernel(kind: Kind) -> Source:
     """Return the kernel of a kind, to be called with addresses: (x, w, bias, y, job).
 
     Notes
@@ -264,4 +264,4 @@ def make_kernel(kind: Kind) -> Any:
         place = (group, m0, n0, part * s.n * s.out_strides[0])
         store_sums(sums, Bs, y, bias, header, s, place, thread)
 
-    return compile_kernel(conv_gemm, tile.threads, kind.blocks)
+    return Source(conv_gemm, tile.threads, kind.blocks)

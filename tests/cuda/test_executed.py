@@ -40,12 +40,6 @@ REDUCED = (
     "move float16 to float16",
     "move uint8 to float16",
 )
-# The same, compiled as where nvJitLink is installed: a kernel of each family.
-THROUGH_LTO = (
-    mutants.FLOAT,
-    mutants.HALF,
-    "filter float32 stride=2 dilation=1 zeros ((23, 19), (5, 4))",
-)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,13 +50,6 @@ def gpu() -> Iterator[Gpu]:
 
 @pytest.mark.parametrize("name", REDUCED)
 def test_equals_the_oracle(name: str):
-    CASES[name]()
-
-
-@pytest.mark.parametrize("name", THROUGH_LTO)
-def test_equals_the_oracle_through_lto(name: str, gpu: Gpu, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("cuda.bindings.nvjitlink")
-    monkeypatch.setattr(gpu, "lto", True)
     CASES[name]()
 
 
