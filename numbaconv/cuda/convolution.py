@@ -22,16 +22,22 @@ from numbaconv.cuda.problem import (
     DEPTH_END,
     FAR,
     HAS_BIAS,
+    MAGIC,
+    PATCH_TABLE,
     PITCH,
     PLANES,
     ROW_TABLE,
     ROWS,
+    SHIFT,
     SOURCE,
     SPLIT_TILES,
     SPLITS,
+    is_mapped,
     make_job,
+    output_columns,
     output_rows,
     patch_rows,
+    reciprocal,
 )
 from numbaconv.cuda.toolkit import TF32_CAPABILITY, Device
 from numbaconv.cuda.workspace import Workspace
@@ -39,7 +45,7 @@ from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic, arithmetic
 from numbaconv.problem.forward import memory_strides
-from numbaconv.problem.shape import SHAPE_SIZE, ZEROS, ConvShape, pads_zeros
+from numbaconv.problem.shape import SHAPE_SIZE, ZEROS, ConvShape
 
 _MOST = 2**31 - 2**16  # elements that 32-bit offsets reach, with room for a tile beyond
 _HALF = arithmetic(np.dtype("float16"))._replace(
@@ -256,7 +262,7 @@ class Convolution(Work):
         lanes, scale = kind.lanes, kind.lanes // kind.words
         plan = tiles.choose_tile(s, self.available, self.device.processors, scale)
         wide = s.in_strides[1] == 1 and s.c_in > 0 and s.c_in % lanes == 0
-        self._take_product(kind._replace(wide=wide, mapped=not pads_zeros(s)), plan)
+        self._take_product(kind._replace(wide=wide, mapped=is_mapped(s)), plan)
         self.channels_inside = wide
         self.pitch = -(-s.gemm[2] // lanes) * lanes
         depth = plan.tile.bk * scale
@@ -294,23 +300,28 @@ class WeightGradient(Work):
                 f"the output has {rows} rows of pixels, and at most {_MOST_ROWS} are listed"
             )
         super().__init__(product_of_weights(s), how, precision, device)
-        kind = Kind(self.available[0], self.dtype, of_weights=True)
+        kind = Kind(self.available[0], self.dtype, of_weights=True, mapped=is_mapped(s))
         scale = kind.lanes // kind.words
         plan = tiles.choose_deep_tile(self.shape, self.available, device.processors, scale)
         self._take_product(kind, plan)
         _, columns, k = self.shape.gemm
         depth = plan.tile.bk * scale
         per_part = max(-(-k // (depth * plan.splits)), 1)
-        # As many as all blocks look at: whole tiles, and a last round of a whole block's threads.
+        # As many as all blocks look at: whole tiles, and a last round of a whole block's threads;
+        # and an even number, so that what follows is aligned for wide loads.
         count = -(-columns // plan.tile.bn) * plan.tile.bn + plan.tile.threads
+        count += count % 2
         source = dict(zip(range(SOURCE, SOURCE + SHAPE_SIZE), s.as_tuple(), strict=True))
         settings = {
             DEPTH_END: k,
             SPLITS: plan.splits,
             SPLIT_TILES: per_part,
-            ROW_TABLE: count,
         }
-        table = np.concatenate((patch_rows(s, False, count, 1), output_rows(s)))
+        tables = output_columns(s), patch_rows(s, False, count, 1), output_rows(s)
+        settings[PATCH_TABLE] = tables[0].size
+        settings[ROW_TABLE] = tables[0].size + tables[1].size
+        settings[MAGIC], settings[SHIFT] = reciprocal(max(s.output[2], 1))
+        table = np.concatenate([table.reshape(-1) for table in tables])
         self._make_jobs(settings | source, table)
 
 

@@ -31,6 +31,8 @@ REDUCED = (
     "kind float32 16x128x8x4x4 wide-mapped splits=3",
     "kind float64 32x64x8x4x2 mapped splits=1",
     "kind int32 32x64x8x4x4 weights splits=3",
+    "window (29,)",
+    "window (30,)",
     "kind int64 16x128x8x4x2 wide splits=1",
     "kind float16 64x64x16x32x32 weights splits=1",
     "kind float16-narrow 64x64x16x32x32 plain",
