@@ -12,6 +12,7 @@ from numbaconv.cuda.toolkit import configuration, unavailable
 __all__ = [
     "apply_adjoint",
     "configuration",
+    "describe",
     "execute",
     "shadow",
     "to_host",
@@ -51,6 +52,11 @@ def apply_adjoint(*arguments: Any, **options: Any) -> Any:
 def weight_gradient(*arguments: Any, **options: Any) -> Any:
     """Run a planned gradient; see `numbaconv.cuda.gradients.weight_gradient`."""
     return _module("gradients").weight_gradient(*arguments, **options)
+
+
+def describe(*arguments: Any) -> Any:
+    """Say how a plan would run; see `numbaconv.cuda.explanation.describe`."""
+    return _module("explanation").describe(*arguments)
 
 
 def to_host(array: Any) -> Any:

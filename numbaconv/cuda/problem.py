@@ -94,7 +94,8 @@ def _bits_along(s: ConvShape, axis: int, first: np.ndarray) -> np.ndarray:
     taps = np.arange(s.kernel[axis])
     at = first[:, None] + taps * s.dilation[axis]
     inside = (at >= 0) & (at < s.size[axis])
-    return (inside << (taps + _first_bits(s)[axis])).sum(1)
+    bits: np.ndarray = (inside << (taps + _first_bits(s)[axis])).sum(1)
+    return bits
 
 
 def output_rows(s: ConvShape) -> np.ndarray:

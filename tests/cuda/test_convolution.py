@@ -277,17 +277,6 @@ def test_tiles_fit(group: Any):
         assert rows * (tile.bn + words) <= 2 * tile.sizes(words)[1]  # a slice of the sums
 
 
-def test_choice_of_tiles():
-    deep = shape_of(problem("deep", (1, 512, 7, 7), (512, 512, 3, 3), padding=1))
-    chosen = tiles.choose_tile(deep, tiles.SIMT, 132)
-    assert chosen.splits > 1
-    assert chosen.tile.blocks(deep) * chosen.splits <= 132 * tiles.BLOCKS_PER_PROCESSOR
-    large = shape_of(problem("large", (64, 128, 28, 28), (128, 128, 3, 3), padding=1))
-    assert tiles.choose_tile(large, tiles.TENSOR, 132) == (tiles.TENSOR[0], 1)
-    thin = shape_of(problem("thin", (64, 3, 64, 64), (16, 3, 3, 3), padding=1))
-    assert tiles.choose_tile(thin, tiles.SIMT, 132).tile.bm == 16
-
-
 def test_problems_too_large_are_refused():
     x = np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), (1, 2, 2**31, 1), (0, 0, 0, 0))
     plan = nc.explain(x, np.zeros((1, 2, 1, 1), np.int8))

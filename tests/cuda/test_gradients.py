@@ -18,7 +18,7 @@ from tests.oracle.cases import Array, Case, problem, transposed_options
 if "cuda" not in nc.available_backends():
     pytest.skip("no CUDA device and no simulator", allow_module_level=True)
 
-from numbaconv.cuda import convolution, tiles, toolkit
+from numbaconv.cuda import convolution, toolkit
 from tests.cuda.arrays import OnDevice, result_of
 from tests.oracle.gradient_cases import (
     FEW,
@@ -237,23 +237,6 @@ def calls(case: Case, o: Operands) -> list[Any]:
         lambda **more: conv_weight(o.x, case.weight, o.g, **case.kwargs, **more),
         lambda **more: conv_transpose(o.g, o.w, **transposed_options(case), **more),
     ]
-
-
-def products(case: Case) -> Any:
-    shape = nc.explain(*(np.zeros(s, "f4") for s in (case.input, case.weight)), **case.kwargs).shape
-    return convolution.product_of_weights(shape)
-
-
-def test_choice_of_deep_tiles():
-    layer = products(problem("layer", (32, 64, 56, 56), (64, 64, 3, 3), padding=1))
-    chosen = tiles.choose_deep_tile(layer, tiles.SIMT, 132)
-    assert (chosen.tile.bm, chosen.tile.bn) == (64, 128)
-    blocks = chosen.tile.blocks(layer) * chosen.splits
-    assert 132 < blocks <= 132 * tiles.BLOCKS_PER_PROCESSOR
-    thin = products(problem("thin", (1, 7, 5, 5), (7, 1, 3, 3), groups=7))
-    chosen = tiles.choose_deep_tile(thin, tiles.SIMT, 132)
-    assert chosen.splits == 1
-    assert chosen.tile.bm * chosen.tile.bn <= 2048
 
 
 def test_problems_too_large_are_refused():

@@ -27,7 +27,7 @@ from tests.cuda.installed import require_compilers
 
 require_compilers()
 
-from numbaconv.cuda import filters, gemm, passes, tiles  # noqa: E402 (what it takes is here)
+from numbaconv.cuda import cost, filters, gemm, passes, tiles  # noqa: E402 (what it takes is here)
 from numbaconv.cuda.kernels import Source, to_cubin, to_ptx  # noqa: E402
 from numbaconv.cuda.kind import Kind  # noqa: E402
 from tests.cuda.executed import compilation  # noqa: E402
@@ -91,8 +91,8 @@ def check_registers(compiled: Compiled, source: Source) -> None:
     assert compiled.takes.registers * source.threads * source.blocks <= REGISTERS
 
 
-# wide, mapped, of_weights: a gradient of weights is of zero padding, channels first; mapped only for
-# kernels of many taps.
+# wide, mapped, of_weights: a gradient of weights is of zero padding, channels first; mapped only
+# for kernels of many taps.
 OPTIONS = (
     (False, False, False),
     (False, True, False),
@@ -224,6 +224,8 @@ def check_overlap(compiled: Compiled, kind: Kind) -> None:
         assert "LDG" not in (*step.multiplying, *step.after)
         assert "STS" in step.after
         assert "STS" not in (*step.before, *step.multiplying)
+        if not kind.mapped:  # what the choice of a tile is made with
+            assert abs(cost.instructions(kind) / step.executed - 1) < 0.2
         if kind.tile == tiles.SIMT[0] and kind.dtype == "float32" and not kind.mapped:
             # 82% from channels-first memory, 85% from channels-last, 76% of a weight gradient.
             assert step.multiplications >= 0.75 * step.executed

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import numbaconv as nc
-from numbaconv.cuda import tiles
+from numbaconv.cuda import cost, tiles
 from numbaconv.dispatch.gpu import on_host
 from tests.cuda.arrays import OnDevice
 from tests.cuda.executed.device import GPU
@@ -89,13 +89,13 @@ def launched(kind: str) -> list[str]:
 @contextlib.contextmanager
 def forced(tile: tiles.Tile, splits: int) -> Iterator[None]:
     """Take one tile for whatever comes."""
-    before = tiles.choose_tile, tiles.choose_deep_tile
-    plan = tiles.Plan(tile, splits)
-    tiles.choose_tile = tiles.choose_deep_tile = lambda *arguments, **options: plan
+    before = cost.choose
+    found = cost.Prediction(tiles.Plan(tile, splits), 1.0, 1.0)
+    cost.choose = lambda *arguments: found
     try:
         yield
     finally:
-        tiles.choose_tile, tiles.choose_deep_tile = before
+        cost.choose = before
 
 
 def check_kind(
