@@ -37,7 +37,7 @@ from tests.oracle.cases import (
 if "cuda" not in nc.available_backends():
     pytest.skip("no CUDA device and no simulator", allow_module_level=True)
 
-from numbaconv.cuda import convolution, memory, tiles, toolkit
+from numbaconv.cuda import convolution, kernels, tiles, toolkit
 from numbaconv.problem import plan as plans
 from tests.cuda.arrays import OnDevice, result_of
 
@@ -227,9 +227,10 @@ def test_exact_large(case: Case, precision: str):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
-def test_split_sums(dtype: str, pretend: Any):
+def test_split_sums(dtype: str, pretend: Any, monkeypatch: pytest.MonkeyPatch):
     """On a device with room, the sums of a small deep problem are split; the bits stay."""
     pretend(processors=64)
+    monkeypatch.setattr("numbaconv.cuda.cost.SECOND_PASS", 0)
     case = problem("deep", (1, 301, 1, 3), (3, 301, 1, 1), bias=True)
     x, w, b = integer_arrays(case, dtype, 1 if dtype == "float16" else 3)
     y = nc.conv(x, w, b, backend="cuda")
@@ -473,7 +474,7 @@ def test_a_launch_that_fails_names_the_kernel_and_the_problem(monkeypatch: pytes
         raise RuntimeError("CUDA_ERROR_INVALID_VALUE")
 
     with monkeypatch.context() as patch:
-        patch.setattr(memory, "_configured", fail)
+        patch.setattr(kernels.Kernel, "launch", fail)
         with pytest.raises(RuntimeError) as failure:
             nc.conv2d(x, w, b, backend="cuda")
     for word in ("product", "Tile", "kernel=(1, 3, 3)", "blocks", "INVALID_VALUE"):

@@ -2,11 +2,15 @@
 
     python -m pytest tests/cuda/test_cost.py
 
-Its instructions are compared with the machine code in `test_ptx.py`.
+Its instructions are compared with the machine code in `test_ptx.py`. What it predicts for
+the layers of `benchmarks/layers.csv` with 32 images is printed by
+
+    python -m tests.cuda.test_cost
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,16 +21,20 @@ from tests.cuda.installed import require_compilers
 require_compilers()
 
 import numbaconv as nc  # noqa: E402 (what it takes is here)
+from benchmarks.lib.layers import read_layers  # noqa: E402
 from numbaconv.cuda import cost, tiles  # noqa: E402
 from numbaconv.cuda.convolution import (  # noqa: E402
+    find_block,
     gradient_kinds,
     product_kinds,
     product_of_weights,
+    storage,
 )
 from numbaconv.cuda.toolkit import Device  # noqa: E402
 from tests.cuda.executed.device import installed, to_device  # noqa: E402
 from tests.oracle.cases import problem  # noqa: E402
 
+ROOT = Path(__file__).parents[2]
 H100 = Device(0, "H100", (9, 0), 132)
 
 
@@ -109,3 +117,18 @@ def test_explain_says_what_is_chosen():
         assert nc.explain(x[:0], w, backend="cuda").lowering is None
         assert not gpu.launches
         assert gpu.allocations == 2
+
+
+def report() -> None:
+    """Print the choice for each layer that is a product."""
+    for name, layer in read_layers(ROOT / "benchmarks" / "layers.csv").items():
+        many = layer._replace(n=32)
+        s = shape_of(many.input_shape, many.weight_shape, **many.conv_kwargs)
+        if find_block(s, storage(np.dtype("float32"))) is None:
+            for dtype in ("float32", "tf32", "float16"):
+                print(f"{name:4} {dtype:8} {forward(s, dtype)}")
+            print(f"{name:4} {'float32':8} gradient of its weights: {gradient(s)}")
+
+
+if __name__ == "__main__":
+    report()

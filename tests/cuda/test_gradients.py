@@ -71,7 +71,8 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device with room, on which long sums are split."""
     device = toolkit.device()._replace(processors=4)
     monkeypatch.setattr("numbaconv.cuda.gradients.device", lambda: device)
-    monkeypatch.setattr("numbaconv.cuda.tiles.LEAST_SPLIT_TILES", 1)
+    monkeypatch.setattr("numbaconv.cuda.cost.LEAST_STEPS", 1)
+    monkeypatch.setattr("numbaconv.cuda.cost.SECOND_PASS", 0)
 
 
 def results(case: Case, o: Operands, convert: Any = lambda a: a, **options: Any) -> list[Any]:

@@ -300,12 +300,13 @@ def on_device(integer: Integer, array: Array) -> OnDevice:
 
 @contextlib.contextmanager
 def short_splits(most: int) -> Iterator[None]:
-    """Split sums that are shorter than it pays."""
-    before, tiles.LEAST_SPLIT_TILES = tiles.LEAST_SPLIT_TILES, most
+    """Split sums that are shorter than it pays, as if a second pass cost nothing."""
+    before = cost.LEAST_STEPS, cost.SECOND_PASS
+    cost.LEAST_STEPS, cost.SECOND_PASS = most, 0
     try:
         yield
     finally:
-        tiles.LEAST_SPLIT_TILES = before
+        cost.LEAST_STEPS, cost.SECOND_PASS = before
 
 
 def check_gradient(name: str, dtype: str, of: str) -> None:
@@ -318,7 +319,7 @@ def check_gradient(name: str, dtype: str, of: str) -> None:
     options = case.kwargs | {"precision": precision, "backend": None if there else "cuda"}
     x, w, g = ((on_device(integer, a) if there else a) for a in (o.x, o.w, o.g))
     conv_input, conv_weight, _ = names(case)
-    with short_splits(choose(integer, (1, tiles.LEAST_SPLIT_TILES))):
+    with short_splits(choose(integer, (1, cost.LEAST_STEPS))):
         if of == "input":
             y = conv_input(case.input, w, g, **options)
             expected = reference.conv_input_by_taps(case.input, o.w, o.g, **case.kwargs)
