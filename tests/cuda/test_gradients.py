@@ -19,6 +19,7 @@ if "cuda" not in nc.available_backends():
     pytest.skip("no CUDA device and no simulator", allow_module_level=True)
 
 from numbaconv.cuda import convolution, toolkit
+from numbaconv.cuda.problem import reciprocal
 from tests.cuda.arrays import OnDevice, result_of
 from tests.oracle.gradient_cases import (
     FEW,
@@ -192,6 +193,19 @@ def test_where_nan_goes(precision: str):
         poisoned = o._replace(g=g)
         got = results(case, poisoned, backend="cuda", precision=precision)
         check_equal(got, exact(case, poisoned), "float32")
+
+
+def test_quotients_by_reciprocals():
+    rng = np.random.default_rng(0)
+    most = 2**31 - 1
+    powers = [2**i + d for i in range(31) for d in (-1, 0, 1) if 0 < 2**i + d <= most]
+    for divisor in (*powers, *rng.integers(1, most, 200).tolist(), *range(1, 300)):
+        magic, shift = reciprocal(divisor)
+        assert -(2**31) <= magic < 0
+        assert shift < 64
+        last = most // divisor * divisor
+        for number in (0, divisor - 1, divisor, last - 1, last, most, int(rng.integers(most))):
+            assert number * (magic & 0xFFFFFFFF) >> shift == number // divisor
 
 
 # How the work is cut.
