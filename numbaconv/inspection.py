@@ -26,11 +26,13 @@ from numbaconv.dispatch.backends import (
 from numbaconv.dispatch.choice import Choice, choose, serving
 from numbaconv.dispatch.gpu import Call, plan_on_device, refuse_on_cpu
 from numbaconv.dispatch.gradients import choose_parts, choose_weight_gradient
+from numbaconv.dispatch.precision import precision_on_gpu
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import (
     AdjointPlan,
     Options,
+    Plan,
     WeightPlan,
     find_input_plan,
     find_plan,
@@ -63,8 +65,9 @@ class Explanation(NamedTuple):
     reason : str
         Why this backend.
     lowering : str or None
-        Which of the backend's algorithms: the module that computes it. None on a GPU, where there
-        is nothing to multiply, and for gradients of weights.
+        Which of the backend's algorithms: the module that computes it; on a GPU which kernel, and
+        the predicted share of the peak. None where there is nothing to multiply, and on the CPU for
+        gradients of weights.
     shape : ConvShape
         The problem as the kernels see it.
     out_shape : tuple of int
@@ -159,12 +162,13 @@ def explain(
     if of != "forward":
         arrays = {name: read_array(name, array) for name, array in given.items()}
         call = Call(arrays, backend, stream, precision)
-        return _explain_backward(of, call, Options(*options), output_padding, backend, precision)
+        named = Options(*options)
+        return _explain_backward(of, call, named, output_padding, backend, precision)
     if not isinstance(input, np.ndarray) and is_on_device(input):
         plan = plan_on_device(given, options, backend)[2]
         source = requested_backend(backend)[1]
-        reason = "the arrays are on a GPU"
-        return Explanation(CUDA, source, reason, None, plan.shape, plan.out_shape, plan.result)
+        reason, how = "the arrays are on a GPU", _on_gpu(plan, precision)
+        return Explanation(CUDA, source, reason, how, plan.shape, plan.out_shape, plan.result)
     plan = find_plan(
         input_array("input", read_array("input", input)),
         input_array("weight", read_array("weight", weight)),
@@ -182,7 +186,15 @@ def explain(
         refuse_on_cpu(name, stream, precision)
         if plan.multiply_adds:
             lowering = find_lowering(plan, BACKENDS[name]).name
+    else:
+        lowering = _on_gpu(plan, precision)
     return Explanation(name, source, reason, lowering, plan.shape, plan.out_shape, plan.result)
+
+
+def _on_gpu(plan: Plan | AdjointPlan | WeightPlan, precision: str | None) -> str | None:
+    """Say which kernel of the cuda backend would run a plan."""
+    words: str | None = BACKENDS[CUDA].describe(plan, precision_on_gpu(precision))
+    return words
 
 
 def _backward_plan(
@@ -227,6 +239,8 @@ def _explain_backward(
         choice, lowering = _main_part(plan, name, precision)
     elif name is not None and isinstance(plan, WeightPlan):
         choice = choose_weight_gradient(plan, name)
+    elif name is None:
+        lowering = _on_gpu(plan, precision)
     chosen, reason = choice
     return Explanation(chosen, source, reason, lowering, plan.shape, plan.out_shape, plan.result)
 

@@ -13,7 +13,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from numba.core import config
 from numba.misc.appdirs import AppDirs
 
 from numbaconv.codegen import locks
+from numbaconv.codegen.notice import notice
 from numbaconv.codegen.sources import DIGEST, PACKAGE, package_digest
 
 _CHECKSUM_SIZE = hashlib.sha256().digest_size
@@ -181,6 +182,29 @@ def store(symbol: str, identity: str, code: bytes) -> None:
             write(_path(symbol, identity), pack(identity, code))
     except Exception:  # no directory, full disk
         return
+
+
+def make_once(symbol: str, identity: str, make: Callable[[], bytes]) -> tuple[bytes, str]:
+    """Make and store the code of a kernel, unless another process does: then wait for that.
+
+    Returns
+    -------
+    code : bytes
+        The code.
+    origin : str
+        Where it comes from, in words.
+    """
+    notice.begin(symbol.removeprefix("numbaconv."))
+    try:
+        with alone(symbol, identity):
+            code = load(symbol, identity)  # from the process that this one waited for
+            if code is not None:
+                return code, "from the cache"
+            code = make()
+            store(symbol, identity, code)
+            return code, "compiled"
+    finally:
+        notice.end()
 
 
 def _checksum(identity: str, code: bytes) -> bytes:

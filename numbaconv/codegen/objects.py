@@ -9,7 +9,6 @@ import llvmlite.binding as llvm
 from numbaconv.codegen import archives, cache
 from numbaconv.codegen.kernel import Kernel
 from numbaconv.codegen.machines import machine, new_target_machine
-from numbaconv.codegen.notice import notice
 
 origins: Counter[str] = Counter()  # of the kernels in this process
 _linked: set[str] = set()  # symbols in the engine
@@ -39,7 +38,9 @@ def _link(symbol: str, code: bytes) -> int:
 
 def address_of_code(kernel: Kernel) -> int:
     """Return the address of a kernel: built ahead, from the cache, or compiled and stored there."""
-    code, origin = _find(kernel) or _compile(kernel)
+    code, origin = _find(kernel) or cache.make_once(
+        kernel.symbol, _identity(kernel), kernel.to_code
+    )
     origins[origin] += 1
     return _link(kernel.symbol, code)
 
@@ -55,19 +56,3 @@ def _find(kernel: Kernel) -> tuple[bytes, str] | None:
         return built[0], f"built ahead for {built[1]}"
     code = cache.load(kernel.symbol, _identity(kernel))
     return None if code is None else (code, "from the cache")
-
-
-def _compile(kernel: Kernel) -> tuple[bytes, str]:
-    """Compile a kernel, unless another process does: then wait for that."""
-    identity = _identity(kernel)
-    notice.begin(kernel.symbol.removeprefix("numbaconv."))
-    try:
-        with cache.alone(kernel.symbol, identity):
-            code = cache.load(kernel.symbol, identity)  # from the process that this one waited for
-            if code is not None:
-                return code, "from the cache"
-            code = kernel.to_code()
-            cache.store(kernel.symbol, identity, code)
-            return code, "compiled"
-    finally:
-        notice.end()

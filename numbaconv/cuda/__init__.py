@@ -12,6 +12,7 @@ from numbaconv.cuda.toolkit import configuration, unavailable
 __all__ = [
     "apply_adjoint",
     "configuration",
+    "describe",
     "execute",
     "shadow",
     "to_host",
@@ -21,14 +22,20 @@ __all__ = [
 ]
 
 
+_whole: dict[str, Any] = {}
+
+
 def _module(name: str) -> Any:
     """Import a module of this package, whole."""
+    if name in _whole:
+        return _whole[name]
     module = import_module(f"{__name__}.{name}")
     if getattr(module.__spec__, "_initializing", False):
         raise RuntimeError(
             "a signal handler, finalizer or callback of the garbage collector needs backend "
             "'cuda', and has interrupted its import: make such a call once before"
         )
+    _whole[name] = module
     return module
 
 
@@ -45,6 +52,11 @@ def apply_adjoint(*arguments: Any, **options: Any) -> Any:
 def weight_gradient(*arguments: Any, **options: Any) -> Any:
     """Run a planned gradient; see `numbaconv.cuda.gradients.weight_gradient`."""
     return _module("gradients").weight_gradient(*arguments, **options)
+
+
+def describe(*arguments: Any) -> Any:
+    """Say how a plan would run; see `numbaconv.cuda.explanation.describe`."""
+    return _module("explanation").describe(*arguments)
 
 
 def to_host(array: Any) -> Any:

@@ -13,9 +13,9 @@ from numba import cuda, types
 from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
-from numbaconv.cuda.compiled_memory import SharedVectors, element_pointer
+from numbaconv.cuda.compiled_memory import SHARED, SharedVectors, element_pointer
 
-float32, int64 = types.float32, types.int64
+float32, int32, int64 = types.float32, types.int32, types.int64
 uint16, uint32 = types.uint16, types.uint32
 
 
@@ -24,6 +24,17 @@ def _ptx(builder, text, constraints, result, operands, convergent=False):
     # A side effect, so that no copy of a loop leaves out lanes that the instruction needs.
     asm = ir.InlineAsm(function, text, constraints, side_effect=convergent)
     return builder.call(asm, operands, attrs=("convergent",) if convergent else ())
+
+
+@intrinsic
+def read_thread(typingctx):
+    """Number of the thread in its block, read anew each time: nothing is kept of an earlier one."""
+
+    def codegen(context, builder, sig, args):
+        i32 = ir.IntType(32)
+        return _ptx(builder, "mov.u32 $0, %tid.x;", "=r", i32, [], convergent=True)
+
+    return int32(), codegen
 
 
 def make_zeros(count, dtype):
@@ -71,7 +82,7 @@ def make_outer(rows, columns):
 def make_multiply(tile, words, depth):
     """Return the function that adds the product of `depth` rows of two tiles to a thread's sums.
 
-    ``(sums, As, a_at, Bs, b_at) -> sums``, where the thread's first vectors are at a_at and b_at.
+    ``(sums, a_at, b_at) -> sums``, where the thread's first vectors are at those addresses.
     The loop over the rows is unrolled here: the addresses are then constants, and the assembler
     reads the next row while it multiplies. The compiler leaves it as a loop.
     """
@@ -80,11 +91,11 @@ def make_multiply(tile, words, depth):
     a_pitch, b_pitch = tile.pitches(words)
 
     @intrinsic
-    def multiply(typingctx, sums, As, a_at, Bs, b_at):
+    def multiply(typingctx, sums, a_at, b_at):
         def codegen(context, builder, sig, args):
             total = cgutils.unpack_tuple(builder, args[0])
-            a = SharedVectors(context, builder, sig.args[1], args[1], args[2])
-            b = SharedVectors(context, builder, sig.args[3], args[3], args[4])
+            pointer = ir.PointerType(context.get_value_type(sums.dtype), SHARED)
+            a, b = (SharedVectors(builder, builder.inttoptr(at, pointer), words) for at in args[1:])
             for k in range(depth):
                 left = a.read(k * a_pitch, rows // words, down * words)
                 right = b.read(k * b_pitch, columns // words, across * words)
@@ -94,7 +105,7 @@ def make_multiply(tile, words, depth):
                         total[at] = _fused(builder, sums.dtype, x, y, total[at])
             return cgutils.pack_array(builder, total)
 
-        return sums(sums, As, int64, Bs, int64), codegen
+        return sums(sums, int32, int32), codegen
 
     return multiply
 
@@ -242,24 +253,22 @@ def make_load_matrix(count, gap):
     """
 
     @intrinsic
-    def load_matrix(typingctx, array, index):
+    def load_matrix(typingctx, address):
         def codegen(context, builder, sig, args):
             i32 = ir.IntType(32)
-            base = element_pointer(context, builder, sig.args[0], args[0], args[1], i32)
-            address = builder.ptrtoint(base, i32)
-            text = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, [$4];"
+            name = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, "
             struct = ir.LiteralStructType([i32] * 4)
             result = ir.Constant(ir.ArrayType(i32, 4 * count), ir.Undefined)
             for i in range(count):
-                at = builder.add(address, i32(i * gap * 4))
+                text = name + f"[$4+{i * gap * 4}];"
                 constraints = "=r,=r,=r,=r,r,~{memory}"
-                words = _ptx(builder, text, constraints, struct, [at], convergent=True)
+                words = _ptx(builder, text, constraints, struct, args, convergent=True)
                 for j in range(4):
                     word = builder.extract_value(words, j)
                     result = builder.insert_value(result, word, 4 * i + j)
             return result
 
-        return types.UniTuple(uint32, 4 * count)(array, int64), codegen
+        return types.UniTuple(uint32, 4 * count)(int32), codegen
 
     return load_matrix
 
@@ -299,6 +308,13 @@ float_of_bits = _reinterpret(float32, uint32)
 def within(i, size):
     """Whether 0 <= i < size, in one comparison."""
     return np.uint32(i) < np.uint32(size)
+
+
+@cuda.jit(device=True, forceinline=True)
+def scaled(number, magic, shift):
+    """Number * magic >> shift in 64 bits; the magic number has 32, and no sign."""
+    product = np.uint64(np.uint32(number)) * np.uint64(np.uint32(magic))
+    return np.int32(product >> np.uint64(np.uint32(shift)))
 
 
 @cuda.jit(device=True, forceinline=True)

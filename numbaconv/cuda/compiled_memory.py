@@ -1,4 +1,4 @@
-"""Loads and stores as LLVM IR: by address in global memory, 128 bits at a time in shared memory."""
+"""Loads and stores as LLVM IR: by address, which in global memory has 64 bits, in shared 32."""
 
 from llvmlite import ir
 from numba import types
@@ -17,7 +17,8 @@ def _lanes(dtype):
 
 
 def _pointer(builder, address, llvm_type):
-    return builder.inttoptr(address, ir.PointerType(llvm_type, GLOBAL))
+    space = GLOBAL if address.type.width == 64 else SHARED
+    return builder.inttoptr(address, ir.PointerType(llvm_type, space))
 
 
 def element_pointer(context, builder, array_type, array, index, llvm_type):
@@ -25,6 +26,18 @@ def element_pointer(context, builder, array_type, array, index, llvm_type):
     data = context.make_array(array_type)(context, builder, array).data
     base = builder.addrspacecast(data, ir.PointerType(data.type.pointee, SHARED))
     return builder.bitcast(builder.gep(base, [index]), ir.PointerType(llvm_type, SHARED))
+
+
+@intrinsic
+def shared_address(typingctx, array):
+    """Address of a shared array, in bytes."""
+
+    def codegen(context, builder, sig, args):
+        zero = ir.IntType(32)(0)
+        base = element_pointer(context, builder, sig.args[0], args[0], zero, ir.IntType(8))
+        return builder.ptrtoint(base, ir.IntType(32))
+
+    return int32(array), codegen
 
 
 def _unpack(context, builder, vector, count):
@@ -46,24 +59,24 @@ def _pack(builder, values, count):
 
 @intrinsic
 def move_on(typingctx, address, count, dtype):
-    """Global address of element `count` of the array at a global address."""
+    """Address of element `count` of the array at an address."""
 
     def codegen(context, builder, sig, args):
-        size = ir.IntType(64)(dtype.dtype.bitwidth // 8)
+        size = args[0].type(dtype.dtype.bitwidth // 8)
         return builder.add(args[0], builder.mul(args[1], size))
 
-    return int64(int64, int64, dtype), codegen
+    return address(address, address, dtype), codegen
 
 
 @intrinsic
 def load(typingctx, address, index, dtype):
-    """Element `index` of the array at a global address."""
+    """Element `index` of the array at an address."""
 
     def codegen(context, builder, sig, args):
         base = _pointer(builder, args[0], context.get_value_type(sig.return_type))
         return builder.load(builder.gep(base, [args[1]]))
 
-    return dtype.dtype(int64, index, dtype), codegen
+    return dtype.dtype(address, index, dtype), codegen
 
 
 @intrinsic
@@ -99,24 +112,38 @@ def load_header(typingctx, address):
 
 @intrinsic
 def store(typingctx, address, index, value):
-    """Set element `index` of the array at a global address."""
+    """Set element `index` of the array at an address."""
 
     def codegen(context, builder, sig, args):
         base = _pointer(builder, args[0], args[2].type)
         builder.store(args[2], builder.gep(base, [args[1]]))
         return context.get_dummy_value()
 
-    return types.void(int64, int64, value), codegen
+    return types.void(address, address, value), codegen
+
+
+@intrinsic
+def store_wide(typingctx, address, index, values):
+    """Set 128 bits from element `index` on; they are aligned."""
+
+    def codegen(context, builder, sig, args):
+        vector = _pack(builder, args[2], sig.args[2].count)
+        base = _pointer(builder, args[0], vector.type.element)
+        at = builder.gep(base, [args[1]])
+        space = at.type.addrspace
+        at = builder.bitcast(at, ir.PointerType(vector.type, space))
+        builder.store(vector, at, align=WIDE_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(address, address, values), codegen
 
 
 class SharedVectors:
-    """Vectors of 128 bits of a shared array, from element `index` on, read by constant offsets."""
+    """Vectors of 128 bits from a pointer to shared memory on, read by constant offsets."""
 
-    def __init__(self, context, builder, array_type, array, index):
-        element = context.get_value_type(array_type.dtype)
-        self.builder, self.lanes = builder, _lanes(array_type.dtype)
-        self.vector = ir.VectorType(element, self.lanes)
-        self.base = element_pointer(context, builder, array_type, array, index, element)
+    def __init__(self, builder, base, lanes):
+        self.builder, self.lanes, self.base = builder, lanes, base
+        self.vector = ir.VectorType(base.type.pointee, lanes)
 
     def read(self, offset, count, gap):
         """Return the elements of `count` vectors, `gap` elements apart, as LLVM values."""
@@ -137,22 +164,11 @@ def make_read(count, gap):
     @intrinsic
     def read(typingctx, array, index):
         def codegen(context, builder, sig, args):
-            vectors = SharedVectors(context, builder, sig.args[0], args[0], args[1])
+            element = context.get_value_type(sig.args[0].dtype)
+            base = element_pointer(context, builder, sig.args[0], args[0], args[1], element)
+            vectors = SharedVectors(builder, base, _lanes(array.dtype))
             return cgutils.pack_array(builder, vectors.read(0, count, gap))
 
         return types.UniTuple(array.dtype, count * _lanes(array.dtype))(array, int64), codegen
 
     return read
-
-
-@intrinsic
-def write(typingctx, array, index, values):
-    """Set 128 bits of a shared array from element `index` on."""
-
-    def codegen(context, builder, sig, args):
-        vector = _pack(builder, args[2], sig.args[2].count)
-        at = element_pointer(context, builder, sig.args[0], args[0], args[1], vector.type)
-        builder.store(vector, at, align=WIDE_BYTES)
-        return context.get_dummy_value()
-
-    return types.void(array, int64, values), codegen

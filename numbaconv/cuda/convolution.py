@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.cuda import filters, gemm, passes, tiles
+from numbaconv.cuda import cost, filters, gemm, passes, tiles
+from numbaconv.cuda.kernels import Kernel
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.memory import (
     SIMULATED,
@@ -21,16 +22,22 @@ from numbaconv.cuda.problem import (
     DEPTH_END,
     FAR,
     HAS_BIAS,
+    MAGIC,
+    PATCH_TABLE,
     PITCH,
     PLANES,
     ROW_TABLE,
     ROWS,
+    SHIFT,
     SOURCE,
     SPLIT_TILES,
     SPLITS,
+    is_mapped,
     make_job,
+    output_columns,
     output_rows,
     patch_rows,
+    reciprocal,
 )
 from numbaconv.cuda.toolkit import TF32_CAPABILITY, Device
 from numbaconv.cuda.workspace import Workspace
@@ -38,7 +45,7 @@ from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic, arithmetic
 from numbaconv.problem.forward import memory_strides
-from numbaconv.problem.shape import SHAPE_SIZE, ZEROS, ConvShape, pads_zeros
+from numbaconv.problem.shape import SHAPE_SIZE, ZEROS, ConvShape
 
 _MOST = 2**31 - 2**16  # elements that 32-bit offsets reach, with room for a tile beyond
 _HALF = arithmetic(np.dtype("float16"))._replace(
@@ -54,9 +61,9 @@ _TINY = {
     tiles.TENSOR: tiles.TINY_TENSOR,
 }
 
-gemm_kernel = functools.cache(gemm.make_kernel)
-filter_kernel = functools.cache(filters.make_kernel)
-second_pass = functools.cache(passes.make_second_pass)
+product_kernel = functools.cache(functools.partial(Kernel, "product", gemm.make_kernel))
+filter_kernel = functools.cache(functools.partial(Kernel, "filter", filters.make_kernel))
+second_pass = functools.cache(functools.partial(Kernel, "second pass", passes.make_second_pass))
 
 
 def storage(result: np.dtype) -> Arithmetic:
@@ -99,6 +106,39 @@ def unable(reason: str) -> BackendUnavailableError:
     return BackendUnavailableError(f"backend 'cuda' cannot compute this problem: {reason}")
 
 
+def multiplied(how: Arithmetic, precision: str) -> str:
+    """Return what is multiplied: the dtype of the elements, or "tf32"."""
+    name = str(how.compute.name)
+    return TF32 if precision == TF32 and name == "float32" else name
+
+
+def _kinds(dtype: str, device: Device, **options: bool) -> list[Kind]:
+    """Return kernels with each tile that there is for a dtype."""
+    found = tiles.TILES[dtype]
+    narrow = device.capability < TF32_CAPABILITY
+    found = _TINY[found] if SIMULATED else found
+    return [Kind(tile, dtype, narrow=narrow, **options) for tile in found]
+
+
+def product_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:
+    """Return the kernels that compute a convolution as a product, which differ in their tiles."""
+    kinds = _kinds(dtype, device, mapped=is_mapped(s))
+    wide = s.in_strides[1] == 1 and s.c_in > 0 and s.c_in % kinds[0].lanes == 0
+    return [kind._replace(wide=wide) for kind in kinds]
+
+
+def gradient_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:
+    """Return the kernels that compute the gradient of a convolution's weights."""
+    return _kinds(dtype, device, mapped=is_mapped(s), of_weights=True)
+
+
+def find_block(s: ConvShape, how: Arithmetic) -> filters.Block | None:
+    """Return the block of the kernel of filters; None where a product computes it."""
+    if s.c_in != 1 or s.c_out > filters.MOST_OUTPUTS:
+        return None
+    return filters.choose_block(s, max(how.compute.itemsize, 4))
+
+
 class Work:
     """A kernel with its job, and a second pass if the sums are split.
 
@@ -130,26 +170,18 @@ class Work:
         activation: int = NONE,
     ) -> None:
         self.shape, self.storage, self.device = s, how, device
-        name = how.compute.name
-        self.dtype = TF32 if precision == TF32 and name == "float32" else name
-        self.sum = np.dtype("float32") if name == "float16" else how.compute
+        self.dtype = multiplied(how, precision)
+        self.sum = np.dtype("float32") if how.compute == np.float16 else how.compute
         self.activation, self.splits = activation, 1
 
-    @property
-    def available(self) -> tuple[tiles.Tile, ...]:
-        """The tiles that there are for its dtype."""
-        found = tiles.TILES[self.dtype]
-        return _TINY[found] if SIMULATED else found
-
-    def _take_product(self, kind: Kind, plan: tiles.Plan) -> None:
-        kind = kind._replace(
-            tile=plan.tile,
-            partial=plan.splits > 1,
-            narrow=self.device.capability < TF32_CAPABILITY,
-        )
-        self.kernel, self.name, self.shared = gemm_kernel(kind), f"product {kind}", 0
+    def _take_product(self, kinds: list[Kind], uses: int) -> Kind:
+        """Take the best of some kinds that differ in their tiles, and return it."""
+        plan = cost.choose(self.shape, kinds, self.device, uses).plan
+        kind = kinds[0]._replace(tile=plan.tile, partial=plan.splits > 1)
+        self.kernel, self.shared = product_kernel(kind), 0
         self.splits = plan.splits
         self.blocks, self.threads = plan.tile.blocks(self.shape) * plan.splits, plan.tile.threads
+        return kind
 
     def _make_jobs(self, settings: dict[int, Any], table: np.ndarray | None) -> None:
         """Upload the job without a bias and the one with, which share nothing but this code."""
@@ -181,7 +213,6 @@ class Work:
             *passes.grid(size),
             workspace.stream,
             (parts, *arguments[1:], address(y), job),
-            "second pass",
             s,
         )
 
@@ -192,7 +223,6 @@ class Work:
             self.threads,
             stream,
             arguments,
-            self.name,
             self.shape,
             self.shared,
         )
@@ -226,9 +256,7 @@ class Convolution(Work):
         refuse(s, precision, device)
         super().__init__(s, how, precision, device, activation)
         self.rows = s.groups * s.c_out
-        block = None
-        if s.c_in == 1 and s.c_out <= filters.MOST_OUTPUTS:
-            block = filters.choose_block(s, self.sum.itemsize)
+        block = find_block(s, how)
         if block is None:
             self._as_product()
         else:
@@ -241,7 +269,6 @@ class Convolution(Work):
         self.kernel = filter_kernel(
             filters.Filter(self.dtype.replace(TF32, "float32"), filters.is_unit(s))
         )
-        self.name = f"filter {block}"
         self.blocks, self.threads = filters.blocks(s, block), block.threads
         self.shared = filters.shared_elements(s, block) * self.sum.itemsize
         self.channels_inside, self.pitch = False, s.taps
@@ -254,21 +281,18 @@ class Convolution(Work):
         self._make_jobs(settings, None)
 
     def _as_product(self) -> None:
-        s, kind = self.shape, Kind(self.available[0], self.dtype)
-        lanes, scale = kind.lanes, kind.lanes // kind.words
-        plan = tiles.choose_tile(s, self.available, self.device.processors, scale)
-        wide = s.in_strides[1] == 1 and s.c_in > 0 and s.c_in % lanes == 0
-        self._take_product(kind._replace(wide=wide, mapped=not pads_zeros(s)), plan)
-        self.channels_inside = wide
+        s = self.shape
+        kind = self._take_product(product_kinds(s, self.dtype, self.device), s.taps)
+        lanes, depth, splits = kind.lanes, kind.depth, self.splits
+        self.channels_inside = kind.wide
         self.pitch = -(-s.gemm[2] // lanes) * lanes
-        depth = plan.tile.bk * scale
-        per_part = max(-(-self.pitch // (depth * plan.splits)), 1)
-        count = (per_part * plan.splits + 1) * depth
-        table = patch_rows(s, wide, count, lanes if wide else 1)
+        per_part = max(-(-self.pitch // (depth * splits)), 1)
+        count = (per_part * splits + 1) * depth
+        table = patch_rows(s, kind.wide, count, lanes if kind.wide else 1)
         settings = {
             PITCH: self.pitch,
             DEPTH_END: self.pitch,
-            SPLITS: plan.splits,
+            SPLITS: splits,
             SPLIT_TILES: per_part,
         }
         self._make_jobs(settings, table)
@@ -296,23 +320,24 @@ class WeightGradient(Work):
                 f"the output has {rows} rows of pixels, and at most {_MOST_ROWS} are listed"
             )
         super().__init__(product_of_weights(s), how, precision, device)
-        kind = Kind(self.available[0], self.dtype, of_weights=True)
-        scale = kind.lanes // kind.words
-        plan = tiles.choose_deep_tile(self.shape, self.available, device.processors, scale)
-        self._take_product(kind, plan)
+        kind = self._take_product(gradient_kinds(s, self.dtype, device), s.taps)
         _, columns, k = self.shape.gemm
-        depth = plan.tile.bk * scale
-        per_part = max(-(-k // (depth * plan.splits)), 1)
-        # As many as all blocks look at: whole tiles, and a last round of a whole block's threads.
-        count = -(-columns // plan.tile.bn) * plan.tile.bn + plan.tile.threads
+        per_part = max(-(-k // (kind.depth * self.splits)), 1)
+        # As many as all blocks look at: whole tiles, and a last round of a whole block's threads;
+        # and an even number, so that what follows is aligned for wide loads.
+        count = -(-columns // kind.tile.bn) * kind.tile.bn + kind.tile.threads
+        count += count % 2
         source = dict(zip(range(SOURCE, SOURCE + SHAPE_SIZE), s.as_tuple(), strict=True))
         settings = {
             DEPTH_END: k,
-            SPLITS: plan.splits,
+            SPLITS: self.splits,
             SPLIT_TILES: per_part,
-            ROW_TABLE: count,
         }
-        table = np.concatenate((patch_rows(s, False, count, 1), output_rows(s)))
+        tables = output_columns(s), patch_rows(s, False, count, 1), output_rows(s)
+        settings[PATCH_TABLE] = tables[0].size
+        settings[ROW_TABLE] = tables[0].size + tables[1].size
+        settings[MAGIC], settings[SHIFT] = reciprocal(max(s.output[2], 1))
+        table = np.concatenate([table.reshape(-1) for table in tables])
         self._make_jobs(settings | source, table)
 
 

@@ -14,6 +14,7 @@ from numbaconv.cuda.intrinsics import (
     load,
     quotient,
     to_half,
+    within,
 )
 from numbaconv.cuda.problem import ACTIVATION, HAS_BIAS, NOWHERE
 from numbaconv.problem import padding_modes, shape
@@ -39,21 +40,10 @@ def device(function: Any) -> Any:
     return cuda.jit(device=True, forceinline=True)(function)
 
 
-def compile_kernel(function: Any, threads: int, blocks: int = 1) -> Any:
-    """Return a kernel for blocks of at most so many threads.
-
-    `blocks` of them are to fit on a multiprocessor together, which bounds the registers.
-    """
-    if SIMULATED:
-        return cuda.jit(function)
-    return cuda.jit(launch_bounds=(threads, blocks))(function)
-
-
 # The definitions that the CPU backends use, compiled for this target.
 padded_index = device(padding_modes.padded_index)
 read_shape = device(shape.read_shape)
 image_pixels = device(shape.image_pixels)
-pads_zeros = device(shape.pads_zeros)
 
 
 @device
@@ -70,18 +60,49 @@ def position(n, s):
 
 
 @device
-def corner(n, group, s):
-    """Address in the input, and coordinates, of the first tap of window n; NOWHERE past the end."""
-    if n >= s.n * image_pixels(s):
-        return int64(0), int32(NOWHERE), int32(NOWHERE), int32(NOWHERE)
-    image, d, h, w = position(n, s)
-    d = d * s.stride[0] - s.padding[0]
-    h = h * s.stride[1] - s.padding[1]
-    w = w * s.stride[2] - s.padding[2]
-    at = int64(image) * s.in_strides[0] + group * s.c_in * s.in_strides[1]
-    if pads_zeros(s):  # otherwise each element is looked up by its coordinates
+def axis_bits(first, axis, bit, s):
+    """Bits, from `bit` on, of the taps along an axis that lie in the input."""
+    bits = int32(0)
+    for i in range(s.kernel[axis]):
+        if within(first + i * s.dilation[axis], s.size[axis]):
+            bits |= int32(1) << int32(bit + i)
+    return int32(bits)
+
+
+def make_corner(mapped: bool) -> Any:
+    """Return the function that says where a window begins: its element in the input, and its bits.
+
+    Those are of the taps that lie inside (`problem`). If `mapped`, the coordinates of its first tap
+    stand for them, and the element is that of the image. Nothing is there past the last window.
+    """
+    if mapped:
+
+        @device
+        def find_image(n, group, s):
+            if n >= s.n * image_pixels(s):
+                return int64(0), (int32(NOWHERE), int32(NOWHERE), int32(NOWHERE))
+            image, d, h, w = position(n, s)
+            at = int64(image) * s.in_strides[0] + group * s.c_in * s.in_strides[1]
+            d = int32(d * s.stride[0] - s.padding[0])
+            h = int32(h * s.stride[1] - s.padding[1])
+            return int64(at), (d, h, int32(w * s.stride[2] - s.padding[2]))
+
+        return find_image
+
+    @device
+    def find_window(n, group, s):
+        if n >= s.n * image_pixels(s):
+            return int64(0), int32(0)
+        image, d, h, w = position(n, s)
+        d = d * s.stride[0] - s.padding[0]
+        h = h * s.stride[1] - s.padding[1]
+        w = w * s.stride[2] - s.padding[2]
+        at = int64(image) * s.in_strides[0] + group * s.c_in * s.in_strides[1]
         at += d * s.in_strides[2] + h * s.in_strides[3] + w * s.in_strides[4]
-    return int64(at), int32(d), int32(h), int32(w)
+        bits = axis_bits(d, 0, 0, s) | axis_bits(h, 1, s.kernel[0], s)
+        return int64(at), int32(bits | axis_bits(w, 2, s.kernel[0] + s.kernel[1], s))
+
+    return find_window
 
 
 @device

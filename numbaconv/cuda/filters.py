@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from numba import cuda
 
 from numbaconv.cuda.device import (
-    compile_kernel,
     device,
     make_finish,
     padded_index,
@@ -36,6 +35,7 @@ from numbaconv.cuda.intrinsics import (
     uint16,
     within,
 )
+from numbaconv.cuda.kernels import Source
 from numbaconv.cuda.problem import COLUMNS, PITCH, PLANES, ROWS, SHAPE
 from numbaconv.problem.shape import ConvShape
 
@@ -234,7 +234,7 @@ def make_step_rows() -> Any:
     return add
 
 
-def make_kernel(kind: Filter) -> Any:
+def make_kernel(kind: Filter) -> Source:
     """Return the kernel of a kind, to be called with addresses: (x, w, bias, y, job)."""
     total = sum_type(kind.dtype)
     zeros = make_zeros(PATCH * PATCH, total)
@@ -287,7 +287,7 @@ def make_kernel(kind: Filter) -> Any:
             place = (oh + ty * PATCH, ow + tx * PATCH)
             store_patch(sums, y, bias, start, place, channel, header, s)
 
-    return compile_kernel(conv_filter, MOST_THREADS)
+    return Source(conv_filter, MOST_THREADS)
 
 
 def make_store_patch(pick: Any, finish: Any) -> Any:

@@ -21,7 +21,6 @@ from typing import Any
 from numba import cuda
 
 from numbaconv.cuda.device import (
-    compile_kernel,
     device,
     image_pixels,
     make_finish,
@@ -43,9 +42,13 @@ from numbaconv.cuda.intrinsics import (
     make_row,
     make_warp_multiply,
     make_zeros,
+    move_on,
     quotient,
+    read_thread,
+    shared_address,
     store,
 )
+from numbaconv.cuda.kernels import Source
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.problem import DEPTH_END, SHAPE, SPLIT_TILES, SPLITS
 from numbaconv.cuda.tiles import WARP
@@ -53,37 +56,45 @@ from numbaconv.cuda.tiles import WARP
 UNROLLED = 2  # rows of the tiles in shared memory
 
 
-def make_thread_multiply(kind: Kind) -> Any:
-    """Return the function that adds the product of two tiles to a thread's TM x TN sums.
+def make_thread_multiply(kind: Kind) -> tuple[Any, Any]:
+    """Return where a thread begins to read two tiles, and what adds their product to its sums.
+
+    These are device functions: ``place(thread)`` -> elements from the beginning of each tile, and
+    ``multiply(sums, a_at, b_at)``, from those addresses on, with TM x TN sums.
 
     The rows and columns of a thread come in vectors that lie a whole row of threads apart, so
     that the lanes of a warp read neighbouring vectors. Two rows are unrolled: with four the
     registers did not suffice, and with all the assembler moved the loads of the next step behind
     the multiplications that are to hide them. It moves nothing across a loop.
     """
-    tile, words = kind.tile, kind.words
+    tile, words, shared = kind.tile, kind.words, kind.shared
     across, rounds = tile.bn // tile.n, tile.bk // UNROLLED
     a_step, b_step = (UNROLLED * pitch for pitch in tile.pitches(words))
     add_product = make_multiply(tile, words, UNROLLED)
 
     @device
-    def multiply(sums, As, a_start, Bs, b_start, thread):
-        a_at = a_start + thread // across * words
-        b_at = b_start + thread % across * words
-        for i in range(rounds):
-            sums = add_product(sums, As, a_at + i * a_step, Bs, b_at + i * b_step)
+    def place(thread):
+        return int32(thread // across * words), int32(thread % across * words)
+
+    @device
+    def multiply(sums, a_at, b_at):
+        left = int32(rounds)
+        while left > 0:  # which takes two instructions where Numba's `range` takes six
+            sums = add_product(sums, a_at, b_at)
+            a_at, b_at = move_on(a_at, a_step, shared), move_on(b_at, b_step, shared)
+            left = int32(left - 1)
         return sums
 
-    return multiply
+    return place, multiply
 
 
-def make_tensor_multiply(kind: Kind) -> Any:
-    """Return the function that adds the product of two tiles to a warp's WM x WN sums.
+def make_tensor_multiply(kind: Kind) -> tuple[Any, Any]:
+    """Return where a warp begins to read two tiles, and what adds their product to its sums.
 
     A warp takes 8 words of K at a time. The lanes name the rows of the blocks that it reads: of
     the weights four of 8 x 4 words to a tile of 16 rows, of the patches four to two tiles of 8.
     """
-    tile = kind.tile
+    tile, shared = kind.tile, kind.shared
     bk, WM, WN = tile.bk, tile.m, tile.n
     across = tile.bn // WN
     pitch = tile.pitches(kind.words)[0]
@@ -92,18 +103,20 @@ def make_tensor_multiply(kind: Kind) -> Any:
     add_product = make_warp_multiply(WM // 16, WN // 8, kind.dtype, kind.narrow)
 
     @device
-    def multiply(sums, As, a_start, Bs, b_start, thread):
+    def place(thread):
         lane, warp = thread % WARP, thread // WARP
-        a_at = a_start + (warp // across * WM + lane % 16) * pitch + lane // 16 * 4
+        a_row = warp // across * WM + lane % 16
         b_row = warp % across * WN + lane % 8 + lane // 16 * 8
-        b_at = b_start + b_row * pitch + lane // 8 % 2 * 4
-        for step in range(bk // 8):
-            a = read_weights(As, a_at + step * 8)
-            b = read_patches(Bs, b_at + step * 8)
-            sums = add_product(sums, a, b)
+        return int32(a_row * pitch + lane // 16 * 4), int32(b_row * pitch + lane // 8 % 2 * 4)
+
+    @device
+    def multiply(sums, a_at, b_at):
+        for _ in range(bk // 8):
+            sums = add_product(sums, read_weights(a_at), read_patches(b_at))
+            a_at, b_at = move_on(a_at, 8, shared), move_on(b_at, 8, shared)
         return sums
 
-    return multiply
+    return place, multiply
 
 
 def make_slices(kind: Kind) -> Any:
@@ -209,7 +222,7 @@ def make_place(kind: Kind) -> Any:
     return find_place
 
 
-def make_kernel(kind: Kind) -> Any:
+def make_kernel(kind: Kind) -> Source:
     """Return the kernel of a kind, to be called with addresses: (x, w, bias, y, job).
 
     Notes
@@ -218,50 +231,62 @@ def make_kernel(kind: Kind) -> Any:
     """
     tile, words, depth = kind.tile, kind.words, kind.depth
     a_size, b_size = tile.sizes(words)
-    a_both, b_both = 2 * a_size, 2 * b_size
+    stage_size = a_size + b_size
+    both = 2 * stage_size
     shared = kind.shared
     loader = (make_gradient_loader if kind.of_weights else make_loader)(kind)
-    begin, fetch, stage = loader.begin, loader.fetch, loader.stage
+    begin, fetch, place_writes, stage = loader.begin, loader.fetch, loader.place, loader.stage
     a_fetched, b_fetched = loader.a_fetched, loader.b_fetched
-    multiply = (make_tensor_multiply if tile.tensor else make_thread_multiply)(kind)
+    place_reads, multiply = (make_tensor_multiply if tile.tensor else make_thread_multiply)(kind)
     find_place, store_sums = make_place(kind), make_store(kind)
     zeros = make_zeros(tile.m * tile.n // (WARP if tile.tensor else 1), kind.sum)
 
     def conv_gemm(x, w, bias, y, job):
         header = load_header(job)
         s = read_shape(header, SHAPE)
-        As = cuda.shared.array(a_both, shared, SHARED_ALIGNMENT)
-        Bs = cuda.shared.array(b_both, shared, SHARED_ALIGNMENT)
+        tiles = cuda.shared.array(both, shared, SHARED_ALIGNMENT)
         next_a = cuda.local.array(a_fetched, shared)
         next_b = cuda.local.array(b_fetched, shared)
         sums = zeros()
-        thread = cuda.threadIdx.x
+        thread = read_thread()
         group, m0, n0, part = find_place(header, s)
         # In 32 bits, which Numba has to be told each time: registers are what there is least of.
         k = int32(part * header[SPLIT_TILES] * depth)
         end = int32(min(k + header[SPLIT_TILES] * depth, header[DEPTH_END]))
 
         source = begin(x, w, job, header, s, group, m0, n0, thread)
-        fetch(next_a, next_b, source, k, thread)
-        stage(As, 0, Bs, 0, next_a, next_b, thread)
+        fetch(next_a, next_b, source, k, end)
+        # Addresses that go to and fro between the buffers: worked out anew for each access they
+        # would be a third of the instructions beside the multiplications.
+        As = shared_address(tiles)
+        Bs = move_on(As, a_size, shared)
+        a_to, b_to = place_writes(thread)
+        a_to, b_to = move_on(As, a_to, shared), move_on(Bs, b_to, shared)
+        a_at, b_at = place_reads(thread)
+        a_at, b_at = move_on(As, a_at, shared), move_on(Bs, b_at, shared)
+        other = int32(stage_size)
+        stage(a_to, b_to, next_a, next_b, thread)
         cuda.syncthreads()  # the first tiles are there
-        buffer = int32(0)
         while k < end:
             k = int32(k + depth)
             more = k < end
             if more:
-                fetch(next_a, next_b, source, k, thread)
-            sums = multiply(sums, As, buffer * a_size, Bs, buffer * b_size, thread)
-            buffer = int32(1 - buffer)
-            if more:
-                stage(As, buffer * a_size, Bs, buffer * b_size, next_a, next_b, thread)
+                fetch(next_a, next_b, source, k, end)
+            sums = multiply(sums, a_at, b_at)
+            if not more:  # a way out, which the assembler moves no store across
+                break
+            a_at, b_at = move_on(a_at, other, shared), move_on(b_at, other, shared)
+            a_to, b_to = move_on(a_to, other, shared), move_on(b_to, other, shared)
+            other = int32(-other)
+            stage(a_to, b_to, next_a, next_b, thread)
             cuda.syncthreads()  # these tiles are read, the next ones are there
+        cuda.syncthreads()  # the last tiles are read
 
         # Read again and worked out again: kept from above they would need registers all the while.
         header = load_header(job)
-        s = read_shape(header, SHAPE)
+        s, thread = read_shape(header, SHAPE), read_thread()
         group, m0, n0, part = find_place(header, s)
         place = (group, m0, n0, part * s.n * s.out_strides[0])
-        store_sums(sums, Bs, y, bias, header, s, place, thread)
+        store_sums(sums, tiles, y, bias, header, s, place, thread)
 
-    return compile_kernel(conv_gemm, tile.threads, kind.blocks)
+    return Source(conv_gemm, tile.threads, kind.blocks)

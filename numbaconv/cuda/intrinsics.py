@@ -3,7 +3,7 @@
 Kernels get the arrays in global memory as addresses, plain 64-bit integers: an array argument
 would be seven parameters of a launch instead of one, and each costs time. `load` and `store` say
 the element type, and tell the compiler that the address is global, so that no generic access is
-left. In shared memory there are ordinary arrays.
+left. In shared memory there are ordinary arrays, or 32-bit addresses where a loop moves along.
 
 Each function is LLVM IR or inline PTX (`compiled_memory`, `compiled`), or a few lines of Python for
 Numba's simulator (`simulated`), where an address is a flat NumPy array.
@@ -34,21 +34,24 @@ load_header = _memory.load_header
 load_wide = _memory.load_wide
 make_read = _memory.make_read
 move_on = _memory.move_on
+shared_address = _memory.shared_address
 store = _memory.store
-write = _memory.write
+store_wide = _memory.store_wide
 
 bits_of_float = _arithmetic.bits_of_float
 float_of_bits = _arithmetic.float_of_bits
 from_half = _arithmetic.from_half
 make_load_matrix = _arithmetic.make_load_matrix
-make_multiply = _arithmetic.make_multiply
 make_outer = _arithmetic.make_outer
 make_patch = _arithmetic.make_patch
+make_multiply = _arithmetic.make_multiply
 make_row = _arithmetic.make_row
 make_slide = _arithmetic.make_slide
 make_warp_multiply = _arithmetic.make_warp_multiply
 make_zeros = _arithmetic.make_zeros
 quotient = _arithmetic.quotient
+read_thread = _arithmetic.read_thread
+scaled = _arithmetic.scaled
 to_half = _arithmetic.to_half
 to_tf32 = _arithmetic.to_tf32
 within = _arithmetic.within

@@ -9,13 +9,13 @@ one shadow to another.
 
 import functools
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
 from numbaconv.cuda import passes
+from numbaconv.cuda.kernels import Kernel
 from numbaconv.cuda.toolkit import device_number, simulated
 
 SIMULATED = simulated()
@@ -92,7 +92,8 @@ def address(array: np.ndarray) -> Any:
     """Return a shadow's lowest address, as kernels take it."""
     if SIMULATED:
         return _simulated_memory(array)
-    return int(array.__array_interface__["data"][0]) - passes.start(array) * array.itemsize
+    first = int(array.__array_interface__["data"][0])
+    return first if array.flags.c_contiguous else first - passes.start(array) * array.itemsize
 
 
 def _simulated_memory(array: np.ndarray) -> Any:
@@ -110,9 +111,7 @@ def _simulated_memory(array: np.ndarray) -> Any:
     return type(allocate(1, np.dtype("u1")))(flat)
 
 
-@functools.cache
-def _move_kernel(source: str, target: str) -> Any:
-    return passes.make_move(source, target)
+move_kernel = functools.cache(functools.partial(Kernel, "copy", passes.make_move))
 
 
 _move_jobs: dict[Any, Any] = {}
@@ -138,10 +137,10 @@ def move(target: np.ndarray, source: np.ndarray, stream: Any, negate: bool = Fal
         job = upload(passes.move_job(target, source, negate))
         settle()
         _move_jobs[key, negate] = job
-    kernel = _move_kernel(source.dtype.name, target.dtype.name)
+    kernel = move_kernel(source.dtype.name, target.dtype.name)
     arguments = (address(source), address(target), argument(job))
     blocks, threads = passes.grid(target.size)
-    launch(kernel, blocks, threads, stream, arguments, "copy", f"shape {target.shape}")
+    launch(kernel, blocks, threads, stream, arguments, f"shape {target.shape}")
 
 
 @functools.cache
@@ -163,35 +162,20 @@ def argument(array: Any) -> Any:
     return array if SIMULATED else int(array.device_ctypes_pointer.value or 0)
 
 
-@functools.lru_cache(maxsize=1024)
-def _hold(kernel: Any, blocks: int, threads: int, stream: Any, shared: int, number: int) -> Any:
-    """Configure a launch, once: it takes time, and Numba warns of each grid that is small."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return kernel[blocks, threads, stream, shared]
-
-
-def _configured(kernel: Any, blocks: int, threads: int, stream: Any, *more: int) -> Any:
-    if SIMULATED:  # there a kernel has one configuration at a time
-        return kernel[blocks, threads, stream, more[0]]
-    return _hold(kernel, blocks, threads, stream, *more)
-
-
 def launch(
-    kernel: Any,
+    kernel: Kernel,
     blocks: int,
     threads: int,
     stream: Any,
     arguments: tuple[Any, ...],
-    name: str,
     problem: Any,
     shared: int = 0,
 ) -> None:
     """Launch a kernel; an error names it and the problem."""
     try:
-        _configured(kernel, blocks, threads, stream, shared, device_number())(*arguments)
+        kernel.launch(blocks, threads, stream, arguments, shared)
     except Exception as error:
         raise RuntimeError(
-            f"the CUDA kernel {name!r} failed on {problem}, launched with {blocks} blocks of "
-            f"{threads} threads: {error}"
+            f"the CUDA kernel {kernel.name!r} failed on {problem}, launched with {blocks} blocks "
+            f"of {threads} threads: {error}"
         ) from error

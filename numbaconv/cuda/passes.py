@@ -11,7 +11,6 @@ import numpy as np
 from numba import cuda, types
 
 from numbaconv.cuda.device import (
-    compile_kernel,
     device,
     image_pixels,
     make_finish,
@@ -33,6 +32,7 @@ from numbaconv.cuda.intrinsics import (
     to_half,
     uint16,
 )
+from numbaconv.cuda.kernels import Source
 from numbaconv.cuda.problem import SHAPE, SPLITS
 
 THREADS = 256
@@ -82,7 +82,7 @@ def _stored(dtype: str) -> Any:
     return uint16 if dtype == "float16" else getattr(types, dtype)
 
 
-def make_move(source: str, target: str) -> Any:
+def make_move(source: str, target: str) -> Source:
     """Return the kernel that copies from one dtype to another: (x, y, job)."""
     read_type, write_type = _stored(source), _stored(target)
     if source == target:
@@ -131,10 +131,10 @@ def make_move(source: str, target: str) -> Any:
                 value = negative(value)
             store(y, at_y, convert(value))
 
-    return compile_kernel(move, THREADS)
+    return Source(move, THREADS)
 
 
-def make_second_pass(dtype: str) -> Any:
+def make_second_pass(dtype: str) -> Source:
     """Return the kernel that adds up the parts of the sums: (parts, w, bias, y, job).
 
     The parts lie densely, in the order of the output's axes in memory.
@@ -163,4 +163,4 @@ def make_second_pass(dtype: str) -> Any:
             at = output_offset(n, s) + int64(channel) * s.out_strides[1]
             store(y, at, finish(value, bias, channel, header))
 
-    return compile_kernel(second_pass, THREADS)
+    return Source(second_pass, THREADS)

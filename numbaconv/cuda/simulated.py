@@ -26,6 +26,12 @@ def _warp_values(value):
     return values, thread.thread_id - first
 
 
+def read_thread():
+    """Number of the thread in its block."""
+    thread: Any = threading.current_thread()
+    return thread.thread_id
+
+
 def within(i, size):
     """Whether 0 <= i < size."""
     return 0 <= i < size
@@ -34,6 +40,11 @@ def within(i, size):
 def quotient(a, b):
     """A // b."""
     return a // b
+
+
+def scaled(number, magic, shift):
+    """Number * magic >> shift in 64 bits; the magic number has 32, and no sign."""
+    return int(number) * (int(magic) & 0xFFFFFFFF) >> int(shift)
 
 
 class _Later:
@@ -45,15 +56,30 @@ class _Later:
     def __getitem__(self, index):
         return self.array[self.start + index]
 
+    def __setitem__(self, index, value):
+        self.array[self.start + index] = value
+
+
+def shared_address(array):
+    """Address of a shared array."""
+    return _Later(array, 0)
+
 
 def move_on(address, count, dtype):
-    """Address of element `count` of a flat array."""
+    """Address of element `count` of the array at an address."""
+    if isinstance(address, _Later):
+        return _Later(address.array, address.start + count)
     return _Later(address, count)
 
 
 def load(address, index, dtype):
-    """Element `index` of a flat array."""
-    return address[index]
+    """Element `index` of a flat array; `dtype` may be wider than the array's."""
+    wanted = np.dtype(str(dtype))
+    each = wanted.itemsize // address.dtype.itemsize
+    if each <= 1:
+        return address[index]
+    stored = np.array([address[index * each + i] for i in range(each)], address.dtype)
+    return stored.view(wanted)[0]
 
 
 def load_header(address):
@@ -88,9 +114,10 @@ def make_read(count, gap):
     return read
 
 
-def write(array, index, values):
-    """Set 128 bits of a shared array from element `index` on."""
-    array[index : index + len(values)] = values
+def store_wide(address, index, values):
+    """Set 128 bits from element `index` on."""
+    for i, value in enumerate(values):
+        address[index + i] = value
 
 
 def make_zeros(count, dtype):
@@ -110,15 +137,15 @@ def make_outer(rows, columns):
 
 
 def make_multiply(tile, words, depth):
-    """(sums, As, a_at, Bs, b_at): adds the product of `depth` rows of two tiles to the sums."""
+    """(sums, a_at, b_at): adds the product of `depth` rows of two tiles to the sums."""
     a_pitch, b_pitch = tile.pitches(words)
     read_rows = make_read(tile.m // words, tile.bm // tile.m * words)
     read_columns = make_read(tile.n // words, tile.bn // tile.n * words)
     outer = make_outer(tile.m, tile.n)
 
-    def multiply(sums, As, a_at, Bs, b_at):
+    def multiply(sums, a_at, b_at):
         for k in range(depth):
-            regM, regN = read_rows(As, a_at + k * a_pitch), read_columns(Bs, b_at + k * b_pitch)
+            regM, regN = read_rows(a_at, k * a_pitch), read_columns(b_at, k * b_pitch)
             sums = outer(sums, regM, regN)
         return sums
 
@@ -157,10 +184,10 @@ def make_row(rows, columns):
 def make_load_matrix(count, gap):
     """Reads `count` times four 8 x 4 blocks of words, whose rows the lanes give."""
 
-    def load_matrix(array, index):
-        rows, lane = _warp_values(index)
+    def load_matrix(address):
+        rows, lane = _warp_values(address)
         return tuple(
-            array[rows[8 * block + lane // 4] + lane % 4 + i * gap]
+            rows[8 * block + lane // 4][lane % 4 + i * gap]
             for i in range(count)
             for block in range(4)
         )

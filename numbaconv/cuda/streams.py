@@ -17,8 +17,10 @@ from numbaconv.cuda.toolkit import device_number, simulated
 DEFAULT_STREAM, LEGACY_STREAM, THREAD_STREAM = 0, 1, 2
 
 
-def find_streams(stream: Any, arrays: dict[str, Any]) -> tuple[Any, list[Any]]:
-    """Return the stream to work on, and the others that arrays are ready on.
+def find_streams(stream: Any, arrays: dict[str, Any]) -> tuple[Any, list[Any], Any]:
+    """Return the stream to work on, the others that arrays are ready on, and that of ``out``.
+
+    The last is None if it is the first, or nothing.
 
     Parameters
     ----------
@@ -30,17 +32,21 @@ def find_streams(stream: Any, arrays: dict[str, Any]) -> tuple[Any, list[Any]]:
         Those of the call that are on a device; None for one that was not given.
     """
     if simulated():
-        return 0, []
-    ready = [own_handle(array) for array in arrays.values() if array is not None]
-    handles = list(dict.fromkeys(handle for handle in ready if handle is not None))
+        return 0, [], None
+    ready = {name: own_handle(array) for name, array in arrays.items() if array is not None}
+    handles = [handle for handle in dict.fromkeys(ready.values()) if handle is not None]
     own = handles[0] if handles else LEGACY_STREAM
     chosen = own if stream is None else _handle_of(stream)
-    return stream_of(chosen), [stream_of(handle) for handle in handles if handle != chosen]
+    others = {handle: stream_of(handle) for handle in handles if handle != chosen}
+    return stream_of(chosen), list(others.values()), others.get(ready.get("out") or chosen)
 
 
 def own_handle(array: Any) -> int | None:
     """Return the handle of the stream that an array is ready on; PyTorch says it elsewhere."""
-    if type(array).__module__.partition(".")[0] == "torch":
+    handle: Any
+    if hasattr(array, "__cuda_ndarray__"):  # Numba's, whose interface takes a microsecond
+        handle = None if array.stream == 0 else array.stream
+    elif type(array).__module__.partition(".")[0] == "torch":
         handle = sys.modules["torch"].cuda.current_stream(array.device).cuda_stream
     else:
         handle = (getattr(array, "__cuda_array_interface__", None) or {}).get("stream")

@@ -1,4 +1,4 @@
-"""Sizes of the implicit matrix product, and which of them a problem gets.
+"""Sizes of the implicit matrix product; which of them a problem gets is decided in `cost`.
 
 A block of threads computes BM x BN outputs: BM output channels of a group by BN pixels, which may
 be of several images. It walks along the sums in steps of BK, with a tile of the weights and a
@@ -12,10 +12,6 @@ from numbaconv.problem.shape import ConvShape
 
 WARP = 32
 SHARED_BYTES = 48 * 1024  # of a block, without asking the driver for more
-BLOCKS_PER_PROCESSOR = 2  # that should be there to hide each other's latency
-LEAST_SPLIT_TILES = 8  # along K: a shorter part is not worth a second pass
-MOST_SPLITS = 32
-MOST_DEEP_SPLITS = 1024  # of a weight gradient, whose parts are small
 
 
 class Tile(NamedTuple):
@@ -110,51 +106,3 @@ class Plan(NamedTuple):
 
     tile: Tile
     splits: int
-
-
-def choose_tile(s: ConvShape, tiles: tuple[Tile, ...], processors: int, k_scale: int = 1) -> Plan:
-    """Choose how a problem is cut.
-
-    The largest tile that has work for all processors and wastes no half of its rows; if none
-    keeps the device busy, the smallest, with the sums split.
-
-    Parameters
-    ----------
-    s : ConvShape
-        The problem.
-    tiles : tuple of Tile
-        What there is, the largest first.
-    processors : int
-        Multiprocessors of the device.
-    k_scale : int
-        Elements to each of the tile's words along K.
-    """
-    fitting = [tile for tile in tiles if s.c_out > tile.bm // 2] or [tiles[-1]]
-    wanted = processors * BLOCKS_PER_PROCESSOR
-    for tile in fitting:
-        if tile.blocks(s) >= wanted:
-            return Plan(tile, 1)
-    tile = max(fitting, key=lambda tile: tile.blocks(s))
-    return Plan(tile, choose_splits(s, tile, processors, k_scale))
-
-
-def choose_deep_tile(
-    s: ConvShape, tiles: tuple[Tile, ...], processors: int, k_scale: int = 1
-) -> Plan:
-    """Choose how a weight gradient is cut: a product of few rows and columns, but long sums.
-
-    Splitting the sums keeps the device busy whatever the tile, so the largest one that computes
-    at most half more than the one that wastes least. Parameters as in `choose_tile`.
-    """
-    computed = [tile.blocks(s) * tile.bm * tile.bn for tile in tiles]
-    tile = next(t for t, area in zip(tiles, computed, strict=True) if 2 * area <= 3 * min(computed))
-    return Plan(tile, choose_splits(s, tile, processors, k_scale, most=MOST_DEEP_SPLITS))
-
-
-def choose_splits(
-    s: ConvShape, tile: Tile, processors: int, k_scale: int = 1, most: int = MOST_SPLITS
-) -> int:
-    """Return the parts of the sums that fill the device, each long enough to be worth it."""
-    steps = -(-s.gemm[2] // (tile.bk * k_scale))
-    idle = processors * BLOCKS_PER_PROCESSOR // max(tile.blocks(s), 1)
-    return max(1, min(idle, steps // LEAST_SPLIT_TILES, most))

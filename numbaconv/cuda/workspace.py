@@ -9,7 +9,7 @@ import numpy as np
 from numba import cuda
 
 from numbaconv.cuda import memory
-from numbaconv.cuda.streams import THREAD_STREAM, find_streams, own_handle, stream_of, wait_for
+from numbaconv.cuda.streams import THREAD_STREAM, find_streams, wait_for
 from numbaconv.cuda.toolkit import device_number, pointer_device, simulated
 
 _MOST_KEPT = 16  # streams
@@ -83,18 +83,10 @@ def release() -> None:
     _of_thread.__dict__.clear()
 
 
-@contextlib.contextmanager
-def _lent(stream: Any) -> Iterator[Workspace]:
-    """Lend what is kept for a stream; a call in the midst of another one gets memory of its own."""
+def _place(stream: Any) -> tuple[dict[Any, Any], str]:
+    """Return where the workspace of a stream is kept, and under which key."""
     handle = int(stream)
-    shelf, key = _shelf(handle), str((device_number(), handle))
-    workspace = shelf.pop(key, None) or Workspace(stream)
-    try:
-        yield workspace
-    finally:
-        if len(shelf) >= _MOST_KEPT:
-            shelf.clear()
-        shelf[key] = workspace
+    return _shelf(handle), f"{device_number()} {handle}"
 
 
 def device_of(arrays: dict[str, Any]) -> int | None:
@@ -139,16 +131,19 @@ def work_on(arrays: dict[str, Any], stream: Any) -> Iterator[Workspace]:
     number = device_of(arrays)
     there = number is None or number == device_number()
     with contextlib.nullcontext() if there else cuda.gpus[number]:
-        mine, others = find_streams(stream, arrays)
+        mine, others, after = find_streams(stream, arrays)
         for other in others:
             wait_for(mine, other)
-        with _lent(mine) as workspace:
-            workspace.given = stream
-            try:
-                yield workspace
-            finally:
-                workspace.given = None
-        out = arrays.get("out")
-        after = None if out is None or simulated() else own_handle(out)
-        if after is not None and after != int(mine):
-            wait_for(stream_of(after), mine)
+        shelf, key = _place(mine)
+        # Taken, so that a call in the midst of this one gets memory of its own.
+        workspace = shelf.pop(key, None) or Workspace(mine)
+        workspace.given = stream
+        try:
+            yield workspace
+        finally:
+            workspace.given = None
+            if len(shelf) >= _MOST_KEPT:
+                shelf.clear()
+            shelf[key] = workspace
+        if after is not None:
+            wait_for(after, mine)

@@ -28,16 +28,17 @@ def refuse_on_cpu(name: str, stream: Any, precision: str | None) -> None:
         )
 
 
-def check_one_side(arrays: dict[str, Any]) -> None:
-    """Refuse a call whose arrays are partly on a GPU."""
-    given = {name: array for name, array in arrays.items() if array is not None}
-    there = [name for name, array in given.items() if is_on_device(array)]
-    here = [name for name in given if name not in there]
-    if here and there:
+def find_side(arrays: dict[str, Any]) -> bool:
+    """Whether the arrays of a call are on a GPU; those on both sides are refused."""
+    sides = {name: is_on_device(array) for name, array in arrays.items() if array is not None}
+    there = any(sides.values())
+    if there and not all(sides.values()):
+        on_gpu, in_host = ([n for n in sides if sides[n] == side] for side in (True, False))
         raise TypeError(
-            f"all arrays of a call must be on one side: on a GPU is {', '.join(there)}; "
-            f"in host memory is {', '.join(here)}"
+            f"all arrays of a call must be on one side: on a GPU is {', '.join(on_gpu)}; "
+            f"in host memory is {', '.join(in_host)}"
         )
+    return there
 
 
 def cuda_for(backend: str | None) -> Any:
@@ -53,9 +54,8 @@ def cuda_for(backend: str | None) -> Any:
 
 def look_at(arrays: dict[str, Any], backend: str | None) -> tuple[Any, dict[str, Any]]:
     """Return the cuda backend and shadows if arrays are on a GPU, else None and the arrays."""
-    if not any(is_on_device(array) for array in arrays.values()):
+    if not find_side(arrays):
         return None, arrays
-    check_one_side(arrays)
     module = cuda_for(backend)
     shadows = {
         name: None if array is None else module.shadow(name, array)
@@ -165,7 +165,7 @@ def layer_on_device(
 
     `function` of the cuda backend runs the plan that `find` makes for the array's shadow.
     """
-    check_one_side({"x": x, "out": out})
+    find_side({"x": x, "out": out})
     module = cuda_for(backend)
     seen = module.shadow("x", x)
     plan = find(seen)

@@ -16,7 +16,8 @@ _MODULES = {"torch": "torch", "jax": "jax", "jaxlib": "jax", DASK: DASK}
 
 def is_on_device(array: Any) -> bool:
     """Whether an array says that it is on a GPU."""
-    return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
+    # Numba's own first: they make the interface anew each time that it is looked at.
+    return hasattr(array, "__cuda_ndarray__") or hasattr(array, "__cuda_array_interface__")
 
 
 def library_of(array: Any) -> str | None:

@@ -37,7 +37,7 @@ from tests.oracle.cases import (
 if "cuda" not in nc.available_backends():
     pytest.skip("no CUDA device and no simulator", allow_module_level=True)
 
-from numbaconv.cuda import convolution, memory, tiles, toolkit
+from numbaconv.cuda import convolution, kernels, tiles, toolkit
 from numbaconv.problem import plan as plans
 from tests.cuda.arrays import OnDevice, result_of
 
@@ -227,9 +227,10 @@ def test_exact_large(case: Case, precision: str):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
-def test_split_sums(dtype: str, pretend: Any):
+def test_split_sums(dtype: str, pretend: Any, monkeypatch: pytest.MonkeyPatch):
     """On a device with room, the sums of a small deep problem are split; the bits stay."""
     pretend(processors=64)
+    monkeypatch.setattr("numbaconv.cuda.cost.SECOND_PASS", 0)
     case = problem("deep", (1, 301, 1, 3), (3, 301, 1, 1), bias=True)
     x, w, b = integer_arrays(case, dtype, 1 if dtype == "float16" else 3)
     y = nc.conv(x, w, b, backend="cuda")
@@ -275,17 +276,6 @@ def test_tiles_fit(group: Any):
             assert tile.m % words == tile.n % words == 0
             rows = tile.bm // tile.m
         assert rows * (tile.bn + words) <= 2 * tile.sizes(words)[1]  # a slice of the sums
-
-
-def test_choice_of_tiles():
-    deep = shape_of(problem("deep", (1, 512, 7, 7), (512, 512, 3, 3), padding=1))
-    chosen = tiles.choose_tile(deep, tiles.SIMT, 132)
-    assert chosen.splits > 1
-    assert chosen.tile.blocks(deep) * chosen.splits <= 132 * tiles.BLOCKS_PER_PROCESSOR
-    large = shape_of(problem("large", (64, 128, 28, 28), (128, 128, 3, 3), padding=1))
-    assert tiles.choose_tile(large, tiles.TENSOR, 132) == (tiles.TENSOR[0], 1)
-    thin = shape_of(problem("thin", (64, 3, 64, 64), (16, 3, 3, 3), padding=1))
-    assert tiles.choose_tile(thin, tiles.SIMT, 132).tile.bm == 16
 
 
 def test_problems_too_large_are_refused():
@@ -484,7 +474,7 @@ def test_a_launch_that_fails_names_the_kernel_and_the_problem(monkeypatch: pytes
         raise RuntimeError("CUDA_ERROR_INVALID_VALUE")
 
     with monkeypatch.context() as patch:
-        patch.setattr(memory, "_configured", fail)
+        patch.setattr(kernels.Kernel, "launch", fail)
         with pytest.raises(RuntimeError) as failure:
             nc.conv2d(x, w, b, backend="cuda")
     for word in ("product", "Tile", "kernel=(1, 3, 3)", "blocks", "INVALID_VALUE"):

@@ -18,7 +18,8 @@ from tests.oracle.cases import Array, Case, problem, transposed_options
 if "cuda" not in nc.available_backends():
     pytest.skip("no CUDA device and no simulator", allow_module_level=True)
 
-from numbaconv.cuda import convolution, tiles, toolkit
+from numbaconv.cuda import convolution, toolkit
+from numbaconv.cuda.problem import reciprocal
 from tests.cuda.arrays import OnDevice, result_of
 from tests.oracle.gradient_cases import (
     FEW,
@@ -71,7 +72,8 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device with room, on which long sums are split."""
     device = toolkit.device()._replace(processors=4)
     monkeypatch.setattr("numbaconv.cuda.gradients.device", lambda: device)
-    monkeypatch.setattr("numbaconv.cuda.tiles.LEAST_SPLIT_TILES", 1)
+    monkeypatch.setattr("numbaconv.cuda.cost.LEAST_STEPS", 1)
+    monkeypatch.setattr("numbaconv.cuda.cost.SECOND_PASS", 0)
 
 
 def results(case: Case, o: Operands, convert: Any = lambda a: a, **options: Any) -> list[Any]:
@@ -193,6 +195,19 @@ def test_where_nan_goes(precision: str):
         check_equal(got, exact(case, poisoned), "float32")
 
 
+def test_quotients_by_reciprocals():
+    rng = np.random.default_rng(0)
+    most = 2**31 - 1
+    powers = [2**i + d for i in range(31) for d in (-1, 0, 1) if 0 < 2**i + d <= most]
+    for divisor in (*powers, *rng.integers(1, most, 200).tolist(), *range(1, 300)):
+        magic, shift = reciprocal(divisor)
+        assert -(2**31) <= magic < 0
+        assert shift < 64
+        last = most // divisor * divisor
+        for number in (0, divisor - 1, divisor, last - 1, last, most, int(rng.integers(most))):
+            assert number * (magic & 0xFFFFFFFF) >> shift == number // divisor
+
+
 # How the work is cut.
 
 
@@ -237,23 +252,6 @@ def calls(case: Case, o: Operands) -> list[Any]:
         lambda **more: conv_weight(o.x, case.weight, o.g, **case.kwargs, **more),
         lambda **more: conv_transpose(o.g, o.w, **transposed_options(case), **more),
     ]
-
-
-def products(case: Case) -> Any:
-    shape = nc.explain(*(np.zeros(s, "f4") for s in (case.input, case.weight)), **case.kwargs).shape
-    return convolution.product_of_weights(shape)
-
-
-def test_choice_of_deep_tiles():
-    layer = products(problem("layer", (32, 64, 56, 56), (64, 64, 3, 3), padding=1))
-    chosen = tiles.choose_deep_tile(layer, tiles.SIMT, 132)
-    assert (chosen.tile.bm, chosen.tile.bn) == (64, 128)
-    blocks = chosen.tile.blocks(layer) * chosen.splits
-    assert 132 < blocks <= 132 * tiles.BLOCKS_PER_PROCESSOR
-    thin = products(problem("thin", (1, 7, 5, 5), (7, 1, 3, 3), groups=7))
-    chosen = tiles.choose_deep_tile(thin, tiles.SIMT, 132)
-    assert chosen.splits == 1
-    assert chosen.tile.bm * chosen.tile.bn <= 2048
 
 
 def test_problems_too_large_are_refused():

@@ -3,8 +3,8 @@
     python -m pytest tests/cuda/test_ptx.py
 
 What is read there cannot be seen in a result: that the sums stay in registers, that loads are wide
-and the multiplications the ones that were meant. `ptxas` comes from a wheel (``nvidia-cuda-nvcc``)
-or a toolkit on the path, and `nvdisasm` (``nvidia-cuda-nvdisasm``) shows the machine code.
+and the multiplications the ones that were meant. The binaries are those that a launch loads;
+`nvdisasm` (``nvidia-cuda-nvdisasm``, or a toolkit on the path) shows their machine code.
 NUMBACONV_PTX=all compiles every kind for each capability. What a step costs is printed by
 
     python -m tests.cuda.test_ptx
@@ -19,7 +19,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -27,9 +27,8 @@ from tests.cuda.installed import require_compilers
 
 require_compilers()
 
-from numba import cuda, types  # noqa: E402 (what it takes is here)
-
-from numbaconv.cuda import filters, gemm, passes, tiles  # noqa: E402
+from numbaconv.cuda import cost, filters, gemm, passes, tiles  # noqa: E402 (what it takes is here)
+from numbaconv.cuda.kernels import Source, to_cubin, to_ptx  # noqa: E402
 from numbaconv.cuda.kind import Kind  # noqa: E402
 from tests.cuda.executed import compilation  # noqa: E402
 
@@ -47,52 +46,32 @@ def find_tool(name: str) -> str | None:
     return shutil.which(name)
 
 
-PTXAS, NVDISASM = find_tool("ptxas"), find_tool("nvdisasm")
+NVDISASM = find_tool("nvdisasm")
 
 
 class Compiled(NamedTuple):
-    """A kernel's PTX, what the assembler says of it, and the machine code where it can be read."""
+    """A kernel's PTX, what the machine code takes, and that code where it can be read."""
 
     ptx: str
-    report: str
+    takes: compilation.Resources
     code: str = ""
 
     def count(self, pattern: str) -> int:
         return len(re.findall(pattern, self.ptx))
 
-    @property
-    def registers(self) -> int:
-        return int(re.search(r"Used (\d+) registers", self.report)[1])
 
-
-def compile_kernel(
-    kernel: Any, arguments: int, capability: tuple[int, int], bounds: Any, folder: Path
-) -> Compiled:
-    signature = types.void(*(types.int64,) * arguments)
-    ptx, _ = cuda.compile(
-        kernel.py_func,
-        signature,
-        device=False,
-        cc=capability,
-        abi="numba",
-        launch_bounds=bounds,
-    )
-    if PTXAS is None:
-        return Compiled(ptx, "")
-    source, binary = folder / "kernel.ptx", folder / "kernel.cubin"
-    source.write_text(ptx)
-    command = [PTXAS, "-v", f"-arch=sm_{capability[0]}{capability[1]}", str(source)]
-    done = subprocess.run([*command, "-o", str(binary)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def compile_kernel(source: Source, capability: tuple[int, int], folder: Path) -> Compiled:
+    """Compile a kernel as a launch does."""
+    ptx = to_ptx(source, capability)
+    cubin = to_cubin(ptx, capability)
+    takes = compilation.resources_of(cubin)
     if NVDISASM is None:
-        return Compiled(ptx, done.stderr)
-    return Compiled(ptx, done.stderr, disassemble(binary))
-
-
-def disassemble(binary: Path) -> str:
+        return Compiled(ptx, takes)
+    binary = folder / "kernel.cubin"
+    binary.write_bytes(cubin)
     read = subprocess.run([NVDISASM, "-c", str(binary)], capture_output=True, text=True)
     assert read.returncode == 0, read.stderr
-    return read.stdout
+    return Compiled(ptx, takes, read.stdout)
 
 
 @pytest.fixture(autouse=True)
@@ -102,23 +81,25 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
 
 
-def check_registers(compiled: Compiled, threads: int, blocks: int) -> None:
+def check_registers(compiled: Compiled, source: Source) -> None:
     assert "__local_depot" not in compiled.ptx  # no array left without registers
     assert compiled.count(r"\b(ld|st)\.local") == 0
     assert compiled.count(r"\bld\.(f|u|s|b)\d+") == 0  # every load says from where
-    if not compiled.report:
-        return
-    assert "0 bytes spill stores, 0 bytes spill loads" in compiled.report
-    assert compiled.registers * threads * blocks <= REGISTERS
+    assert compiled.takes.local_bytes == 0  # and nothing was spilled
+    assert not re.search(r"\b(LDL|STL)\b", compiled.code)
+    assert compiled.takes.registers > 16
+    assert compiled.takes.registers * source.threads * source.blocks <= REGISTERS
 
 
-# wide, mapped, of_weights: a gradient of weights is of zero padding, channels first.
+# wide, mapped, of_weights: a gradient of weights is of zero padding, channels first; mapped only
+# for kernels of many taps.
 OPTIONS = (
     (False, False, False),
     (False, True, False),
     (True, False, False),
     (True, True, False),
     (False, False, True),
+    (False, True, True),
 )
 
 
@@ -144,6 +125,7 @@ def kinds() -> list[Kind]:
             Kind(tile, "float32", partial=i % 2 == 0, of_weights=True)
             for i, tile in enumerate(tiles.SIMT)
         ),
+        Kind(tiles.SIMT[1], "float32", mapped=True, of_weights=True),
         Kind(tiles.SIMT_DOUBLE[0], "float64", of_weights=True),
         Kind(tiles.SIMT_DOUBLE[-1], "int64", of_weights=True),
         *(
@@ -242,15 +224,19 @@ def check_overlap(compiled: Compiled, kind: Kind) -> None:
         assert "LDG" not in (*step.multiplying, *step.after)
         assert "STS" in step.after
         assert "STS" not in (*step.before, *step.multiplying)
+        if not kind.mapped:  # what the choice of a tile is made with
+            assert abs(cost.instructions(kind) / step.executed - 1) < 0.2
+        if kind.tile == tiles.SIMT[0] and kind.dtype == "float32" and not kind.mapped:
+            # 82% from channels-first memory, 85% from channels-last, 76% of a weight gradient.
+            assert step.multiplications >= 0.75 * step.executed
 
 
 @pytest.mark.parametrize(("kind", "capability"), CASES)
 def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
     kind = kind._replace(narrow=capability < (8, 0))
-    threads = kind.tile.threads
-    kernel = gemm.make_kernel(kind)
-    compiled = compile_kernel(kernel, 5, capability, (threads, kind.blocks), tmp_path)
-    check_registers(compiled, threads, kind.blocks)
+    source = gemm.make_kernel(kind)
+    compiled = compile_kernel(source, capability, tmp_path)
+    check_registers(compiled, source)
     check_overlap(compiled, kind)
     assert compiled.count(r"ld\.global\.v[24]") > 0
     if kind.tile.tensor:
@@ -269,45 +255,15 @@ def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
         assert compiled.count(r"\.f64") == 0  # nothing is widened on the way
 
 
-def launched_kinds() -> list[Kind]:
-    """All, or one of each family: the kinds to look at as they are launched."""
-    if EVERYTHING:
-        return kinds()
-    return [
-        Kind(tiles.SIMT[0], "float32"),
-        Kind(tiles.SIMT[1], "float32", partial=True, of_weights=True),
-        Kind(tiles.TENSOR[0], "float16", wide=True),
-        Kind(tiles.TENSOR[-1], "float16", mapped=True),
-    ]
-
-
-@pytest.mark.parametrize("kind", launched_kinds(), ids=name_of)
-def test_the_binary_that_is_launched(kind: Kind, tmp_path: Path):
-    """Where nvJitLink is installed a launch compiles to LTO-IR, and for sm_90a."""
-    pytest.importorskip("cuda.bindings.nvjitlink")
-    cubin = compilation.lto_cubin(gemm.make_kernel(kind), 5, (9, 0))
-    registers = compilation.registers_of(cubin)
-    assert registers > 16
-    assert registers * kind.tile.threads * kind.blocks <= REGISTERS
-    if NVDISASM is None:
-        return
-    binary = tmp_path / "kernel.cubin"
-    binary.write_bytes(cubin)
-    code = disassemble(binary)
-    assert ".target\tsm_90a" in code
-    assert not re.search(r"\b(LDL|STL)\b", code)  # no array, and nothing spilled, in local memory
-    check_overlap(Compiled("", "", code), kind)
-
-
 FILTERS = [("float32", True), ("float32", False), ("float16", True), ("float64", False)]
 
 
 @pytest.mark.parametrize(("dtype", "unit"), FILTERS)
 def test_filter(dtype: str, unit: bool, tmp_path: Path):
     capability = CAPABILITIES[FILTERS.index((dtype, unit)) % len(CAPABILITIES)]
-    kernel = filters.make_kernel(filters.Filter(dtype, unit))
-    compiled = compile_kernel(kernel, 5, capability, filters.MOST_THREADS, tmp_path)
-    check_registers(compiled, filters.MOST_THREADS, 1)
+    source = filters.make_kernel(filters.Filter(dtype, unit))
+    compiled = compile_kernel(source, capability, tmp_path)
+    check_registers(compiled, source)
     if unit:
         assert compiled.count(r"ld\.shared\.v4") > 0
     if dtype != "float64":
@@ -319,13 +275,13 @@ def test_filter(dtype: str, unit: bool, tmp_path: Path):
     ("source", "target"), [("float32", "float32"), ("uint8", "float16"), ("float16", "float32")]
 )
 def test_move(source: str, target: str, tmp_path: Path):
-    compiled = compile_kernel(passes.make_move(source, target), 3, (9, 0), 256, tmp_path)
-    check_registers(compiled, passes.THREADS, 2)
+    kernel = passes.make_move(source, target)
+    check_registers(compile_kernel(kernel, (9, 0), tmp_path), kernel)
 
 
 def test_second_pass(tmp_path: Path):
-    compiled = compile_kernel(passes.make_second_pass("float16"), 5, (8, 0), 256, tmp_path)
-    check_registers(compiled, passes.THREADS, 2)
+    kernel = passes.make_second_pass("float16")
+    check_registers(compile_kernel(kernel, (8, 0), tmp_path), kernel)
 
 
 def report() -> None:
@@ -344,12 +300,11 @@ def report() -> None:
     print("kernel, capability: registers, instructions of a step, multiplications among them")
     for kind in shown:
         with tempfile.TemporaryDirectory() as folder:
-            bounds = (kind.tile.threads, kind.blocks)
-            compiled = compile_kernel(gemm.make_kernel(kind), 5, (9, 0), bounds, Path(folder))
+            compiled = compile_kernel(gemm.make_kernel(kind), (9, 0), Path(folder))
         step = find_step(compiled.code, kind)
         share = step.multiplications / step.executed
         print(
-            f"{name_of(kind):40} 9.0: {compiled.registers:4} registers, {step.executed:5} "
+            f"{name_of(kind):40} 9.0: {compiled.takes.registers:4} registers, {step.executed:5} "
             f"instructions, {step.multiplications:4} multiply ({share:.0%})",
             flush=True,
         )

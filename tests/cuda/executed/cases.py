@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import numbaconv as nc
-from numbaconv.cuda import tiles
+from numbaconv.cuda import cost, tiles
 from numbaconv.dispatch.gpu import on_host
 from tests.cuda.arrays import OnDevice
 from tests.cuda.executed.device import GPU
@@ -35,7 +35,7 @@ from tests.oracle.problems import (
 
 ACTIVATIONS = ("relu", "relu6", "silu", "sigmoid", "tanh", "hardswish")
 LAYOUTS = (plain, permuted, stepped, backwards)
-OPTIONS = ("plain", "mapped", "wide", "wide-mapped", "weights")
+OPTIONS = ("plain", "mapped", "wide", "wide-mapped", "weights", "weights-mapped")
 DTYPES = (
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
     *("bool", "float16", "float32", "float64"),
@@ -80,7 +80,7 @@ def convolve(
 
 def launched(kind: str) -> list[str]:
     """Keys of the kernels of a kind that ran."""
-    return [launch.key for launch in GPU.launches if launch.key.startswith(f"('{kind}'")]
+    return [launch.key for launch in GPU.launches if launch.key.startswith(f"{kind} ")]
 
 
 # Every kind of product, forced.
@@ -89,13 +89,13 @@ def launched(kind: str) -> list[str]:
 @contextlib.contextmanager
 def forced(tile: tiles.Tile, splits: int) -> Iterator[None]:
     """Take one tile for whatever comes."""
-    before = tiles.choose_tile, tiles.choose_deep_tile
-    plan = tiles.Plan(tile, splits)
-    tiles.choose_tile = tiles.choose_deep_tile = lambda *arguments, **options: plan
+    before = cost.choose
+    found = cost.Prediction(tiles.Plan(tile, splits), 1.0, 1.0)
+    cost.choose = lambda *arguments: found
     try:
         yield
     finally:
-        tiles.choose_tile, tiles.choose_deep_tile = before
+        cost.choose = before
 
 
 def check_kind(
@@ -105,8 +105,8 @@ def check_kind(
     GPU.begin(capability=(7, 5) if narrow else (9, 0))
     what, precision = element(dtype)
     with forced(tile, splits):
-        if option == "weights":
-            run_weights(tile, what, precision)
+        if option.startswith("weights"):
+            run_weights(tile, what, precision, mapped=option.endswith("mapped"))
         else:
             run_kind(name, tile, option, what, precision)
     flags = {
@@ -114,9 +114,9 @@ def check_kind(
         "mapped": option.endswith("mapped"),
         "partial": splits > 1,
         "narrow": narrow,
-        "of_weights": option == "weights",
+        "of_weights": option.startswith("weights"),
     }
-    (key,) = launched("gemm")
+    (key,) = launched("product")
     assert repr(tile) in key
     assert all(f"{flag}={value}" in key for flag, value in flags.items())
 
@@ -140,12 +140,16 @@ def run_kind(name: str, tile: tiles.Tile, option: str, dtype: str, precision: st
     check_equal(y, reference.conv_by_taps(x, w, b, **case.kwargs), dtype)
 
 
-def run_weights(tile: tiles.Tile, dtype: str, precision: str | None) -> None:
-    c_out, c_in = tile.bm + 3, -(-(tile.bn + 5) // 9)
-    case = problem("weights", (2, c_in, 5, 7), (c_out, c_in, 3, 3), padding=1)
+def run_weights(tile: tiles.Tile, dtype: str, precision: str | None, mapped: bool) -> None:
+    kernel = (2, 29) if mapped else (3, 3)  # the first has more taps along its axes than bits
+    c_out, c_in = tile.bm + 3, -(-(tile.bn + 5) // (kernel[0] * kernel[1]))
+    padding = (1, 12) if mapped else 1
+    case = problem("weights", (2, c_in, 5, 7), (c_out, c_in, *kernel), padding=padding)
     o = integer_operands(case, dtype)
-    y = nc.grad.conv2d_weight(o.x, case.weight, o.g, padding=1, backend="cuda", precision=precision)
-    check_equal(y, reference.conv_weight_by_taps(o.x, case.weight, o.g, padding=1), dtype)
+    options = {"backend": "cuda", "precision": precision}
+    y = nc.grad.conv2d_weight(o.x, case.weight, o.g, padding=padding, **options)
+    expected = reference.conv_weight_by_taps(o.x, case.weight, o.g, padding=padding)
+    check_equal(y, expected, dtype)
 
 
 def kinds() -> Iterator[tuple[str, Callable[[], None]]]:
@@ -296,12 +300,13 @@ def on_device(integer: Integer, array: Array) -> OnDevice:
 
 @contextlib.contextmanager
 def short_splits(most: int) -> Iterator[None]:
-    """Split sums that are shorter than it pays."""
-    before, tiles.LEAST_SPLIT_TILES = tiles.LEAST_SPLIT_TILES, most
+    """Split sums that are shorter than it pays, as if a second pass cost nothing."""
+    before = cost.LEAST_STEPS, cost.SECOND_PASS
+    cost.LEAST_STEPS, cost.SECOND_PASS = most, 0
     try:
         yield
     finally:
-        tiles.LEAST_SPLIT_TILES = before
+        cost.LEAST_STEPS, cost.SECOND_PASS = before
 
 
 def check_gradient(name: str, dtype: str, of: str) -> None:
@@ -314,7 +319,7 @@ def check_gradient(name: str, dtype: str, of: str) -> None:
     options = case.kwargs | {"precision": precision, "backend": None if there else "cuda"}
     x, w, g = ((on_device(integer, a) if there else a) for a in (o.x, o.w, o.g))
     conv_input, conv_weight, _ = names(case)
-    with short_splits(choose(integer, (1, tiles.LEAST_SPLIT_TILES))):
+    with short_splits(choose(integer, (1, cost.LEAST_STEPS))):
         if of == "input":
             y = conv_input(case.input, w, g, **options)
             expected = reference.conv_input_by_taps(case.input, o.w, o.g, **case.kwargs)
@@ -415,6 +420,32 @@ def check_unaligned(dtype: str, skew: int) -> None:
     check_equal(y, reference.conv_weight_by_taps(o.x, case.weight, o.g, padding=1), dtype)
 
 
+def check_window(kernel: tuple[int, ...], mapped: bool) -> None:
+    """Kernels of as many taps along their axes as there are bits, and of one more."""
+    GPU.begin()
+    size = tuple(k - 3 for k in kernel)
+    case = problem(
+        f"window {kernel}",
+        (2, 3, *size),
+        (5, 3, *kernel),
+        bias=True,
+        padding=tuple(k - 1 for k in kernel),
+    )
+    x, w, b = integer_arrays(case, "float32", 2)
+    y = convolve(x, w, b, **case.kwargs)
+    check_equal(y, reference.conv_by_taps(x, w, b, **case.kwargs), "float32")
+    (key,) = launched("product")
+    assert f"mapped={mapped}" in key
+    o = integer_operands(case, "float32")
+    padding = case.kwargs["padding"]
+    gradient = names(case)[1](x, case.weight, o.g, padding=padding, backend="cuda")
+    expected = reference.conv_weight_by_taps(x, case.weight, o.g, padding=padding)
+    check_equal(gradient, expected, "float32")
+    key = launched("product")[-1]
+    assert f"mapped={mapped}" in key
+    assert "of_weights=True" in key
+
+
 def check_move(name: str, source: str, target: str) -> None:
     """Copy between arrays of any strides, converting."""
     from numbaconv.cuda import memory
@@ -440,6 +471,8 @@ def others() -> Iterator[tuple[str, Callable[[], None]]]:
         for skew in sorted({np.dtype(dtype).itemsize, 8}):
             name = f"unaligned {dtype} by {skew}"
             yield name, functools.partial(check_unaligned, dtype, skew)
+    for kernel, mapped in (((29,), False), ((30,), True), ((14, 16), False), ((15, 16), True)):
+        yield f"window {kernel}", functools.partial(check_window, kernel, mapped)
     for source in DTYPES:
         for target in sorted({"float16", "float32", "float64", "int32", "int64", source}):
             name = f"move {source} to {target}"

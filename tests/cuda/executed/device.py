@@ -10,15 +10,15 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from tests.cuda.executed import machine
-from tests.cuda.executed.compilation import program_of
+from numbaconv.cuda import kernels
+from tests.cuda.executed import compilation, machine
 from tests.cuda.executed.memory import FaultError, Memory
 from tests.cuda.executed.streams import Event, Order, Stream
 
@@ -33,6 +33,14 @@ class Launched(NamedTuple):
     stream: int
 
 
+class Configuration(NamedTuple):
+    """What `cuda.core.LaunchConfig` is."""
+
+    grid: int
+    block: int
+    shmem_size: int
+
+
 class Gpu:
     """All that there is of the device, or of several of one model.
 
@@ -42,8 +50,6 @@ class Gpu:
         What the devices are, and how many.
     memory, order
         The memory, one for all devices, and the order of what happens in it.
-    lto : bool
-        Whether kernels are compiled as a launch does where nvJitLink is installed.
     launches : list
         What was launched.
     allocations : int
@@ -58,7 +64,6 @@ class Gpu:
 
     def __init__(self) -> None:
         self.memory = Memory()
-        self.lto = False
         self.profile = False
         self.only: tuple[int, int] | None = None
         self._reset()
@@ -101,19 +106,20 @@ class Gpu:
         self.handles += 1
         return Stream(self.order, self.handles, blocking=True)
 
-    def launch(self, kernel: Any, configuration: tuple[Any, ...], arguments: Any) -> None:
+    def launch(
+        self, stream: Any, configuration: Configuration, kernel: Any, *addresses: int
+    ) -> None:
         """Execute a launch, as it is and in its order."""
-        blocks, threads, stream, dynamic = configuration
-        key = KEYS[id(kernel)][1]
-        program = program_of(kernel, key, len(arguments), self.capability, self.lto)
-        assert program.parameter_types == ["u64"] * len(arguments)
-        owners = {self.memory.owner(int(address)) for address in arguments} - {None}
+        blocks, threads, dynamic = configuration
+        key, program = kernel
+        assert program.parameter_types == ["u64"] * len(addresses)
+        owners = {self.memory.owner(int(address)) for address in addresses} - {None}
         for owner in owners:
             if self.homes[owner] != self.order.device:
                 raise FaultError(
                     f"memory of device {self.homes[owner]} on device {self.order.device}"
                 )
-        launch = machine.Launch(program, int(blocks), int(threads), arguments, int(dynamic))
+        launch = machine.Launch(program, int(blocks), int(threads), addresses, int(dynamic))
         try:
             self.notes = machine.execute(launch, self.memory, self.profile, self.only)
             written = [a for a in owners if self.memory.written_by_launch(a)]
@@ -125,12 +131,13 @@ class Gpu:
         self.launches.append(launched)
 
 
-KEYS: dict[int, tuple[Any, str]] = {}  # id of a kernel -> it, and what it was made of
 GPU = Gpu()
 
 
 class DeviceArray:
     """What `cuda.device_array` returns; as there, a view forgets its stream."""
+
+    __cuda_ndarray__ = True
 
     def __init__(
         self,
@@ -235,18 +242,21 @@ def _use(number: int) -> Iterator[None]:
         GPU.order.device = before
 
 
-def _keyed(function: Callable[..., Any], label: str) -> Callable[..., Any]:
-    """Make each kernel once, and know what it was made of."""
-    made: dict[Any, Any] = {}
+def _compile(kernel: kernels.Kernel, capability: tuple[int, int]) -> bytes:
+    """Compile a kernel: to its name, and PTX in place of machine code."""
+    return b"\0".join((kernel.name.encode(), compilation.ptx_of(kernel, capability).encode()))
 
-    def make(*arguments: Any) -> Any:
-        key = (label, *arguments)
-        if key not in made:
-            made[key] = function(*arguments)
-            KEYS[id(made[key])] = made[key], repr(key)
-        return made[key]
 
-    return make
+def _load(ptx: bytes, name: str) -> tuple[str, Any]:
+    return name, compilation.program_of(ptx.decode())
+
+
+# Nothing is kept on disk: what is compiled here no device could run.
+NO_CACHE = SimpleNamespace(
+    load=lambda symbol, identity: None,
+    make_once=lambda symbol, identity, make: (make(), "compiled"),
+    settings=tuple,
+)
 
 
 @contextlib.contextmanager
@@ -254,7 +264,7 @@ def installed() -> Iterator[Gpu]:
     """Replace the driver, for as long as this lasts."""
     from numba import cuda
 
-    from numbaconv.cuda import convolution, filters, gemm, memory, passes, toolkit, workspace
+    from numbaconv.cuda import toolkit, workspace
 
     with pytest.MonkeyPatch.context() as patch:
         api = {
@@ -286,11 +296,11 @@ def installed() -> Iterator[Gpu]:
         )
         patch.setattr(toolkit, "_device", _describe)
         patch.setattr(workspace, "pointer_device", GPU.device_of)
-        patch.setattr(memory, "_hold", _configure)
-        patch.setattr(convolution, "gemm_kernel", _keyed(gemm.make_kernel, "gemm"))
-        patch.setattr(convolution, "filter_kernel", _keyed(filters.make_kernel, "filter"))
-        patch.setattr(convolution, "second_pass", _keyed(passes.make_second_pass, "second"))
-        patch.setattr(memory, "_move_kernel", _keyed(passes.make_move, "move"))
+        patch.setattr(toolkit, "_current", lambda: GPU.order.device)
+        patch.setattr(kernels, "cache", NO_CACHE)
+        patch.setattr(kernels.Kernel, "_compile", _compile)
+        patch.setattr(kernels, "load", _load)
+        patch.setattr(kernels, "_launcher", lambda: (GPU.launch, Configuration))
         toolkit.unavailable.cache_clear()
         GPU.begin()
         try:
@@ -306,20 +316,21 @@ def _describe(number: int) -> Any:
     return toolkit.Device(number, "interpreter", GPU.capability, GPU.processors)
 
 
-def _configure(
-    kernel: Any, blocks: int, threads: int, stream: Any, shared: int, number: int
-) -> Any:
-    return lambda *arguments: GPU.launch(kernel, (blocks, threads, stream, shared), arguments)
-
-
 def forget_plans() -> None:
     """Forget what numbaconv keeps of a device."""
-    from numbaconv.cuda import memory, streams, workspace
+    from numbaconv.cuda import convolution, memory, streams, workspace
     from numbaconv.problem import plan
 
     plan._plans.clear()
     plan._adjoint_plans.clear()
     memory._move_jobs.clear()
     memory._zeros.cache_clear()
+    for kernels_of in (
+        convolution.product_kernel,
+        convolution.filter_kernel,
+        convolution.second_pass,
+        memory.move_kernel,
+    ):
+        kernels_of.cache_clear()
     streams._stream_of_handle.cache_clear()
     workspace.release()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from numbaconv.cuda.kernels import Kernel
 from tests.cuda.executed import compilation
 
 FLOAT = "kind float32 128x128x8x8x8 plain splits=1"
@@ -67,16 +68,14 @@ MUTANTS = (
 @contextlib.contextmanager
 def mutated(edit: Callable[[str], str]) -> Iterator[None]:
     """Change every kernel but those that copy and add up."""
-    real = compilation._ptx_of
+    real = compilation.ptx_of
 
-    def changed(kernel: object, full: tuple[str, int, tuple[int, int], bool]) -> str:
-        ptx = real(kernel, full)
-        return ptx if full[0].startswith(("('second'", "('move'")) else edit(ptx)
+    def changed(kernel: Kernel, capability: tuple[int, int]) -> str:
+        ptx = real(kernel, capability)
+        return ptx if kernel.name.startswith(("second pass", "copy")) else edit(ptx)
 
-    compilation._ptx_of = changed
-    compilation._programs.clear()
+    compilation.ptx_of = changed
     try:
         yield
     finally:
-        compilation._ptx_of = real
-        compilation._programs.clear()
+        compilation.ptx_of = real

@@ -1,6 +1,6 @@
 """Execute the compiled kernels of the cuda backend without a GPU, and compare with the oracle.
 
-    python -m tests.cuda.executed.run [-j PROCESSES] [--lto] [WORD ...]
+    python -m tests.cuda.executed.run [-j PROCESSES] [WORD ...]
 
 runs the cases whose names hold one of the words, or all. PTX that was compiled before is kept
 (NUMBACONV_PTX_CACHE).
@@ -21,10 +21,9 @@ from tests.cuda.executed.device import GPU, installed
 _holding = []  # for as long as a process lives
 
 
-def start(lto: bool) -> None:
+def start() -> None:
     """Begin a process: without a driver, and with one thread."""
     warnings.simplefilter("ignore")
-    GPU.lto = lto
     _holding.append(installed())
     _holding[0].__enter__()
 
@@ -46,7 +45,6 @@ def main() -> int:
     """Run the cases that were asked for; 1 if one of them differs."""
     parser = argparse.ArgumentParser(prog="python -m tests.cuda.executed.run")
     parser.add_argument("-j", type=int, default=os.cpu_count(), help="processes")
-    parser.add_argument("--lto", action="store_true", help="compile through nvJitLink")
     parser.add_argument("words", nargs="*")
     options = parser.parse_args()
     from tests.cuda.executed.cases import CASES
@@ -54,7 +52,7 @@ def main() -> int:
     words = options.words or [""]
     chosen = [name for name in CASES if any(word in name for word in words)]
     begin, launches, kernels, wrong, unwritten = time.time(), 0, set(), 0, set()
-    with get_context("spawn").Pool(options.j, start, (options.lto,)) as pool:
+    with get_context("spawn").Pool(options.j, start) as pool:
         for name, found, ran, read in pool.imap_unordered(work, chosen, chunksize=4):
             launches += len(ran)
             kernels.update(ran)

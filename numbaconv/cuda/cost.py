@@ -1,0 +1,203 @@
+"""What an implicit matrix product would cost in cycles, and the tile and splits that cost least.
+
+The blocks of a product run in rounds: as many at once as all processors hold. In a round every
+block takes its steps along K, and a step takes as long as the slowest of four: to issue the
+instructions of all blocks that a processor holds, to multiply, to read the tiles from the cache of
+the device, and to wait for the memory, which only other blocks can hide. What a tile computes of
+padding, and processors that idle in the last round, cost as much as work.
+
+The instructions of a step are those of the machine code, which the tests hold this to. **The other
+constants were not measured yet**: they are what the vendor's documents and published
+microbenchmarks say of an H100, and wait for a device.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from numbaconv.cuda.kind import Kind
+from numbaconv.cuda.tiles import WARP, Plan
+from numbaconv.cuda.toolkit import Device
+from numbaconv.problem.shape import ConvShape
+
+# Of a multiprocessor.
+SCHEDULERS = 4  # each issues an instruction of a warp a cycle
+REGISTERS = 65536
+THREADS = 1024  # of compute capability 7.5, which has the least
+SHARED_BYTES = {7: 64 * 1024, 8: 100 * 1024, 9: 227 * 1024}  # by the major capability
+MOST_REGISTERS = 255
+OTHER_REGISTERS = 64  # of a thread, beside its sums
+# Cycles and bytes: not measured yet.
+WAIT = 900  # of a block for what it fetches, and for its barrier: no step is shorter
+BEGIN = 2000  # of a block, before its first step and after its last
+CACHE_BYTES = 28.0  # a cycle and processor, from the cache of the device
+MEMORY_BYTES = 14.0  # the same, from its memory
+SECOND_PASS = 4000  # to launch it
+TENSOR_SHARE = 0.6  # of the tensor cores' peak that `mma.sync` reaches on 9.0
+# Instructions of a thread's step, from the machine code.
+STEP = 25
+TENSOR_STEP = 65
+ROUND = 5  # of a round of the loop over the rows in shared memory
+WEIGHT = 6  # of a vector of the weights, beside its stores
+ELEMENT = 7  # of the patch matrix
+VECTOR = 11
+MAPPED = 390  # of an element or vector that is looked up
+PIXEL = 35  # to find one of a weight gradient, then for each row of both factors
+GRADIENT_ROW, GRADIENT_COLUMN = 5, 8
+ROUNDING = 3  # of an element to tf32
+STORED = 12  # of a sum, at the end
+
+LEAST_STEPS = 8  # of a part of the sums: a shorter one is not worth a second pass
+MOST_SPLITS = 32
+MOST_DEEP_SPLITS = 1024  # of a weight gradient, whose parts are small
+
+
+class Prediction(NamedTuple):
+    """What a plan is thought to cost.
+
+    Attributes
+    ----------
+    plan : Plan
+        A tile, and the parts of the sums.
+    cycles : float
+        Of a multiprocessor, for all of it.
+    share : float
+        Of the most multiply-adds that the device can do in them.
+    """
+
+    plan: Plan
+    cycles: float
+    share: float
+
+    def __str__(self) -> str:
+        tile, splits = self.plan
+        parts = "" if splits == 1 else f", the sums in {splits} parts"
+        return (
+            f"product in tiles of {tile.bm} x {tile.bn} x {tile.bk}{parts}: "
+            f"{self.share:.0%} of the peak, as predicted and not measured"
+        )
+
+
+def multiply_adds(dtype: str, capability: tuple[int, int]) -> float:
+    """Return how many of them a multiprocessor does in a cycle at most."""
+    major = max(7, min(capability[0], 9))
+    if dtype in ("float16", "tf32"):
+        return {7: 512, 8: 1024, 9: 2048}[major] / (1 + (dtype == "tf32"))
+    if dtype == "float64":
+        return {(8, 0): 32, (9, 0): 64}.get(capability, 2)
+    if dtype == "float32":
+        return 64 if capability <= (8, 0) else 128
+    return 64 if dtype == "int32" else 16
+
+
+def instructions(kind: Kind) -> float:
+    """Return the instructions of a thread's step along K."""
+    tile, words, lanes = kind.tile, kind.words, kind.lanes
+    if tile.tensor:
+        fragments = tile.m // 16 * (tile.n // 8)
+        multiply = tile.bk / 8 * (fragments * (1 + kind.narrow) + (tile.m + tile.n) / 16)
+        count, stores = TENSOR_STEP + multiply, 1
+    else:
+        reads = (tile.m + tile.n) / words
+        count = STEP + tile.bk * (tile.m * tile.n + reads + ROUND / 2)
+        stores = words
+    rounding = ROUNDING * (kind.dtype == "tf32")
+    if kind.of_weights:
+        together = tile.threads / tile.bk
+        rows, columns = tile.bm / together, tile.bn / together
+        halves = lanes / words
+        column = MAPPED if kind.mapped else GRADIENT_COLUMN
+        fetched = rows * (GRADIENT_ROW + rounding) + columns * (column + rounding)
+        return count + halves * (PIXEL + fetched)
+    count += kind.weight_rounds * (WEIGHT + stores + words * rounding)
+    each = MAPPED if kind.mapped else VECTOR if kind.wide else ELEMENT
+    elements = 1 if kind.wide else lanes
+    return count + kind.patch_rounds * (elements * each + words * rounding)
+
+
+def resident(kind: Kind, capability: tuple[int, int]) -> int:
+    """Return how many blocks of a kind a multiprocessor holds."""
+    tile = kind.tile
+    sums = tile.m * tile.n // (WARP if tile.tensor else 1) * int(kind.sum.bitwidth) // 32
+    registers = min(sums + OTHER_REGISTERS, MOST_REGISTERS)
+    shared = tile.shared_bytes(int(kind.shared.bitwidth) // 8)
+    limits = (
+        REGISTERS // (registers * tile.threads),
+        THREADS // tile.threads,
+        SHARED_BYTES[max(7, min(capability[0], 9))] // shared,
+    )
+    return max(1, min(limits))
+
+
+Cost = Callable[[int], float]  # of so many parts of the sums, in cycles
+
+
+def cost_of(s: ConvShape, kind: Kind, device: Device, uses: int = 1) -> Cost:
+    """Return the function that says what a product costs, by the parts of its sums.
+
+    Parameters
+    ----------
+    s : ConvShape
+        Its problem.
+    kind : Kind
+        With the tile.
+    device : Device
+        Where it runs.
+    uses : int
+        How often an element of the input is in the patch matrix, about.
+    """
+    tile, (m, n, k), processors = kind.tile, s.gemm, device.processors
+    item, warps = kind.stored.bitwidth // 8, tile.threads / WARP
+    issue = instructions(kind) * warps / SCHEDULERS
+    peak = multiply_adds(kind.dtype, device.capability)
+    multiply = tile.bm * tile.bn * kind.depth / (peak * (TENSOR_SHARE if tile.tensor else 1))
+    read = (tile.bm + tile.bn) * kind.depth * item / CACHE_BYTES
+    store = tile.m * tile.n / (WARP if tile.tensor else 1) * STORED * warps / SCHEDULERS
+    busy, held = max(issue, multiply, read), resident(kind, device.capability)
+    values, tiles = s.groups * m * n, tile.blocks(s)
+    outside = (values + s.groups * (m * k + n * k / uses)) * item / (MEMORY_BYTES * processors)
+    part = values * (kind.sum.bitwidth // 8) / (CACHE_BYTES * processors)
+
+    def cycles(splits: int) -> float:
+        steps = -(-k // (kind.depth * splits))
+        rounds, rest = divmod(tiles * splits, held * processors)
+        last = -(-rest // processors)
+        total = rounds * (BEGIN + steps * max(held * busy, WAIT) + held * store)
+        if rest:
+            total += BEGIN + steps * max(last * busy, WAIT) + last * store
+        total = max(total, outside)
+        return float(total + (SECOND_PASS + (2 * splits + 1) * part if splits > 1 else 0))
+
+    return cycles
+
+
+def _parts(steps: int, most: int) -> Iterable[int]:
+    """Numbers of parts to look at, each about a quarter more than the one before."""
+    most = max(1, min(steps // LEAST_STEPS, most))
+    count = 1
+    while count < most:
+        yield count
+        count += max(1, count // 4)
+    yield most
+
+
+def choose(s: ConvShape, kinds: Iterable[Kind], device: Device, uses: int = 1) -> Prediction:
+    """Choose the cheapest plan of a product.
+
+    Parameters
+    ----------
+    s : ConvShape
+        Its problem.
+    kinds : iterable of Kind
+        The same with each tile that there is, the one to prefer first.
+    device, uses
+        As in `cost_of`.
+    """
+    found = []
+    for kind in kinds:
+        cost = cost_of(s, kind, device, uses)
+        most = MOST_DEEP_SPLITS if kind.of_weights else MOST_SPLITS
+        parts = _parts(-(-s.gemm[2] // kind.depth), most)
+        found += [(cost(count), kind, count) for count in parts]
+    least, kind, count = min(found, key=lambda plan: plan[0])
+    peak = multiply_adds(kind.dtype, device.capability) * device.processors
+    return Prediction(Plan(kind.tile, count), least, s.flops / 2 / (least * peak))

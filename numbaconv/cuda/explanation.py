@@ -1,0 +1,42 @@
+"""What a call would do on a device, in words; nothing is compiled or computed."""
+
+from numbaconv.cuda import cost
+from numbaconv.cuda.convolution import (
+    find_block,
+    gradient_kinds,
+    multiplied,
+    product_kinds,
+    product_of_weights,
+    storage,
+)
+from numbaconv.cuda.gradients import real_problem
+from numbaconv.cuda.toolkit import device
+from numbaconv.problem.dtypes import Arithmetic
+from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
+from numbaconv.problem.shape import ConvShape
+
+
+def describe(plan: Plan | AdjointPlan | WeightPlan, precision: str) -> str | None:
+    """Say which kernel would run a plan on the current device; None if there is nothing to do.
+
+    Of an adjoint, it is the phase with most to do.
+    """
+    if not plan.multiply_adds:
+        return None
+    how, s = storage(plan.result), plan.shape
+    if isinstance(plan, WeightPlan):
+        s = real_problem(s) if how.is_complex else s
+        kinds = gradient_kinds(s, multiplied(how, precision), device())
+        return str(cost.choose(product_of_weights(s), kinds, device(), s.taps))
+    if isinstance(plan, AdjointPlan):
+        s = max((phase.shape for phase in plan.phases), key=lambda shape: shape.flops)
+    return _describe_convolution(s, how, precision)
+
+
+def _describe_convolution(s: ConvShape, how: Arithmetic, precision: str) -> str:
+    block = find_block(s, how)
+    if block is not None:
+        planes = f", {block.planes} planes at once" if block.planes > 1 else ""
+        return f"filter, by blocks of {block.columns} x {block.rows} threads{planes}"
+    kinds = product_kinds(s, multiplied(how, precision), device())
+    return str(cost.choose(s, kinds, device(), s.taps))
