@@ -95,7 +95,7 @@ def run(code: str, **variables: str) -> list[float]:
 
 
 class Import:
-    """Import of Numba; of the package after it; and with all that the first public name imports."""
+    """Import of Numba; of the package after it; and with what a public name imports."""
 
     unit = "CPU seconds"
     param_names = ("what",)

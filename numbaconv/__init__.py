@@ -12,8 +12,8 @@ matrix lives.
 (8, 64, 64)
 
 Public is what ``__all__``, ``numbaconv.grad``, ``numbaconv.ndimage`` and ``numbaconv.signal`` name.
-``import numbaconv`` itself imports neither these nor Numba: the first public name that is touched
-imports everything for the CPU in one go.
+``import numbaconv`` itself imports neither these nor Numba: a public name that is touched imports
+what it needs, and a call the kernels that it asks for (`_imports`).
 
 The files beside this one are the public functions. A call goes through the folders in this order:
 
@@ -29,7 +29,7 @@ The files beside this one are the public functions. A call goes through the fold
 
 from typing import TYPE_CHECKING, Any
 
-from numbaconv._imports import import_at_once as _import_at_once
+from numbaconv import _imports
 from numbaconv._version import __version__
 from numbaconv.codegen import sources as _sources  # noqa: F401 (a digest, of what is there now)
 
@@ -80,13 +80,8 @@ __all__ = [
     "use_backend",
 ]
 
-# What the first public name that is touched imports, and the public names of each module. All at
-# once: in the midst of an import at some later call, a signal handler could call upon half a
-# module.
+# The modules of the public names.
 _MODULES: dict[str, tuple[str, ...]] = {
-    "numbaconv.grad": (),  # public themselves
-    "numbaconv.ndimage": (),
-    "numbaconv.signal": (),
     "numbaconv.convolution": ("conv", "conv1d", "conv2d", "conv3d"),
     "numbaconv.dispatch.backends": (
         "available_backends",
@@ -102,24 +97,26 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "numbaconv.runtime.lent_memory": ("release_memory",),
     "numbaconv.tiling": ("tiled",),
     "numbaconv.transposed": ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-    # Numba imports it by itself where the package is installed, and not only on the path.
-    "numbaconv.njit.overloads": (),
 }
-_LAZY = {"grad", "ndimage", "signal"}.union(*_MODULES.values())
+_PUBLIC_MODULES = ("grad", "ndimage", "signal")
+_LAZY = {name: module for module, names in _MODULES.items() for name in names} | {
+    name: f"numbaconv.{name}" for name in _PUBLIC_MODULES
+}
 
-for _name in _LAZY & globals().keys():  # where this module is loaded again
+for _name in _LAZY.keys() & globals().keys():  # where this module is loaded again
     del globals()[_name]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    modules = _import_at_once(_MODULES)
-    found = {name: getattr(modules[at], name) for at, names in _MODULES.items() for name in names}
-    modules["numbaconv.njit.overloads"].tell_compiler()
-    found |= {name: modules[f"numbaconv.{name}"] for name in ("grad", "ndimage", "signal")}
-    globals().update(found)
-    return globals()[name]
+    module = _imports.import_at_once([_LAZY[name]])[_LAZY[name]]
+    if not _imports.is_numba_told():
+        overloads = "numbaconv.njit.overloads"
+        _imports.import_at_once([overloads])[overloads].tell_compiler()
+    found = module if name in _PUBLIC_MODULES else getattr(module, name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -1,12 +1,17 @@
-"""The import of what the package is made of, when the first public name is needed."""
+"""Imports that wait until something is needed: a public name, the kernels of a lowering.
 
+All go through `import_at_once`. What interrupts a program at any time, a signal handler or a
+callback of the garbage collector, sees no half of a module that is imported there.
+"""
+
+import functools
 import gc
 import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
 
@@ -52,23 +57,27 @@ def without_collector() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Have Ctrl-C heard at the end: a half of Numba could not be imported again."""
-    before = signal.getsignal(signal.SIGINT)
-    heard: list[tuple[int, Any]] = []
+def _signals_later() -> Iterator[None]:
+    """Have signals heard at the end, each once.
+
+    A handler may call upon what is imported, and Ctrl-C leave a half of Numba, which could not be
+    imported again.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where signals are handled
+        yield
+        return
+    heard: dict[int, Any] = {}
+    found = {each: signal.getsignal(each) for each in signal.valid_signals()}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
     try:
-        deferred = callable(before) and signal.signal(
-            signal.SIGINT, lambda *given: heard.append(given)
-        )
-    except ValueError:  # not the main thread, in which signals are handled
-        deferred = False
-    try:
+        for each in handlers:
+            signal.signal(each, heard.__setitem__)
         yield
     finally:
-        if deferred:
-            signal.signal(signal.SIGINT, before)
-        if heard and callable(before):
-            before(*heard[-1])
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for number, frame in heard.items():
+            handlers[signal.Signals(number)](number, frame)
 
 
 def import_at_once(modules: Iterable[str]) -> dict[str, Any]:
@@ -87,5 +96,44 @@ def import_at_once(modules: Iterable[str]) -> dict[str, Any]:
         The modules by their names.
     """
     _refuse_half_modules()
-    with _importing, _interrupts_later(), without_collector():
+    # Handlers are called without the lock: they may wait for a thread that imports something.
+    with _signals_later(), _importing, without_collector():
         return {name: import_module(name) for name in modules}
+
+
+class Later:
+    """A function whose module is imported when it is first called.
+
+    Parameters
+    ----------
+    module, name : str
+        Full name of the module, and name of the function there.
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        module = sys.modules.get(self._module)
+        if module is None or _is_half(module):
+            module = import_at_once([self._module])[self._module]
+        return getattr(module, self._name)(*args, **kwargs)
+
+
+def is_numba_told() -> bool:
+    """Whether Numba will import by itself, before it compiles anything, what it is to know of us.
+
+    It looks for the entry points of installed packages once.
+    """
+    entry_points = sys.modules.get("numba.core.entrypoints")
+    has_looked = getattr(entry_points, "_already_initialized", entry_points is not None)
+    return not has_looked and _has_entry_point()
+
+
+@functools.cache
+def _has_entry_point() -> bool:
+    try:
+        points = metadata.distribution("numbaconv").read_text("entry_points.txt")
+    except metadata.PackageNotFoundError:  # only on the path
+        return False
+    return "numba_extensions" in (points or "")

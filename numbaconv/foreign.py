@@ -13,9 +13,9 @@ import numpy as np
 
 from numbaconv.blocks.calls import arguments_of
 from numbaconv.problem.libraries import (
-    DASK,
     check_one_library,
     hand_back,
+    is_lazy,
     library_of,
     read_array,
     target_array,
@@ -46,10 +46,8 @@ def call_foreign(function: Callable[..., Any], given: dict[str, Any]) -> Any:
     given : dict
         All its arguments by name.
     """
-    if any(library_of(given.get(name)) == DASK for name in _ARRAYS):
-        from numbaconv.blocks.lazy import call_lazily
-
-        return call_lazily(function, given)
+    if any(map(is_lazy, given.values())):
+        return lazily(function, given)
     arrays = {name: given[name] for name in _ARRAYS if _is_array(given.get(name))}
     check_one_library(arrays)
     views = {
@@ -61,6 +59,13 @@ def call_foreign(function: Callable[..., Any], given: dict[str, Any]) -> Any:
         if name in arrays:
             return arrays[name]
     return hand_back(result, next(iter(arrays.values())))
+
+
+def lazily(function: Callable[..., Any], given: dict[str, Any]) -> Any:
+    """Call a function that goes by blocks on a Dask array: see `numbaconv.blocks.lazy`."""
+    from numbaconv.blocks.lazy import call_lazily
+
+    return call_lazily(function, given)
 
 
 def takes_foreign(function: _Function) -> _Function:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv import cpu
+from numbaconv.blocks.calls import InputGradient, WeightGradient, goes_by_blocks
+from numbaconv.cpu.gradients.adjoint import apply_adjoint
 from numbaconv.dispatch.gpu import Call
-from numbaconv.dispatch.host import engines_of_parts, weight_gradient
+from numbaconv.dispatch.gradients import engines_of_parts, weight_gradient
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.plan import find_input_plan, find_weight_plan
 
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 
+@goes_by_blocks(InputGradient.of)
 def _input_gradient(
     rank: int,
     input_size: Any,
@@ -37,7 +39,7 @@ def _input_gradient(
     stream: Any,
     precision: str | None,
 ) -> Any:
-    if type(weight) is not np.ndarray and is_foreign(weight):
+    if is_foreign(weight) or is_foreign(grad_output):
         return call_foreign(_input_gradient, locals())
     call = Call({"weight": weight, "grad_output": grad_output}, backend, stream, precision)
     weight, grad_output = call.arrays.values()
@@ -47,9 +49,10 @@ def _input_gradient(
     if name is None:
         arrays = {"input": grad_output, "weight": weight, "bias": None}
         return call.on_gpu("apply_adjoint", plan, arrays, out=None)
-    return cpu.apply_adjoint(plan, engines_of_parts(plan, name), grad_output, weight)
+    return apply_adjoint(plan, engines_of_parts(plan, name, precision), grad_output, weight)
 
 
+@goes_by_blocks(WeightGradient.of)
 def _weight_gradient(
     rank: int,
     input: np.ndarray,
@@ -63,7 +66,7 @@ def _weight_gradient(
     stream: Any,
     precision: str | None,
 ) -> Any:
-    if type(input) is not np.ndarray and is_foreign(input):
+    if is_foreign(input) or is_foreign(grad_output):
         return call_foreign(_weight_gradient, locals())
     call = Call({"input": input, "grad_output": grad_output}, backend, stream, precision)
     x, grad_output = call.arrays.values()

@@ -23,14 +23,9 @@ from numbaconv.dispatch.backends import (
     load_backend,
     requested_backend,
 )
-from numbaconv.dispatch.choice import (
-    Choice,
-    choose,
-    choose_parts,
-    choose_weight_gradient,
-    serving,
-)
+from numbaconv.dispatch.choice import Choice, choose, serving
 from numbaconv.dispatch.gpu import Call, plan_on_device, refuse_on_cpu
+from numbaconv.dispatch.gradients import choose_parts, choose_weight_gradient
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import (
@@ -163,7 +158,7 @@ def explain(
     if of != "forward":
         arrays = {name: read_array(name, array) for name, array in given.items()}
         call = Call(arrays, backend, stream, precision)
-        return _explain_backward(of, call, Options(*options), output_padding, backend)
+        return _explain_backward(of, call, Options(*options), output_padding, backend, precision)
     if not isinstance(input, np.ndarray) and is_on_device(input):
         plan = plan_on_device(given, options, backend)[2]
         source = requested_backend(backend)[1]
@@ -211,7 +206,12 @@ def _backward_plan(
 
 
 def _explain_backward(
-    of: str, call: Call, options: Options, output_padding: Any, backend: str | None
+    of: str,
+    call: Call,
+    options: Options,
+    output_padding: Any,
+    backend: str | None,
+    precision: str | None,
 ) -> Explanation:
     """Say the same of a transposed convolution or a gradient."""
     if of not in ("transposed", "input", "weight"):
@@ -222,19 +222,19 @@ def _explain_backward(
         source = f"auto, {source}"
     choice, lowering = Choice(CUDA, "the arrays are on a GPU, or it was asked for"), None
     if name is not None and isinstance(plan, AdjointPlan):
-        choice, lowering = _main_part(plan, name)
+        choice, lowering = _main_part(plan, name, precision)
     elif name is not None and isinstance(plan, WeightPlan):
         choice = choose_weight_gradient(plan, name)
     chosen, reason = choice
     return Explanation(chosen, source, reason, lowering, plan.shape, plan.out_shape, plan.result)
 
 
-def _main_part(plan: AdjointPlan, name: str) -> tuple[Choice, str | None]:
+def _main_part(plan: AdjointPlan, name: str, precision: str | None) -> tuple[Choice, str | None]:
     """Return which backend runs most of an adjoint, and how."""
     parts, dtype = find_parts(plan), plan.arithmetic.compute
     if not parts:
         return Choice("direct", "there is nothing to multiply"), None
-    choices = choose_parts(plan, name)
+    choices = choose_parts(plan, name, precision)
     main = max(range(len(parts)), key=lambda i: parts[i].shape.flops)
     backend, reason = choices[main]
     alike = sum(choice.backend == backend for choice in choices)

@@ -4,12 +4,23 @@ The im2col backend writes the same matrix panel by panel, and never holds the wh
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbaconv.foreign import call_foreign, is_foreign
+from numbaconv.blocks.calls import (
+    ByBlocks,
+    Spreading,
+    goes_by_blocks,
+    stand_in,
+    zero_padded,
+    zero_padded_windows,
+)
+from numbaconv.blocks.regions import Along, Read, Spread, Window
+from numbaconv.foreign import call_foreign, is_foreign, lazily
 from numbaconv.problem.dtypes import promoted
+from numbaconv.problem.libraries import check_sizes, is_lazy
 from numbaconv.problem.validation import (
     Pairs,
     check_addressable,
@@ -73,6 +84,11 @@ class Patches(NamedTuple):
     def columns_shape(self) -> tuple[int, ...]:
         """Shape of the patch matrix as the caller has it."""
         return self._shape(self.c * math.prod(self.kernel), math.prod(self.positions))
+
+    @property
+    def maps_shape(self) -> tuple[int, ...]:
+        """The same, with an axis for each spatial axis of positions."""
+        return self._shape(self.c * math.prod(self.kernel), *self.positions)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -222,15 +238,12 @@ def im2col(
     (1, 9, 4)
     """
     if type(input) is not np.ndarray and is_foreign(input):
+        if is_lazy(input):
+            return _lazy_columns(input, kernel_size, dilation, padding, stride)
         return call_foreign(im2col, locals())  # type: ignore[no-any-return]
     x = input_array("input", input)
     p = im2col_patches(x, kernel_size, dilation, padding, stride)
-    x = x if p.batched else x[np.newaxis]
-    columns = (np.zeros if p.is_padded else np.empty)(p.split_shape, x.dtype.newbyteorder("="))
-    for tap in np.ndindex(p.kernel):
-        positions, image = p.reads(tap)
-        columns[(slice(None), slice(None), *tap)][positions] = x[image]
-    return columns.reshape(p.columns_shape)
+    return _columns(x, p)
 
 
 def col2im(
@@ -274,9 +287,26 @@ def col2im(
             [1., 2., 2., 1.]]])
     """
     if type(columns) is not np.ndarray and is_foreign(columns):
+        if is_lazy(columns):
+            return _lazy_image(columns, output_size, kernel_size, dilation, padding, stride)
         return call_foreign(col2im, locals())  # type: ignore[no-any-return]
     columns = input_array("columns", columns)
     p = col2im_patches(columns, output_size, kernel_size, dilation, padding, stride)
+    return _added_up(columns, p)
+
+
+def _columns(x: np.ndarray, p: Patches) -> np.ndarray:
+    """Write the columns of an image."""
+    x = x if p.batched else x[np.newaxis]
+    columns = (np.zeros if p.is_padded else np.empty)(p.split_shape, x.dtype.newbyteorder("="))
+    for tap in np.ndindex(p.kernel):
+        positions, image = p.reads(tap)
+        columns[(slice(None), slice(None), *tap)][positions] = x[image]
+    return columns.reshape(p.columns_shape)
+
+
+def _added_up(columns: np.ndarray, p: Patches) -> np.ndarray:
+    """Add columns, in any of their shapes, to an image of zeros."""
     split = columns.reshape(p.split_shape)
     result = np.zeros((p.n, p.c, *p.size), columns.dtype.newbyteorder("="))
     with np.errstate(all="ignore"):  # what kernels do: inf and NaN are results like any other
@@ -284,3 +314,77 @@ def col2im(
             positions, image = p.reads(tap)
             result[image] += split[(slice(None), slice(None), *tap)][positions]
     return result.reshape(p.image_shape)
+
+
+# --- Arrays of Dask: positions have an axis for each axis of the image, and these are cut ---------
+
+
+def _lazy_columns(input: Any, *options: Any) -> np.ndarray:
+    check_sizes("input", input)
+    p = im2col_patches(stand_in(input), *options)
+    maps: np.ndarray = lazily(_maps_of, {"input": input, "patches": p})
+    return maps.reshape(p.columns_shape)
+
+
+def _lazy_image(columns: Any, *options: Any) -> np.ndarray:
+    check_sizes("columns", columns)
+    p = col2im_patches(stand_in(columns), *options)
+    maps = columns.reshape(p.maps_shape)
+    return lazily(_image_of, {"input": maps, "patches": p})  # type: ignore[no-any-return]
+
+
+class _Maps(ByBlocks):
+    """`_maps_of`."""
+
+    @classmethod
+    def of(cls, function: Any, given: dict[str, Any]) -> "_Maps":
+        p: Patches = given["patches"]
+        sizes = p.size, p.positions, p.kernel, p.stride, p.dilation, p.pairs
+        rows = Along(p.c, p.c * math.prod(p.kernel), splits=False)
+        axes = [rows, *zero_padded_windows(*sizes)]
+        images = [Along(p.n, p.n)] if p.batched else []
+        dtype = given["input"].dtype.newbyteorder("=")
+        return cls(function, {}, {"patches": p}, [*images, *axes], dtype)
+
+    def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
+        """Write the patches of a block."""
+        block, pads = zero_padded(block, reads, [isinstance(axis, Window) for axis in self.axes])
+        p: Patches = self.options["patches"]
+        options = p.kernel, p.dilation, tuple(pads[-len(p.kernel) :]), p.stride
+        return self.function(block, im2col_patches(block, *options))
+
+
+class _Image(Spreading):
+    """`_image_of`."""
+
+    @classmethod
+    def of(cls, function: Any, given: dict[str, Any]) -> "_Image":
+        p: Patches = given["patches"]
+        each = zip(p.positions, p.size, p.kernel, p.dilation, p.stride, p.pairs, strict=True)
+        spatial = [Spread(n, o, (k - 1) * d, s, lo) for n, o, k, d, s, (lo, _) in each]
+        rows = Along(p.c * math.prod(p.kernel), p.c, splits=False)
+        images = [Along(p.n, p.n)] if p.batched else []
+        dtype = given["input"].dtype.newbyteorder("=")
+        return cls(function, {}, {"patches": p}, [*images, rows, *spatial], dtype)
+
+    def _whole(self, block: Any, pairs: Pairs, arrays: dict[str, Any]) -> Any:
+        p: Patches = self.options["patches"]
+        positions = block.shape[-len(pairs) :]
+        each = zip(positions, p.kernel, p.dilation, p.stride, pairs, strict=True)
+        size = tuple((n - 1) * s + (k - 1) * d + 1 - sum(pair) for n, k, d, s, pair in each)
+        columns = block.reshape(*block.shape[: -len(pairs)], -1)
+        return self.function(
+            block, col2im_patches(columns, size, p.kernel, p.dilation, pairs, p.stride)
+        )
+
+
+@goes_by_blocks(_Maps.of)
+def _maps_of(input: np.ndarray, patches: Patches) -> np.ndarray:
+    """Patches as channels: `im2col` with an axis of positions for each axis of the image."""
+    return _columns(input, patches).reshape(patches.maps_shape)
+
+
+@goes_by_blocks(_Image.of)
+def _image_of(input: np.ndarray, patches: Patches) -> np.ndarray:
+    """Add up patches that are channels."""
+    return _added_up(input, patches)

@@ -8,7 +8,7 @@ import numpy as np
 from numbaconv.blocks.calls import Transposed
 from numbaconv.dispatch.backends import check_backend
 from numbaconv.dispatch.gpu import layer_on_device, on_host
-from numbaconv.dispatch.host import spread
+from numbaconv.dispatch.gradients import spread
 from numbaconv.dispatch.precision import find_precision
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.layers import Layer, Weights

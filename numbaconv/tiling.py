@@ -7,8 +7,9 @@ import math
 import os
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 # What kernels take for themselves: tiles and packed weights of each thread.
 _SCRATCH = 16 * 2**20
+
+_SOURCE = ""  # among the names of the arrays that are read with it
 
 Extents = tuple[int, ...]
 
@@ -53,10 +56,10 @@ def _bytes_at_once(call: ByBlocks, itemsize: int, extents: Extents) -> int:
         reads = [axis.read(a, min(a + n, axis.result)) for a in begins]
         longest.append(max(max(r.stop - r.start, r.skip + r.used) for r in reads))
     source, result = math.prod(longest), math.prod(extents)
-    # The block, the next one, and a copy that is padded or of another dtype; the result, with what
-    # a filter cuts off it.
+    # The block, the next one, and a copy that is padded or of another dtype. The result and the one
+    # before, with what a filter cuts off them, and one of another size whose memory is kept.
     copied = max(itemsize, call.dtype.itemsize)
-    return (2 * itemsize + copied) * source + call.dtype.itemsize * (max(source, result) + result)
+    return (2 * itemsize + copied) * source + 3 * call.dtype.itemsize * max(source, result)
 
 
 def _choose_extents(call: ByBlocks, itemsize: int, memory: int, chunks: Any) -> Extents:
@@ -96,6 +99,12 @@ def _places(call: ByBlocks, extents: Extents) -> list[tuple[tuple[int, int], ...
     return list(itertools.product(*along))
 
 
+def _read_all(
+    sources: dict[str, Any], call: ByBlocks, reads: Sequence[Read]
+) -> dict[str, np.ndarray]:
+    return {name: _read(source, call, reads) for name, source in sources.items()}
+
+
 def _read(source: Any, call: ByBlocks, reads: Sequence[Read]) -> np.ndarray:
     """What a block reads, in memory; of an axis that wraps around, piece by piece."""
     along = []
@@ -108,7 +117,8 @@ def _read(source: Any, call: ByBlocks, reads: Sequence[Read]) -> np.ndarray:
             along.append([(read.start, read.stop)])
     if all(len(parts) == 1 for parts in along):
         (place,) = itertools.product(*along)
-        return np.array(source[tuple(slice(*each) for each in place)])
+        block: np.ndarray = np.asarray(source[tuple(slice(*each) for each in place)])
+        return block if block.flags.owndata else block.copy()  # a view has not been read
     block = np.empty([sum(b - a for a, b in parts) for parts in along], source.dtype)
     for place in itertools.product(*along):
         target = []
@@ -193,7 +203,8 @@ def tiled(
         `prepare`.
     source : array_like
         What slices like a NumPy array and has a shape and a dtype: a memory map, an array of zarr
-        or HDF5. The next block is read on a thread of its own while one is computed.
+        or HDF5. While a block is computed, the next one is read and the last one stored, each on a
+        thread of its own.
     out : array_like, optional
         What the result is stored into, block by block, of the result's shape and dtype; by default
         a new NumPy array, which `memory` does not count. It must not be the source.
@@ -239,7 +250,10 @@ def tiled(
     limit = _in_bytes(memory)
     call: ByBlocks = describe(arguments_of(function, source, **options))
     out = _check_out(out, call)
-    itemsize = np.dtype(source.dtype).itemsize
+    sources = {_SOURCE: source} | {
+        name: np.broadcast_to(array, source.shape) for name, array in call.beside.items()
+    }
+    itemsize = sum(np.dtype(array.dtype).itemsize for array in sources.values())
     extents = _choose_extents(call, itemsize, limit, getattr(out, "chunks", None))
     record = _Record(resume, _key(function, call, source), extents)
     places = _places(call, record.extents)
@@ -247,20 +261,30 @@ def tiled(
     with (
         _progress(progress, len(record.done), len(places)) as advance,
         ThreadPoolExecutor(1, "numbaconv-reader") as reader,
+        ThreadPoolExecutor(1, "numbaconv-writer") as writer,
     ):
-        ahead = None
-        for number, following in itertools.zip_longest(todo, todo[1:]):
-            reads = _reads(call, places[number])
-            block = _read(source, call, reads) if ahead is None else ahead.result()
-            ahead = None
-            if following is not None:
-                ahead = reader.submit(_read, source, call, _reads(call, places[following]))
-            local = [read.within(read.start) for read in reads]
-            out[tuple(slice(*each) for each in places[number])] = call.run(
-                block, local, call.arrays
-            )
+
+        def read(number: int) -> Future[dict[str, np.ndarray]]:
+            return reader.submit(_read_all, sources, call, _reads(call, places[number]))
+
+        def store(number: int, result: np.ndarray) -> None:
+            out[tuple(slice(*each) for each in places[number])] = result
             record.add(number, out)
             advance()
+
+        ahead, stored = deque(map(read, todo[:1])), deque[Future[None]]()
+        for number, following in itertools.zip_longest(todo, todo[1:]):
+            blocks = ahead.popleft().result()
+            if following is not None:
+                ahead.append(read(following))
+            local = [read.within(read.start) for read in _reads(call, places[number])]
+            result = call.run(blocks.pop(_SOURCE), local, call.arrays | blocks)
+            while stored:
+                stored.popleft().result()
+            stored.append(writer.submit(store, number, result))
+            del blocks, result  # no more blocks at once than are counted
+        for last in stored:
+            last.result()
     return out
 
 

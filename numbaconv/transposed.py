@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv import cpu
 from numbaconv.blocks.calls import Transposed, goes_by_blocks
+from numbaconv.cpu.gradients.adjoint import apply_adjoint
 from numbaconv.dispatch.gpu import Call
-from numbaconv.dispatch.host import engines_of_parts
+from numbaconv.dispatch.gradients import engines_of_parts
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.plan import TransposedOptions, find_transposed_plan
 from numbaconv.problem.validation import check_out
@@ -40,7 +40,8 @@ def _conv_transpose(
     if name is None:
         result = call.on_gpu("apply_adjoint", plan, arrays, out=target)
         return result if out is None else out
-    result = cpu.apply_adjoint(plan, engines_of_parts(plan, name), x, weight, bias, target)
+    engines = engines_of_parts(plan, name, precision)
+    result = apply_adjoint(plan, engines, x, weight, bias, target)
     return result if out is None else out
 
 

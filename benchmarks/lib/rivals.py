@@ -199,8 +199,9 @@ def scipy() -> Prepare:
 def scipy_transforms(name: str, threads: int) -> Prepare:
     """Load SciPy's ``fftconvolve`` or ``oaconvolve``, for large filters without a stride.
 
-    One filter of each channel is one call along the spatial axes. Of a dense layer all pairs of
-    channels are transformed, and their results are added up.
+    One filter of each channel is one call along the spatial axes. So is a dense layer of
+    ``oaconvolve``: of all pairs of channels, whose results are added up. Beside ``fftconvolve``
+    stands what it does, with each channel transformed once, and sums of spectra.
     """
     import scipy.fft
     import scipy.signal
@@ -218,12 +219,26 @@ def scipy_transforms(name: str, threads: int) -> Prepare:
             return None
         axes = tuple(range(-layer.rank, 0))
         flipped = np.ascontiguousarray(np.flip(w, axes))
+        pairs = np.broadcast_to(x[:, None], (layer.n, layer.c_out, *x.shape[1:]))
+        whole = [n + k - 1 for n, k in zip(layer.size, kernel, strict=True)]
+        lengths = [scipy.fft.next_fast_len(n, real=True) for n in whole]
+        shown = (
+            slice(k - 1 - p, n - k + 1 + p) for k, p, n in zip(kernel, padding, whole, strict=True)
+        )
+        crop = (..., *shown)
+
+        def sum_spectra() -> Any:
+            spectra, weights = (scipy.fft.rfftn(a, lengths, axes) for a in (x, flipped))
+            sums = np.einsum("nc...,oc...->no...", spectra, weights)
+            return scipy.fft.irfftn(sums, lengths, axes)[crop]
 
         def run() -> Any:
             with scipy.fft.set_workers(threads):
                 if filters:
                     return convolve(x, flipped.swapaxes(0, 1), mode, axes)
-                return convolve(x[:, None], flipped[None], mode, axes).sum(2)
+                if name == "fftconvolve":
+                    return sum_spectra()
+                return convolve(pairs, flipped[None], mode, axes).sum(2)
 
         return Call(run)
 

@@ -7,8 +7,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from numbaconv.blocks.regions import Along, Axis, Read, Spread, Window
-from numbaconv.problem.plan import Options, TransposedOptions, find_plan, find_transposed_plan
-from numbaconv.problem.validation import padding_pairs, per_axis
+from numbaconv.problem.plan import (
+    Options,
+    TransposedOptions,
+    find_input_plan,
+    find_plan,
+    find_transposed_plan,
+    find_weight_plan,
+)
+from numbaconv.problem.validation import Pairs, padding_pairs, per_axis
 
 _NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "symmetric": "symmetric"}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -34,9 +41,13 @@ class ByBlocks:
         Axes, in the order of the source's.
     dtype : dtype
         Of the result.
+    beside : dict
+        Arrays of the source's shape, of which a block reads what it reads of the source.
+    cut : dict
+        Arrays of the shape of `axes`' results, of which a block reads its own elements.
+    sum_shape : tuple of int or None
+        Shape of the result if it is the sum of what the blocks make.
     """
-
-    source = "input"  # name of the argument
 
     def __init__(
         self,
@@ -48,6 +59,9 @@ class ByBlocks:
     ) -> None:
         self.function, self.arrays, self.options = function, arrays, options
         self.axes, self.dtype = tuple(axes), dtype
+        self.beside: dict[str, Any] = {}
+        self.cut: dict[str, Any] = {}
+        self.sum_shape: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,19 +69,57 @@ class ByBlocks:
         return tuple(axis.result for axis in self.axes)
 
     def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
-        """Compute a block of the result from what it reads of the source."""
+        """Compute a block of the result.
+
+        Parameters
+        ----------
+        block : array
+            What it reads of the source.
+        reads : sequence of Read
+            Along each axis.
+        arrays : dict
+            What it reads of all other arrays.
+        """
         raise NotImplementedError
-
-
-def _used(block: Any, reads: Sequence[Read]) -> Any:
-    """What is used of each axis."""
-    return block[tuple(slice(r.skip, r.skip + r.used) for r in reads)]
 
 
 def _spatial(shape: tuple[int, ...], rank: int, channels_last: bool) -> tuple[slice, int]:
     """Where the spatial axes are, and which axis has the channels."""
     n = len(shape) - rank - 1
     return (slice(n, n + rank), n + rank) if channels_last else (slice(n + 1, n + 1 + rank), n)
+
+
+def padded(
+    block: Any, reads: Sequence[Read], windows: Sequence[bool], value: Any, dtype: Any
+) -> tuple[Any, list[tuple[int, int]]]:
+    """A block of at least one element, and what to add before and after along each axis.
+
+    A block that reads nothing but padding becomes that, of the dtype where it is not zeros.
+    """
+    if all(n or not is_window for n, is_window in zip(block.shape, windows, strict=True)):
+        return block, [(r.before, r.after) for r in reads]
+    shape = [r.used if w else n for r, n, w in zip(reads, block.shape, windows, strict=True)]
+    return np.full(shape, value, dtype if value else block.dtype), [(0, 0)] * len(reads)
+
+
+def zero_padded(
+    block: Any, reads: Sequence[Read], windows: Sequence[bool]
+) -> tuple[Any, list[tuple[int, int]]]:
+    """The same with zeros."""
+    return padded(block, reads, windows, 0, block.dtype)
+
+
+def zero_padded_windows(
+    sizes: Sequence[int],
+    results: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pairs: Sequence[tuple[int, int]],
+) -> list[Axis]:
+    """The spatial axes of a convolution that pads with zeros."""
+    each = zip(sizes, results, kernel, strides, dilations, pairs, strict=True)
+    return [Window(n, o, (k - 1) * d, s, lo, hi) for n, o, k, s, d, (lo, hi) in each]
 
 
 def per_axis_modes(padding_mode: Any, rank: int) -> tuple[str, ...]:
@@ -126,17 +178,10 @@ class Convolution(ByBlocks):
     def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
         """Convolve a block: with its own padding of zeros, or padded from what is near the end."""
         windows = [isinstance(axis, Window) for axis in self.axes]
-        pads = [(r.before, r.after) for r in reads]
-        if any(n == 0 for n, is_window in zip(block.shape, windows, strict=True) if is_window):
-            shape = tuple(
-                r.used if is_window else n
-                for r, n, is_window in zip(reads, block.shape, windows, strict=True)
-            )
-            value = self.options["padding_value"]
-            dtype = self.dtype if value else block.dtype
-            block, pads = np.full(shape, value, dtype), [(0, 0)] * len(pads)
-        else:
+        if all(n or not is_window for n, is_window in zip(block.shape, windows, strict=True)):
             block, pads = self._continued(block, reads)
+        else:
+            block, pads = padded(block, reads, windows, self.options["padding_value"], self.dtype)
         pairs = tuple(pair for pair, is_window in zip(pads, windows, strict=True) if is_window)
         changed = {"padding": pairs, "padding_mode": "zeros"}
         if not self.arrays:
@@ -161,7 +206,41 @@ class Convolution(ByBlocks):
         return block, zeros
 
 
-class Transposed(ByBlocks):
+class Spreading(ByBlocks):
+    """What spreads each element of the source over elements of the result."""
+
+    def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
+        """Compute what the block reaches, and keep what is the result's."""
+        spread = [isinstance(axis, Spread) for axis in self.axes]
+        inner = [r for r, is_spread in zip(reads, spread, strict=True) if is_spread]
+        pairs = tuple((max(r.before, 0), max(r.after, 0)) for r in inner)
+        rest = [(max(-r.before, 0), max(-r.after, 0)) for r in reads]
+        whole = [r.used - sum(more) for r, more in zip(reads, rest, strict=True)]
+        if not any(map(any, rest)):
+            return self._whole(block, pairs, arrays)
+        # Elements that no element of the source reaches have the bias alone.
+        channels = [isinstance(axis, Along) and not axis.splits for axis in self.axes]
+        shape = [
+            axis.result if has_channels else r.used
+            for r, axis, has_channels in zip(reads, self.axes, channels, strict=True)
+        ]
+        y = np.empty(shape, self.dtype)
+        y[...] = self._alone(block, arrays)
+        if all(n > 0 for n, is_spread in zip(whole, spread, strict=True) if is_spread):
+            place = [slice(a, n - b) for (a, b), n in zip(rest, shape, strict=True)]
+            y[tuple(place)] = self._whole(block, pairs, arrays)
+        return y
+
+    def _whole(self, block: Any, pairs: Pairs, arrays: dict[str, Any]) -> Any:
+        """All that a block reaches, but for so many elements at both ends."""
+        raise NotImplementedError
+
+    def _alone(self, block: Any, arrays: dict[str, Any]) -> Any:
+        """What elements of each channel of the result are that no element of the source reaches."""
+        return 0
+
+
+class Transposed(Spreading):
     """A transposed convolution, or a prepared layer of one."""
 
     @classmethod
@@ -203,37 +282,14 @@ class Transposed(ByBlocks):
             return cls(function, {}, options, axes, plan.result)
         return cls(function, arrays, options | more, axes, plan.result)
 
-    def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
-        """Compute what the block reaches, and keep what is the result's."""
-        spread = [isinstance(axis, Spread) for axis in self.axes]
-        inner = [r for r, is_spread in zip(reads, spread, strict=True) if is_spread]
-        pairs = tuple((max(r.before, 0), max(r.after, 0)) for r in inner)
-        rest = [(max(-r.before, 0), max(-r.after, 0)) for r in reads]
-        whole = [r.used - sum(more) for r, more in zip(reads, rest, strict=True)]
-        if not any(map(any, rest)):
-            return self._spread(block, arrays, pairs)
-        # Elements that no element of the source reaches have the bias alone.
-        channels = [isinstance(axis, Along) and not axis.splits for axis in self.axes]
-        shape = [
-            axis.result if has_channels else r.used
-            for r, axis, has_channels in zip(reads, self.axes, channels, strict=True)
-        ]
-        y = np.empty(shape, self.dtype)
-        y[...] = self._bias_alone(block, arrays)
-        if all(n > 0 for n, is_spread in zip(whole, spread, strict=True) if is_spread):
-            place = [slice(a, n - b) for (a, b), n in zip(rest, shape, strict=True)]
-            y[tuple(place)] = self._spread(block, arrays, pairs)
-        return y
-
-    def _spread(self, block: Any, arrays: dict[str, Any], pairs: Any) -> Any:
-        """Apply the function under a padding."""
+    def _whole(self, block: Any, pairs: Pairs, arrays: dict[str, Any]) -> Any:
         changed = {"padding": pairs, "output_padding": 0}
         if not self.arrays:
             return self.function.changed(**changed)(block)  # type: ignore[attr-defined]
         return self.function(block, **arrays, **{**self.options, **changed})
 
-    def _bias_alone(self, block: Any, arrays: dict[str, Any]) -> Any:
-        """One element of each channel of the result that nothing but the bias reaches."""
+    def _alone(self, block: Any, arrays: dict[str, Any]) -> Any:
+        """The bias, activated."""
         now = arrays if self.arrays else vars(self.function.weights)  # type: ignore[attr-defined]
         weight = now["weight"]
         one_tap = np.zeros((*weight.shape[:2], *(1,) * (weight.ndim - 2)), weight.dtype)
@@ -246,12 +302,83 @@ class Transposed(ByBlocks):
         return self.function(x, one_tap, now["bias"], **{**self.options, **changed})
 
 
+class InputGradient(Spreading):
+    """The gradient of a convolution with respect to its input."""
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> "InputGradient":
+        """Describe a call; `given` has all arguments by name."""
+        weight, g, size = given["weight"], given["grad_output"], tuple(given["input_size"])
+        rank, names = given["rank"], ("stride", "padding", "dilation", "groups")
+        seen, options = (stand_in(weight), stand_in(g)), [given[name] for name in names]
+        plan = find_input_plan(rank, size, *seen, *options)
+        where, channels = _spatial(size, rank, False)
+        strides, dilations = (per_axis(name, given[name], rank) for name in ("stride", "dilation"))
+        kernel = weight.shape[2:]
+        pairs = padding_pairs(given["padding"], size[where], kernel, strides, dilations)
+        each = zip(g.shape[where], size[where], kernel, strides, dilations, pairs, strict=True)
+        axes: list[Axis] = [Along(n, n) for n in g.shape]
+        axes[where] = [Spread(n, o, (k - 1) * d, s, lo) for n, o, k, s, d, (lo, _) in each]
+        axes[channels] = Along(g.shape[channels], size[channels], splits=False)
+        kept = {name: given[name] for name in ("rank", *names, "stream", "backend", "precision")}
+        return cls(function, {"weight": weight}, kept, axes, plan.result)
+
+    def _whole(self, block: Any, pairs: Pairs, arrays: dict[str, Any]) -> Any:
+        size = [axis.result if isinstance(axis, Along) else 0 for axis in self.axes]
+        size[: -len(pairs) - 1] = block.shape[: -len(pairs) - 1]
+        for place, pair in enumerate(pairs, len(size) - len(pairs)):
+            axis = self.axes[place]
+            assert isinstance(axis, Spread)
+            size[place] = (block.shape[place] - 1) * axis.stride + axis.reach + 1 - sum(pair)
+        changed = {"input_size": tuple(size), "padding": pairs}
+        return self.function(grad_output=block, **arrays, **{**self.options, **changed})
+
+
+class WeightGradient(ByBlocks):
+    """The gradient of a convolution with respect to its weight: a sum over the blocks."""
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> "WeightGradient":
+        """Describe a call; `given` has all arguments by name."""
+        x, g, size = given["input"], given["grad_output"], tuple(given["weight_size"])
+        rank, names = given["rank"], ("stride", "padding", "dilation", "groups")
+        options = [given[name] for name in names]
+        plan = find_weight_plan(rank, stand_in(x), size, stand_in(g), *options)
+        where, channels = _spatial(x.shape, rank, False)
+        strides, dilations = (per_axis(name, given[name], rank) for name in ("stride", "dilation"))
+        pairs = padding_pairs(given["padding"], x.shape[where], size[2:], strides, dilations)
+        axes: list[Axis] = [Along(n, n) for n in x.shape]
+        axes[where] = zero_padded_windows(
+            x.shape[where], g.shape[where], size[2:], strides, dilations, pairs
+        )
+        axes[channels] = Along(x.shape[channels], g.shape[channels], splits=False)
+        kept = ("rank", "weight_size", *names, "stream", "backend", "precision")
+        call = cls(function, {}, {name: given[name] for name in kept}, axes, plan.result)
+        call.cut, call.sum_shape = {"grad_output": g}, size
+        return call
+
+    def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
+        """Compute the part of a block: with zeros where it touches an end."""
+        g, windows = arrays["grad_output"], [isinstance(axis, Window) for axis in self.axes]
+        block, pads = zero_padded(block, reads, windows)
+        pairs = tuple(pair for pair, is_window in zip(pads, windows, strict=True) if is_window)
+        if self.dtype == np.float16:  # the sum is made in single precision, as within a block
+            block, g = block.astype(np.float32), g.astype(np.float32)
+        changed = {"input": block, "grad_output": g, "padding": pairs}
+        return self.function(**{**self.options, **changed})
+
+
 class Filter(ByBlocks):
     """A filter, which leaves the shape as it is."""
 
     def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
         """Filter a block, and keep what its neighbours are not missing for."""
-        return _used(self.function(block, **self.options), reads)
+        return self._used(block, reads, arrays)
+
+    def _used(self, block: Any, reads: Sequence[Read], changed: dict[str, Any]) -> Any:
+        """What is used of a filtered block; some arguments are others."""
+        y = self.function(block, **{**self.options, **changed})
+        return y[tuple(slice(r.skip, r.skip + r.used) for r in reads)]
 
 
 def arguments_of(function: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Calls on Dask arrays, as lazy Dask arrays: nothing is computed here."""
 
-import math
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
@@ -9,25 +11,39 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask import delayed
-from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from numbaconv.blocks.calls import ByBlocks
 from numbaconv.blocks.halos import Offset, Part, assembled, neighbours, parts_along, strips_of
 from numbaconv.blocks.regions import Along, Axis, Read, merge, pieces
-from numbaconv.problem.libraries import DASK, library_of
+from numbaconv.problem.libraries import check_sizes, is_lazy, library_of
 from numbaconv.runtime.threads import limited_threads
 
 Reads = Sequence[Read]
 
+SOURCES = ("input", "x", "grad_output")  # names of the argument that is cut, the first there is
 
-def is_lazy(array: Any) -> bool:
-    """Whether this is an array of Dask."""
-    return library_of(array) == DASK
+_threads: ContextVar[int] = ContextVar("threads of a block", default=1)
 
 
-def call_lazily(function: Callable[..., Any], given: dict[str, Any], threads: int = 1) -> Any:
-    """Call a public function, or a prepared layer, on a Dask array.
+@contextmanager
+def block_threads(threads: int) -> Iterator[None]:
+    """Let each block of the graphs that are made meanwhile run on so many threads.
+
+    Parameters
+    ----------
+    threads : int
+        At most as many as Numba has.
+    """
+    before = _threads.set(threads)
+    try:
+        yield
+    finally:
+        _threads.reset(before)
+
+
+def call_lazily(function: Callable[..., Any], given: dict[str, Any]) -> Any:
+    """Call a function that goes by blocks, or a prepared layer, on a Dask array.
 
     Parameters
     ----------
@@ -35,8 +51,6 @@ def call_lazily(function: Callable[..., Any], given: dict[str, Any], threads: in
         The function.
     given : dict
         All its arguments by name.
-    threads : int
-        On how many threads each block is computed.
     """
     describe = getattr(function, "by_blocks", None)
     if describe is None:
@@ -49,54 +63,70 @@ def call_lazily(function: Callable[..., Any], given: dict[str, Any], threads: in
         )
         if value is not None and not is_dtype:
             raise TypeError(f"{name} is not for Dask arrays: the result is a new one, and lazy")
-    source = given[next(name for name in ("input", "x") if name in given)]
+    name = next(name for name in SOURCES if name in given)
+    source = given[name]
     if not is_lazy(source):
-        raise TypeError("weights are a Dask array and the input is not: compute them")
-    if any(math.isnan(n) for n in source.shape):
-        raise ValueError("input has chunks of unknown size: call compute_chunk_sizes() on it")
+        if name != "input" or not is_lazy(given.get("grad_output")):
+            raise TypeError(f"another array is a Dask array and {name} is not: compute it")
+        source = da.asarray(source)
+    for name, array in given.items():
+        if is_lazy(array):
+            check_sizes(name, array)
     call: ByBlocks = describe(given)
-    apart = _by_channels(function, given, call, threads)
-    return _graph(call, source, threads) if apart is None else apart
+    apart = _by_channels(function, given, call)
+    return _graph(call, source) if apart is None else apart
 
 
-def _graph(call: ByBlocks, source: Any, threads: int) -> Any:
-    """The blocks of a call, each from its chunk and from strips of its neighbours."""
-    for place, axis in enumerate(call.axes):
-        source = _extended(source, place, axis.wrap)
-    planned = [_along(*each) for each in zip(call.axes, source.chunks, strict=True)]
-    source = source.rechunk(tuple(chunks for chunks, *_ in planned))
-    shared = delayed(call, pure=False)  # one node of the graph: a worker gets its weights once
-    whole = {name: _whole(array) for name, array in call.arrays.items()}
-    lazy = {name: array for name, array in whole.items() if isinstance(array, Delayed)}
-    names = tuple(lazy)
-    arrays = {name: array for name, array in whole.items() if name not in lazy}
-    token = da.core.tokenize(call, source.name, threads)
+def _graph(call: ByBlocks, source: Any) -> Any:
+    """The blocks of a call, each from its chunks and from strips of their neighbours."""
+    beside = [da.broadcast_to(da.asarray(array), source.shape) for array in call.beside.values()]
+    sources = [_extended(array, call.axes) for array in (source, *beside)]
+    planned = [_along(*each) for each in zip(call.axes, sources[0].chunks, strict=True)]
+    chunks, results, depths = (tuple(along[i] for along in planned) for i in range(3))
+    sources = [array.rechunk(chunks) for array in sources]
+    cut = [da.asarray(array).rechunk(results) for array in call.cut.values()]
+    lazy = {name: array for name, array in call.arrays.items() if is_lazy(array)}
+    whole = [array.rechunk(-1).to_delayed().item() for array in lazy.values()]
+    names, threads = (*call.beside, *call.cut, *lazy), _threads.get()
+    alone = copy.copy(call)  # without arrays of Dask
+    alone.arrays = {name: array for name, array in call.arrays.items() if name not in lazy}
+    alone.beside, alone.cut = {}, {}
+    shared = delayed(alone, pure=False)  # one node of the graph: a worker gets its weights once
+    token = da.core.tokenize(alone, names, sources, cut, whole, threads)
     name = f"{getattr(call.function, '__name__', 'layer')}-{token}"
-    depths = [depths for _, _, depths, _ in planned]
+    ends = (0,) * len(call.sum_shape or ())
     layer: dict[Any, Any] = {}
-    for index in np.ndindex(source.numblocks):
+    for index in np.ndindex(sources[0].numblocks):
         reads = [along[i] for (*_, along), i in zip(planned, index, strict=True)]
         parts = [
-            parts_along(read.start, read.stop, chunks[i])
-            for read, (chunks, *_), i in zip(reads, planned, index, strict=True)
+            parts_along(read.start, read.stop, along[i])
+            for read, along, i in zip(reads, chunks, index, strict=True)
         ]
-        offsets = neighbours(parts)
+        offsets, strips = neighbours(parts), [f"strips-{i}-{token}" for i in range(len(sources))]
         if any(map(any, depths)):
-            layer[(f"strips-{token}", *index)] = strips_of, (source.name, *index), depths
-        compute = partial(_compute_block, offsets, parts, reads, names, arrays, threads)
-        layer[(name, *index)] = (
-            compute,
-            (source.name, *index),
-            [
-                (f"strips-{token}", *(i + d for i, d in zip(index, offset, strict=True)))
-                for offset in offsets
-            ],
+            for array, strip in zip(sources, strips, strict=True):
+                layer[(strip, *index)] = strips_of, (array.name, *index), depths
+        near = [tuple(i + d for i, d in zip(index, offset, strict=True)) for offset in offsets]
+        layer[(name, *index, *ends)] = (
+            partial(_compute_block, offsets, parts, reads, names, threads),
+            [(array.name, *index) for array in sources],
+            [[(strip, *place) for place in near] for strip in strips],
             shared.key,
-            [array.key for array in lazy.values()],
+            [*((array.name, *index) for array in cut), *(array.key for array in whole)],
         )
-    graph = HighLevelGraph.from_collections(name, layer, [source, shared, *lazy.values()])
-    chunks = tuple(results for _, results, _, _ in planned)
-    return da.Array(graph, name, chunks, dtype=call.dtype, meta=source._meta.astype(call.dtype))
+    graph = HighLevelGraph.from_collections(name, layer, [*sources, shared, *cut, *whole])
+    if call.sum_shape is None:
+        return da.Array(graph, name, results, call.dtype, meta=source._meta.astype(call.dtype))
+    return _added_up(graph, name, sources[0].numblocks, call)
+
+
+def _added_up(graph: Any, name: str, numblocks: tuple[int, ...], call: ByBlocks) -> Any:
+    """The sum of all blocks, as a tree; of half precision in single."""
+    assert call.sum_shape is not None
+    chunks = (*((1,) * count for count in numblocks), *((size,) for size in call.sum_shape))
+    dtype = np.dtype(np.float32) if call.dtype == np.float16 else call.dtype
+    parts = da.Array(graph, name, chunks, dtype)
+    return parts.sum(axis=tuple(range(len(numblocks))), dtype=dtype).astype(call.dtype)
 
 
 def _compute_block(
@@ -104,37 +134,32 @@ def _compute_block(
     parts: list[list[Part]],
     reads: Reads,
     names: tuple[str, ...],
-    arrays: dict[str, Any],
     threads: int,
-    chunk: Any,
-    strips: list[Any],
+    chunks: list[Any],
+    strips: list[list[Any]],
     call: ByBlocks,
-    lazy: list[Any],
+    others: list[Any],
 ) -> Any:
     """Compute one block."""
-    block = assembled(chunk, dict(zip(offsets, strips, strict=True)), parts)
+    block, *beside = (
+        assembled(chunk, dict(zip(offsets, near, strict=True)), parts)
+        for chunk, near in zip(chunks, strips, strict=True)
+    )
+    arrays = call.arrays | dict(zip(names, [*beside, *others], strict=True))
     with limited_threads(threads):
-        return call.run(block, reads, arrays | dict(zip(names, lazy, strict=True)))
+        result = call.run(block, reads, arrays)
+    return result if call.sum_shape is None else result.reshape((1,) * len(reads) + result.shape)
 
 
-def _whole(array: Any) -> Any:
-    """An array that every block reads as a whole."""
-    if not is_lazy(array):
-        return array
-    return array.rechunk(-1).to_delayed().item()
-
-
-def _extended(source: Any, place: int, wrap: tuple[int, int]) -> Any:
-    """A source with elements of its other end before and after."""
-    if not any(wrap):
-        return source
-    size = source.shape[place]
-
-    def part(start: int, stop: int) -> Any:
-        return source[(slice(None),) * place + (slice(start, stop),)]
-
-    parts = [part(*each) for each in pieces(-wrap[0], size + wrap[1], size)]
-    return da.concatenate(parts, axis=place)
+def _extended(source: Any, axes: Sequence[Axis]) -> Any:
+    """A source with elements of its other end before and after, along axes that wrap around."""
+    for place, axis in enumerate(axes):
+        if any(axis.wrap):
+            size, ahead = source.shape[place], (slice(None),) * place
+            ranges = pieces(-axis.wrap[0], size + axis.wrap[1], size)
+            parts = [source[(*ahead, slice(start, stop))] for start, stop in ranges]
+            source = da.concatenate(parts, axis=place)
+    return source
 
 
 def _along(axis: Axis, chunks: tuple[int, ...]) -> tuple[Any, ...]:
@@ -164,9 +189,7 @@ def _depths(cuts: list[int], reads: list[Read]) -> tuple[int, int]:
     return max(before, 0), max(after, 0)
 
 
-def _by_channels(
-    function: Callable[..., Any], given: dict[str, Any], call: ByBlocks, threads: int
-) -> Any:
+def _by_channels(function: Callable[..., Any], given: dict[str, Any], call: ByBlocks) -> Any:
     """A convolution whose channels are chunked, as convolutions of whole channels; else None.
 
     Chunked output channels are convolutions side by side, and so are groups. Chunked channels of
@@ -179,7 +202,7 @@ def _by_channels(
     if is_lazy(weight) and given["groups"] == 1 and weight.numblocks[0] > 1:
         return da.concatenate(
             [
-                call_lazily(function, given | _rows(given, a, b), threads)
+                call_lazily(function, given | _rows(given, a, b))
                 for a, b in pairwise([0, *accumulate(weight.chunks[0])])
             ],
             axis=channels,
@@ -202,17 +225,17 @@ def _by_channels(
             | {"input": part(a, b), "groups": (b - a) // inner}
             for a, b in pairwise(cuts)
         ]
-        return da.concatenate([call_lazily(function, each, threads) for each in parts], channels)
+        return da.concatenate([call_lazily(function, each) for each in parts], channels)
     without = given | {"bias": None, "activation": None}
     sums = [
-        call_lazily(function, without | {"input": part(a, b), "weight": weight[:, a:b]}, threads)
+        call_lazily(function, without | {"input": part(a, b), "weight": weight[:, a:b]})
         for a, b in pairwise(cuts)
     ]
     while len(sums) > 1:
         sums = [a + b for a, b in zip(sums[::2], sums[1::2], strict=False)] + sums[len(sums) & ~1 :]
     if given["bias"] is None and given["activation"] is None:
         return sums[0]
-    return _finished(function, sums[0], given, threads)
+    return _finished(function, sums[0], given)
 
 
 def _rows(given: dict[str, Any], a: int, b: int) -> dict[str, Any]:
@@ -221,10 +244,10 @@ def _rows(given: dict[str, Any], a: int, b: int) -> dict[str, Any]:
     return {"weight": given["weight"][a:b], "bias": None if bias is None else bias[a:b]}
 
 
-def _finished(function: Callable[..., Any], y: Any, given: dict[str, Any], threads: int) -> Any:
+def _finished(function: Callable[..., Any], y: Any, given: dict[str, Any]) -> Any:
     """Add the bias and apply the activation: a convolution under windows of one element."""
     rank = len(given["weight"].shape) - 2
     c_out = given["weight"].shape[0]
     neutral = {"stride": 1, "padding": 0, "dilation": 1, "groups": c_out}
     unit = np.ones((c_out, *(1,) * (rank + 1)), given["weight"].dtype)
-    return call_lazily(function, given | neutral | {"input": y, "weight": unit}, threads)
+    return call_lazily(function, given | neutral | {"input": y, "weight": unit})

@@ -4,6 +4,7 @@ All that is cut into blocks rests on this: a block of a result is the call on wh
 only where it touches an end of the axis.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -183,7 +184,62 @@ class Halo(NamedTuple):
         return Read(start, stop, 0, 0, a - start, b - a)
 
 
-Axis = Along | Window | Spread | Halo
+class Resampled(NamedTuple):
+    """An axis of signals whose rate becomes `up / down` times what it was.
+
+    Attributes
+    ----------
+    size, result : int
+        Elements of the source and of the result.
+    taps : int
+        Coefficients at `up` times the rate of the source.
+    up, down : int
+        The factors.
+    begin : int
+        Where the signal begins in the source; a multiple of `step`.
+    """
+
+    size: int
+    result: int
+    taps: int
+    up: int
+    down: int
+    begin: int = 0
+    wrap: tuple[int, int] = (0, 0)
+
+    @property
+    def reach(self) -> int:
+        """Elements that an element of the result reads."""
+        return ceil_div(self.taps, self.up)
+
+    @property
+    def step(self) -> int:
+        """Elements after which results fall on elements again: blocks begin so far apart."""
+        return self.down // math.gcd(self.up, self.down)
+
+    @property
+    def least(self) -> int:
+        """Elements that a block of the source has at least."""
+        return self.reach + self.step + ceil_div(self.down, self.up)
+
+    def boundary(self, place: int) -> int:
+        """Where the result is cut: where the middle of the coefficients is on the place."""
+        middle = (place - self.begin) * self.up + self.taps // 2
+        return min(max(ceil_div(middle, self.down), 0), self.result)
+
+    def read(self, a: int, b: int) -> Read:
+        """What the range [a, b) of the result reads; of the block's own results, `skip` go before.
+
+        One element after the last that is read makes sure that the block has so many results.
+        """
+        first = a * self.down // self.up + self.begin - self.reach + 1
+        start = max(first // self.step * self.step, 0)
+        stop = min((b - 1) * self.down // self.up + self.begin + 2, self.size)
+        skip = a - (start - self.begin) * self.up // self.down
+        return Read(start, stop, 0, 0, skip, b - a)
+
+
+Axis = Along | Window | Spread | Halo | Resampled
 
 
 def pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:

@@ -33,16 +33,23 @@ _ABANDONED_AFTER = 3600.0  # seconds: nobody takes that long to write a file
 _OPTIONS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
 
 
+_checked = 0  # modules of the package that were imported when its sources were last looked at
+_is_unchanged = True  # since the import of `numbaconv`, as far as that is known
+
+
 def _digest() -> str:
     """Digest of what is imported now; empty if the sources have changed since `numbaconv` was.
 
-    Its functions are imported later than itself. Kernels that were stored before an edit would
-    serve Python code from after it.
+    Most of its modules are imported later than itself, some when they are first needed. Kernels
+    that were stored before an edit would serve Python code from after it.
     """
-    return DIGEST if package_digest() == DIGEST else ""
-
-
-_DIGEST = _digest()
+    global _checked, _is_unchanged
+    root = f"{PACKAGE.name}."
+    imported = sum(name.startswith(root) for name in sys.modules.copy())
+    if imported != _checked and _is_unchanged:
+        _is_unchanged = package_digest() == DIGEST
+        _checked = imported
+    return DIGEST if _is_unchanged else ""
 
 
 @functools.cache
@@ -128,7 +135,7 @@ def _path(symbol: str, identity: str) -> Path:
 def alone(symbol: str, identity: str) -> Iterator[None]:
     """Keep other processes from compiling the same kernel for this directory meanwhile."""
     try:
-        path = cache_directory() / "lock" if _DIGEST else None
+        path = cache_directory() / "lock" if _digest() else None
     except OSError:
         path = None
     if path is None:  # nothing is kept, so there is nothing to wait for
@@ -147,7 +154,7 @@ def pack(identity: str, code: bytes) -> bytes:
 def unpack(identity: str, content: bytes) -> bytes | None:
     """Return the code in what `pack` made; None if it is damaged, or is other code."""
     checksum, code = content[:_CHECKSUM_SIZE], content[_CHECKSUM_SIZE:]
-    return code if _DIGEST and checksum == _checksum(identity, code) else None
+    return code if _digest() and checksum == _checksum(identity, code) else None
 
 
 def load(symbol: str, identity: str) -> bytes | None:
@@ -170,11 +177,11 @@ def store(symbol: str, identity: str, code: bytes) -> None:
     """Store the code of a kernel if that is possible."""
     try:
         # An edit since the import: this code is not what the package gives now.
-        if _DIGEST and package_digest() == _DIGEST:
+        if _digest() and package_digest() == DIGEST:
             write(_path(symbol, identity), pack(identity, code))
     except Exception:  # no directory, full disk
         return
 
 
 def _checksum(identity: str, code: bytes) -> bytes:
-    return hashlib.sha256(b"\0".join((_DIGEST.encode(), identity.encode(), code))).digest()
+    return hashlib.sha256(b"\0".join((DIGEST.encode(), identity.encode(), code))).digest()

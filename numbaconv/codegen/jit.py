@@ -16,7 +16,6 @@ enough, see `on_large_stack`.
 
 import ctypes
 import functools
-import inspect
 import os
 import threading
 from collections.abc import Callable
@@ -149,7 +148,8 @@ class native:  # noqa: N801 (a decorator)
 
     def _check_parameters(self) -> None:
         """Refuse a function whose parameters are not those that its callers will hand over."""
-        names = tuple(inspect.signature(self._function).parameters)
+        code = self._function.__code__
+        names = code.co_varnames[: code.co_argcount]
         if isinstance(self.arguments, type) and names != self.arguments._fields:  # type: ignore[attr-defined]
             raise TypeError(f"{self._function.__qualname__} does not take {self.arguments}")
 

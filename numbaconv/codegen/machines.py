@@ -95,6 +95,11 @@ def has(feature: str) -> bool:
     return f"+{feature}" in host().features.split(",")
 
 
+def lacks(feature: str) -> bool:
+    """Whether LLVM says that the host is without a feature; it may not know of it."""
+    return f"-{feature}" in host().features.split(",")
+
+
 def is_of(family: Family) -> bool:
     """Whether the host can run the kernels of a family."""
     same_system = "linux" in host().triple

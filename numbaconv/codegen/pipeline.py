@@ -27,7 +27,8 @@ from numbaconv.codegen.machines import target_machine
 # Division is C's (no ZeroDivisionError to carry around). No fastmath: NaN and Inf propagate.
 OPTIONS = {"error_model": "numpy"}
 
-# Of Numba's thirty passes, what plain loops over pointers need.
+# Of Numba's thirty passes, what plain loops over pointers need. `IRLegalization` is not among them:
+# it says where each variable ends, for those that count references, and lowering then writes zeros.
 _PASSES = (
     untyped.TranslateByteCode,
     untyped.FixupArgs,
@@ -38,7 +39,6 @@ _PASSES = (
     untyped.ReconstructSSA,
     typed.NopythonTypeInference,
     typed.PreLowerStripPhis,
-    typed.IRLegalization,
     typed.NativeLowering,
     typed.NoPythonBackend,
 )
@@ -147,19 +147,30 @@ inline: Callable[..., Any] = register_jitable(
 )
 
 
-def compile_lean(function: Callable[..., Any], signature: Any, symbol: str) -> bytes:
-    """Return the object code of a function, behind a C function of the given name."""
+def _lean_flags() -> Flags:
+    """Return the flags of helpers: Numba compiles a helper again for a caller with other ones.
+
+    They are not read from options as those are: then a caller that is being compiled would lend its
+    own, such as fastmath.
+    """
     flags = Flags()
-    flags.nrt = True  # types of arrays ask for it; no kernel makes one
+    flags.nrt = False  # nothing counts references; else each use of a tuple takes it apart for that
     flags.error_model = OPTIONS["error_model"]
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    # Without effect here, but defaults of helpers.
+    flags.enable_looplift = flags.enable_pyobject_looplift = True
+    return flags
+
+
+def compile_lean(function: Callable[..., Any], signature: Any, symbol: str) -> bytes:
+    """Return the object code of a function, behind a C function of the given name."""
     result = compile_extra(
         cpu_target.typing_context,
         cpu_target.target_context,
         function,
         signature.args,
         signature.return_type,
-        flags,
+        _lean_flags(),
         {},
         pipeline_class=LeanCompiler,
     )

@@ -57,6 +57,10 @@ class Vectors:
         """Address of the element `index` behind a pointer."""
         return self.builder.gep(pointer, [index])
 
+    def at_byte(self, pointer, count):
+        """Address so many bytes behind a pointer."""
+        return self.builder.gep(pointer, [count], source_etype=ir.IntType(8))
+
     def column(self, pointer, j):
         """Address of the j-th vector behind a pointer."""
         return self.at(pointer, i64(j * self.lanes))

@@ -33,9 +33,3 @@ Imports: `numbaconv.problem`, `numbaconv.runtime`, `numbaconv.codegen`; nothing 
 Inside, `fft` and `winograd` stand above `direct`, `gradients` and `separable`, these above
 `im2col`, that above `execution`, then `packing` and `microkernels`, then `job`.
 """
-
-from numbaconv.cpu.execution import execute
-from numbaconv.cpu.gradients.adjoint import apply_adjoint
-from numbaconv.cpu.gradients.weight import weight_gradient
-
-__all__ = ["apply_adjoint", "execute", "weight_gradient"]

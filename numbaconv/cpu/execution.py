@@ -1,18 +1,17 @@
 """A planned convolution on the CPU: flat arrays, a job, packed weights, and the launch."""
 
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba.core import config
 
+from numbaconv._imports import Later
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
-from numbaconv.cpu.activation import activate_array, kernel_of
 from numbaconv.cpu.arrays import AnyPlan, flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, check_complete, new_template, set_entries
 from numbaconv.cpu.launching import set_launch
-from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.lowering import Engine, Lowering
 from numbaconv.cpu.packing.reading import element_type
 from numbaconv.cpu.packing.weights import pack_work
 from numbaconv.problem.activations import NONE
@@ -20,6 +19,9 @@ from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import Plan
 from numbaconv.problem.shape import ConvShape
 from numbaconv.runtime.threads import launch_lock, thread_limit
+
+activate_array = Later("numbaconv.cpu.activation", "activate_array")
+kernel_of = Later("numbaconv.cpu.activation", "kernel_of")
 
 # Between the scratch of two workers. What one reads at a stride makes the hardware read on beyond
 # the end, and the neighbour has to fetch its lines back before it can write them. The gap is not
@@ -74,7 +76,7 @@ def write_job(
         AT.fill_halo: lowering.fill_halo,
         AT.store: lowering.store,
         AT.packer: lowering.packer if lowering.packing is None else pack_work,
-        AT.activate: kernel_of(activation),
+        AT.activate: None if activation == NONE else kernel_of(activation),
         **dict(enumerate(lowering.functions, HALO + len(lowering.layout))),
     }
     element = arithmetic.numba
@@ -104,7 +106,7 @@ def write_job(
 
 
 def make_template(
-    engine: ModuleType,
+    engine: Engine,
     s: ConvShape,
     arithmetic: Arithmetic,
     threads: int,
@@ -150,14 +152,14 @@ def run(
     _job.execute(template, x, weights, packed, bias, out)
 
 
-def find_lowering(plan: Plan, engine: ModuleType) -> Lowering:
+def find_lowering(plan: Plan, engine: Engine) -> Lowering:
     """Return how an engine computes a planned convolution."""
     threads = thread_limit(plan.multiply_adds)
     lowering: Lowering = engine.lower(plan.simplest, plan.arithmetic.compute, threads)
     return lowering
 
 
-def find_template(plan: Plan, engine: ModuleType, threads: int) -> Template:
+def find_template(plan: Plan, engine: Engine, threads: int) -> Template:
     """Return the job of a planned convolution on an engine; the plan keeps it."""
     template = plan.jobs.get((engine, threads))
     if template is None:
@@ -169,7 +171,7 @@ def find_template(plan: Plan, engine: ModuleType, threads: int) -> Template:
 
 def execute(
     plan: Plan,
-    engine: ModuleType,
+    engine: Engine,
     input: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray | None,

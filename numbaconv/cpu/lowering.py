@@ -4,12 +4,28 @@ An engine's ``lower(s, dtype, threads)`` makes it from the problem alone, withou
 allocating anything but a table. `execution` writes it into a job.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbaconv.codegen.jit import native
 from numbaconv.problem.shape import ConvShape
+
+
+class Engine(NamedTuple):
+    """A backend of the CPU.
+
+    Attributes
+    ----------
+    lower : callable
+        ``lower(s, dtype, threads)`` says how it computes a problem, as a `Lowering`.
+    unavailable : callable
+        Says why it cannot run here, or returns None.
+    """
+
+    lower: Callable[..., Any]
+    unavailable: Callable[[], str | None]
 
 
 class Packing(NamedTuple):

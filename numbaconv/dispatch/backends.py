@@ -7,11 +7,11 @@ the backends that can run here.
 
 from contextlib import ContextDecorator
 from contextvars import ContextVar
-from types import ModuleType
 from typing import Any
 
 from numbaconv import cuda
-from numbaconv.cpu import direct, fft, im2col, winograd
+from numbaconv._imports import Later
+from numbaconv.cpu.lowering import Engine
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.runtime.environment import tell_of, variable
 from numbaconv.runtime.shared_table import AT, ENTRY, as_word, from_word
@@ -20,15 +20,18 @@ ENVIRONMENT_VARIABLE = "NUMBACONV_BACKEND"
 _VARIABLE = ENVIRONMENT_VARIABLE.encode()
 AUTO, CUDA = "auto", "cuda"
 
-# A backend has `unavailable()` (a reason, or None), and on the CPU `lower`. Backends are imported
-# with the public functions: in the midst of an import at the first call, a signal handler or a
-# callback of the garbage collector could call upon half a module. What a GPU toolkit takes to
-# import, the cuda backend leaves for its first call.
-BACKENDS: dict[str, ModuleType] = {
-    "direct": direct,
-    "im2col": im2col,
-    "fft": fft,
-    "winograd": winograd,
+
+def _engine(module: str) -> Engine:
+    """Return the engine that is a module, which is imported when the first problem needs it."""
+    return Engine(Later(module, "lower"), Later(module, "unavailable"))
+
+
+# What a GPU toolkit takes to import, the cuda backend leaves for its first call.
+BACKENDS: dict[str, Any] = {
+    "direct": _engine("numbaconv.cpu.direct"),
+    "im2col": _engine("numbaconv.cpu.im2col"),
+    "fft": _engine("numbaconv.cpu.fft"),
+    "winograd": _engine("numbaconv.cpu.winograd"),
     CUDA: cuda,
 }
 NAMES = (AUTO, *BACKENDS)
@@ -88,8 +91,8 @@ def _tell_compiled_callers(value: str) -> None:
 tell_of(ENVIRONMENT_VARIABLE, _tell_compiled_callers)
 
 
-def load_backend(name: str, source: str = "") -> ModuleType:
-    """Return a backend's module, or raise BackendUnavailableError with the reason.
+def load_backend(name: str, source: str = "") -> Any:
+    """Return a backend, or raise BackendUnavailableError with the reason.
 
     `source` says in the message who asked for it.
     """

@@ -1,19 +1,26 @@
 """What ``auto`` chooses."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.cpu import fft, winograd
-from numbaconv.cpu.direct.choice import gets_zones
-from numbaconv.cpu.gradients.adjoint import find_parts
-from numbaconv.dispatch.backends import AUTO
+from numbaconv._imports import Later
 from numbaconv.dispatch.precision import is_fast
-from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
+from numbaconv.problem.plan import Plan
 from numbaconv.problem.shape import ConvShape
 
-# Engines that leave some problems to `direct`.
-_CHOOSY: dict[str, Any] = {"fft": fft, "winograd": winograd}
+_gets_zones = Later("numbaconv.cpu.direct.choice", "gets_zones")
+_gets_panels = Later("numbaconv.cpu.direct.choice", "gets_panels")
+_is_faster = {
+    "fft": Later("numbaconv.cpu.fft", "is_faster"),
+    "winograd": Later("numbaconv.cpu.winograd", "is_faster"),
+}
+
+# Of engines that leave some problems to `direct`.
+_unserved = {
+    "fft": Later("numbaconv.cpu.fft", "unserved"),
+    "winograd": Later("numbaconv.cpu.winograd", "unserved"),
+}
 
 
 class Choice(NamedTuple):
@@ -46,14 +53,14 @@ def choose_backend(s: ConvShape, dtype: np.dtype) -> Choice:
     The choice is a function of the problem alone. `benchmarks/choose.py` measures how often it is
     within 5% of the better backend, `benchmarks/crossover.py` where transforms begin to pay.
     """
-    if fft.is_faster(s, dtype):
+    if _is_faster["fft"](s, dtype):
         return Choice("fft", "a large filter: its transform costs less than its taps")
     return choose_sums(s)
 
 
 def choose_if_fast(usual: Choice, s: ConvShape, dtype: np.dtype) -> Choice:
     """Return the same for a caller who allows errors a few times those of sums."""
-    if usual.backend != "fft" and winograd.is_faster(s, dtype):
+    if usual.backend != "fft" and _is_faster["winograd"](s, dtype):
         return Choice("winograd", "precision is fast: fewer products, with larger errors than sums")
     return usual
 
@@ -62,12 +69,14 @@ def choose_sums(s: ConvShape) -> Choice:
     """Return what ``auto`` chooses among the backends that sum over the taps."""
     if is_depthwise(s):
         return Choice("direct", "one channel a group: rows of the image fill the register block")
-    if gets_zones(s):
+    if _gets_zones(s):
         reason = "taps apart on short rows: those that read only padding are left out"
         return Choice("direct", reason)
     if has_wide_halo(s):
         reason = "taps far apart: packed panels hold what they read, and no more"
         return Choice("im2col", reason)
+    if _gets_panels(s):
+        return Choice("direct", "channels on many pages: pixels are packed once for all outputs")
     return Choice("direct", "the input where it lies, or a halo tile in cache: nothing to pack")
 
 
@@ -88,42 +97,7 @@ def choose(plan: Plan, precision: str | None = None) -> Choice:
 
 def serving(s: ConvShape, dtype: np.dtype, name: str) -> Choice:
     """Return the backend that runs a problem for which one was asked."""
-    engine = _CHOOSY.get(name)
-    unserved = engine and engine.unserved(s, dtype)
+    unserved = _unserved[name](s, dtype) if name in _unserved else None
     if unserved is None:
         return Choice(name, "it was asked for")
     return Choice("direct", f"{name} was asked for, and leaves this to direct: {unserved}")
-
-
-def choose_parts(plan: AdjointPlan, name: str = AUTO) -> tuple[Choice, ...]:
-    """Return the backend of each convolution of an adjoint when one is asked for; it is kept."""
-    choices: tuple[Choice, ...] | None = plan.choices.get(name)
-    if choices is None:
-        choices = tuple(_choose_part(part.shape, plan, name) for part in find_parts(plan))
-        plan.choices[name] = choices
-    return choices
-
-
-def _choose_part(s: ConvShape, plan: AdjointPlan, name: str) -> Choice:
-    dtype = plan.arithmetic.compute
-    if name == AUTO:
-        return choose_backend(s, dtype)
-    if name == "winograd":
-        return Choice("direct", "winograd was asked for, and leaves adjoints to direct")
-    return serving(s, dtype, name)
-
-
-def choose_weight_gradient(plan: WeightPlan, name: str = AUTO) -> Choice:
-    """Return the backend that computes a gradient of the weights when one is asked for."""
-    s, dtype = plan.simplest, plan.arithmetic.compute
-    if name == "im2col" or (name == "fft" and fft.serves_weight_gradient(s, dtype)):
-        return Choice(name, "it was asked for")
-    if name == AUTO:
-        if plan.choice is None:
-            plan.choice = Choice("direct", "a product of the gradient and the input's patches")
-            if fft.is_faster_for_weights(s, dtype):
-                plan.choice = Choice("fft", "many taps, many outputs: spectra cost less")
-        choice: Choice = plan.choice
-        return choice
-    left = ", and leaves this to direct" if name == "fft" else ""
-    return Choice("direct", f"{name} was asked for{left}")

@@ -1,19 +1,14 @@
-"""Calls whose arrays are NumPy's: on a CPU engine, or copied to a GPU and back."""
+"""Convolutions whose arrays are NumPy's: on a CPU engine, or copied to a GPU and back."""
 
-import functools
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from numbaconv import cpu
-from numbaconv.cpu import fft
-from numbaconv.cpu.gradients.weight import add_products
+from numbaconv.cpu.execution import execute
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
-from numbaconv.dispatch.choice import choose, choose_parts, choose_weight_gradient
+from numbaconv.dispatch.choice import choose
 from numbaconv.dispatch.gpu import refuse_on_cpu, run_on_host
-from numbaconv.problem.plan import AdjointPlan, Plan, WeightPlan
+from numbaconv.problem.plan import Plan
 from numbaconv.problem.validation import check_out
 
 
@@ -24,52 +19,6 @@ def resolve(plan: Plan, backend: str | None, precision: str | None) -> str:
         return choose(plan, precision).backend
     load_backend(name, source)
     return name
-
-
-def engines_of_parts(plan: AdjointPlan, name: str) -> tuple[ModuleType, ...]:
-    """Return the engine of each convolution of an adjoint; ``auto`` chooses each by itself."""
-    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan, name))
-
-
-def spread(
-    plan: AdjointPlan,
-    backend: str | None,
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    out: np.ndarray | None,
-    kept: dict[Any, Any],
-    stream: Any,
-    precision: str | None,
-) -> np.ndarray:
-    """Run a planned transposed convolution; `kept` is where its layer keeps its packed weights."""
-    arrays = {"input": input, "weight": weight, "bias": bias}
-    if out is not None:
-        check_out(out, plan.out_shape, plan.result, arrays)
-    name, source = requested_backend(backend)
-    if name != AUTO:
-        load_backend(name, source)
-    if name == CUDA:
-        return run_on_host("apply_adjoint", plan, arrays, out, stream, precision, kept)
-    if stream is not None or precision is not None:
-        refuse_on_cpu(name, stream, precision)
-    engines = engines_of_parts(plan, name)
-    return cpu.apply_adjoint(plan, engines, input, weight, bias, out, kept)
-
-
-_SUMS: dict[str, Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray]] = {
-    "direct": add_products,
-    "im2col": functools.partial(add_products, patches=True),
-    "fft": fft.add_spectra,
-}
-
-
-def weight_gradient(
-    plan: WeightPlan, name: str, input: np.ndarray, grad_output: np.ndarray
-) -> np.ndarray:
-    """Run a planned gradient of the weights on the CPU backend asked for, maybe ``auto``."""
-    backend = choose_weight_gradient(plan, name).backend
-    return cpu.weight_gradient(plan, input, grad_output, _SUMS[backend])
 
 
 def convolve(
@@ -92,4 +41,4 @@ def convolve(
         return run_on_host("execute", plan, arrays, out, stream, precision, kept)
     if stream is not None or precision is not None:
         refuse_on_cpu(backend, stream, precision)
-    return cpu.execute(plan, BACKENDS[backend], input, weight, bias, out, kept)
+    return execute(plan, BACKENDS[backend], input, weight, bias, out, kept)

@@ -534,6 +534,7 @@ def _added_up(
     return out
 
 
+@goes_by_blocks(reach.filters(reach.of_derivatives("derivative2"), one_mode=True))
 @takes_foreign
 def generic_laplace(
     input: Any,
@@ -571,6 +572,7 @@ def generic_laplace(
     return _added_up(input, work, output, mode, cval, axes)
 
 
+@goes_by_blocks(reach.filters(reach.of_derivatives("derivative"), one_mode=True))
 @takes_foreign
 def generic_gradient_magnitude(
     input: Any,

@@ -18,6 +18,7 @@ from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.execution import new_array
 from numbaconv.cpu.separable.planning import Kernel, Pass
 from numbaconv.ndimage.passes import DOUBLE, SINGLE, Work, apply, check_arrays, fits_single
+from numbaconv.problem.libraries import is_lazy
 from numbaconv.problem.validation import unmasked
 
 PROPAGATE, OMIT = "propagate", "omit"
@@ -75,7 +76,7 @@ def prepare_mask(mask: Any) -> PreparedMask:
     >>> ndimage.uniform_filter(np.array([1.0, 2.0, 99.0, 4.0]), 3, mask=sea)
     array([1.33333333, 1.5       , 3.        , 4.        ])
     """
-    return PreparedMask(np.array(_bools(mask)))
+    return PreparedMask(np.array(bools_of(mask)))
 
 
 class Gaps(NamedTuple):
@@ -99,8 +100,9 @@ class Gaps(NamedTuple):
     kept: dict[Any, np.ndarray]
 
 
-def _bools(mask: Any) -> np.ndarray:
-    bools: np.ndarray = unmasked("mask", mask)
+def bools_of(mask: Any) -> Any:
+    """A mask as an array; one of Dask as it is."""
+    bools: np.ndarray = mask if is_lazy(mask) else unmasked("mask", mask)
     if bools.dtype != np.bool_:
         raise TypeError(f"mask must be of bools, True where values are valid, got {bools.dtype}")
     return bools
@@ -108,7 +110,7 @@ def _bools(mask: Any) -> np.ndarray:
 
 def _valid(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Which values of an image of a shape a mask says are valid."""
-    valid = mask.valid if isinstance(mask, PreparedMask) else _bools(mask)
+    valid = mask.valid if isinstance(mask, PreparedMask) else bools_of(mask)
     try:
         return np.broadcast_to(valid, shape)
     except ValueError:
@@ -173,11 +175,8 @@ def apply_to_valid(
     single = not whole and fits_single(image.real.dtype) and fits_single(output.real.dtype)
     dtype = SINGLE if single else DOUBLE
     factors = _factors(work, dtype, gaps)
-    if whole and np.isnan(factors).any():
-        raise ValueError(
-            f"output of dtype {output.dtype} cannot hold results that are missing: give a floating "
-            "output"
-        )
+    if whole:
+        _check_none_missing(factors, output.dtype)
     compute = np.result_type(dtype, np.complex64) if image.dtype.kind == "c" else dtype
     selected = np.where(gaps.valid, image, np.zeros((), image.dtype))
     sums = output if output.dtype == compute else new_array(output.shape, compute)
@@ -185,11 +184,33 @@ def apply_to_valid(
     with np.errstate(all="ignore"):
         np.multiply(sums, factors, out=sums)
         if whole and rounds:
-            limits = np.iinfo(output.dtype)
-            np.clip(np.rint(sums, out=sums), limits.min, limits.max, out=sums)
+            _round(sums, output.dtype)
         if sums is not output:
             np.copyto(output, sums, casting="unsafe")
     return output
+
+
+def whole_numbers(results: np.ndarray, dtype: np.dtype[Any], rounds: bool) -> np.ndarray:
+    """Floating results as whole numbers, of which none may be missing."""
+    _check_none_missing(results, dtype)
+    if rounds:
+        results = results.copy()
+        _round(results, dtype)
+    with np.errstate(all="ignore"):
+        return results.astype(dtype)
+
+
+def _check_none_missing(results: np.ndarray, dtype: np.dtype[Any]) -> None:
+    if np.isnan(results).any():
+        raise ValueError(
+            f"output of dtype {dtype} cannot hold results that are missing: give a floating output"
+        )
+
+
+def _round(results: np.ndarray, dtype: np.dtype[Any]) -> None:
+    """Round results in place, and clip them to what a dtype holds."""
+    limits = np.iinfo(dtype)
+    np.clip(np.rint(results, out=results), limits.min, limits.max, out=results)
 
 
 def _factors(work: Work, dtype: np.dtype[Any], gaps: Gaps) -> np.ndarray:

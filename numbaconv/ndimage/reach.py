@@ -1,16 +1,18 @@
 """How far each filter looks along each axis, for what cuts an image into blocks."""
 
+import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from numbaconv.blocks.calls import ByBlocks, Filter
-from numbaconv.blocks.regions import Halo
+from numbaconv.blocks.calls import ByBlocks, Filter, arguments_of, stand_in
+from numbaconv.blocks.regions import Halo, Read
 from numbaconv.cpu.separable.borders import WRAP
-from numbaconv.ndimage.arguments import axis_index, axis_indices, mode_code, sequence
+from numbaconv.ndimage.arguments import SATURATE, axis_index, axis_indices, mode_code, sequence
 from numbaconv.ndimage.gaussian import gaussian_radius
+from numbaconv.ndimage.missing import OMIT, PreparedMask, bools_of, whole_numbers
 
 Reach = dict[int, tuple[int, int]]  # elements before and after, by axis
 Given = dict[str, Any]
@@ -86,6 +88,30 @@ def of_neighbours(given: Given, ndim: int) -> Reach:
     return dict.fromkeys(range(ndim), (1, 1))
 
 
+def of_derivatives(name: str) -> Callable[[Given, int], Reach]:
+    """`generic_laplace`, `generic_gradient_magnitude`: as far as the function that takes them."""
+
+    def reach(given: Given, ndim: int) -> Reach:
+        derivative, rest = given[name], (given["cval"], *given["extra_arguments"])
+        describe = getattr(derivative, "by_blocks", None)
+        if describe is None:
+            raise TypeError(
+                f"{name} may look at the whole image, which is cut into blocks here: pass a "
+                "function of numbaconv.ndimage, such as sobel, or call this through "
+                "dask.array.map_overlap with a depth of as much as it looks"
+            )
+        places, looks = axis_indices(given["axes"], ndim), dict.fromkeys(range(ndim), (0, 0))
+        for axis, mode in zip(places, sequence(given["mode"], len(places), "mode"), strict=True):
+            image, keywords = stand_in(given["input"]), given["extra_keywords"] or {}
+            call = describe(arguments_of(derivative, image, axis, None, mode, *rest, **keywords))
+            for place, along in enumerate(call.axes):
+                before, after = looks[place]
+                looks[place] = max(before, along.before), max(after, along.after)
+        return looks
+
+    return reach
+
+
 def _of_kernel(given: Given, ndim: int, turned: bool) -> Reach:
     places = axis_indices(given["axes"], ndim)
     weights = np.asarray(given["weights"])
@@ -108,13 +134,33 @@ def of_turned_kernel(given: Given, ndim: int) -> Reach:
 
 def _wraps(given: Given, axes: list[int], ndim: int) -> dict[int, bool]:
     """Along which axes the image begins anew at its end."""
-    mode = given["mode"]
+    mode = given.get("mode", "reflect")
     if isinstance(mode, str):
         return dict.fromkeys(range(ndim), mode_code(mode) == WRAP)
     modes = [mode_code(each) == WRAP for each in mode]
     if any(modes) and not all(modes) and len(modes) != len(axes):
         raise ValueError("mode: one mode for each axis is needed where some axes wrap")
     return dict(zip(axes, modes, strict=False))
+
+
+def _valid(mask: Any, shape: tuple[int, ...]) -> Any:
+    """A mask that fits an image of a shape."""
+    valid = mask.valid if isinstance(mask, PreparedMask) else bools_of(mask)
+    if np.broadcast_shapes(valid.shape, shape) != tuple(shape):
+        raise ValueError(f"mask of shape {valid.shape} does not fit an image of {tuple(shape)}")
+    return valid
+
+
+class _OfValid(Filter):
+    """A filter of an image some of whose values may be missing."""
+
+    def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
+        """Filter the valid values of a block."""
+        if self.dtype.kind not in "biu":
+            return self._used(block, reads, arrays)
+        # Of what the neighbours compute a result may be missing, which whole numbers do not hold.
+        results = self._used(block, reads, arrays | {"output": np.float64})
+        return whole_numbers(results, self.dtype, self.options["rounding"] == SATURATE)
 
 
 def filters(
@@ -131,10 +177,10 @@ def filters(
     """
 
     def describe(function: Any, given: Given) -> ByBlocks:
-        x = given["input"]
-        if given.get("mask") is not None:
-            raise TypeError("mask is for whole images: here set what is missing to NaN, nan='omit'")
-        options = {name: value for name, value in given.items() if name != "input"}
+        x, mask = given["input"], given.get("mask")
+        options = {name: value for name, value in given.items() if name not in ("input", "mask")}
+        if mask is not None and "mask" not in inspect.signature(function).parameters:
+            raise TypeError("mask: derivatives have no mean, so that nothing may be missing")
         # All is validated, and nothing computed, on an image of no elements.
         dtype = function(np.zeros((0,) * len(x.shape), x.dtype), **options).dtype
         looks = reach(given, len(x.shape))
@@ -146,6 +192,11 @@ def filters(
             before, after = looks.get(axis, (0, 0))
             wrap = (before, after) if wraps.get(axis) else (0, 0)
             axes.append(Halo(n + sum(wrap), n, before, after, wrap))
-        return Filter(function, {}, options, axes, dtype)
+        if mask is None and given.get("nan") != OMIT:
+            return Filter(function, {}, options, axes, dtype)
+        call = _OfValid(function, {}, options, axes, dtype)
+        if mask is not None:
+            call.beside = {"mask": _valid(mask, x.shape)}
+        return call
 
     return describe

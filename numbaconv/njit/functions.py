@@ -17,7 +17,7 @@ from numbaconv.cpu.gradients import adjoint
 from numbaconv.cpu.gradients import weight as weight_gradients
 from numbaconv.dispatch.backends import AUTO, BACKENDS
 from numbaconv.dispatch.choice import choose
-from numbaconv.dispatch.host import engines_of_parts
+from numbaconv.dispatch.gradients import engines_of_parts
 from numbaconv.layers import Weights
 from numbaconv.njit import filters, protocol
 from numbaconv.njit.recipe import Array, Recipe

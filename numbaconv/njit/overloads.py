@@ -1,148 +1,28 @@
-"""What Numba is told when the first public name is touched, so that ``@njit`` code can call it.
+"""Numba's entry point: where it is told of what ``@njit`` code can call.
 
-All here is thin: `call_site.py` does the work, and is loaded when the first such call is compiled.
-Numba knows no keyword-only arguments, so they can be passed by position too.
+Numba calls `init` before a process compiles anything, or loads a compiled function, if the package
+is installed. If it is only on the path, `numbaconv` does so when a public name is touched.
 """
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
-from numba import from_dtype, types
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.imputils import lower_builtin
 from numba.core.registry import cpu_target
-from numba.extending import (
-    overload,
-    overload_method,
-    typeof_impl,
-)
 
-from numbaconv.convolution import conv, conv1d, conv2d, conv3d
-from numbaconv.grad import (
-    conv1d_input,
-    conv1d_weight,
-    conv2d_input,
-    conv2d_weight,
-    conv3d_input,
-    conv3d_weight,
-)
-from numbaconv.layers import Layer
-from numbaconv.njit import door, filter_overloads  # noqa: F401 (what it tells Numba)
-from numbaconv.njit.layer_type import WORDS, LayerType
-from numbaconv.patches import col2im, im2col
-from numbaconv.prepared import PreparedConv
-from numbaconv.prepared_transposed import PreparedTransposedConv
-from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from numbaconv._imports import import_at_once
 
-# --- Functions --------------------------------------------------------------------------------
-
-# Numba wants a function for the types and one for the values, both with the signature of what they
-# stand for. There is one place for that: the public function.
-_OVERLOAD = """
-def typing({parameters}):
-    from numbaconv.njit import call_site
-
-    perform = call_site.find({function!r}, {given})
-
-    def implementation({parameters}):
-        return perform({arrays}, ({options},))
-
-    return implementation
-"""
-
-# Order of the arrays in a request.
-_ARRAYS = (("input", "columns"), ("weight",), ("bias", "grad_output"), ("out",))
-# Arguments for calls on a GPU.
-_CUDA = ("stream", "precision")
-
-
-def _make_callable(function: Callable[..., Any]) -> None:
-    """Let compiled code call a public function."""
-    signature = inspect.signature(function)
-    names = [name for name in signature.parameters if name not in _CUDA]
-    plain = [
-        signature.parameters[name].replace(annotation=inspect.Parameter.empty) for name in names
-    ]
-    arrays = [next((name for name in some if name in names), "None") for some in _ARRAYS]
-    source = _OVERLOAD.format(
-        function=function.__name__,
-        parameters=", ".join(map(str, plain)),
-        given=", ".join(f"{name}={name}" for name in names),
-        arrays=", ".join(arrays),
-        options=", ".join(name for name in names if name not in (*arrays, *WORDS)),
-    )
-    namespace: dict[str, Any] = {}
-    exec(compile(source, f"<{function.__name__} in compiled code>", "exec"), namespace)
-    overload(function)(namespace["typing"])
-
-
-for _function in (
-    conv,
-    conv1d,
-    conv2d,
-    conv3d,
-    conv_transpose1d,
-    conv_transpose2d,
-    conv_transpose3d,
-    im2col,
-    col2im,
-    conv1d_input,
-    conv2d_input,
-    conv3d_input,
-    conv1d_weight,
-    conv2d_weight,
-    conv3d_weight,
-):
-    _make_callable(_function)
-
-
-# --- Prepared layers --------------------------------------------------------------------------
-
-
-# Not where the type is made: if that module alone is loaded again, the type remains the one that
-# can be called.
-@typeof_impl.register(PreparedConv)
-@typeof_impl.register(PreparedTransposedConv)
-def _type_of_layer(layer: Layer, context: Any) -> LayerType:
-    return LayerType(tuple(from_dtype(dtype) for dtype in layer.dtypes))
-
-
-@overload_method(LayerType, "__call__")
-def _call_layer(layer, x, out=None):
-    from numbaconv.njit import call_site
-
-    perform = call_site.find("layer", input=x, out=out, layer=layer)
-
-    def implementation(layer, x, out=None):
-        return perform(x, None, None, out, (layer,))
-
-    return implementation
-
-
-@lower_builtin(LayerType, LayerType, types.VarArg(types.Any))
-def _lower_call(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """Make the call of a layer a call of its method, as Numba types it."""
-    method = context.typing_context.resolve_getattr(signature.args[0], "__call__")
-    return context.get_function(method, signature)(builder, arguments)
-
-
-door.install()
-
-
-def tell_compiler() -> None:
-    """Make the functions above known to Numba where it compiles just now what has touched a name.
-
-    It has looked for new ones before. The names may have been imported by another thread meanwhile.
-    """
-    if global_compiler_lock.is_locked():  # by this thread
-        cpu_target.typing_context.refresh()
-        cpu_target.target_context.refresh()
+_MODULES = ("numbaconv.njit.function_overloads", "numbaconv.njit.filter_overloads")
 
 
 def init() -> None:
-    """Make the functions above known: importing this module has done it.
+    """Make the public functions known to Numba."""
+    import_at_once(_MODULES)
 
-    Numba calls it by its entry point, in whatever process it compiles. Where the package is not
-    installed there is none, and `numbaconv` imports this module.
+
+def tell_compiler() -> None:
+    """Make them known also where Numba compiles just now what has touched a name.
+
+    It has looked for new ones before. The names may have been imported by another thread meanwhile.
     """
+    init()
+    if global_compiler_lock.is_locked():  # by this thread
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()

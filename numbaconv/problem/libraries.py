@@ -4,6 +4,7 @@ No library is imported: an array's class says where it comes from, and has impor
 itself.
 """
 
+import math
 import sys
 from typing import Any
 
@@ -33,6 +34,17 @@ def library_of(array: Any) -> str | None:
         if library is not None:
             return library if hasattr(array, "dtype") else None
     return kind.__module__.partition(".")[0] if hasattr(kind, "__dlpack__") else None
+
+
+def is_lazy(array: Any) -> bool:
+    """Whether this is an array of Dask, whose values are not computed yet."""
+    return type(array) is not np.ndarray and library_of(array) == DASK
+
+
+def check_sizes(name: str, array: Any) -> None:
+    """Refuse a Dask array whose shape is not known."""
+    if any(math.isnan(n) for n in array.shape):
+        raise ValueError(f"{name} has chunks of unknown size: call compute_chunk_sizes() on it")
 
 
 def is_array_like(array: Any) -> bool:

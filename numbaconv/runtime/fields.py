@@ -5,14 +5,14 @@ class has the values of all fields (`integers`), or the places where they begin 
 """
 
 from itertools import accumulate
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
 
 def sizes(layout: Any) -> tuple[int, ...]:
     """Return how many integers each field takes."""
-    hints = get_type_hints(layout, include_extras=True)
+    hints = layout.__annotations__  # no text: `get_type_hints` takes long
     return tuple(getattr(hints[name], "__metadata__", (1,))[0] for name in layout._fields)
 
 

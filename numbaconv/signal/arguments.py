@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.problem.libraries import check_sizes, is_lazy, read_array
 from numbaconv.problem.validation import unmasked
 
 MODES = ("full", "same", "valid")
@@ -28,14 +29,27 @@ def backend_of(method: Any) -> str | None:
     return _BACKENDS[method]
 
 
-def numbers(name: str, value: Any) -> np.ndarray:
+def array_of(name: str, value: Any) -> Any:
+    """An array: one of Dask as it is, of known shape."""
+    if not is_lazy(value):
+        return unmasked(name, value)
+    check_sizes(name, value)
+    return value
+
+
+def numbers(name: str, value: Any) -> Any:
     """An array of a dtype that there are kernels for."""
-    array = unmasked(name, value)
+    array = array_of(name, value)
     if array.dtype.kind not in "biufc" or array.dtype.itemsize > (
         16 if array.dtype.kind == "c" else 8
     ):
         raise TypeError(f"{name} has dtype {array.dtype}, which is not supported; scipy.signal is")
     return array
+
+
+def coefficients(name: str, value: Any) -> np.ndarray:
+    """Coefficients of a filter, whose values are needed now."""
+    return numbers(name, read_array(name, value))  # type: ignore[no-any-return]
 
 
 def two_of_one_rank(in1: Any, in2: Any) -> tuple[np.ndarray, np.ndarray]:

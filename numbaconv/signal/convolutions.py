@@ -5,13 +5,18 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.blocks.calls import goes_by_blocks
 from numbaconv.cpu.separable.borders import REFLECT
 from numbaconv.cpu.separable.planning import Pass
+from numbaconv.foreign import takes_foreign
+from numbaconv.ndimage import reach
 from numbaconv.ndimage.arguments import find_output
 from numbaconv.ndimage.passes import apply
+from numbaconv.problem.libraries import is_lazy
 from numbaconv.signal.arguments import (
     backend_of,
     check_mode,
+    coefficients,
     convolved_axes,
     must_swap,
     numbers,
@@ -73,7 +78,7 @@ def convolve(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> np
     check_mode(mode)
     backend = backend_of(method)
     if x.ndim == 0:
-        return np.asarray(x * w)[()]
+        return _product(x, w)  # type: ignore[no-any-return]
     for name, array in (("in1", x), ("in2", w)):
         if array.size == 0:
             raise ValueError(f"{name} is empty: {array.shape}")
@@ -135,7 +140,7 @@ def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> np.
     x, w = two_of_one_rank(in1, in2)
     check_mode(mode)
     if x.ndim == 0:
-        return np.asarray(x * w)[()]
+        return _product(x, w)  # type: ignore[no-any-return]
     if x.size == 0 or w.size == 0:
         return np.empty(0)
     places = [axis for axis in convolved_axes(axes, x.ndim) if x.shape[axis] != 1 != w.shape[axis]]
@@ -242,6 +247,14 @@ def correlate2d(
     return _bounded(x, turned, mode, boundary, fillvalue, [n // 2 for n in w.shape])
 
 
+def _of_rows_and_columns(given: dict[str, Any], _: int) -> reach.Reach:
+    """How far `sepfir2d` looks along each axis."""
+    lengths = (np.size(coefficients(name, given[name])) for name in ("hcol", "hrow"))
+    return {axis: (length // 2, length // 2) for axis, length in enumerate(lengths)}
+
+
+@goes_by_blocks(reach.filters(_of_rows_and_columns))
+@takes_foreign
 def sepfir2d(input: Any, hrow: Any, hcol: Any) -> np.ndarray:
     """Convolve the rows and the columns of an image with a kernel each.
 
@@ -282,7 +295,7 @@ def sepfir2d(input: Any, hrow: Any, hcol: Any) -> np.ndarray:
     dtype = np.promote_types(x.dtype, np.float32)
     work = []
     for name, axis, kernel in (("hrow", 1, hrow), ("hcol", 0, hcol)):
-        taps = numbers(name, kernel)
+        taps = coefficients(name, kernel)
         if taps.ndim != 1 or taps.size % 2 == 0:
             raise ValueError(f"{name} must have one axis of odd length, got {taps.shape}")
         if taps.dtype.kind == "c" or not np.can_cast(taps.dtype, dtype):
@@ -290,6 +303,12 @@ def sepfir2d(input: Any, hrow: Any, hcol: Any) -> np.ndarray:
         work.append(Pass(axis, tuple(taps[::-1].astype(float).tolist()), taps.size // 2, REFLECT))
     x = x.astype(dtype, copy=False)
     return apply(x, find_output(None, x), work[::-1], 0.0)
+
+
+def _product(x: np.ndarray, w: np.ndarray) -> Any:
+    """The product of two numbers."""
+    product = x * w
+    return product if is_lazy(product) else np.asarray(product)[()]
 
 
 def _conjugate(w: np.ndarray) -> np.ndarray:
@@ -375,5 +394,13 @@ def _bounded(
         beyond.append((before, max(first + count - x.shape[axis], 0)))
         windows[axis] = windows[axis]._replace(first=first + before)
     options = {"constant_values": constant} if how == "constant" else {}
-    wide = np.pad(x.astype(dtype, copy=False), beyond, how, **options)  # type: ignore[call-overload]
-    return convolved(wide, w, windows)
+    return convolved(_padded(x.astype(dtype, copy=False), beyond, how, options), w, windows)
+
+
+def _padded(x: Any, beyond: list[tuple[int, int]], how: str, options: dict[str, Any]) -> Any:
+    """An image with more elements beyond its edges."""
+    if is_lazy(x) and any(max(pair) > n for pair, n in zip(beyond, x.shape, strict=True)):
+        # Dask's pad does not repeat patterns, and such an image is small.
+        shape = tuple(n + sum(pair) for pair, n in zip(beyond, x.shape, strict=True))
+        return x.rechunk(-1).map_blocks(np.pad, beyond, how, **options, dtype=x.dtype, chunks=shape)
+    return np.pad(x, beyond, how, **options)  # type: ignore[call-overload]

@@ -1,6 +1,7 @@
 """What lies beyond the ends of signals, however far beyond."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,34 @@ def extended(x: np.ndarray, before: int, after: int, mode: str, constant: comple
     ):
         part[...] = constant if mode == "constant" else _SAMPLES[mode](x, places)
     return wide
+
+
+def lazily_extended(x: Any, before: int, after: int, mode: str, constant: complex) -> Any:
+    """`extended` of an array of Dask: what lies beyond is made of few samples near the ends."""
+    size, near = x.shape[-1], max(before, after) + 2
+    ends: Any = x if size < 2 * near else np.concatenate([x[..., :near], x[..., size - near :]], -1)
+    ends = ends.rechunk({x.ndim - 1: -1})
+    short = ends.shape[-1]
+    parts = [x]
+    for part, places in ((0, np.arange(-before, 0)), (1, np.arange(short, short + after))):
+        if places.size:
+            chunks = (*ends.chunks[:-1], (places.size,))
+            beyond = ends.map_blocks(
+                _beyond, places, mode, constant, size - 1, dtype=x.dtype, chunks=chunks
+            )
+            parts.insert(part and len(parts), beyond)
+    return np.concatenate(parts, -1)
+
+
+def _beyond(
+    x: np.ndarray, places: np.ndarray, mode: str, constant: complex, steps: int
+) -> np.ndarray:
+    """Samples beyond the ends of signals, of which only what is near the ends is given."""
+    if mode == "constant":
+        return np.full((*x.shape[:-1], places.size), constant, x.dtype)
+    if mode == "line":
+        return _line(x, places, steps)
+    return _SAMPLES[mode](x, places)
 
 
 def _wrap(x: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -72,9 +101,10 @@ def _smooth(x: np.ndarray, places: np.ndarray) -> np.ndarray:
     return _straight(x, places, x[..., 1:2] - x[..., :1], x[..., -1:] - x[..., -2:-1])
 
 
-def _line(x: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """As the straight line through the first and the last sample rises."""
-    rise = (x[..., -1:] - x[..., :1]) / max(x.shape[-1] - 1, 1)
+def _line(x: np.ndarray, places: np.ndarray, steps: int | None = None) -> np.ndarray:
+    """As the straight line through the first and the last sample rises, so many steps apart."""
+    steps = x.shape[-1] - 1 if steps is None else steps
+    rise = (x[..., -1:] - x[..., :1]) / max(steps, 1)
     return _straight(x, places, rise, rise)
 
 

@@ -1,15 +1,19 @@
 """Filters between sampling rates, by phases: see `numbaconv.signal`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from numbaconv.blocks.calls import ByBlocks, goes_by_blocks
+from numbaconv.blocks.regions import Along, Read, Resampled
 from numbaconv.cpu.separable.execution import new_array
 from numbaconv.cpu.separable.resampling import Phase, Rates, resample
-from numbaconv.signal.arguments import axis_index, numbers, rate
-from numbaconv.signal.extension import MODES, extended
+from numbaconv.foreign import lazily
+from numbaconv.problem.libraries import is_lazy
+from numbaconv.signal.arguments import axis_index, coefficients, numbers, rate
+from numbaconv.signal.extension import MODES, extended, lazily_extended
 
 # What is taken from the signal, and added to the result, in place of something beyond its ends.
 _BACKGROUNDS: dict[str, Callable[..., Any]] = {
@@ -90,7 +94,7 @@ def upfirdn(
     >>> signal.upfirdn([0.5, 1, 0.5], [1, 2, 4], up=2)
     array([0.5, 1. , 1.5, 2. , 3. , 4. , 2. ])
     """
-    h, x = numbers("h", h), numbers("x", x)
+    h, x = coefficients("h", h), numbers("x", x)
     if h.ndim != 1 or not h.size:
         raise ValueError(f"h must have one axis and an element, got {h.shape}")
     up, down, axis = rate("up", up), rate("down", down), axis_index(axis, x.ndim)
@@ -101,6 +105,9 @@ def upfirdn(
     constant = math.ldexp(cval, 0)  # takes what C's double may come from
     signals = np.moveaxis(x.astype(dtype, copy=False), axis, -1)
     count = max(_length(h.size, x.shape[axis], up, down), 0)
+    if is_lazy(x):
+        y = _lazily(h.astype(dtype), signals, up, down, count, mode, constant)
+        return np.moveaxis(y, -1, axis)
     rows = signals.reshape(math.prod(signals.shape[:-1]), signals.shape[-1])
     y = _by_phases(h.astype(dtype), rows, up, down, count, mode, constant)
     return np.moveaxis(y.reshape(*signals.shape[:-1], count), -1, axis)
@@ -141,6 +148,41 @@ def _by_phases(
             phases.append(Phase(first, sample + reach - taps.size, tuple(taps.tolist())))
     resample(wide, y, Rates(tuple(phases), turn * down // up, turn))
     return y
+
+
+def _lazily(
+    h: np.ndarray, x: Any, up: int, down: int, count: int, mode: str, constant: float
+) -> Any:
+    """Results of signals along the last axis of an array of Dask."""
+    if not x.size:
+        return np.zeros_like(x, shape=(*x.shape[:-1], count))
+    axis, begin = Resampled(x.shape[-1], count, h.size, up, down), 0
+    if mode != "constant" or constant:
+        last = (count - 1) * down // up
+        begin = -(-(axis.reach - 1) // axis.step) * axis.step
+        x = lazily_extended(x, begin, max(last + 2 - axis.size, 0), mode, constant)
+    axis = axis._replace(size=x.shape[-1], begin=begin)
+    return lazily(_part, {"x": x, "h": h, "axis": axis})
+
+
+class _ByBlocks(ByBlocks):
+    """`_part`."""
+
+    @classmethod
+    def of(cls, function: Any, given: dict[str, Any]) -> "_ByBlocks":
+        x, axis = given["x"], given["axis"]
+        axes = [*(Along(n, n) for n in x.shape[:-1]), axis]
+        return cls(function, {"h": given["h"]}, {"axis": axis}, axes, x.dtype)
+
+    def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
+        """Compute the results of a block."""
+        return self.function(block, arrays["h"], reads[-1], self.options["axis"])
+
+
+@goes_by_blocks(_ByBlocks.of)
+def _part(x: np.ndarray, h: np.ndarray, read: Read, axis: Resampled) -> np.ndarray:
+    """Those results of signals with zeros beyond their ends that a block has."""
+    return upfirdn(h, x, axis.up, axis.down)[..., read.skip : read.skip + read.used]
 
 
 def resample_poly(
@@ -201,7 +243,7 @@ def resample_poly(
         raise ValueError(f"cval has no effect under padtype {padtype!r}")
     up, down = up // (common := math.gcd(up, down)), down // common
     if up == down == 1:
-        return np.array(x)
+        return x if is_lazy(x) else np.array(x)
     if padtype not in _BACKGROUNDS and padtype not in MODES:
         words = ", ".join((*_BACKGROUNDS, *MODES))
         raise ValueError(f"padtype must be one of {words}; got {padtype!r}")
@@ -219,17 +261,17 @@ def resample_poly(
     kept[axis] = slice(skipped, skipped + count)
     if padtype not in _BACKGROUNDS:
         y = upfirdn(h, x, up, down, axis, padtype, 0 if cval is None else cval)
-        return np.asarray(y[tuple(kept)])
+        return y[tuple(kept)]  # type: ignore[no-any-return]
     background = _BACKGROUNDS[padtype](x, axis=axis, keepdims=True)
     y = upfirdn(h, x - background, up, down, axis)[tuple(kept)]
     y += background
-    return np.asarray(y)
+    return y  # type: ignore[no-any-return]
 
 
 def _low_pass(window: Any, dtype: np.dtype[Any], up: int, down: int) -> tuple[np.ndarray, int]:
     """The filter of a change of rate, and its middle."""
     if isinstance(window, (list, np.ndarray)):
-        h = numbers("window", window)
+        h = coefficients("window", window)
         if h.ndim != 1 or not h.size:
             raise ValueError(f"window must have one axis and an element, got {h.shape}")
         given = h.copy()

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from numbaconv.ndimage.filters import convolve1d
-from numbaconv.problem.validation import unmasked
-from numbaconv.signal.arguments import axis_index
+from numbaconv.problem.libraries import is_lazy
+from numbaconv.signal.arguments import array_of, axis_index
 
 _MODES = ("mirror", "constant", "nearest", "wrap", "interp")
 
@@ -74,7 +74,7 @@ def savgol_filter(
     """
     if mode not in _MODES:
         raise ValueError(f"mode must be one of {', '.join(_MODES)}; got {mode!r}")
-    x = unmasked("x", x)
+    x = array_of("x", x)
     if x.dtype not in (np.float32, np.float64):
         x = x.astype(np.float64)
     axis = axis_index(axis, x.ndim)
@@ -93,12 +93,16 @@ def savgol_filter(
         raise ValueError(f"window_length must be at most {size} under mode 'interp', got {length}")
     y = convolve1d(x, weights, axis, mode="constant")
     signals, results = np.moveaxis(x, axis, 0), np.moveaxis(y, axis, 0)
-    begin, end = np.arange(half), np.arange(length - half, length)
-    for places, samples, ends in (
-        (begin, signals[:length], results[:half]),
-        (end, signals[size - length :], results[size - half :]),
-    ):
-        ends[...] = np.tensordot(scale * _values(length, order, deriv, places), samples, 1)
+    begin, end = (
+        np.tensordot(scale * _values(length, order, deriv, places), samples, 1).astype(y.dtype)
+        for places, samples in (
+            (np.arange(half), signals[:length]),
+            (np.arange(length - half, length), signals[size - length :]),
+        )
+    )
+    if is_lazy(y):
+        return np.moveaxis(np.concatenate([begin, results[half : size - half], end]), 0, axis)
+    results[:half], results[size - half :] = begin, end
     return y
 
 

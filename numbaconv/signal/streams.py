@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.problem.libraries import is_lazy
 from numbaconv.problem.validation import unmasked
 from numbaconv.runtime.capture import add, converted
-from numbaconv.signal.arguments import axis_index
+from numbaconv.signal.arguments import array_of, axis_index
 from numbaconv.signal.sums import Window, along, convolved
 
 
@@ -81,7 +82,7 @@ def filtered(b: Any, a: Any, x: Any, axis: int, zi: Any) -> np.ndarray:
     Parameters are those of `lfilter`.
     """
     b, a = np.atleast_1d(unmasked("b", b)), np.atleast_1d(unmasked("a", a))
-    x = unmasked("x", x)
+    x = array_of("x", x)
     for name, coefficients in (("b", b), ("a", a)):
         if coefficients.ndim != 1 or not coefficients.size:
             raise ValueError(f"{name} must have one axis and an element, got {coefficients.shape}")
@@ -98,7 +99,7 @@ def filtered(b: Any, a: Any, x: Any, axis: int, zi: Any) -> np.ndarray:
     size, memory = x.shape[axis], b.size - 1
     arrays = [b, a, x]
     if zi is not None:
-        zi = _state(unmasked("zi", zi), x.shape, axis, memory)
+        zi = _state(array_of("zi", zi), x.shape, axis, memory)
         arrays.append(zi)
     dtype = np.result_type(*arrays)
     if dtype.char not in "fdFD":
@@ -110,6 +111,9 @@ def filtered(b: Any, a: Any, x: Any, axis: int, zi: Any) -> np.ndarray:
     if zi is None:
         return convolved(x, taps, {axis: Window(0, size)})
     y = convolved(x, taps, {axis: Window(0, size + memory)})
+    if is_lazy(y) or is_lazy(zi):
+        begin, rest = y[along(axis, slice(memory))], y[along(axis, slice(memory, None))]
+        return np.concatenate([begin + zi, rest], axis)
     add(y[along(axis, slice(memory))], zi)
     return y
 

@@ -5,11 +5,16 @@ only one array has is one of images or of filters, and one that both have is one
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbaconv.blocks import regions
+from numbaconv.blocks.calls import ByBlocks, goes_by_blocks
 from numbaconv.convolution import conv
+from numbaconv.foreign import lazily
+from numbaconv.problem.libraries import is_lazy
 
 _MOST_AXES = 3  # along which `conv` convolves
 
@@ -35,6 +40,33 @@ def along(axis: int, index: slice) -> tuple[Any, ...]:
     return (*(slice(None),) * axis, index)
 
 
+class _ByBlocks(ByBlocks):
+    """`convolved`: blocks of the first array, under the whole of the second."""
+
+    @classmethod
+    def of(cls, function: Any, given: dict[str, Any]) -> "_ByBlocks":
+        x, w, windows = given["x"], given["w"], given["windows"]
+        axes: list[regions.Axis] = []
+        for axis, (n, k) in enumerate(zip(x.shape, w.shape, strict=True)):
+            if axis in windows:
+                first, count = windows[axis]
+                lo, hi = k - 1 - first, first + count - n
+                axes.append(regions.Window(n, count, k - 1, 1, lo, hi))
+            else:
+                axes.append(regions.Along(n, max(n, k), splits=k == 1))
+        options = {"backend": given["backend"]}
+        return cls(function, {"w": w}, options, axes, np.result_type(x.dtype, w.dtype))
+
+    def run(self, block: Any, reads: Sequence[regions.Read], arrays: dict[str, Any]) -> Any:
+        """Convolve a block."""
+        w, windows = arrays["w"], {}
+        for axis, (kind, read) in enumerate(zip(self.axes, reads, strict=True)):
+            if isinstance(kind, regions.Window):
+                windows[axis] = Window(kind.reach - read.before, read.used - kind.reach)
+        return self.function(block, w, windows, self.options["backend"])
+
+
+@goes_by_blocks(_ByBlocks.of)
 def convolved(
     x: np.ndarray, w: np.ndarray, windows: dict[int, Window], backend: str | None = None
 ) -> np.ndarray:
@@ -43,7 +75,8 @@ def convolved(
     Parameters
     ----------
     x, w : ndarray
-        None of them empty. Axes without a window are paired: equal, or 1 in either.
+        None of them empty. Axes without a window are paired: equal, or 1 in either. The result is
+        lazy if an array is one of Dask.
     windows : dict
         What is asked for along each axis that is convolved.
     backend : str, optional
@@ -54,6 +87,11 @@ def convolved(
     ndarray
         Of the dtype that both promote to. Sums of bools are whether any product is true.
     """
+    if is_lazy(x) or is_lazy(w):
+        if not is_lazy(x) or (is_lazy(w) and w.size > x.size):
+            x, w = w, x
+        given = {"x": x, "w": w, "windows": windows, "backend": backend}
+        return lazily(convolved, given)  # type: ignore[no-any-return]
     dtype = np.result_type(x, w)
     if dtype == np.bool_:
         counts = convolved(x.astype(np.int32), w.astype(np.int32), windows, backend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -220,3 +221,51 @@ def test_refusals():
         nc.tiled(nc.ndimage.gaussian_filter, x)
     assert tiling._in_bytes("1.5 GiB") == 3 * 2**29
     assert tiling._in_bytes("500 MB") == 500_000_000
+
+
+def test_blocks_are_read_and_stored_while_others_are_computed():
+    x = whole_numbers(np.random.default_rng(0), 60, 40)
+    third_read, waited = threading.Event(), []
+
+    class Source(Counting):
+        def __getitem__(self, place: Any) -> np.ndarray:
+            if len(self.reads) == 2:
+                third_read.set()
+            return super().__getitem__(place)
+
+    class Target(Counting):
+        def __setitem__(self, place: Any, value: np.ndarray) -> None:
+            waited.append(third_read.wait(60))  # which begins after the first block was computed
+            super().__setitem__(place, value)
+
+    out = Target(np.empty_like(x))
+    nc.tiled(nc.ndimage.sobel, Source(x), out, memory="16 kB")
+    assert len(out.stored) > 3
+    assert all(waited)
+    np.testing.assert_array_equal(out.array, nc.ndimage.sobel(x))
+
+
+def test_errors_of_storing_are_told():
+    class Full(Counting):
+        def __setitem__(self, place: Any, value: np.ndarray) -> None:
+            raise OSError("no space left")
+
+    x = whole_numbers(np.random.default_rng(0), 60, 40)
+    with pytest.raises(OSError, match="no space left"):
+        nc.tiled(nc.ndimage.sobel, x, Full(np.empty_like(x)), memory="16 kB")
+
+
+def test_fresh_blocks_are_not_copied():
+    kept: list[Any] = []
+
+    class Source(Counting):
+        def __getitem__(self, place: Any) -> np.ndarray:
+            kept.append(super().__getitem__(place).copy())
+            return kept[-1]
+
+    x = whole_numbers(np.random.default_rng(0), 60, 40)
+    call = nc.ndimage.sobel.by_blocks(arguments_of(nc.ndimage.sobel, x))
+    block = tiling._read(Source(x), call, [axis.read(0, 20) for axis in call.axes])
+    assert block is kept[0]
+    view = tiling._read(x, call, [axis.read(0, 20) for axis in call.axes])
+    assert not np.shares_memory(view, x)

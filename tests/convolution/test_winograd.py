@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
@@ -15,6 +15,8 @@ from numbaconv.cpu.winograd import tiles
 from tests.convolution.transforms import (
     FLOATS,
     Problems,
+    adjoint_error,
+    adjoint_operands_of,
     check_batches,
     check_inside_njit,
     check_options_of_results,
@@ -23,6 +25,7 @@ from tests.convolution.transforms import (
     normal,
     operands_of,
     through,
+    transposed,
 )
 from tests.oracle import reference
 from tests.oracle.cases import Array
@@ -202,13 +205,69 @@ def test_inside_njit():
     check_inside_njit(x, w, "winograd")
 
 
-def test_adjoints_are_those_of_direct():
+# Transposed convolutions: of phases with 3 taps along an axis, or with 1. Of few output channels
+# many phases are one convolution.
+ADJOINTS: Problems = {
+    "signal": ((2, 5, 131), (5, 3, 3), {"padding": 1}),
+    "signal_joined": ((2, 9, 13), (9, 1, 48), {"stride": 16, "padding": 3}),
+    "image": ((2, 7, 13, 37), (7, 4, 3, 3), {"padding": 1}),
+    "image_groups": ((1, 9, 11, 21), (9, 2, 3, 3), {"groups": 3, "padding": (0, 2)}),
+    "image_stride": ((1, 5, 9, 12), (5, 4, 6, 5), {"stride": 2, "output_padding": (1, 0)}),
+    "image_skew": ((1, 5, 9, 12), (5, 4, 3, 2), {"stride": (1, 2)}),
+    "volume": ((2, 3, 5, 7, 9), (3, 4, 3, 3, 3), {"padding": 1}),
+}  # fmt: skip
+EACH_ADJOINT = pytest.mark.parametrize("name", ADJOINTS)
+
+adjoint_operands = functools.partial(adjoint_operands_of, ADJOINTS)
+
+
+@EACH_ADJOINT
+def test_adjoints(name: str):
+    x, w, b, options = adjoint_operands(name)
+    said = nc.explain(x, w, b, **options, of="transposed", backend="winograd")
+    assert (said.backend, said.lowering) == ("winograd", "minimal_filtering")
+    y, _ = adjoint_error(x, w, b, options, "winograd")
+    assert (y != transposed(x, w, b, **options, backend="direct")).any()
+
+
+@pytest.mark.parametrize("dtype", FLOATS[1:])
+def test_dtypes_of_adjoints(dtype: str):
+    adjoint_error(*adjoint_operands("image", dtype), "winograd")
+
+
+@EACH_ADJOINT
+def test_an_adjoint_has_the_same_bits_in_any_batch_on_any_threads(name: str, small_tasks: None):
+    check_batches(*adjoint_operands(name), "winograd", transposed)
+
+
+def test_auto_takes_it_for_adjoints_only_if_precision_is_fast(monkeypatch: pytest.MonkeyPatch):
+    x, w = normal((1, 64, 56, 56), np.float32), normal((64, 64, 3, 3), np.float32)
+    explain = functools.partial(nc.explain, x, w, padding=1, of="transposed")
+    assert explain().backend == explain(precision="ieee").backend == "direct"
+    assert explain(precision="fast").backend == "winograd"
+    expected = nc.conv_transpose2d(x, w, padding=1, backend="winograd")
+    got = nc.conv_transpose2d(x, w, padding=1, precision="fast")
+    np.testing.assert_array_equal(got, expected)
+    got = nc.grad.conv2d_input(x.shape, w, x, padding=1, precision="fast")
+    np.testing.assert_array_equal(got, expected)
+    assert (nc.conv_transpose2d(x, w, padding=1) != expected).any()
+    monkeypatch.setenv("NUMBACONV_PRECISION", "fast")
+    np.testing.assert_array_equal(nc.conv_transpose2d(x, w, padding=1), expected)
+
+
+@numba.njit
+def spread(x, w, b):
+    return nc.conv_transpose2d(x, w, b, padding=1, backend="winograd")
+
+
+def test_adjoints_inside_njit():
+    x, w, b, options = adjoint_operands("image")
+    expected = nc.conv_transpose2d(x, w, b, **options, backend="winograd")
+    for _ in range(2):
+        np.testing.assert_array_equal(spread(x, w, b), expected)
+
+
+def test_gradients_of_weights_are_those_of_direct():
     x, w, _, _ = operands("image")
-    g = normal((1, 4, 11, 13), np.float32)
-    calls: list[Callable[..., Array]] = [
-        lambda **by: nc.grad.conv2d_input(x.shape, w, g, **by),
-        lambda **by: nc.grad.conv2d_weight(x, w.shape, g, **by),
-        lambda **by: nc.conv_transpose2d(g, w, **by),
-    ]
-    for call in calls:
-        np.testing.assert_array_equal(call(backend="winograd"), call(backend="direct"))
+    gradient = functools.partial(nc.grad.conv2d_weight, x, w.shape, normal((1, 4, 11, 13), "f4"))
+    np.testing.assert_array_equal(gradient(backend="winograd"), gradient(backend="direct"))

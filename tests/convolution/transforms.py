@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 
 import numbaconv as nc
+from tests.oracle import reference
 from tests.oracle.cases import Array
 
 FLOATS = ("float32", "float64", "float16", "complex64", "complex128")
@@ -31,6 +33,19 @@ def operands_of(
     """Input, weights, bias and options of a problem."""
     x, w, options = problems[name]
     return normal(x, dtype), normal(w, dtype, 1), normal((w[0],), dtype, 2), options
+
+
+def adjoint_operands_of(
+    problems: Problems, name: str, dtype: Any = np.float32
+) -> tuple[Array, Array, Array, dict[str, Any]]:
+    """The same of a transposed convolution."""
+    x, w, options = problems[name]
+    channels = w[1] * options.get("groups", 1)
+    return normal(x, dtype), normal(w, dtype, 1), normal((channels,), dtype, 2), options
+
+
+def transposed(x: Array, weight: Array, bias: Array | None = None, **options: Any) -> Array:
+    return getattr(nc, f"conv_transpose{weight.ndim - 2}d")(x, weight, bias, **options)
 
 
 def least_error(y: Array) -> float:
@@ -66,9 +81,16 @@ def check_prepared(
     np.testing.assert_array_equal(layer(larger), expected)
 
 
-def check_batches(x: Array, w: Array, b: Array, options: dict[str, Any], backend: str) -> None:
+def check_batches(
+    x: Array,
+    w: Array,
+    b: Array,
+    options: dict[str, Any],
+    backend: str,
+    function: Callable[..., Array] = nc.conv,
+) -> None:
     """An image has the same bits beside others, large ones among them, and on one thread."""
-    conv = functools.partial(nc.conv, weight=w, bias=b, **options, backend=backend)
+    conv = functools.partial(function, weight=w, bias=b, **options, backend=backend)
     expected = conv(x)
     batch = np.concatenate([1e9 * x, x, x[:1]])
     np.testing.assert_array_equal(conv(batch)[len(x) : 2 * len(x)], expected)
@@ -78,6 +100,30 @@ def check_batches(x: Array, w: Array, b: Array, options: dict[str, Any], backend
         np.testing.assert_array_equal(conv(x), expected)
     finally:
         numba.set_num_threads(threads)
+
+
+def adjoint_error(
+    x: Array, w: Array, b: Array, options: dict[str, Any], backend: str
+) -> tuple[Array, float]:
+    """A transposed convolution, and how far it is from the oracle: not far.
+
+    It is the gradient of an input as well.
+    """
+    y = transposed(x, w, b, **options, backend=backend)
+    options = {name: value for name, value in options.items() if name != "output_padding"}
+    wide = np.result_type(x.dtype, np.float64)
+    expected = reference.conv_input_by_taps(y.shape, w.conj().astype(wide), x, **options)
+    expected = expected + b.reshape(-1, *(1,) * (w.ndim - 2))
+    error = np.abs(y.astype(wide) - expected).max()
+    assert error <= least_error(y) * np.abs(expected).max()
+    gradient = getattr(nc.grad, f"conv{w.ndim - 2}d_input")
+    got = gradient(y.shape, w.conj(), x, **options, backend=backend)
+    bare = transposed(x, w, **options, backend=backend)
+    axes = range(2, w.ndim)
+    more = tuple(y.shape[axis] - bare.shape[axis] for axis in axes)
+    bare = transposed(x, w, **options, output_padding=more, backend=backend)
+    np.testing.assert_array_equal(got, bare)
+    return y, float(error)
 
 
 @numba.njit

@@ -10,7 +10,8 @@ import pytest
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.microkernels import minimal_filters
 from numbaconv.cpu.microkernels.minimal_filters import Pass, PassArguments
-from numbaconv.cpu.microkernels.toom_cook import POINTS, TAPS, matrices
+from numbaconv.cpu.microkernels.points import POINTS, TAPS
+from numbaconv.cpu.microkernels.toom_cook import matrices
 from tests.cpu.emitted import run
 
 

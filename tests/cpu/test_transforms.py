@@ -79,18 +79,39 @@ def test_two_axes_and_factors_between_make_a_long_transform(dtype: str):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("conjugate", [False, True])
 def test_products_are_sums_over_channels(dtype: str, conjugate: bool, twin: bool):
-    rows, channels = 8, 3
-    data, step = columns(rows * channels, dtype)
-    weights = columns(rows * channels + 1, dtype)[0][: data.size]
-    size = rows * step
-    target = np.zeros(size, dtype)
-    function = spectrum.product_by_conjugate if conjugate else spectrum.product
-    arguments = spectrum.ProductArguments(target, data, size, weights, size, channels, rows)
-    run(function, arguments, twin)
-    x, w = (values(a, rows * channels, step).reshape(channels, rows, -1) for a in (data, weights))
-    expected = (x * (w.conj() if conjugate else w)).sum(0)
+    """Of two loads and three filters, out of memory with gaps; the weights as they are packed."""
+    loads, filters, channels, together = 2, 3, 5, spectrum.TOGETHER
+    rows = 2 * together
+    data, step = columns(loads * channels * (rows + 1), dtype)
+    size, gap = rows * step, step
+    weights = columns(filters * channels * rows, dtype)[0]
+    target = np.zeros(loads * filters * (size + gap), dtype)
+    arguments = spectrum.ProductArguments(
+        target=target,
+        target_load=size + gap,
+        target_filter=loads * (size + gap),
+        x=data,
+        x_load=channels * (size + gap),
+        x_channel=size + gap,
+        weights=weights,
+        weights_step=filters * channels * together * step,
+        loads=loads,
+        filters=filters,
+        channels=channels,
+        rows=rows,
+    )
+    run(spectrum.product_by_conjugate if conjugate else spectrum.product, arguments, twin)
+    x = values(data, loads * channels * (rows + 1), step)
+    x = x.reshape(loads, channels, rows + 1, -1)[:, :, :rows]
+    w = values(weights, filters * channels * rows, step)
+    w = w.reshape(2, filters, channels, together, -1).transpose(1, 2, 0, 3, 4)
+    w = w.reshape(filters, channels, rows, -1)
+    expected = np.einsum("tcrl,fcrl->ftrl", x, w.conj() if conjugate else w)
+    got = values(target, loads * filters * (rows + 1), step)
+    got = got.reshape(filters, loads, rows + 1, -1)
     tolerance = 100 * np.finfo(dtype).eps
-    np.testing.assert_allclose(values(target, rows, step), expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(got[:, :, :rows], expected, rtol=0, atol=tolerance)
+    assert not got[:, :, rows:].any()
 
 
 @pytest.mark.parametrize("twin", [False, True], ids=["emitted", "twin"])

@@ -1,4 +1,4 @@
-"""`import numbaconv` is cheap; the first public name that is touched imports all for the CPU."""
+"""`import numbaconv` is cheap; a public name that is touched imports what it needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 
 def test_lazy_names_are_the_public_ones():
     assert {*nc._LAZY, "__version__"} == set(nc.__all__)
-    assert nc._LAZY.isdisjoint(
+    assert nc._LAZY.keys().isdisjoint(
         {m.name for m in pkgutil.iter_modules(nc.__path__)} - {"grad", "ndimage", "signal"}
     )
 
@@ -29,6 +29,24 @@ parts = {name.split(".")[1] for name in sys.modules if name.startswith("numbacon
 assert parts == {"_imports", "_version", "codegen"}, parts
 assert not {"numba", "numpy", "llvmlite"} & sys.modules.keys()
 assert numbaconv.__version__ and set(dir(numbaconv)) >= set(numbaconv.__all__)
+"""
+    run_script("-c", code)
+
+
+def test_what_a_convolution_does_not_need_is_not_imported(run_script: Script):
+    code = """
+import sys, numba
+before = set(sys.modules)
+import numbaconv
+numbaconv.conv2d
+new = set(sys.modules) - before
+# No other calls, no filters, no bridge for compiled code, no kernels.
+parts = {".".join(name.split(".")[1:3]) for name in new if name.startswith("numbaconv.")}
+others = {"ndimage", "signal", "grad", "prepared", "tiling", "transposed", "inspection", "njit"}
+engines = {f"cpu.{name}" for name in ("direct", "im2col", "fft", "winograd", "gradients")}
+assert parts.isdisjoint(others | engines | {"cpu.separable", "cpu.activation"}), parts
+assert new.isdisjoint({"decimal", "fractions", "concurrent.futures", "inspect"}), new
+assert len(new) <= 75, sorted(new)
 """
     run_script("-c", code)
 
@@ -61,7 +79,6 @@ sys.meta_path.insert(0, Watch())
 {touch}
 assert len(Watch.on) > 100 and not any(Watch.on)
 assert gc.isenabled() == {collects}
-assert "numbaconv.njit.overloads" in sys.modules
 """
     run_script("-c", code)
 
@@ -143,6 +160,12 @@ UNINSTALLED = """
 import sys, numba.core.entrypoints
 numba.core.entrypoints._already_initialized = True
 """
+ON_THE_PATH = """
+import importlib.metadata
+def find_nothing(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+importlib.metadata.distribution = find_nothing
+"""
 INSTALLED = """
 import sys, importlib.metadata
 point = importlib.metadata.EntryPoint("init", "numbaconv.njit.overloads:init", "numba_extensions")
@@ -159,8 +182,20 @@ print(sum(convolve.stats.cache_hits.values()))
 """
 BY_THE_ENTRY_POINT = """
 assert "conv2d" not in vars(nc) or not convolve.stats.cache_hits
-assert "numbaconv.njit.overloads" in sys.modules
+assert "numbaconv.njit.function_overloads" in sys.modules
 """
+TOUCHED = """
+import numbaconv, sys
+numbaconv.conv2d
+there = [name for name in sys.modules if name.startswith("numbaconv.njit.") and "_over" in name]
+"""
+
+
+def test_numba_is_told_in_time(run_script: Script):
+    """When a name is touched, if no entry point does it later."""
+    run_script("-c", TOUCHED + "assert not there")  # the package is installed where it is tested
+    run_script("-c", UNINSTALLED + TOUCHED + "assert len(there) == 2")
+    run_script("-c", ON_THE_PATH + TOUCHED + "assert len(there) == 2")
 
 
 @pytest.mark.parametrize(

@@ -30,33 +30,23 @@ from collections.abc import Callable
 
 import numpy as np
 
+from numbaconv._imports import Later
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.direct import (
-    depthwise_channels,
-    depthwise_interleaved,
-    depthwise_planes,
-    dots,
-    filter_rows,
-    matrix,
-    matrix_transposed,
-    matrix_zones,
-)
 from numbaconv.cpu.direct.choice import find_lowering
-from numbaconv.cpu.im2col import patch_matrix
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
 
 LOWERINGS: dict[str, Callable[..., Lowering]] = {
-    "dots": dots.lower,
-    "depthwise_planes": depthwise_planes.lower,
-    "depthwise_interleaved": depthwise_interleaved.lower,
-    "depthwise_channels": depthwise_channels.lower,
-    "matrix_zones": matrix_zones.lower,
-    "filter_rows": filter_rows.lower,
-    "filter_folds": filter_rows.lower_folds,
-    "matrix_transposed": matrix_transposed.lower,
-    "matrix": matrix.lower,
-    "patch_matrix": patch_matrix.lower,
+    "dots": Later("numbaconv.cpu.direct.dots", "lower"),
+    "depthwise_planes": Later("numbaconv.cpu.direct.depthwise_planes", "lower"),
+    "depthwise_interleaved": Later("numbaconv.cpu.direct.depthwise_interleaved", "lower"),
+    "depthwise_channels": Later("numbaconv.cpu.direct.depthwise_channels", "lower"),
+    "matrix_zones": Later("numbaconv.cpu.direct.matrix_zones", "lower"),
+    "filter_rows": Later("numbaconv.cpu.direct.filter_rows", "lower"),
+    "filter_folds": Later("numbaconv.cpu.direct.filter_rows", "lower_folds"),
+    "matrix_transposed": Later("numbaconv.cpu.direct.matrix_transposed", "lower"),
+    "matrix": Later("numbaconv.cpu.direct.matrix", "lower"),
+    "patch_matrix": Later("numbaconv.cpu.im2col.patch_matrix", "lower"),
 }
 
 

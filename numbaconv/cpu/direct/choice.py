@@ -16,6 +16,8 @@ from numbaconv.cpu.blocking import (
     SMALL_FILTERS,
     STRIP_ROWS,
     STRIP_STRIDES,
+    TILE_ROWS,
+    TILE_VECTORS,
 )
 from numbaconv.cpu.direct.tap_lists import leaves_out_padding
 from numbaconv.cpu.packing.halo import axis_phase_count, copies_padding, has_padded_halo, is_far_out
@@ -41,8 +43,16 @@ SHORT_VECTORS = 14
 # Bytes of an input that stays in cache from one block of weights to the next.
 MOST_CACHED = 6 << 20
 
-# From so long a k on, short rows of an odd number of vectors are transposed.
-ODD_K = 256
+# From so long a k on, short rows of an odd number of vectors are transposed; or, of one tap, packed
+# if there are so many output channels.
+ODD_K, ODD_CHANNELS = 256, 96
+
+# Pages of memory whose places a core has at hand, about, and their bytes: see `uses_panels`.
+MOST_PAGES, PAGE_BYTES = 96, 4096
+
+# Multiply-adds that take as long as reading a vector of pixels from a page that is not at hand, and
+# as copying one to a panel.
+PAGE_COST, PACK_COST = 10, 15
 
 # Multiply-adds that take as long as transposing a vector of results on its way to the output, and
 # as copying a vector of pixels, with its share of the halo, to a halo tile.
@@ -271,29 +281,79 @@ def copied_pixels(s):
     return kd * min(kh, s.stride[1]) * min(kw, s.stride[2])
 
 
+def pages_of_pixels(s, lanes):
+    """Pages in which one pixel of all input channels of a group lies."""
+    return s.c_in * min(1, s.in_strides[1] * VECTOR_BYTES / (PAGE_BYTES * lanes))
+
+
+def has_far_pixels(s, lanes):
+    """Whether a layer of one tap reads channels on more pages than are at hand."""
+    return kernel_taps(s) == 1 and pages_of_pixels(s, lanes) > MOST_PAGES
+
+
+def columns_in_line(s):
+    """Columns of a row of outputs, or of all rows where `matrix` joins them: under a single tap."""
+    return s.output[2] * (s.output[1] if kernel_taps(s) == 1 else 1)
+
+
+def wasted(s, lanes):
+    """Multiply-adds that rows waste at their ends, for each vector of results."""
+    cols = columns_in_line(s)
+    return s.c_in * kernel_taps(s) * (-cols % lanes) / cols
+
+
+def ends_singly(s, lanes):
+    """Whether short rows with a long k end with a tile of a single vector of pixels.
+
+    That loads a weight for each multiply-add.
+    """
+    cols = columns_in_line(s)
+    long = s.c_in * kernel_taps(s) >= ODD_K
+    return long and cols < SHORT_VECTORS * lanes and ceil_div(cols, lanes) % 2 == 1
+
+
 def uses_transposed(s, lanes):
     """Whether lanes are output channels: where vectors of pixels would take longer.
 
     Two costs are compared, in multiply-adds for each vector of results. By pixels: the lanes that
     rows waste at their ends, and the pixels that are copied to a halo tile. By channels: moving the
     results, which the tile does not store where they belong, and a tile of a single vector, which
-    loads a pixel for each multiply-add. With the channels last results are stored as they are, so
-    channels that fill the lanes decide.
-
-    A tile of a single vector of pixels, which ends rows of an odd number of vectors, loads a weight
-    for each multiply-add: with a long k such short rows are transposed too.
+    loads a pixel for each multiply-add; and where pixels lie on pages that are not at hand, looking
+    these up. With the channels last results are stored as they are, so channels that fill the lanes
+    decide.
     """
     if s.out_strides[1] == 1:
         return fills_lanes(s, lanes)
     if s.out_strides[4] != 1 or not fills_lanes(s, lanes):
         return False
-    k_size, cols = s.c_in * kernel_taps(s), s.output[2]
-    by_pixels = k_size * (-cols % lanes) / cols
+    k_size, by_pixels = s.c_in * kernel_taps(s), wasted(s, lanes)
     if k_size > SHALLOW_K and leaves_out_padding(s):
         by_pixels += COPY_COST * copied_pixels(s) * s.c_in / s.c_out
     by_channels = MOVE_COST if s.c_out >= 2 * lanes else MOVE_COST + k_size // 9
-    odd = has_short_rows(s, lanes) and k_size >= ODD_K and (cols + lanes - 1) // lanes % 2 == 1
-    return by_pixels > by_channels or odd
+    if has_far_pixels(s, lanes):
+        by_channels += PAGE_COST * k_size / (TILE_ROWS * TILE_VECTORS)
+    return by_pixels > by_channels or ends_singly(s, lanes)
+
+
+def uses_panels(s, lanes):
+    """Layers of one tap whose pixels are better packed, once for all output channels.
+
+    A tile that reads them in place takes from each channel two vectors. Where channels lie on more
+    pages than are at hand, each register block looks all of these up again; packing does it once.
+    Two register blocks repay that. Panels are also full at the ends of rows and of images: with a
+    long k, and outputs enough, that repays packing by itself.
+    """
+    if kernel_taps(s) > 1 or max(s.padding) > 0 or s.in_strides[4] != 1 or s.out_strides[4] != 1:
+        return False
+    if is_pointwise(s) and is_signal(s) and has_far_pixels(s, lanes):
+        return PAGE_COST * ceil_div(s.c_out, TILE_ROWS) > PACK_COST
+    large = s.c_in >= ODD_K and s.c_out >= ODD_CHANNELS
+    return large and (wasted(s, lanes) > MOVE_COST or ends_singly(s, lanes))
+
+
+def gets_panels(s):
+    """Whether panels serve a problem, its dtype aside: for `auto`, with the lanes of float32."""
+    return s.c_out >= BAND_CHANNELS and uses_panels(s, VECTOR_BYTES // 4)
 
 
 def stays_cached(s, lanes):
@@ -387,7 +447,7 @@ def find_lowering(s, lanes):
     """Return the name of the lowering that serves a problem: the most special that does.
 
     A problem whose halo tiles would be nearly all padding goes to `im2col`, whose panels hold what
-    the taps read.
+    the taps read, and so does one whose channels lie on too many pages.
     """
     if uses_dots(s, lanes):
         return "dots"
@@ -403,6 +463,8 @@ def find_lowering(s, lanes):
         if has_padded_halo(s):
             return "patch_matrix"
         return "filter_folds" if uses_folds(s) else "filter_rows"
+    if uses_panels(s, lanes):
+        return "patch_matrix"
     transposed = uses_transposed(s, lanes)
     in_place = reads_pixels_in_place(s, lanes) if transposed else reads_rows_in_place(s, lanes)
     if has_padded_halo(s) and not in_place:

@@ -18,7 +18,7 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.direct.choice import SHORT_VECTORS, reads_pixels_in_place
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
-from numbaconv.cpu.direct.tap_lists import plane_taps, row_taps
+from numbaconv.cpu.direct.tap_lists import columns_left_out, plane_taps, row_taps
 from numbaconv.cpu.direct.tasks import (
     finish_tile,
     locate_task,
@@ -30,14 +30,7 @@ from numbaconv.cpu.direct.tasks import (
 )
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.cpu.microkernels.matrix_transposed import (
-    ALL_ENDS,
-    FIRST,
-    LAST,
-    PixelTileArguments,
-    first_half,
-    pixel_tile,
-)
+from numbaconv.cpu.microkernels.matrix_transposed import PixelTileArguments, first_half, pixel_tile
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 
@@ -54,12 +47,6 @@ STAGE_PIXELS = 64
 def pairs_rows(s, t):
     """Whether two rows make a tile: both fit, and lie behind one another in the output."""
     return s.out_strides[3] == t.cols * s.out_strides[4] and 2 * t.cols <= TILE_ROWS
-
-
-@inline
-def row_ends(s, first, end):
-    """Ends of an output row that its columns from first to before end have."""
-    return (FIRST if first == 0 else 0) + (LAST if end == s.output[2] else 0)
 
 
 @inline
@@ -91,11 +78,13 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
     chunks = (t.cols + TILE_ROWS - 1) // TILE_ROWS
     pairs = pairs_rows(s, t)
     used = row_taps(plane, t.oh + r)
+    left_out = columns_left_out(s)
     i = 0
     while i < rows:
         oh = t.oh + r + i
         if oh == used.until:
             used = row_taps(plane, oh)
+        column = used.taps // s.kernel[2]
         pair = pairs and i + 1 < rows and oh + 1 < used.until
         for chunk in range(chunks):
             j, end = share(t.cols, chunk, chunks)
@@ -103,7 +92,8 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
             first = view.first + (r + i) * view.layout.pitch + j * view.step
             in_tile = 2 * pixels if pair else pixels
             jump = view.layout.pitch if pair else first_half(pixels) * view.step
-            ends = ALL_ENDS if pair else row_ends(s, t.ow + j, t.ow + end)
+            first_taps = column * left_out[0] if t.ow + j == 0 else 0
+            last_taps = column * left_out[1] if t.ow + end == s.output[2] else 0
             call(
                 job[AT.tile],
                 PixelTileArguments(
@@ -111,6 +101,10 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
                     vectors=vectors,
                     channels=used.channels,
                     taps=used.taps,
+                    first_taps=first_taps,
+                    last_taps=last_taps,
+                    column_taps=column,
+                    halves=pair,
                     table=used.first,
                     x=view.x,
                     first=first,
@@ -125,7 +119,6 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
                     bias=bias,
                     accumulate=accumulate,
                     last=panel.width - (vectors - 1) * lanes,
-                    ends=ends,
                 ),
             )
         i += 2 if pair else 1

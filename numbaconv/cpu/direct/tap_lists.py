@@ -2,8 +2,10 @@
 
 On a 7 x 7 map that is a tenth of the taps of a padded 3x3 filter. Tiles take taps from a list,
 of each its offset among the pixels and among the weights, so leaving some out costs nothing.
-`tap_table` lists them for each plane of outputs, those of a row of the filter together, and says
-which rows of the filter an output row has: what a tile takes is a piece of a list.
+`tap_table` lists them for each plane of outputs. Rows of pixels take a piece of a list, where those
+of a row of the filter are together. Pixel tiles have a list for all output rows under the same
+taps, where those of a column of the filter are together: the ends of a row leave out the first
+columns and the last.
 """
 
 import functools
@@ -13,7 +15,6 @@ import numpy as np
 
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import shift
-from numbaconv.cpu.microkernels.matrix_transposed import FIRST, FIRST_OF_SECOND, LAST, LAST_OF_FIRST
 from numbaconv.problem.shape import ZEROS, kernel_taps, pads_zeros
 from numbaconv.problem.taps import Taps, axis_taps, taps_inside
 
@@ -31,13 +32,14 @@ class PlaneTaps(NamedTuple):
     Attributes
     ----------
     rows : pointer
-        Of each output row: the first row of the filter, how many, and the first output row with
-        others.
+        Of each output row: the row of the filter that its taps begin with, or in the lists of pixel
+        tiles how many rows the lists before its own have; how many rows; and the first output row
+        with others.
     first : pointer
-        The list: [kh][channel][kd][kw], of each tap its offsets among pixels and weights, and for
-        pixel tiles the ends of a row at which it reads padding.
+        The list [kh][channel][kd][kw], or those of pixel tiles, [kw][kh][channel][kd]: of each tap
+        its offsets among pixels and weights.
     each, step : int
-        Taps for each kh, 0 if all read padding; elements of the list from one kh to the next.
+        Taps for each kh, 0 if all read padding; elements of the list for each kh.
     channels : int
         Channels that the tile loops over: 1 if the list has the taps of all, else all.
     """
@@ -74,22 +76,23 @@ def lists_together(s, kc):
     return steady and kc == s.c_in and s.c_in * kernel_taps(s) <= MOST_LISTED
 
 
-def ends_of_taps(s):
-    """Ends of a row of outputs at which each column of the filter reads padding."""
-    ends = np.zeros(s.kernel[2], np.int64)
-    if s.padding_mode[2] == ZEROS:
-        both = (0, FIRST | FIRST_OF_SECOND), (s.output[2] - 1, LAST | LAST_OF_FIRST)
-        for output, bits in both:
-            inside = taps_inside(s, 2, output)
-            ends[: inside.begin] |= bits
-            ends[inside.end :] |= bits
-    return ends
+@inline
+def columns_left_out(s):
+    """Columns of the filter that the first pixel of a row leaves out, and the last: padding.
+
+    None, if a column would be both.
+    """
+    if s.padding_mode[2] != ZEROS:
+        return 0, 0
+    first = taps_inside(s, 2, 0).begin
+    last = s.kernel[2] - taps_inside(s, 2, s.output[2] - 1).end
+    return (first, last) if first + last <= s.kernel[2] else (0, 0)
 
 
-def lists_each_plane(s, kc):
-    """Whether planes have lists of their own."""
+def fits_lists(s, kc, rows):
+    """Whether planes, and so many kinds of output rows, have lists of their own."""
     channels = s.c_in if lists_together(s, kc) else 1
-    return 4 * len(axis_taps(s, 0)) * channels * kernel_taps(s) <= MOST_ENTRIES
+    return 4 * len(axis_taps(s, 0)) * rows * channels * kernel_taps(s) <= MOST_ENTRIES
 
 
 @functools.lru_cache(maxsize=64)  # planning asks for a problem some ten times
@@ -100,21 +103,22 @@ def leaves_out_padding(s):
     """
     every, last = Taps(0, s.kernel[2]), s.output[2] - 1
     ends_only = last < 2 or taps_inside(s, 2, 1) == taps_inside(s, 2, last - 1) == every
+    ends = s.kernel[2] - taps_inside(s, 2, 0).begin, taps_inside(s, 2, last).end
     some = all(taps.end > taps.begin for axis in (0, 1) for taps, _ in axis_taps(s, axis))
-    return pads_zeros(s) and ends_only and some and lists_each_plane(s, s.c_in)
+    apart = ends[0] + ends[1] >= s.kernel[2]
+    fits = fits_lists(s, s.c_in, len(axis_taps(s, 1)))
+    return pads_zeros(s) and ends_only and apart and some and fits
 
 
-def list_taps(s, depths, channels, channel_step, offsets, for_pixel_tiles):
-    """List the taps of some planes kd, at least one: the entry of each."""
+def list_taps(s, depths, heights, channels, channel_step, offsets, order):
+    """List the taps of some planes kd and rows kh, at least one: the entry of each."""
     numbers = np.arange(channels * kernel_taps(s)).reshape(channels, *s.kernel)
-    listed = numbers[:, depths.begin : depths.end].transpose(2, 0, 1, 3).ravel()
+    used = numbers[:, depths.begin : depths.end, heights.begin : heights.end]
+    listed = used.transpose(order).ravel()
     if not listed.size:
         listed = numbers[0, 0, 0, :1]
     channel, tap = np.divmod(listed, kernel_taps(s))
-    entry = [offsets[tap] + channel * channel_step, listed]
-    if for_pixel_tiles:
-        entry.append(ends_of_taps(s)[tap % s.kernel[2]])
-    return np.stack(entry, axis=1)
+    return np.stack([offsets[tap] + channel * channel_step, listed], axis=1)
 
 
 def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
@@ -135,21 +139,39 @@ def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
         how many taps they have for each row of the filter, and how many integers; the lists.
     """
     down, runs = axis_taps(s, 1), axis_taps(s, 0)
-    rows = [(min(t.begin, s.kernel[1] - 1), t.end - t.begin, until) for t, until in down]
     channels = s.c_in if lists_together(s, b.kc) else 1
-    if not lists_each_plane(s, b.kc):
+    if not fits_lists(s, b.kc, 1):
         runs = [(Taps(0, s.kernel[0]), s.output[0])]
+    if for_pixel_tiles:
+        if not fits_lists(s, b.kc, len(down)):
+            down = [(Taps(0, s.kernel[1]), s.output[1])]
+        pieces, order = [row_of_filter(s, taps) for taps, _ in down], (3, 2, 0, 1)
+        counts = [taps.end - taps.begin for taps in pieces]
+        before = np.cumsum([0, *counts])
+        rows = [(*each, until) for *each, (_, until) in zip(before, counts, down, strict=False)]
+    else:
+        pieces, order = [Taps(0, s.kernel[1])], (2, 0, 1, 3)
+        rows = [(min(t.begin, s.kernel[1] - 1), t.end - t.begin, until) for t, until in down]
     widths = (b.mr, s.c_out - (b.oc_blocks - 1) * b.mr)
     planes, lists, at = [], [], 3 * s.output[1] + 4 * s.output[0]
     for depths, _ in runs:
-        listed = list_taps(s, depths, channels, channel_step, offsets, for_pixel_tiles)
         each = channels * (depths.end - depths.begin) * s.kernel[2]
+        listed = [
+            list_taps(s, depths, heights, channels, channel_step, offsets, order)
+            for heights in (pieces if each else pieces[:1])
+        ]
+        listed = np.concatenate(listed)
         narrow = at + listed.size if widths[1] < widths[0] else at
-        planes.append((at, narrow, each, each * listed.shape[1]))
-        scales = (np.array((1, width, 1)[: listed.shape[1]]) for width in dict.fromkeys(widths))
-        lists += [(listed * scale).ravel() for scale in scales]
+        planes.append((at, narrow, each, 2 * each))
+        lists += [(listed * (1, width)).ravel() for width in dict.fromkeys(widths)]
         at = narrow + listed.size
     return np.concatenate((for_each_output(down, rows), for_each_output(runs, planes), *lists))
+
+
+def row_of_filter(s, taps):
+    """Rows kh of the filter, or one of them if all read padding."""
+    begin = min(taps.begin, s.kernel[1] - 1)
+    return Taps(begin, max(taps.end, begin + 1))
 
 
 @inline

@@ -13,10 +13,9 @@ serve.
 
 import numpy as np
 
+from numbaconv._imports import Later
 from numbaconv.cpu import direct
-from numbaconv.cpu.fft import overlap_save
 from numbaconv.cpu.fft.tiles import SUMS_RATE, best_tiles, gain, has_overlap
-from numbaconv.cpu.fft.weight_gradient import add_spectra, best_pieces
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
 
@@ -29,6 +28,10 @@ __all__ = [
     "unavailable",
     "unserved",
 ]
+
+_lower = Later("numbaconv.cpu.fft.overlap_save", "lower")
+add_spectra = Later("numbaconv.cpu.fft.weight_gradient", "add_spectra")
+best_pieces = Later("numbaconv.cpu.fft.weight_gradient", "best_pieces")
 
 # `auto` takes the engine where it is predicted to be so many times as fast as sums.
 LEAST_GAIN = 1.2
@@ -69,7 +72,7 @@ def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
     tiles = best_tiles(s) if dtype.kind == "f" else None
     if tiles is None:
         return direct.lower(s, dtype, threads)
-    lowering: Lowering = overlap_save.lower(s, tiles, dtype, threads)
+    lowering: Lowering = _lower(s, tiles, dtype, threads)
     return lowering
 
 

@@ -13,6 +13,7 @@ from numbaconv.codegen.pointers import call, shift
 from numbaconv.cpu.fft.layout import AT_TABLE, factors_at
 from numbaconv.cpu.job import AT, HALO, MOST_HALO, places, size_within
 from numbaconv.cpu.microkernels.spectrum import (
+    TOGETHER,
     ProductArguments,
     move_vectors,
     product,
@@ -120,8 +121,9 @@ def multiply_between(job, table, which, block, number):
     if table[AT_TABLE.is_signal] != 0:
         factors = factors_at(job[AT.table], table[AT_TABLE.between], block)
         factors = shift(factors, number * table[AT_TABLE.block])
-        rows = table[AT_TABLE.columns]
-        call(job[which], ProductArguments(block, block, 0, factors, 0, 1, rows))
+        step, rows = 2 * TOGETHER * job[AT.lanes], table[AT_TABLE.columns]
+        product_of_one = ProductArguments(block, 0, 0, block, 0, 0, factors, step, 1, 1, 1, rows)
+        call(job[which], product_of_one)
 
 
 @inline

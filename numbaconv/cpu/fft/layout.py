@@ -16,9 +16,10 @@ from numbaconv.cpu.job import places
 from numbaconv.cpu.packing.halo import odd_lines
 from numbaconv.problem.shape import ConvShape
 
-# Bytes of the spectra of tiles that a task keeps, about: each spectrum of the weights, which comes
-# from memory, then serves several tiles.
-TASK_BYTES = 4 << 20
+# Bytes of the spectra of tiles that a task keeps, about: each spectrum of the weights then serves
+# several tiles. It is worth more of them where it comes from memory. docs/decisions.md has how they
+# were measured.
+TASK_BYTES, DEEP_TASK_BYTES = 2 << 20, 8 << 20
 
 
 class Layout(NamedTuple):
@@ -40,8 +41,9 @@ class Layout(NamedTuple):
         Tiles, and loads, of each of the planes or rows that do not overlap.
     pairs_tiles : int
         1: a load is two tiles. 0: a load is one tile, and the weights are of two output channels.
-    pairs : int
-        Spectra of results of a load: output channels of a group, or pairs of them.
+    pairs, most_pairs : int
+        Spectra of results of a load, output channels of a group or pairs of them: of all tasks,
+        and of one.
     is_signal, depth, rows, columns, output, count : int
         See `tiles.Tiles`; of the last two, one for each axis.
     pitch : int
@@ -49,8 +51,8 @@ class Layout(NamedTuple):
         columns would otherwise lie a power of two apart.
     column, tile, slots : int
         Elements of a column and of a tile; tiles that a task has for each of its loads.
-    block, blocks : int
-        Elements of a block; blocks of a tile.
+    block, block_step, blocks : int
+        Elements of a block, and from one to the next in scratch; blocks of a tile.
     passes_0, passes_1, passes_2 : int
         Where in the table the passes along each axis begin.
     twiddles_0, twiddles_1, twiddles_2, between : int
@@ -65,6 +67,7 @@ class Layout(NamedTuple):
     inner_loads: int
     pairs_tiles: int
     pairs: int
+    most_pairs: int
     is_signal: int
     depth: int
     rows: int
@@ -80,6 +83,7 @@ class Layout(NamedTuple):
     tile: int
     slots: int
     block: int
+    block_step: int
     blocks: int
     passes_0: int
     passes_1: int
@@ -125,8 +129,10 @@ def make_table(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> np.
     in_pairs = pairs_tiles(s)
     inner_loads = ceil_div(tiles.inner, 2) if in_pairs else tiles.inner
     loads, pairs = tiles.outer * inner_loads, results_of_load(s)
-    together = min(loads, max(1, TASK_BYTES // (tile * dtype.itemsize * max(s.c_in, pairs))))
-    if s.c_in * pairs == 1:  # the one spectrum of the weights stays in cache
+    tile_bytes, spectra = tile * dtype.itemsize, s.c_in * pairs
+    kept = DEEP_TASK_BYTES if spectra * tile_bytes > DEEP_TASK_BYTES // 2 else TASK_BYTES
+    together = min(loads, max(1, kept // (tile_bytes * max(s.c_in, pairs))))
+    if spectra == 1:  # the one spectrum of the weights stays in cache
         together = 1
     tasks = s.n * s.groups * ceil_div(loads, together)
     parts = 1 if tasks >= threads else min(pairs, ceil_div(threads, tasks))
@@ -142,6 +148,7 @@ def make_table(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> np.
         inner_loads,
         int(in_pairs),
         pairs,
+        ceil_div(pairs, parts),
         int(tiles.is_signal),
         tiles.depth,
         tiles.rows,
@@ -153,6 +160,7 @@ def make_table(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> np.
         tile,
         max(s.c_in, ceil_div(pairs, parts)),
         tiles.columns * 2 * lanes,
+        odd_lines(tiles.columns * 2 * lanes, dtype.itemsize),
         tiles.depth * tiles.rows // lanes,
         *begins[:7],
     )

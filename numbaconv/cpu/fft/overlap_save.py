@@ -41,7 +41,7 @@ from numbaconv.cpu.fft.sums import SumOutputsArguments, sum_outputs
 from numbaconv.cpu.fft.tiles import Tiles
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.cpu.microkernels.spectrum import MoveArguments, ProductArguments
+from numbaconv.cpu.microkernels.spectrum import TOGETHER, MoveArguments, ProductArguments
 from numbaconv.cpu.packing.rows import copy_run, fill
 from numbaconv.problem.shape import ConvShape, kernel_taps, read_shape
 
@@ -52,11 +52,11 @@ class Memory(NamedTuple):
     Attributes
     ----------
     spectra : pointer
-        [group][block of rows][pair of output channels][input channel][block].
+        [group][block of rows][some columns][pair of output channels][input channel][column][row].
     tiles, blocks : pointer
         Tiles of a task, and a block of each load and input channel.
-    result : pointer
-        A block of a result.
+    results : pointer
+        A block of each result and load.
     row, sums : pointer
         Room for a row of a tile, twice.
     seen : pointer
@@ -66,7 +66,7 @@ class Memory(NamedTuple):
     spectra: object
     tiles: object
     blocks: object
-    result: object
+    results: object
     row: object
     sums: object
     seen: object
@@ -92,13 +92,13 @@ def spectra_at(job, s, like):
 def find_memory(job, table, s, worker, like):
     """The pointers of a worker."""
     tiles = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
-    together, block = table[AT_TABLE.together], table[AT_TABLE.block]
+    together, block = table[AT_TABLE.together], table[AT_TABLE.block_step]
     blocks = shift(tiles, together * table[AT_TABLE.slots] * table[AT_TABLE.tile])
-    result = shift(blocks, together * s.c_in * block)
-    row = shift(result, block)
+    results = shift(blocks, together * s.c_in * block)
+    row = shift(results, together * table[AT_TABLE.most_pairs] * block)
     sums = shift(row, table[AT_TABLE.columns])
     seen = shift(sums, table[AT_TABLE.columns])
-    return Memory(spectra_at(job, s, like), tiles, blocks, result, row, sums, seen)
+    return Memory(spectra_at(job, s, like), tiles, blocks, results, row, sums, seen)
 
 
 @inline
@@ -150,23 +150,35 @@ def read_load(job, table, s, m, load, t):
 @inline
 def multiply(job, table, s, m, group, loads, begin, end):
     """Multiply the spectra of some loads by those of some pairs, block by block."""
-    block = table[AT_TABLE.block]
+    block, size = table[AT_TABLE.block_step], 2 * TOGETHER * job[AT.lanes]
+    of_group = table[AT_TABLE.blocks] * table[AT_TABLE.pairs] * s.c_in * table[AT_TABLE.block]
+    spectra = shift(m.spectra, group * of_group + begin * s.c_in * size)
     for number in range(table[AT_TABLE.blocks]):
         for i in range(loads * s.c_in):
             t = i // s.c_in
             tile = slot(m, table, t, i - t * s.c_in)
             read_block(job, table, shift(m.blocks, i * block), tile, number)
-        first = (group * table[AT_TABLE.blocks] + number) * table[AT_TABLE.pairs]
-        for pair in range(begin, end):
-            weights = shift(m.spectra, (first + pair) * s.c_in * block)
-            for t in range(loads):
-                x, rows = shift(m.blocks, t * s.c_in * block), table[AT_TABLE.columns]
-                call(
-                    job[CALLED.product],
-                    ProductArguments(m.result, x, block, weights, block, s.c_in, rows),
-                )
-                tile = slot(m, table, t, pair - begin)
-                write_block(job, table, tile, m.result, number)
+        call(
+            job[CALLED.product],
+            ProductArguments(
+                target=m.results,
+                target_load=block,
+                target_filter=loads * block,
+                x=m.blocks,
+                x_load=s.c_in * block,
+                x_channel=block,
+                weights=shift(spectra, number * (of_group // table[AT_TABLE.blocks])),
+                weights_step=table[AT_TABLE.pairs] * s.c_in * size,
+                loads=loads,
+                filters=end - begin,
+                channels=s.c_in,
+                rows=table[AT_TABLE.columns],
+            ),
+        )
+        for i in range((end - begin) * loads):
+            pair = i // loads
+            tile = slot(m, table, i - pair * loads, pair)
+            write_block(job, table, tile, shift(m.results, i * block), number)
 
 
 @inline
@@ -243,26 +255,29 @@ def work(worker, job, like):
 
 
 @inline
-def place_line(row, line, taps, dilation, around, first, columns, values, lanes):
+def place_line(row, line, taps, dilation, around, first, columns, scale, lanes):
     """Write the elements from `first` on of a line of a kernel, which lies backwards in a row.
 
-    Its first tap is element 0, and the next ones come `around` the end. They are divided by the
-    number of values: the transforms there and back multiply by that.
+    Its first tap is element 0, and the next ones come `around` the end.
     """
     fill(row, columns, 0, lanes)
     if first == 0:
-        row[0] = line[0] / values
+        row[0] = line[0] * scale
     begin = max(1, (around - first - columns) // dilation + 1)
     for tap in range(begin, min(taps, (around - first) // dilation + 1)):
         keep_scalar()
-        row[around - tap * dilation - first] = line[tap] / values
+        row[around - tap * dilation - first] = line[tap] * scale
 
 
 @inline
 def place_taps(job, table, s, tile, kernel, row, seen):
-    """Write a kernel into a part of a tile that is zero."""
+    """Write a kernel into a part of a tile that is zero.
+
+    It is divided by the number of values: the transforms there and back multiply by that.
+    """
     lanes, columns, step = job[AT.lanes], table[AT_TABLE.columns], table[AT_TABLE.column]
     values = table[AT_TABLE.depth] * table[AT_TABLE.rows] * columns
+    scale = 1 / values
     is_signal, pieces, around = table[AT_TABLE.is_signal] != 0, 1, columns
     if is_signal:
         pieces, around = table[AT_TABLE.rows], values
@@ -273,22 +288,24 @@ def place_taps(job, table, s, tile, kernel, row, seen):
         h = 0 if kh == 0 else table[AT_TABLE.rows] - kh * s.dilation[1]
         for piece in range(pieces):
             first, dilation = piece * columns, s.dilation[2]
-            place_line(row, line, s.kernel[2], dilation, around, first, columns, values, lanes)
+            place_line(row, line, s.kernel[2], dilation, around, first, columns, scale, lanes)
             target = shift(tile, ((h + piece) * table[AT_TABLE.pitch] + d) * 2 * lanes)
             call(job[CALLED.move], MoveArguments(target, step, row, lanes, columns // lanes, seen))
 
 
 @native(WorkerArguments)
 def pack_spectra(worker, job, like):
-    """Copy the weights, and behind them write their spectra: [group][block][pair][channel]."""
+    """Copy the weights, and behind them write their spectra: see `Memory`."""
     s, table = read_shape(job, SHAPE), indices_at(job[AT.table])
     tile = shift(pointer_at(job[AT.scratch], like), worker * job[AT.pack_scratch])
-    row = shift(tile, table[AT_TABLE.tile])
+    block = shift(tile, table[AT_TABLE.tile])
+    row = shift(block, table[AT_TABLE.block])
     seen = shift(row, table[AT_TABLE.columns])
     spectra, copies = spectra_at(job, s, like), pointer_at(job[AT.packed], like)
     weights, taps = pointer_at(job[AT.weights], like), kernel_taps(s)
     pairs, in_pair = table[AT_TABLE.pairs], 2 - table[AT_TABLE.pairs_tiles]
-    block, blocks, lanes = table[AT_TABLE.block], table[AT_TABLE.blocks], job[AT.lanes]
+    blocks, lanes = table[AT_TABLE.blocks], job[AT.lanes]
+    size, together = 2 * TOGETHER * lanes, table[AT_TABLE.columns] // TOGETHER
     tasks = s.groups * pairs * s.c_in
     number, queue = next_task(job, tasks, worker, 0)
     while number < tasks:
@@ -302,8 +319,12 @@ def pack_spectra(worker, job, like):
             place_taps(job, table, s, shift(tile, part * lanes), shift(weights, at), row, seen)
         transform_columns(job, table, CALLED.forward, tile)
         for i in range(blocks):
-            at = (((group * blocks + i) * pairs + pair) * s.c_in + c) * block
-            read_block(job, table, shift(spectra, at), tile, i)
+            read_block(job, table, block, tile, i)
+            for j in range(together):
+                at = ((group * blocks + i) * together + j) * pairs + pair
+                target, source = shift(spectra, (at * s.c_in + c) * size), shift(block, j * size)
+                move = MoveArguments(target, lanes, source, lanes, 2 * TOGETHER, seen)
+                call(job[CALLED.move], move)
         number, queue = next_task(job, tasks, worker, queue)
 
 
@@ -318,8 +339,9 @@ def lower(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> Lowering
     table = make_table(s, tiles, dtype, threads)
     at = AT_TABLE
     line, lanes = CACHE_LINE // dtype.itemsize, VECTOR_BYTES // dtype.itemsize
-    tile, block, together = (int(table[i]) for i in (at.tile, at.block, at.together))
-    scratch = together * (int(table[at.slots]) * tile + s.c_in * block + lanes) + block
+    tile, block, step = (int(table[i]) for i in (at.tile, at.block, at.block_step))
+    kept = int(table[at.slots]) * tile + (s.c_in + int(table[at.most_pairs])) * step + lanes
+    scratch = int(table[at.together]) * kept
     spectra = s.groups * int(table[at.pairs]) * s.c_in * int(table[at.blocks]) * block
     return Lowering(
         "overlap_save",
@@ -331,7 +353,7 @@ def lower(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> Lowering
         fill_halo=copy_run,
         packer=pack_spectra,
         packed_size=s.groups * s.c_out * s.c_in * s.taps + spectra,
-        pack_scratch=round_up(tile + tiles.columns + lanes, line),
+        pack_scratch=round_up(tile + block + tiles.columns + lanes, line),
         packed_order=(*tiles.extents, tiles.rows, *s.dilation),
         functions=functions(sum_outputs),
     )

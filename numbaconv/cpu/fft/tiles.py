@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
+from numbaconv.codegen.target import REGISTERS
 from numbaconv.cpu.direct.choice import uses_bands, uses_planes
 from numbaconv.problem.shape import ConvShape, Triple
 
@@ -37,7 +38,8 @@ MOST_OF_TASK, MOST_OF_WEIGHTS = 1 << 25, 1 << 27
 # way between memory and a tile, with a transposition; as the calls for a row of a tile; as the
 # factors between the transforms of a signal; as a complex multiply-add; and as bringing a value of
 # the weights' spectra to and from memory. docs/decisions.md has how they were measured.
-MOVE_COST, ROW_COST, BETWEEN_COST, PRODUCT_COST, WEIGHT_COST = 30, 600, 20, 12, 30
+MOVE_COST, ROW_COST, BETWEEN_COST = 30, 600, 20
+PRODUCT_COST, WEIGHT_COST = (18, 70) if REGISTERS >= 32 else (12, 30)
 
 # A value costs more on each of its ways where the second-level cache does not hold a tile.
 CACHED_VALUES, MISS_COST = 1 << 15, 12
@@ -45,10 +47,11 @@ CACHED_VALUES, MISS_COST = 1 << 15, 12
 # `direct` does so many floating-point operations in the time of one of these, about. It takes
 # longer where rows of one channel fill the register block: by the rows that a block adds to the
 # filter, and by the multiply-adds that would fit in the time before the first one of a row. And
-# where strips go down a plane: so many times as long, and as if rows had so many more taps.
+# where strips go down a plane: so many times as long, and as if rows had so many more taps. Wide
+# strips have registers enough on AVX-512 alone, whose masks cost nothing either.
 SUMS_RATE = 2.0
 BAND_LOSS, BAND_ROWS, ROW_START = 0.83, 3, 350
-STRIP_LOSS, STRIP_TAPS = 4, 7
+STRIP_LOSS, STRIP_TAPS = (0.6, 22) if REGISTERS >= 32 else (4, 7)
 
 
 class Tiles(NamedTuple):

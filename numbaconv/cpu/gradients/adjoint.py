@@ -4,7 +4,6 @@ The adjoint is a convolution of stride 1 for each phase of the stride; `adjoint_
 one launch.
 """
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.execution import fill_with_bias
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.cpu.gradients.adjoint_chain import Part
+from numbaconv.cpu.lowering import Engine
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.plan import AdjointPlan
 from numbaconv.problem.simplest import with_fewest_axes
@@ -33,9 +33,7 @@ def find_parts(plan: AdjointPlan) -> list[Part]:
     return parts
 
 
-def find_chain(
-    plan: AdjointPlan, engines: tuple[ModuleType, ...], threads: int
-) -> adjoint_chain.Chain:
+def find_chain(plan: AdjointPlan, engines: tuple[Engine, ...], threads: int) -> adjoint_chain.Chain:
     """Return the jobs of the parts, each on its engine; the plan keeps them."""
     chain = plan.jobs.get((engines, threads))
     if chain is None:
@@ -47,7 +45,7 @@ def find_chain(
 
 def apply_adjoint(
     plan: AdjointPlan,
-    engines: tuple[ModuleType, ...],
+    engines: tuple[Engine, ...],
     x: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray | None = None,
@@ -60,7 +58,7 @@ def apply_adjoint(
     ----------
     plan : AdjointPlan
         The plan of the call.
-    engines : tuple of module
+    engines : tuple of Engine
         The CPU engine of each of `find_parts`.
     x : ndarray
         Shape of the convolution's output.

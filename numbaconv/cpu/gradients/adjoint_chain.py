@@ -9,7 +9,6 @@ convolution: see `join_phases`.
 
 import math
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,11 +51,12 @@ from numbaconv.cpu.job import (
     size_within,
     take_workspace,
 )
+from numbaconv.cpu.lowering import Engine
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.phases import Phase, find_phases
-from numbaconv.problem.shape import ConvShape, Triple, kernel_taps, read_shape
+from numbaconv.problem.shape import ConvShape, Triple, read_shape
 from numbaconv.problem.simplest import covered_map, simplest
 from numbaconv.runtime import result_memory
 from numbaconv.runtime.threads import launch_lock
@@ -73,11 +73,17 @@ BACKWARDS = not config.DISABLE_JIT
 
 
 class PhaseTaps(NamedTuple):
-    """Which taps of the whole kernel a phase has: kernel, first tap, steps, for each axis."""
+    """Which taps of the whole kernel a phase has: kernel, taps, first tap, steps, for each axis.
+
+    The shape in a job is what its engine says the problem is; of that the kernel may be another.
+    """
 
     kd: int
     kh: int
     kw: int
+    taps_d: int
+    taps_h: int
+    taps_w: int
     first_d: int
     first_h: int
     first_w: int
@@ -101,8 +107,9 @@ class ChainHeader(NamedTuple):
         Of the first job: the place in each job of the address that is called.
     transpose : int
         Address of `transpose`.
-    packer : int
-        Address of an engine's own packer, which packs what `pack_phase` has written; 0: none.
+    packer, natural : int
+        Address of an engine's own packer, which packs what `pack_phase` has written, and how many
+        elements behind the packed weights that lies; 0: none.
     origin : int
         Index of the first output.
     rows : int
@@ -123,6 +130,7 @@ class ChainHeader(NamedTuple):
     called: int
     transpose: int
     packer: int
+    natural: int
     origin: int
     rows: int
     first: int
@@ -146,15 +154,15 @@ def read_taps(job):
 
 
 @inline
-def pack_taps(s, t, target, source, rows, channel_step, tap_step):
+def pack_taps(t, target, source, rows, channel_step, tap_step):
     """target[tap * tap_step + i] = source[i * channel_step + tap of the kernel], taps backwards."""
     tap = 0
-    for kd in range(s.kernel[0]):
-        d = t.first_d + (s.kernel[0] - 1 - kd) * t.apart_d
-        for kh in range(s.kernel[1]):
-            h = t.first_h + (s.kernel[1] - 1 - kh) * t.apart_h
-            for kw in range(s.kernel[2]):
-                w = t.first_w + (s.kernel[2] - 1 - kw) * t.apart_w
+    for kd in range(t.taps_d):
+        d = t.first_d + (t.taps_d - 1 - kd) * t.apart_d
+        for kh in range(t.taps_h):
+            h = t.first_h + (t.taps_h - 1 - kh) * t.apart_h
+            for kw in range(t.taps_w):
+                w = t.first_w + (t.taps_w - 1 - kw) * t.apart_w
                 of = (d * t.kh + h) * t.kw + w
                 for i in range(rows):
                     keep_scalar()
@@ -165,7 +173,7 @@ def pack_taps(s, t, target, source, rows, channel_step, tap_step):
 @inline
 def pack_phase_block(job, s, t, weights, packed, g, c, block):
     """One input channel of one register block of a group."""
-    taps, all_taps = kernel_taps(s), t.kd * t.kh * t.kw
+    taps, all_taps = t.taps_d * t.taps_h * t.taps_w, t.kd * t.kh * t.kw
     rows = block_rows(s.c_out, job[CHAIN_AT.rows], block)
     tap_step, channel_step = rows, taps * rows
     if job[AT.pack_taps_outer] != 0:
@@ -187,7 +195,7 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
         backwards = TransposeArguments(last, -tap_step, source, all_taps, rows, taps, job[AT.lanes])
         call(job[CHAIN_AT.transpose], backwards)
     else:
-        pack_taps(s, t, target, source, rows, job[CHAIN_AT.channel_step], tap_step)
+        pack_taps(t, target, source, rows, job[CHAIN_AT.channel_step], tap_step)
 
 
 @native(WorkerArguments)
@@ -201,8 +209,9 @@ def pack_phase(worker, job, like):
     """
     s, t = read_shape(job, SHAPE), read_taps(job)
     weights, packed = pointer_at(job[AT.weights], like), pointer_at(job[AT.packed], like)
+    packed = shift(packed, job[CHAIN_AT.natural])
     channels, blocks = s.groups * s.c_in, -(-s.c_out // job[CHAIN_AT.rows])
-    each = max(1, PACKED_ELEMENTS // (s.c_out * kernel_taps(s)))
+    each = max(1, PACKED_ELEMENTS // (s.c_out * t.taps_d * t.taps_h * t.taps_w))
     tasks = -(-channels // each)
     task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
@@ -236,7 +245,7 @@ def pack_again(space, jobs):
     count, found = jobs[CHAIN_AT.jobs], False
     for j in range(count):
         job = indices_at(behind(space.jobs, j * JOB_SIZE, 8))
-        job[AT.weights] = job[AT.packed]
+        job[AT.weights] = behind(job[AT.packed], job[CHAIN_AT.natural], job[AT.itemsize])
         found = found or job[CHAIN_AT.packer] != 0
     if found:
         counters = indices_at(space.queues)
@@ -370,7 +379,7 @@ def find_parts(s: ConvShape, phases: Sequence[Phase], arithmetic: Arithmetic) ->
         lanes = VECTOR_BYTES // arithmetic.compute.itemsize
         return list(join_phases(phases, s.kernel, s.in_strides[4], lanes))
     (phase,) = find_phases(covered)
-    taps = PhaseTaps(1, 1, 1, *phase.taps, *phase.apart)
+    taps = PhaseTaps(1, 1, 1, 1, 1, 1, *phase.taps, *phase.apart)
     alike, channels = s.taps, covered.c_in
     shape = simplest(phase.shape)
     copies = s.groups * channels
@@ -395,7 +404,7 @@ def join_phases(phases: Sequence[Phase], kernel: Triple, step: int, lanes: int) 
     while i < len(phases):
         first = phases[i]
         shape = first.shape
-        taps = PhaseTaps(*kernel, *first.taps, *first.apart)
+        taps = PhaseTaps(*kernel, *shape.kernel, *first.taps, *first.apart)
         input_step = shape.c_out * all_taps
         run = 1
         while i + run < len(phases) and _follows(phases[i + run], first, run, step):
@@ -418,9 +427,13 @@ def _make_job(part: Part, template: execution.Template, arithmetic: Arithmetic) 
     """Return the job of a part: what its engine made of it, and what a chain adds."""
     job, element = template.job, arithmetic.numba
     # Unless the chain is to write panels, it writes the weights in their natural order: blocks of
-    # one row. Engines without a packer read them so, and packers of their own begin with them.
+    # one row. Engines without a packer read them so. Packers of their own find them behind the
+    # memory that they write to.
     packs = job[AT.packer] and job[AT.pack_rows]
     job[CHAIN_AT.packer] = 0 if packs else job[AT.packer]
+    if job[CHAIN_AT.packer]:
+        job[CHAIN_AT.natural] = job[AT.packed_size]
+        job[AT.packed_size] += size_of_packed(part.shape.weights)
     job[CHAIN_AT.rows] = job[AT.pack_rows] if packs else 1
     job[AT.pack_in_task] = 0
     job[AT.packer] = pack_phase.address(element)
@@ -436,7 +449,7 @@ def _make_job(part: Part, template: execution.Template, arithmetic: Arithmetic) 
 
 def make_chain(
     parts: Sequence[Part],
-    engines: Sequence[ModuleType],
+    engines: Sequence[Engine],
     arithmetic: Arithmetic,
     threads: int,
     activation: int,

@@ -6,14 +6,16 @@ lies below it in `numbaconv.cpu`, and no other engine.
 
 import numpy as np
 
-from numbaconv.cpu.im2col import patch_matrix
+from numbaconv._imports import Later
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
+
+_lower = Later("numbaconv.cpu.im2col.patch_matrix", "lower")
 
 
 def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
     """Return how the engine computes a problem: there is one way."""
-    lowering: Lowering = patch_matrix.lower(s, dtype.itemsize, threads)
+    lowering: Lowering = _lower(s, dtype.itemsize, threads)
     return lowering
 
 

@@ -39,6 +39,7 @@ from numbaconv.cpu.job import (
 )
 from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
+from numbaconv.cpu.packing.lanes import copy_lanes, fill_lanes
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import CopyRunArguments, copy_run
 from numbaconv.cpu.packing.weights import block_rows, register_rows
@@ -88,8 +89,12 @@ BLOCKS_SIZE = size_within(PanelBlocks, MOST_BLOCKS)
 
 
 class PanelMemory(NamedTuple):
-    """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
+    """The pointers of a worker: the problem's arrays, its own scratch and its own tables.
 
+    `x` is for elements that are not converted.
+    """
+
+    x: object
     packed: object
     bias: object
     out: object
@@ -103,8 +108,9 @@ class PanelMemory(NamedTuple):
 def cut(s, itemsize, threads):
     """Choose the blocks of a problem.
 
-    KC x NC values fill CACHE_BYTES, with at least one panel; k is cut only beyond MOST_K. A task
-    has fewer panels where there would be too few tasks for the threads; then a part of the output
+    KC x NC values fill five eighths of CACHE_BYTES, as the pixels that they are copied from pass
+    through the cache too; there is at least one panel, and k is cut only beyond MOST_K. A task has
+    fewer panels where there would be too few tasks for the threads; then a part of the output
     channels, at the price of packing the panels for each part.
     """
     k_size = s.c_in * kernel_taps(s)
@@ -113,7 +119,7 @@ def cut(s, itemsize, threads):
     zones = make_zones(s, nr)
     zone_panels = int(zones[-1, 0]) - (-int(zones[-1, 2] * zones[-1, 4]) // nr)
     all_panels = zone_panels * (1 if len(zones) == 1 else s.n)
-    in_cache = max(1, blocking.CACHE_BYTES // itemsize // (kc * nr))
+    in_cache = max(1, blocking.CACHE_BYTES * 5 // 8 // itemsize // (kc * nr))
     panels = min(in_cache, all_panels)
     if threads > 1:
         panels = max(1, min(panels, all_panels * s.groups // (threads * TASKS_PER_THREAD)))
@@ -207,6 +213,74 @@ def pack_panel(job, target, s, b, g, panel, k0, k1, reads):
 
 
 @inline
+def are_signals(s):
+    """Whether patches are the pixels of one long row an image, as they lie: pointwise layers."""
+    along = s.stride[2] == 1 and s.padding[2] == 0 and s.in_strides[4] == 1
+    return kernel_taps(s) == 1 and along and s.output[0] == s.output[1] == 1
+
+
+@inline
+def pack_signals(m, s, b, g, begin, panels, k0, k1, lanes):
+    """Write the panels begin, begin + 1, ... of a pointwise layer, for channels k0 .. k1 - 1.
+
+    A channel is read through all panels before the next: these are longer runs of memory, and each
+    page is looked up once. Loops: images; channels; panels; vectors.
+    """
+    pixels, apart = s.output[2], b.nr * b.kc
+    first, count = begin * b.nr, min(panels * b.nr, s.n * s.output[2] - begin * b.nr)
+    j = 0
+    while j < count:
+        n = (first + j) // pixels
+        at = first + j - n * pixels
+        run, panel = min(pixels - at, count - j), j // b.nr
+        x = shift(m.x, n * s.in_strides[0] + (g * s.c_in + k0) * s.in_strides[1] + at)
+        for k in range(k1 - k0):
+            row, target = shift(x, k * s.in_strides[1]), shift(m.panels, panel * apart + k * b.nr)
+            column, i = j - panel * b.nr, 0
+            while i < run:
+                width = min(b.nr - column, run - i)
+                piece, source, v = shift(target, column), shift(row, i), 0
+                while v < width:
+                    copy_lanes(shift(piece, v), shift(source, v), width - v)
+                    v += lanes
+                target = shift(target, apart)
+                i += width
+                column = 0
+        j += run
+
+
+@inline
+def clear_ends(pixels, b, width, many, lanes):
+    """Set to zero what the tile reads of a panel behind its pixels, in `many` rows.
+
+    What happens to lie there may be denormal, and such products take a hundred times as long.
+    """
+    behind = -width % lanes
+    if behind > 0:
+        for k in range(many):
+            fill_lanes(shift(pixels, k * b.nr + width), 0, behind)
+
+
+@inline
+def pack_panels(job, m, s, b, g, begin, panels, k0, k1):
+    """Write the panels begin, begin + 1, ... of a task, for k from k0 to k1 - 1."""
+    taps, lanes = most_taps(s, b.kc), job[AT.lanes]
+    if are_signals(s) and s.converts == 0:
+        pack_signals(m, s, b, g, begin, panels, k0, k1, lanes)
+        width = s.n * s.output[2] - (begin + panels - 1) * b.nr
+        last = shift(m.panels, (panels - 1) * b.nr * b.kc)
+        clear_ends(last, b, min(width, b.nr), k1 - k0, lanes)
+        for i in range(panels):
+            m.reads[i * taps] = 1
+        return
+    for i in range(panels):
+        panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
+        pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
+        pack_panel(job, pixels, s, b, g, panel, k0, k1, reads)
+        clear_ends(pixels, b, panel.width, k1 - k0, lanes)
+
+
+@inline
 def move_pixels(m, b, rows, s, channel, panel, gather):
     """Move a tile from scratch to the output (or back), in runs of pixels that are neighbours."""
     j = 0
@@ -221,11 +295,25 @@ def move_pixels(m, b, rows, s, channel, panel, gather):
 
 
 @inline
-def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
-    """One register block of output channels times one panel: C[MR, NR] = or += A[MR, KC] B[KC, NR].
+def panels_in_line(s, b, number, left):
+    """How many panels from one on, of `left`, are one piece of a row of the output: at least 1.
 
-    The tile is stored straight to the output where its pixels are neighbours there, and through
-    a small tile in scratch where they are not or the output is channels_last.
+    Only those of pointwise layers: others may have taps of their own.
+    """
+    pixels = s.output[2]
+    if not are_signals(s) or s.out_strides[4] != 1:
+        return 1
+    first = number * b.nr
+    return max(1, min(left, (pixels - (first - first // pixels * pixels)) // b.nr))
+
+
+@inline
+def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, k0, k1):
+    """One register block of output channels times a panel: C[MR, NR] = or += A[MR, KC] B[KC, NR].
+
+    Or times several, `panel` and those behind it, that are in line. The tile is stored straight to
+    the output where its pixels are neighbours there, and through a small tile in scratch where they
+    are not or the output is channels_last.
     """
     rows = block_rows(s.c_out, b.mr, block)
     channel = g * s.c_out + block * b.mr
@@ -233,7 +321,7 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
     lanes = b.nr // TILE_VECTORS
     vectors = (panel.width + lanes - 1) // lanes
     accumulate = k0 > 0
-    straight = are_neighbours(panel, s)
+    straight = panels > 1 or are_neighbours(panel, s)
     target, step = m.tile, b.nr
     if straight:
         step = s.out_strides[1]
@@ -267,16 +355,17 @@ def multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1):
                     bias=bias,
                     accumulate=accumulate,
                     last=panel.width - (vectors - 1) * lanes,
-                    blocks=1,
-                    b_step=0,
-                    c_step=0,
+                    blocks=panels,
+                    b_step=b.nr * b.kc,
+                    c_step=b.nr,
                     prefetch_distance=0,
                 ),
             )
             accumulate = True
         tap = run + 1
     if k1 == k_size and job[AT.activate] != 0:
-        call(job[AT.activate], ActivateArguments(target, step, rows, panel.width))
+        width = (panels - 1) * b.nr + panel.width
+        call(job[AT.activate], ActivateArguments(target, step, rows, width))
     if not straight:
         move_pixels(m, b, rows, s, channel, panel, False)
 
@@ -295,15 +384,15 @@ def run_task(task, job, m, s, b):
     k0 = 0
     while k0 < k_size:
         k1 = min(k0 + b.kc, k_size)
-        for i in range(panels):
-            panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
-            pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-            pack_panel(job, pixels, s, b, g, panel, k0, k1, reads)
+        pack_panels(job, m, s, b, g, begin, panels, k0, k1)
         for block in range(block0, block1):
-            for i in range(panels):
+            i = 0
+            while i < panels:
                 panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
+                many = panels_in_line(s, b, begin + i, panels - i)
                 pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-                multiply_panel(job, m, s, b, g, block, panel, pixels, reads, k0, k1)
+                multiply_panels(job, m, s, b, g, block, panel, many, pixels, reads, k0, k1)
+                i += many
         k0 = k1
 
 
@@ -320,6 +409,7 @@ def work(worker, job, like):
     b = read_blocks(job)
     scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     m = PanelMemory(
+        pointer_at(job[AT.x], like),
         pointer_at(job[AT.packed], like),
         pointer_at(job[AT.bias], like),
         pointer_at(job[AT.out], like),

@@ -4,12 +4,18 @@ All of it runs when a tile is compiled, and emits LLVM IR: `values` are rows of 
 registers, and a loop is a Python function that is called once, to emit its body.
 """
 
+import functools
 from contextlib import contextmanager
 
 from numba.core import cgutils
 
 from numbaconv.codegen.vectors import I64, i64
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
+
+# Steps of a loop over taps that lie one behind the other. Where every step ends in a jump, an Intel
+# CPU does not run so far ahead of its multiply-adds that loads from the second-level cache are
+# early.
+UNROLLED = 3
 
 
 class Accumulators:
@@ -86,29 +92,46 @@ class Accumulators:
                 last = i64((j + 1) * self.v.lanes - 1)
                 self.v.prefetch(self.v.at(following, last), write=True)
 
-    def loop_over_taps(self, channels, taps, table, size, operands, step, name):
-        """Run `step(entry, pointers, values) -> values` for each tap of each channel.
+    def loop_over_taps(self, channels, table, runs, operands, name, before=None):
+        """Run a step for each tap of each channel.
 
-        The entry of a tap is `size` integers of `table`. `operands` are pointers with the elements
-        from one channel to the next; a step gets those of its channel.
+        `runs` are pieces of the table that follow one another: of each how many taps, none too if
+        there are several, what it does, `step(pixels, weights, pointers, values) -> values`, and
+        how many steps lie one behind the other in its loop. A tap has two entries in the table: its
+        offset among pixels, and among weights. `operands` are pointers with the elements from one
+        channel to the next; a step gets those of its channel, and before the taps of each channel
+        `before(pointers)`.
         """
         v, builder = self.v, self.v.builder
+        starts = []
+        for count, *_ in runs:
+            starts.append(table)
+            table = v.at(table, builder.mul(count, i64(2)))
 
         def channel(_, rows):
             *values, pointers = rows
-
-            def tap(t, values):
-                first = v.at(table, builder.mul(t, i64(size)))
-                entry = [builder.load(v.at(first, i64(i))) for i in range(size)]
-                return step(entry, pointers, values)
-
-            values = carried_loop(builder, taps, values, tap, name)
+            if before is not None:
+                before(pointers)
+            for first, (count, step, unrolled) in zip(starts, runs, strict=True):
+                loop = functools.partial(self._run, count, first, step, pointers, name, unrolled)
+                values = loop(values) if len(runs) == 1 else if_any(builder, count, values, loop)
             following = [v.at(p, apart) for p, (_, apart) in zip(pointers, operands, strict=True)]
             return [*values, following]
 
         # Carried along, pointers are there at once for the first channel, often the only one.
         start = [*self.values, [first for first, _ in operands]]
         *self.values, _ = carried_loop(builder, channels, start, channel, f"{name}_channels")
+
+    def _run(self, count, first, step, pointers, name, unrolled, values):
+        """Loop over the taps of a run, whose entries begin with the first."""
+        v, builder = self.v, self.v.builder
+
+        def tap(t, values):
+            entry = v.at(first, builder.mul(t, i64(2)))
+            offsets = [builder.load(v.at(entry, i64(i))) for i in range(2)]
+            return step(*offsets, pointers, values)
+
+        return carried_loop(builder, count, values, tap, name, unrolled)
 
     def loop(self, count, body, name):
         """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1, C in registers."""
@@ -129,28 +152,52 @@ def join(builder, incoming):
     return phi
 
 
-def carried_loop(builder, count, values, body, name):
+def join_blocks(builder, ways):
+    """Rows of phis of the (rows of values, block) pairs."""
+    ways = list(ways)
+    blocks = [block for _, block in ways]
+    return [
+        [join(builder, zip(each, blocks, strict=True)) for each in zip(*rows, strict=True)]
+        for rows in zip(*(values for values, _ in ways), strict=True)
+    ]
+
+
+def if_any(builder, count, values, loop):
+    """Run `loop(values) -> values` unless it has nothing to do; return the last values."""
+    before = builder.block
+    with builder.if_then(builder.icmp_signed(">", count, i64(0))):
+        after = loop(values)
+        inside = builder.block
+    return join_blocks(builder, [(values, before), (after, inside)])
+
+
+def carried_loop(builder, count, values, body, name, unrolled=1):
     """Run `body(k, values) -> values` for k = 0 .. count - 1, count >= 1; return the last values.
 
-    The values, rows of vectors, stay in registers.
+    The values, rows of vectors, stay in registers. The body is emitted `unrolled` times, one behind
+    the other, with a way out behind each.
     """
     before = builder.block
-    block = builder.append_basic_block(name)
+    block, end = builder.append_basic_block(name), builder.append_basic_block(name + "_end")
     builder.branch(block)
     builder.position_at_end(block)
-    k = builder.phi(I64)
-    k.add_incoming(i64(0), before)
+    first = builder.phi(I64)
+    first.add_incoming(i64(0), before)
     carried = [[join(builder, [(old, before)]) for old in row] for row in values]
-    new = body(k, carried)
-    after = builder.add(k, i64(1))
-    k.add_incoming(after, builder.block)
+    new, k, ways_out = carried, first, []
+    for copy in range(unrolled):
+        new = body(k, new)
+        k = builder.add(first, i64(copy + 1))
+        ways_out.append((new, builder.block))
+        following = block if copy == unrolled - 1 else builder.append_basic_block(name)
+        builder.cbranch(builder.icmp_signed("<", k, count), following, end)
+        builder.position_at_end(following)
+    first.add_incoming(k, ways_out[-1][1])
     for phis, row in zip(carried, new, strict=True):
         for phi, value in zip(phis, row, strict=True):
-            phi.add_incoming(value, builder.block)
-    end = builder.append_basic_block(name + "_end")
-    builder.cbranch(builder.icmp_signed("<", after, count), block, end)
+            phi.add_incoming(value, ways_out[-1][1])
     builder.position_at_end(end)
-    return new
+    return new if unrolled == 1 else join_blocks(builder, ways_out)
 
 
 def for_each_block(builder, rows, columns, choices, columns_choices, emit):
@@ -190,8 +237,8 @@ def side_by_side(vectors, blocks, nv, last, *pointers):
         yield stored, *(vectors.at(pointer, first) for pointer in pointers)
 
 
-def listed(channels, taps, table, size, pixels_apart, weights_apart):
+def listed(channels, taps, table, pixels_apart, weights_apart):
     """Places of pixels and weights of each (channel, tap), for what runs in NumPy."""
     for channel in range(channels):
-        for pixels, weights, *more in table[: size * taps].reshape(taps, size):
-            yield channel * pixels_apart + pixels, channel * weights_apart + weights, *more
+        for pixels, weights in table[: 2 * taps].reshape(taps, 2):
+            yield channel * pixels_apart + pixels, channel * weights_apart + weights

@@ -20,7 +20,13 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
 from numbaconv.cpu.blocking import TILE_VECTORS
-from numbaconv.cpu.microkernels.accumulators import Accumulators, for_each_tile, is_set, listed
+from numbaconv.cpu.microkernels.accumulators import (
+    UNROLLED,
+    Accumulators,
+    for_each_tile,
+    is_set,
+    listed,
+)
 
 
 class TileArguments(NamedTuple):
@@ -116,8 +122,7 @@ def _multiply_and_store(vectors, block, o):
 def _multiply(vectors, block, o, distance):
     mr, nv = block.rows, block.columns
 
-    def step(entry, pointers, values):
-        of_pixels, of_weights = entry
+    def step(of_pixels, of_weights, pointers, values):
         weights = vectors.at(pointers[0], of_weights)
         pixels = vectors.at(pointers[1], of_pixels)
         if distance is not None:
@@ -131,14 +136,15 @@ def _multiply(vectors, block, o, distance):
         return new
 
     operands = (o.a, o.a_channel), (o.b, o.b_channel)
-    block.loop_over_taps(o.channels, o.taps, o.table, 2, operands, step, f"tile_{mr}x{nv}")
+    runs = [(o.taps, step, UNROLLED)]
+    block.loop_over_taps(o.channels, o.table, runs, operands, f"tile_{mr}x{nv}")
 
 
 @emitted(TileArguments, _emit_tile)
 def tile(o):
     """C[MR, NV vectors] = bias + (or C +=) A[k, MR] transposed times B[k], k = (channel, tap)."""
     width = (o.vectors - 1) * (VECTOR_BYTES // o.c.itemsize) + o.last
-    places = list(listed(o.channels, o.taps, o.table, 2, o.b_channel, o.a_channel))
+    places = list(listed(o.channels, o.taps, o.table, o.b_channel, o.a_channel))
     weights = np.stack([o.a[at : at + o.rows] for _, at in places])
     for block in range(o.blocks):
         pixels = np.stack([o.b[at + block * o.b_step :][:width] for at, _ in places])

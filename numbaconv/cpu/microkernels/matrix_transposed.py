@@ -6,7 +6,8 @@ for results with the channels last:
 
     C[i, oc] = bias[oc] + sum_c,t X[c, offset of t + i * step] * W[c, t, oc]    (or C[i, oc] += ...)
 
-At the two ends of a row it leaves out the taps that read padding there.
+At the two ends of a row it leaves out the taps that read padding there. They are the first and the
+last of the list, so each of three loops has pixels of its own.
 
 `zone_tile`: the same for neighbouring pixels that are in cache, with nothing to leave out.
 """
@@ -14,38 +15,28 @@ At the two ends of a row it leaves out the taps that read padding there.
 from typing import NamedTuple
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
-from numbaconv.codegen.vectors import Vectors, i64
+from numbaconv.codegen.vectors import Vectors, i64, opaque
+from numbaconv.cpu.blocking import TILE_ROWS
 from numbaconv.cpu.microkernels.accumulators import (
+    UNROLLED,
     Accumulators,
     for_each_tile,
     is_set,
-    join,
     listed,
 )
-
-# Ends of a row that pixels of a tile are at: of the one row, or of the two in its halves. Of
-# the two, the first ends with the pixel before the second half, which the other begins.
-FIRST, LAST, FIRST_OF_SECOND, LAST_OF_FIRST = 1, 2, 4, 8
-ALL_ENDS = FIRST | LAST | FIRST_OF_SECOND | LAST_OF_FIRST
 
 
 @inline
 def first_half(mr):
     """Pixels of the first half of a `pixel_tile`."""
     return (mr + 1) // 2
-
-
-def ends_of_pixel(i, mr):
-    """Ends of a row that pixel i of a tile can be at."""
-    places = {FIRST: 0, LAST: mr - 1}
-    if mr % 2 == 0:
-        places |= {FIRST_OF_SECOND: mr // 2, LAST_OF_FIRST: mr // 2 - 1}
-    return sum(bit for bit, place in places.items() if place == i)
 
 
 class PixelTileArguments(NamedTuple):
@@ -57,8 +48,15 @@ class PixelTileArguments(NamedTuple):
         Pixels MR and vectors NV of channels of the block.
     channels, taps : int
         Channels; taps of each, at least 1.
+    first_taps, last_taps : int
+        Of these, how many of the first ones the first pixel leaves out, and of the last ones the
+        last pixel.
+    column_taps : int
+        Taps of a column of the filter: as many of the first ones, and of the last ones.
+    halves : int
+        1: each half of the pixels is a row of its own, with a first and a last pixel.
     table : pointer
-        Of each tap its offset in X, that in W, and the ends of a row at which it reads padding.
+        Of each tap its offset in X, and that in W, side by side.
     x, first, x_channel, x_step : pointer, int, int, int
         Pixel i of a tap is x[first + offset + i * x_step] in the first half of the pixels; elements
         from one channel to the next.
@@ -66,7 +64,7 @@ class PixelTileArguments(NamedTuple):
         Pixels of the second half lie so much further on, where they are a row of their own, than
         those of the first; else than its first one.
     prefetch_distance : int
-        How far ahead elements of X are asked for.
+        How far ahead elements of X are asked for; 0: none.
     w, w_channel : pointer, int
         Weights of all channels of the block, side by side at the offset of a tap; elements from one
         channel of X to the next.
@@ -78,15 +76,16 @@ class PixelTileArguments(NamedTuple):
         1: add to C. 0: do not read C.
     last : int
         Lanes of the last vector that belong to C.
-    ends : int
-        Ends of a row that the tile has: there, taps that read padding are left out. In the table
-        and here FIRST, LAST, or both; ALL_ENDS where the halves are rows of their own.
     """
 
     rows: int
     vectors: int
     channels: int
     taps: int
+    first_taps: int
+    last_taps: int
+    column_taps: int
+    halves: int
     table: Indices
     x: Elements
     first: int
@@ -101,7 +100,6 @@ class PixelTileArguments(NamedTuple):
     bias: Elements
     accumulate: int
     last: int
-    ends: int
 
 
 class ZoneTileArguments(NamedTuple):
@@ -138,106 +136,138 @@ def _emit_pixel_tile(builder, dtype, o):
 
 def _emit_zone_tile(builder, dtype, o):
     """The same, without what it does not need."""
-    absent = {"x_step": i64(1), "prefetch_distance": None, "ends": None}
-    _emit_pixel_tile(builder, dtype, PixelTileArguments(**o._asdict(), **absent))
+    _emit_pixel_tile(builder, dtype, PixelTileArguments(**o._asdict(), **_ABSENT, x_step=i64(1)))
+
+
+# What a zone tile has not.
+_ABSENT = dict.fromkeys(("first_taps", "last_taps", "column_taps", "halves", "prefetch_distance"))
 
 
 def _emit_block(vectors, mr, nv, o):
     """Start, add tap by tap, store."""
-    half = first_half(mr)
     block = Accumulators(vectors, mr, nv, o.c, o.row_step, o.last)
     block.start(o.accumulate, lambda i, j: block.load_column(o.bias, j))
-
-    def step(entry, pointers, values):
-        of_pixels, of_weights, *at_ends = entry
-        pixel = vectors.at(pointers[0], of_pixels)
-        pixels = list(_steps_on(vectors, pixel, o.x_step, half))
-        pixels += _steps_on(vectors, vectors.at(pixel, o.jump), o.x_step, mr - half)
-        if o.prefetch_distance is not None:
-            for i in _prefetched(mr):
-                vectors.prefetch(vectors.at(pixels[i], o.prefetch_distance))
-        weights = vectors.at(pointers[1], of_weights)
-        ws = [vectors.load(vectors.column(weights, j)) for j in range(nv)]
-
-        def add(i):
-            pixel = vectors.broadcast(pixels[i])
-            pairs = zip(ws, values[i], strict=True)
-            return [vectors.multiply_add(pixel, weight, old) for weight, old in pairs]
-
-        left_out = None if o.ends is None else vectors.builder.and_(*at_ends, o.ends)
-        return _add_tap(vectors.builder, values, left_out, add)
-
-    size = 2 if o.ends is None else 3
-    operands = (vectors.at(o.x, o.first), o.x_channel), (o.w, o.w_channel)
-    block.loop_over_taps(o.channels, o.taps, o.table, size, operands, step, f"pixels_{mr}x{nv}")
+    first = vectors.at(o.x, o.first)
+    second = vectors.at(first, o.jump)
+    operands = (first, o.x_channel), (second, o.x_channel), (o.w, o.w_channel)
+    at = _multiples(vectors, o.x_step)
+    # The ends of a row take few taps, and code that is seldom used is to compile fast.
+    runs = [
+        (count, _step(vectors, mr, nv, at, left_out), 1 if left_out else UNROLLED)
+        for count, left_out in _runs(vectors, mr, o)
+    ]
+    before = None if o.prefetch_distance is None else _prefetch(vectors, mr, o)
+    block.loop_over_taps(o.channels, o.table, runs, operands, f"pixels_{mr}x{nv}", before)
     block.store()
 
 
-def _prefetched(mr):
-    """Pixels whose lines a tile prefetches: both ends of a row of many, one end of a few.
+def _runs(vectors, mr, o):
+    """Pieces of the list of taps: how many of each, and the pixels that leave them out."""
+    if o.halves is None:
+        return [(o.taps, ())]
+    builder, half = vectors.builder, first_half(mr)
+    between = builder.sub(builder.sub(o.taps, o.first_taps), o.last_taps)
+    if mr % 2:
+        return [(o.first_taps, (0,)), (between, ()), (o.last_taps, (mr - 1,))]
+    halves, none = is_set(builder, o.halves), i64(0)
+
+    def of_end(count, one, both):
+        return [
+            (builder.select(halves, none, count), one),
+            (builder.select(halves, count, none), both),
+        ]
+
+    return [
+        *of_end(o.first_taps, (0,), (0, half)),
+        (between, ()),
+        *of_end(o.last_taps, (mr - 1,), (half - 1, mr - 1)),
+    ]
+
+
+def _step(vectors, mr, nv, at, left_out):
+    """Add a tap to all pixels but those that leave it out."""
+    half = first_half(mr)
+
+    def step(of_pixels, of_weights, pointers, values):
+        halves = [vectors.at(pointer, of_pixels) for pointer in pointers[:2]]
+        weights = vectors.at(pointers[2], of_weights)
+        ws = [vectors.load(vectors.column(weights, j)) for j in range(nv)]
+        new = list(values)
+        for i in range(mr):
+            if i not in left_out:
+                pixel = vectors.broadcast(at(halves[i // half], i % half))
+                pairs = zip(ws, values[i], strict=True)
+                new[i] = [vectors.multiply_add(pixel, weight, old) for weight, old in pairs]
+        return new
+
+    return step
+
+
+def _multiples(vectors, step):
+    """What gives the address of an element some steps behind a pointer.
+
+    The CPU itself multiplies by 1, 2, 4 and 8, so it needs the odd multiples, in bytes, alone.
+    """
+    if isinstance(step, ir.Constant):
+        return lambda pointer, count: vectors.at(pointer, i64(count * step.constant))
+    builder = vectors.builder
+    odd = {
+        count: opaque(builder, builder.mul(step, i64(count * vectors.align)))
+        for count in range(1, first_half(TILE_ROWS), 2)
+    }
+
+    def at(pointer, count):
+        if count == 0:
+            return pointer
+        power = count & -count
+        return vectors.at_byte(pointer, builder.mul(odd[count // power], i64(power)))
+
+    return at
+
+
+def _prefetch(vectors, mr, o):
+    """Ask for the pixels of a later channel: of each row those at both ends, or at the last alone.
 
     A tile of few pixels has short steps, in which a prefetch takes a larger share.
     """
     if mr < 5:
-        return ()
-    return (0, mr - 1) if mr >= 8 else (mr - 1,)
-
-
-def _steps_on(vectors, pointer, step, count):
-    """Yield a pointer and those each a step further on: the CPU itself adds a step, or two."""
+        return None
     builder = vectors.builder
-    two, three = (builder.mul(step, i64(i)) for i in (2, 3))
-    for i in range(count):
-        if i > 0 and i % 3 == 0:
-            pointer = vectors.at(pointer, three)
-        yield vectors.at(pointer, (i64(0), step, two)[i % 3])
+    to_last = builder.mul(o.x_step, i64(mr - 1 - first_half(mr)))
+    last_column = vectors.at(o.table, builder.mul(builder.sub(o.taps, o.column_taps), i64(2)))
+
+    def ask(pointer, table, t):
+        offset = builder.load(vectors.at(table, builder.mul(t, i64(2))))
+        vectors.prefetch(vectors.at(pointer, offset))
+
+    def before(pointers):
+        wanted = builder.icmp_signed("!=", o.prefetch_distance, i64(0))
+        with builder.if_then(wanted, likely=False):
+            first, second = (vectors.at(p, o.prefetch_distance) for p in pointers[:2])
+            last = vectors.at(second, to_last)
+            with cgutils.for_range(builder, o.column_taps) as loop:
+                if mr >= 8:
+                    ask(first, o.table, loop.index)
+                ask(last, last_column, loop.index)
+
+    return before
 
 
-def _add_tap(builder, values, left_out, add):
-    """Add a tap to the pixels of a tile, but to none at its ends where it is left out.
-
-    Each of the ways that these can be has a branch of its own. Branches for each pixel the CPU
-    would predict badly.
-    """
-    mr = len(values)
-    outer = [i for i in range(mr) if left_out is not None and ends_of_pixel(i, mr)]
-    new = [row if i in outer else add(i) for i, row in enumerate(values)]
-    if not outer:
-        return new
-    ways = [FIRST, LAST, FIRST | LAST]
-    if mr % 2 == 0:
-        ways += [FIRST | FIRST_OF_SECOND, LAST | LAST_OF_FIRST, ALL_ENDS]
-    merge, otherwise = (builder.append_basic_block(name) for name in ("added", "add_all"))
-    switch = builder.switch(left_out, otherwise)
-    branches = {0: otherwise}
-    for way in ways:
-        branches[way] = builder.append_basic_block(f"add_all_but_{way}")
-        switch.add_case(i64(way), branches[way])
-    sums = []
-    for way, branch in branches.items():
-        builder.position_at_end(branch)
-        sums.append([values[i] if way & ends_of_pixel(i, mr) else add(i) for i in outer])
-        builder.branch(merge)
-    builder.position_at_end(merge)
-    for i, *rows in zip(outer, *sums, strict=True):
-        columns = zip(*rows, strict=True)
-        new[i] = [join(builder, zip(c, branches.values(), strict=True)) for c in columns]
-    return new
-
-
-def _multiply_in_numpy(o, size):
-    """What both tiles compute; the table has `size` integers for each tap."""
+def _multiply_in_numpy(o):
+    """What both tiles compute."""
     width = (o.vectors - 1) * (VECTOR_BYTES // o.c.itemsize) + o.last
     half, each = first_half(o.rows), range(o.rows)
     at = [i * o.x_step if i < half else o.jump + (i - half) * o.x_step for i in each]
-    of_pixels = [ends_of_pixel(i, o.rows) for i in each]
+    firsts, lasts = ({0, half}, {half - 1, o.rows - 1}) if o.halves else ({0}, {o.rows - 1})
     rows = np.stack([o.c[i * o.row_step : i * o.row_step + width] for i in each])
     result = rows if o.accumulate else np.tile(o.bias[:width], (o.rows, 1))
     total = np.zeros_like(rows)
-    entries = listed(o.channels, o.taps, o.table, size, o.x_channel, o.w_channel)
-    for of_x, of_w, *at_ends in entries:
-        left_out = at_ends[0] & o.ends if at_ends else 0
-        added = [i for i in each if not left_out & of_pixels[i]]
+    entries = listed(o.channels, o.taps, o.table, o.x_channel, o.w_channel)
+    for k, (of_x, of_w) in enumerate(entries):
+        tap = k % o.taps
+        left_out = firsts if tap < o.first_taps else set()
+        left_out = left_out | lasts if tap >= o.taps - o.last_taps else left_out
+        added = [i for i in each if i not in left_out]
         pixels = np.array([o.x[o.first + of_x + at[i]] for i in added], o.c.dtype)
         with np.errstate(all="ignore"):
             total[added] += pixels[:, None] * o.w[of_w : of_w + width]
@@ -250,14 +280,14 @@ def _multiply_in_numpy(o, size):
 @emitted(PixelTileArguments, _emit_pixel_tile)
 def pixel_tile(o):
     """C[MR, NV vectors] = bias + (or C +=) X[k] times W[k, NV vectors], k = (channel, tap)."""
-    _multiply_in_numpy(o, 3)
+    _multiply_in_numpy(o)
 
 
 @emitted(ZoneTileArguments, _emit_zone_tile)
 def zone_tile(o):
     """As `pixel_tile`, of neighbouring pixels that are in cache, none of them padding.
 
-    The table has the two offsets of each tap alone, and nothing is prefetched: steps are short.
+    Nothing is prefetched: steps are short.
     """
-    absent = {"x_step": 1, "prefetch_distance": 0, "ends": 0}
-    _multiply_in_numpy(PixelTileArguments(**o._asdict(), **absent), 2)
+    absent = dict.fromkeys(_ABSENT, 0)
+    _multiply_in_numpy(PixelTileArguments(**o._asdict(), **absent, x_step=1))

@@ -15,7 +15,7 @@ from numbaconv.codegen.vectors import Vectors, i64
 from numbaconv.cpu.microkernels.accumulators import carried_loop
 from numbaconv.cpu.microkernels.transform import multiplied
 
-# Vectors of sums that are under way at once: these and a product's factors fit 16 registers.
+# Rows whose sums are under way at once: these and a product's factors fit 16 registers.
 TOGETHER = 4
 
 
@@ -24,75 +24,100 @@ class ProductArguments(NamedTuple):
 
     Attributes
     ----------
-    target : pointer
-        Spectrum of the sum over channels.
-    x, x_step : pointer, int
-        Spectrum of the first channel, and elements from one channel to the next.
-    weights, weight_step : pointer, int
-        The same of the weights.
-    channels : int
-        At least one.
+    target, target_load, target_filter : pointer, int, int
+        Spectrum of the first result, and elements from there to that of the next load, and of the
+        next filter.
+    x, x_load, x_channel : pointer, int, int
+        Spectrum of the first channel of the first load, and elements from there to that of the next
+        load, and of the next channel.
+    weights, weights_step : pointer, int
+        Spectra of the weights, [filter][channel][row] of `TOGETHER` rows, and elements from there
+        to those of the next rows.
+    loads, filters, channels : int
+        At least one of each.
     rows : int
         Rows of a spectrum, a multiple of `TOGETHER`.
     """
 
     target: Elements
+    target_load: int
+    target_filter: int
     x: Elements
-    x_step: int
+    x_load: int
+    x_channel: int
     weights: Elements
-    weight_step: int
+    weights_step: int
+    loads: int
+    filters: int
     channels: int
     rows: int
 
 
 def _emit_product(conjugate, builder, dtype, o):
-    """Loop over blocks of rows, then over the channels, with the sums in registers."""
+    """Loop over blocks of rows, filters and loads, then over the channels, with sums in registers.
+
+    So the weights are read in order, and each serves all loads from the first-level cache. There
+    the rows of all channels stay for all filters.
+    """
     v = Vectors(builder, dtype)
-    blocks = builder.sdiv(o.rows, i64(TOGETHER))
-    with cgutils.for_range(builder, blocks) as block:
-        first = builder.mul(block.index, i64(2 * TOGETHER * v.lanes))
+    size = i64(2 * TOGETHER * v.lanes)
+    of_filter = builder.mul(o.channels, size)
 
-        def row(pointer: Any, i: int) -> Any:
-            return v.load(v.column(pointer, 2 * i)), v.load(v.column(pointer, 2 * i + 1))
+    def row(pointer: Any, i: int) -> Any:
+        return v.load(v.column(pointer, 2 * i)), v.load(v.column(pointer, 2 * i + 1))
 
-        def add_channel(c, values, first=first):
-            x = v.at(v.at(o.x, builder.mul(c, o.x_step)), first)
-            weights = v.at(v.at(o.weights, builder.mul(c, o.weight_step)), first)
-            return [
-                list(multiplied(v, row(x, i), row(weights, i), conjugate, values[i]))
-                for i in range(TOGETHER)
-            ]
+    def step(pointer: Any, count: Any, size: Any) -> Any:
+        return v.at(pointer, builder.mul(count, size))
 
-        zeros = [[v.zero(), v.zero()] for _ in range(TOGETHER)]
-        target = v.at(o.target, first)
-        for i, sums in enumerate(carried_loop(builder, o.channels, zeros, add_channel, "channels")):
-            for part, value in enumerate(sums):
-                v.store(value, v.column(target, 2 * i + part))
+    with cgutils.for_range(builder, builder.sdiv(o.rows, i64(TOGETHER))) as block:
+        first = builder.mul(block.index, size)
+        weights = step(o.weights, block.index, o.weights_step)
+        with cgutils.for_range(builder, o.filters) as filters:
+            weights = step(weights, filters.index, of_filter)
+            targets = step(v.at(o.target, first), filters.index, o.target_filter)
+            with cgutils.for_range(builder, o.loads) as loads:
+                inputs = step(v.at(o.x, first), loads.index, o.x_load)
+
+                def add_channel(c, values, weights=weights, inputs=inputs):
+                    x, w = step(inputs, c, o.x_channel), step(weights, c, size)
+                    return [
+                        list(multiplied(v, row(x, i), row(w, i), conjugate, values[i]))
+                        for i in range(TOGETHER)
+                    ]
+
+                zeros = [[v.zero(), v.zero()] for _ in range(TOGETHER)]
+                target = step(targets, loads.index, o.target_load)
+                sums = carried_loop(builder, o.channels, zeros, add_channel, "channels")
+                for i, parts in enumerate(sums):
+                    for part, value in enumerate(parts):
+                        v.store(value, v.column(target, 2 * i + part))
 
 
 def _product_twin(o, conjugate):
     """Do what the emitted functions do."""
     lanes = VECTOR_BYTES // o.target.itemsize
-    shape = o.rows, 2, lanes
-    size = 2 * o.rows * lanes
+    size = 2 * TOGETHER * lanes
 
     def spectrum(pointer: Any) -> Any:
-        parts = pointer[:size].reshape(shape)
+        parts = pointer[:size].reshape(TOGETHER, 2, lanes)
         return parts[:, 0] + 1j * parts[:, 1]
 
     with np.errstate(all="ignore"):
-        total = 0
-        for c in range(o.channels):
-            weights = spectrum(o.weights[c * o.weight_step :])
-            x = spectrum(o.x[c * o.x_step :])
-            total = total + x * (weights.conj() if conjugate else weights)
-        target = o.target[:size].reshape(shape)
-        target[:, 0], target[:, 1] = total.real, total.imag
+        for block, f, t in np.ndindex(o.rows // TOGETHER, o.filters, o.loads):
+            total = 0
+            for c in range(o.channels):
+                at = block * o.weights_step + (f * o.channels + c) * size
+                weights = spectrum(o.weights[at:])
+                x = spectrum(o.x[t * o.x_load + c * o.x_channel + block * size :])
+                total = total + x * (weights.conj() if conjugate else weights)
+            target = o.target[t * o.target_load + f * o.target_filter + block * size :]
+            parts = target[:size].reshape(TOGETHER, 2, lanes)
+            parts[:, 0], parts[:, 1] = total.real, total.imag
 
 
 @emitted(ProductArguments, lambda builder, dtype, o: _emit_product(False, builder, dtype, o))
 def product(o):
-    """Store the sum over channels of spectra times weights; it may replace the only spectrum."""
+    """Store sums over channels of spectra times weights; one may replace the only spectrum."""
     _product_twin(o, conjugate=False)
 
 

@@ -10,18 +10,16 @@ for layers A. Lavin and S. Gray, "Fast algorithms for convolutional neural netwo
 
 All entries are exact rationals. The rounding errors depend on the points (B. Barabasz et al.,
 "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020):
-`POINTS` are those with the least error among symmetric ones of small numerators and denominators,
-see docs/decisions.md. Symmetric points p and -p share their sums over even and over odd powers.
+`points.POINTS` are those with the least error among symmetric ones of small numerators and
+denominators, see docs/decisions.md. Symmetric points p and -p share their sums over even and over
+odd powers.
 """
 
 import functools
 from fractions import Fraction
 from typing import NamedTuple
 
-TAPS = 3
-
-# Points of each number of outputs: 0, these and their negatives, and infinity.
-POINTS = {2: (Fraction(1),), 4: (Fraction(2, 3), Fraction(3, 2))}
+from numbaconv.cpu.microkernels.points import POINTS, TAPS
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
@@ -46,7 +44,8 @@ class Matrices(NamedTuple):
 
 def points_of(m: int) -> tuple[Fraction, ...]:
     """Return the finite points of so many outputs: 0, then each with its negative behind it."""
-    return (Fraction(0), *(sign * point for point in POINTS[m] for sign in (1, -1)))
+    signed = (sign * Fraction(*point) for point in POINTS[m] for sign in (1, -1))
+    return (Fraction(0), *signed)
 
 
 def _with_roots(roots: list[Fraction]) -> list[Fraction]:

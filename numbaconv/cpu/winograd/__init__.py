@@ -13,13 +13,15 @@ Read `tiles` (how a problem is cut, and what that costs), `layout` (what a job s
 
 import numpy as np
 
+from numbaconv._imports import Later
 from numbaconv.cpu import direct
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.cpu.microkernels.toom_cook import TAPS
+from numbaconv.cpu.microkernels.points import TAPS
 from numbaconv.cpu.packing.halo import is_far_out
-from numbaconv.cpu.winograd import minimal_filtering
 from numbaconv.cpu.winograd.tiles import best_tiles, gain
 from numbaconv.problem.shape import ConvShape
+
+_lower = Later("numbaconv.cpu.winograd.minimal_filtering", "lower")
 
 # Under `precision="fast"` `auto` takes the engine where it is predicted to be so many times as fast
 # as sums.
@@ -57,7 +59,7 @@ def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
     tiles = None if unserved(s, dtype) else best_tiles(s)
     if tiles is None:
         return direct.lower(s, dtype, threads)
-    lowering: Lowering = minimal_filtering.lower(s, tiles, dtype, threads)
+    lowering: Lowering = _lower(s, tiles, dtype, threads)
     return lowering
 
 

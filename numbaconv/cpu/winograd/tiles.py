@@ -16,7 +16,7 @@ from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import TILE_VECTORS
-from numbaconv.cpu.microkernels.toom_cook import POINTS, TAPS
+from numbaconv.cpu.microkernels.points import POINTS, TAPS
 from numbaconv.cpu.packing.halo import odd_lines
 from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import ConvShape, Triple
@@ -34,7 +34,7 @@ MOST_TILES = 128
 
 # Bytes of the products that are kept at once. Each time, all inputs at the points are read, which
 # the second-level cache does not hold either.
-PRODUCT_BYTES = 1 << 20
+PRODUCT_BYTES = 8 << 20
 
 # Values at the points, of the inputs of the smallest task, at most: 128 MB of float32.
 MOST_VALUES = 1 << 25

@@ -1,0 +1,102 @@
+"""Gradients and transposed convolutions on the CPU: which engines compute them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from numbaconv.cpu import fft
+from numbaconv.cpu.gradients import weight
+from numbaconv.cpu.gradients.adjoint import apply_adjoint, find_parts
+from numbaconv.cpu.gradients.weight import add_products
+from numbaconv.cpu.lowering import Engine
+from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
+from numbaconv.dispatch.choice import Choice, choose_backend, choose_if_fast, serving
+from numbaconv.dispatch.gpu import refuse_on_cpu, run_on_host
+from numbaconv.dispatch.precision import is_fast
+from numbaconv.problem.plan import AdjointPlan, WeightPlan
+from numbaconv.problem.validation import check_out
+
+
+def choose_parts(
+    plan: AdjointPlan, name: str = AUTO, precision: str | None = None
+) -> tuple[Choice, ...]:
+    """Return the backend of each convolution of an adjoint when one is asked for; it is kept."""
+    kept: tuple[tuple[Choice, ...], tuple[Choice, ...]] | None = plan.choices.get(name)
+    if kept is None:
+        dtype, shapes = plan.arithmetic.compute, [part.shape for part in find_parts(plan)]
+        if name == AUTO:
+            usual = tuple(choose_backend(s, dtype) for s in shapes)
+            pairs = zip(usual, shapes, strict=True)
+            kept = usual, tuple(choose_if_fast(choice, s, dtype) for choice, s in pairs)
+        else:
+            usual = tuple(serving(s, dtype, name) for s in shapes)
+            kept = usual, usual
+        plan.choices[name] = kept
+    usual, fast = kept
+    return fast if fast != usual and is_fast(precision) else usual
+
+
+def choose_weight_gradient(plan: WeightPlan, name: str = AUTO) -> Choice:
+    """Return the backend that computes a gradient of the weights when one is asked for."""
+    s, dtype = plan.simplest, plan.arithmetic.compute
+    if name == "im2col" or (name == "fft" and fft.serves_weight_gradient(s, dtype)):
+        return Choice(name, "it was asked for")
+    if name == AUTO:
+        if plan.choice is None:
+            plan.choice = Choice("direct", "a product of the gradient and the input's patches")
+            if fft.is_faster_for_weights(s, dtype):
+                plan.choice = Choice("fft", "many taps, many outputs: spectra cost less")
+        choice: Choice = plan.choice
+        return choice
+    left = ", and leaves this to direct" if name == "fft" else ""
+    return Choice("direct", f"{name} was asked for{left}")
+
+
+def engines_of_parts(
+    plan: AdjointPlan, name: str, precision: str | None = None
+) -> tuple[Engine, ...]:
+    """Return the engine of each convolution of an adjoint; ``auto`` chooses each by itself."""
+    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan, name, precision))
+
+
+def spread(
+    plan: AdjointPlan,
+    backend: str | None,
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray | None,
+    kept: dict[Any, Any],
+    stream: Any,
+    precision: str | None,
+) -> np.ndarray:
+    """Run a planned transposed convolution; `kept` is where its layer keeps its packed weights."""
+    arrays = {"input": input, "weight": weight, "bias": bias}
+    if out is not None:
+        check_out(out, plan.out_shape, plan.result, arrays)
+    name, source = requested_backend(backend)
+    if name != AUTO:
+        load_backend(name, source)
+    if name == CUDA:
+        return run_on_host("apply_adjoint", plan, arrays, out, stream, precision, kept)
+    if stream is not None or precision is not None:
+        refuse_on_cpu(name, stream, precision)
+    engines = engines_of_parts(plan, name, precision)
+    return apply_adjoint(plan, engines, input, weight, bias, out, kept)
+
+
+_SUMS: dict[str, Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray]] = {
+    "direct": add_products,
+    "im2col": functools.partial(add_products, patches=True),
+    "fft": fft.add_spectra,
+}
+
+
+def weight_gradient(
+    plan: WeightPlan, name: str, input: np.ndarray, grad_output: np.ndarray
+) -> np.ndarray:
+    """Run a planned gradient of the weights on the CPU backend asked for, maybe ``auto``."""
+    backend = choose_weight_gradient(plan, name).backend
+    return weight.weight_gradient(plan, input, grad_output, _SUMS[backend])
