@@ -140,7 +140,8 @@ def check_rank(name: str, weight: Any, rank: int) -> None:
     """Refuse a weight that is not for convolution along `rank` axes."""
     if not hasattr(weight, "shape") and is_array_like(weight):
         weight = input_array("weight", weight)
-    if hasattr(weight, "shape") and len(weight.shape) != rank + 2:
+    known = hasattr(weight, "shape") and not isinstance(weight, np.generic)
+    if known and len(weight.shape) != rank + 2:
         advice = "; x[None] and weight[None, None] have channels, numbaconv.ndimage needs none"
         raise ValueError(
             f"weight must have {rank + 2} axes for {name}, (C_out, C_in/groups, *kernel); "

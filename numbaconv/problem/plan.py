@@ -441,6 +441,8 @@ def find_transposed_plan(
     options = frozen_transposed(options)
     *numbers, data_format, activation = options
     arrays = {"input": input, "weight": weight, "bias": bias}
+    for name in ("input", "weight"):
+        check_array(name, arrays[name])
     result = result_dtype(**arrays)
     layout = input_layout(input, weight, bias, data_format)
 

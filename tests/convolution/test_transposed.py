@@ -213,10 +213,9 @@ def test_what_is_refused(change: dict[str, Any], error: Any, message: str):
 # Prepared layers.
 
 
-def packed_of(layer: Any) -> list[int]:
-    """Addresses of what a layer has packed."""
-    kept = layer.weights.packed.items()
-    return [value.ctypes.data for key, value in kept if key[0] != "bias"]
+def packed_of(layer: Any) -> list[Array]:
+    """What a layer has packed."""
+    return [value for key, value in layer.weights.packed.items() if key[0] != "bias"]
 
 
 def test_weights_are_packed_once_for_all_sizes():
@@ -229,7 +228,22 @@ def test_weights_are_packed_once_for_all_sizes():
     for _ in range(4):
         x = whole_numbers((int(rng.integers(1, 4)), 32, *map(int, rng.integers(9, 12, 1)), 40), 2)
         np.testing.assert_array_equal(layer(x), nc.conv_transpose2d(x, w, None, 2, 1))
-    assert packed_of(layer) == packed
+    (same,) = packed_of(layer)
+    assert same is packed[0]
+
+
+def test_each_kernel_has_weights_in_its_own_order():
+    """Sizes and backends under which they are read in several orders, each more than once."""
+    w, b = whole_numbers((32, 16, 4, 4), 0), whole_numbers((16,), 1)
+    layer = nc.prepare_transposed(w, b, stride=2, padding=1)
+    for name in ("direct", "im2col", "fft") * 2:
+        for size in ((1, 1), (5, 3), (9, 40)):
+            x = whole_numbers((1, 32, *size), 2)
+            with nc.use_backend(name):
+                y = layer(x)
+            right = reference.conv_transpose(x, w, b, 2, 1)
+            np.testing.assert_array_equal(np.rint(y), right)
+    assert len(packed_of(layer)) > 2
 
 
 @pytest.mark.parametrize("shape", [((20, 1, 64), 32), ((20, 3, 5, 40), (2, 20)), ((9, 4, 5, 5), 5)])

@@ -30,6 +30,7 @@ KEYWORDS = {
     "backend": None,
     **ON_A_GPU,
 }
+OF_TRANSPOSED = ("data_format", "activation", "out", "backend", *ON_A_GPU)
 PATCHES = {"dilation": 1, "padding": 0, "stride": 1}
 
 # name: (positional parameters, keyword-only parameters), with their defaults
@@ -47,17 +48,13 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                 "groups": 1,
                 "dilation": 1,
             },
-            {name: default for name, default in KEYWORDS.items() if name != "padding_mode"},
+            {name: KEYWORDS[name] for name in OF_TRANSPOSED},
         ),
     ),
     "prepare_transposed": (
         {"weight": REQUIRED, "bias": None, "stride": 1, "padding": 0}
         | {"output_padding": 0, "groups": 1, "dilation": 1},
-        {
-            name: default
-            for name, default in KEYWORDS.items()
-            if name not in ("padding_mode", "out", "stream")
-        },
+        {name: KEYWORDS[name] for name in OF_TRANSPOSED if name not in ("out", "stream")},
     ),
     "prepare": (
         {name: default for name, default in CONV.items() if name != "input"},
