@@ -111,7 +111,8 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = _imports.import_at_once([_LAZY[name]])[_LAZY[name]]
-    if not _imports.is_numba_told():
+    # `numba.typeof` of a layer looks for no entry point.
+    if _LAZY[name] == "numbaconv.prepared" or not _imports.is_numba_told():
         overloads = "numbaconv.njit.overloads"
         _imports.import_at_once([overloads])[overloads].tell_compiler()
     found = module if name in _PUBLIC_MODULES else getattr(module, name)

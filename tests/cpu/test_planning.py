@@ -212,7 +212,7 @@ def test_what_a_task_reads_again_fits_the_cache(monkeypatch: pytest.MonkeyPatch)
     for cache_bytes in (1 << 14, 1 << 18, 1 << 22):
         monkeypatch.setattr(blocking, "CACHE_BYTES", cache_bytes)
         b = matrix_blocks.cut(s, 4, 2, transposed=False, in_place=False)
-        layout = direct.matrix_blocks.halo_layout(s, b.rows, b.cols, 4)
+        layout = matrix_blocks.halo_layout(s, b.rows, b.cols, 4)
         assert b.kc == 1 or b.kc * layout.channel * 4 <= 2 * cache_bytes
         assert b.kc < s.c_in or cache_bytes == 1 << 22
 

@@ -48,7 +48,7 @@ assert parts.isdisjoint(others | engines | {"cpu.separable", "cpu.activation"}),
 assert new.isdisjoint({"decimal", "fractions", "concurrent.futures", "inspect"}), new
 assert len(new) <= 75, sorted(new)
 """
-    run_script("-c", code)
+    run_script("-c", WITH_ENTRY_POINT + code)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,12 @@ UNINSTALLED = """
 import sys, numba.core.entrypoints
 numba.core.entrypoints._already_initialized = True
 """
+WITH_ENTRY_POINT = """
+import importlib.metadata, types
+points = "[numba_extensions]\\ninit = numbaconv.njit.overloads:init"
+found = types.SimpleNamespace(read_text=lambda name: points)
+importlib.metadata.distribution = lambda name: found
+"""
 ON_THE_PATH = """
 import importlib.metadata
 def find_nothing(name):
@@ -193,8 +199,10 @@ there = [name for name in sys.modules if name.startswith("numbaconv.njit.") and 
 
 def test_numba_is_told_in_time(run_script: Script):
     """When a name is touched, if no entry point does it later."""
-    run_script("-c", TOUCHED + "assert not there")  # the package is installed where it is tested
-    run_script("-c", UNINSTALLED + TOUCHED + "assert len(there) == 2")
+    run_script("-c", WITH_ENTRY_POINT + TOUCHED + "assert not there")
+    run_script("-c", WITH_ENTRY_POINT + UNINSTALLED + TOUCHED + "assert len(there) == 2")
+    typeof = "import numba, numbaconv as nc, numpy; numba.typeof(nc.prepare(numpy.ones((1, 1, 3))))"
+    run_script("-c", WITH_ENTRY_POINT + typeof)
     run_script("-c", ON_THE_PATH + TOUCHED + "assert len(there) == 2")
 
 
