@@ -81,7 +81,7 @@ def definition(x: Array, w: Array, b: Array | None, case: Case, value: complex) 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_random_problems(backend: str):
     """Plain, prepared and into an `out`; results of transforms are rounded to integers."""
-    for number in range(50):
+    for number in range(30):
         case, x, w, b, value = draw(f"padding value/{number}")
         expected = definition(x, w, b, case, value)
         options = case.kwargs | {"padding_value": value, "backend": backend}

@@ -24,6 +24,8 @@ CONV = {
 ON_A_GPU: dict[str, Any] = {"stream": None, "precision": None}
 KEYWORDS = {
     "padding_mode": "zeros",
+    "padding_value": 0.0,
+    "out_dtype": None,
     "data_format": "channels_first",
     "activation": None,
     "out": None,
