@@ -92,7 +92,12 @@ class Window(NamedTuple):
         return max(self.reach + self.stride, padding)
 
     def boundary(self, place: int) -> int:
-        """Where the result is cut: between the windows whose middles are on either side."""
+        """Where the result is cut: between the windows whose middles are on either side.
+
+        A result of as many elements is cut as the source is, also where windows lie to one side.
+        """
+        if self.stride == 1 and self.result == self.size:
+            return place
         return min(max(ceil_div(place + self.lo - self.reach // 2, self.stride), 0), self.result)
 
     def read(self, a: int, b: int) -> Read:
