@@ -7,6 +7,7 @@ import numpy as np
 from numba import from_dtype
 from numba.core import config
 
+from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
 from numbaconv.cpu.activation import activate_array, kernel_of
@@ -128,7 +129,7 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     if not template.order:
         return weights.copy()
     with launch_lock(template.job[AT.pack_workers]):
-        packed = np.empty(template.job[AT.packed_size], weights.dtype)
+        packed = from_a_cache_line(template.job[AT.packed_size], weights.dtype)
         check_complete(_job.pack.call((template.job, weights, packed)))
         return packed
 
@@ -192,6 +193,18 @@ def execute(
     elif y.size:  # no input channels: sums of nothing, so the bias is left
         fill_with_bias(y, b, plan)
     return deliver(y, plan, out)
+
+
+def from_a_cache_line(size: int, dtype: Any) -> np.ndarray:
+    """Return an empty array that begins at a cache line.
+
+    Those of NumPy begin 16 bytes behind one where they are large, and every vector that tiles load
+    from it would lie across two lines.
+    """
+    nbytes = int(size) * np.dtype(dtype).itemsize
+    memory = np.empty(nbytes + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + nbytes].view(dtype)
 
 
 def packed_weights(
