@@ -6,6 +6,7 @@ import numpy as np
 from numba.core import config
 
 from numbaconv._imports import Later
+from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
 from numbaconv.cpu.arrays import AnyPlan, flat_bias, flat_input, flat_output, flat_weight
@@ -135,7 +136,7 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     if not template.order:
         return weights.copy()
     with launch_lock(template.job[AT.pack_workers]):
-        packed = np.empty(template.job[AT.packed_size], weights.dtype)
+        packed = from_a_cache_line(template.job[AT.packed_size], weights.dtype)
         check_complete(_job.pack.call((template.job, weights, packed)))
         return packed
 
@@ -195,6 +196,18 @@ def execute(
     elif y.size:  # no input channels: sums of nothing, so the bias is left
         fill_with_bias(y, b, plan)
     return deliver(y, plan, out)
+
+
+def from_a_cache_line(size: int, dtype: Any) -> np.ndarray:
+    """Return an empty array that begins at a cache line.
+
+    Those of NumPy begin 16 bytes behind one where they are large, and every vector that tiles load
+    from it would lie across two lines.
+    """
+    nbytes = int(size) * np.dtype(dtype).itemsize
+    memory = np.empty(nbytes + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + nbytes].view(dtype)
 
 
 def packed_weights(
