@@ -492,7 +492,7 @@ def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
 
 def pack(chain: Chain, weights: Any, bias: Any) -> np.ndarray:
     """Return flat weights, and copies of the bias, as `run_packed` takes them."""
-    packed = np.empty(chain.packed, weights.dtype)
+    packed = execution.from_a_cache_line(chain.packed, weights.dtype)
     with launch_lock(chain.workers):
         _run(chain, _NOTHING, weights, packed, bias, _NOTHING)
     return packed
