@@ -175,7 +175,7 @@ class Convolution(ByBlocks):
         else:
             block, pads = zero_padded(block, reads, windows)
         pairs = tuple(pair for pair, is_window in zip(pads, windows, strict=True) if is_window)
-        if not self.arrays:
+        if not arrays:  # a layer has its own
             return self.function.padded(pairs)(block)  # type: ignore[attr-defined]
         changed = {"padding": pairs, "padding_mode": "zeros"}
         return self.function(block, **arrays, **{**self.options, **changed})
