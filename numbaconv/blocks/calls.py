@@ -189,7 +189,7 @@ class Convolution(ByBlocks):
             block, pads = padded(block, reads, windows, self.options["padding_value"], self.sums)
         pairs = tuple(pair for pair, is_window in zip(pads, windows, strict=True) if is_window)
         changed = {"padding": pairs, "padding_mode": "zeros"}
-        if not self.arrays:
+        if not arrays:  # a layer has its own
             return self.function.changed(**changed)(block)  # type: ignore[attr-defined]
         return self.function(block, **arrays, **{**self.options, **changed})
 
