@@ -58,9 +58,10 @@ def test_tile_is_its_twin(rows: int):
 
 
 def test_packed_weights_begin_at_a_cache_line():
-    weight = np.ones((64, 64, 3, 3), np.float32)
-    layer = nc.prepare(weight, padding=1)
-    layer(np.ones((1, 64, 28, 28), np.float32))
-    packed = [a for a in layer.weights.packed.values() if isinstance(a, np.ndarray)]
-    assert any(a.size >= weight.size for a in packed)
-    assert all(a.ctypes.data % CACHE_LINE == 0 for a in packed if a.size >= weight.size)
+    for channels in range(40, 60, 3):
+        weight = np.ones((64, channels, 3, 3), np.float32)
+        layer = nc.prepare(weight, padding=1)
+        layer(np.ones((1, channels, 28, 28), np.float32))
+        packed = [a for a in layer.weights.packed.values() if a.size >= weight.size]
+        assert packed
+        assert all(a.ctypes.data % CACHE_LINE == 0 for a in packed)

@@ -156,11 +156,12 @@ def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
     planes, lists, at = [], [], 3 * s.output[1] + 4 * s.output[0]
     for depths, _ in runs:
         each = channels * (depths.end - depths.begin) * s.kernel[2]
-        listed = [
-            list_taps(s, depths, heights, channels, channel_step, offsets, order)
-            for heights in (pieces if each else pieces[:1])
-        ]
-        listed = np.concatenate(listed)
+        listed = np.concatenate(
+            [
+                list_taps(s, depths, heights, channels, channel_step, offsets, order)
+                for heights in (pieces if each else pieces[:1])
+            ]
+        )
         narrow = at + listed.size if widths[1] < widths[0] else at
         planes.append((at, narrow, each, 2 * each))
         lists += [(listed * (1, width)).ravel() for width in dict.fromkeys(widths)]

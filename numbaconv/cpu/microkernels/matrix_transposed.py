@@ -12,7 +12,7 @@ last of the list, so each of three loops has pixels of its own.
 `zone_tile`: the same for neighbouring pixels that are in cache, with nothing to leave out.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -140,7 +140,9 @@ def _emit_zone_tile(builder, dtype, o):
 
 
 # What a zone tile has not.
-_ABSENT = dict.fromkeys(("first_taps", "last_taps", "column_taps", "halves", "prefetch_distance"))
+_ABSENT: dict[str, Any] = dict.fromkeys(
+    ("first_taps", "last_taps", "column_taps", "halves", "prefetch_distance")
+)
 
 
 def _emit_block(vectors, mr, nv, o):
@@ -169,18 +171,20 @@ def _runs(vectors, mr, o):
     between = builder.sub(builder.sub(o.taps, o.first_taps), o.last_taps)
     if mr % 2:
         return [(o.first_taps, (0,)), (between, ()), (o.last_taps, (mr - 1,))]
-    halves, none = is_set(builder, o.halves), i64(0)
-
-    def of_end(count, one, both):
-        return [
-            (builder.select(halves, none, count), one),
-            (builder.select(halves, count, none), both),
-        ]
-
+    halves = is_set(builder, o.halves)
     return [
-        *of_end(o.first_taps, (0,), (0, half)),
+        *_of_end(builder, halves, o.first_taps, (0,), (0, half)),
         (between, ()),
-        *of_end(o.last_taps, (mr - 1,), (half - 1, mr - 1)),
+        *_of_end(builder, halves, o.last_taps, (mr - 1,), (half - 1, mr - 1)),
+    ]
+
+
+def _of_end(builder, halves, count, one, both):
+    """Runs of the taps that pixels at an end leave out: of a row, or of one in each half."""
+    none = i64(0)
+    return [
+        (builder.select(halves, none, count), one),
+        (builder.select(halves, count, none), both),
     ]
 
 
@@ -225,6 +229,12 @@ def _multiples(vectors, step):
     return at
 
 
+def _ask(vectors, pointer, table, t):
+    """Prefetch the pixel of a tap."""
+    offset = vectors.builder.load(vectors.at(table, vectors.builder.mul(t, i64(2))))
+    vectors.prefetch(vectors.at(pointer, offset))
+
+
 def _prefetch(vectors, mr, o):
     """Ask for the pixels of a later channel: of each row those at both ends, or at the last alone.
 
@@ -236,10 +246,6 @@ def _prefetch(vectors, mr, o):
     to_last = builder.mul(o.x_step, i64(mr - 1 - first_half(mr)))
     last_column = vectors.at(o.table, builder.mul(builder.sub(o.taps, o.column_taps), i64(2)))
 
-    def ask(pointer, table, t):
-        offset = builder.load(vectors.at(table, builder.mul(t, i64(2))))
-        vectors.prefetch(vectors.at(pointer, offset))
-
     def before(pointers):
         wanted = builder.icmp_signed("!=", o.prefetch_distance, i64(0))
         with builder.if_then(wanted, likely=False):
@@ -247,8 +253,8 @@ def _prefetch(vectors, mr, o):
             last = vectors.at(second, to_last)
             with cgutils.for_range(builder, o.column_taps) as loop:
                 if mr >= 8:
-                    ask(first, o.table, loop.index)
-                ask(last, last_column, loop.index)
+                    _ask(vectors, first, o.table, loop.index)
+                _ask(vectors, last, last_column, loop.index)
 
     return before
 
