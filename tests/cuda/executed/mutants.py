@@ -21,7 +21,7 @@ WIDE_LOAD = r"(ld\.global\.v4\.f32\s+\{[^}]*\}, \[%rd\d+)\]"
 FMA = r"fma\.rn\.f32\s+(%f\d+), (%f\d+), (%f\d+), (%f\d+);"
 MMA_A = r"(mma\.sync\S+ \{[^}]*\}, \{)(%r\d+), (%r\d+), (%r\d+), (%r\d+)\}"
 MMA_B = r"(mma\.sync\S+ \{[^}]*\}, \{[^}]*\}, \{)(%r\d+), (%r\d+)\}"
-LOAD_MATRIX = r"(ldmatrix\S+ \{[^}]*\}, \[%r\d+)\]"
+LOAD_MATRIX = r"(ldmatrix\S+ \{[^}]*\}, \[%r\d+)\+0\]"
 
 
 class Mutant(NamedTuple):
