@@ -289,19 +289,19 @@ class Transposed(Spreading):
 
     def _whole(self, block: Any, pairs: Pairs, arrays: dict[str, Any]) -> Any:
         changed = {"padding": pairs, "output_padding": 0}
-        if not self.arrays:
+        if not arrays:  # a layer has its own
             return self.function.changed(**changed)(block)  # type: ignore[attr-defined]
         return self.function(block, **arrays, **{**self.options, **changed})
 
     def _alone(self, block: Any, arrays: dict[str, Any]) -> Any:
         """The bias, activated."""
-        now = arrays if self.arrays else vars(self.function.weights)  # type: ignore[attr-defined]
+        now = arrays or vars(self.function.weights)  # type: ignore[attr-defined]
         weight = now["weight"]
         one_tap = np.zeros((*weight.shape[:2], *(1,) * (weight.ndim - 2)), weight.dtype)
         axes = zip(self.axes, block.shape, strict=True)
         x = np.zeros([1 if isinstance(axis, Spread) else n for axis, n in axes], block.dtype)
         changed = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
-        if not self.arrays:
+        if not arrays:
             layer = self.function.with_weights(one_tap, now["bias"], **changed)  # type: ignore[attr-defined]
             return layer(x)
         return self.function(x, one_tap, now["bias"], **{**self.options, **changed})
