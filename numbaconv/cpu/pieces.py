@@ -101,11 +101,14 @@ class Stored(NamedTuple):
     elements: int
 
 
-def _function(sums: np.dtype, result: np.dtype) -> Any:
-    """What stores a row of sums in another dtype."""
-    if result.kind not in "iu":
+def _function(plan: Plan) -> Any:
+    """What stores a row of sums in another dtype.
+
+    Where none was asked for, floating numbers hold sums of integers, which wrap.
+    """
+    if plan.result.kind not in "iu" or plan.result == plan.sums:
         return write_row
-    return write_rounded_row if sums.kind == "f" else write_saturated_row
+    return write_rounded_row if plan.arithmetic.compute.kind == "f" else write_saturated_row
 
 
 def make_store(plan: Plan, runs: int, length: int, step: int, threads: int) -> Template:
@@ -116,7 +119,7 @@ def make_store(plan: Plan, runs: int, length: int, step: int, threads: int) -> T
     table = np.zeros(0, np.int64)
     lowering = Lowering("pieces", store_work, None, blocks, table, 0)
     written = write_job(lowering, plan.shape, how, threads, NONE, how.compute)
-    function = _function(plan.sums, plan.result)
+    function = _function(plan)
     written[AT.store] = function.address((from_dtype(how.convert), element_type(plan.result)))
     return Template(written, table, (), how.compute)
 

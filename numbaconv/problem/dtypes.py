@@ -91,6 +91,22 @@ def arithmetic(dtype: np.dtype) -> Arithmetic:
     return _TABLE[dtype.name]
 
 
+def in_single(how: Arithmetic, largest: int) -> Arithmetic:
+    """Return how integers are computed whose sums, and their parts, are at most so large.
+
+    Single precision holds them exactly up to 2^24, and multiplies and adds several times as fast.
+    """
+    if how.compute.kind == "f" or largest > 1 << 24:
+        return how
+    return _TABLE["float32"]
+
+
+def largest_of(dtype: np.dtype) -> int:
+    """Return the largest magnitude of an integer dtype, or of bools."""
+    limits = np.iinfo(number_dtype(dtype))
+    return max(-int(limits.min), int(limits.max))
+
+
 def source_of(how: Arithmetic, dtype: np.dtype) -> np.dtype | None:
     """Return the dtype of an input if kernels convert its elements as they copy them.
 

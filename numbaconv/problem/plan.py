@@ -5,6 +5,7 @@ so the plan is kept for the next call with the same ones. A plan is values: engi
 keep in it what they make of it (`jobs`, `on_devices`, `choice`), and it knows nothing of them.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,13 +16,20 @@ from numbaconv.problem.backward import (
     transposed_problem,
     weight_gradient_problem,
 )
-from numbaconv.problem.dtypes import Arithmetic, arithmetic, promoted, source_of
+from numbaconv.problem.dtypes import (
+    Arithmetic,
+    arithmetic,
+    in_single,
+    largest_of,
+    promoted,
+    source_of,
+)
 from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
 from numbaconv.problem.out_dtype import frozen_dtype, sums_dtype
 from numbaconv.problem.padding_value import constant_parts, frozen_value
 from numbaconv.problem.phases import find_phases
-from numbaconv.problem.shape import CONSTANT, ZEROS
+from numbaconv.problem.shape import CONSTANT, EXACT, ZEROS
 from numbaconv.problem.simplest import simplest, with_fewest_axes
 from numbaconv.problem.validation import (
     check_array,
@@ -74,6 +82,7 @@ class Plan:
         problem: Problem,
         result: np.dtype,
         sums: np.dtype,
+        how: Arithmetic,
         layout: Layout,
         activation: int,
         source: np.dtype | None,
@@ -82,7 +91,7 @@ class Plan:
         self.shape, self.out_shape = problem.shape, problem.out_shape
         self.simplest = simplest(problem.shape)
         self.result, self.sums = result, sums
-        self.arithmetic: Arithmetic = arithmetic(sums)
+        self.arithmetic = how
         self.source, self.outside = source, outside
         self.layout = layout
         self.layout_agrees = layout.channels_last == layout.memory_last
@@ -103,7 +112,8 @@ class Plan:
     @property
     def converts_sums(self) -> bool:
         """Whether sums are converted to real numbers of another dtype as they are stored."""
-        return self.sums != self.result and not self.arithmetic.is_complex
+        other = self.sums != self.result or self.shape.converts == EXACT
+        return other and not self.arithmetic.is_complex
 
 
 _plans: dict[Any, Plan] = {}
@@ -188,8 +198,11 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     if options.out_dtype is not None:
         result, sums = options.out_dtype, sums_dtype(promotes_to, options.out_dtype)
     activation = _activation_code(options.activation, sums)
-    how, modes = arithmetic(sums), padding_codes(options.padding_mode, weight.ndim - 2)
+    modes = padding_codes(options.padding_mode, weight.ndim - 2)
     value, said = options.padding_value, options.padding_mode
+    how = arithmetic(sums)
+    if sums.kind in "iu" and not isinstance(value, complex) and math.isfinite(value):
+        how = in_single(how, _largest_sum(input, weight, bias, value))
     outside = constant_parts(value, modes, said, how, sums)
     problem = describe(
         input.shape,
@@ -201,8 +214,18 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     )
     source = source_of(how, input.dtype)
     if source is not None:
-        problem = problem._replace(shape=problem.shape._replace(converts=1))
-    return Plan(problem, result, sums, layout, activation, source, outside)
+        exact = sums.kind in "iu" and how.compute.kind == "f"
+        shape = problem.shape._replace(converts=EXACT if exact else 1)
+        problem = problem._replace(shape=shape)
+    return Plan(problem, result, sums, how, layout, activation, source, outside)
+
+
+def _largest_sum(input: Any, weight: Any, bias: Any, value: float) -> int:
+    """Return what no sum of products of integers exceeds, for a value of the padding."""
+    read = max(largest_of(input.dtype), abs(int(value)))
+    added = 0 if bias is None else largest_of(bias.dtype)
+    terms = int(math.prod(weight.shape[1:]))
+    return read * largest_of(weight.dtype) * terms + added
 
 
 def _activation_code(activation: Any, sums: np.dtype) -> int:

@@ -8,10 +8,13 @@ costs 0.1 us to pass, a tuple of tuples over 1 us).
 
 from typing import NamedTuple
 
+import numpy as np
+
 from numbaconv.codegen.jit import inline
 
 # CONSTANT is `zeros` with another number: see `padding_value`.
 CONSTANT, ZEROS, REFLECT, REPLICATE, CIRCULAR, SYMMETRIC = range(-1, 5)
+EXACT = 2
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 
 Triple = tuple[int, int, int]
@@ -36,7 +39,8 @@ class ConvShape(NamedTuple):
         Steps of (n, channel, depth, height, width) in the flat input and output, in elements.
     converts : int
         1: elements of the input have another dtype than the sums. So no kernel can read them where
-        they lie: they are converted as they are copied.
+        they lie: they are converted as they are copied. EXACT: they are integers besides, which
+        floating numbers sum without rounding; so no engine may round.
     """
 
     n: int
@@ -123,6 +127,11 @@ def kernel_taps(s):
 def image_pixels(s):
     """Output positions of one image."""
     return s.output[0] * s.output[1] * s.output[2]
+
+
+def may_round(s: ConvShape, dtype: np.dtype) -> bool:
+    """Whether the sums of a problem, which is computed in a dtype, may be rounded."""
+    return dtype.kind == "f" and s.converts != EXACT
 
 
 @inline

@@ -17,7 +17,7 @@ from numbaconv._imports import Later
 from numbaconv.cpu import direct
 from numbaconv.cpu.fft.tiles import SUMS_RATE, best_tiles, gain, has_overlap
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.problem.shape import ConvShape
+from numbaconv.problem.shape import ConvShape, may_round
 
 __all__ = [
     "add_spectra",
@@ -42,7 +42,7 @@ LEAST_TAPS = 64
 
 def is_faster(s: ConvShape, dtype: np.dtype) -> bool:
     """Whether the engine is predicted to be faster than sums, by a fifth or more."""
-    return s.taps >= LEAST_TAPS and dtype.kind == "f" and gain(s) >= LEAST_GAIN
+    return s.taps >= LEAST_TAPS and may_round(s, dtype) and gain(s) >= LEAST_GAIN
 
 
 def serves_weight_gradient(s: ConvShape, dtype: np.dtype) -> bool:
@@ -60,7 +60,7 @@ def is_faster_for_weights(s: ConvShape, dtype: np.dtype) -> bool:
 
 def unserved(s: ConvShape, dtype: np.dtype) -> str | None:
     """Why the engine leaves a problem to `direct`, or None."""
-    if dtype.kind != "f":
+    if not may_round(s, dtype):
         return "integers are exact: they are summed"
     if best_tiles(s) is None:
         return "kernel, stride or spectra are too large, or windows do not overlap"
@@ -69,7 +69,7 @@ def unserved(s: ConvShape, dtype: np.dtype) -> str | None:
 
 def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
     """Return how the engine computes a problem; what it does not serve, `direct` computes."""
-    tiles = best_tiles(s) if dtype.kind == "f" else None
+    tiles = best_tiles(s) if may_round(s, dtype) else None
     if tiles is None:
         return direct.lower(s, dtype, threads)
     lowering: Lowering = _lower(s, tiles, dtype, threads)

@@ -19,7 +19,7 @@ from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.points import TAPS
 from numbaconv.cpu.packing.halo import is_far_out
 from numbaconv.cpu.winograd.tiles import best_tiles, gain
-from numbaconv.problem.shape import ConvShape
+from numbaconv.problem.shape import ConvShape, may_round
 
 _lower = Later("numbaconv.cpu.winograd.minimal_filtering", "lower")
 
@@ -38,7 +38,7 @@ def is_faster(s: ConvShape, dtype: np.dtype) -> bool:
 
 def unserved(s: ConvShape, dtype: np.dtype) -> str | None:
     """Why the engine leaves a problem to `direct`, or None."""
-    if dtype.kind != "f":
+    if not may_round(s, dtype):
         return "integers are exact: they are summed"
     axes = zip(s.kernel, s.stride, s.dilation, strict=True)
     if any(step != 1 or (taps > 1 and apart != 1) for taps, step, apart in axes):
