@@ -99,13 +99,15 @@ def fits_lists(s, kc, rows):
 def leaves_out_padding(s):
     """Whether pixel tiles read no padding: taps that would are left out, and no row has no other.
 
-    Of columns it is the first and the last output that leave taps out.
+    Of columns it is the first and the last output that leave taps out, the one the first taps and
+    the other the last.
     """
     every, last = Taps(0, s.kernel[2]), s.output[2] - 1
     ends_only = last < 2 or taps_inside(s, 2, 1) == taps_inside(s, 2, last - 1) == every
-    ends = s.kernel[2] - taps_inside(s, 2, 0).begin, taps_inside(s, 2, last).end
+    at_first, at_last = taps_inside(s, 2, 0), taps_inside(s, 2, last)
+    outer = last == 0 or (at_first.end == s.kernel[2] and at_last.begin == 0)
     some = all(taps.end > taps.begin for axis in (0, 1) for taps, _ in axis_taps(s, axis))
-    apart = ends[0] + ends[1] >= s.kernel[2]
+    apart = outer and at_first.begin <= at_last.end
     fits = fits_lists(s, s.c_in, len(axis_taps(s, 1)))
     return pads_zeros(s) and ends_only and apart and some and fits
 

@@ -216,10 +216,14 @@ def pack_panel(job, target, s, b, g, panel, k0, k1, reads):
 def are_lines(s):
     """Whether patches are the pixels of long rows, as they lie: of pointwise layers.
 
-    In its simplest form such a layer has a row for each image.
+    In its simplest form such a layer has a row for each image. The phases of a gradient may have more
+    outputs than pixels, and begin elsewhere.
     """
-    along = s.stride[1] == s.stride[2] == 1 and s.padding[1] == s.padding[2] == 0
-    return kernel_taps(s) == 1 and along and s.in_strides[4] == 1 and s.output[0] == 1
+    along = (
+        s.size[1] == s.output[1] and s.size[2] == s.output[2] and s.stride[1] == s.stride[2] == 1
+    )
+    inside = s.padding[0] == 0 and s.padding[1] == 0 and s.padding[2] == 0 and s.output[0] == 1
+    return kernel_taps(s) == 1 and along and inside and s.in_strides[4] == 1
 
 
 @inline
