@@ -216,7 +216,7 @@ def pack_panel(job, target, s, b, g, panel, k0, k1, reads):
 def are_lines(s):
     """Whether patches are the pixels of long rows, as they lie: of pointwise layers.
 
-    In its simplest form such a layer has a row for each image. The phases of a gradient may have more
+    In its simplest form such a layer has a row for each image. Phases of gradients may have more
     outputs than pixels, and begin elsewhere.
     """
     along = (
