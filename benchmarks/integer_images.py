@@ -6,8 +6,6 @@ each of which both ways take their turn.
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numbaconv as nc
+from benchmarks.lib.turns import least_in_turn
 
 Problem = tuple[str, str, tuple[int, ...], tuple[int, ...], dict[str, Any]]
 
@@ -40,17 +39,6 @@ PROBLEMS: tuple[Problem, ...] = (
 )
 
 
-def least(calls: list[Callable[[], Any]], turns: int) -> list[float]:
-    """Return the least CPU time of each call, in milliseconds."""
-    found = [float("inf")] * len(calls)
-    for _ in range(turns):
-        for i, call in enumerate(calls):
-            begin = time.thread_time()
-            call()
-            found[i] = min(found[i], 1e3 * (time.thread_time() - begin))
-    return found
-
-
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -69,7 +57,7 @@ def main() -> None:
             lambda x=x, layer=layer, out=out: layer(x, out),
             lambda x=x, layer=layer, out=out: layer(x.astype(np.float32), out),
         ]
-        own, other = least(calls, turns)
+        own, other = least_in_turn(calls, turns)
         print(f"| {name} | {dtype} | {own:.3g} | {other:.3g} | {other / own:.2f} |", flush=True)
 
 

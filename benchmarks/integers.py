@@ -5,7 +5,6 @@ python benchmarks/integers.py
 
 import functools
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numbaconv as nc
+from benchmarks.lib.turns import least_in_turn
 
 DTYPES = ("int8", "uint8", "int16", "int32", "int64")
 # Shapes of image and weight, groups, padding.
@@ -29,17 +29,6 @@ LAYERS = {
     "depthwise, 64 of 3x3": ((1, 64, 56, 56), (64, 1, 3, 3), 64, 1),
     "one channel, 5x5": ((1, 1, 512, 512), (1, 1, 5, 5), 1, 2),
 }
-
-
-def least(calls: list[Callable[[], Any]], turns: int) -> list[float]:
-    """Return the least CPU time of each call, in milliseconds; the calls take turns."""
-    found = [float("inf")] * len(calls)
-    for _ in range(turns):
-        for i, call in enumerate(calls):
-            begin = time.process_time()
-            call()
-            found[i] = min(found[i], 1e3 * (time.process_time() - begin))
-    return found
 
 
 def torch_call(x: Any, w: Any, groups: int, padding: int) -> Callable[[], Any] | None:
@@ -68,7 +57,7 @@ def main(turns: Annotated[int, typer.Option(help="Turns of each call.")] = 20) -
             if other is not None:
                 assert (other().numpy() == own).all(), (name, dtype)
                 calls.append(other)
-            times = least(calls, turns)
+            times = least_in_turn(calls, turns)
             figures = f"{times[0]:.3g} | " + (
                 f"{times[1]:.3g} | {times[1] / times[0]:.2f}" if len(times) > 1 else "- | -"
             )
