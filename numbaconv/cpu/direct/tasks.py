@@ -15,6 +15,7 @@ from numbaconv.cpu.direct.blocks import BLOCKS_SIZE, MatrixBlocks
 from numbaconv.cpu.direct.choice import SHORT_VECTORS
 from numbaconv.cpu.job import AT, BLOCKS
 from numbaconv.cpu.packing.halo import FillHaloArguments, Halo, read_halo
+from numbaconv.cpu.packing.rows import fill
 from numbaconv.cpu.packing.weights import block_rows, pack_block
 from numbaconv.problem.shape import kernel_taps
 from numbaconv.problem.taps import first_read
@@ -223,7 +224,10 @@ def open_view(m, s, job, t, c0, channels, kept, rotation):
             rotation=rotation,
         ),
     )
-    return View(m.halo, 0, m.table, read_halo(job), 1, rotation, True)
+    layout = read_halo(job)
+    # As `clear_behind` does within the tile.
+    fill(shift(m.halo, channels * layout.channel), 2 * job[AT.lanes], 0, job[AT.lanes])
+    return View(m.halo, 0, m.table, layout, 1, rotation, True)
 
 
 @inline

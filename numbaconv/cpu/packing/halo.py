@@ -258,6 +258,26 @@ def fill_vectors(target, x, s, halo, channels, corner, rows, count, kept, rotati
                 copy = shift(copy, halo.channel)
 
 
+@inline
+def clear_behind(target, s, halo, channels, rows, count, lanes):
+    """Set to zero what tiles read behind the rows and planes of a task, and nobody fills.
+
+    What happens to lie there may be denormal, and such products take a hundred times as long.
+    """
+    planes = s.kernel[0] * halo.phases_h * halo.phases_w
+    used, end, most = rows * halo.pitch, planes * halo.plane, 2 * lanes
+    for c in range(channels):
+        channel = shift(target, c * halo.channel)
+        fill(shift(channel, end), min(most, halo.channel - end), 0, lanes)
+        if used < halo.plane or count < halo.pitch:
+            for p in range(planes):
+                plane = shift(channel, p * halo.plane)
+                fill(shift(plane, used), min(most, halo.plane - used), 0, lanes)
+                for r in range(rows if count < halo.pitch else 0):
+                    row = shift(plane, r * halo.pitch + count)
+                    fill(row, min(most, halo.pitch - count), 0, lanes)
+
+
 class FillHaloArguments(NamedTuple):
     """What `fill_halo` takes.
 
@@ -303,6 +323,7 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
     s, halo = read_shape(job, SHAPE), read_halo(job)
     halo_rows = rows + halo.rows
     count = cols + halo.pitch - halo.cols
+    clear_behind(target, s, halo, channels, halo_rows, count, job[AT.lanes])
     neighbours = s.in_strides[1] == 1 and channels > 1
     if not neighbours and copies_vectors(s, halo, count, job[AT.lanes]):
         image = shift(x, channel0 * s.in_strides[1])
