@@ -98,6 +98,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "numbaconv.tiling": ("tiled",),
     "numbaconv.transposed": ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
 }
+# `numba.typeof` of a layer looks for no entry point, so Numba is told when one can be made.
+_LAYERS = ("numbaconv.prepared", "numbaconv.prepared_transposed")
 _PUBLIC_MODULES = ("grad", "ndimage", "signal")
 _LAZY = {name: module for module, names in _MODULES.items() for name in names} | {
     name: f"numbaconv.{name}" for name in _PUBLIC_MODULES
@@ -111,8 +113,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = _imports.import_at_once([_LAZY[name]])[_LAZY[name]]
-    # `numba.typeof` of a layer looks for no entry point.
-    if _LAZY[name] == "numbaconv.prepared" or not _imports.is_numba_told():
+    if _LAZY[name] in _LAYERS or not _imports.is_numba_told():
         overloads = "numbaconv.njit.overloads"
         _imports.import_at_once([overloads])[overloads].tell_compiler()
     found = module if name in _PUBLIC_MODULES else getattr(module, name)

@@ -201,8 +201,10 @@ def test_numba_is_told_in_time(run_script: Script):
     """When a name is touched, if no entry point does it later."""
     run_script("-c", WITH_ENTRY_POINT + TOUCHED + "assert not there")
     run_script("-c", WITH_ENTRY_POINT + UNINSTALLED + TOUCHED + "assert len(there) == 2")
-    typeof = "import numba, numbaconv as nc, numpy; numba.typeof(nc.prepare(numpy.ones((1, 1, 3))))"
-    run_script("-c", WITH_ENTRY_POINT + typeof)
+    for prepare in ("prepare", "prepare_transposed"):
+        layer = f"nc.{prepare}(numpy.ones((1, 1, 3)))"
+        typeof = f"import numba, numbaconv as nc, numpy; numba.typeof({layer})"
+        run_script("-c", WITH_ENTRY_POINT + typeof)
     run_script("-c", ON_THE_PATH + TOUCHED + "assert len(there) == 2")
 
 
