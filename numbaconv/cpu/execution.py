@@ -221,10 +221,15 @@ def packed_weights(
     return packed
 
 
+def activated_bias(bias: np.ndarray, plan: AnyPlan) -> np.ndarray:
+    """Return the sums of no products: of each channel its bias, activated."""
+    sums = bias.copy()
+    if plan.activation != NONE:
+        activate_array(sums, plan.activation)
+    return sums
+
+
 def fill_with_bias(y: np.ndarray, bias: np.ndarray, plan: AnyPlan) -> None:
     """Set every output to its channel's bias, activated."""
-    bias = bias.copy()
-    if plan.activation != NONE:
-        activate_array(bias, plan.activation)
     result, each = plan.by_channel
-    y.reshape(result)[...] = bias.reshape(each)
+    y.reshape(result)[...] = activated_bias(bias, plan).reshape(each)

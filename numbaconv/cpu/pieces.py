@@ -13,10 +13,15 @@ from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import native
 from numbaconv.codegen.pointers import behind, call, entries, pointer_at, shift
 from numbaconv.cpu import execution, job
-from numbaconv.cpu.activation import activate_array
 from numbaconv.cpu.arrays import flat_bias, flat_input, flat_weight
 from numbaconv.cpu.blocking import share
-from numbaconv.cpu.execution import Template, make_template, packed_weights, write_job
+from numbaconv.cpu.execution import (
+    Template,
+    activated_bias,
+    make_template,
+    packed_weights,
+    write_job,
+)
 from numbaconv.cpu.job import AT, BLOCKS, MOST_BLOCKS, WorkerArguments, next_task, size_within
 from numbaconv.cpu.lowering import Engine, Lowering
 from numbaconv.cpu.packing.conversion import (
@@ -150,14 +155,6 @@ def _make_pieces(plan: Plan, engine: Engine, threads: int) -> list[Stored]:
     return pieces
 
 
-def activated_bias(plan: Plan, bias: np.ndarray) -> np.ndarray:
-    """Return the sums of no products, of each channel."""
-    sums = bias.copy()
-    if plan.activation != NONE:
-        activate_array(sums, plan.activation)
-    return sums
-
-
 def execute(
     plan: Plan,
     engine: Engine,
@@ -168,8 +165,7 @@ def execute(
     kept: dict[Any, Any] | None = None,
 ) -> np.ndarray:
     """Run a planned convolution on an engine; the arguments are those of `execution.execute`."""
-    whole = out is not None and out.flags.c_contiguous and out.flags.aligned
-    if whole and out is not None and out.dtype.isnative:
+    if out is not None and out.flags.c_contiguous and out.flags.aligned and out.dtype.isnative:
         y = out.reshape(-1)
     else:
         y = result_memory.empty(plan.out_size, plan.result)
@@ -211,9 +207,7 @@ def _store_pieces(
 
 def _store_bias(plan: Plan, bias: np.ndarray, y: np.ndarray) -> None:
     """Store what sums of no products are."""
-    sums, stored = activated_bias(plan, bias), np.empty(plan.channels, plan.result)
+    sums, stored = activated_bias(bias, plan), np.empty(plan.channels, plan.result)
     job.execute(make_store(plan, 1, plan.channels, 0, 1), sums, sums, sums, sums, stored)
-    if plan.layout.channels_last:
-        y.reshape(-1, plan.channels)[:] = stored
-    else:
-        y.reshape(-1, plan.channels, plan.shape.pixels)[:] = stored[:, None]
+    result, each = plan.by_channel
+    y.reshape(result)[...] = stored.reshape(each)

@@ -120,12 +120,22 @@ def _store_result(recipe: Recipe, plan: AnyPlan, y: Array) -> None:
 
 def _fill_with_bias(recipe: Recipe, plan: AnyPlan, bias: Array, y: Array) -> None:
     """Set every output to its channel's bias, activated (compare `execution.fill_with_bias`)."""
+    _spread_channels(recipe, plan, _activated_bias(recipe, plan, bias), y)
+
+
+def _activated_bias(recipe: Recipe, plan: AnyPlan, bias: Array) -> Array:
+    """The sums of no products (compare `execution.activated_bias`)."""
     sums = recipe.scratch((plan.channels,), plan.arithmetic.compute)
     recipe.move(bias, sums)
     if plan.activation != NONE:
         recipe.activate(sums, plan.activation)
+    return sums
+
+
+def _spread_channels(recipe: Recipe, plan: AnyPlan, values: Array, y: Array) -> None:
+    """Set every output to the value of its channel."""
     result, each = plan.by_channel
-    recipe.move(sums.of(sums.view.reshape(each)), y.of(y.view.reshape(result)))
+    recipe.move(values.of(values.view.reshape(each)), y.of(y.view.reshape(result)))
 
 
 def _begin(call: RequestedCall, plan: AnyPlan | WeightPlan) -> Recipe:
@@ -190,18 +200,13 @@ def _store_pieces(
 
 def _store_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array) -> None:
     """Store what sums of no products are (compare `pieces._store_bias`)."""
-    sums = recipe.scratch((plan.channels,), plan.arithmetic.compute)
-    recipe.move(bias, sums)
-    if plan.activation != NONE:
-        recipe.activate(sums, plan.activation)
-    stored = recipe.scratch((plan.channels,), plan.result)
+    sums, stored = (
+        _activated_bias(recipe, plan, bias),
+        recipe.scratch((plan.channels,), plan.result),
+    )
     store = pieces.make_store(plan, 1, plan.channels, 0, 1)
     recipe.convolve(store, sums, sums, sums, stored, packed=False)
-    if plan.layout.channels_last:
-        recipe.move(stored, y.of(y.view.reshape(-1, plan.channels)))
-    else:
-        column = stored.of(stored.view[:, None])
-        recipe.move(column, y.of(y.view.reshape(-1, plan.channels, plan.shape.pixels)))
+    _spread_channels(recipe, plan, stored, y)
 
 
 def _options(call: RequestedCall) -> dict[str, Any]:
