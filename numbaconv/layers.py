@@ -1,6 +1,7 @@
 """Layers: fixed weights, what is kept of them from call to call, and the options of the calls."""
 
 import copy
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -8,8 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from numbaconv.cpu.arrays import AnyPlan, flat_bias
-from numbaconv.dispatch.gpu import on_host
+from numbaconv.dispatch.gpu import layer_on_device, on_host
+from numbaconv.foreign import call_foreign, is_foreign
+from numbaconv.problem.libraries import is_on_device
 from numbaconv.problem.plan import keep
+from numbaconv.problem.validation import base_array, input_array
 from numbaconv.runtime.shared_table import kept
 
 _Layer = TypeVar("_Layer", bound="Layer")
@@ -63,6 +67,7 @@ class Layer:
     """
 
     is_transposed = False
+    on_device: str  # the function of the cuda backend that runs its plans
 
     def __init__(
         self,
@@ -84,6 +89,44 @@ class Layer:
     def _find_plan(self, x: np.ndarray, now: Weights) -> Any:
         """Return the plan for an input."""
         raise NotImplementedError
+
+    def _run(self, x: np.ndarray, now: Weights, out: np.ndarray | None, stream: Any) -> Any:
+        """Compute from an array in host memory."""
+        raise NotImplementedError
+
+    def __call__(self, x: Any, out: Any = None, stream: Any = None) -> Any:
+        """Apply the layer to an input.
+
+        Parameters
+        ----------
+        x : ndarray or array on a GPU
+            As the input of the function whose layer this is, `numbaconv.conv` or
+            `numbaconv.conv_transpose2d`. The first call with an array on a GPU copies the weights
+            there, and they stay.
+        out, stream : optional
+            As in that function.
+
+        Returns
+        -------
+        ndarray
+            As that function returns.
+
+        Raises
+        ------
+        TypeError, ValueError, BackendUnavailableError
+            As that function raises.
+        """
+        if type(x) is not np.ndarray and is_foreign(x):
+            return call_foreign(self, {"x": x, "out": out, "stream": stream})
+        now = self.weights
+        if not isinstance(x, np.ndarray) and is_on_device(x):
+            find = functools.partial(self._find_plan, now=now)
+            where = self.backend, stream, self.precision
+            arrays = x, now.weight, now.bias, out
+            return layer_on_device(self.on_device, find, *arrays, now.packed, *where)
+        x, target = input_array("x", x), None if out is None else base_array("out", out)
+        y = self._run(x, now, target, stream)
+        return y if out is None else out
 
     def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
         """Replace the weights and the bias; they are packed again at the next call.

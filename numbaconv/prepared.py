@@ -1,25 +1,20 @@
 """Prepared convolutions: weights are packed once, and a plan is kept for each kind of input."""
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from numbaconv.blocks.calls import Convolution
 from numbaconv.dispatch.backends import check_backend
-from numbaconv.dispatch.gpu import layer_on_device, on_host
+from numbaconv.dispatch.gpu import on_host
 from numbaconv.dispatch.host import convolve, resolve
 from numbaconv.dispatch.precision import find_precision
-from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.layers import Layer, Weights
 from numbaconv.problem.forward import check_activation, check_bias, check_weight
-from numbaconv.problem.libraries import is_on_device
 from numbaconv.problem.padding_value import check_applies
 from numbaconv.problem.plan import Options, Plan, find_plan, frozen
 from numbaconv.problem.validation import (
-    base_array,
     check_data_format,
-    input_array,
     integer,
     padding_codes,
     padding_pairs,
@@ -40,6 +35,8 @@ class PreparedConv(Layer):
         From `prepare`.
     """
 
+    on_device = "execute"
+
     def _check(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
         check_weight(weight)
         check_bias(bias, weight)
@@ -47,41 +44,11 @@ class PreparedConv(Layer):
     def _find_plan(self, x: np.ndarray, now: Weights) -> Plan:
         return find_plan(x, now.weight, now.bias, self._options)
 
-    def __call__(self, x: Any, out: Any = None, stream: Any = None) -> Any:
-        """Convolve an input.
-
-        Parameters
-        ----------
-        x : ndarray or array on a GPU
-            As the input of `numbaconv.conv`. The first call with an array on a GPU copies the
-            weights there, and they stay.
-        out, stream : optional
-            As in `numbaconv.conv`.
-
-        Returns
-        -------
-        ndarray
-            As `numbaconv.conv` returns.
-
-        Raises
-        ------
-        TypeError, ValueError, BackendUnavailableError
-            As `numbaconv.conv` raises.
-        """
-        if type(x) is not np.ndarray and is_foreign(x):
-            return call_foreign(self, {"x": x, "out": out, "stream": stream})
-        now = self.weights
-        if not isinstance(x, np.ndarray) and is_on_device(x):
-            find = functools.partial(self._find_plan, now=now)
-            where = self.backend, stream, self.precision
-            arrays = x, now.weight, now.bias, out
-            return layer_on_device("execute", find, *arrays, now.packed, *where)
-        x, target = input_array("x", x), None if out is None else base_array("out", out)
+    def _run(self, x: np.ndarray, now: Weights, out: np.ndarray | None, stream: Any) -> Any:
         plan = self.plan(x, now)
         chosen = resolve(plan, self.backend, self.precision)
         weight, bias, packed = now.weight, now.bias, now.packed
-        y = convolve(plan, chosen, x, weight, bias, target, packed, stream, self.precision)
-        return y if out is None else out
+        return convolve(plan, chosen, x, weight, bias, out, packed, stream, self.precision)
 
     def by_blocks(self, given: dict[str, Any]) -> Convolution:
         """Describe a call for what cuts it into blocks."""

@@ -1,27 +1,22 @@
 """Prepared layers of transposed convolutions: the weights of all phases are packed once."""
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from numbaconv.blocks.calls import Transposed
 from numbaconv.dispatch.backends import check_backend
-from numbaconv.dispatch.gpu import layer_on_device, on_host
+from numbaconv.dispatch.gpu import on_host
 from numbaconv.dispatch.gradients import spread
 from numbaconv.dispatch.precision import find_precision
-from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.layers import Layer, Weights
 from numbaconv.problem.backward import (
     check_output_padding,
     check_transposed_bias,
     check_transposed_weight,
 )
-from numbaconv.problem.libraries import is_on_device
 from numbaconv.problem.plan import AdjointPlan, find_transposed_plan, frozen_transposed
 from numbaconv.problem.validation import (
-    base_array,
-    input_array,
     integer,
     padding_pairs,
     per_axis,
@@ -42,6 +37,7 @@ class PreparedTransposedConv(Layer):
     """
 
     is_transposed = True
+    on_device = "apply_adjoint"
 
     def _check(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
         check_transposed_weight(weight)
@@ -51,40 +47,9 @@ class PreparedTransposedConv(Layer):
         rank = now.weight.ndim - 2
         return find_transposed_plan(rank, x, now.weight, now.bias, self._options)
 
-    def __call__(self, x: Any, out: Any = None, stream: Any = None) -> Any:
-        """Apply the transposed convolution to an input.
-
-        Parameters
-        ----------
-        x : ndarray or array on a GPU
-            As the input of `numbaconv.conv_transpose2d`. The first call with an array on a GPU
-            copies the weights there, and they stay.
-        out, stream : optional
-            As in `numbaconv.conv_transpose2d`.
-
-        Returns
-        -------
-        ndarray
-            As `numbaconv.conv_transpose2d` returns.
-
-        Raises
-        ------
-        TypeError, ValueError, BackendUnavailableError
-            As `numbaconv.conv_transpose2d` raises.
-        """
-        if type(x) is not np.ndarray and is_foreign(x):
-            return call_foreign(self, {"x": x, "out": out, "stream": stream})
-        now = self.weights
-        if not isinstance(x, np.ndarray) and is_on_device(x):
-            find = functools.partial(self._find_plan, now=now)
-            where = self.backend, stream, self.precision
-            arrays = x, now.weight, now.bias, out
-            return layer_on_device("apply_adjoint", find, *arrays, now.packed, *where)
-        x, target = input_array("x", x), None if out is None else base_array("out", out)
-        plan = self.plan(x, now)
-        arrays = x, now.weight, now.bias, target
-        y = spread(plan, self.backend, *arrays, now.packed, stream, self.precision)
-        return y if out is None else out
+    def _run(self, x: np.ndarray, now: Weights, out: np.ndarray | None, stream: Any) -> Any:
+        arrays = x, now.weight, now.bias, out
+        return spread(self.plan(x, now), self.backend, *arrays, now.packed, stream, self.precision)
 
     def by_blocks(self, given: dict[str, Any]) -> Transposed:
         """Describe a call for what cuts it into blocks."""
