@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.blocks.calls import Convolution
+from numbaconv.blocks.calls import ByBlocks, Convolution
 from numbaconv.dispatch.backends import check_backend
 from numbaconv.dispatch.gpu import on_host
 from numbaconv.dispatch.host import convolve, resolve
@@ -50,7 +50,7 @@ class PreparedConv(Layer):
         weight, bias, packed = now.weight, now.bias, now.packed
         return convolve(plan, chosen, x, weight, bias, out, packed, stream, self.precision)
 
-    def by_blocks(self, given: dict[str, Any]) -> Convolution:
+    def by_blocks(self, given: dict[str, Any]) -> ByBlocks:
         """Describe a call for what cuts it into blocks."""
         return Convolution.of_layer(self, given)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.blocks.calls import Transposed
+from numbaconv.blocks.calls import ByBlocks, Transposed
 from numbaconv.dispatch.backends import check_backend
 from numbaconv.dispatch.gpu import on_host
 from numbaconv.dispatch.gradients import spread
@@ -51,7 +51,7 @@ class PreparedTransposedConv(Layer):
         arrays = x, now.weight, now.bias, out
         return spread(self.plan(x, now), self.backend, *arrays, now.packed, stream, self.precision)
 
-    def by_blocks(self, given: dict[str, Any]) -> Transposed:
+    def by_blocks(self, given: dict[str, Any]) -> ByBlocks:
         """Describe a call for what cuts it into blocks."""
         return Transposed.of_layer(self, given)
 

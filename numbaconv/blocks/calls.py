@@ -127,25 +127,39 @@ def per_axis_modes(padding_mode: Any, rank: int) -> tuple[str, ...]:
     return (padding_mode,) * rank if isinstance(padding_mode, str) else tuple(padding_mode)
 
 
-class Convolution(ByBlocks):
-    """`conv`, or a prepared layer; `sums` is the dtype of its sums."""
+class WithWeights(ByBlocks):
+    """A function of an input, weights and a bias, or a prepared layer of it."""
 
-    sums: np.dtype[Any]
+    options_type: type[Options] | type[TransposedOptions]
 
     @classmethod
-    def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> "Convolution":
+    def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> ByBlocks:
         """Describe a call; `given` has all arguments by name."""
         arrays = {name: given.get(name) for name in ("weight", "bias")}
-        options = {name: given[name] for name in Options._fields}
+        options = {name: given[name] for name in cls.options_type._fields}
         more = {name: given[name] for name in ("backend", "precision") if name in given}
         return cls._described(function, given["input"], arrays, options, more)
 
     @classmethod
-    def of_layer(cls, layer: Any, given: dict[str, Any]) -> "Convolution":
+    def of_layer(cls, layer: Any, given: dict[str, Any]) -> ByBlocks:
         """Describe a call of a prepared layer."""
         now = layer.weights
         arrays = {"weight": now.weight, "bias": now.bias}
         return cls._described(layer, given["x"], arrays, layer.options._asdict(), None)
+
+    @classmethod
+    def _described(
+        cls, function: Any, x: Any, arrays: dict[str, Any], options: dict[str, Any], more: Any
+    ) -> ByBlocks:
+        """Describe a call; without `more` options it is that of a layer, which has its arrays."""
+        raise NotImplementedError
+
+
+class Convolution(WithWeights):
+    """`conv`, or a prepared layer; `sums` is the dtype of its sums."""
+
+    options_type = Options
+    sums: np.dtype[Any]
 
     @classmethod
     def _described(
@@ -245,23 +259,10 @@ class Spreading(ByBlocks):
         return 0
 
 
-class Transposed(Spreading):
+class Transposed(WithWeights, Spreading):
     """A transposed convolution, or a prepared layer of one."""
 
-    @classmethod
-    def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> "Transposed":
-        """Describe a call; `given` has all arguments by name."""
-        arrays = {name: given.get(name) for name in ("weight", "bias")}
-        options = {name: given[name] for name in TransposedOptions._fields}
-        more = {name: given[name] for name in ("backend", "precision")}
-        return cls._described(function, given["input"], arrays, options, more)
-
-    @classmethod
-    def of_layer(cls, layer: Any, given: dict[str, Any]) -> "Transposed":
-        """Describe a call of a prepared layer."""
-        now = layer.weights
-        arrays = {"weight": now.weight, "bias": now.bias}
-        return cls._described(layer, given["x"], arrays, layer.options._asdict(), None)
+    options_type = TransposedOptions
 
     @classmethod
     def _described(
