@@ -22,12 +22,13 @@ from sphinx.application import Sphinx
 import numbaconv
 
 ROOT = Path(__file__).parents[1]
+SHORT = "docs/short"  # the pages of short examples, which the build writes
 
 project = "numbaconv"
 author = "numbaconv developers"
 version = release = numbaconv.__version__
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "*.md", "tests/*.md", "benchmarks/*.md"]
+include_patterns = ["docs/**.md", f"{SHORT}/**.rst", "*.md", "tests/*.md", "benchmarks/*.md"]
 exclude_patterns = [".*", "build", "numbaconv", "README.md"]
 
 extensions = [
@@ -38,6 +39,7 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
 ]
 
 # --- Markdown ---------------------------------------------------------------------------------
@@ -47,6 +49,24 @@ myst_enable_extensions = ["colon_fence"]
 highlight_language = "python"
 copybutton_prompt_text = ">>> |... |\\$ "
 copybutton_prompt_is_regexp = True
+
+# --- The gallery ------------------------------------------------------------------------------
+
+# The short examples run as the site is built. The commands beside them need minutes, and data of
+# others: docs/gallery.md shows the pictures that they save.
+sphinx_gallery_conf = {
+    "examples_dirs": "examples/short",
+    "gallery_dirs": SHORT,
+    "backreferences_dir": f"{SHORT}/of",
+    "doc_module": ("numbaconv",),
+    "reference_url": {"numbaconv": None},  # names in the code lead to the reference
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+}
+suppress_warnings = ["config.cache"]  # the order of a gallery is a class
 
 # --- The reference, from the docstrings -------------------------------------------------------
 
@@ -109,6 +129,8 @@ def source_page(path: Path) -> str | None:
 def link_files(app: Sphinx, doctree: nodes.document) -> None:
     """Replace links to files, which MyST takes for downloads, and to folders, for pages."""
     docname = app.env.docname
+    if docname.startswith(SHORT):
+        return  # pages of the gallery: they offer their code for download
     links = [*doctree.findall(addnodes.download_reference), *doctree.findall(addnodes.pending_xref)]
     for node in links:
         path = Path(app.srcdir, docname).parent / node["reftarget"].partition("#")[0]

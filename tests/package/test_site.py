@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 pytest.importorskip("sphinx")
 pytest.importorskip("myst_parser")
 pytest.importorskip("pydata_sphinx_theme")
+pytest.importorskip("sphinx_gallery")
 
 PAGES = sorted(
     page.relative_to(ROOT)
@@ -68,7 +69,15 @@ def test_links_to_code_lead_to_its_source(site: Path):
     assert 'href="../source/numbaconv/cpu/job.py.html"' in layout
     assert 'href="../source/numbaconv/cpu/__init__.py.html"' in layout  # the folder
     assert "SHAPE_SIZE" in (site / "source" / "numbaconv" / "cpu" / "job.py.html").read_text()
-    assert not (site / "_downloads").exists()
+    downloads = {file.suffix for file in (site / "_downloads").rglob("*.*")}
+    assert downloads == {".py", ".ipynb", ".zip"}  # of the gallery
+
+
+def test_short_examples_ran_and_drew(site: Path):
+    gallery = (site / "docs" / "gallery.html").read_text()
+    for example in (ROOT / "examples" / "short").glob("*.py"):
+        assert f"short/{example.stem}.html" in gallery
+        assert list((site / "_images").glob(f"sphx_glr_{example.stem}_001.png"))
 
 
 def test_names_in_docstrings_lead_to_the_reference(site: Path):
