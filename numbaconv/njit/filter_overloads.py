@@ -14,6 +14,7 @@ from typing import Any
 from numba.extending import overload
 
 from numbaconv.njit import composed, scipy_names
+from numbaconv.njit.public_function import overload_public
 from numbaconv.njit.request import BASES, TARGET, VALUES
 
 _OVERLOAD = """
@@ -123,7 +124,10 @@ def make_callable(
         source = _source(name, _parameters(function, known))
         exec(compile(source, f"<{name} in compiled code>", "exec"), namespace)
         compose = namespace["typing"]
-    overload(function if stands_for is None else stands_for)(compose)
+    if stands_for is None:
+        overload_public(function, compose)
+    else:
+        overload(stands_for)(compose)  # others may overload it as well
 
 
 def _make_scipy_callable(module: ModuleType) -> None:

@@ -10,11 +10,7 @@ from typing import Any
 
 from numba import from_dtype, types
 from numba.core.imputils import lower_builtin
-from numba.extending import (
-    overload,
-    overload_method,
-    typeof_impl,
-)
+from numba.extending import overload_method, typeof_impl
 
 from numbaconv.convolution import conv, conv1d, conv2d, conv3d
 from numbaconv.grad import (
@@ -28,6 +24,7 @@ from numbaconv.grad import (
 from numbaconv.layers import Layer
 from numbaconv.njit import door
 from numbaconv.njit.layer_type import WORDS, LayerType
+from numbaconv.njit.public_function import overload_public
 from numbaconv.patches import col2im, im2col
 from numbaconv.prepared import PreparedConv
 from numbaconv.prepared_transposed import PreparedTransposedConv
@@ -72,7 +69,7 @@ def _make_callable(function: Callable[..., Any]) -> None:
     )
     namespace: dict[str, Any] = {}
     exec(compile(source, f"<{function.__name__} in compiled code>", "exec"), namespace)
-    overload(function)(namespace["typing"])
+    overload_public(function, namespace["typing"])
 
 
 for _function in (

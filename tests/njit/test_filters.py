@@ -287,7 +287,7 @@ def test_errors_of_values() -> None:
     ],
 )
 def test_errors_of_types(call: Any, message: str) -> None:
-    with pytest.raises(TypingError, match=message):
+    with pytest.raises(TypingError, match=rf"^.*\nnumbaconv\.ndimage\.\w+: .*{message}"):
         numba.njit(call)(np.ones((3, 3)))
 
 
