@@ -4,12 +4,12 @@ Inputs and weights are normal; the exact results are sums in float64. Errors are
 largest output times 2^-24, half the distance of float32's neighbours of 1.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import typer
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -59,7 +59,6 @@ def measure(layer: tuple[int, int, tuple[int, ...], tuple[int, ...]]) -> dict[st
 
 def main() -> None:
     """Print a table in Markdown."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
     print("| layer | sums: largest, usual | winograd: largest, usual | times |")
     print("|:--|--:|--:|--:|")
     for layer in LAYERS:
@@ -74,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

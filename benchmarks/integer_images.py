@@ -4,12 +4,12 @@ Times are CPU times of one thread, of prepared layers into an `out`: the least o
 each of which both ways take their turn.
 """
 
-import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numba import set_num_threads
 
 if __package__ in (None, ""):
@@ -39,11 +39,8 @@ PROBLEMS: tuple[Problem, ...] = (
 )
 
 
-def main() -> None:
-    """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=40)
-    turns = parser.parse_args().turns
+def main(turns: Annotated[int, typer.Option(min=1, help="Of both ways.")] = 40) -> None:
+    """Time images as they are, and converted before the call."""
     set_num_threads(1)
     rng = np.random.default_rng(0)
     print("| image | | as it is | converted before | ratio |\n|:--|:--|--:|--:|--:|")
@@ -62,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,14 +1,13 @@
 """What arrays cost that are cut into blocks: Dask beside one call, `tiled` beside a plain copy.
 
-``.venv/bin/python benchmarks/large_arrays.py dask``, ``tiled`` or ``workers``. The last wants
-`distributed` and counts what two local workers send each other.
+``.venv/bin/python benchmarks/large_arrays.py dask``, ``tiled`` or ``workers``, each with `--help`.
+The last wants `distributed` and counts what two local workers send each other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -17,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 
 import numbaconv as nc
 
 with contextlib.suppress(ImportError):  # asv imports all modules here, in environments without it
     import dask.array as da
+
+app = typer.Typer(add_completion=False, help=__doc__)
 
 
 def least(function: Callable[[], Any], times: int = 5, clock: Any = time.perf_counter) -> float:
@@ -34,18 +36,20 @@ def least(function: Callable[[], Any], times: int = 5, clock: Any = time.perf_co
     return 1e3 * min(taken)
 
 
+@app.command()
 def dask(n: int = 8192, chunk: int = 1024, depth: int = 12) -> None:
     """Time one call, and the same by Dask's threads, on an image in chunks.
 
-    Two lines say what Dask takes by itself: for a copy of each chunk, and of each chunk with what
-    its neighbours lend it. Beside the clock's time is that of all cores together, which tells more
-    where others use the machine.
+    Three lines say what Dask takes by itself: to store chunks as they are, copies of them, and
+    copies with what their neighbours lend them. Beside the clock's time is that of all cores
+    together, which tells more where others use the machine.
     """
     rng = np.random.default_rng(0)
     image = rng.random((1, n, n), np.float32)
     lazy, out = da.from_array(image, chunks=(1, chunk, chunk), name="image"), np.empty_like(image)
     w = rng.random((1, 1, 15, 15), np.float32)
     copies: Any = {
+        "chunks as they are": lambda: lazy,
         "chunks copied": lambda: lazy.map_blocks(np.copy),
         "with neighbours": lambda: lazy.map_overlap(np.copy, (0, depth, depth), boundary="none"),
     }
@@ -87,12 +91,13 @@ def _forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def tiled(gigabytes: str = "1", memory: str = "200 MB") -> None:
+@app.command()
+def tiled(gigabytes: float = 1.0, memory: str = "200 MB") -> None:
     """Send float32 through less memory, from one file into another, beside a copy and a kernel.
 
     The files are dropped from the system's memory before each run, and written out in it.
     """
-    shape = (int(250 * float(gigabytes)), 1000, 1000)
+    shape = (int(250 * gigabytes), 1000, 1000)
     slab = np.random.default_rng(0).random((25, *shape[1:]), np.float32)
     smooth, options = nc.ndimage.gaussian_filter, {"sigma": 1}
     smooth(slab, **options)
@@ -138,11 +143,12 @@ def tiled(gigabytes: str = "1", memory: str = "200 MB") -> None:
         for _ in range(3):
             copied, taken = timed(copy), timed(blocks)
             print(
-                f"{gigabytes} GB through {memory}: {taken:.1f} s, a copy {copied:.1f} s, "
+                f"{gigabytes:g} GB through {memory}: {taken:.1f} s, a copy {copied:.1f} s, "
                 f"the kernel alone {kernel / 1e3:.1f} s, most memory {most[-1] / 1e6:.0f} MB"
             )
 
 
+@app.command()
 def workers(n: int = 4096, chunk: int = 512, halo: int = 16) -> None:
     """Count what two workers send each other, beside what neighbours need.
 
@@ -176,4 +182,4 @@ def workers(n: int = 4096, chunk: int = 512, halo: int = 16) -> None:
 
 
 if __name__ == "__main__":
-    {"dask": dask, "tiled": tiled, "workers": workers}[sys.argv[1]](*sys.argv[2:])
+    app()

@@ -5,15 +5,15 @@
 CPU time of one thread, the least of many turns: what packing the weights in each call costs.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numba
 import numpy as np
+import typer
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -69,18 +69,13 @@ def measure(ways: dict[str, Callable[[], Any]], seconds: float) -> dict[str, flo
     return best
 
 
-def main() -> None:
-    """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each layer")
-    options = parser.parse_args()
+def main(seconds: Annotated[float, typer.Option(help="For each layer.")] = 20.0) -> None:
+    """Time transposed layers, plain and prepared, in both layouts."""
     numba.set_num_threads(1)
     print("| layer | plain, ms | prepared | | channels last | prepared | |")
     print("|:--|--:|--:|--:|--:|--:|--:|")
     for layer in LAYERS:
-        plain, kept, last, last_kept = (
-            1e3 * t for t in measure(calls(layer), options.seconds).values()
-        )
+        plain, kept, last, last_kept = (1e3 * t for t in measure(calls(layer), seconds).values())
         times = f"{plain:.2f} | {kept:.2f} | {plain / kept:.2f}x"
         print(
             f"| {layer.name} | {times} | {last:.2f} | {last_kept:.2f} | {last / last_kept:.2f}x |"
@@ -88,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

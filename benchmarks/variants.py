@@ -7,7 +7,6 @@ Each setting is a process of its own: the first compares what was compiled here 
 ahead, the second two versions of the package.
 """
 
-import argparse
 import hashlib
 import json
 import math
@@ -16,6 +15,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = "R1,R2,R3,R4,R5,R7,R8,R9,V1,M1,M2,M3,X1,D1,T1,G1,I2,S1"
@@ -61,33 +63,32 @@ def ask(process: subprocess.Popen[str], row: str) -> tuple[float, str, dict[str,
     return seconds, bits, origins
 
 
-def main() -> None:
-    """Compare, and print a line for each row."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE")
-    parser.add_argument("--rows", default=ROWS)
-    parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
+def main(
+    settings: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE NAME=VALUE")] = None,
+    rows: Annotated[str, typer.Option(help="Rows of the tables.")] = ROWS,
+    turns: Annotated[int, typer.Option(min=1, help="How often each row has its turn.")] = 9,
+    serving: Annotated[bool, typer.Option("--serve", hidden=True)] = False,
+) -> None:
+    """Time the same layers under two settings of the environment, and compare their bits."""
+    if serving:
         serve()
         return
-    if len(options.settings) != 2:
-        parser.error("there must be two settings")
-    processes = [start(setting) for setting in options.settings]
+    if settings is None or len(settings) != 2:
+        raise typer.BadParameter("there must be two settings")
+    processes = [start(setting) for setting in settings]
     ratios, answers = [], []
-    for row in options.rows.split(","):
-        turns = [[ask(p, row) for p in processes] for _ in range(options.turns)]
-        first, second = (min(each[0] for each in of) for of in zip(*turns, strict=True))
-        answers = turns[-1]
+    for row in rows.split(","):
+        taken = [[ask(p, row) for p in processes] for _ in range(turns)]
+        first, second = (min(each[0] for each in of) for of in zip(*taken, strict=True))
+        answers = taken[-1]
         same = "same bits" if answers[0][1] == answers[1][1] else "OTHER BITS"
         ratios.append(first / second)
         print(f"{row:4} {first * 1e6:10.1f} {second * 1e6:10.1f} us {ratios[-1]:6.3f}  {same}")
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     print(f"geometric mean {mean:.3f}, least {min(ratios):.3f}, most {max(ratios):.3f}")
-    for setting, answer in zip(options.settings, answers, strict=True):
+    for setting, answer in zip(settings, answers, strict=True):
         print(setting, *(f"{number} {origin}" for origin, number in answer[2].items()))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
