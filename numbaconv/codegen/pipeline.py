@@ -6,6 +6,7 @@ its address is linked with all that it calls, optimised once, and emitted as one
 refers to nothing of Python: what would report exceptions is left out, as kernels never raise.
 """
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from numba.core import typed_passes as typed
 from numba.core import untyped_passes as untyped
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags, compile_extra
-from numba.core.compiler_machinery import PassManager
+from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.llvm_bindings import create_pass_builder
 from numba.core.registry import cpu_target
 from numba.extending import register_jitable
@@ -26,6 +27,51 @@ from numbaconv.codegen.machines import target_machine
 
 # Division is C's (no ZeroDivisionError to carry around). No fastmath: NaN and Inf propagate.
 OPTIONS = {"error_model": "numpy"}
+
+_OPERATORS = frozenset(each for each in vars(operator).values() if callable(each)) | {bool}
+_NUMBERS = types.Number, types.Boolean
+
+# What operators make of numbers: see `_Remembering`.
+_remembered: dict[tuple[Any, ...], Any] = {}
+
+
+class _Remembering:
+    """Numba's typing context, which looks up once what an operator makes of types of numbers.
+
+    Numba tries all that anybody has registered for an operator, that of arrays among it, each time
+    that one occurs.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def resolve_function_type(self, function: Any, args: Any, kws: Any) -> Any:
+        """Return the signature of a call."""
+        is_operator = isinstance(function, types.Function) and function.typing_key in _OPERATORS
+        if kws or not is_operator or not all(isinstance(each, _NUMBERS) for each in args):
+            return self._context.resolve_function_type(function, args, kws)
+        key = function, tuple(args)
+        if key not in _remembered:
+            _remembered[key] = self._context.resolve_function_type(function, args, kws)
+        return _remembered[key]
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _TypeInference(typed.NopythonTypeInference):
+    """Numba's type inference, with what is remembered of operators."""
+
+    def run_pass(self, state: Any) -> Any:
+        """Infer the types of a function."""
+        context = state.typingctx
+        state.typingctx = _Remembering(context)
+        try:
+            return super().run_pass(state)
+        finally:
+            state.typingctx = context
+
 
 # Of Numba's thirty passes, what plain loops over pointers need. `IRLegalization` is not among them:
 # it says where each variable ends, for those that count references, and lowering then writes zeros.
@@ -37,7 +83,7 @@ _PASSES = (
     untyped.DeadBranchPrune,
     untyped.GenericRewrites,
     untyped.ReconstructSSA,
-    typed.NopythonTypeInference,
+    _TypeInference,
     typed.PreLowerStripPhis,
     typed.NativeLowering,
     typed.NoPythonBackend,

@@ -14,7 +14,7 @@ from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, check_complete, new_templ
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.lowering import Engine, Lowering
 from numbaconv.cpu.packing.reading import element_type
-from numbaconv.cpu.packing.weights import pack_work
+from numbaconv.cpu.packing.weights import pack_panel, pack_work
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import Plan
@@ -73,10 +73,12 @@ def write_job(
     functions = {
         AT.worker: lowering.worker,
         AT.tile: lowering.tile,
+        AT.prefetching_tile: lowering.prefetching_tile,
         AT.band: lowering.band,
         AT.fill_halo: lowering.fill_halo,
         AT.store: lowering.store,
         AT.packer: lowering.packer if lowering.packing is None else pack_work,
+        AT.pack_panel: None if lowering.packing is None else pack_panel,
         AT.activate: None if activation == NONE else kernel_of(activation),
         **dict(enumerate(lowering.functions, HALO + len(lowering.layout))),
     }

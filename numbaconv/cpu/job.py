@@ -42,7 +42,7 @@ class Header(NamedTuple):
 
     Attributes
     ----------
-    tile, band : int
+    tile, prefetching_tile, band : int
         Addresses of register tiles. Those of functions are set in the template, and are 0 for what
         the problem does not need.
     fill_halo : int
@@ -52,7 +52,9 @@ class Header(NamedTuple):
     store : int
         Address of the function that stores a row of results in another dtype.
     packer : int
-        Address of the worker that packs weights; 0: they are read as they are.
+        Address of the worker that packs weights; 0: they are read as they are, or packed by tasks.
+    pack_panel : int
+        Address of the function that packs a panel.
     worker : int
         Address of the worker that does the tasks.
     launch, region, timed_work : int
@@ -104,11 +106,13 @@ class Header(NamedTuple):
     """
 
     tile: int
+    prefetching_tile: int
     band: int
     fill_halo: int
     activate: int
     store: int
     packer: int
+    pack_panel: int
     worker: int
     launch: int
     region: int

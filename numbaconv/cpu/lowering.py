@@ -80,8 +80,10 @@ class Lowering(NamedTuple):
         does, or all do.
     nontemporal : bool
         Whether results go past the caches, unless an activation follows.
+    prefetching_tile : native or None
+        The microkernel for pixels from memory, which asks for them ahead of time.
     prefetch_distance : int
-        Elements by which the tile asks for pixels ahead of time; 0: it does not.
+        Elements by which a tile asks for pixels ahead of time; 0: it does not.
     packer : native or None
         The worker that packs the weights, where it is not the one of `packing`.
     packed_size : int
@@ -110,6 +112,7 @@ class Lowering(NamedTuple):
     packing: Packing | None = None
     taps_in_place: int = 0
     nontemporal: bool = False
+    prefetching_tile: native | None = None
     prefetch_distance: int = 0
     packer: native | None = None
     packed_size: int = 0

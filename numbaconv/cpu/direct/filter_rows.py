@@ -42,7 +42,7 @@ from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.band import BandArguments, band
 from numbaconv.cpu.microkernels.fold import FoldArguments, fold
 from numbaconv.cpu.packing.halo import (
-    fill_halo,
+    filler,
     halo_layout,
     plane_place,
     tap_offsets,
@@ -308,7 +308,7 @@ def lower_rows(name, s, itemsize, threads, folds):
         np.concatenate(tables),
         tile_size(lanes) + halo_elements(b, layout, lanes),
         layout=layout,
-        fill_halo=fill_halo,
+        fill_halo=filler(s, layout, lanes),
         band=band,
         taps_in_place=tables[0].size if len(tables) > 1 else 0,
         nontemporal=not folds and nontemporal_bands(s, lanes, threads),

@@ -27,7 +27,7 @@ from numbaconv.cpu.direct.tasks import (
 )
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.cpu.microkernels.matrix import TileArguments, tile
+from numbaconv.cpu.microkernels.matrix import TileArguments, prefetching_tile, tile
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 
@@ -110,9 +110,9 @@ def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, accumulate, 
     elif accumulate:
         move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, True)
     blocks = (width + nr - 1) // nr
-    distance = 0 if view.copied else job[AT.prefetch_distance]
+    from_memory = not view.copied and vectors == TILE_VECTORS and job[AT.prefetching_tile] != 0
     call(
-        job[AT.tile],
+        job[AT.prefetching_tile if from_memory else AT.tile],
         TileArguments(
             rows=rows,
             vectors=vectors,
@@ -131,7 +131,7 @@ def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, accumulate, 
             blocks=blocks,
             b_step=nr,
             c_step=nr,
-            prefetch_distance=distance,
+            prefetch_distance=job[AT.prefetch_distance],
         ),
     )
     finish_tile(job, target, step, rows, width, final)
@@ -297,10 +297,12 @@ def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
     lanes = VECTOR_BYTES // itemsize
     in_place, inside = reads_rows_in_place(s, lanes), reads_signals_in_place(s, lanes)
+    ahead = 0 if stays_cached(s, lanes) else TILES_AHEAD * TILE_VECTORS * lanes
     return Lowering(
         "matrix",
         multiply_work,
         tile,
-        prefetch_distance=0 if stays_cached(s, lanes) else TILES_AHEAD * TILE_VECTORS * lanes,
+        prefetching_tile=prefetching_tile if ahead and (in_place or inside) else None,
+        prefetch_distance=ahead,
         **lower_matrix(s, itemsize, threads, False, in_place, inside),
     )

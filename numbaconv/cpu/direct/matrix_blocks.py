@@ -23,7 +23,7 @@ from numbaconv.cpu.direct.choice import SHORT_VECTORS
 from numbaconv.cpu.direct.tap_lists import tap_table
 from numbaconv.cpu.direct.tasks import tile_size
 from numbaconv.cpu.lowering import Packing
-from numbaconv.cpu.packing.halo import fill_halo, halo_layout, tap_offsets, tap_offsets_in_place
+from numbaconv.cpu.packing.halo import filler, halo_layout, tap_offsets, tap_offsets_in_place
 from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import kernel_taps
 
@@ -168,6 +168,6 @@ def lower_matrix(s, itemsize, threads, transposed, in_place, inside_in_place):
         "packing": packing,
         "scratch_size": scratch_size,
         "table": np.concatenate(tables),
-        "fill_halo": None if in_place else fill_halo,
+        "fill_halo": None if in_place else filler(s, layout, lanes),
         "taps_in_place": 0 if in_place or not inside_in_place else tables[0].size,
     }

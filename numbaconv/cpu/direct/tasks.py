@@ -16,7 +16,7 @@ from numbaconv.cpu.direct.choice import SHORT_VECTORS
 from numbaconv.cpu.job import AT, BLOCKS
 from numbaconv.cpu.packing.halo import FillHaloArguments, Halo, read_halo
 from numbaconv.cpu.packing.rows import fill
-from numbaconv.cpu.packing.weights import block_rows, pack_block
+from numbaconv.cpu.packing.weights import PackPanelArguments, block_rows
 from numbaconv.problem.shape import kernel_taps
 from numbaconv.problem.taps import first_read
 
@@ -247,7 +247,10 @@ def open_panel(job, m, s, b, t, block, c0, channels):
         return Panel(weights, channel_step, tap_step, channel, width)
     source = shift(m.weights, channel * k_size + c0 * taps)
     apart = tap_step if outer else 0
-    pack_block(m.panel, source, k_size, width, channels, taps, apart, job[AT.lanes])
+    call(
+        job[AT.pack_panel],
+        PackPanelArguments(m.panel, source, k_size, width, channels, taps, apart, job[AT.lanes]),
+    )
     return Panel(m.panel, channel_step, tap_step, channel, width)
 
 

@@ -25,7 +25,7 @@ from numbaconv.cpu.job import (
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.dot import dot
 from numbaconv.cpu.microkernels.matrix import tile
-from numbaconv.cpu.packing.halo import fill_halo, halo_layout, tap_offsets
+from numbaconv.cpu.packing.halo import filler, halo_layout, tap_offsets
 from numbaconv.cpu.packing.transpose import transpose
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import WeightPlan
@@ -65,7 +65,7 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
         set_entries(job, HALO, halo)
         job[AT.scratch_size] = weight_tasks.dot_scratch(s, b, lanes)
         job[AT.worker], job[GRADIENT_AT.dot] = dots_work.address(how.numba), dot.address(how.numba)
-        job[AT.fill_halo] = fill_halo.address((how.numba, how.numba))
+        job[AT.fill_halo] = filler(s, halo, lanes).address((how.numba, how.numba))
         table = tap_offsets(s, halo, s.c_in)
     else:
         packed, tile_of_x, pixels = scratch_sizes(s, b)

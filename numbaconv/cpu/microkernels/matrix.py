@@ -10,6 +10,7 @@ largest that the CPU holds. Only the last of the NV vectors may be partial (`las
 stored); loads are always of whole vectors, so operands need a vector of slack behind them.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +20,11 @@ from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
-from numbaconv.cpu.blocking import TILE_VECTORS
+from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.microkernels.accumulators import (
     UNROLLED,
     Accumulators,
+    for_each_block,
     for_each_tile,
     is_set,
     listed,
@@ -56,7 +58,7 @@ class TileArguments(NamedTuple):
     blocks, b_step, c_step : int
         Blocks, and elements from one to the next, in B and in C.
     prefetch_distance : int
-        How far ahead elements of B are asked for, where blocks are TILE_VECTORS wide; 0: none.
+        How far ahead elements of B are asked for, by `prefetching_tile` alone.
     """
 
     rows: int
@@ -81,16 +83,23 @@ class TileArguments(NamedTuple):
 
 def _emit_tile(builder, dtype, o):
     """Switch to the register block of the size that is asked for."""
-    vectors = Vectors(builder, dtype)
-    o = o._replace(accumulate=is_set(builder, o.accumulate))
-
-    def emit(rows, columns):
-        _emit_blocks(vectors, rows, columns, o)
-
+    vectors, o = _prepared(builder, dtype, o)
+    emit = functools.partial(_emit_blocks, vectors, o=o, prefetches=False)
     for_each_tile(builder, o.rows, o.vectors, emit)
 
 
-def _emit_blocks(vectors, mr, nv, o):
+def _emit_prefetching_tile(builder, dtype, o):
+    """The same for blocks of whole width, whose loops ask for pixels: in cache that costs time."""
+    vectors, o = _prepared(builder, dtype, o)
+    emit = functools.partial(_emit_blocks, vectors, o=o, prefetches=True)
+    for_each_block(builder, o.rows, o.vectors, range(1, TILE_ROWS + 1), [TILE_VECTORS], emit)
+
+
+def _prepared(builder, dtype, o):
+    return Vectors(builder, dtype), o._replace(accumulate=is_set(builder, o.accumulate))
+
+
+def _emit_blocks(vectors, mr, nv, o, prefetches):
     """Register blocks one after the other: a call costs as much as a few steps of k."""
     builder = vectors.builder
     with cgutils.for_range(builder, o.blocks) as loop:
@@ -100,34 +109,20 @@ def _emit_blocks(vectors, mr, nv, o):
         block.start(o.accumulate, lambda i, j: vectors.broadcast(vectors.at(o.bias, i64(i))))
         with builder.if_then(builder.icmp_signed(">", o.blocks, i64(1))):
             block.prefetch_next(o.c_step)
-        _multiply_and_store(vectors, block, o._replace(b=pixels))
-
-
-def _multiply_and_store(vectors, block, o):
-    """Multiply a block by one of two loops: one prefetches pixels, which costs time in cache."""
-    if block.columns < TILE_VECTORS:
-        _multiply(vectors, block, o, None)
+        _multiply(vectors, block, o._replace(b=pixels), prefetches)
         block.store()
-        return
-    start = block.values
-    near = vectors.builder.icmp_signed("==", o.prefetch_distance, i64(0))
-    with vectors.builder.if_else(near, likely=True) as branches:
-        for branch, distance in zip(branches, (None, o.prefetch_distance), strict=True):
-            with branch:
-                block.values = start
-                _multiply(vectors, block, o, distance)
-                block.store()
 
 
-def _multiply(vectors, block, o, distance):
+def _multiply(vectors, block, o, prefetches):
     mr, nv = block.rows, block.columns
 
     def step(of_pixels, of_weights, pointers, values):
         weights = vectors.at(pointers[0], of_weights)
         pixels = vectors.at(pointers[1], of_pixels)
-        if distance is not None:
+        if prefetches:
             for j in range(nv):
-                vectors.prefetch(vectors.column(vectors.at(pixels, distance), j))
+                ahead = vectors.at(pixels, o.prefetch_distance)
+                vectors.prefetch(vectors.column(ahead, j))
         xs = [vectors.load(vectors.column(pixels, j)) for j in range(nv)]
         new = []
         for i, row in enumerate(values):
@@ -140,9 +135,7 @@ def _multiply(vectors, block, o, distance):
     block.loop_over_taps(o.channels, o.table, runs, operands, f"tile_{mr}x{nv}")
 
 
-@emitted(TileArguments, _emit_tile)
-def tile(o):
-    """C[MR, NV vectors] = bias + (or C +=) A[k, MR] transposed times B[k], k = (channel, tap)."""
+def _multiply_in_numpy(o):
     width = (o.vectors - 1) * (VECTOR_BYTES // o.c.itemsize) + o.last
     places = list(listed(o.channels, o.taps, o.table, o.b_channel, o.a_channel))
     weights = np.stack([o.a[at : at + o.rows] for _, at in places])
@@ -154,3 +147,15 @@ def tile(o):
             result = start + (weights[:, :, None] * pixels[:, None, :]).sum(0, dtype=o.c.dtype)
         for row, values in zip(rows, result, strict=True):
             row[:] = values
+
+
+@emitted(TileArguments, _emit_tile)
+def tile(o):
+    """C[MR, NV vectors] = bias + (or C +=) A[k, MR] transposed times B[k], k = (channel, tap)."""
+    _multiply_in_numpy(o)
+
+
+@emitted(TileArguments, _emit_prefetching_tile)
+def prefetching_tile(o):
+    """Do what `tile` does for blocks of TILE_VECTORS, and ask for pixels ahead of time."""
+    _multiply_in_numpy(o)

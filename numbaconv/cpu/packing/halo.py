@@ -27,7 +27,7 @@ from numbaconv.cpu.packing.rows import (
     split_rows,
 )
 from numbaconv.problem.padding_modes import padded_index, steps_to
-from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
+from numbaconv.problem.shape import kernel_taps, pads_zeros, read_shape
 
 # A channel of a halo tile is a few short rows, too few for the hardware to see a pattern.
 PREFETCHED_CHANNELS = 2
@@ -200,17 +200,16 @@ def rows_inside(s, first, rows):
     return begin, max(min(steps_to(s.size[1] - first, s.stride[1]), rows), begin)
 
 
-@inline
-def copies_vectors(s, halo, count, lanes):
+def copies_vectors(s, halo, lanes):
     """Whether rows are copied as vectors whose masks are the padding, as in most layers.
 
     Long rows under a stride of 1 are copied as fast without masks.
     """
-    dense = s.in_strides[4] == 1
-    short = s.stride[2] == 1 and count <= MOST_PADDED * lanes
+    neighbours = s.in_strides[1] == 1 and s.c_in * s.groups > 1
+    short = s.stride[2] == 1 and halo.pitch <= MOST_PADDED * lanes
     split = s.stride[2] == 2 and splits_rows(s, halo)
-    d, h, w = s.padding_mode  # to call `pads_zeros` would cost every first call its compilation
-    return d == h == w == ZEROS and dense and (short or split)
+    dense = s.in_strides[4] == 1 and not neighbours
+    return pads_zeros(s) and dense and (short or split)
 
 
 @inline
@@ -313,26 +312,33 @@ class FillHaloArguments(NamedTuple):
 
 
 @native(FillHaloArguments)
+def fill_halo_by_vectors(
+    target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, rotation
+):
+    """Do what `fill_halo` does, where `copies_vectors` holds."""
+    s, halo = read_shape(job, SHAPE), read_halo(job)
+    halo_rows, lanes = rows + halo.rows, job[AT.lanes]
+    count = cols + halo.pitch - halo.cols
+    clear_behind(target, s, halo, channels, halo_rows, count, lanes)
+    image, corner = shift(x, channel0 * s.in_strides[1]), (d0, h0, w0)
+    zero = pointer_at(job[AT.outside], target)[0]
+    fill_vectors(
+        target, image, s, halo, channels, corner, halo_rows, count, kept, rotation, zero, lanes
+    )
+
+
+@native(FillHaloArguments)
 def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, rotation):
     """Copy the halo tile whose first element is the padded input's (d0, h0, w0).
 
-    Rows go by vectors, or, in general, in a loop over the layout's axes in order: each row is one
-    padded copy, of several channels at once where they are neighbours in memory, or of all its
-    phases.
+    Loop over the layout's axes in order: each row is one padded copy, of several channels at once
+    where they are neighbours in memory, or of all its phases.
     """
     s, halo = read_shape(job, SHAPE), read_halo(job)
     halo_rows = rows + halo.rows
     count = cols + halo.pitch - halo.cols
     clear_behind(target, s, halo, channels, halo_rows, count, job[AT.lanes])
     neighbours = s.in_strides[1] == 1 and channels > 1
-    if not neighbours and copies_vectors(s, halo, count, job[AT.lanes]):
-        image = shift(x, channel0 * s.in_strides[1])
-        corner, lanes = (d0, h0, w0), job[AT.lanes]
-        zero = pointer_at(job[AT.outside], target)[0]
-        fill_vectors(
-            target, image, s, halo, channels, corner, halo_rows, count, kept, rotation, zero, lanes
-        )
-        return
     c = 0
     while c < channels:
         together = min(job[AT.lanes], channels - c) if neighbours else 1
@@ -378,3 +384,8 @@ def fill_halo(target, x, job, channel0, channels, d0, h0, w0, rows, cols, kept, 
                         copy, source, s, halo, together, split, first_w, count, job[AT.lanes]
                     )
         c += together
+
+
+def filler(s, halo, lanes):
+    """The function that fills halo tiles of a layout: few problems need both to be compiled."""
+    return fill_halo_by_vectors if copies_vectors(s, halo, lanes) else fill_halo

@@ -1,7 +1,10 @@
 """Weights in the order in which register tiles read them: panels of a few rows, k by k."""
 
+from typing import NamedTuple
+
+from numbaconv.codegen.arguments import Elements
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import keep_scalar, pointer_at, shift
+from numbaconv.codegen.pointers import call, keep_scalar, pointer_at, shift
 from numbaconv.cpu.blocking import TILE_ROWS
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.packing.lanes import (
@@ -66,6 +69,39 @@ def pack_block(packed, weights, step, rows, channels, taps, tap_step, lanes):
             packed[at + i] = weights[i * step + k]
 
 
+class PackPanelArguments(NamedTuple):
+    """What `pack_panel` takes.
+
+    Attributes
+    ----------
+    packed : pointer
+        The panel, [k][rows].
+    weights, step : pointer, int
+        Weights of its first output channel; elements from one output channel to the next.
+    rows, channels, taps : int
+        Output channels, input channels, and taps of each.
+    tap_step : int
+        0: k = (channel, tap). Else k = (tap, channel), each tap so many elements behind the last.
+    lanes : int
+        Lanes of a vector.
+    """
+
+    packed: Elements
+    weights: Elements
+    step: int
+    rows: int
+    channels: int
+    taps: int
+    tap_step: int
+    lanes: int
+
+
+@native(PackPanelArguments)
+def pack_panel(packed, weights, step, rows, channels, taps, tap_step, lanes):
+    """Pack one panel: see `pack_block`."""
+    pack_block(packed, weights, step, rows, channels, taps, tap_step, lanes)
+
+
 @native(WorkerArguments)
 def pack_work(worker, job, like):
     """Write weights (C_out, K) as panels [group][register block][k][MR].
@@ -88,5 +124,8 @@ def pack_work(worker, job, like):
         rows = block_rows(s.c_out, mr, block)
         target, source = shift(packed, first), shift(weights, first)
         tap_step = s.c_in * rows if job[AT.pack_taps_outer] != 0 else 0
-        pack_block(target, source, k_size, rows, s.c_in, taps, tap_step, job[AT.lanes])
+        call(
+            job[AT.pack_panel],
+            PackPanelArguments(target, source, k_size, rows, s.c_in, taps, tap_step, job[AT.lanes]),
+        )
         task, queue = next_task(job, tasks, worker, queue)

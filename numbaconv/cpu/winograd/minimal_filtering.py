@@ -13,6 +13,7 @@ import numpy as np
 
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import behind, call, indices_at, pointer_at, shift
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import TILE_VECTORS, share
 from numbaconv.cpu.job import (
@@ -33,7 +34,7 @@ from numbaconv.cpu.microkernels.minimal_filters import (
     evaluate_taps,
     interpolate,
 )
-from numbaconv.cpu.packing.halo import HALO_SIZE, FillHaloArguments, Halo, fill_halo
+from numbaconv.cpu.packing.halo import HALO_SIZE, FillHaloArguments, Halo, filler
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import fill
 from numbaconv.cpu.packing.weights import block_rows, pack_block
@@ -385,6 +386,7 @@ def lower(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> Lowering
     b = cut(s, tiles, dtype.itemsize, threads)
     table, halo = make_table(s, tiles, b, dtype.itemsize)
     panel = int(table[AT_TABLE.panel])
+    problem, lanes = tile_problem(s, tiles), VECTOR_BYTES // dtype.itemsize
     return Lowering(
         "minimal_filtering",
         work,
@@ -393,11 +395,11 @@ def lower(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> Lowering
         table,
         int(table[AT_TABLE.scratch]),
         layout=halo,
-        fill_halo=fill_halo,
+        fill_halo=filler(problem, halo, lanes),
         packer=pack_points,
         packed_size=s.groups * b.blocks * tiles.points * panel,
         pack_scratch=s.taps * panel,
         packed_order=(*tiles.outputs, *s.kernel),
         functions=Functions(evaluate, evaluate_taps, interpolate),
-        problem=tile_problem(s, tiles),
+        problem=problem,
     )
