@@ -1,7 +1,6 @@
 """Large full kernels are convolutions, whose register tiles read each pixel once for many sums.
 
-A pixel of the walks of `cpu.separable` is loaded for each product. Axes before those of the kernel
-are images, those behind them channels.
+A pixel of the walks of `cpu.separable` is loaded for each product.
 """
 
 import math
@@ -17,9 +16,6 @@ from numbaconv.problem.plan import find_plan
 
 # Fewer taps take about as long in a walk, whose kernels compile sooner.
 LEAST_TAPS = 25
-
-# Channels that the lanes of vectors share.
-MOST_CHANNELS = 4
 
 MOST_AXES = 3
 
@@ -47,25 +43,25 @@ def correlate_large(
 ) -> bool:
     """Correlate an image with a large kernel into `out`; False if a walk has to do it.
 
-    That is so where arrays would be copied.
+    That is so where arrays would be copied, and where colours lie behind the kernel's axes: as
+    channels they take no less time. Axes before those of the kernel are images.
     """
     if not is_large(kernel, constant):
         return False
     first, last = kernel.axes[0], kernel.axes[-1] + 1
-    channels = math.prod(image.shape[last:])
     dense = image.flags.c_contiguous and out.flags.c_contiguous
-    fits = last - first <= MOST_AXES and channels <= MOST_CHANNELS and image.size
+    fits = last == image.ndim <= first + MOST_AXES and image.size
     plain = out.dtype == compute and not np.may_share_memory(image, out)
     if not (dense and fits and plain):
         return False
     windows = dict(zip(kernel.axes, zip(kernel.window, kernel.before, strict=True), strict=True))
     sizes = [windows.get(axis, (1, 0)) for axis in range(first, last)]
-    shape = -1, *image.shape[first:last], channels
+    shape = -1, 1, *image.shape[first:]
     weights = np.array(kernel.weights, compute).reshape(1, 1, *(size for size, _ in sizes))
-    x, w = readable(image).reshape(shape), np.repeat(weights, channels, 0)
+    x = readable(image).reshape(shape)
     pairs = tuple((before, size - 1 - before) for size, before in sizes)
     value = constant if kernel.mode == CONSTANT else 0.0
-    words = PADDING_MODES[kernel.mode], "channels_last", None, value, None
-    plan = find_plan(x, w, None, (1, pairs, 1, channels, *words))
-    convolve(plan, "direct", x, w, None, out.reshape(shape))
+    words = PADDING_MODES[kernel.mode], "channels_first", None, value, None
+    plan = find_plan(x, weights, None, (1, pairs, 1, 1, *words))
+    convolve(plan, "direct", x, weights, None, out.reshape(shape))
     return True

@@ -18,7 +18,6 @@ SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((9, 8, 20), (3, 4, 5)),
     ((3, 17, 20), (6, 7)),
     ((2, 3, 20, 9), (5, 6)),
-    ((17, 20, 3), (5, 8)),
     ((11, 4, 20), (6, 1, 7)),
 )
 
@@ -39,17 +38,14 @@ def by_definition(
 @pytest.mark.parametrize("mode", list(PAD))
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_large_kernels(shape: Any, mode: str, monkeypatch: pytest.MonkeyPatch):
-    """Images before the axes of the kernel, channels behind; bytes and floats; of any origin."""
+    """Images before the axes of the kernel; bytes and floats; of any origin."""
     done: list[bool] = []
     convolve = passes.correlate_large
     monkeypatch.setattr(passes, "correlate_large", lambda *a: done.append(convolve(*a)) or done[-1])
     size, window = shape
     draw = Draw(f"{shape} {mode}")
     x = draw.numbers.integers(-9, 9, size).astype(draw.choose(("float32", "int8", "float16")))
-    first = draw.choose(range(x.ndim - len(window) + 1))
-    if x.shape[first + len(window) :] not in ((), (3,)):
-        first = x.ndim - len(window)
-    axes = tuple(range(first, first + len(window)))
+    axes = tuple(range(x.ndim - len(window), x.ndim))
     w = draw.numbers.integers(1, 5, window)
     origin = [draw.origin(n) for n in window]
     output = np.empty(size, np.float32)
