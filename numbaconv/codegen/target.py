@@ -86,6 +86,11 @@ def second_level_cache() -> int:
     return min(max(_cache_size(2, least), least), most)
 
 
+# Bytes of a third-level cache for each core that shares it: no CPU has more. A virtual machine of a
+# few cores is told the size of a whole server's, most of which others use.
+_MOST_OF_A_CORE = 16 << 20
+
+
 @functools.cache
 def last_level_caches(threads: int) -> int:
     """Bytes of the third-level caches that so many threads share; 32 MiB where Linux tells nothing.
@@ -94,7 +99,7 @@ def last_level_caches(threads: int) -> int:
     """
     sharing = _cache_entry(3, "shared_cpu_map").replace(",", "")
     try:
-        cores = int(sharing, 16).bit_count()
+        cores = max(1, int(sharing, 16).bit_count())
     except ValueError:
-        cores = threads
-    return _cache_size(3, 32 << 20) * ceil_div(threads, max(1, cores))
+        cores = max(2, threads)
+    return min(_cache_size(3, 32 << 20), cores * _MOST_OF_A_CORE) * ceil_div(threads, cores)

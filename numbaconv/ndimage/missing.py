@@ -249,7 +249,7 @@ def _weights_of_valid(work: Work, dtype: np.dtype[Any], gaps: Gaps) -> np.ndarra
 
 def _filter(image: np.ndarray, out: np.ndarray, work: Work, constant: Any) -> None:
     if isinstance(work, Kernel) or work:
-        apply(image, out, work, constant)
+        apply(image, out, work, constant, ordered=False)
     else:
         out[...] = image
 

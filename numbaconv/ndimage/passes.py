@@ -9,6 +9,7 @@ import numpy as np
 from numbaconv.cpu.separable.execution import Arithmetic, filter_image
 from numbaconv.cpu.separable.planning import Kernel, Pass
 from numbaconv.ndimage.arguments import check_supported, real_constant
+from numbaconv.ndimage.large_kernels import correlate_large
 
 Work = Sequence[Pass] | Kernel
 
@@ -69,16 +70,28 @@ def check_arrays(image: np.ndarray, output: np.ndarray) -> None:
 
 
 def apply(
-    image: np.ndarray, output: np.ndarray, work: Work, cval: Any, rounds: bool = False
+    image: np.ndarray,
+    output: np.ndarray,
+    work: Work,
+    cval: Any,
+    rounds: bool = False,
+    ordered: bool = True,
 ) -> np.ndarray:
-    """Filter an image, real or complex, under real weights."""
+    """Filter an image, real or complex, under real weights.
+
+    Sums in float64 are SciPy's to the last bit, unless they need not be `ordered` as its are.
+    """
     check_arrays(image, output)
     if image.dtype.kind == "c":
-        apply(image.real, output.real, work, np.real(cval), rounds)
-        apply(image.imag, output.imag, work, np.imag(cval), rounds)
+        apply(image.real, output.real, work, np.real(cval), rounds, ordered)
+        apply(image.imag, output.imag, work, np.imag(cval), rounds, ordered)
         return output
     constant = real_constant(cval)
     how = find_arithmetic(image.dtype, output.dtype, work, constant, rounds)
+    if isinstance(work, Kernel) and output.dtype.kind == "f":
+        any_order = how.compute == SINGLE or not ordered
+        if any_order and correlate_large(image, output, work, constant, how.compute):
+            return output
     filter_image(image, output, work, constant, how)
     return output
 

@@ -88,7 +88,8 @@ def test_without_the_compiler(run_script: Script, tmp_path: Path):
     ("size", "sharing", "expected"),
     [
         ("32768K", "00000000,000000ff", {1: 32, 8: 32, 9: 64, 64: 256}),  # eight cores each
-        ("98304K", "3", {1: 96, 2: 96, 3: 192}),
+        ("98304K", "ff", {1: 96, 8: 96, 9: 192}),
+        ("491520K", "3", {1: 32, 2: 32, 3: 64}),  # a server's, of which a guest has two cores
         ("", "", {1: 32, 64: 32}),  # where Linux, or another system, tells nothing
         ("16384K", "", {64: 16}),
     ],

@@ -24,7 +24,7 @@ from numbaconv.cpu.microkernels.accumulators import carried_loop, is_set
 
 # Vectors of a block. A multiply-add takes four cycles, and two begin in each: eight sums keep a CPU
 # busy. 8 sums + a weight + pixels <= 16 registers.
-WIDTHS = (8, 4, 1)
+WIDTHS = (8, 4, 2, 1)
 
 # How taps are listed: one by one, or the middle one and then pairs.
 SINGLE, SUMS, DIFFERENCES = range(3)
@@ -82,24 +82,19 @@ def _emit(builder, dtype, o):
 def _sections(builder, vectors):
     """Blocks of each width: where the first begins, and how many there are.
 
-    Wide ones as far as they go, and one more where more than half of it is needed; blocks of half
-    the width for the rest. The last block of a row overlaps the one before. Shorter rows than that
-    go vector by vector.
+    Wide ones as far as they go, and one more where more than half of it is needed; then of half the
+    width, and so on. The last block of a row overlaps the one before, if there is one.
     """
-    wide, half, one = WIDTHS
-
-    def blocks(left: Any, width: int, spare: int, least: int) -> Any:
-        count = builder.sdiv(builder.add(left, i64(spare)), i64(width))
-        return builder.select(builder.icmp_signed(">=", vectors, i64(least)), count, i64(0))
-
-    wides = blocks(vectors, wide, wide - half - 1, wide)
-    covered = builder.mul(wides, i64(wide))
-    left = builder.sub(vectors, covered)
-    left = builder.select(builder.icmp_signed(">", left, i64(0)), left, i64(0))
-    halves = blocks(left, half, half - 1, half)
-    short = builder.icmp_signed("<", vectors, i64(half))
-    ones = builder.select(short, vectors, i64(0))
-    return (wide, i64(0), wides), (half, covered, halves), (one, i64(0), ones)
+    sections, covered = [], i64(0)
+    for width in WIDTHS:
+        left = builder.sub(vectors, covered)
+        spare = i64(max(0, width // 2 - 1))
+        count = builder.sdiv(builder.add(left, spare), i64(width))
+        count = builder.select(builder.icmp_signed(">=", vectors, i64(width)), count, i64(0))
+        count = builder.select(builder.icmp_signed(">", left, i64(0)), count, i64(0))
+        sections.append((width, covered, count))
+        covered = builder.add(covered, builder.mul(count, i64(width)))
+    return sections
 
 
 def _emit_blocks(v, width, first, count, kind, o):

@@ -67,14 +67,26 @@ def _rounded(context, builder, value, source, target):
     """The nearest integer, of two the even one; the nearest of the type; zero of NaN."""
     del context
     number = {32: "f32", 64: "f64"}[source.bitwidth]
-    letter = "s" if target.signed else "u"
+    value = _intrinsic(builder, f"llvm.rint.{number}", value.type, value)
     integer = ir.IntType(target.bitwidth)
-    names = f"llvm.rint.{number}", f"llvm.fpto{letter}i.sat.i{target.bitwidth}.{number}"
-    for name, result in zip(names, (value.type, integer), strict=True):
-        signature = ir.FunctionType(result, [value.type])
-        function = cgutils.get_or_insert_function(builder.module, signature, name)
-        value = builder.call(function, [value])
-    return value
+    if target.bitwidth > 16:
+        letter = "s" if target.signed else "u"
+        name = f"llvm.fpto{letter}i.sat.i{target.bitwidth}.{number}"
+        return _intrinsic(builder, name, integer, value)
+    # That intrinsic has no vectors of few bits; but their limits are floats.
+    low, high = (ir.Constant(value.type, limit) for limit in (target.minval, target.maxval))
+    if target.signed:
+        zero = ir.Constant(value.type, 0)
+        value = builder.select(builder.fcmp_ordered("ord", value, value), value, zero)
+    value = builder.select(builder.fcmp_ordered(">", value, low), value, low)
+    value = builder.select(builder.fcmp_ordered("<", value, high), value, high)
+    return builder.trunc(builder.fptosi(value, ir.IntType(32)), integer)
+
+
+def _intrinsic(builder, name, result, value):
+    """Call an intrinsic of LLVM."""
+    signature = ir.FunctionType(result, [value.type])
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [value])
 
 
 def _saturated(context, builder, value, source, target):

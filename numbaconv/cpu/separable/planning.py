@@ -25,6 +25,7 @@ from numbaconv.cpu.packing.conversion import (
 from numbaconv.cpu.separable.borders import CONSTANT
 from numbaconv.cpu.separable.tasks import walk_work
 from numbaconv.cpu.separable.walk import BASES, LISTS, PlaneAxis, Taps, Walk
+from numbaconv.problem.padding_modes import padded_index
 
 # Rows of sums at a time. Their taps read nearly the same rows, once from the second-level cache.
 STEP = 8
@@ -263,11 +264,15 @@ def windows_of(work: tuple[Pass, ...] | Kernel) -> Windows:
 
 
 class Sizes(NamedTuple):
-    """Planes of a block, lanes of a strip, and elements from one row of scratch to the next."""
+    """Planes of a block, lanes of a strip, elements from one row of scratch to the next.
+
+    `start` are those before the first lane that is read into a row of scratch.
+    """
 
     block: int
     strip: int
     pitch: int
+    start: int
 
 
 def cut(roles: Roles, windows: Windows, separable: bool, itemsize: int) -> Sizes:
@@ -292,7 +297,19 @@ def cut(roles: Roles, windows: Windows, separable: bool, itemsize: int) -> Sizes
     strip = max(most // rows_of(block) - reach, min(LEAST_STRIP, lanes), 2 * reach)
     vector = VECTOR_BYTES // itemsize
     strip = round_up(ceil_div(lanes, ceil_div(lanes, strip)), vector)
-    return Sizes(block, strip, round_up(strip + reach, vector) + CACHE_LINE // itemsize)
+    # The first lane of a whole row begins a vector; what lies before it is written later.
+    before = windows.along(roles.lanes)[1] * roles.pixel if separable and strip >= lanes else 0
+    start = round_up(before, vector)
+    pitch = round_up(start + strip + reach, vector) + CACHE_LINE // itemsize
+    return Sizes(block, strip, pitch, start)
+
+
+def edges_of(walk: Walk) -> list[int]:
+    """The lanes that continue a row: before it and behind it; -1 where the constant lies."""
+    outside = [*range(-walk.lane_before, 0), *range(walk.lanes, walk.lanes + walk.lane_after)]
+    places = [divmod(lane, walk.pixel) for lane in outside]
+    found = [(padded_index(place, walk.pixels, walk.lane_mode), rest) for place, rest in places]
+    return [at * walk.pixel + rest if at >= 0 else -1 for at, rest in found]
 
 
 def plane_axes(roles: Roles, windows: Windows, block: int, separable: bool) -> list[PlaneAxis]:
@@ -358,6 +375,8 @@ def plan_walk(
         pixels=lanes.size // pixel,
         lane_before=lane_before * pixel,
         lane_after=(lane_window - 1 - lane_before) * pixel,
+        start=sizes.start,
+        edges=0,
         lane_in=lanes.in_step,
         lane_out=lanes.out_step,
         step=STEP,
@@ -421,6 +440,8 @@ def make_template(problem: Problem, threads: int) -> Template:
         taps = [Taps(), kernel_taps(table, work, roles, windows), Taps()]
     else:
         taps = pass_taps(table, work, roles, sizes.pitch)
+        if taps[2].taps and walk.strips == 1:
+            walk = walk._replace(edges=table.place(edges_of(walk)))
     integers = [*walk, *(i for each in taps for i in each), *table.integers]
     return Template(
         write_job(problem, walk, taps, threads),

@@ -77,7 +77,9 @@ def locate(table, state, number):
 
 @inline
 def row_width(table, state):
-    """Lanes of a row in scratch: with those that the taps of a sum reach."""
+    """Lanes of a row that are read: with those that the taps of a sum reach, but of whole rows."""
+    if table[WALK.edges] > 0:
+        return state[PART.lanes]
     return state[PART.lanes] + table[WALK.lane_before] + table[WALK.lane_after]
 
 
@@ -98,8 +100,11 @@ def read_elements(job, table, target, at, elements):
 
 @inline
 def read_lanes(job, table, state, target, base, constant):
-    """Read the lanes of a row that begins at element `base`, and what lies outside of it."""
+    """Read the lanes of a row that begins at element `base`, of strips with what lies outside."""
     lanes, pixel, step = table[WALK.lanes], table[WALK.pixel], table[WALK.lane_in]
+    if table[WALK.edges] > 0:
+        read_elements(job, table, target, base, lanes)
+        return
     first = state[PART.lane0] - table[WALK.lane_before]
     end = first + row_width(table, state)
     inside, inside_end = first if first > 0 else 0, end if end < lanes else lanes
@@ -165,6 +170,7 @@ def read_ring_row(job, table, state, memory, weights, row, slot):
     """Bring a row of all planes into the ring."""
     constant, width, pitch = weights[CONSTANT_AT], row_width(table, state), table[WALK.pitch]
     index = padded_index(row, table[WALK.rows], table[WALK.row_mode])
+    memory = shift(memory, table[WALK.start])
     ring, ring_plane = shift(memory, slot * pitch), table[WALK.ring_plane]
     target, target_step, planes = ring, ring_plane, table[WALK.planes]
     along_planes = table[PLANE_TAPS.taps] > 0
@@ -214,19 +220,39 @@ def restore_constant(table, state, rows, count, constant):
 
 
 @inline
+def continue_rows(table, rows, count, constant):
+    """Write what lies outside of whole rows, before them and behind them.
+
+    It is here that it is needed first: passes along other axes would make the same of it.
+    """
+    lanes, before, pitch = table[WALK.lanes], table[WALK.lane_before], table[WALK.pitch]
+    edges = shift(table, table[WALK.edges])
+    for r in range(count):
+        row = shift(rows, r * pitch)
+        for i in range(before + table[WALK.lane_after]):
+            keep_scalar()
+            lane = i - before if i < before else i - before + lanes
+            row[lane] = row[edges[i]] if edges[i] >= 0 else constant
+
+
+@inline
 def finish_rows(job, table, state, memory, weights, plane, row, rows):
     """Compute and store some rows of a plane."""
-    source, pitch = shift(memory, plane * table[WALK.ring_plane]), table[WALK.pitch]
+    start, pitch = table[WALK.start], table[WALK.pitch]
+    source = shift(memory, plane * table[WALK.ring_plane] + start)
     lanes, along_lanes = state[PART.lanes], table[LANE_TAPS.taps] > 0
     if table[ROW_TAPS.taps] > 0:
-        width, target = lanes, shift(memory, table[WALK.rows_at])
+        width, target = lanes, shift(memory, table[WALK.rows_at] + start)
         if along_lanes:
             width = row_width(table, state)
         lists, step = shift(state, table[WALK.lists_at]), table[ROW_TAPS.entries]
         sum_taps(job, table, ROW_TAPS, weights, lists, step, target, pitch, source, 0, rows, width)
         source = target
     if along_lanes:
-        if table[WALK.lane_mode] == CONSTANT:
+        if table[WALK.edges] > 0:
+            continue_rows(table, source, rows, weights[CONSTANT_AT])
+            source = shift(source, -table[WALK.lane_before])
+        elif table[WALK.lane_mode] == CONSTANT:
             restore_constant(table, state, source, rows, weights[CONSTANT_AT])
         target = shift(memory, table[WALK.results_at])
         lists = shift(table, table[LANE_TAPS.offsets])

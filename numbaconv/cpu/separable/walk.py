@@ -70,6 +70,11 @@ class Walk(NamedTuple):
         and how many such pixels there are.
     lane_before, lane_after : int
         Lanes that the sums of a row read before the first and behind the last of them.
+    start : int
+        Elements from where a row of scratch begins to the first lane that is read into it.
+    edges : int
+        Where in the table stand the lanes that continue a whole row, -1 for the constant: those
+        before it, then those behind it. 0: rows are strips, read with what lies outside of them.
     lane_in, lane_out : int
         Elements from one lane to the next.
     step, ring : int
@@ -107,6 +112,8 @@ class Walk(NamedTuple):
     pixels: int
     lane_before: int
     lane_after: int
+    start: int
+    edges: int
     lane_in: int
     lane_out: int
     step: int
