@@ -75,6 +75,7 @@ class _TypeInference(typed.NopythonTypeInference):
 
 # Of Numba's thirty passes, what plain loops over pointers need. `IRLegalization` is not among them:
 # it says where each variable ends, for those that count references, and lowering then writes zeros.
+# Nor is `ReconstructSSA`: no variable has values of two types, and LLVM finds out what is where.
 _PASSES = (
     untyped.TranslateByteCode,
     untyped.FixupArgs,
@@ -82,9 +83,7 @@ _PASSES = (
     untyped.RewriteSemanticConstants,
     untyped.DeadBranchPrune,
     untyped.GenericRewrites,
-    untyped.ReconstructSSA,
     _TypeInference,
-    typed.PreLowerStripPhis,
     typed.NativeLowering,
     typed.NoPythonBackend,
 )
@@ -208,8 +207,16 @@ def _lean_flags() -> Flags:
     return flags
 
 
-def compile_lean(function: Callable[..., Any], signature: Any, symbol: str) -> bytes:
-    """Return the object code of a function, behind a C function of the given name."""
+def compile_lean(
+    function: Callable[..., Any],
+    signature: Any,
+    symbol: str,
+    optimise: Callable[[Any, Any], None] | None = None,
+) -> bytes:
+    """Return the object code of a function, behind a C function of the given name.
+
+    `optimise` is `tidy`, or by default all that LLVM has.
+    """
     result = compile_extra(
         cpu_target.typing_context,
         cpu_target.target_context,
@@ -220,7 +227,7 @@ def compile_lean(function: Callable[..., Any], signature: Any, symbol: str) -> b
         {},
         pipeline_class=LeanCompiler,
     )
-    return _emit(result.library.linked(), result, symbol)
+    return _emit(result.library.linked(), result, symbol, optimise or _optimise)
 
 
 def compile_parallel(function: Callable[..., Any], signature: Any, symbol: str) -> bytes:
@@ -232,7 +239,7 @@ def compile_parallel(function: Callable[..., Any], signature: Any, symbol: str) 
     dispatcher.compile(signature.args)
     result = dispatcher.overloads[signature.args]
     module = llvm.parse_bitcode(result.library._final_module.as_bitcode())
-    return _emit(module, result, symbol)
+    return _emit(module, result, symbol, _optimise)
 
 
 def start_numba() -> None:
@@ -241,12 +248,19 @@ def start_numba() -> None:
     _ = cpu_target.target_context  # Numba's helpers in C
 
 
-def _emit(module: Any, result: Any, symbol: str) -> bytes:
+def _emit(module: Any, result: Any, symbol: str, optimise: Callable[[Any, Any], None]) -> bytes:
     """Optimise all as one, of which only the C function is called from outside."""
     module.link_in(llvm.parse_assembly(str(_c_function(result, symbol))))
     _make_internal(module, symbol)
     machine = target_machine()
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    optimise(module, machine)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def _optimise(module: Any, machine: Any) -> None:
+    """Run LLVM's passes on a module."""
     builder = create_pass_builder(
         machine,
         opt=config.OPT,
@@ -254,8 +268,25 @@ def _emit(module: Any, result: Any, symbol: str) -> bytes:
         slp_vectorize=config.SLP_VECTORIZE,
     )
     builder.getModulePassManager().run(module, builder)
-    code: bytes = machine.emit_object(module)
-    return code
+
+
+def tidy(module: Any, machine: Any) -> None:
+    """Run the few passes that IR needs whose loops are emitted as they are to be.
+
+    What Numba wraps around it goes: calls, and memory for variables. The others would find nothing
+    to do in hundreds of blocks of vector code, in ten times the time.
+    """
+    for each in module.functions:
+        if each.linkage == llvm.Linkage.internal and not each.is_declaration:
+            each.add_function_attribute("alwaysinline")
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.add_sroa_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, create_pass_builder(machine))
 
 
 def _make_internal(module: Any, symbol: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numba.core import config
 
@@ -67,6 +68,7 @@ def write_job(
     The functions that it names are compiled.
     """
     job: np.ndarray = new_template()
+    packing = lowering.packing
     set_entries(job, SHAPE, (lowering.problem or s).as_tuple())
     set_entries(job, BLOCKS, lowering.blocks)
     set_entries(job, HALO, lowering.layout)
@@ -77,8 +79,8 @@ def write_job(
         AT.band: lowering.band,
         AT.fill_halo: lowering.fill_halo,
         AT.store: lowering.store,
-        AT.packer: lowering.packer if lowering.packing is None else pack_work,
-        AT.pack_panel: None if lowering.packing is None else pack_panel,
+        AT.packer: pack_work if packing is not None and not packing.in_task else lowering.packer,
+        AT.pack_panel: None if packing is None else pack_panel,
         AT.activate: None if activation == NONE else kernel_of(activation),
         **dict(enumerate(lowering.functions, HALO + len(lowering.layout))),
     }
@@ -100,9 +102,9 @@ def write_job(
     job[AT.taps_in_place] = lowering.taps_in_place
     job[AT.prefetch_distance] = lowering.prefetch_distance
     job[AT.nontemporal] = lowering.nontemporal and activation == NONE
-    if lowering.packing is not None:
+    if packing is not None:
         order = AT.pack_rows, AT.pack_taps_outer, AT.pack_in_task, AT.panel_size
-        for place, value in zip(order, lowering.packing, strict=True):
+        for place, value in zip(order, packing, strict=True):
             job[place] = value
     job[AT.table] = lowering.table if config.DISABLE_JIT else lowering.table.ctypes.data
     return job
@@ -137,9 +139,12 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     """Return flat weights in the order in which the problem's kernels read them."""
     if not template.order:
         return weights.copy()
-    with launch_lock(template.job[AT.pack_workers]):
-        packed = from_a_cache_line(template.job[AT.packed_size], weights.dtype)
-        check_complete(_job.pack.call((template.job, weights, packed)))
+    job = template.job
+    if job[AT.pack_in_task] != 0:  # calls that bring their weights need no worker that packs
+        job[AT.packer] = pack_work.address(numba.from_dtype(weights.dtype))
+    with launch_lock(job[AT.pack_workers]):
+        packed = from_a_cache_line(job[AT.packed_size], weights.dtype)
+        check_complete(_job.pack.call((job, weights, packed)))
         return packed
 
 

@@ -52,7 +52,7 @@ class Header(NamedTuple):
     store : int
         Address of the function that stores a row of results in another dtype.
     packer : int
-        Address of the worker that packs weights; 0: they are read as they are, or packed by tasks.
+        Address of the worker that packs weights; 0: they are read as they are, or tasks pack them.
     pack_panel : int
         Address of the function that packs a panel.
     worker : int

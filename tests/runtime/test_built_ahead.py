@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is com
 # What a convolution of float32 on one thread, and an activation, need.
 SOURCES = Path(build.__file__).parents[2]
 KERNELS = (
-    "multiply_work.float32|microkernels.matrix.tile.float32|fill_halo.-float32--float32"
-    "|pack_work.float32|activation.sigmoid.float32|job.run"
+    "multiply_work.float32|microkernels.matrix.tile.float32|fill_halo_by_vectors.-float32--float32"
+    "|pack_work.float32|pack_panel.float32|activation.sigmoid.float32|job.run"
 )
 
 BUILD = """

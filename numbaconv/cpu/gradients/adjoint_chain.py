@@ -429,7 +429,7 @@ def _make_job(part: Part, template: execution.Template, arithmetic: Arithmetic) 
     # Unless the chain is to write panels, it writes the weights in their natural order: blocks of
     # one row. Engines without a packer read them so. Packers of their own find them behind the
     # memory that they write to.
-    packs = job[AT.packer] and job[AT.pack_rows]
+    packs = job[AT.pack_rows] != 0
     job[CHAIN_AT.packer] = 0 if packs else job[AT.packer]
     if job[CHAIN_AT.packer]:
         job[CHAIN_AT.natural] = job[AT.packed_size]

@@ -120,8 +120,8 @@ def _multiply(vectors, block, o, prefetches):
         weights = vectors.at(pointers[0], of_weights)
         pixels = vectors.at(pointers[1], of_pixels)
         if prefetches:
+            ahead = vectors.at(pixels, o.prefetch_distance)
             for j in range(nv):
-                ahead = vectors.at(pixels, o.prefetch_distance)
                 vectors.prefetch(vectors.column(ahead, j))
         xs = [vectors.load(vectors.column(pixels, j)) for j in range(nv)]
         new = []
