@@ -20,21 +20,17 @@ MODES = (
 )
 
 
-def extended(x: np.ndarray, before: int, after: int, mode: str, constant: complex) -> np.ndarray:
-    """Signals along the last axis with so many samples more at their ends."""
+def ends_of(x: np.ndarray, before: int, after: int, mode: str, constant: complex) -> np.ndarray:
+    """So many samples before signals along the last axis, and then those behind them."""
     size = x.shape[-1]
-    wide = new_array((*x.shape[:-1], before + size + after), x.dtype)
-    wide[..., before : before + size] = x
-    for part, places in (
-        (wide[..., :before], np.arange(-before, 0)),
-        (wide[..., before + size :], np.arange(size, size + after)),
-    ):
-        part[...] = constant if mode == "constant" else _SAMPLES[mode](x, places)
-    return wide
+    ends = new_array((*x.shape[:-1], before + after), x.dtype)
+    places = np.concatenate([np.arange(-before, 0), np.arange(size, size + after)])
+    ends[...] = constant if mode == "constant" else _SAMPLES[mode](x, places)
+    return ends
 
 
 def lazily_extended(x: Any, before: int, after: int, mode: str, constant: complex) -> Any:
-    """`extended` of an array of Dask: what lies beyond is made of few samples near the ends."""
+    """An array of Dask with so many samples more: what lies beyond is made of few samples near the ends."""
     size, near = x.shape[-1], max(before, after) + 2
     ends: Any = x if size < 2 * near else np.concatenate([x[..., :near], x[..., size - near :]], -1)
     ends = ends.rechunk({x.ndim - 1: -1})

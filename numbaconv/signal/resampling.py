@@ -13,7 +13,7 @@ from numbaconv.cpu.separable.resampling import Phase, Rates, resample
 from numbaconv.foreign import lazily
 from numbaconv.problem.libraries import is_lazy
 from numbaconv.signal.arguments import axis_index, coefficients, numbers, rate
-from numbaconv.signal.extension import MODES, extended, lazily_extended
+from numbaconv.signal.extension import MODES, ends_of, lazily_extended
 
 # What is taken from the signal, and added to the result, in place of something beyond its ends.
 _BACKGROUNDS: dict[str, Callable[..., Any]] = {
@@ -132,13 +132,12 @@ def _by_phases(
             out.imag += _by_phases(h.imag, x.real, *rest, constant)
         return out
     y = new_array((x.shape[0], count), x.dtype)
-    if not x.size or h.size < up:  # then some phases have no coefficients
-        y[...] = 0
     if not x.size:
+        y[...] = 0
         return y
     reach = -(-h.size // up)  # samples that a result reads
     last = (count - 1) * down // up
-    wide = extended(x, reach - 1, max(last + 1 - x.shape[1], 0), mode, constant)
+    ends = ends_of(x, reach - 1, max(last + 1 - x.shape[1], 0), mode, constant)
     turn = up // math.gcd(up, down)  # results of one phase lie so far apart
     phases = []
     for first in range(min(turn, count)):
@@ -146,7 +145,8 @@ def _by_phases(
         taps = h[place::up][::-1]
         if taps.size:
             phases.append(Phase(first, sample + reach - taps.size, tuple(taps.tolist())))
-    resample(wide, y, Rates(tuple(phases), turn * down // up, turn))
+    rates = Rates(tuple(phases), turn * down // up, turn, reach - 1)
+    resample(np.ascontiguousarray(x), ends, y, rates)
     return y
 
 

@@ -52,7 +52,7 @@ def test_only_products_that_count_are_made(rates: tuple[int, int], monkeypatch: 
     """As many as there are coefficients in all results."""
     up, down = rates
     given: list[Any] = []
-    monkeypatch.setattr(resampling, "resample", lambda x, y, rates: given.append((y, rates)))
+    monkeypatch.setattr(resampling, "resample", lambda x, ends, y, rates: given.append((y, rates)))
     x, h = np.ones(4000), np.ones(20 * max(rates) + 1)
     signal.upfirdn(h, x, up, down)
     ((y, found),) = given
