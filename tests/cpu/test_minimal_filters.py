@@ -28,11 +28,10 @@ def test_the_matrices_are_a_filter(m: int):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("m", POINTS)
 @pytest.mark.parametrize(
-    ("name", "interleaves"), [("inputs", 0), ("taps", 0), ("outputs", 0), ("outputs", 1)]
+    ("name", "is_row"),
+    [("inputs", 0), ("inputs", 1), ("taps", 0), ("outputs", 0), ("outputs", 1)],
 )
-def test_passes_multiply_lines_by_a_matrix(
-    name: str, m: int, interleaves: int, dtype: str, twin: bool
-):
+def test_passes_multiply_lines_by_a_matrix(name: str, m: int, is_row: int, dtype: str, twin: bool):
     function = {
         "inputs": minimal_filters.evaluate,
         "taps": minimal_filters.evaluate_taps,
@@ -41,20 +40,23 @@ def test_passes_multiply_lines_by_a_matrix(
     matrix = np.array(getattr(matrices(m), name)).astype(float)
     size = 2 * VECTOR_BYTES // np.dtype(dtype).itemsize
     after, before = matrix.shape
-    # Two rows of tiles, two lines; cell m of a line lies right behind cell 0, one element further.
+    # Two rows of tiles, two lines; the second line goes before the first.
     rng = np.random.default_rng(m)
-    source = rng.standard_normal(2 * 2 * before * 2 * size).astype(dtype)
+    source = rng.standard_normal(2 * 2 * before * size).astype(dtype)
     target = rng.standard_normal(2 * 2 * after * size).astype(dtype)
-    step, line, block = 2 * size, before * 2 * size, 2 * before * 2 * size
-    fields = Pass(m, 2, step, size + 1, size, block, 2 * after * size, interleaves)
-    table = np.array([*fields, 0, after * size, line, 0])  # the second line goes before the first
+    line, block = before * size, 2 * before * size
+    fields = Pass(m, 2, size, size, block, 2 * after * size, is_row)
+    table = np.array([*fields, 0, after * size, line, 0])
     start = np.array([0.5], dtype)
     run(function, PassArguments(target, source, table, 2, 2, start), twin)
-    begins = [i * step if i < m else size + 1 + (i - m) * step for i in range(before)]
     for row, number in itertools.product(range(2), range(2)):
-        read = source[row * block + number * line :].astype(float)
-        cells = np.stack([read[begin : begin + size] for begin in begins])
+        read = source[row * block + number * line :][:line].astype(float)
+        if name == "inputs" and is_row:
+            cells = np.stack([read[i:][: m * size : m] for i in range(before)])
+        else:
+            cells = read.reshape(before, size)
         expected = matrix @ cells + (0.5 if name == "outputs" else 0.0)
         got = target.reshape(2, 2, -1)[row, 1 - number]
-        got = got.reshape(size, after).T if interleaves else got.reshape(after, size)
+        interleaved = name == "outputs" and is_row
+        got = got.reshape(size, after).T if interleaved else got.reshape(after, size)
         np.testing.assert_allclose(got, expected, rtol=0, atol=64 * np.finfo(dtype).eps)

@@ -169,11 +169,11 @@ def read_inputs(job, table, s, m, t):
 @inline
 def evaluate_inputs(job, table, m, halo, values, rows):
     """Transform some rows of tiles of a channel."""
-    last = table[AT_TABLE.passes] - 1
-    vectors = table[AT_TABLE.width] // job[AT.lanes]
+    last, lanes = table[AT_TABLE.passes] - 1, job[AT.lanes]
     source = halo
     for i in range(last + 1):
         target = values if i == last else m.cells
+        vectors = table[AT_TABLE.width if i == last else AT_TABLE.row] // lanes
         step = pass_of(table, AT_TABLE.input_passes, i)
         call(job[CALLED.evaluate], PassArguments(target, source, step, rows, vectors, m.zeros))
         source = m.cells
@@ -194,7 +194,7 @@ def copy_halo(job, table, s, m, t, run, c0, channels):
             h0=run.first * table[AT_TABLE.outputs_1] - s.padding[1],
             w0=t.column * table[AT_TABLE.outputs_2] - s.padding[2],
             rows=run.rows * table[AT_TABLE.outputs_1],
-            cols=t.columns,
+            cols=t.columns * table[AT_TABLE.outputs_2],
             kept=0,
             rotation=0,
         ),
@@ -218,7 +218,7 @@ def multiply_panels(job, table, s, m, a, b, c, rows, vectors, blocks):
             b=b,
             b_channel=table[AT_TABLE.pitch],
             c=c,
-            row_step=table[AT_TABLE.points] * table[AT_TABLE.pitch],
+            row_step=table[AT_TABLE.pitch],
             bias=m.zeros,
             accumulate=0,
             last=lanes,
@@ -241,7 +241,7 @@ def multiply(job, table, s, m, t, first, end, vectors):
         for block in range(first, end):
             place = (t.group * points + point) * table[AT_TABLE.blocks] + block
             a = shift(m.packed, place * table[AT_TABLE.panel])
-            c = shift(m.products, ((block - first) * mr * points + point) * pitch)
+            c = shift(m.products, point * table[AT_TABLE.product] + (block - first) * mr * pitch)
             rows = block_rows(s.c_out, mr, block)
             if whole > 0:
                 multiply_panels(job, table, s, m, a, b, c, rows, TILE_VECTORS, whole)
@@ -253,11 +253,10 @@ def multiply(job, table, s, m, t, first, end, vectors):
 def write_outputs(job, table, s, m, t, first, channels, vectors):
     """Transform the products of some output channels back, and store them."""
     together = table[AT_TABLE.result_channels]
-    each = table[AT_TABLE.points] * table[AT_TABLE.pitch]
     for c0 in range(0, channels, together):
         channel, some = t.group * s.c_out + first + c0, min(together, channels - c0)
         for i in range(some):
-            products = shift(m.products, (c0 + i) * each)
+            products = shift(m.products, (c0 + i) * table[AT_TABLE.pitch])
             results = shift(m.results, i * table[AT_TABLE.result])
             bias = shift(m.bias, channel + i)
             interpolate_outputs(job, table, m, results, products, bias, vectors)
@@ -269,10 +268,12 @@ def write_outputs(job, table, s, m, t, first, channels, vectors):
 def interpolate_outputs(job, table, m, results, products, bias, vectors):
     """Transform the products of a channel back."""
     last = table[AT_TABLE.passes] - 1
+    source = products
     for i in range(last + 1):
-        target, start = (results, bias) if i == last else (products, m.zeros)
+        target, start = (results, bias) if i == last else (m.cells, m.zeros)
         step = pass_of(table, AT_TABLE.output_passes, i)
-        call(job[CALLED.interpolate], PassArguments(target, products, step, 1, vectors, start))
+        call(job[CALLED.interpolate], PassArguments(target, source, step, 1, vectors, start))
+        source = m.cells
 
 
 @inline
