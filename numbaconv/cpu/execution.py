@@ -76,7 +76,7 @@ def write_job(
         AT.band: lowering.band,
         AT.fill_halo: lowering.fill_halo,
         AT.store: lowering.store,
-        AT.packer: lowering.packer if lowering.packing is None else pack_work,
+        AT.packer: lowering.packer or (lowering.packing and pack_work),
         AT.activate: None if activation == NONE else kernel_of(activation),
         **dict(enumerate(lowering.functions, HALO + len(lowering.layout))),
     }
@@ -126,7 +126,7 @@ def make_template(
     if outside is not None:
         job[AT.outside] = outside if config.DISABLE_JIT else outside.ctypes.data
     order = lowering.packed_order
-    if lowering.packing is not None:
+    if lowering.packing is not None and lowering.packer is None:
         order = *lowering.packing[:2], s.taps
     return Template(job, lowering.table, order, reads, outside)
 

@@ -25,7 +25,7 @@ from numbaconv.cpu.job import (
     places,
     size_within,
 )
-from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
 from numbaconv.cpu.microkernels.minimal_filters import (
     PassArguments,
@@ -35,7 +35,7 @@ from numbaconv.cpu.microkernels.minimal_filters import (
 )
 from numbaconv.cpu.packing.halo import HALO_SIZE, FillHaloArguments, Halo, fill_halo
 from numbaconv.cpu.packing.results import move_rows
-from numbaconv.cpu.packing.rows import fill
+from numbaconv.cpu.packing.rows import copy_rows, fill
 from numbaconv.cpu.packing.weights import block_rows, pack_block
 from numbaconv.cpu.winograd.layout import AT_TABLE, PACKED_TOGETHER, make_table, tile_problem
 from numbaconv.cpu.winograd.tiles import Tiles, cut
@@ -177,6 +177,20 @@ def evaluate_inputs(job, table, m, halo, values, rows):
         step = pass_of(table, AT_TABLE.input_passes, i)
         call(job[CALLED.evaluate], PassArguments(target, source, step, rows, vectors, m.zeros))
         source = m.cells
+
+
+@inline
+def clear_behind(job, table, s, m, tiles, vectors):
+    """Set to zero what the products read behind a task's last row of tiles, and nobody writes.
+
+    What happens to lie there may be denormal, and such products take a hundred times as long.
+    """
+    written = tiles - table[AT_TABLE.columns] + table[AT_TABLE.width]
+    count = vectors * job[AT.lanes] - written
+    for point in range(table[AT_TABLE.points] if count > 0 else 0):
+        for c in range(s.c_in):
+            at = point * table[AT_TABLE.point] + c * table[AT_TABLE.pitch] + written
+            fill(shift(m.values, at), count, 0, job[AT.lanes])
 
 
 @inline
@@ -328,6 +342,8 @@ def work(worker, job, like):
     s, table = read_shape(job, SHAPE), indices_at(job[AT.table])
     m = find_memory(job, table, worker, like)
     fill(m.zeros, table[AT_TABLE.mr], 0, job[AT.lanes])
+    # Vectors read behind rows: what lies there must not be denormal.
+    fill(m.halo, table[AT_TABLE.values] - table[AT_TABLE.halo], 0, job[AT.lanes])
     tasks, together, mr = table[AT_TABLE.tasks], table[AT_TABLE.together], table[AT_TABLE.mr]
     number, queue = next_task(job, tasks, worker, 0)
     while number < tasks:
@@ -335,6 +351,7 @@ def work(worker, job, like):
         read_inputs(job, table, s, m, t)
         tiles = t.rows * table[AT_TABLE.columns]
         vectors = (tiles + job[AT.lanes] - 1) // job[AT.lanes]
+        clear_behind(job, table, s, m, tiles, vectors)
         for first in range(t.begin, t.end, together):
             end = min(first + together, t.end)
             multiply(job, table, s, m, t, first, end, vectors)
@@ -360,13 +377,15 @@ def pack_points(worker, job, like):
     while number < tasks:
         group, block = number // blocks, number % blocks
         rows = block_rows(s.c_out, mr, block)
-        k_size = s.c_in * taps
+        k_size, count = s.c_in * taps, s.c_in * rows
         source = shift(weights, (group * s.c_out + block * mr) * k_size)
-        pack_block(taps_of_block, source, k_size, rows, s.c_in, taps, panel, lanes)
+        if job[AT.weights_in_panels] != 0:
+            copy_rows(taps_of_block, panel, source, 1, count, taps, count, 0, lanes)
+        else:
+            pack_block(taps_of_block, source, k_size, rows, s.c_in, taps, panel, lanes)
         target = shift(packed, (group * points * blocks + block) * panel)
-        for first in range(0, s.c_in * rows, PACKED_TOGETHER):
-            count = min(PACKED_TOGETHER, s.c_in * rows - first)
-            vectors = (count + lanes - 1) // lanes
+        for first in range(0, count, PACKED_TOGETHER):
+            vectors = (min(PACKED_TOGETHER, count - first) + lanes - 1) // lanes
             place, read = shift(target, first), shift(taps_of_block, first)
             for i in range(table[AT_TABLE.passes]):
                 step = pass_of(table, AT_TABLE.weight_passes, i)
@@ -395,6 +414,7 @@ def lower(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> Lowering
         int(table[AT_TABLE.scratch]),
         layout=halo,
         fill_halo=fill_halo,
+        packing=Packing(b.mr, taps_outer=True),
         packer=pack_points,
         packed_size=s.groups * b.blocks * tiles.points * panel,
         pack_scratch=s.taps * panel,
