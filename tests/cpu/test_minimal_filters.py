@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from numbaconv.cpu.microkernels import minimal_filters
 from numbaconv.cpu.microkernels.minimal_filters import Pass, PassArguments
 from numbaconv.cpu.microkernels.points import POINTS, TAPS
 from numbaconv.cpu.microkernels.toom_cook import matrices
+from tests.conftest import Script
 from tests.cpu.emitted import run
 
 
@@ -60,3 +62,42 @@ def test_passes_multiply_lines_by_a_matrix(name: str, m: int, is_row: int, dtype
         interleaved = name == "outputs" and is_row
         got = got.reshape(size, after).T if interleaved else got.reshape(after, size)
         np.testing.assert_allclose(got, expected, rtol=0, atol=64 * np.finfo(dtype).eps)
+
+
+# Without the compiler all that is multiplied goes through np.stack, in the functions' twins.
+NOTHING_DENORMAL = """
+import sys
+import numpy as np
+import numbaconv as nc
+from numbaconv.cpu import winograd
+from numbaconv.cpu.winograd import tiles
+
+stack, least = np.stack, np.finfo(np.float32).smallest_normal
+
+def checked(arrays, *more):
+    whole = stack(arrays, *more)
+    assert not ((whole != 0) & (abs(whole) < least)).any()
+    return whole
+
+winograd.LEAST_CHANNELS, tiles.MOST_TILES = 1, int(sys.argv[1])
+size, kernel = (tuple(map(int, text.split("x"))) for text in sys.argv[2:])
+rng = np.random.default_rng(1)
+x = rng.standard_normal((2, 3, *size), np.float32)
+w = rng.standard_normal((5, 3, *kernel), np.float32)
+np.empty = lambda shape, *options, **more: np.full(shape, 1e-40, *options, **more)
+np.stack = checked
+nc.conv(x, w, backend="winograd")
+"""
+
+
+@pytest.mark.parametrize(
+    ("most", "size", "kernel"),
+    [(128, "11x30", "3x3"), (6, "11x30", "3x3"), (128, "45", "3"), (9, "9x5x8", "3x3x3")],
+)
+def test_nothing_denormal_is_multiplied(
+    run_script: Script, tmp_path: Path, most: int, size: str, kernel: str
+):
+    """What happened to lie in scratch behind the tiles made calls five times as long."""
+    script = tmp_path / "denormal.py"
+    script.write_text(NOTHING_DENORMAL)
+    run_script(str(script), str(most), size, kernel, NUMBA_DISABLE_JIT="1")

@@ -373,6 +373,7 @@ def pack_points(worker, job, like):
     blocks, mr, taps = table[AT_TABLE.blocks], table[AT_TABLE.mr], table[AT_TABLE.taps]
     panel, points, lanes = table[AT_TABLE.panel], table[AT_TABLE.points], job[AT.lanes]
     tasks = s.groups * blocks
+    fill(taps_of_block, taps * panel, 0, lanes)  # vectors read behind the last weight
     number, queue = next_task(job, tasks, worker, 0)
     while number < tasks:
         group, block = number // blocks, number % blocks
