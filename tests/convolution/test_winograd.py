@@ -281,13 +281,16 @@ def test_fast_gradients_count_that_their_weights_are_used_once():
     assert explain(of="transposed").backend == "direct"
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
-def test_fast_chooses_the_same_for_any_batch(rank: int):
-    """Images may be rows of a problem in its simplest form."""
-    for size in range(6, 60, 3 if rank < 3 else 9):
-        w = np.ones((64, 64) + (3,) * rank, np.float32)
+@pytest.mark.parametrize(
+    ("channels", "sizes"),
+    [(512, [(200,), (400,), (800,), (1600,)]), (64, [(20, 20), (24, 24)]), (64, [(8, 8, 8)])],
+)
+def test_fast_chooses_the_same_for_any_batch(channels: int, sizes: list[tuple[int, ...]]):
+    """Signals of a batch are rows of one problem, in its simplest form."""
+    for size in sizes:
+        w = np.zeros((channels, channels) + (3,) * len(size), np.float32)
         backends = {
-            nc.explain(np.ones((n, 64) + (size,) * rank, np.float32), w, precision="fast").backend
+            nc.explain(np.zeros((n, channels, *size), np.float32), w, precision="fast").backend
             for n in (1, 2, 5)
         }
         assert len(backends) == 1
