@@ -283,7 +283,7 @@ def test_fast_gradients_count_that_their_weights_are_used_once():
 
 @pytest.mark.parametrize(
     ("channels", "sizes"),
-    [(512, [(200,), (400,), (800,), (1600,)]), (64, [(20, 20), (24, 24)]), (64, [(8, 8, 8)])],
+    [(512, [(200,), (800,)]), (64, [(20, 20), (24, 24)]), (64, [(8, 8, 8)])],
 )
 def test_fast_chooses_the_same_for_any_batch(channels: int, sizes: list[tuple[int, ...]]):
     """Signals of a batch are rows of one problem, in its simplest form."""
@@ -291,6 +291,6 @@ def test_fast_chooses_the_same_for_any_batch(channels: int, sizes: list[tuple[in
         w = np.zeros((channels, channels) + (3,) * len(size), np.float32)
         backends = {
             nc.explain(np.zeros((n, channels, *size), np.float32), w, precision="fast").backend
-            for n in (1, 2, 5)
+            for n in (1, 2, 16)
         }
         assert len(backends) == 1
