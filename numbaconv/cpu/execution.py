@@ -79,7 +79,7 @@ def write_job(
         AT.band: lowering.band,
         AT.fill_halo: lowering.fill_halo,
         AT.store: lowering.store,
-        AT.packer: pack_work if packing is not None and not packing.in_task else lowering.packer,
+        AT.packer: lowering.packer or (pack_work if packing and not packing.in_task else None),
         AT.pack_panel: None if packing is None else pack_panel,
         AT.activate: None if activation == NONE else kernel_of(activation),
         **dict(enumerate(lowering.functions, HALO + len(lowering.layout))),
@@ -130,7 +130,7 @@ def make_template(
     if outside is not None:
         job[AT.outside] = outside if config.DISABLE_JIT else outside.ctypes.data
     order = lowering.packed_order
-    if lowering.packing is not None:
+    if lowering.packing is not None and lowering.packer is None:
         order = *lowering.packing[:2], s.taps
     return Template(job, lowering.table, order, reads, outside)
 

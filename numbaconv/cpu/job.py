@@ -90,6 +90,8 @@ class Header(NamedTuple):
         Rows of a panel of packed weights.
     pack_taps_outer : int
         1: their order is k = (tap, channel). 0: (channel, tap).
+    weights_in_panels : int
+        1: an engine's own packer gets weights in panels of `pack_rows`, k = (tap, channel).
     pack_in_task : int
         1: weights that come unpacked are packed by each task that needs them.
     panel_size : int
@@ -138,6 +140,7 @@ class Header(NamedTuple):
     lanes: int
     pack_rows: int
     pack_taps_outer: int
+    weights_in_panels: int
     pack_in_task: int
     panel_size: int
     packed_size: int

@@ -85,7 +85,8 @@ class Lowering(NamedTuple):
     prefetch_distance : int
         Elements by which a tile asks for pixels ahead of time; 0: it does not.
     packer : native or None
-        The worker that packs the weights, where it is not the one of `packing`.
+        The worker that packs the weights, where it is not the one of `packing`. If there are both,
+        weights that are no array of the caller's come to it in the panels of `packing`.
     packed_size : int
         Elements of weights that it packs; 0: as many as there are.
     pack_scratch : int

@@ -58,9 +58,13 @@ def choose_backend(s: ConvShape, dtype: np.dtype) -> Choice:
     return choose_sums(s)
 
 
-def choose_if_fast(usual: Choice, s: ConvShape, dtype: np.dtype) -> Choice:
-    """Return the same for a caller who allows errors a few times those of sums."""
-    if usual.backend != "fft" and _is_faster["winograd"](s, dtype):
+def choose_if_fast(usual: Choice, s: ConvShape, dtype: np.dtype, packs: bool = False) -> Choice:
+    """Return the same for a caller who allows errors a few times those of sums.
+
+    `packs` says that weights are used once, as those of gradients are. Weights of layers are used
+    again and again, and a call without a layer is to have the same bits.
+    """
+    if usual.backend != "fft" and _is_faster["winograd"](s, dtype, packs):
         return Choice("winograd", "precision is fast: fewer products, with larger errors than sums")
     return usual
 

@@ -29,7 +29,8 @@ def choose_parts(
         if name == AUTO:
             usual = tuple(choose_backend(s, dtype) for s in shapes)
             pairs = zip(usual, shapes, strict=True)
-            kept = usual, tuple(choose_if_fast(choice, s, dtype) for choice, s in pairs)
+            fast = tuple(choose_if_fast(choice, s, dtype, packs=True) for choice, s in pairs)
+            kept = usual, fast
         else:
             usual = tuple(serving(s, dtype, name) for s in shapes)
             kept = usual, usual

@@ -272,3 +272,25 @@ def test_gradients_of_weights_are_those_of_direct():
     x, w, _, _ = operands("image")
     gradient = functools.partial(nc.grad.conv2d_weight, x, w.shape, normal((1, 4, 11, 13), "f4"))
     np.testing.assert_array_equal(gradient(backend="winograd"), gradient(backend="direct"))
+
+
+def test_fast_gradients_count_that_their_weights_are_used_once():
+    x, w = normal((1, 64, 24, 24), np.float32), normal((64, 64, 3, 3), np.float32)
+    explain = functools.partial(nc.explain, x, w, padding=1, precision="fast")
+    assert explain().backend == "winograd"
+    assert explain(of="transposed").backend == "direct"
+
+
+@pytest.mark.parametrize(
+    ("channels", "sizes"),
+    [(512, [(200,), (800,)]), (64, [(20, 20), (24, 24)]), (64, [(8, 8, 8)])],
+)
+def test_fast_chooses_the_same_for_any_batch(channels: int, sizes: list[tuple[int, ...]]):
+    """Signals of a batch are rows of one problem, in its simplest form."""
+    for size in sizes:
+        w = np.zeros((channels, channels) + (3,) * len(size), np.float32)
+        backends = {
+            nc.explain(np.zeros((n, channels, *size), np.float32), w, precision="fast").backend
+            for n in (1, 2, 16)
+        }
+        assert len(backends) == 1

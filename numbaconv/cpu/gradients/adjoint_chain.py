@@ -53,7 +53,7 @@ from numbaconv.cpu.job import (
 )
 from numbaconv.cpu.lowering import Engine
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
-from numbaconv.cpu.packing.weights import block_rows
+from numbaconv.cpu.packing.weights import block_rows, pack_work
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.phases import Phase, find_phases
 from numbaconv.problem.shape import ConvShape, Triple, read_shape
@@ -429,12 +429,12 @@ def _make_job(part: Part, template: execution.Template, arithmetic: Arithmetic) 
     # Unless the chain is to write panels, it writes the weights in their natural order: blocks of
     # one row. Engines without a packer read them so. Packers of their own find them behind the
     # memory that they write to.
-    packs = job[AT.pack_rows] != 0
-    job[CHAIN_AT.packer] = 0 if packs else job[AT.packer]
-    if job[CHAIN_AT.packer]:
+    if job[AT.packer] not in (0, pack_work.address(element)):
+        job[CHAIN_AT.packer] = job[AT.packer]
         job[CHAIN_AT.natural] = job[AT.packed_size]
         job[AT.packed_size] += size_of_packed(part.shape.weights)
-    job[CHAIN_AT.rows] = job[AT.pack_rows] if packs else 1
+        job[AT.weights_in_panels] = int(job[AT.pack_rows] > 0)
+    job[CHAIN_AT.rows] = job[AT.pack_rows] or 1
     job[AT.pack_in_task] = 0
     job[AT.packer] = pack_phase.address(element)
     job[CHAIN_AT.transpose] = transpose.address(element)

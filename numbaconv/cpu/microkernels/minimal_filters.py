@@ -17,7 +17,7 @@ from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import I32, Vectors, i64
-from numbaconv.cpu.microkernels.accumulators import is_set
+from numbaconv.cpu.microkernels.accumulators import is_set, join
 from numbaconv.cpu.microkernels.points import POINTS
 from numbaconv.cpu.microkernels.toom_cook import Matrix, matrices
 
@@ -31,25 +31,22 @@ class Pass(NamedTuple):
         Outputs m of a tile along the axis: it names the matrix.
     lines : int
         How many.
-    source_step, again : int
-        Elements from one cell of a line to the next; cell m begins anew at `again`. Where columns
-        are split into m phases, it is in the first one's, one further on.
-    target_step : int
-        Elements from one cell to the next in the target.
+    source_step, target_step : int
+        Elements from one cell of a line to the next, in source and target.
     source_block, target_block : int
         Elements from one row of tiles to the next.
-    interleaves : int
-        1: the m cells of a line become one row, in which results of one tile are neighbours.
+    is_row : int
+        1: what `evaluate` reads, and what `interpolate` stores, is a row of the image, in which the
+        elements of one tile are neighbours, m from those of the next tile.
     """
 
     outputs: int
     lines: int
     source_step: int
-    again: int
     target_step: int
     source_block: int
     target_block: int
-    interleaves: int
+    is_row: int
 
 
 class PassArguments(NamedTuple):
@@ -62,7 +59,8 @@ class PassArguments(NamedTuple):
     step : pointer
         The `Pass`.
     blocks, vectors : int
-        Rows of tiles; vectors of each. Vectors are whole: what is behind the tiles is overwritten.
+        Rows of tiles; vectors of each. Vectors are whole: what is behind the tiles is read, and
+        overwritten.
     start : pointer
         A value that `interpolate` adds to all results.
     """
@@ -140,17 +138,24 @@ class _Linear:
                 result.append(self.builder.shuffle_vector(a, b, mask))
         return result
 
+    def split(self, row):
+        """Return vectors of every m-th element of m vectors: the other way of `interleaved`."""
+        if len(row) == 1:
+            return row
+        pairs = list(zip(row[::2], row[1::2], strict=True))
+        even, odd = (self.split([self.v.every_second(pair, i) for pair in pairs]) for i in range(2))
+        return [phase for both in zip(even, odd, strict=True) for phase in both]
 
-def _cells(v, first, count, step, m=None, again=None):
-    """Pointers to the cells of a line; those from the m-th on begin anew at `again`."""
-    builder = v.builder
-    found = []
-    for i in range(count):
-        at = builder.mul(step, i64(i))
-        if m is not None and i >= m:
-            at = builder.add(again, builder.mul(step, i64(i - m)))
-        found.append(v.at(first, at))
-    return found
+    def moved_on(self, value, scalar):
+        """Return a vector without its first element, and with a scalar behind the others."""
+        picked = list(range(1, self.v.lanes + 1))
+        mask = ir.Constant(ir.VectorType(I32, self.v.lanes), picked)
+        return self.builder.shuffle_vector(value, self.v.splat(scalar), mask)
+
+
+def _cells(v, first, count, step):
+    """Pointers to the cells of a line."""
+    return [v.at(first, v.builder.mul(step, i64(i))) for i in range(count)]
 
 
 def _emit(transform, builder, dtype, o):
@@ -176,19 +181,20 @@ def _emit_rows(linear, transform, m, fields, o):
         target = v.at(o.target, builder.mul(block.index, fields.target_block))
         source, target = v.at(source, from_), v.at(target, to)
         inputs, results = transform.sizes(m)
-        read = _cells(v, source, inputs, fields.source_step, m, fields.again)
+        read = _cells(v, source, inputs, fields.source_step)
         written = _cells(v, target, results, fields.target_step)
         with cgutils.for_range(builder, o.vectors) as vectors:
             first = builder.mul(vectors.index, i64(v.lanes))
-            values = [v.load(v.at(cell, first)) for cell in read]
+            values = transform.load(linear, m, read, first, fields)
             values = transform.emit(linear, m, values, o)
             transform.store(linear, values, written, first, fields)
 
 
 class _Transform(NamedTuple):
-    """What a pass computes: the matrix of m, and how it is multiplied and stored."""
+    """What a pass computes: the matrix of m, and how lines are loaded, multiplied and stored."""
 
     matrix: Callable[[int], Matrix]
+    load: Callable[..., Any]
     emit: Callable[..., Any]
     store: Callable[..., None]
 
@@ -196,6 +202,28 @@ class _Transform(NamedTuple):
         """Cells that a line has before and after."""
         matrix = self.matrix(m)
         return len(matrix[0]), len(matrix)
+
+
+def _load(linear, m, cells, first, fields):
+    """Load cells."""
+    return [linear.v.load(linear.v.at(cell, first)) for cell in cells]
+
+
+def _load_row(linear, m, cells, first, fields):
+    """Load cells, or make them of a row: cells m and m + 1 are the first two of the next tile."""
+    v, builder = linear.v, linear.builder
+    with builder.if_else(is_set(builder, fields.is_row)) as (then, otherwise):
+        with then:
+            row = v.at(cells[0], builder.mul(first, i64(m)))
+            split = linear.split([v.load(v.column(row, j)) for j in range(m)])
+            behind = [builder.load(v.at(row, i64(m * v.lanes + i))) for i in range(len(cells) - m)]
+            split += [linear.moved_on(x, scalar) for x, scalar in zip(split, behind, strict=False)]
+            from_row = builder.block
+        with otherwise:
+            loaded = _load(linear, m, cells, first, fields)
+            from_cells = builder.block
+    pairs = zip(split, loaded, strict=True)
+    return [join(builder, [(a, from_row), (b, from_cells)]) for a, b in pairs]
 
 
 def _store(linear, values, cells, first, fields):
@@ -207,7 +235,7 @@ def _store(linear, values, cells, first, fields):
 def _store_row(linear, values, cells, first, fields):
     """Store results to their cells, or as one row."""
     builder = linear.builder
-    with builder.if_else(is_set(builder, fields.interleaves)) as (then, otherwise):
+    with builder.if_else(is_set(builder, fields.is_row)) as (then, otherwise):
         with then:
             row = linear.v.at(cells[0], builder.mul(first, i64(len(values))))
             for j, value in enumerate(linear.interleaved(values)):
@@ -236,12 +264,14 @@ def _emit_interpolation(linear, m, values, o):
     return linear.from_points(_outputs(m), values, linear.v.broadcast(o.start))
 
 
-_INPUTS = _Transform(_inputs, _emit_at_points(_inputs), _store)
-_TAPS = _Transform(_taps, _emit_at_points(_taps), _store)
-_OUTPUTS = _Transform(_outputs, _emit_interpolation, _store_row)
+_INPUTS = _Transform(_inputs, _load_row, _emit_at_points(_inputs), _store)
+_TAPS = _Transform(_taps, _load, _emit_at_points(_taps), _store)
+_OUTPUTS = _Transform(_outputs, _load, _emit_interpolation, _store_row)
 
 
-def _twin(o: PassArguments, matrix: Callable[[int], Matrix], start: Any = 0) -> None:
+def _twin(
+    o: PassArguments, matrix: Callable[[int], Matrix], start: Any = 0, reads_rows: bool = False
+) -> None:
     """Do what the emitted functions do."""
     lanes = VECTOR_BYTES // o.target.itemsize
     size, fields = o.vectors * lanes, Pass(*o.step[: len(Pass._fields)])
@@ -252,17 +282,17 @@ def _twin(o: PassArguments, matrix: Callable[[int], Matrix], start: Any = 0) -> 
             at = len(Pass._fields) + 2 * line
             source = o.source[block * fields.source_block + o.step[at] :]
             target = o.target[block * fields.target_block + o.step[at + 1] :]
-            begins = [
-                fields.again + (i - m) * fields.source_step if i >= m else i * fields.source_step
-                for i in range(constants.shape[1])
-            ]
-            cells = np.stack([source[begin : begin + size] for begin in begins])
+            begins = range(constants.shape[1])
+            if reads_rows and fields.is_row:
+                cells = np.stack([source[i:][: m * size : m] for i in begins])
+            else:
+                cells = np.stack([source[i * fields.source_step :][:size] for i in begins])
             with np.errstate(all="ignore"):
                 results = [
                     sum(c * x for c, x in zip(row, cells, strict=True) if c) for row in constants
                 ]
                 results = np.stack(results) + start
-            if fields.interleaves:
+            if fields.is_row and not reads_rows:
                 target[: m * size] = results.T.ravel()
                 continue
             for i, result in enumerate(results):
@@ -272,7 +302,7 @@ def _twin(o: PassArguments, matrix: Callable[[int], Matrix], start: Any = 0) -> 
 @emitted(PassArguments, lambda builder, dtype, o: _emit(_INPUTS, builder, dtype, o))
 def evaluate(o):
     """Multiply lines of m + 2 inputs by B^T: their values at the points."""
-    _twin(o, _inputs)
+    _twin(o, _inputs, reads_rows=True)
 
 
 @emitted(PassArguments, lambda builder, dtype, o: _emit(_TAPS, builder, dtype, o))

@@ -31,9 +31,9 @@ LEAST_GAIN = 1.2
 LEAST_CHANNELS = 8
 
 
-def is_faster(s: ConvShape, dtype: np.dtype) -> bool:
+def is_faster(s: ConvShape, dtype: np.dtype, packs: bool = False) -> bool:
     """Whether the engine is predicted to be faster than sums, by a fifth or more."""
-    return unserved(s, dtype) is None and gain(s) >= LEAST_GAIN
+    return unserved(s, dtype) is None and gain(s, packs) >= LEAST_GAIN
 
 
 def unserved(s: ConvShape, dtype: np.dtype) -> str | None:

@@ -44,8 +44,10 @@ class Layout(NamedTuple):
         Channels whose halo tiles are copied at once.
     point : int
         Elements of all input channels at a point.
-    width : int
-        Elements of a row of tiles, in whole vectors.
+    product : int
+        Elements of the products of all output channels that are kept at a point.
+    row, width : int
+        Elements of a row of the image, and of a row of tiles, in whole vectors.
     result, result_channels : int
         Elements of the results of a channel, and channels whose results are stored at once.
     panel : int
@@ -53,9 +55,10 @@ class Layout(NamedTuple):
     taps : int
         Taps of the kernel.
     halo, cells, values, products, results, zeros : int
-        Where in a worker's scratch the parts begin: halo tiles; a row of tiles between two passes;
-        the inputs at all points, [point][channel][pitch]; the products [channel][point][pitch];
-        the results [channel][row of a tile][pitch * outputs_2]; a bias of zeros.
+        Where in a worker's scratch the parts begin: halo tiles; what lies between two passes, of
+        the rows of a channel or of its products; the inputs at all points,
+        [point][channel][pitch]; the products, the same; the results
+        [channel][row of a tile][pitch * outputs_2]; a bias of zeros.
     scratch : int
         Elements of scratch.
     passes : int
@@ -86,6 +89,8 @@ class Layout(NamedTuple):
     pitch: int
     halo_channels: int
     point: int
+    product: int
+    row: int
     width: int
     result: int
     result_channels: int
@@ -108,13 +113,8 @@ AT_TABLE: Layout = places(Layout, 0)
 
 
 def tile_problem(s: ConvShape, tiles: Tiles) -> ConvShape:
-    """Return the problem whose halo tiles are what tiles read.
-
-    A tile is to it what a tap's window is to a convolution of stride m along the rows. Columns are
-    then copied in m phases, and what lies at one place of neighbouring tiles are neighbours.
-    """
-    extents, outputs = tiles.extents, tiles.outputs
-    return s._replace(kernel=(extents[0], s.kernel[1], extents[2]), stride=(1, 1, outputs[2]))
+    """Return the problem whose halo tiles are what tiles read: all planes of a tile at once."""
+    return s._replace(kernel=(tiles.extents[0], *s.kernel[1:]))
 
 
 class Sizes(NamedTuple):
@@ -122,6 +122,8 @@ class Sizes(NamedTuple):
 
     halo_channels: int
     point: int
+    product: int
+    row: int
     width: int
     result: int
     result_channels: int
@@ -136,6 +138,8 @@ def _sizes(s: ConvShape, tiles: Tiles, b: Cut, halo: Halo, itemsize: int) -> Siz
     return Sizes(
         halo_channels=min(max(HALO_BYTES // (halo.channel * itemsize), fewest), s.c_in),
         point=odd_lines(s.c_in * b.pitch, itemsize),
+        product=odd_lines(b.together * b.mr * b.pitch, itemsize),
+        row=round_up(halo.pitch, lanes),
         width=round_up(b.columns, lanes),
         result=math.prod(tiles.outputs) * b.pitch,
         result_channels=stored,
@@ -145,11 +149,14 @@ def _sizes(s: ConvShape, tiles: Tiles, b: Cut, halo: Halo, itemsize: int) -> Siz
 
 def _scratch(tiles: Tiles, b: Cut, halo: Halo, sizes: Sizes, itemsize: int) -> list[int]:
     """Where the parts of a worker's scratch begin, and its size."""
+    m, (depth, height, _) = tiles.outputs, tiles.extents
+    # The vectors of a row of tiles read so much behind a row, at most.
+    behind = (m[2] + 1) * VECTOR_BYTES // itemsize
     parts = (
-        sizes.halo_channels * halo.channel + 2 * VECTOR_BYTES // itemsize,
-        tiles.points * b.rows * sizes.width,
+        sizes.halo_channels * halo.channel + behind,
+        max(depth * height * b.rows * sizes.row + behind, tiles.points * b.pitch),
         tiles.points * sizes.point,
-        b.together * b.mr * tiles.points * b.pitch,
+        tiles.points * sizes.product,
         sizes.result_channels * sizes.result,
         b.mr,
     )
@@ -159,11 +166,12 @@ def _scratch(tiles: Tiles, b: Cut, halo: Halo, sizes: Sizes, itemsize: int) -> l
 
 def make_table(s: ConvShape, tiles: Tiles, b: Cut, itemsize: int) -> tuple[np.ndarray, Halo]:
     """Return the table of a problem, and the layout of its halo tiles."""
-    halo = halo_layout(tile_problem(s, tiles), tiles.outputs[1] * b.rows, b.columns, itemsize)
+    rows, columns = tiles.outputs[1] * b.rows, tiles.outputs[2] * b.columns
+    halo = halo_layout(tile_problem(s, tiles), rows, columns, itemsize)
     sizes = _sizes(s, tiles, b, halo, itemsize)
     passes = (
-        *input_passes(tiles, b, halo, sizes.width, sizes.point),
-        *output_passes(tiles, b.pitch),
+        *input_passes(tiles, b, halo, sizes.row, sizes.point),
+        *output_passes(tiles, b.pitch, sizes.product),
         *weight_passes(s, tiles, sizes.panel, b.blocks),
     )
     begin, count = len(Layout._fields), len(passes) // 3

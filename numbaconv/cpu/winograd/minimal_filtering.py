@@ -26,7 +26,7 @@ from numbaconv.cpu.job import (
     places,
     size_within,
 )
-from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
 from numbaconv.cpu.microkernels.minimal_filters import (
     PassArguments,
@@ -36,7 +36,7 @@ from numbaconv.cpu.microkernels.minimal_filters import (
 )
 from numbaconv.cpu.packing.halo import HALO_SIZE, FillHaloArguments, Halo, filler
 from numbaconv.cpu.packing.results import move_rows
-from numbaconv.cpu.packing.rows import fill
+from numbaconv.cpu.packing.rows import copy_rows, fill
 from numbaconv.cpu.packing.weights import block_rows, pack_block
 from numbaconv.cpu.winograd.layout import AT_TABLE, PACKED_TOGETHER, make_table, tile_problem
 from numbaconv.cpu.winograd.tiles import Tiles, cut
@@ -170,14 +170,28 @@ def read_inputs(job, table, s, m, t):
 @inline
 def evaluate_inputs(job, table, m, halo, values, rows):
     """Transform some rows of tiles of a channel."""
-    last = table[AT_TABLE.passes] - 1
-    vectors = table[AT_TABLE.width] // job[AT.lanes]
+    last, lanes = table[AT_TABLE.passes] - 1, job[AT.lanes]
     source = halo
     for i in range(last + 1):
         target = values if i == last else m.cells
+        vectors = table[AT_TABLE.width if i == last else AT_TABLE.row] // lanes
         step = pass_of(table, AT_TABLE.input_passes, i)
         call(job[CALLED.evaluate], PassArguments(target, source, step, rows, vectors, m.zeros))
         source = m.cells
+
+
+@inline
+def clear_behind(job, table, s, m, tiles, vectors):
+    """Set to zero what the products read behind a task's last row of tiles, and nobody writes.
+
+    What happens to lie there may be denormal, and such products take a hundred times as long.
+    """
+    written = tiles - table[AT_TABLE.columns] + table[AT_TABLE.width]
+    count = vectors * job[AT.lanes] - written
+    for point in range(table[AT_TABLE.points] if count > 0 else 0):
+        for c in range(s.c_in):
+            at = point * table[AT_TABLE.point] + c * table[AT_TABLE.pitch] + written
+            fill(shift(m.values, at), count, 0, job[AT.lanes])
 
 
 @inline
@@ -195,7 +209,7 @@ def copy_halo(job, table, s, m, t, run, c0, channels):
             h0=run.first * table[AT_TABLE.outputs_1] - s.padding[1],
             w0=t.column * table[AT_TABLE.outputs_2] - s.padding[2],
             rows=run.rows * table[AT_TABLE.outputs_1],
-            cols=t.columns,
+            cols=t.columns * table[AT_TABLE.outputs_2],
             kept=0,
             rotation=0,
         ),
@@ -219,7 +233,7 @@ def multiply_panels(job, table, s, m, a, b, c, rows, vectors, blocks):
             b=b,
             b_channel=table[AT_TABLE.pitch],
             c=c,
-            row_step=table[AT_TABLE.points] * table[AT_TABLE.pitch],
+            row_step=table[AT_TABLE.pitch],
             bias=m.zeros,
             accumulate=0,
             last=lanes,
@@ -242,7 +256,7 @@ def multiply(job, table, s, m, t, first, end, vectors):
         for block in range(first, end):
             place = (t.group * points + point) * table[AT_TABLE.blocks] + block
             a = shift(m.packed, place * table[AT_TABLE.panel])
-            c = shift(m.products, ((block - first) * mr * points + point) * pitch)
+            c = shift(m.products, point * table[AT_TABLE.product] + (block - first) * mr * pitch)
             rows = block_rows(s.c_out, mr, block)
             if whole > 0:
                 multiply_panels(job, table, s, m, a, b, c, rows, TILE_VECTORS, whole)
@@ -254,11 +268,10 @@ def multiply(job, table, s, m, t, first, end, vectors):
 def write_outputs(job, table, s, m, t, first, channels, vectors):
     """Transform the products of some output channels back, and store them."""
     together = table[AT_TABLE.result_channels]
-    each = table[AT_TABLE.points] * table[AT_TABLE.pitch]
     for c0 in range(0, channels, together):
         channel, some = t.group * s.c_out + first + c0, min(together, channels - c0)
         for i in range(some):
-            products = shift(m.products, (c0 + i) * each)
+            products = shift(m.products, (c0 + i) * table[AT_TABLE.pitch])
             results = shift(m.results, i * table[AT_TABLE.result])
             bias = shift(m.bias, channel + i)
             interpolate_outputs(job, table, m, results, products, bias, vectors)
@@ -270,10 +283,12 @@ def write_outputs(job, table, s, m, t, first, channels, vectors):
 def interpolate_outputs(job, table, m, results, products, bias, vectors):
     """Transform the products of a channel back."""
     last = table[AT_TABLE.passes] - 1
+    source = products
     for i in range(last + 1):
-        target, start = (results, bias) if i == last else (products, m.zeros)
+        target, start = (results, bias) if i == last else (m.cells, m.zeros)
         step = pass_of(table, AT_TABLE.output_passes, i)
-        call(job[CALLED.interpolate], PassArguments(target, products, step, 1, vectors, start))
+        call(job[CALLED.interpolate], PassArguments(target, source, step, 1, vectors, start))
+        source = m.cells
 
 
 @inline
@@ -328,6 +343,8 @@ def work(worker, job, like):
     s, table = read_shape(job, SHAPE), indices_at(job[AT.table])
     m = find_memory(job, table, worker, like)
     fill(m.zeros, table[AT_TABLE.mr], 0, job[AT.lanes])
+    # Vectors read behind rows: what lies there must not be denormal.
+    fill(m.halo, table[AT_TABLE.values] - table[AT_TABLE.halo], 0, job[AT.lanes])
     tasks, together, mr = table[AT_TABLE.tasks], table[AT_TABLE.together], table[AT_TABLE.mr]
     number, queue = next_task(job, tasks, worker, 0)
     while number < tasks:
@@ -335,6 +352,7 @@ def work(worker, job, like):
         read_inputs(job, table, s, m, t)
         tiles = t.rows * table[AT_TABLE.columns]
         vectors = (tiles + job[AT.lanes] - 1) // job[AT.lanes]
+        clear_behind(job, table, s, m, tiles, vectors)
         for first in range(t.begin, t.end, together):
             end = min(first + together, t.end)
             multiply(job, table, s, m, t, first, end, vectors)
@@ -356,17 +374,20 @@ def pack_points(worker, job, like):
     blocks, mr, taps = table[AT_TABLE.blocks], table[AT_TABLE.mr], table[AT_TABLE.taps]
     panel, points, lanes = table[AT_TABLE.panel], table[AT_TABLE.points], job[AT.lanes]
     tasks = s.groups * blocks
+    fill(taps_of_block, taps * panel, 0, lanes)  # vectors read behind the last weight
     number, queue = next_task(job, tasks, worker, 0)
     while number < tasks:
         group, block = number // blocks, number % blocks
         rows = block_rows(s.c_out, mr, block)
-        k_size = s.c_in * taps
+        k_size, count = s.c_in * taps, s.c_in * rows
         source = shift(weights, (group * s.c_out + block * mr) * k_size)
-        pack_block(taps_of_block, source, k_size, rows, s.c_in, taps, panel, lanes)
+        if job[AT.weights_in_panels] != 0:
+            copy_rows(taps_of_block, panel, source, 1, count, taps, count, 0, lanes)
+        else:
+            pack_block(taps_of_block, source, k_size, rows, s.c_in, taps, panel, lanes)
         target = shift(packed, (group * points * blocks + block) * panel)
-        for first in range(0, s.c_in * rows, PACKED_TOGETHER):
-            count = min(PACKED_TOGETHER, s.c_in * rows - first)
-            vectors = (count + lanes - 1) // lanes
+        for first in range(0, count, PACKED_TOGETHER):
+            vectors = (min(PACKED_TOGETHER, count - first) + lanes - 1) // lanes
             place, read = shift(target, first), shift(taps_of_block, first)
             for i in range(table[AT_TABLE.passes]):
                 step = pass_of(table, AT_TABLE.weight_passes, i)
@@ -396,6 +417,7 @@ def lower(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> Lowering
         int(table[AT_TABLE.scratch]),
         layout=halo,
         fill_halo=filler(problem, halo, lanes),
+        packing=Packing(b.mr, taps_outer=True),
         packer=pack_points,
         packed_size=s.groups * b.blocks * tiles.points * panel,
         pack_scratch=s.taps * panel,

@@ -22,9 +22,9 @@ from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import ConvShape, Triple
 
 # Multiply-adds that take as long as bringing one value of a transformed input tile to its place, or
-# one of a tile of products back; and as reading one weight at a point, for any number of tiles.
-# docs/decisions.md has how they were measured.
-INPUT_COST, OUTPUT_COST, WEIGHT_COST = 14, 12, 8
+# one of a tile of products back; as reading one weight at a point, for any number of tiles; and as
+# bringing it there. docs/decisions.md has how they were measured.
+INPUT_COST, OUTPUT_COST, WEIGHT_COST, PACK_COST = 14, 12, 16, 16
 
 # `direct` does so many multiply-adds in the time of one here.
 SUMS_RATE = 1.5
@@ -69,7 +69,7 @@ def make_tiles(s: ConvShape, outputs: Triple) -> Tiles:
 
 
 def cost(s: ConvShape, tiles: Tiles) -> int:
-    """Return what the tiles of one image and group cost, in multiply-adds."""
+    """Return what the tiles of one image and group cost, in multiply-adds, without the weights."""
     transforms = INPUT_COST * s.c_in + OUTPUT_COST * s.c_out
     return math.prod(tiles.counts) * tiles.points * (s.c_in * s.c_out + transforms)
 
@@ -84,12 +84,20 @@ def best_tiles(s: ConvShape) -> Tiles | None:
     return min(fitting, key=lambda each: cost(s, each), default=None)
 
 
-def gain(s: ConvShape) -> float:
-    """Return how many times as fast as sums these products are, as predicted."""
+def gain(s: ConvShape, packs: bool) -> float:
+    """Return how many times as fast as sums these products are, as predicted.
+
+    That is for one image, or where axes without taps may be images for one place on these: an image
+    has the same bits in any batch. `packs` says whether each call brings the weights to the points.
+    """
     tiles = best_tiles(s)
     if tiles is None or not s.n * s.pixels:
         return 0.0
-    return s.pixels * s.taps * s.c_in * s.c_out / (SUMS_RATE * cost(s, tiles))
+    slices = math.prod(o for o, taps in zip(s.output, s.kernel, strict=True) if taps == 1)
+    products = s.c_in * s.c_out
+    of_weights = tiles.points * products * (WEIGHT_COST + PACK_COST * packs)
+    spent = cost(s, tiles) + slices * of_weights
+    return s.pixels * s.taps * products / (SUMS_RATE * spent)
 
 
 class Cut(NamedTuple):
