@@ -49,7 +49,9 @@ def block_like(pointer):
 
 @inline
 def add_dense_rows(tile, tile_step, source, source_step, rows, width, lanes):
-    """Add rows whose elements are neighbours."""
+    """Add rows whose elements are neighbours. Rows that follow each other are one."""
+    if tile_step == width and source_step == width:
+        rows, width = 1, rows * width
     for i in range(rows):
         target, row = shift(tile, i * tile_step), shift(source, i * source_step)
         j = 0
