@@ -29,6 +29,7 @@ def conv(
     data_format: str = "channels_first",
     activation: str | None = None,
     out_dtype: Any = None,
+    add: Any = None,
     out: Any = None,
     backend: str | None = None,
     stream: Any = None,
@@ -90,9 +91,15 @@ def conv(
         of an array or of `out_dtype`, before they become the nearest of `out_dtype`. Other sums
         are taken in what NumPy promotes them and `out_dtype` to. Complex sums have complex
         results. On "cuda" only results in the dtype of their sums.
+    add : ndarray, optional
+        Array of the result's shape, added to the sums before the activation and before they are
+        rounded: the input of a residual block. Its shape is not broadcast. Any strides, and a dtype
+        that converts safely (`numpy.can_cast`) to that of the sums, which is the result's unless
+        `out_dtype` says another. "cuda" refuses it.
     out : ndarray, optional
         Array of the result's shape and dtype to store the result in. It must not overlap the
-        input, weight or bias.
+        input, weight or bias. It may be `add` itself, which is copied then, but may not overlap it
+        otherwise.
     backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
         Backend of this call. Without it `use_backend`, `set_backend` and the environment variable
         ``NUMBACONV_BACKEND`` decide, in this order.
@@ -147,13 +154,15 @@ def conv(
     words = padding_mode, data_format, activation, padding_value, out_dtype
     options = stride, padding, dilation, groups, *words
     if not isinstance(input, np.ndarray) and is_on_device(input):
-        arrays = {"input": input, "weight": weight, "bias": bias, "out": out}
+        arrays = {"input": input, "weight": weight, "bias": bias, "add": add, "out": out}
         return convolve_on_device(arrays, options, backend, stream, precision)
     x, w = input_array("input", input), input_array("weight", weight)
     b = None if bias is None else input_array("bias", bias)
+    r = None if add is None else input_array("add", add)
     target = None if out is None else base_array("out", out)
-    plan = find_plan(x, w, b, options)
-    y = convolve(plan, resolve(plan, backend, precision), x, w, b, target, None, stream, precision)
+    plan = find_plan(x, w, b, options, r)
+    name = resolve(plan, backend, precision)
+    y = convolve(plan, name, x, w, b, target, None, stream, precision, r)
     return y if out is None else out
 
 
@@ -172,6 +181,7 @@ def conv1d(
     data_format: str = "channels_first",
     activation: str | None = None,
     out_dtype: Any = None,
+    add: Any = None,
     out: Any = None,
     backend: str | None = None,
     stream: Any = None,
@@ -187,7 +197,7 @@ def conv1d(
         Shape (C_out, C_in/groups, K).
     bias, stride, padding, dilation, groups, padding_mode, padding_value
         As in `conv`.
-    data_format, activation, out_dtype, out, backend, stream, precision
+    data_format, activation, out_dtype, add, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -214,6 +224,7 @@ def conv1d(
         data_format=data_format,
         activation=activation,
         out_dtype=out_dtype,
+        add=add,
         out=out,
         backend=backend,
         stream=stream,
@@ -236,6 +247,7 @@ def conv2d(
     data_format: str = "channels_first",
     activation: str | None = None,
     out_dtype: Any = None,
+    add: Any = None,
     out: Any = None,
     backend: str | None = None,
     stream: Any = None,
@@ -251,7 +263,7 @@ def conv2d(
         Shape (C_out, C_in/groups, KH, KW).
     bias, stride, padding, dilation, groups, padding_mode, padding_value
         As in `conv`.
-    data_format, activation, out_dtype, out, backend, stream, precision
+    data_format, activation, out_dtype, add, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -278,6 +290,7 @@ def conv2d(
         data_format=data_format,
         activation=activation,
         out_dtype=out_dtype,
+        add=add,
         out=out,
         backend=backend,
         stream=stream,
@@ -300,6 +313,7 @@ def conv3d(
     data_format: str = "channels_first",
     activation: str | None = None,
     out_dtype: Any = None,
+    add: Any = None,
     out: Any = None,
     backend: str | None = None,
     stream: Any = None,
@@ -315,7 +329,7 @@ def conv3d(
         Shape (C_out, C_in/groups, KD, KH, KW).
     bias, stride, padding, dilation, groups, padding_mode, padding_value
         As in `conv`.
-    data_format, activation, out_dtype, out, backend, stream, precision
+    data_format, activation, out_dtype, add, out, backend, stream, precision
         As in `conv`.
 
     Returns
@@ -342,6 +356,7 @@ def conv3d(
         data_format=data_format,
         activation=activation,
         out_dtype=out_dtype,
+        add=add,
         out=out,
         backend=backend,
         stream=stream,

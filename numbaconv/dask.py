@@ -49,7 +49,7 @@ def _explicit(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def apply(layer: Any, x: Any, threads: int = 1) -> Any:
+def apply(layer: Any, x: Any, threads: int = 1, *, add: Any = None) -> Any:
     """Apply a prepared layer.
 
     Parameters
@@ -60,6 +60,8 @@ def apply(layer: Any, x: Any, threads: int = 1) -> Any:
         As the layer's input.
     threads : int, optional
         On how many threads each block is computed.
+    add : array, optional
+        As in the layer's calls.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def apply(layer: Any, x: Any, threads: int = 1) -> Any:
         Lazy.
     """
     with block_threads(threads):
-        return layer(x if is_lazy(x) else da.asarray(x))
+        return layer(x if is_lazy(x) else da.asarray(x), add=add)
 
 
 conv = _explicit(convolution.conv)

@@ -21,7 +21,10 @@ from numbaconv.problem.libraries import (
     target_array,
 )
 
-_ARRAYS = ("input", "x", "weight", "weights", "bias", "grad_output", "columns", "out", "output")
+_ARRAYS = (
+    *("input", "x", "weight", "weights", "bias", "add", "grad_output", "columns"),
+    *("out", "output"),
+)
 _TARGETS = ("out", "output")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

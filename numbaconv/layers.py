@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from numbaconv.cpu.arrays import AnyPlan, flat_bias
-from numbaconv.dispatch.gpu import layer_on_device, on_host
+from numbaconv.dispatch.gpu import layer_on_device, on_host, refuse_add
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.libraries import is_on_device
-from numbaconv.problem.plan import keep
+from numbaconv.problem.plan import array_key, keep
 from numbaconv.problem.validation import base_array, input_array
 from numbaconv.runtime.shared_table import kept
 
@@ -86,15 +86,22 @@ class Layer:
         """Refuse arrays that cannot be the weights and the bias of any such layer."""
         raise NotImplementedError
 
-    def _find_plan(self, x: np.ndarray, now: Weights) -> Any:
-        """Return the plan for an input."""
+    def _find_plan(self, x: np.ndarray, now: Weights, add: np.ndarray | None = None) -> Any:
+        """Return the plan for an input, and what is added to its sums."""
         raise NotImplementedError
 
-    def _run(self, x: np.ndarray, now: Weights, out: np.ndarray | None, stream: Any) -> Any:
+    def _run(
+        self,
+        x: np.ndarray,
+        now: Weights,
+        out: np.ndarray | None,
+        stream: Any,
+        add: np.ndarray | None,
+    ) -> Any:
         """Compute from an array in host memory."""
         raise NotImplementedError
 
-    def __call__(self, x: Any, out: Any = None, stream: Any = None) -> Any:
+    def __call__(self, x: Any, out: Any = None, stream: Any = None, *, add: Any = None) -> Any:
         """Apply the layer to an input.
 
         Parameters
@@ -103,7 +110,7 @@ class Layer:
             As the input of the function whose layer this is, `numbaconv.conv` or
             `numbaconv.conv_transpose2d`. The first call with an array on a GPU copies the weights
             there, and they stay.
-        out, stream : optional
+        out, stream, add : optional
             As in that function.
 
         Returns
@@ -117,15 +124,17 @@ class Layer:
             As that function raises.
         """
         if type(x) is not np.ndarray and is_foreign(x):
-            return call_foreign(self, {"x": x, "out": out, "stream": stream})
+            return call_foreign(self, {"x": x, "out": out, "stream": stream, "add": add})
         now = self.weights
         if not isinstance(x, np.ndarray) and is_on_device(x):
+            refuse_add(add)
             find = functools.partial(self._find_plan, now=now)
             where = self.backend, stream, self.precision
             arrays = x, now.weight, now.bias, out
             return layer_on_device(self.on_device, find, *arrays, now.packed, *where)
         x, target = input_array("x", x), None if out is None else base_array("out", out)
-        y = self._run(x, now, target, stream)
+        r = None if add is None else input_array("add", add)
+        y = self._run(x, now, target, stream, r)
         return y if out is None else out
 
     def update(self, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
@@ -174,12 +183,12 @@ class Layer:
         changed = self._options._replace(**options)
         return type(self)(weight, bias, changed, self.backend, self.precision)
 
-    def plan(self, x: np.ndarray, now: Weights) -> Any:
+    def plan(self, x: np.ndarray, now: Weights, add: np.ndarray | None = None) -> Any:
         """Return the plan for an input: an earlier call's, or one made now after validation."""
-        key = (x.shape, x.dtype, x.flags.c_contiguous or x.strides)
+        key = (x.shape, x.dtype, x.flags.c_contiguous or x.strides, array_key(add))
         plan = now.plans.get(key)
         if plan is None:
-            plan = self._find_plan(x, now)
+            plan = self._find_plan(x, now, add)
             keep(now.plans, key, plan)
         return plan
 

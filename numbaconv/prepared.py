@@ -41,14 +41,21 @@ class PreparedConv(Layer):
         check_weight(weight)
         check_bias(bias, weight)
 
-    def _find_plan(self, x: np.ndarray, now: Weights) -> Plan:
-        return find_plan(x, now.weight, now.bias, self._options)
+    def _find_plan(self, x: np.ndarray, now: Weights, add: np.ndarray | None = None) -> Plan:
+        return find_plan(x, now.weight, now.bias, self._options, add)
 
-    def _run(self, x: np.ndarray, now: Weights, out: np.ndarray | None, stream: Any) -> Any:
-        plan = self.plan(x, now)
+    def _run(
+        self,
+        x: np.ndarray,
+        now: Weights,
+        out: np.ndarray | None,
+        stream: Any,
+        add: np.ndarray | None,
+    ) -> Any:
+        plan = self.plan(x, now, add)
         chosen = resolve(plan, self.backend, self.precision)
         weight, bias, packed = now.weight, now.bias, now.packed
-        return convolve(plan, chosen, x, weight, bias, out, packed, stream, self.precision)
+        return convolve(plan, chosen, x, weight, bias, out, packed, stream, self.precision, add)
 
     def by_blocks(self, given: dict[str, Any]) -> ByBlocks:
         """Describe a call for what cuts it into blocks."""
@@ -87,7 +94,8 @@ def prepare(
     Returns
     -------
     PreparedConv
-        Call it as ``layer(x)`` or ``layer(x, out=y)``; `update` gives it new weights.
+        Call it as ``layer(x)``, ``layer(x, out=y)`` or ``layer(x, add=r)``; `update` gives it new
+        weights.
 
     Raises
     ------

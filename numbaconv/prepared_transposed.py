@@ -43,13 +43,21 @@ class PreparedTransposedConv(Layer):
         check_transposed_weight(weight)
         check_transposed_bias(bias, weight, self._options.groups)
 
-    def _find_plan(self, x: np.ndarray, now: Weights) -> AdjointPlan:
+    def _find_plan(self, x: np.ndarray, now: Weights, add: np.ndarray | None = None) -> AdjointPlan:
         rank = now.weight.ndim - 2
-        return find_transposed_plan(rank, x, now.weight, now.bias, self._options)
+        return find_transposed_plan(rank, x, now.weight, now.bias, self._options, add)
 
-    def _run(self, x: np.ndarray, now: Weights, out: np.ndarray | None, stream: Any) -> Any:
-        arrays = x, now.weight, now.bias, out
-        return spread(self.plan(x, now), self.backend, *arrays, now.packed, stream, self.precision)
+    def _run(
+        self,
+        x: np.ndarray,
+        now: Weights,
+        out: np.ndarray | None,
+        stream: Any,
+        add: np.ndarray | None,
+    ) -> Any:
+        plan = self.plan(x, now, add)
+        arrays, where = (x, now.weight, now.bias, out), (stream, self.precision)
+        return spread(plan, self.backend, *arrays, now.packed, *where, add)
 
     def by_blocks(self, given: dict[str, Any]) -> ByBlocks:
         """Describe a call for what cuts it into blocks."""
@@ -86,7 +94,8 @@ def prepare_transposed(
     Returns
     -------
     PreparedTransposedConv
-        Call it as ``layer(x)`` or ``layer(x, out=y)``; `update` gives it new weights.
+        Call it as ``layer(x)``, ``layer(x, out=y)`` or ``layer(x, add=r)``; `update` gives it new
+        weights.
 
     Raises
     ------

@@ -57,9 +57,11 @@ def _bytes_at_once(call: ByBlocks, itemsize: int, extents: Extents) -> int:
         longest.append(max(max(r.stop - r.start, r.skip + r.used) for r in reads))
     source, result = math.prod(longest), math.prod(extents)
     # The block, the next one, and a copy that is padded or of another dtype. The result and the one
-    # before, with what a filter cuts off them, and one of another size whose memory is kept.
+    # before, with what a filter cuts off them, and one of another size whose memory is kept. Of
+    # what is added also the block, the next one, and a copy.
     copied = max(itemsize, call.dtype.itemsize)
-    return (2 * itemsize + copied) * source + 3 * call.dtype.itemsize * max(source, result)
+    added = 3 * call.dtype.itemsize * len(call.cut) * result
+    return (2 * itemsize + copied) * source + 3 * call.dtype.itemsize * max(source, result) + added
 
 
 def _choose_extents(call: ByBlocks, itemsize: int, memory: int, chunks: Any) -> Extents:
@@ -100,9 +102,13 @@ def _places(call: ByBlocks, extents: Extents) -> list[tuple[tuple[int, int], ...
 
 
 def _read_all(
-    sources: dict[str, Any], call: ByBlocks, reads: Sequence[Read]
+    sources: dict[str, Any], call: ByBlocks, place: Sequence[tuple[int, int]]
 ) -> dict[str, np.ndarray]:
-    return {name: _read(source, call, reads) for name, source in sources.items()}
+    """What the block of the result at a place reads of each array."""
+    reads = _reads(call, place)
+    blocks = {name: _read(source, call, reads) for name, source in sources.items()}
+    own = tuple(slice(*each) for each in place)
+    return blocks | {name: np.array(array[own]) for name, array in call.cut.items()}
 
 
 def _read(source: Any, call: ByBlocks, reads: Sequence[Read]) -> np.ndarray:
@@ -265,7 +271,7 @@ def tiled(
     ):
 
         def read(number: int) -> Future[dict[str, np.ndarray]]:
-            return reader.submit(_read_all, sources, call, _reads(call, places[number]))
+            return reader.submit(_read_all, sources, call, places[number])
 
         def store(number: int, result: np.ndarray) -> None:
             out[tuple(slice(*each) for each in places[number])] = result
@@ -306,5 +312,5 @@ def _key(function: Any, call: ByBlocks, source: Any) -> str:
     tell((*sorted(call.arrays), *call.arrays.values()))
     tell(tuple(sorted(call.options)))
     tell(tuple(call.options[name] for name in sorted(call.options)))
-    tell((call.axes, str(source.dtype), str(call.dtype)))
+    tell((call.axes, str(source.dtype), str(call.dtype), *sorted(call.cut)))
     return digest.hexdigest()

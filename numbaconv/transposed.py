@@ -6,7 +6,7 @@ import numpy as np
 
 from numbaconv.blocks.calls import Transposed, goes_by_blocks
 from numbaconv.cpu.gradients.adjoint import apply_adjoint
-from numbaconv.dispatch.gpu import Call
+from numbaconv.dispatch.gpu import Call, refuse_add
 from numbaconv.dispatch.gradients import engines_of_parts
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.plan import TransposedOptions, find_transposed_plan
@@ -19,12 +19,13 @@ def _conv_transpose(
     weight: Any,
     bias: Any,
     *options: Any,
+    add: Any,
     out: Any,
     backend: str | None,
     stream: Any,
     precision: str | None,
 ) -> Any:
-    given = {"input": input, "weight": weight, "bias": bias, "out": out}
+    given = {"input": input, "weight": weight, "bias": bias, "add": add, "out": out}
     where = {"backend": backend, "stream": stream, "precision": precision}
     if type(input) is not np.ndarray and is_foreign(input):
         named = dict(zip(TransposedOptions._fields, options, strict=True))
@@ -32,16 +33,17 @@ def _conv_transpose(
     call = Call(given, **where)
     arrays = dict(call.arrays)
     target = arrays.pop("out")
-    x, weight, bias = arrays.values()
-    plan = find_transposed_plan(rank, x, weight, bias, options)
+    x, weight, bias, add = arrays.values()
+    plan = find_transposed_plan(rank, x, weight, bias, options, add)
     name = call.cpu_backend()
     if target is not None:
         check_out(target, plan.out_shape, plan.result, arrays)
     if name is None:
+        refuse_add(arrays.pop("add"))
         result = call.on_gpu("apply_adjoint", plan, arrays, out=target)
         return result if out is None else out
     engines = engines_of_parts(plan, name, precision)
-    result = apply_adjoint(plan, engines, x, weight, bias, target)
+    result = apply_adjoint(plan, engines, x, weight, bias, target, add=add)
     return result if out is None else out
 
 
@@ -58,6 +60,7 @@ def conv_transpose1d(
     *,
     data_format: str = "channels_first",
     activation: str | None = None,
+    add: Any = None,
     out: np.ndarray | None = None,
     backend: str | None = None,
     stream: Any = None,
@@ -73,7 +76,7 @@ def conv_transpose1d(
         Shape (C_in, C_out/groups, K).
     bias, stride, padding, output_padding, groups, dilation
         As in `conv_transpose2d`.
-    data_format, activation, out, backend, stream, precision
+    data_format, activation, add, out, backend, stream, precision
         As in `conv_transpose2d`.
 
     Returns
@@ -88,8 +91,8 @@ def conv_transpose1d(
     """
     spread = stride, padding, output_padding, groups, dilation
     options = *spread, data_format, activation
-    where = {"out": out, "backend": backend, "stream": stream, "precision": precision}
-    return _conv_transpose(1, input, weight, bias, *options, **where)
+    where = {"backend": backend, "stream": stream, "precision": precision}
+    return _conv_transpose(1, input, weight, bias, *options, add=add, out=out, **where)
 
 
 @goes_by_blocks(Transposed.of)
@@ -105,6 +108,7 @@ def conv_transpose2d(
     *,
     data_format: str = "channels_first",
     activation: str | None = None,
+    add: Any = None,
     out: np.ndarray | None = None,
     backend: str | None = None,
     stream: Any = None,
@@ -143,9 +147,11 @@ def conv_transpose2d(
         Where the channels of input and output are, as in `conv`.
     activation : str, optional
         Function applied to each output as it is stored, as in `conv`.
+    add : ndarray, optional
+        Array of the result's shape, added to the sums before the activation, as in `conv`.
     out : ndarray, optional
         Array of the result's shape and dtype to store the result in. It must not overlap the
-        input, weight or bias.
+        input, weight or bias. It may be `add` itself.
     backend : {"auto", "direct", "im2col", "fft", "winograd", "cuda"}, optional
         As in `conv`.
     stream, precision
@@ -187,8 +193,8 @@ def conv_transpose2d(
     """
     spread = stride, padding, output_padding, groups, dilation
     options = *spread, data_format, activation
-    where = {"out": out, "backend": backend, "stream": stream, "precision": precision}
-    return _conv_transpose(2, input, weight, bias, *options, **where)
+    where = {"backend": backend, "stream": stream, "precision": precision}
+    return _conv_transpose(2, input, weight, bias, *options, add=add, out=out, **where)
 
 
 @goes_by_blocks(Transposed.of)
@@ -204,6 +210,7 @@ def conv_transpose3d(
     *,
     data_format: str = "channels_first",
     activation: str | None = None,
+    add: Any = None,
     out: np.ndarray | None = None,
     backend: str | None = None,
     stream: Any = None,
@@ -219,7 +226,7 @@ def conv_transpose3d(
         Shape (C_in, C_out/groups, KD, KH, KW).
     bias, stride, padding, output_padding, groups, dilation
         As in `conv_transpose2d`.
-    data_format, activation, out, backend, stream, precision
+    data_format, activation, add, out, backend, stream, precision
         As in `conv_transpose2d`.
 
     Returns
@@ -234,8 +241,8 @@ def conv_transpose3d(
     """
     spread = stride, padding, output_padding, groups, dilation
     options = *spread, data_format, activation
-    where = {"out": out, "backend": backend, "stream": stream, "precision": precision}
-    return _conv_transpose(3, input, weight, bias, *options, **where)
+    where = {"backend": backend, "stream": stream, "precision": precision}
+    return _conv_transpose(3, input, weight, bias, *options, add=add, out=out, **where)
 
 
 _FUNCTIONS = {1: conv_transpose1d, 2: conv_transpose2d, 3: conv_transpose3d}

@@ -15,7 +15,7 @@ from numbaconv.problem.plan import (
     find_transposed_plan,
     find_weight_plan,
 )
-from numbaconv.problem.validation import Pairs, padding_pairs, per_axis
+from numbaconv.problem.validation import Pairs, input_array, padding_pairs, per_axis
 
 _NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "symmetric": "symmetric"}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -138,21 +138,46 @@ class WithWeights(ByBlocks):
         arrays = {name: given.get(name) for name in ("weight", "bias")}
         options = {name: given[name] for name in cls.options_type._fields}
         more = {name: given[name] for name in ("backend", "precision") if name in given}
-        return cls._described(function, given["input"], arrays, options, more)
+        return cls._adding(function, given["input"], arrays, options, more, given["add"])
 
     @classmethod
     def of_layer(cls, layer: Any, given: dict[str, Any]) -> ByBlocks:
         """Describe a call of a prepared layer."""
         now = layer.weights
         arrays = {"weight": now.weight, "bias": now.bias}
-        return cls._described(layer, given["x"], arrays, layer.options._asdict(), None)
+        options, add = layer.options._asdict(), given.get("add")
+        return cls._adding(layer, given["x"], arrays, options, None, add)
+
+    @classmethod
+    def _adding(cls, function: Any, x: Any, arrays: Any, options: Any, more: Any, add: Any) -> Any:
+        """Describe a call that may add an array: of that a block adds its own elements."""
+        slices = isinstance(getattr(add, "dtype", None), np.dtype)  # of Dask, a file, ...
+        if add is not None and (isinstance(add, np.ndarray) or not slices):
+            add = input_array("add", add)
+        seen = None if add is None else stand_in(add)
+        call = cls._described(function, x, arrays, options, more, seen)
+        call.cut = {} if add is None else {"add": add}
+        return call
 
     @classmethod
     def _described(
-        cls, function: Any, x: Any, arrays: dict[str, Any], options: dict[str, Any], more: Any
+        cls,
+        function: Any,
+        x: Any,
+        arrays: dict[str, Any],
+        options: dict[str, Any],
+        more: Any,
+        add: Any,
     ) -> ByBlocks:
         """Describe a call; without `more` options it is that of a layer, which has its arrays."""
         raise NotImplementedError
+
+    def _apply(self, block: Any, arrays: dict[str, Any], **changed: Any) -> Any:
+        """Call the function, or the layer, on a block with some other options."""
+        if "weight" in arrays:
+            return self.function(block, **arrays, **{**self.options, **changed})
+        layer = self.function.changed(**changed)  # type: ignore[attr-defined]
+        return layer(block, **arrays)
 
 
 class Convolution(WithWeights):
@@ -163,11 +188,17 @@ class Convolution(WithWeights):
 
     @classmethod
     def _described(
-        cls, function: Any, x: Any, arrays: dict[str, Any], options: dict[str, Any], more: Any
+        cls,
+        function: Any,
+        x: Any,
+        arrays: dict[str, Any],
+        options: dict[str, Any],
+        more: Any,
+        add: Any,
     ) -> "Convolution":
         seen = {name: None if a is None else stand_in(a) for name, a in arrays.items()}
         named = Options(**options)
-        plan = find_plan(stand_in(x), seen["weight"], seen["bias"], tuple(named))
+        plan = find_plan(stand_in(x), seen["weight"], seen["bias"], tuple(named), add)
         kernel = arrays["weight"].shape[2:]
         rank, last = len(kernel), named.data_format == "channels_last"
         where, channels = _spatial(x.shape, rank, last)
@@ -202,10 +233,7 @@ class Convolution(WithWeights):
         else:
             block, pads = padded(block, reads, windows, self.options["padding_value"], self.sums)
         pairs = tuple(pair for pair, is_window in zip(pads, windows, strict=True) if is_window)
-        changed = {"padding": pairs, "padding_mode": "zeros"}
-        if not arrays:  # a layer has its own
-            return self.function.changed(**changed)(block)  # type: ignore[attr-defined]
-        return self.function(block, **arrays, **{**self.options, **changed})
+        return self._apply(block, arrays, padding=pairs, padding_mode="zeros")
 
     def _continued(self, block: Any, reads: Sequence[Read]) -> tuple[Any, list[tuple[int, int]]]:
         """A block padded along the axes whose padding is of elements, and what zeros it lacks."""
@@ -237,7 +265,7 @@ class Spreading(ByBlocks):
         whole = [r.used - sum(more) for r, more in zip(reads, rest, strict=True)]
         if not any(map(any, rest)):
             return self._whole(block, pairs, arrays)
-        # Elements that no element of the source reaches have the bias alone.
+        # Elements that no element of the source reaches have no products.
         channels = [isinstance(axis, Along) and not axis.splits for axis in self.axes]
         shape = [
             axis.result if has_channels else r.used
@@ -246,8 +274,10 @@ class Spreading(ByBlocks):
         y = np.empty(shape, self.dtype)
         y[...] = self._alone(block, arrays)
         if all(n > 0 for n, is_spread in zip(whole, spread, strict=True) if is_spread):
-            place = [slice(a, n - b) for (a, b), n in zip(rest, shape, strict=True)]
-            y[tuple(place)] = self._whole(block, pairs, arrays)
+            place = tuple(slice(a, n - b) for (a, b), n in zip(rest, shape, strict=True))
+            if "add" in arrays:
+                arrays = arrays | {"add": arrays["add"][place]}
+            y[place] = self._whole(block, pairs, arrays)
         return y
 
     def _whole(self, block: Any, pairs: Pairs, arrays: dict[str, Any]) -> Any:
@@ -266,12 +296,18 @@ class Transposed(WithWeights, Spreading):
 
     @classmethod
     def _described(
-        cls, function: Any, x: Any, arrays: dict[str, Any], options: dict[str, Any], more: Any
+        cls,
+        function: Any,
+        x: Any,
+        arrays: dict[str, Any],
+        options: dict[str, Any],
+        more: Any,
+        add: Any,
     ) -> "Transposed":
         weight, bias = (None if a is None else stand_in(a) for a in arrays.values())
         kernel = arrays["weight"].shape[2:]
         rank, named = len(kernel), TransposedOptions(**options)
-        plan = find_transposed_plan(rank, stand_in(x), weight, bias, named)
+        plan = find_transposed_plan(rank, stand_in(x), weight, bias, named, add)
         where, channels = _spatial(x.shape, rank, named.data_format == "channels_last")
         strides, dilations = (
             per_axis(name, options[name], rank) for name in ("stride", "dilation")
@@ -289,23 +325,22 @@ class Transposed(WithWeights, Spreading):
         return cls(function, arrays, options | more, axes, plan.result)
 
     def _whole(self, block: Any, pairs: Pairs, arrays: dict[str, Any]) -> Any:
-        changed = {"padding": pairs, "output_padding": 0}
-        if not arrays:  # a layer has its own
-            return self.function.changed(**changed)(block)  # type: ignore[attr-defined]
-        return self.function(block, **arrays, **{**self.options, **changed})
+        return self._apply(block, arrays, padding=pairs, output_padding=0)
 
     def _alone(self, block: Any, arrays: dict[str, Any]) -> Any:
-        """The bias, activated."""
-        now = arrays or vars(self.function.weights)  # type: ignore[attr-defined]
+        """The bias and what is added, activated."""
+        is_layer, add = "weight" not in arrays, arrays.get("add")
+        now = vars(self.function.weights) if is_layer else arrays  # type: ignore[attr-defined]
         weight = now["weight"]
         one_tap = np.zeros((*weight.shape[:2], *(1,) * (weight.ndim - 2)), weight.dtype)
-        axes = zip(self.axes, block.shape, strict=True)
-        x = np.zeros([1 if isinstance(axis, Spread) else n for axis, n in axes], block.dtype)
+        results = [1] * block.ndim if add is None else add.shape
+        axes = zip(self.axes, block.shape, results, strict=True)
+        x = np.zeros([o if isinstance(axis, Spread) else n for axis, n, o in axes], block.dtype)
         changed = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
-        if not arrays:
+        if is_layer:
             layer = self.function.with_weights(one_tap, now["bias"], **changed)  # type: ignore[attr-defined]
-            return layer(x)
-        return self.function(x, one_tap, now["bias"], **{**self.options, **changed})
+            return layer(x, add=add)
+        return self.function(x, one_tap, now["bias"], add=add, **{**self.options, **changed})
 
 
 class InputGradient(Spreading):

@@ -202,7 +202,7 @@ def _by_channels(function: Callable[..., Any], given: dict[str, Any], call: ByBl
     if is_lazy(weight) and given["groups"] == 1 and weight.numblocks[0] > 1:
         return da.concatenate(
             [
-                call_lazily(function, given | _rows(given, a, b))
+                call_lazily(function, given | _rows(given, channels, a, b))
                 for a, b in pairwise([0, *accumulate(weight.chunks[0])])
             ],
             axis=channels,
@@ -222,31 +222,35 @@ def _by_channels(function: Callable[..., Any], given: dict[str, Any], call: ByBl
             return None
         parts = [
             given
-            | _rows(given, a // inner * outer, b // inner * outer)
+            | _rows(given, channels, a // inner * outer, b // inner * outer)
             | {"input": part(a, b), "groups": (b - a) // inner}
             for a, b in pairwise(cuts)
         ]
         return da.concatenate([call_lazily(function, each) for each in parts], channels)
-    without = given | {"bias": None, "activation": None}
+    without = given | {"bias": None, "add": None, "activation": None}
     sums = [
         call_lazily(function, without | {"input": part(a, b), "weight": weight[:, a:b]})
         for a, b in pairwise(cuts)
     ]
     while len(sums) > 1:
         sums = [a + b for a, b in zip(sums[::2], sums[1::2], strict=False)] + sums[len(sums) & ~1 :]
-    if given["bias"] is None and given["activation"] is None:
+    if all(given[name] is None for name in ("bias", "add", "activation")):
         return sums[0]
     return _finished(function, sums[0], given)
 
 
-def _rows(given: dict[str, Any], a: int, b: int) -> dict[str, Any]:
-    """Weight and bias of some output channels."""
-    bias = given["bias"]
-    return {"weight": given["weight"][a:b], "bias": None if bias is None else bias[a:b]}
+def _rows(given: dict[str, Any], channels: int, a: int, b: int) -> dict[str, Any]:
+    """Weight, bias and what is added of some output channels; `channels` is their axis."""
+    bias, add = given["bias"], given["add"]
+    return {
+        "weight": given["weight"][a:b],
+        "bias": None if bias is None else bias[a:b],
+        "add": None if add is None else add[(slice(None),) * channels + (slice(a, b),)],
+    }
 
 
 def _finished(function: Callable[..., Any], y: Any, given: dict[str, Any]) -> Any:
-    """Add the bias and apply the activation: a convolution under windows of one element."""
+    """Add the bias and `add`, and activate: a convolution under windows of one element."""
     rank = len(given["weight"].shape) - 2
     c_out = given["weight"].shape[0]
     neutral = {"stride": 1, "padding": 0, "dilation": 1, "groups": c_out}

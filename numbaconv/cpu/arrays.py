@@ -67,6 +67,24 @@ def flat_bias(bias: np.ndarray | None, plan: AnyPlan) -> np.ndarray:
     return plan.no_bias if bias is None else flat_channels(bias, plan.arithmetic, 0)
 
 
+def flat_add(add: np.ndarray | None, plan: AnyPlan, y: np.ndarray) -> np.ndarray | None:
+    """Return what is added to the sums, as kernels store them; None for nothing.
+
+    It is in other memory than `y`, which kernels may store to before they add.
+    """
+    if add is None:
+        return None
+    c = 1 if plan.batched else 0
+    if plan.arithmetic.is_complex and plan.layout.channels_last:
+        add = np.moveaxis(add, -1, c)
+    flat = flat_channels(add, plan.arithmetic, c)
+    if not np.may_share_memory(flat, y):
+        return flat
+    copy = result_memory.empty(flat.size, flat.dtype)
+    copy[...] = flat
+    return copy
+
+
 def result_array(y: np.ndarray, plan: AnyPlan) -> np.ndarray:
     """Return the kernels' flat output as the caller's result."""
     how, dtype = plan.arithmetic, plan.result

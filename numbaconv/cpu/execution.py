@@ -10,7 +10,14 @@ from numbaconv._imports import Later
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
-from numbaconv.cpu.arrays import AnyPlan, flat_bias, flat_input, flat_output, flat_weight
+from numbaconv.cpu.arrays import (
+    AnyPlan,
+    flat_add,
+    flat_bias,
+    flat_input,
+    flat_output,
+    flat_weight,
+)
 from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, check_complete, new_template, set_entries
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.lowering import Engine, Lowering
@@ -24,6 +31,7 @@ from numbaconv.runtime.threads import launch_lock, thread_limit
 
 activate_array = Later("numbaconv.cpu.activation", "activate_array")
 kernel_of = Later("numbaconv.cpu.activation", "kernel_of")
+adder = Later("numbaconv.cpu.finishing", "adder")
 
 # Between the scratch of two workers. What one reads at a stride makes the hardware read on beyond
 # the end, and the neighbour has to fetch its lines back before it can write them. The gap is not
@@ -62,10 +70,11 @@ def write_job(
     threads: int,
     activation: int,
     reads: np.dtype,
+    adds: bool = False,
 ) -> np.ndarray:
     """Return the job of a lowered problem, complete but for its data.
 
-    The functions that it names are compiled.
+    The functions that it names are compiled. `adds` says whether an array is added to the sums.
     """
     job: np.ndarray = new_template()
     packing = lowering.packing
@@ -80,7 +89,8 @@ def write_job(
         AT.fill_halo: lowering.fill_halo,
         AT.store: lowering.store,
         AT.packer: lowering.packer or (pack_work if packing and not packing.in_task else None),
-        AT.pack_panel: None if packing is None else pack_panel,
+        AT.pack_panel: None if packing is None or lowering.packer else pack_panel,
+        AT.add_tile: adder() if adds else None,
         AT.activate: None if activation == NONE else kernel_of(activation),
         **dict(enumerate(lowering.functions, HALO + len(lowering.layout))),
     }
@@ -101,7 +111,7 @@ def write_job(
     job[AT.pack_scratch] = lowering.pack_scratch
     job[AT.taps_in_place] = lowering.taps_in_place
     job[AT.prefetch_distance] = lowering.prefetch_distance
-    job[AT.nontemporal] = lowering.nontemporal and activation == NONE
+    job[AT.nontemporal] = lowering.nontemporal and activation == NONE and not adds
     if packing is not None:
         order = AT.pack_rows, AT.pack_taps_outer, AT.pack_in_task, AT.panel_size
         for place, value in zip(order, packing, strict=True):
@@ -118,15 +128,16 @@ def make_template(
     activation: int,
     source: np.dtype | None = None,
     outside: np.ndarray | None = None,
+    adds: bool = False,
 ) -> Template:
     """Return the job of a problem on an engine, complete but for its data.
 
     Where the problem converts, it reads an input of the dtype `source`. `outside` is what padding
-    of zeros consists of instead.
+    of zeros consists of instead. `adds` says whether an array is added to the sums.
     """
     lowering = engine.lower(s, arithmetic.compute, threads)
     reads = arithmetic.compute if source is None else source
-    job = write_job(lowering, s, arithmetic, threads, activation, reads)
+    job = write_job(lowering, s, arithmetic, threads, activation, reads, adds)
     if outside is not None:
         job[AT.outside] = outside if config.DISABLE_JIT else outside.ctypes.data
     order = lowering.packed_order
@@ -155,9 +166,10 @@ def run(
     packed: np.ndarray,
     bias: np.ndarray,
     out: np.ndarray,
+    add: np.ndarray | None = None,
 ) -> None:
     """Convolve flat arrays; `packed` is empty or comes from `pack`."""
-    _job.execute(template, x, weights, packed, bias, out)
+    _job.execute(template, x, weights, packed, bias, out, add)
 
 
 def find_lowering(plan: Plan, engine: Engine) -> Lowering:
@@ -172,7 +184,7 @@ def find_template(plan: Plan, engine: Engine, threads: int) -> Template:
     template = plan.jobs.get((engine, threads))
     if template is None:
         problem = plan.simplest, plan.arithmetic, threads, plan.activation
-        template = make_template(engine, *problem, plan.source, plan.outside)
+        template = make_template(engine, *problem, plan.source, plan.outside, plan.adds)
         plan.jobs[engine, threads] = template
     return template
 
@@ -185,23 +197,24 @@ def execute(
     bias: np.ndarray | None,
     out: np.ndarray | None,
     kept: dict[Any, Any] | None = None,
+    add: np.ndarray | None = None,
 ) -> np.ndarray:
     """Run a planned convolution on an engine.
 
     `out` is checked. `kept` is where a prepared layer keeps its packed weights.
     """
     y, deliver = flat_output(plan, out)
-    b = flat_bias(bias, plan)
+    b, r = flat_bias(bias, plan), flat_add(add, plan, y)
     if plan.multiply_adds:
         template = find_template(plan, engine, thread_limit(plan.multiply_adds))
         x = flat_input(input, plan, template.reads)
         if kept is None:
-            run(template, x, flat_weight(weight, plan), plan.not_packed, b, y)
+            run(template, x, flat_weight(weight, plan), plan.not_packed, b, y, r)
         else:
             packed = packed_weights(template, weight, plan, kept)
-            run(template, x, packed, packed, b, y)
+            run(template, x, packed, packed, b, y, r)
     elif y.size:  # no input channels: sums of nothing, so the bias is left
-        fill_with_bias(y, b, plan)
+        fill_with_bias(y, b, plan, r)
     return deliver(y, plan, out)
 
 
@@ -228,15 +241,16 @@ def packed_weights(
     return packed
 
 
-def activated_bias(bias: np.ndarray, plan: AnyPlan) -> np.ndarray:
-    """Return the sums of no products: of each channel its bias, activated."""
-    sums = bias.copy()
-    if plan.activation != NONE:
-        activate_array(sums, plan.activation)
-    return sums
+def fill_with_bias(
+    y: np.ndarray, bias: np.ndarray, plan: AnyPlan, add: np.ndarray | None = None
+) -> None:
+    """Set every output to the sum of no products: its channel's bias and what is added, activated.
 
-
-def fill_with_bias(y: np.ndarray, bias: np.ndarray, plan: AnyPlan) -> None:
-    """Set every output to its channel's bias, activated."""
+    Without anything to add, all outputs of a channel are the same.
+    """
     result, each = plan.by_channel
-    y.reshape(result)[...] = activated_bias(bias, plan).reshape(each)
+    with np.errstate(all="ignore"):
+        sums = bias.copy() if add is None else bias.reshape(each) + add.reshape(result)
+    if plan.activation != NONE:
+        activate_array(sums.reshape(-1), plan.activation)
+    y.reshape(result)[...] = sums.reshape(each if add is None else result)

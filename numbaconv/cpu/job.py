@@ -47,6 +47,8 @@ class Header(NamedTuple):
         the problem does not need.
     fill_halo : int
         Address of the function that copies a halo tile.
+    add_tile : int
+        Address of the function that adds an array to a tile.
     activate : int
         Address of the activation.
     store : int
@@ -68,7 +70,7 @@ class Header(NamedTuple):
         Address of three elements, set in the template: of what padding of zeros consists. That of
         channel c is element c & 1 (complex numbers are two channels each), so any two channels in a
         row have theirs side by side.
-    x, weights, packed, bias, out : int
+    x, weights, packed, bias, add, out : int
         Addresses of the data, set by `carry_out`.
     scratch : int
         Address of memory of the elements' type: a piece for each worker. It begins at a cache line.
@@ -111,6 +113,7 @@ class Header(NamedTuple):
     prefetching_tile: int
     band: int
     fill_halo: int
+    add_tile: int
     activate: int
     store: int
     packer: int
@@ -126,6 +129,7 @@ class Header(NamedTuple):
     weights: int
     packed: int
     bias: int
+    add: int
     out: int
     scratch: int
     indices: int
@@ -350,15 +354,16 @@ def size_of_packed(weights):
 
 
 @inline
-def carry_out(template, x, weights, packed, packed_size, bias, out):
+def carry_out(template, x, weights, packed, packed_size, bias, add, out):
     """Convolve: pack the weights unless they come packed, then work.
 
     Parameters
     ----------
     template : int
         Address of a job without its data.
-    x, weights, packed, bias, out : int
+    x, weights, packed, bias, add, out : int
         Addresses of contiguous elements of one dtype. `bias` has C_out of them, zeros for none.
+        `add` lies as `out` does, in other memory; of jobs that add nothing it is not read.
     packed_size : int
         0: the weights do not come packed.
 
@@ -379,7 +384,7 @@ def carry_out(template, x, weights, packed, packed_size, bias, out):
         return NO_MEMORY
     job = indices_at(space.jobs)
     job[AT.queues] = space.queues
-    job[AT.x], job[AT.bias], job[AT.out] = x, bias, out
+    job[AT.x], job[AT.bias], job[AT.add], job[AT.out] = x, bias, add, out
     job[AT.scratch], job[AT.indices] = align(space.scratch), space.indices
     if packed_size > 0:
         job[AT.pack_in_task] = 0
@@ -399,7 +404,8 @@ def carry_out(template, x, weights, packed, packed_size, bias, out):
 def run(given):
     """Convolve flat arrays: `carry_out` for Python.
 
-    It is given a template, x, weights, packed, bias and out. `packed` is empty, or from `pack`.
+    It is given a template, x, weights, packed, bias, add and out. `packed` is empty, or from
+    `pack`.
     """
     return carry_out(
         data_in(given, 0),
@@ -409,6 +415,7 @@ def run(given):
         size_in(given, 3),
         data_in(given, 4),
         data_in(given, 5),
+        data_in(given, 6),
     )
 
 
@@ -438,15 +445,24 @@ def check_complete(status: int) -> None:
         raise MemoryError("no memory for the scratch of a convolution")
 
 
-def execute(template: Any, *arrays: np.ndarray) -> None:
+def execute(
+    template: Any,
+    x: np.ndarray,
+    weights: np.ndarray,
+    packed: np.ndarray,
+    bias: np.ndarray,
+    out: np.ndarray,
+    add: np.ndarray | None = None,
+) -> None:
     """Carry out the job of a template, or write it down where this thread captures.
 
-    The arrays are flat, in the order of `run`.
+    The arrays are flat: see `run`. `add` is None where the job adds nothing.
     """
     captured = capturing()
     if captured is not None:
-        captured.operations.append(Run(template, *arrays))
+        captured.operations.append(Run(template, x, weights, packed, bias, out, add))
         return
     job = template.job
     with launch_lock(job[AT.workers]):
-        check_complete(run.call((job, *arrays)))
+        given = job, x, weights, packed, bias, out if add is None else add, out
+        check_complete(run.call(given))

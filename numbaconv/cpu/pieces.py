@@ -1,7 +1,7 @@
 """Convolutions whose sums are converted as they are stored: part by part of the output.
 
-The sums of a part are stored to memory that is lent for that, and go from there to the result,
-while they are in cache, by a job of their own.
+The sums of a part are stored to memory that is lent for that. They are finished there, while they
+are in cache, and go to the result, by a job of their own.
 """
 
 from typing import Any, NamedTuple
@@ -13,15 +13,15 @@ from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import native
 from numbaconv.codegen.pointers import behind, call, entries, pointer_at, shift
 from numbaconv.cpu import execution, job
-from numbaconv.cpu.arrays import flat_bias, flat_input, flat_weight
+from numbaconv.cpu.arrays import flat_add, flat_bias, flat_input, flat_weight
 from numbaconv.cpu.blocking import share
 from numbaconv.cpu.execution import (
     Template,
-    activated_bias,
     make_template,
     packed_weights,
     write_job,
 )
+from numbaconv.cpu.finishing import finish_tile
 from numbaconv.cpu.job import AT, BLOCKS, MOST_BLOCKS, WorkerArguments, next_task, size_within
 from numbaconv.cpu.lowering import Engine, Lowering
 from numbaconv.cpu.packing.conversion import (
@@ -73,16 +73,18 @@ RUNS_SIZE = size_within(Runs, MOST_BLOCKS)
 
 @native(WorkerArguments)
 def store_work(worker, job, like):
-    """Store runs until none is left: `x` of the job are the sums."""
+    """Finish and store runs until none is left: `x` of the job are the sums."""
     b = Runs(*entries(job, BLOCKS, RUNS_SIZE))
     sums = pointer_at(job[AT.x], like)
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         run = number // b.parts
         first, end = share(b.length, number - run * b.parts, b.parts)
-        target = behind(job[AT.out], run * b.step + first, b.itemsize)
+        at, count = run * b.step + first, end - first
         row = shift(sums, run * b.length + first)
-        call(job[AT.store], WriteRowArguments(row, target, 1, end - first))
+        finish_tile(job, row, count, 1, count, True, at, count, 1)
+        target = behind(job[AT.out], at, b.itemsize)
+        call(job[AT.store], WriteRowArguments(row, target, 1, count))
         number, queue = next_task(job, b.tasks, worker, queue)
 
 
@@ -117,13 +119,14 @@ def _function(plan: Plan) -> Any:
 
 
 def make_store(plan: Plan, runs: int, length: int, step: int, threads: int) -> Template:
-    """Return the job that stores so many runs of sums in a plan's result."""
+    """Return the job that finishes so many runs of sums and stores them in a plan's result."""
     how = plan.arithmetic
     parts = ceil_div(length, TASK_ELEMENTS)
     blocks = Runs(runs, length, step, plan.result.itemsize, parts, runs * parts)
     table = np.zeros(0, np.int64)
     lowering = Lowering("pieces", store_work, None, blocks, table, 0)
-    written = write_job(lowering, plan.shape, how, threads, NONE, how.compute)
+    finish = plan.activation, how.compute, plan.adds
+    written = write_job(lowering, plan.shape, how, threads, *finish)
     function = _function(plan)
     written[AT.store] = function.address((from_dtype(how.convert), element_type(plan.result)))
     return Template(written, table, (), how.compute)
@@ -145,7 +148,7 @@ def _make_pieces(plan: Plan, engine: Engine, threads: int) -> list[Stored]:
     for piece in cut_output(plan.shape, most, plan.layout.channels_last):
         s, runs = piece.shape, (piece.runs, piece.length, piece.step)
         if s not in templates:
-            problem = simplest(s), plan.arithmetic, threads, plan.activation
+            problem = simplest(s), plan.arithmetic, threads, NONE
             templates[s] = make_template(engine, *problem, plan.source, plan.outside)
         if runs not in templates:
             templates[runs] = make_store(plan, *runs, threads)
@@ -163,17 +166,18 @@ def execute(
     bias: np.ndarray | None,
     out: np.ndarray | None,
     kept: dict[Any, Any] | None = None,
+    add: np.ndarray | None = None,
 ) -> np.ndarray:
     """Run a planned convolution on an engine; the arguments are those of `execution.execute`."""
     if out is not None and out.flags.c_contiguous and out.flags.aligned and out.dtype.isnative:
         y = out.reshape(-1)
     else:
         y = result_memory.empty(plan.out_size, plan.result)
-    b = flat_bias(bias, plan)
+    b, r = flat_bias(bias, plan), flat_add(add, plan, y)
     if plan.multiply_adds:
-        _store_pieces(plan, engine, input, weight, b, y, kept)
+        _store_pieces(plan, engine, input, weight, b, y, kept, r)
     elif y.size:  # no input channels: sums of nothing, so the bias is left
-        _store_bias(plan, b, y)
+        _store_bias(plan, b, y, r)
     result = y.reshape(plan.out_shape)
     if out is None:
         return result
@@ -190,6 +194,7 @@ def _store_pieces(
     bias: np.ndarray,
     y: np.ndarray,
     kept: dict[Any, Any] | None,
+    add: np.ndarray | None,
 ) -> None:
     """Compute and store all parts. Weights that come unpacked are packed for all of them."""
     pieces = find_pieces(plan, engine, thread_limit(plan.multiply_adds))
@@ -202,12 +207,14 @@ def _store_pieces(
         if packs is not None:
             packed = weights = packed_weights(piece.template, weight, plan, packs)
         execution.run(piece.template, x[piece.first_in :], weights, packed, bias, sums)
-        job.execute(piece.store, sums, sums, sums, sums, y[piece.first_out :])
+        added = None if add is None else add[piece.first_out :]
+        job.execute(piece.store, sums, sums, sums, sums, y[piece.first_out :], added)
 
 
-def _store_bias(plan: Plan, bias: np.ndarray, y: np.ndarray) -> None:
+def _store_bias(plan: Plan, bias: np.ndarray, y: np.ndarray, add: np.ndarray | None) -> None:
     """Store what sums of no products are."""
-    sums, stored = activated_bias(bias, plan), np.empty(plan.channels, plan.result)
-    job.execute(make_store(plan, 1, plan.channels, 0, 1), sums, sums, sums, sums, stored)
     result, each = plan.by_channel
-    y.reshape(result)[...] = stored.reshape(each)
+    sums = np.empty(result, plan.arithmetic.compute)
+    sums[...] = bias.reshape(each)
+    flat = sums.reshape(-1)
+    job.execute(make_store(plan, 1, flat.size, 0, 1), flat, flat, flat, flat, y, add)

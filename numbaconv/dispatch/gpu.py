@@ -28,6 +28,12 @@ def refuse_on_cpu(name: str, stream: Any, precision: str | None) -> None:
         )
 
 
+def refuse_add(add: Any) -> None:
+    """Refuse to add an array to the sums of the cuda backend."""
+    if add is not None:
+        raise ValueError("add is for CPU backends: 'cuda' adds no array to its sums")
+
+
 def find_side(arrays: dict[str, Any]) -> bool:
     """Whether the arrays of a call are on a GPU; those on both sides are refused."""
     sides = {name: is_on_device(array) for name, array in arrays.items() if array is not None}
@@ -139,6 +145,7 @@ def convolve_on_device(
     precision: str | None,
 ) -> Any:
     """Convolve arrays on a GPU, from what `conv` was given."""
+    refuse_add(arrays.pop("add"))
     module, shadows, plan = plan_on_device(arrays, options, backend)
     out = shadows.pop("out")
     if out is not None:

@@ -13,7 +13,7 @@ from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.cpu.lowering import Engine
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.choice import Choice, choose_backend, choose_if_fast, serving
-from numbaconv.dispatch.gpu import refuse_on_cpu, run_on_host
+from numbaconv.dispatch.gpu import refuse_add, refuse_on_cpu, run_on_host
 from numbaconv.dispatch.precision import is_fast
 from numbaconv.problem.plan import AdjointPlan, WeightPlan
 from numbaconv.problem.validation import check_out
@@ -72,20 +72,22 @@ def spread(
     kept: dict[Any, Any],
     stream: Any,
     precision: str | None,
+    add: np.ndarray | None,
 ) -> np.ndarray:
     """Run a planned transposed convolution; `kept` is where its layer keeps its packed weights."""
     arrays = {"input": input, "weight": weight, "bias": bias}
     if out is not None:
-        check_out(out, plan.out_shape, plan.result, arrays)
+        check_out(out, plan.out_shape, plan.result, arrays | {"add": add})
     name, source = requested_backend(backend)
     if name != AUTO:
         load_backend(name, source)
     if name == CUDA:
+        refuse_add(add)
         return run_on_host("apply_adjoint", plan, arrays, out, stream, precision, kept)
     if stream is not None or precision is not None:
         refuse_on_cpu(name, stream, precision)
     engines = engines_of_parts(plan, name, precision)
-    return apply_adjoint(plan, engines, input, weight, bias, out, kept)
+    return apply_adjoint(plan, engines, input, weight, bias, out, kept, add)
 
 
 _SUMS: dict[str, Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray]] = {

@@ -8,7 +8,7 @@ from numbaconv._imports import Later
 from numbaconv.cpu.execution import execute
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.choice import choose
-from numbaconv.dispatch.gpu import refuse_on_cpu, run_on_host
+from numbaconv.dispatch.gpu import refuse_add, refuse_on_cpu, run_on_host
 from numbaconv.problem.plan import Plan
 from numbaconv.problem.validation import check_out
 
@@ -34,15 +34,17 @@ def convolve(
     kept: dict[Any, Any] | None = None,
     stream: Any = None,
     precision: str | None = None,
+    add: np.ndarray | None = None,
 ) -> np.ndarray:
     """Run a planned convolution. `kept` is where a prepared layer keeps its packed weights."""
     if out is not None:
-        arrays = {"input": input, "weight": weight, "bias": bias}
+        arrays = {"input": input, "weight": weight, "bias": bias, "add": add}
         check_out(out, plan.out_shape, plan.result, arrays)
     if backend == CUDA:
+        refuse_add(add)
         arrays = {"input": input, "weight": weight, "bias": bias}
         return run_on_host("execute", plan, arrays, out, stream, precision, kept)
     if stream is not None or precision is not None:
         refuse_on_cpu(backend, stream, precision)
     run = _execute_pieces if plan.converts_sums else execute
-    return run(plan, BACKENDS[backend], input, weight, bias, out, kept)
+    return run(plan, BACKENDS[backend], input, weight, bias, out, kept, add)

@@ -233,13 +233,13 @@ def performer(source: str, axes: int) -> Callable[..., Any]:
     dtype = np.dtype(parse(source).result)
 
     @register_jitable
-    def perform(x, weight, bias, out, options):
-        request = open_request(source, (x, weight, bias, out, options), None)
+    def perform(x, weight, bias, add, out, options):
+        request = open_request(source, (x, weight, bias, add, out, options), None)
         do_stage(request, protocol.FIND)
         y = result_array(out, request, axes, dtype)
-        set_addresses(request, (x, weight, bias, y))
+        set_addresses(request, (x, weight, bias, add, y))
         do_stage(request, protocol.CARRY_OUT)
-        keep_alive((x, weight, bias, y, options))
+        keep_alive((x, weight, bias, add, y, options))
         return y
 
     return perform  # type: ignore[no-any-return]  # Numba's decorator
@@ -347,11 +347,12 @@ def describe(
     given = {
         name: kind
         for name, kind in arguments.items()
-        if name in BASES and not (name in ("bias", "out") and _is_none(kind))
+        if name in BASES and not (name in ("bias", "add", "out") and _is_none(kind))
     }
     for name, kind in given.items():
         _check_array(function, name, kind)
-    dtypes = {name: as_dtype(kind.dtype) for name, kind in given.items() if name != "out"}
+    promoted_arrays = {name: kind for name, kind in given.items() if name not in ("add", "out")}
+    dtypes = {name: as_dtype(kind.dtype) for name, kind in promoted_arrays.items()}
     forms = {name: _form(function, name, kind) for name, kind in arguments.items()}
     result = _wanted(function, forms, arguments.get("layer"))
     if result is None:

@@ -297,7 +297,7 @@ def performer(source: str, dtype: np.dtype[Any], axes: int, fixed: int) -> Calla
         request = open_request(source, (x, y, z, out, options, plain), memory)
         do_stage(request, protocol.FIND)
         result = result_array(out, request, axes, dtype)
-        set_addresses(request, (x, y, z, result))
+        set_addresses(request, (x, y, z, None, result))
         do_stage(request, protocol.CARRY_OUT)
         keep_alive((x, y, z, result, options, memory))
         return result

@@ -159,6 +159,7 @@ class _Writer:
             self._known_or_fixed(run.bias),
             self._known(run.out),
             packed=run.packed.size > 0,
+            add=None if run.add is None else self._known(run.add),
         )
 
     def _move(self, move: Move, target: Array | None = None) -> None:

@@ -47,7 +47,7 @@ def typing({parameters}):
 """
 
 # Order of the arrays in a request.
-_ARRAYS = (("input", "columns"), ("weight",), ("bias", "grad_output"), ("out",))
+_ARRAYS = (("input", "columns"), ("weight",), ("bias", "grad_output"), ("add",), ("out",))
 # Arguments for calls on a GPU.
 _CUDA = ("stream", "precision")
 
@@ -105,13 +105,13 @@ def _type_of_layer(layer: Layer, context: Any) -> LayerType:
 
 
 @overload_method(LayerType, "__call__")
-def _call_layer(layer, x, out=None):
+def _call_layer(layer, x, out=None, add=None):
     from numbaconv.njit import call_site
 
-    perform = call_site.find("layer", input=x, out=out, layer=layer)
+    perform = call_site.find("layer", input=x, add=add, out=out, layer=layer)
 
-    def implementation(layer, x, out=None):
-        return perform(x, None, None, out, (layer,))
+    def implementation(layer, x, out=None, add=None):
+        return perform(x, None, None, add, out, (layer,))
 
     return implementation
 

@@ -118,18 +118,32 @@ def _store_result(recipe: Recipe, plan: AnyPlan, y: Array) -> None:
     recipe.move(y.of(parts[1]), result.of(target.imag))
 
 
-def _fill_with_bias(recipe: Recipe, plan: AnyPlan, bias: Array, y: Array) -> None:
-    """Set every output to its channel's bias, activated (compare `execution.fill_with_bias`)."""
-    _spread_channels(recipe, plan, _activated_bias(recipe, plan, bias), y)
+def _plain_add(recipe: Recipe, plan: AnyPlan, y: Array) -> Array | None:
+    """What is added to the sums, flat, as kernels store them (compare `arrays.flat_add`)."""
+    if not recipe.has("add"):
+        return None
+    given, how, c = recipe.argument("add"), plan.arithmetic, 1 if plan.batched else 0
+    if how.is_complex and plan.layout.channels_last:
+        given = given.of(np.moveaxis(given.view, -1, c))
+    add = _plain_channels(recipe, given, how, c)
+    add = add.of(add.view.reshape(-1).view(how.compute))
+    return recipe.apart(add, y) if recipe.has("out") and add.base == given.base else add
 
 
-def _activated_bias(recipe: Recipe, plan: AnyPlan, bias: Array) -> Array:
-    """The sums of no products (compare `execution.activated_bias`)."""
-    sums = recipe.scratch((plan.channels,), plan.arithmetic.compute)
-    recipe.move(bias, sums)
+def _fill_with_bias(
+    recipe: Recipe, plan: AnyPlan, bias: Array, y: Array, add: Array | None
+) -> None:
+    """Set every output to the sum of no products (compare `execution.fill_with_bias`)."""
+    sums = y if add else recipe.scratch((plan.channels,), plan.arithmetic.compute)
+    if add is None:
+        recipe.move(bias, sums)
+    else:
+        _spread_channels(recipe, plan, bias, y)
+        recipe.move(add, y, protocol.ADD)
     if plan.activation != NONE:
         recipe.activate(sums, plan.activation)
-    return sums
+    if add is None:
+        _spread_channels(recipe, plan, sums, y)
 
 
 def _spread_channels(recipe: Recipe, plan: AnyPlan, values: Array, y: Array) -> None:
@@ -157,6 +171,7 @@ def _convolution(call: RequestedCall, plan: Plan, name: str, weights: Weights | 
         _store_pieces(recipe, plan, name, weights, bias)
         return recipe
     y = _plain_output(recipe, plan)
+    add = _plain_add(recipe, plan, y)
     if plan.multiply_adds:
         template = find_template(plan, BACKENDS[name], max(recipe.threads, 1))
         x = _plain_input(recipe, plan)
@@ -164,9 +179,9 @@ def _convolution(call: RequestedCall, plan: Plan, name: str, weights: Weights | 
             weight = _plain_weight(recipe, plan)
         else:
             weight = recipe.fixed(packed_weights(template, weights.weight, plan, weights.packed))
-        recipe.convolve(template, x, weight, bias, y, packed=weights is not None)
+        recipe.convolve(template, x, weight, bias, y, weights is not None, add)
     elif plan.out_size:
-        _fill_with_bias(recipe, plan, bias, y)
+        _fill_with_bias(recipe, plan, bias, y, add)
     _store_result(recipe, plan, y)
     return recipe
 
@@ -178,6 +193,7 @@ def _store_pieces(
     result, compute = recipe.result(), plan.arithmetic.compute
     y = result.of(result.view.reshape(-1)) if result.view.flags.c_contiguous else None
     y = recipe.scratch((plan.out_size,), plan.result) if y is None else y
+    add = _plain_add(recipe, plan, y)
     if plan.multiply_adds:
         found = pieces.find_pieces(plan, BACKENDS[name], max(recipe.threads, 1))
         x = _plain_input(recipe, plan)
@@ -191,22 +207,20 @@ def _store_pieces(
                 weight = recipe.fixed(packed)
             read, stored = x.of(x.view[piece.first_in :]), y.of(y.view[piece.first_out :])
             recipe.convolve(template, read, weight, bias, sums, packed=weights is not None)
-            recipe.convolve(piece.store, sums, sums, sums, stored, packed=False)
+            added = None if add is None else add.of(add.view[piece.first_out :])
+            recipe.convolve(piece.store, sums, sums, sums, stored, False, added)
     elif plan.out_size:
-        _store_bias(recipe, plan, bias, y)
+        _store_bias(recipe, plan, bias, y, add)
     if y.base != result.base:
         recipe.move(y.of(y.view.reshape(plan.out_shape)), result)
 
 
-def _store_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array) -> None:
+def _store_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array, add: Array | None) -> None:
     """Store what sums of no products are (compare `pieces._store_bias`)."""
-    sums, stored = (
-        _activated_bias(recipe, plan, bias),
-        recipe.scratch((plan.channels,), plan.result),
-    )
-    store = pieces.make_store(plan, 1, plan.channels, 0, 1)
-    recipe.convolve(store, sums, sums, sums, stored, packed=False)
-    _spread_channels(recipe, plan, stored, y)
+    sums = recipe.scratch((plan.out_size,), plan.arithmetic.compute)
+    _spread_channels(recipe, plan, bias, sums)
+    store = pieces.make_store(plan, 1, plan.out_size, 0, 1)
+    recipe.convolve(store, sums, sums, sums, y, False, add)
 
 
 def _options(call: RequestedCall) -> dict[str, Any]:
@@ -218,8 +232,8 @@ def _conv(call: RequestedCall, rank: int | None = None) -> Recipe:
     options = _options(call)
     if rank is not None:
         check_rank(call.function, options["weight"], rank)
-    x, weight, bias = (options.pop(name) for name in ("input", "weight", "bias"))
-    plan = find_plan(x, weight, bias, Options(**options))
+    x, weight, bias, add = (options.pop(name) for name in ("input", "weight", "bias", "add"))
+    plan = find_plan(x, weight, bias, Options(**options), add)
     name = call.backend(call.arguments["backend"], choose(plan).backend)
     return _convolution(call, plan, name, None)
 
@@ -227,7 +241,7 @@ def _conv(call: RequestedCall, rank: int | None = None) -> Recipe:
 def _layer(call: RequestedCall) -> Recipe:
     layer = call.arguments["layer"]
     weights = layer.weights
-    plan = layer.plan(call.arguments["input"], weights)
+    plan = layer.plan(call.arguments["input"], weights, call.arguments["add"])
     if layer.is_transposed:
         return _adjoint(call, plan, "input", call.backend(layer.backend, AUTO), weights)
     name = call.backend(layer.backend, choose(plan, layer.precision).backend)
@@ -245,8 +259,9 @@ def _adjoint(
     recipe.weights = weights
     y = _plain_output(recipe, plan)
     bias = _plain_bias(recipe, plan) if weights is None else recipe.fixed(weights.flat_bias(plan))
+    add = _plain_add(recipe, plan, y)
     if plan.has_gaps or not plan.multiply_adds:
-        _fill_with_bias(recipe, plan, bias, y)
+        _fill_with_bias(recipe, plan, bias, y, add)
     if plan.multiply_adds:
         engines = engines_of_parts(plan, name)
         chain = adjoint.find_chain(plan, engines, max(recipe.threads, 1))
@@ -256,15 +271,16 @@ def _adjoint(
         else:
             given = weights.weight, weights.flat_bias(plan)
             weight = recipe.fixed(adjoint.packed_weights(chain, *given, plan, weights.packed))
-        recipe.spread(chain, _plain_input(recipe, plan, x), weight, bias, y, weights is not None)
+        given_x = _plain_input(recipe, plan, x)
+        recipe.spread(chain, given_x, weight, bias, y, weights is not None, add)
     _store_result(recipe, plan, y)
     return recipe
 
 
 def _conv_transpose(call: RequestedCall, rank: int) -> Recipe:
     options = _options(call)
-    x, weight, bias = (options.pop(name) for name in ("input", "weight", "bias"))
-    plan = find_transposed_plan(rank, x, weight, bias, TransposedOptions(**options))
+    x, weight, bias, add = (options.pop(name) for name in ("input", "weight", "bias", "add"))
+    plan = find_transposed_plan(rank, x, weight, bias, TransposedOptions(**options), add)
     # Each phase has its own choice.
     return _adjoint(call, plan, "input", call.backend(call.arguments["backend"], AUTO))
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from numbaconv.runtime.fields import places, size
 
 # Arrays of a call (`request.BASES` has their order; the last takes the result); axes of a result.
-MOST_ARRAYS, MOST_AXES = 4, 5
+MOST_ARRAYS, MOST_AXES = 5, 5
 
 # --- Requests ---------------------------------------------------------------------------------
 
@@ -40,7 +40,7 @@ REQUEST: Request = places(Request)
 KEY = REQUEST.digest
 
 # Value of `layout`. Raise it when a request changes: functions in users' caches have the old one.
-THIS_LAYOUT = 3
+THIS_LAYOUT = 4
 
 # The stages of a call. In between the caller makes the result's memory an array.
 FIND, CARRY_OUT = range(2)
@@ -95,9 +95,9 @@ MOST_RECORDS = SLOTS // 4
 # Data of a step: a base, and the bytes from there.
 Place = Annotated[tuple[int, int], 2]
 
-# Bases: the arrays of the call, then scratch, then none (the bytes are an address). Behind them
-# each step counts itself when it is done.
-SCRATCH, NO_BASE, DONE = MOST_ARRAYS, MOST_ARRAYS + 1, MOST_ARRAYS + 2
+# Bases: the arrays of the call, then scratch, then none (the bytes are an address), then what
+# `Apart` says. Behind them each step counts itself when it is done.
+SCRATCH, NO_BASE, APART, DONE = range(MOST_ARRAYS, MOST_ARRAYS + 4)
 
 # Kinds of `steps.move`, and axes that it moves along: those of `im2col`.
 COPY, NEGATE, ADD, CLEAR = range(4)
@@ -130,6 +130,7 @@ class Convolution(NamedTuple):
     weight: Place
     packed: Place
     bias: Place
+    add: Place  # of a job that adds nothing, anywhere
     packed_size: int  # elements; 0: the weights do not come packed
 
 
@@ -143,6 +144,7 @@ class Spread(NamedTuple):
     weight: Place
     packed: Place
     bias: Place
+    add: Place  # of jobs that add nothing, anywhere
     workspace: Place
     packs: int  # 0: the weights come packed
 
@@ -170,10 +172,21 @@ class Activation(NamedTuple):
     activate: int  # address of its kernel
 
 
+class Apart(NamedTuple):
+    """`steps.keep_apart`: the base APART becomes the source, or a copy where it is the target."""
+
+    function: int
+    source: Place
+    target: Place
+    copy: Place  # room for it
+    length: int  # elements
+
+
 MOVE: Move = places(Move)
 CONVOLUTION: Convolution = places(Convolution)
 SPREAD: Spread = places(Spread)
 WEIGHT_SUMS: WeightSums = places(WeightSums)
 ACTIVATION: Activation = places(Activation)
+APART_STEP: Apart = places(Apart)
 
-STEP_SIZE = max(map(size, (Move, Convolution, Spread, WeightSums, Activation)))
+STEP_SIZE = max(map(size, (Move, Convolution, Spread, WeightSums, Activation, Apart)))

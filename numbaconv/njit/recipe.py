@@ -221,6 +221,20 @@ class Recipe:
             )
         )
 
+    def apart(self, source: Array, target: Array) -> Array:
+        """Return contiguous elements of an argument, or a copy where they are the target."""
+        view, dtype = source.view, source.view.dtype
+        self._append(
+            protocol.Apart(
+                function=_address_for(steps.keep_apart, dtype, dtype),
+                source=source.place,
+                target=target.place,
+                copy=self.scratch(view.shape, dtype).place,
+                length=view.size,
+            )
+        )
+        return Array(view, protocol.APART, address(view))
+
     def convolve(
         self,
         template: Any,
@@ -229,6 +243,7 @@ class Recipe:
         bias: Array,
         y: Array,
         packed: bool,
+        add: Array | None = None,
     ) -> None:
         """Write down the job of a template, on arrays as it reads and stores them."""
         self.kept.append(template)
@@ -242,6 +257,7 @@ class Recipe:
                 weight=weight.place,
                 packed=weight.place,
                 bias=bias.place,
+                add=(y if add is None else add).place,
                 packed_size=weight.view.size if packed else 0,
             )
         )
@@ -254,6 +270,7 @@ class Recipe:
         bias: Array,
         y: Array,
         packed: bool = False,
+        add: Array | None = None,
     ) -> None:
         """Write down the jobs of an adjoint on contiguous arrays; the weights may be packed."""
         self.kept.append(jobs)
@@ -268,6 +285,7 @@ class Recipe:
                 weight=weight.place,
                 packed=panels.place,
                 bias=bias.place,
+                add=(y if add is None else add).place,
                 packs=not packed,
                 workspace=self.scratch((jobs.scratch,), dtype).place,
             )

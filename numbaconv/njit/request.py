@@ -26,6 +26,7 @@ BASES = {
     **dict.fromkeys(("input", "columns", "in1", "x"), 0),
     **dict.fromkeys(("weight", "in2", "h", "hrow", "mask", "window", "zi"), 1),
     **dict.fromkeys(("bias", "hcol", "grad_output"), 2),
+    "add": 3,
     **dict.fromkeys(("out", "output"), TARGET),
 }
 

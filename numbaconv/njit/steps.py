@@ -15,6 +15,8 @@ from numbaconv.cpu.job import carry_out as carry_out_job
 from numbaconv.njit.protocol import (
     ACTIVATION,
     ADD,
+    APART,
+    APART_STEP,
     CLEAR,
     CONVOLUTION,
     COPY,
@@ -117,6 +119,7 @@ def convolve(step, bases, source_like, target_like):
         place(step, CONVOLUTION.packed, bases),
         step[CONVOLUTION.packed_size],
         place(step, CONVOLUTION.bias, bases),
+        place(step, CONVOLUTION.add, bases),
         place(step, CONVOLUTION.target, bases),
     )
 
@@ -131,6 +134,7 @@ def spread(step, bases, source_like, target_like):
         place(step, SPREAD.packed, bases),
         place(step, SPREAD.workspace, bases),
         place(step, SPREAD.bias, bases),
+        place(step, SPREAD.add, bases),
         place(step, SPREAD.target, bases),
         step[SPREAD.packs] != 0,
         True,
@@ -160,6 +164,19 @@ def activate_sums(step, bases, source_like, target_like):
     bases[DONE] += 1
 
 
+@native(step_signature)
+def keep_apart(step, bases, source_like, target_like):
+    """Let jobs that store to the target before they add find what they add elsewhere."""
+    source, copy = place(step, APART_STEP.source, bases), place(step, APART_STEP.copy, bases)
+    bases[APART] = source
+    if source == place(step, APART_STEP.target, bases):
+        elements, to = pointer_at(source, source_like), pointer_at(copy, source_like)
+        for i in range(step[APART_STEP.length]):
+            to[i] = elements[i]
+        bases[APART] = copy
+    bases[DONE] += 1
+
+
 def _carry_out_signature(dtype):
     indices = types.CPointer(dtype)
     return types.int64(indices, indices)
@@ -175,7 +192,7 @@ def carry_out(request, record):
     bases = indices_at(memory)
     for i in range(MOST_ARRAYS):
         bases[i] = request[REQUEST.addresses + i]
-    bases[SCRATCH], bases[NO_BASE], bases[DONE] = memory + BASES_BYTES, 0, 0
+    bases[SCRATCH], bases[NO_BASE], bases[APART], bases[DONE] = memory + BASES_BYTES, 0, 0, 0
     for i in range(record[RECORD.steps]):
         step = shift(record, record[RECORD.first_step] + i * STEP_SIZE)
         # All kinds of step begin with their function.

@@ -168,6 +168,20 @@ def check_bias(bias: Any, weight: np.ndarray) -> None:
         raise ValueError(f"bias must have shape (C_out,) = {weight.shape[:1]}, got {bias.shape}")
 
 
+def check_add(add: Any, shape: tuple[int, ...], sums: np.dtype) -> None:
+    """Refuse an array that cannot be added to sums of a dtype, for a result of a shape."""
+    if add is None:
+        return
+    check_array("add", add)
+    if add.shape != shape:
+        raise ValueError(f"add has shape {add.shape}, the result has {shape}")
+    if not np.can_cast(add.dtype, sums):
+        raise TypeError(
+            f"add has dtype {add.dtype}, which does not convert safely to {sums}, the dtype of the "
+            f"sums"
+        )
+
+
 def check_activation(activation: Any) -> None:
     """Refuse what is no activation."""
     if not (activation is None or (isinstance(activation, str) and activation in ACTIVATIONS)):

@@ -24,7 +24,14 @@ from numbaconv.problem.dtypes import (
     promoted,
     source_of,
 )
-from numbaconv.problem.forward import Problem, check_activation, check_bias, check_weight, describe
+from numbaconv.problem.forward import (
+    Problem,
+    check_activation,
+    check_add,
+    check_bias,
+    check_weight,
+    describe,
+)
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout, input_layout
 from numbaconv.problem.out_dtype import frozen_dtype, sums_dtype
 from numbaconv.problem.padding_value import constant_parts, frozen_value
@@ -65,6 +72,8 @@ class Plan:
         Dtype of the input, if kernels convert its elements as they copy them.
     outside : ndarray
         What padding of zeros consists of: see `job.Header.outside`.
+    adds : bool
+        Whether an array is added to the sums.
     layout, layout_agrees : Layout, bool
         Order of the axes for the caller and in memory; whether they are the same.
     batched : bool
@@ -87,12 +96,13 @@ class Plan:
         activation: int,
         source: np.dtype | None,
         outside: np.ndarray,
+        adds: bool,
     ) -> None:
         self.shape, self.out_shape = problem.shape, problem.out_shape
         self.simplest = simplest(problem.shape)
         self.result, self.sums = result, sums
         self.arithmetic = how
-        self.source, self.outside = source, outside
+        self.source, self.outside, self.adds = source, outside, adds
         self.layout = layout
         self.layout_agrees = layout.channels_last == layout.memory_last
         self.batched = problem.batched
@@ -188,7 +198,9 @@ def frozen(options: tuple[Any, ...]) -> tuple[Any, ...]:
     return *numbers, padding_mode, data_format, activation, *last
 
 
-def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layout) -> Plan:
+def _new_plan(
+    input: Any, weight: Any, bias: Any, options: Options, layout: Layout, add: Any
+) -> Plan:
     check_array("input", input)
     check_weight(weight)
     check_data_format(options.data_format)
@@ -202,7 +214,7 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
     value, said = options.padding_value, options.padding_mode
     how = arithmetic(sums)
     if sums.kind in "iu" and not isinstance(value, complex) and math.isfinite(value):
-        how = in_single(how, _largest_sum(input, weight, bias, value))
+        how = in_single(how, _largest_sum(input, weight, value, bias, add))
     outside = constant_parts(value, modes, said, how, sums)
     problem = describe(
         input.shape,
@@ -212,20 +224,22 @@ def _new_plan(input: Any, weight: Any, bias: Any, options: Options, layout: Layo
         parts=2 if how.is_complex else 1,
         zeros=ZEROS if value == 0 else CONSTANT,
     )
+    check_add(add, problem.out_shape, sums)
     source = source_of(how, input.dtype)
     if source is not None:
         exact = sums.kind in "iu" and how.compute.kind == "f"
         shape = problem.shape._replace(converts=EXACT if exact else 1)
         problem = problem._replace(shape=shape)
-    return Plan(problem, result, sums, how, layout, activation, source, outside)
+    adds = add is not None
+    return Plan(problem, result, sums, how, layout, activation, source, outside, adds)
 
 
-def _largest_sum(input: Any, weight: Any, bias: Any, value: float) -> int:
+def _largest_sum(input: Any, weight: Any, value: float, *added: Any) -> int:
     """Return what no sum of products of integers exceeds, for a value of the padding."""
     read = max(largest_of(input.dtype), abs(int(value)))
-    added = 0 if bias is None else largest_of(bias.dtype)
     terms = int(math.prod(weight.shape[1:]))
-    return read * largest_of(weight.dtype) * terms + added
+    rest = sum(largest_of(array.dtype) for array in added if array is not None)
+    return read * largest_of(weight.dtype) * terms + rest
 
 
 def _activation_code(activation: Any, sums: np.dtype) -> int:
@@ -236,7 +250,9 @@ def _activation_code(activation: Any, sums: np.dtype) -> int:
     return ACTIVATIONS[activation]
 
 
-def find_plan(input: Any, weight: Any, bias: Any, options: tuple[Any, ...]) -> Plan:
+def find_plan(
+    input: Any, weight: Any, bias: Any, options: tuple[Any, ...], add: Any = None
+) -> Plan:
     """Return the plan of a call, kept from an earlier one or made after validation.
 
     Arrays come from `base_array`. `options` are `Options`, or a plain tuple of the same fields,
@@ -253,6 +269,7 @@ def find_plan(input: Any, weight: Any, bias: Any, options: tuple[Any, ...]) -> P
         weight.shape,
         weight.dtype,
         None if bias is None else array_key(bias),
+        None if add is None else array_key(add),
         options,
         layout,
     )
@@ -260,7 +277,7 @@ def find_plan(input: Any, weight: Any, bias: Any, options: tuple[Any, ...]) -> P
     if plan is None:
         named = Options(*options)
         layout = layout or input_layout(input, weight, bias, named.data_format)
-        plan = _new_plan(input, weight, bias, named, layout)
+        plan = _new_plan(input, weight, bias, named, layout, add)
         keep(_plans, key, plan)
     return plan
 
@@ -283,6 +300,8 @@ class AdjointPlan:
         Applied to the result.
     conjugates : bool
         Whether it conjugates complex weights, as gradients do.
+    adds : bool
+        Whether an array is added to the sums.
     """
 
     def __init__(
@@ -293,12 +312,14 @@ class AdjointPlan:
         layout: Layout = CHANNELS_FIRST,
         activation: int = NONE,
         conjugates: bool = True,
+        adds: bool = False,
     ) -> None:
         s = problem.shape
         self.shape, self.batched = s, problem.batched
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
         self.layout, self.activation, self.conjugates = layout, activation, conjugates
+        self.adds = adds
         self.layout_agrees = layout.channels_last == layout.memory_last
         self.phases = find_phases(s)
         self.channels = s.groups * s.c_in
@@ -458,7 +479,7 @@ def frozen_transposed(options: tuple[Any, ...]) -> TransposedOptions:
 
 
 def find_transposed_plan(
-    rank: int, input: Any, weight: Any, bias: Any, options: tuple[Any, ...]
+    rank: int, input: Any, weight: Any, bias: Any, options: tuple[Any, ...], add: Any = None
 ) -> AdjointPlan:
     """Return the plan of a transposed convolution; `options` are `TransposedOptions`."""
     options = frozen_transposed(options)
@@ -474,8 +495,11 @@ def find_transposed_plan(
         given = *numbers, layout, parts
         problem = transposed_problem(rank, input, weight, bias, *given)
         code, shape = _activation_code(activation, result), problem.out_shape
-        return AdjointPlan(problem, result, shape, layout, code, conjugates=False)
+        check_add(add, shape, result)
+        adds = add is not None
+        return AdjointPlan(problem, result, shape, layout, code, conjugates=False, adds=adds)
 
-    key = transposed_problem, rank, *map(array_key, arrays.values()), options, layout
+    keys = map(array_key, (*arrays.values(), add))
+    key = transposed_problem, rank, *keys, options, layout
     plan: AdjointPlan = kept_plan(key, new)
     return plan

@@ -263,7 +263,7 @@ def check_data_format(data_format: Any) -> bool:
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, inputs: dict[str, Any]) -> None:
-    """Refuse an `out` that cannot take the result."""
+    """Refuse an `out` that cannot take the result. What is added may be that very memory."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy.ndarray, got {_kind(out)}")
     if out.shape != shape:
@@ -275,8 +275,16 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, inputs: dict[st
     if not out.flags.c_contiguous and _overlaps_itself(out):
         raise ValueError(f"out overlaps itself in memory: strides {out.strides}")
     for name, array in inputs.items():
-        if array is not None and np.may_share_memory(out, array) and _overlap(out, array):
+        if array is None or (name == "add" and _is_same_memory(out, array)):
+            continue
+        if np.may_share_memory(out, array) and _overlap(out, array):
             raise ValueError(f"out overlaps {name} in memory")
+
+
+def _is_same_memory(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether each element of two arrays of one shape is the same in memory."""
+    same = a.dtype == b.dtype and a.strides == b.strides
+    return same and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
 
 
 def _overlaps_itself(a: np.ndarray) -> bool:

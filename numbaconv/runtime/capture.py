@@ -35,6 +35,7 @@ class Run(NamedTuple):
     packed: np.ndarray
     bias: np.ndarray
     out: np.ndarray
+    add: np.ndarray | None = None
 
 
 class Block(NamedTuple):

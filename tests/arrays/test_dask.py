@@ -51,11 +51,22 @@ def draw_convolution(rng: Any) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     return np.ascontiguousarray(np.moveaxis(x, -rank - 1, -1)) if last else x, w, options
 
 
+def draw_add(rng: Any, result: np.ndarray) -> tuple[np.ndarray | None, Any]:
+    """Mostly an array to be added to a result, and the same or, of any chunks, a lazy one."""
+    if rng.integers(0, 4) == 0:
+        return None, None
+    add = whole_numbers(rng, *result.shape)
+    return add, chunked(rng, add) if rng.integers(0, 2) else add
+
+
 @pytest.mark.parametrize("seed", seeds(32, 256))
 def test_random_convolutions(seed: int):
     rng = np.random.default_rng(seed)
     x, w, options = draw_convolution(rng)
-    check(nc.conv(chunked(rng, x), w, **options), nc.conv(x, w, **options))
+    expected = nc.conv(x, w, **options)
+    add, given = draw_add(rng, expected)
+    expected = expected if add is None else nc.conv(x, w, **options, add=add)
+    check(nc.conv(chunked(rng, x), w, **options, add=given), expected)
 
 
 @pytest.mark.parametrize("seed", seeds(12, 96))
@@ -63,10 +74,12 @@ def test_random_layers_and_lazy_weights(seed: int):
     rng = np.random.default_rng(1000 + seed)
     x, w, options = draw_convolution(rng)
     expected = nc.conv(x, w, **options)
-    check(nc.prepare(w, **options)(chunked(rng, x)), expected)
+    add, given = draw_add(rng, expected)
+    expected = expected if add is None else nc.conv(x, w, **options, add=add)
+    check(nc.prepare(w, **options)(chunked(rng, x), add=given), expected)
     if options["bias"] is not None:
         options["bias"] = da.from_array(options["bias"])
-    check(nc.conv(chunked(rng, x), chunked(rng, w), **options), expected)
+    check(nc.conv(chunked(rng, x), chunked(rng, w), **options, add=given), expected)
 
 
 @pytest.mark.parametrize("seed", seeds(20, 160))
@@ -99,8 +112,10 @@ def test_random_transposed_convolutions(seed: int):
         x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
     function = getattr(nc, f"conv_transpose{rank}d")
     expected = function(x, w, **options)
-    check(function(chunked(rng, x), w, **options), expected)
-    check(nc.prepare_transposed(w, **options)(chunked(rng, x)), expected)
+    add, given = draw_add(rng, expected)
+    expected = expected if add is None else function(x, w, **options, add=add)
+    check(function(chunked(rng, x), w, **options, add=given), expected)
+    check(nc.prepare_transposed(w, **options)(chunked(rng, x), add=given), expected)
 
 
 FILTERS: dict[str, Any] = {

@@ -20,6 +20,8 @@ CALLS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "conv2d": (nc.conv2d, {"input": X, "weight": W, "bias": B}, {"padding": "same"}),
     "transposed": (nc.conv_transpose2d, {"input": G, "weight": W}, {"stride": 2}),
     "layer": (layer, {"x": X}, {}),
+    "adding": (nc.conv2d, {"input": X, "weight": W, "add": G}, {"activation": "relu"}),
+    "layer adding": (nc.prepare(W, B), {"x": X, "add": G}, {}),
     "im2col": (nc.im2col, {"input": X}, {"kernel_size": 3}),
     "col2im": (nc.col2im, {"columns": nc.im2col(X, 3)}, {"output_size": (9, 8), "kernel_size": 3}),
     "input gradient": (

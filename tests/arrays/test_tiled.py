@@ -71,6 +71,10 @@ def test_random_convolutions(mode: str | tuple[str, ...], seed: int):
     np.testing.assert_array_equal(result, nc.conv2d(x, w, **options), strict=True)
     layer = nc.prepare(w, **options)
     np.testing.assert_array_equal(nc.tiled(layer, x, memory="90 kB"), result, strict=True)
+    add = whole_numbers(rng, *result.shape)
+    for function, more in ((layer, {}), (nc.conv2d, {"weight": w} | options)):
+        added = nc.tiled(function, x, memory="120 kB", **more, add=Counting(add))
+        np.testing.assert_array_equal(added, result + add, strict=True)
 
 
 @pytest.mark.parametrize("mode", ["reflect", "symmetric", "edge"])
@@ -104,6 +108,10 @@ def test_random_transposed_convolutions(seed: int):
     result = nc.tiled(nc.conv_transpose2d, source, memory="16 kB", weight=w, **options)
     assert len(source.reads) > 1
     np.testing.assert_array_equal(result, nc.conv_transpose2d(x, w, **options), strict=True)
+    add = whole_numbers(rng, *result.shape)
+    options |= {"weight": w, "add": add}
+    added = nc.tiled(nc.conv_transpose2d, source, memory="24 kB", **options)
+    np.testing.assert_array_equal(added, result + add, strict=True)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -80,9 +80,19 @@ def test_random_problems(backend: str):
         layer = nc.prepare(w, b, **options)
         for y in (nc.conv(x, w, b, **options), layer(x), nc.conv(x, w, b, **options, out=out)):
             assert y.dtype == wanted
-            # Sums of transforms are near a whole number, and round to it; a cast does not.
-            got = np.rint(y) if backend in TRANSFORMS and y.dtype.kind == "f" else y
-            equal(got, expected, err_msg=f"{number}: {case} {x.dtype} {wanted}")
+            equal(whole(y, backend), expected, err_msg=f"{number}: {case} {x.dtype} {wanted}")
+        # What is added to the sums is added before they are rounded, or saturate.
+        dtype = "int8" if dtype == "int64" else dtype
+        r = integer_arrays(case._replace(input=case.output), dtype, 90)[0]
+        sums = reference.conv_by_taps(*wide, **case.kwargs) + r.astype(int)
+        out[...] = 77
+        y = layer(x, add=choose(integer, OUT_LAYOUTS)(r, integer), out=out)
+        equal(whole(y, backend), stored(sums, wanted), err_msg=f"{number}: {case} {r.dtype}")
+
+
+def whole(y: Array, backend: str) -> Array:
+    """Results; sums of transforms are near a whole number, and round to it, which no cast does."""
+    return np.rint(y) if backend in TRANSFORMS and y.dtype.kind == "f" else y
 
 
 EDGES = [-1e30, -300.5, -129, -128.5, -0.5, 0.5, 1.5, 2.5, 127.5, 128.5, 254.5, 255.5, 1e30]

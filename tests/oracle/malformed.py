@@ -240,6 +240,24 @@ CALLS: list[Bad] = [
         for shape in ((5,), (7,), (), (6, 1), (0,))
     ),
     Bad("conv2d", {"bias": array(1, 6, 1, 1)}, ValueError),
+    # add
+    *(
+        Bad(function, {"add": value}, TypeError)
+        for function in ("conv2d", "layer", "conv_transpose2d")
+        for value in NOT_ARRAYS
+        if value is not None
+    ),
+    *(
+        Bad("conv2d", {"add": array(2, 6, 7, 6, dtype=d)}, TypeError)
+        for d in (*NOT_NUMBERS, "f8", "i4", "c8")
+    ),
+    *(
+        Bad(function, {"add": array(*shape)}, ValueError)
+        for function in ("conv2d", "layer")
+        for shape in ((6, 7, 6), (1, 6, 7, 6), (2, 6, 1, 1), (6,), (), (2, 7, 6, 6), (2, 6, 7, 7))
+    ),
+    Bad("conv_transpose2d", {"add": array(2, 4, 9, 9)}, ValueError),
+    Bad("conv_transpose2d", {"add": array(2, 4, 9, 8, dtype="f8")}, TypeError),
     # A kernel larger than the padded input.
     Bad("conv2d", {"weight": array(6, 4, 10, 3)}, ValueError, "weight|kernel"),
     Bad("conv2d", {"weight": array(6, 4, 3, 9)}, ValueError, "weight|kernel"),

@@ -16,7 +16,7 @@ import numbaconv as nc
 from numbaconv.cpu import winograd
 from tests.oracle import reference
 from tests.oracle.cases import Array, Case, transposed_options
-from tests.oracle.problems import Sample
+from tests.oracle.problems import OUT_LAYOUTS, Sample, choose
 
 BACKENDS = ("direct", "im2col")  # whose sums of small integers are exact
 TRANSFORMS = ("fft", "winograd")
@@ -65,6 +65,29 @@ TRANSPOSED = Operation(lambda s: (s.g, s.w, s.b), transposed_oracle, spread_term
 ACTIVATED = TRANSPOSED._replace(oracle=lambda *given: np.maximum(transposed_oracle(*given), 0))
 
 
+def adding(operation: Operation) -> Operation:
+    """The sums and another array, activated where they are real floats."""
+
+    def operands(sample: Sample) -> tuple[Array | None, ...]:
+        return *operation.operands(sample), sample.r
+
+    def oracle(sample: Sample, *given: Array | None) -> Array:
+        *factors, r = given
+        sums = operation.oracle(sample, *factors)
+        sums = sums + r.astype(sums.dtype)
+        return np.maximum(sums, 0) if activation(operation, sample) else sums
+
+    return Operation(operands, oracle, lambda sample: operation.terms(sample) + 1)
+
+
+def activation(operation: Operation, sample: Sample) -> str | None:
+    """Activation of the problems that add an array."""
+    return "relu" if reference.result_dtype(*operation.operands(sample)).kind == "f" else None
+
+
+ADDED, ADDED_TRANSPOSED = adding(CONV), adding(TRANSPOSED)
+
+
 class Path(NamedTuple):
     """One way: its name, how it is run, which samples it takes, and what it computes."""
 
@@ -108,6 +131,49 @@ def prepared(backend: str) -> Path:
         return layer(sample.x)
 
     return Path(f"{backend} prepared", run, sums=backend not in TRANSFORMS)
+
+
+def into(sample: Sample, dtype: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, Array]:
+    """What is added, maybe an `out`, or one array for both."""
+    kind = sample.integer(0, 2)
+    if kind == 0:
+        return {"add": sample.r}
+    out = choose(sample.integer, OUT_LAYOUTS)(np.full(shape, 77, dtype), sample.integer)
+    if kind == 1:
+        return {"add": sample.r, "out": out}
+    out[...] = sample.r
+    return {"add": out, "out": out}
+
+
+def added(backend: str, is_layer: bool) -> Path:
+    """With an array that is added, by a call or a prepared layer."""
+
+    def run(sample: Sample) -> Array:
+        options = sample.options | {"activation": activation(CONV, sample), "backend": backend}
+        more = into(sample, reference.result_dtype(*sample.operands), sample.case.output)
+        if is_layer:
+            layer = nc.prepare(sample.w, sample.b, **options)
+            layer(sample.x)  # the same weights, packed, serve calls that add and others
+            return layer(sample.x, **more)
+        return nc.conv(*sample.operands, **options, **more)
+
+    name = f"{backend} adding{', prepared' if is_layer else ''}"
+    return Path(name, run, operation=ADDED, sums=backend not in TRANSFORMS)
+
+
+def added_transposed(backend: str, is_layer: bool) -> Path:
+    def run(sample: Sample) -> Array:
+        g, w, b = operands = TRANSPOSED.operands(sample)
+        options = spelled(sample.case) | {"activation": activation(TRANSPOSED, sample)}
+        more = into(sample, reference.result_dtype(*operands), sample.case.input)
+        if is_layer:
+            return nc.prepare_transposed(w, b, **options, backend=backend)(g, **more)
+        function = getattr(nc, f"conv_transpose{sample.rank}d")
+        return function(g, w, b, **options, **more, backend=backend)
+
+    name = f"{backend} transposed, adding{', prepared' if is_layer else ''}"
+    sums = backend not in TRANSFORMS
+    return Path(name, run, has_transposed, ADDED_TRANSPOSED, sums)
 
 
 def gradient_of_input(backend: str) -> Path:
@@ -197,7 +263,15 @@ def transposed_layer(backend: str) -> Path:
 
 
 PATHS = tuple(
-    way(backend) for backend in (*BACKENDS, *TRANSFORMS) for way in (plain_call, into_out, prepared)
+    path
+    for backend in (*BACKENDS, *TRANSFORMS)
+    for path in (
+        plain_call(backend),
+        into_out(backend),
+        prepared(backend),
+        added(backend, is_layer=False),
+        added(backend, is_layer=True),
+    )
 )
 GRADIENT_PATHS = tuple(
     path
@@ -209,5 +283,7 @@ GRADIENT_PATHS = tuple(
         transposed(backend, into_out=True),
         transposed_last(backend),
         transposed_layer(backend),
+        added_transposed(backend, is_layer=False),
+        added_transposed(backend, is_layer=True),
     )
 )

@@ -259,6 +259,7 @@ class Sample(NamedTuple):
     w: Array
     b: Array | None
     g: Array | None  # a gradient of the output, for problems of gradients
+    r: Array  # what is added to the sums; of problems of gradients, to the transposed ones
     kind: str  # of the data: "integers", "wrapping" or "normal"
     integer: Integer  # for what is drawn later, such as an `out`
 
@@ -294,6 +295,7 @@ class Sample(NamedTuple):
 
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         gradient = "" if self.g is None else f" gradient {array(self.g)}"
+        gradient += f" add {array(self.r)}"
         operands = ", ".join(map(array, self.operands))
         return f"conv({operands}, {options}){gradient} {self.kind}"
 
@@ -316,6 +318,17 @@ def random_dtypes(integer: Integer, count: int, integers_only: bool) -> tuple[st
     return kind, dtypes
 
 
+def random_add(
+    integer: Integer, case: Case, shape: tuple[int, ...], kind: str, dtype: np.dtype[Any]
+) -> Array:
+    """An array to be added to sums of a dtype: of that, or mostly one that converts safely."""
+    known = {"integers": FLOATS + INTEGERS, "wrapping": INTEGERS, "normal": FLOATS}[kind]
+    safe = [name for name in known if np.can_cast(name, dtype)]
+    drawn = choose(integer, safe) if integer(0, 1) else dtype
+    like = case._replace(name=f"{case.name}/add", input=shape)
+    return choose(integer, LAYOUTS)(ARRAYS[kind](like, drawn)[0], integer)
+
+
 def sample(seed: int, number: int, integers_only: bool = False) -> Sample:
     """Return problem `number` of a seed: the same on every machine and in any order."""
     integer = random.Random(f"{seed}/{number}").randint
@@ -323,7 +336,8 @@ def sample(seed: int, number: int, integers_only: bool = False) -> Sample:
     kind, dtypes = random_dtypes(integer, 3, integers_only)
     drawn = [ARRAYS[kind](case, d)[i] for i, d in enumerate(dtypes)]
     x, w, b = (None if a is None else choose(integer, LAYOUTS)(a, integer) for a in drawn)
-    return Sample(case, x, w, b, None, kind, integer)
+    r = random_add(integer, case, case.output, kind, reference.result_dtype(x, w, b))
+    return Sample(case, x, w, b, None, r, kind, integer)
 
 
 def gradient_sample(seed: int, number: int, integers_only: bool = False) -> Sample:
@@ -336,4 +350,5 @@ def gradient_sample(seed: int, number: int, integers_only: bool = False) -> Samp
     drawn = [ARRAYS[kind](case, d)[i] for i, d in enumerate(dtypes[:2])]
     drawn += [ARRAYS[kind](back, d)[i] for i, d in zip((2, 0), dtypes[2:], strict=True)]
     x, w, b, g = (None if a is None else choose(integer, LAYOUTS)(a, integer) for a in drawn)
-    return Sample(case, x, w, b, g, kind, integer)
+    r = random_add(integer, case, case.input, kind, reference.result_dtype(g, w, b))
+    return Sample(case, x, w, b, g, r, kind, integer)

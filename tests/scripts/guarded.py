@@ -3,7 +3,8 @@
     python -m tests.scripts.guarded BACKEND [NAME ...] [--random COUNT] [--gradients] [--seed SEED]
 
 runs the named cases (all, if none is named and no random ones are asked for) and random problems
-with every array at either end of its pages: input, weights, bias, `out`, results and the workspace.
+with every array at either end of its pages: input, weights, bias, `add`, `out`, results and the
+workspace.
 """
 
 from __future__ import annotations
@@ -119,7 +120,12 @@ def check(case: Case, dtype: str, backend: str, of_image: str | None = None) -> 
         arrays = [None if a is None else guarded(a, at_end) for a in (x, weight, bias)]
         with guarded_workspace(at_end):
             nc.conv(*arrays, **case.kwargs, out=out, backend=backend)
-        check_equal(out, expected, backend)
+            check_equal(out, expected, backend)
+            add = guarded(expected, at_end)
+            nc.conv(*arrays, **case.kwargs, out=out, add=add, backend=backend)
+            check_equal(out, expected + expected, backend)
+            nc.conv(*arrays, **case.kwargs, out=add, add=add, backend=backend)
+            check_equal(add, out, backend)
         print("ok")
 
 
@@ -150,6 +156,9 @@ def check_gradients(case: Case, dtype: str, backend: str) -> None:
                 in_other_order = spread_options | {"data_format": "channels_last"}
                 got = spread(last, gw, gb, **in_other_order, backend=backend)
                 check_equal(np.moveaxis(got, -1, -rank - 1), by_input + by_bias, backend)
+                add = guarded(by_input, at_end)
+                got = spread(gg, gw, gb, **spread_options, add=add, backend=backend)
+                check_equal(got, 2 * by_input + by_bias, backend)
                 layer = nc.prepare_transposed(gw, gb, **spread_options, backend=backend)
                 for _ in range(2):
                     check_equal(layer(gg, out=out), by_input + by_bias, backend)

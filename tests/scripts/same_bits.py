@@ -52,17 +52,23 @@ def check(case: Case, dtype: str, backend: str, threads: int) -> None:
     """Compare with the batch, computed on all threads, what is computed in other ways."""
     x, w, b = normal_arrays(case, dtype)
 
-    def conv(x: Array, w: Array = w, b: Array | None = b) -> Array:
-        return nc.conv(x, w, b, **case.kwargs, backend=backend)
+    def conv(x: Array, w: Array = w, b: Array | None = b, add: Array | None = None) -> Array:
+        return nc.conv(x, w, b, **case.kwargs, add=add, backend=backend)
 
     numba.set_num_threads(threads)
     expected = conv(x)
     same(conv(x), expected, "when repeated")
     layer = nc.prepare(w, b, **case.kwargs, backend=backend)
     same(layer(x), expected, "from a prepared layer")
+    r = expected[::-1].copy()
+    added = conv(x, add=r)
+    if dtype != "float16":  # whose sums are rounded once
+        same(added, expected + r, "than by a sum of two arrays")
+    same(layer(x, add=r), added, "from a prepared layer that adds")
     for i in range(len(x)):
         same(conv(x[i]), expected[i], "unbatched")
         same(conv(x[i : i + 1]), expected[i : i + 1], "in a batch of one")
+        same(conv(x[i], add=r[i]), added[i], "adding, unbatched")
     same(conv(np.concatenate((x[1:], x, x))), np.concatenate((expected[1:], expected, expected)),
          "in a larger batch")  # fmt: skip
     for offset in (1, 3):
@@ -71,6 +77,7 @@ def check(case: Case, dtype: str, backend: str, threads: int) -> None:
     for fewer in range(1, threads):
         numba.set_num_threads(fewer)
         same(conv(x), expected, f"on {fewer} threads")
+        same(conv(x, add=r), added, f"adding, on {fewer} threads")
     numba.set_num_threads(threads)
 
 

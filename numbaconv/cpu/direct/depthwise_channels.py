@@ -21,12 +21,12 @@ from numbaconv.cpu.blocking import share
 from numbaconv.cpu.direct.blocks import MatrixBlocks, rows_in_cache
 from numbaconv.cpu.direct.choice import CHANNEL_COLUMNS
 from numbaconv.cpu.direct.tasks import (
-    finish_tile,
     halo_extents,
     locate_task,
     out_index,
     read_blocks,
 )
+from numbaconv.cpu.finishing import finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.depthwise import DepthwiseTileArguments, depthwise_tile
@@ -207,11 +207,21 @@ def channels_task(job, m, s, b, t):
                     last=t.groups,
                 ),
             )
-            finish_tile(job, target, step, pixels, t.groups, True)
-            if s.out_strides[1] != 1:
-                row_step, step = s.out_strides[4], s.out_strides[1]
+            row_step, channel_step = s.out_strides[4], s.out_strides[1]
+            finish_tile(job, target, step, pixels, t.groups, True, at, row_step, channel_step)
+            if channel_step != 1:
                 move_rows(
-                    m.tile, 0, lanes, pixels, t.groups, m.out, at, row_step, step, False, lanes
+                    m.tile,
+                    0,
+                    lanes,
+                    pixels,
+                    t.groups,
+                    m.out,
+                    at,
+                    row_step,
+                    channel_step,
+                    False,
+                    lanes,
                 )
 
 

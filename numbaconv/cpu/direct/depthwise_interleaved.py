@@ -32,13 +32,13 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.direct.blocks import MatrixBlocks, rows_in_cache
 from numbaconv.cpu.direct.choice import exceeds_caches, period_of, reads_in_place
 from numbaconv.cpu.direct.tasks import (
-    finish_tile,
     halo_extents,
     locate_task,
     out_index,
     pixels_read,
     read_blocks,
 )
+from numbaconv.cpu.finishing import finish_tile
 from numbaconv.cpu.job import (
     AT,
     HALO,
@@ -277,8 +277,8 @@ def interleaved_task(job, m, tile, s, t):
         fill_tile(job, m, tile, s, t)
     for r in range(t.rows):
         sum_row(job, m, s, shift(source, r * step), offsets, tile.period, vectors)
-        finish_tile(job, m.results, width, 1, width, True)
         at = out_index(s, t, 0) + r * s.out_strides[3]
+        finish_tile(job, m.results, width, 1, width, True, at, width, 1)
         target = behind(job[AT.out], at, job[AT.itemsize])
         call(job[AT.store], WriteRowArguments(m.results, target, 1, width))
 

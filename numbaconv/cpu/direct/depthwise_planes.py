@@ -23,7 +23,8 @@ from numbaconv.cpu.blocking import (
 )
 from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
 from numbaconv.cpu.direct.choice import has_half, nontemporal_planes, uses_small_planes
-from numbaconv.cpu.direct.tasks import finish_tile, locate_task, out_index, read_blocks
+from numbaconv.cpu.direct.tasks import locate_task, out_index, read_blocks
+from numbaconv.cpu.finishing import finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.plane import small_planes
@@ -198,8 +199,8 @@ def planes_task(job, m, s, t):
                     planes_pass(job, m, s, t, strip, residue, kd, kh, height)
                     kh += height
     for g in range(t.g, t.g + t.groups):
-        target = shift(m.out, out_index(s, t, g))
-        finish_tile(job, target, s.out_strides[3], t.rows, t.cols, True)
+        at, step = out_index(s, t, g), s.out_strides[3]
+        finish_tile(job, shift(m.out, at), step, t.rows, t.cols, True, at, step, 1)
 
 
 @native(WorkerArguments)

@@ -18,7 +18,7 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
 from numbaconv.cpu.blocking import most_of, share
 from numbaconv.cpu.direct.blocks import wanted_tasks
-from numbaconv.cpu.direct.tasks import finish_tile
+from numbaconv.cpu.finishing import finish_tile
 from numbaconv.cpu.job import (
     AT,
     BLOCKS,
@@ -94,13 +94,17 @@ def fill_with_bias(target, row_step, rows, bias, width):
 
 
 @inline
-def multiply_group(job, s, x, weights, bias, out, pixels, channels):
-    """Some pixels, by some output channels, of a group that the pointers have been moved to."""
+def multiply_group(job, s, x, weights, bias, out, first, pixels, channels):
+    """Some pixels, by some output channels, of a group that x, weights and bias were moved to.
+
+    The group's first output is element `first`.
+    """
     rows = pixels[1] - pixels[0]
     c = channels[0]
     while c < channels[1]:
         nt = most_of(DOT_COLUMNS, channels[1] - c)
-        target = shift(out, pixels[0] * s.out_strides[4] + c)
+        at = first + pixels[0] * s.out_strides[4] + c
+        target = shift(out, at)
         fill_with_bias(target, s.out_strides[4], rows, shift(bias, c), nt)
         p = 0
         while p < rows:
@@ -124,7 +128,7 @@ def multiply_group(job, s, x, weights, bias, out, pixels, channels):
                 ),
             )
             p += mr
-        finish_tile(job, target, s.out_strides[4], rows, nt, True)
+        finish_tile(job, target, s.out_strides[4], rows, nt, True, at, s.out_strides[4], 1)
         c += nt
 
 
@@ -144,7 +148,8 @@ def dots_work(worker, job, like):
                 shift(x, g * s.c_in),
                 shift(weights, g * s.c_out * s.c_in),
                 shift(bias, g * s.c_out),
-                shift(out, g * s.c_out),
+                out,
+                g * s.c_out,
                 pixels,
                 channels,
             )

@@ -17,7 +17,6 @@ from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import all_taps, plane_taps, row_taps, rows_until
 from numbaconv.cpu.direct.tasks import (
     Task,
-    finish_tile,
     locate_task,
     open_memory,
     open_panel,
@@ -25,6 +24,7 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
+from numbaconv.cpu.finishing import activate, add_pixels, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix import TileArguments, prefetching_tile, tile
@@ -134,7 +134,22 @@ def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, accumulate, 
             prefetch_distance=job[AT.prefetch_distance],
         ),
     )
-    finish_tile(job, target, step, rows, width, final)
+    if final:
+        add_pixels(
+            job,
+            target,
+            step,
+            rows,
+            width,
+            at,
+            s.out_strides[1],
+            s.out_strides[4],
+            s.out_strides[3],
+            p,
+            cols,
+            view.layout.pitch,
+        )
+        activate(job, target, step, rows, width)
     if not straight:
         move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, False)
 
@@ -240,10 +255,10 @@ def multiply_down(job, m, s, t, view, plane, panel, accumulate, final):
             end = min(end, used.until - t.oh)
         multiply_rows(job, m, s, t, view, used, panel, r, end - r, accumulate, final)
         r = end
-    at = out_index(s, t, panel.channel)
-    for r in range(t.rows):
-        target = shift(m.out, at + r * s.out_strides[3])
-        finish_tile(job, target, s.out_strides[1], panel.width, t.cols, final)
+    at, step = out_index(s, t, panel.channel), s.out_strides[1]
+    for _ in range(t.rows):
+        finish_tile(job, shift(m.out, at), step, panel.width, t.cols, final, at, step, 1)
+        at += s.out_strides[3]
 
 
 @inline

@@ -20,7 +20,6 @@ from numbaconv.cpu.direct.choice import SHORT_VECTORS, reads_pixels_in_place
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import columns_left_out, plane_taps, row_taps
 from numbaconv.cpu.direct.tasks import (
-    finish_tile,
     locate_task,
     open_memory,
     open_panel,
@@ -28,6 +27,7 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
+from numbaconv.cpu.finishing import finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix_transposed import PixelTileArguments, first_half, pixel_tile
@@ -135,7 +135,8 @@ def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final
         transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumulate)
         for i in range(rows):
             row = shift(target.first, i * target.row_step)
-            finish_tile(job, row, step, t.cols, panel.width, final)
+            place = at + i * target.row_step
+            finish_tile(job, row, step, t.cols, panel.width, final, place, step, channel_step)
         return
     pixels, stage_step = rows * t.cols, TILE_VECTORS * lanes
     if accumulate:
@@ -144,7 +145,8 @@ def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final
         )
     stage = Target(m.tile, t.cols * stage_step, stage_step)
     transposed_tiles(job, m, s, t, view, plane, panel, r, rows, stage, accumulate)
-    finish_tile(job, m.tile, stage_step, pixels, panel.width, final)
+    width = panel.width
+    finish_tile(job, m.tile, stage_step, pixels, width, final, at, step, channel_step)
     move_rows(
         m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, False, lanes
     )

@@ -25,7 +25,6 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.direct.blocks import MatrixBlocks, channel_parts, wanted_tasks
 from numbaconv.cpu.direct.tasks import (
-    finish_tile,
     locate_task,
     open_memory,
     open_panel,
@@ -33,6 +32,7 @@ from numbaconv.cpu.direct.tasks import (
     read_blocks,
     tile_size,
 )
+from numbaconv.cpu.finishing import finish_tile
 from numbaconv.cpu.job import AT, HALO, MOST_HALO, SHAPE, WorkerArguments, next_task, size_within
 from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix_transposed import ZoneTileArguments, first_half, zone_tile
@@ -211,8 +211,8 @@ def open_rows(job, m, s, b, t, v, kd, c):
 
 
 @inline
-def move_zone(job, m, s, t, zone, panel, sums):
-    """Move a tile to the output, row after row of the zone."""
+def store_zone(job, m, s, t, zone, panel, sums):
+    """Finish a tile and move it to the output, row after row of the zone."""
     lanes = job[AT.lanes]
     step = TILE_VECTORS * lanes
     row_step, column_step = s.out_strides[4], s.out_strides[1]
@@ -220,6 +220,7 @@ def move_zone(job, m, s, t, zone, panel, sums):
     for i in range(zone.rows):
         tile, to = shift(sums, i * zone.columns * step), at + i * s.out_strides[3]
         rows, width = zone.columns, panel.width
+        finish_tile(job, tile, step, rows, width, True, to, row_step, column_step)
         move_rows(tile, 0, step, rows, width, m.out, to, row_step, column_step, False, lanes)
 
 
@@ -297,8 +298,7 @@ def zones_of_rows(job, m, s, b, t, v, whole, panel, c, sums):
                 zone = Zone(r, together, j + first, width, whole.kd, whole.kh, kw)
                 add_taps(job, m, s, b, v, zone, panel, c, sums)
                 if c.final:
-                    finish_tile(job, sums, step, zone.rows * zone.columns, panel.width, True)
-                    move_zone(job, m, s, t, zone, panel, sums)
+                    store_zone(job, m, s, t, zone, panel, sums)
                 if v.sums < v.end:
                     sums = shift(sums, zone.rows * zone.columns * step)
         j += columns

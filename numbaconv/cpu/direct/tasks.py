@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import behind, call, entries, indices_at, pointer_at, shift
-from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
@@ -264,10 +263,3 @@ def out_index(s, t, channel):
         + t.oh * s.out_strides[3]
         + t.ow * s.out_strides[4]
     )
-
-
-@inline
-def finish_tile(job, target, step, rows, width, final):
-    """Apply the activation, if there is one, to a tile whose sums are complete."""
-    if final and job[AT.activate] != 0:
-        call(job[AT.activate], ActivateArguments(target, step, rows, width))

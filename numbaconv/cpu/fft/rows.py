@@ -2,9 +2,9 @@
 
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import behind, call, keep_scalar, pointer_at, shift
-from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.fft.columns import CALLED
 from numbaconv.cpu.fft.layout import AT_TABLE
+from numbaconv.cpu.finishing import finish_tile
 from numbaconv.cpu.job import AT
 from numbaconv.cpu.microkernels.spectrum import MoveArguments
 from numbaconv.cpu.packing.results import move_rows
@@ -23,10 +23,9 @@ def store_row(job, s, row, image, channel, od, oh, ow, step, count):
             row[j] = row[j * step]
     for j in range(count):
         row[j] += bias
-    if job[AT.activate] != 0:
-        call(job[AT.activate], ActivateArguments(row, count, 1, count))
     at = image * s.out_strides[0] + channel * s.out_strides[1] + od * s.out_strides[2]
     at += oh * s.out_strides[3] + ow * s.out_strides[4]
+    finish_tile(job, row, count, 1, count, True, at, 0, s.out_strides[4])
     out = pointer_at(job[AT.out], row)
     move_rows(row, 0, 0, 1, count, out, at, 0, s.out_strides[4], False, job[AT.lanes])
 

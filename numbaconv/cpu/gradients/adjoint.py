@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.cpu.arrays import flat_bias, flat_input, flat_output, flat_weight
+from numbaconv.cpu.arrays import flat_add, flat_bias, flat_input, flat_output, flat_weight
 from numbaconv.cpu.execution import fill_with_bias
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.cpu.gradients.adjoint_chain import Part
@@ -37,8 +37,8 @@ def find_chain(plan: AdjointPlan, engines: tuple[Engine, ...], threads: int) -> 
     """Return the jobs of the parts, each on its engine; the plan keeps them."""
     chain = plan.jobs.get((engines, threads))
     if chain is None:
-        problem = find_parts(plan), engines, plan.arithmetic, threads, plan.activation
-        chain = adjoint_chain.make_chain(*problem)
+        problem = find_parts(plan), engines, plan.arithmetic, threads
+        chain = adjoint_chain.make_chain(*problem, plan.activation, plan.adds)
         plan.jobs[engines, threads] = chain
     return chain
 
@@ -51,6 +51,7 @@ def apply_adjoint(
     bias: np.ndarray | None = None,
     out: np.ndarray | None = None,
     kept: dict[Any, Any] | None = None,
+    add: np.ndarray | None = None,
 ) -> np.ndarray:
     """Run a planned adjoint.
 
@@ -70,19 +71,21 @@ def apply_adjoint(
         Where to store the result; checked already.
     kept : dict, optional
         Where a prepared layer keeps its packed weights.
+    add : ndarray, optional
+        What is added to the sums; checked already.
     """
     y, deliver = flat_output(plan, out)
-    b = flat_bias(bias, plan)
+    b, r = flat_bias(bias, plan), flat_add(add, plan, y)
     if plan.has_gaps or not plan.multiply_adds:
-        fill_with_bias(y, b, plan)
+        fill_with_bias(y, b, plan, r)
     if plan.multiply_adds:
         chain = find_chain(plan, engines, thread_limit(plan.multiply_adds))
         flat = flat_input(x, plan)
         if kept is None:
-            adjoint_chain.run(chain, flat, _flat_weight(weight, plan), b, y)
+            adjoint_chain.run(chain, flat, _flat_weight(weight, plan), b, r, y)
         else:
             packed = packed_weights(chain, weight, b, plan, kept)
-            adjoint_chain.run_packed(chain, flat, packed, b, y)
+            adjoint_chain.run_packed(chain, flat, packed, b, r, y)
     return deliver(y, plan, out)
 
 

@@ -256,7 +256,7 @@ def pack_again(space, jobs):
 
 
 @inline
-def carry_out_chain(templates, x, weights, packed, scratch, bias, out, packs, works):
+def carry_out_chain(templates, x, weights, packed, scratch, bias, add, out, packs, works):
     """Pack the weights of all jobs if the call `packs`, and convolve if it `works`.
 
     `packed` is memory for the packed weights of all jobs, `scratch` for all workers' pieces. A call
@@ -275,6 +275,7 @@ def carry_out_chain(templates, x, weights, packed, scratch, bias, out, packs, wo
         job[AT.x], job[AT.weights], job[AT.bias] = x, weights, bias
         job[AT.packed] = behind(packed, at, itemsize)
         job[AT.out] = behind(out, job[CHAIN_AT.origin], itemsize)
+        job[AT.add] = behind(add, job[CHAIN_AT.origin], itemsize)
         job[AT.scratch], job[AT.indices] = align(scratch), space.indices
         if job[CHAIN_AT.copies] != 0:
             job[CHAIN_AT.bias] = behind(bias, job[CHAIN_AT.bias], itemsize)
@@ -308,6 +309,7 @@ def run_chain(given):
         data_in(given, 4),
         data_in(given, 5),
         data_in(given, 6),
+        data_in(given, 7),
         size_in(given, 2) > 0,
         size_in(given, 1) > 0,
     )
@@ -453,10 +455,11 @@ def make_chain(
     arithmetic: Arithmetic,
     threads: int,
     activation: int,
+    adds: bool = False,
 ) -> Chain:
     """Return the jobs of some parts, each on its engine, complete but for their data."""
     templates = [
-        execution.make_template(engine, part.shape, arithmetic, threads, activation)
+        execution.make_template(engine, part.shape, arithmetic, threads, activation, adds=adds)
         for part, engine in zip(parts, engines, strict=True)
     ]
     pairs = zip(parts, templates, strict=True)
@@ -484,30 +487,33 @@ def make_chain(
     return Chain(jobs, tables, max(workers, packers), packed, scratch + CACHE_LINE, order)
 
 
-def run(chain: Chain, x: Any, weights: Any, bias: Any, out: Any) -> None:
-    """Run a chain on flat arrays."""
+def run(chain: Chain, x: Any, weights: Any, bias: Any, add: Any, out: Any) -> None:
+    """Run a chain on flat arrays; `add` is None if it adds nothing."""
+    packed = result_memory.empty(chain.packed, weights.dtype)
     with launch_lock(chain.workers):
-        _run(chain, x, weights, result_memory.empty(chain.packed, weights.dtype), bias, out)
+        _run(chain, x, weights, packed, bias, add, out)
 
 
 def pack(chain: Chain, weights: Any, bias: Any) -> np.ndarray:
     """Return flat weights, and copies of the bias, as `run_packed` takes them."""
     packed = execution.from_a_cache_line(chain.packed, weights.dtype)
     with launch_lock(chain.workers):
-        _run(chain, _NOTHING, weights, packed, bias, _NOTHING)
+        _run(chain, _NOTHING, weights, packed, bias, None, _NOTHING)
     return packed
 
 
-def run_packed(chain: Chain, x: Any, packed: np.ndarray, bias: Any, out: Any) -> None:
+def run_packed(chain: Chain, x: Any, packed: np.ndarray, bias: Any, add: Any, out: Any) -> None:
     """Run a chain on flat arrays and packed weights."""
     with launch_lock(chain.workers):
-        _run(chain, x, _NOTHING, packed, bias, out)
+        _run(chain, x, _NOTHING, packed, bias, add, out)
 
 
 _NOTHING = np.empty(0)
 
 
-def _run(chain: Chain, x: Any, weights: Any, packed: np.ndarray, bias: Any, out: Any) -> None:
+def _run(
+    chain: Chain, x: Any, weights: Any, packed: np.ndarray, bias: Any, add: Any, out: Any
+) -> None:
     scratch = result_memory.empty(chain.scratch, packed.dtype)
-    given = chain.jobs, x, weights, packed, scratch, bias, out
+    given = chain.jobs, x, weights, packed, scratch, bias, out if add is None else add, out
     check_complete(run_chain.call(given))

@@ -19,8 +19,8 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import behind, call, entries, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu.finishing import finish_tile
 from numbaconv.cpu.im2col.panels import (
     are_neighbours,
     locate,
@@ -311,6 +311,19 @@ def move_pixels(m, b, rows, s, channel, panel, gather):
 
 
 @inline
+def finish_panels(job, s, b, channel, panel, panels, straight, tile, step, rows):
+    """Finish a tile: at once if it lies as the output does, else each run of neighbours."""
+    j, width = 0, (panels - 1) * b.nr + panel.width
+    row_step, column_step = s.out_strides[1], s.out_strides[4]
+    while j < width:
+        p = locate(panel, j, s)
+        run = width if straight else min(p.left, width - j)
+        at = out_index(p, channel, s)
+        finish_tile(job, shift(tile, j), step, rows, run, True, at, row_step, column_step)
+        j += run
+
+
+@inline
 def panels_in_line(s, b, number, left):
     """How many panels from one on, of `left`, are one piece of a row of the output: at least 1.
 
@@ -379,9 +392,8 @@ def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, k0, k1
             )
             accumulate = True
         tap = run + 1
-    if k1 == k_size and job[AT.activate] != 0:
-        width = (panels - 1) * b.nr + panel.width
-        call(job[AT.activate], ActivateArguments(target, step, rows, width))
+    if k1 == k_size:
+        finish_panels(job, s, b, channel, panel, panels, straight, target, step, rows)
     if not straight:
         move_pixels(m, b, rows, s, channel, panel, False)
 

@@ -246,6 +246,34 @@ def copy_lanes(target, source, count):
 
 
 @intrinsic
+def _add_lanes(typing_context, target, source, count):
+    signature = types.void(target, source, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, count = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        whole = builder.icmp_signed(">=", count, i64(vectors.lanes))
+        with builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                sums = vectors.add(vectors.load(target), vectors.load(source))
+                vectors.store(sums, target)
+            with otherwise:
+                mask = vectors.first_lanes(count)
+                values = (vectors.load_masked(each, mask) for each in (target, source))
+                vectors.store_masked(vectors.add(*values), target, mask)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@stands_for(_add_lanes)
+def add_lanes(target, source, count):
+    """Add `count` elements, at most a vector, to others."""
+    count = min(count, VECTOR_BYTES // target.itemsize)
+    target[:count] += source[:count]
+
+
+@intrinsic
 def _fill_lanes(typing_context, target, value, count):
     signature = types.void(target, target.dtype, types.int64)
 

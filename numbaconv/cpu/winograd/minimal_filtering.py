@@ -14,8 +14,8 @@ import numpy as np
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import behind, call, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import TILE_VECTORS, share
+from numbaconv.cpu.finishing import activate, add_rows
 from numbaconv.cpu.job import (
     AT,
     HALO,
@@ -275,8 +275,12 @@ def write_outputs(job, table, s, m, t, first, channels, vectors):
             results = shift(m.results, i * table[AT_TABLE.result])
             bias = shift(m.bias, channel + i)
             interpolate_outputs(job, table, m, results, products, bias, vectors)
-            finish(job, table, results, t.rows * table[AT_TABLE.columns])
-        store_results(job, table, s, m, t, channel, some)
+        if job[AT.add_tile] != 0:
+            visit_results(job, table, s, m, t, channel, some, True)
+        for i in range(some):
+            results = shift(m.results, i * table[AT_TABLE.result])
+            activate_results(job, table, results, t.rows * table[AT_TABLE.columns])
+        visit_results(job, table, s, m, t, channel, some, False)
 
 
 @inline
@@ -292,18 +296,19 @@ def interpolate_outputs(job, table, m, results, products, bias, vectors):
 
 
 @inline
-def finish(job, table, results, tiles):
+def activate_results(job, table, results, tiles):
     """Apply the activation, if there is one, to the results of so many tiles of a channel."""
-    if job[AT.activate] != 0:
-        rows = table[AT_TABLE.outputs_0] * table[AT_TABLE.outputs_1]
-        width = table[AT_TABLE.outputs_2]
-        step = width * table[AT_TABLE.pitch]
-        call(job[AT.activate], ActivateArguments(results, step, rows, width * tiles))
+    rows = table[AT_TABLE.outputs_0] * table[AT_TABLE.outputs_1]
+    width = table[AT_TABLE.outputs_2]
+    activate(job, results, width * table[AT_TABLE.pitch], rows, width * tiles)
 
 
 @inline
-def store_results(job, table, s, m, t, channel, channels):
-    """Store the results of some output channels: runs of rows of tiles, then their rows."""
+def visit_results(job, table, s, m, t, channel, channels, adds):
+    """Store the results of some output channels, or add to them what the job adds.
+
+    Loops over runs of rows of tiles, then their rows.
+    """
     m0, m1, m2 = table[AT_TABLE.outputs_0], table[AT_TABLE.outputs_1], table[AT_TABLE.outputs_2]
     row, step = m2 * table[AT_TABLE.pitch], table[AT_TABLE.result]
     row_step, column_step, lanes = s.out_strides[1], s.out_strides[4], job[AT.lanes]
@@ -321,19 +326,31 @@ def store_results(job, table, s, m, t, channel, channels):
                 i = d * m1 + h - block * m1
                 first = i * row + (done + block) * table[AT_TABLE.columns] * m2
                 to = plane + (oh + h) * s.out_strides[3]
-                move_rows(
-                    m.results,
-                    first,
-                    step,
-                    channels,
-                    width,
-                    m.out,
-                    to,
-                    row_step,
-                    column_step,
-                    False,
-                    lanes,
-                )
+                if adds:
+                    add_rows(
+                        job,
+                        shift(m.results, first),
+                        step,
+                        channels,
+                        width,
+                        to,
+                        row_step,
+                        column_step,
+                    )
+                else:
+                    move_rows(
+                        m.results,
+                        first,
+                        step,
+                        channels,
+                        width,
+                        m.out,
+                        to,
+                        row_step,
+                        column_step,
+                        False,
+                        lanes,
+                    )
         done += run.rows
 
 
