@@ -17,6 +17,10 @@ TILE_ROWS = (REGISTERS - 1) // TILE_VECTORS - 1
 # multiply-adds while it still stores. That holds for `direct`; `im2col` stores one block at a time.
 SHALLOW_K, SHALLOW_ROWS = 64, min(8, TILE_ROWS)
 
+# Channels whose single taps are one list, at most: a tile's loop over channels takes longer to come
+# round than a step of its loop over taps.
+MOST_SINGLE = 32
+
 # Register blocks of `band.band`: 4 x 4 + 4 + 1 <= 32 registers, 4 x 2 + 2 + 1 <= 16. Each height
 # below the block's is a case of its own, and costs compile time.
 BAND_ROWS = (1, 2, 4)

@@ -51,14 +51,9 @@ def simplest(s: ConvShape) -> ConvShape:
     s = covered_map(s)
     axes = [_without_stride(axis) if _leaves_out(axis, s) else axis for axis in _axes(s)]
     axes = _merged([axis for axis in axes if not _is_one(axis)], s)
-    batch = Axis(s.n, 1, 1, 1, 0, s.n, ZEROS, s.in_strides[0], s.out_strides[0])
+    batch = _batch(s)
     if s.n > 1 and _takes_images(axes, batch, s):
-        images = s.n
-        s = s._replace(
-            n=1,
-            in_strides=(images * batch.in_step, *s.in_strides[1:]),
-            out_strides=(images * batch.out_step, *s.out_strides[1:]),
-        )
+        s = _as_one_image(s)
         axes = _merged([batch, *axes], s)
     return _with_axes(s, axes)
 
@@ -83,6 +78,25 @@ def covered_map(s: ConvShape) -> ConvShape:
         return s
     one, steps = (1, 1, 1), (s.in_strides[0], 1, 1, 1, 1)
     return s._replace(c_in=s.c_in * s.taps, size=one, kernel=one, in_strides=steps)
+
+
+def with_images_innermost(s: ConvShape) -> ConvShape:
+    """Return a problem of at most two axes whose images are the last axis, and its only image."""
+    axes = [axis for axis in _axes(s) if not _is_one(axis)]
+    return _with_axes(_as_one_image(s), [*axes, _batch(s)])
+
+
+def _batch(s: ConvShape) -> Axis:
+    return Axis(s.n, 1, 1, 1, 0, s.n, ZEROS, s.in_strides[0], s.out_strides[0])
+
+
+def _as_one_image(s: ConvShape) -> ConvShape:
+    """Let all images be one, whose axes are to be said."""
+    return s._replace(
+        n=1,
+        in_strides=(s.n * s.in_strides[0], *s.in_strides[1:]),
+        out_strides=(s.n * s.out_strides[0], *s.out_strides[1:]),
+    )
 
 
 def _axes(s: ConvShape) -> list[Axis]:

@@ -34,6 +34,8 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "long pointwise": ((2, 1300, 40), (5, 1300, 1), {}),
     "strided pointwise": ((3, 18, 9, 13), (9, 18, 1, 1), {"stride": 2}),
     "grouped pointwise": ((1, 22, 13), (4, 11, 1), {"groups": 2}),
+    "small maps": ((9, 33, 2, 2), (32, 33, 3, 3), {"padding": 1}),
+    "strided small maps": ((5, 66, 3, 2), (34, 33, 3, 3), {"stride": 2, "padding": 1, "groups": 2}),
     "depthwise": ((2, 19, 10, 13), (19, 1, 3, 3), {"padding": 1, "groups": 19}),
     "strided depthwise": ((1, 6, 11, 23), (6, 1, 5, 5), {"stride": 2, "groups": 6}),
     "multiplier": ((1, 3, 9, 20), (6, 1, 3, 3), {"padding": 1, "groups": 3}),
@@ -87,9 +89,18 @@ def test_every_lowering_is_a_candidate_somewhere():
     assert found == expected == set(direct.LOWERINGS) & expected
 
 
-@pytest.mark.parametrize("problem", ["pointwise images", "long pointwise", "strided pointwise"])
-def test_panels_of_several_images_have_the_bits_of_one(problem: str):
-    """A panel goes from one image on to the next, at any of its columns."""
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("patch_matrix", "pointwise images"),
+        ("patch_matrix", "long pointwise"),
+        ("patch_matrix", "strided pointwise"),
+        ("matrix_transposed", "small maps"),
+        ("matrix_transposed", "strided small maps"),
+    ],
+)
+def test_several_images_have_the_bits_of_one(name: str, problem: str):
+    """A panel goes from one image on to the next; pixels of a tile may be one of many images."""
     image, weight, options = PROBLEMS[problem]
     rng = np.random.default_rng(1)
     x, w = rng.random(image, FLOAT), rng.random(weight, FLOAT)
@@ -97,5 +108,5 @@ def test_panels_of_several_images_have_the_bits_of_one(problem: str):
     for images in (x, *(each[None] for each in x)):
         s = shape_of(images.shape, weight, **options)
         size = s.n * s.out_strides[0]
-        results.append(convolve("patch_matrix", s, images, w, size))
+        results.append(convolve(name, s, images, w, size))
     np.testing.assert_array_equal(results[0], np.concatenate(results[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ from numbaconv.cpu.direct import depthwise_planes, matrix_blocks
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
 from numbaconv.cpu.direct.choice import MOST_PAGES, padded_columns
 from numbaconv.cpu.direct.dots import locate_dots
+from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import locate_task
 from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.adjoint_chain import Part, find_parts
 from numbaconv.cpu.im2col.panels import locate_panel
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.dtypes import arithmetic
-from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
+from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, Layout
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.shape import ConvShape
 from tests.cpu.shapes import shape_of
@@ -69,7 +71,7 @@ def outputs_of_direct(s: ConvShape, low: Lowering) -> np.ndarray:
 def test_tasks_cover_the_output_once(seed: int, threads: int):
     s = random_shape(random.Random(seed))
     low = direct.lower(s, FLOAT, threads)
-    assert (outputs_of_direct(s, low) == low.blocks.oc_parts).all()
+    assert (outputs_of_direct(low.problem or s, low) == low.blocks.oc_parts).all()
     assert low.blocks.mr * (low.blocks.oc_blocks - 1) < s.c_out
     assert low.blocks.oc_parts <= low.blocks.oc_blocks
 
@@ -184,11 +186,80 @@ def test_pixels_of_channels_on_many_pages_go_to_panels():
     assert served(49, 128, 320) != "patch_matrix"
 
 
+def test_images_of_small_maps_are_the_columns_of_tiles():
+    """Where two rows of a map fill no half of a tile, and the sums keep their order."""
+
+    def columns(
+        n: int, c_in: int, size: int, layout: Layout = CHANNELS_FIRST, **options: Any
+    ) -> int:
+        image = (size, size, c_in) if layout.channels_last else (c_in, size, size)
+        weight = (LANES, c_in, 3, 3)
+        low = direct.lower(
+            shape_of((n, *image), weight, padding=1, layout=layout, **options), FLOAT, 2
+        )
+        assert low.name == "matrix_transposed"
+        assert low.problem is not None
+        return low.problem.output[2]
+
+    most = TILE_ROWS // 4
+    assert columns(50, 512, most) == columns(50, 512, most, CHANNELS_LAST) == 50
+    assert columns(50, 512, 2 * most, stride=2) == 50
+    assert columns(50, 512, most + 1) == most + 1
+    assert columns(2 * most, 512, most) == most  # as many pixels as two rows have
+    assert columns(50, 28, most) == most  # a list has all channels, and the rows outermost
+
+
+def test_single_taps_are_lists_of_channels():
+    """Of as many as all parts of the channels are multiples of."""
+    for c_in, kc, together in [(1000, 334, 2), (2048, 512, 32), (9216, 4608, 32), (265, 265, 5)]:
+        s = shape_of((1, c_in, 3000), (64, c_in, 1))
+        assert channels_together(s, kc) == together
+        parts = {min(kc, c_in - c0) for c0 in range(0, c_in, kc)}
+        assert all(part % together == 0 for part in parts)
+    assert channels_together(shape_of((1, 512, 9, 9), (64, 512, 3, 3)), 512) == 1
+    panels = im2col.lower(shape_of((1, 25088, 40), (64, 25088, 1)), FLOAT, 2).blocks
+    assert panels.together == 32
+
+
+def test_strides_that_copy_much_for_few_outputs_read_in_place():
+    """Lanes that the outputs leave over cost less than splitting rows into phases."""
+
+    def served(outputs: int, stride: int, layout: Layout = CHANNELS_FIRST) -> str:
+        image = (19, 19, 256) if layout.channels_last else (256, 19, 19)
+        s = shape_of((1, *image), (outputs, 256, 3, 3), stride=stride, padding=1, layout=layout)
+        return direct.lower(s, FLOAT, 2).name
+
+    few = LANES * 3 // 2
+    assert served(few, 3) == served(few, 2) == "matrix_transposed"
+    assert served(few, 3, CHANNELS_LAST) == "matrix_transposed"
+    assert served(few, 1) == "matrix"
+    wide = shape_of((1, 32, 112, 112), (LANES + 4, 32, 3, 3), stride=2, padding=1)
+    assert direct.lower(wide, FLOAT, 2).name == "matrix"  # rows waste less than lanes
+
+
+@pytest.mark.skipif(VECTOR_BYTES == 16, reason="vectors without masks")
+def test_filters_taller_than_a_strip_take_the_lanes_that_are_full():
+    def served(channels: int, size: int, kernel: int) -> str:
+        s = shape_of(
+            (1, channels, size, size),
+            (channels, 1, kernel, kernel),
+            padding=kernel // 2,
+            groups=channels,
+        )
+        return direct.lower(s, FLOAT, 2).name
+
+    short = LANES * 3 // 4
+    assert served(4 * LANES, short, 9) == "depthwise_channels"
+    assert served(4 * LANES, short, 7) == "depthwise_planes"
+    assert served(4 * LANES, LANES, 9) == "depthwise_planes"
+    assert served(LANES * 3 // 2, LANES, 9) == "depthwise_planes"
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_panels_cover_the_pixels_once(seed: int):
     s = random_shape(random.Random(seed))
     low = im2col.lower(s, FLOAT, 2)
-    b, zones = low.blocks, low.table[2:]
+    b, zones = low.blocks, low.table[4 * low.blocks.together :]
     widths = [
         locate_panel(zones, b.zones, b.zone_panels, i, b.nr, s).width for i in range(b.all_panels)
     ]

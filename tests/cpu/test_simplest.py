@@ -18,7 +18,12 @@ from numbaconv.cpu.gradients.adjoint import find_parts
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, Layout
 from numbaconv.problem.plan import find_input_plan, find_weight_plan
 from numbaconv.problem.shape import ConvShape
-from numbaconv.problem.simplest import SHORT_ROW, simplest, with_fewest_axes
+from numbaconv.problem.simplest import (
+    SHORT_ROW,
+    simplest,
+    with_fewest_axes,
+    with_images_innermost,
+)
 from tests.cpu.shapes import shape_of
 
 Product = tuple[int, int, int]
@@ -74,6 +79,10 @@ def test_the_products_are_the_same(seed: int):
     assert sorted(products(fewest)) == sorted(products(s))
     assert (fewest.n, fewest.c_in, fewest.in_strides[:2]) == (s.n, s.c_in, s.in_strides[:2])
     assert with_fewest_axes(fewest) == fewest
+    if fewest.size[0] == fewest.kernel[0] == fewest.output[0] == 1 and not fewest.padding[0]:
+        images = with_images_innermost(fewest)
+        assert sorted(products(images)) == sorted(products(s))
+        assert (images.n, images.output[2]) == (1, s.n)
 
 
 def with_axis(s: ConvShape, place: int) -> ConvShape:

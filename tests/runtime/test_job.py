@@ -48,5 +48,5 @@ def test_parts_of_a_job_do_not_overlap():
 
 
 def test_a_part_that_a_job_has_no_room_for():
-    with pytest.raises(ImportError, match="PanelBlocks has 11 integers, a job has room for 10"):
-        job.size_within(PanelBlocks, 10)
+    with pytest.raises(ImportError, match="PanelBlocks has 12 integers, a job has room for 11"):
+        job.size_within(PanelBlocks, 11)

@@ -7,7 +7,7 @@ for each rule.
 from collections.abc import Callable
 from math import gcd
 
-from numbaconv.codegen.integers import ceil_div
+from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu.blocking import (
@@ -206,6 +206,16 @@ def uses_channels(s, lanes):
     return fills and neighbours and not large and not folds
 
 
+def has_tall_filter(s, lanes):
+    """Of depthwise layers, filters taller than a strip, where channels fill vectors better.
+
+    Such a filter is a sum of strips, each of which stores its sums for the next one to add to.
+    """
+    by_rows = s.output[2] / round_up(s.output[2], lanes)
+    fuller = by_rows < s.groups / round_up(s.groups, lanes)
+    return s.kernel[1] > STRIP_ROWS[-1] and fuller and uses_channels(s, lanes)
+
+
 def is_pointwise(s):
     """Whether each output reads the one pixel at its place."""
     return (*s.kernel, *s.stride, *s.padding) == (1,) * 6 + (0,) * 3 and s.size == s.output
@@ -324,19 +334,23 @@ def uses_transposed(s, lanes):
     results, which the tile does not store where they belong, and a tile of a single vector, which
     loads a pixel for each multiply-add; and where pixels lie on pages that are not at hand, looking
     these up. With the channels last results are stored as they are, so channels that fill the lanes
-    decide.
+    decide. Channels that leave lanes over waste these, and can repay it under a stride, where many
+    pixels are copied for few outputs.
     """
-    if s.out_strides[1] == 1:
-        return fills_lanes(s, lanes)
-    if s.out_strides[4] != 1 or not fills_lanes(s, lanes):
+    filled, last = fills_lanes(s, lanes), s.out_strides[1] == 1
+    if filled and last:
+        return True
+    if not (last or s.out_strides[4] == 1) or not (filled or max(s.stride[1:]) > 1):
         return False
     k_size, by_pixels = s.c_in * kernel_taps(s), wasted(s, lanes)
     if k_size > SHALLOW_K and leaves_out_padding(s):
         by_pixels += COPY_COST * copied_pixels(s) * s.c_in / s.c_out
     by_channels = MOVE_COST if s.c_out >= 2 * lanes else MOVE_COST + k_size // 9
+    if not filled:
+        by_channels += k_size * (round_up(s.c_out, lanes) - s.c_out) / s.c_out
     if has_far_pixels(s, lanes):
         by_channels += PAGE_COST * k_size / (TILE_ROWS * TILE_VECTORS)
-    return by_pixels > by_channels or ends_singly(s, lanes)
+    return by_pixels > by_channels or (filled and ends_singly(s, lanes))
 
 
 def uses_panels(s, lanes):
@@ -455,7 +469,7 @@ def find_lowering(s, lanes):
     """
     if uses_dots(s, lanes):
         return "dots"
-    if uses_planes(s):
+    if uses_planes(s) and not has_tall_filter(s, lanes):
         return "depthwise_planes"
     if uses_interleaved(s, lanes):
         return "patch_matrix" if has_padded_channels(s) else "depthwise_interleaved"

@@ -120,9 +120,9 @@ def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, accumulate, 
             taps=used.taps,
             table=used.first,
             a=panel.weights,
-            a_channel=panel.channel_step,
+            a_channel=panel.channel_step * used.together,
             b=shift(view.x, view.first + p),
-            b_channel=view.layout.channel,
+            b_channel=view.layout.channel * used.together,
             c=target,
             row_step=step,
             bias=shift(m.bias, panel.channel),
@@ -226,9 +226,9 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, accumulate, final):
                 taps=used.taps,
                 table=used.first,
                 a=panel.weights,
-                a_channel=panel.channel_step,
+                a_channel=panel.channel_step * used.together,
                 b=shift(view.x, view.first + p + c),
-                b_channel=view.layout.channel,
+                b_channel=view.layout.channel * used.together,
                 c=shift(m.out, at + c),
                 row_step=s.out_strides[1],
                 bias=shift(m.bias, panel.channel),
@@ -288,7 +288,7 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
         panel = open_panel(job, m, s, b, t, block, c0, channels)
-        plane = plane_taps(view.table, s, t.od, panel.width < b.mr, b.kc, channels)
+        plane = plane_taps(view.table, s, t.od, panel.width < b.mr, channels)
         if down:
             multiply_down(job, m, s, t, view, plane, panel, c0 > 0, final)
         else:

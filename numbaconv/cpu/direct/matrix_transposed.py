@@ -4,10 +4,11 @@ Here MR pixels of a row stand in for MR channels, and vectors of channels for ve
 pixels are read one by one, so they may be few, which would fill a vector badly, and may lie at any
 distance: under a stride, or with the channels last, they are read as they lie, padding aside, which
 is left out. On maps at most MR / 2 wide two rows make one tile, so that each weight is loaded once
-for both. Results with the channels last are stored as they are computed; others gather in a stage,
-a few tiles at a time, and are transposed on their way out. Loops of a task: pc over input channels,
-KC at a time; ic over blocks of NR output channels; rows, as many as the stage holds; columns, MR at
-a time; the tile's own loops over channels and those taps that read more than padding.
+for both; on maps smaller still, in a batch, images take the place of columns. Results with the
+channels last are stored as they are computed; others gather in a stage, a few tiles at a time, and
+are transposed on their way out. Loops of a task: pc over input channels, KC at a time; ic over
+blocks of NR output channels; rows, as many as the stage holds; columns, MR at a time; the tile's
+own loops over channels and those taps that read more than padding.
 """
 
 from typing import NamedTuple
@@ -16,9 +17,15 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import CACHE_LINE, call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
-from numbaconv.cpu.direct.choice import SHORT_VECTORS, reads_pixels_in_place
+from numbaconv.cpu.direct.choice import SHORT_VECTORS, reads_in_place, reads_pixels_in_place
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
-from numbaconv.cpu.direct.tap_lists import columns_left_out, plane_taps, row_taps
+from numbaconv.cpu.direct.tap_lists import (
+    MOST_LISTED,
+    columns_left_out,
+    leaves_out_padding,
+    plane_taps,
+    row_taps,
+)
 from numbaconv.cpu.direct.tasks import (
     locate_task,
     open_memory,
@@ -33,6 +40,7 @@ from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix_transposed import PixelTileArguments, first_half, pixel_tile
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
+from numbaconv.problem.simplest import with_images_innermost
 
 # Taps by which pixels are prefetched, in a channel that comes later: no prefetcher of the hardware
 # follows channels.
@@ -108,12 +116,12 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
                     table=used.first,
                     x=view.x,
                     first=first,
-                    x_channel=view.layout.channel,
+                    x_channel=view.layout.channel * used.together,
                     x_step=view.step,
                     jump=jump,
                     prefetch_distance=job[AT.prefetch_distance],
                     w=panel.weights,
-                    w_channel=panel.channel_step,
+                    w_channel=panel.channel_step * used.together,
                     c=shift(target.first, i * target.row_step + j * target.step),
                     row_step=target.step,
                     bias=bias,
@@ -161,7 +169,7 @@ def transposed_channels(job, m, s, b, t, c0, channels):
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
         panel = open_panel(job, m, s, b, t, block, c0, channels)
-        plane = plane_taps(view.table, s, t.od, panel.width < b.mr, b.kc, channels)
+        plane = plane_taps(view.table, s, t.od, panel.width < b.mr, channels)
         r = 0
         while r < t.rows:
             rows = min(together, t.rows - r)
@@ -195,10 +203,28 @@ def channels_ahead(s, apart, lanes):
     return max(1, min(TAPS_AHEAD // kernel_taps(s), 4 * places // s.kernel[1]))
 
 
+def takes_images(s):
+    """Whether the pixels of a tile are better one of many images each.
+
+    Two rows of a small map fill no half of a tile. With the images as columns tiles are full, and
+    each reads the weights that an image would have read by itself. Pixels are read in place, or
+    their copy would take as long; that they may be a page apart costs less here. A list of all
+    channels would change the order of the sums.
+    """
+    short = 4 * s.output[2] <= TILE_ROWS and s.n > 2 * s.output[2]
+    flat = s.size[0] == s.kernel[0] == s.output[0] == 1 and s.padding[0] == 0
+    if not (short and flat and reads_in_place(s) and s.c_in * kernel_taps(s) > MOST_LISTED):
+        return False
+    return leaves_out_padding(with_images_innermost(s))
+
+
 def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
     lanes = VECTOR_BYTES // itemsize
-    in_place = reads_pixels_in_place(s, lanes)
+    images = takes_images(s)
+    if images:
+        s = with_images_innermost(s)
+    in_place = images or reads_pixels_in_place(s, lanes)
     parts = lower_matrix(s, itemsize, threads, True, in_place, False)
     apart = s.in_strides[1] if in_place else parts["layout"].channel
     return Lowering(
@@ -206,5 +232,6 @@ def lower(s, itemsize, threads):
         transposed_work,
         pixel_tile,
         prefetch_distance=channels_ahead(s, apart, lanes) * apart,
+        problem=s,
         **parts,
     )

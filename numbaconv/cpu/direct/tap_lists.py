@@ -9,12 +9,15 @@ columns and the last.
 """
 
 import functools
+from math import gcd
 from typing import NamedTuple
 
 import numpy as np
 
+from numbaconv.codegen.integers import largest_divisor
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import shift
+from numbaconv.cpu.blocking import MOST_SINGLE
 from numbaconv.problem.shape import ZEROS, kernel_taps, pads_zeros
 from numbaconv.problem.taps import Taps, axis_taps, taps_inside
 
@@ -40,20 +43,22 @@ class PlaneTaps(NamedTuple):
         its offsets among pixels and weights.
     each, step : int
         Taps for each kh, 0 if all read padding; elements of the list for each kh.
-    channels : int
-        Channels that the tile loops over: 1 if the list has the taps of all, else all.
+    together, channels : int
+        Channels whose taps a list has; how often the tile loops over such.
     """
 
     rows: object
     first: object
     each: int
     step: int
+    together: int
     channels: int
 
 
 class RowTaps(NamedTuple):
-    """What the tile takes: channels, the list of the taps, how many; the first row with others."""
+    """What the tile takes: channels of a list, how many such, it, its taps; the next other row."""
 
+    together: int
     channels: int
     first: object
     taps: int
@@ -65,15 +70,17 @@ def for_each_output(runs, entries):
     return np.repeat(entries, np.diff([0, *(until for _, until in runs)]), axis=0).ravel()
 
 
-@inline
-def lists_together(s, kc):
-    """Whether a list has the taps of all channels.
+def channels_together(s, kc):
+    """Channels whose taps a list has, of KC at a time: all if these are few, else 1.
 
-    Rows of the filter then come before channels. That must not go by how many channels a halo tile
-    has of a single row of outputs, which goes by threads and images: the bits would, too.
+    Rows of the filter come before the channels of a list. So that must not go by how many channels
+    a halo tile has of a single row of outputs, which goes by threads and images: the bits would,
+    too. A single tap has no order.
     """
     steady = s.kernel[1] == 1 or s.output[1] > 1
-    return steady and kc == s.c_in and s.c_in * kernel_taps(s) <= MOST_LISTED
+    if steady and kc == s.c_in and s.c_in * kernel_taps(s) <= MOST_LISTED:
+        return s.c_in
+    return largest_divisor(gcd(kc, s.c_in), MOST_SINGLE) if kernel_taps(s) == 1 else 1
 
 
 @inline
@@ -91,7 +98,7 @@ def columns_left_out(s):
 
 def fits_lists(s, kc, rows):
     """Whether planes, and so many kinds of output rows, have lists of their own."""
-    channels = s.c_in if lists_together(s, kc) else 1
+    channels = channels_together(s, kc)
     return 4 * len(axis_taps(s, 0)) * rows * channels * kernel_taps(s) <= MOST_ENTRIES
 
 
@@ -136,12 +143,13 @@ def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
     Returns
     -------
     ndarray
-        What `plane_taps` and `row_taps` read: three integers for each output row; four for each
+        What `plane_taps` and `row_taps` read: three integers for each output row; five for each
         output plane, where its lists begin, for panels of full width and for a narrower last one,
-        how many taps they have for each row of the filter, and how many integers; the lists.
+        how many taps they have for each row of the filter, how many integers, and of how many
+        channels; the lists.
     """
     down, runs = axis_taps(s, 1), axis_taps(s, 0)
-    channels = s.c_in if lists_together(s, b.kc) else 1
+    channels = channels_together(s, b.kc)
     if not fits_lists(s, b.kc, 1):
         runs = [(Taps(0, s.kernel[0]), s.output[0])]
     if for_pixel_tiles:
@@ -155,7 +163,7 @@ def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
         pieces, order = [Taps(0, s.kernel[1])], (2, 0, 1, 3)
         rows = [(min(t.begin, s.kernel[1] - 1), t.end - t.begin, until) for t, until in down]
     widths = (b.mr, s.c_out - (b.oc_blocks - 1) * b.mr)
-    planes, lists, at = [], [], 3 * s.output[1] + 4 * s.output[0]
+    planes, lists, at = [], [], 3 * s.output[1] + 5 * s.output[0]
     for depths, _ in runs:
         each = channels * (depths.end - depths.begin) * s.kernel[2]
         listed = np.concatenate(
@@ -165,7 +173,7 @@ def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
             ]
         )
         narrow = at + listed.size if widths[1] < widths[0] else at
-        planes.append((at, narrow, each, 2 * each))
+        planes.append((at, narrow, each, 2 * each, channels))
         lists += [(listed * (1, width)).ravel() for width in dict.fromkeys(widths)]
         at = narrow + listed.size
     return np.concatenate((for_each_output(down, rows), for_each_output(runs, planes), *lists))
@@ -178,11 +186,11 @@ def row_of_filter(s, taps):
 
 
 @inline
-def plane_taps(table, s, od, narrow, kc, channels):
+def plane_taps(table, s, od, narrow, channels):
     """Read the taps of an output plane, for a panel of full width or a `narrow` one."""
-    plane = shift(table, 3 * s.output[1] + 4 * od)
+    plane = shift(table, 3 * s.output[1] + 5 * od)
     first = shift(table, plane[1] if narrow else plane[0])
-    return PlaneTaps(table, first, plane[2], plane[3], 1 if lists_together(s, kc) else channels)
+    return PlaneTaps(table, first, plane[2], plane[3], plane[4], channels // plane[4])
 
 
 @inline
@@ -190,7 +198,7 @@ def row_taps(plane, oh):
     """Read the taps of an output row, one at least: a tile starts its sums with a tap."""
     row = shift(plane.rows, 3 * oh)
     first, count = shift(plane.first, plane.step * row[0]), max(1, plane.each * row[1])
-    return RowTaps(plane.channels, first, count, row[2])
+    return RowTaps(plane.together, plane.channels, first, count, row[2])
 
 
 @inline
@@ -203,4 +211,4 @@ def rows_until(table, oh):
 def all_taps(plane, s):
     """All taps, for rows that are taken together."""
     count = max(1, plane.each * s.kernel[1])
-    return RowTaps(plane.channels, plane.first, count, s.output[1])
+    return RowTaps(plane.together, plane.channels, plane.first, count, s.output[1])

@@ -10,16 +10,17 @@ blocks of MR output channels; jr over panels of NR pixels; runs of taps that rea
 padding; the tile's own loop over k.
 """
 
+from math import gcd
 from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.codegen.integers import ceil_div
+from numbaconv.codegen.integers import ceil_div, largest_divisor, round_up
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import behind, call, entries, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu.blocking import MOST_SINGLE, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.finishing import finish_tile
 from numbaconv.cpu.im2col.panels import (
     are_neighbours,
@@ -49,9 +50,6 @@ from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
 # Longer products are cut into slices of k: each cut reads C once more.
 MOST_K = 1280
 
-# A panel to the register tile: each row is a channel of one tap, both of its offsets 0.
-ONE_TAP = (0, 0)
-
 
 class PanelBlocks(NamedTuple):
     """How a problem is cut.
@@ -64,8 +62,8 @@ class PanelBlocks(NamedTuple):
         Tasks that share the output channels of one pixel block.
     nr, panels : int
         Pixels of a panel; panels of a task.
-    kc : int
-        Rows of the patch matrix in a panel.
+    kc, together : int
+        Rows of the patch matrix in a panel; how many of these are one list of the tile's.
     zones, zone_panels : int
         Zones of the output, and panels of all of them (of one image, if there are several zones).
     all_panels, pixel_blocks, tasks : int
@@ -78,6 +76,7 @@ class PanelBlocks(NamedTuple):
     nr: int
     panels: int
     kc: int
+    together: int
     zones: int
     zone_panels: int
     all_panels: int
@@ -100,7 +99,7 @@ class PanelMemory(NamedTuple):
     out: object
     panels: object
     tile: object
-    one_tap: object
+    lists: object
     zones: object
     reads: object
 
@@ -116,6 +115,8 @@ def cut(s, itemsize, threads):
     k_size = s.c_in * kernel_taps(s)
     nr = TILE_VECTORS * (VECTOR_BYTES // itemsize)
     kc = ceil_div(k_size, ceil_div(k_size, MOST_K))
+    if kc < k_size:
+        kc = round_up(kc, largest_divisor(s.c_in, MOST_SINGLE))
     zones = make_zones(s, nr)
     zone_panels = int(zones[-1, 0]) - (-int(zones[-1, 2] * zones[-1, 4]) // nr)
     all_panels = zone_panels * (1 if len(zones) == 1 else s.n)
@@ -137,6 +138,7 @@ def cut(s, itemsize, threads):
         nr,
         panels,
         kc,
+        largest_divisor(gcd(kc, s.c_in), MOST_SINGLE),
         len(zones),
         zone_panels,
         all_panels,
@@ -359,6 +361,7 @@ def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, k0, k1
         move_pixels(m, b, rows, s, channel, panel, True)
     weights = shift(m.packed, channel * k_size)
     bias = shift(m.bias, channel)
+    lists = shift(m.lists, 0 if rows == b.mr else 2 * b.together)
     tap0, tap1 = k0 // s.c_in, (k1 - 1) // s.c_in + 1
     tap = tap0
     while tap < tap1:
@@ -372,13 +375,13 @@ def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, k0, k1
                 TileArguments(
                     rows=rows,
                     vectors=vectors,
-                    channels=kb - ka,
-                    taps=1,
-                    table=m.one_tap,
+                    channels=(kb - ka) // b.together,
+                    taps=b.together,
+                    table=lists,
                     a=shift(weights, ka * rows),
-                    a_channel=rows,
+                    a_channel=b.together * rows,
                     b=shift(pixels, (ka - k0) * b.nr),
-                    b_channel=b.nr,
+                    b_channel=b.together * b.nr,
                     c=target,
                     row_step=step,
                     bias=bias,
@@ -444,7 +447,7 @@ def work(worker, job, like):
         scratch,
         shift(scratch, b.panels * b.nr * b.kc),
         indices_at(job[AT.table]),
-        shift(indices_at(job[AT.table]), len(ONE_TAP)),
+        shift(indices_at(job[AT.table]), 4 * b.together),
         shift(indices_at(job[AT.indices]), worker * job[AT.index_size]),
     )
     task, queue = next_task(job, b.tasks, worker, 0)
@@ -459,10 +462,19 @@ def read_blocks(job):
     return PanelBlocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 
+def list_rows(s, b):
+    """List rows of a panel as taps of the tile: offsets among pixels, and among weights.
+
+    For register blocks of full height, then for the last one.
+    """
+    heights = b.mr, s.c_out - (b.oc_blocks - 1) * b.mr
+    return np.stack([np.outer(np.arange(b.together), (b.nr, height)) for height in heights])
+
+
 def lower(s, itemsize, threads):
     """Return how this lowering computes a problem.
 
-    The table has the one tap of a panel, and the zones.
+    The table has the lists of a panel's rows, and the zones.
     """
     lanes = VECTOR_BYTES // itemsize
     b = cut(s, itemsize, threads)
@@ -472,7 +484,7 @@ def lower(s, itemsize, threads):
         work,
         tile,
         b,
-        np.concatenate((ONE_TAP, zones.ravel())),
+        np.concatenate((list_rows(s, b).ravel(), zones.ravel())),
         b.panels * b.nr * b.kc + TILE_ROWS * b.nr,
         index_size=b.panels * most_taps(s, b.kc),
         fill_halo=copy_run,

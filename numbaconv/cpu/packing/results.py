@@ -40,11 +40,20 @@ def move_rows(tile, first, tile_step, rows, width, out, at, row_step, column_ste
                     spread_lanes(shift(target, 2 * j), shift(source, j), width - j)
                 j += lanes
     else:
-        for j in range(width):
-            source, target = shift(tile, first + j), shift(out, at + j * column_step)
-            for i in range(rows):
+        # The inner loop takes the shorter steps in the output.
+        far = row_step > column_step
+        outer, outer_tile, outer_out = (
+            (rows, tile_step, row_step) if far else (width, 1, column_step)
+        )
+        inner, inner_tile, inner_out = (
+            (width, 1, column_step) if far else (rows, tile_step, row_step)
+        )
+        for i in range(outer):
+            source = shift(tile, first + i * outer_tile)
+            target = shift(out, at + i * outer_out)
+            for j in range(inner):
                 keep_scalar()
                 if gather:
-                    source[i * tile_step] = target[i * row_step]
+                    source[j * inner_tile] = target[j * inner_out]
                 else:
-                    target[i * row_step] = source[i * tile_step]
+                    target[j * inner_out] = source[j * inner_tile]
