@@ -39,7 +39,7 @@ REDUCED = (
     "kind float16-narrow 64x64x16x32x32 plain",
     "filter float16 stride=3 dilation=2 circular ((23, 19), (5, 4))",
     "filter float32 circular zeros",
-    "filter gradient float32 stride=1 dilation=1 (3, (11, 37), (3, 3))",
+    mutants.GRADIENT,
     "filter gradient float32 stride=2 dilation=1 (2, (23, 19), (5, 4))",
     "filter gradient int64 stride=1 dilation=1 (2, (150,), (25,))",
     "filter gradient infinite stride=1",

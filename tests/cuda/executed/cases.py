@@ -267,6 +267,7 @@ def filter_gradients() -> Iterator[tuple[str, Callable[[], None]]]:
         (2, (5, 9, 6), (3, 3, 2), 2, 1, 4),
         (2, (150,), (25,), 3, 1, 132),
         (9, (7, 7), (3, 3), 4, 1, 1),
+        (3, (60, 70), (3, 3), 9, 1, 1),  # several tiles to a block
     )
     for dtype in ("float32", "float64", "float16", "int32", "int64"):
         for number, form in enumerate(forms):

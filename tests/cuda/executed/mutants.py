@@ -15,7 +15,7 @@ TF32 = "kind tf32 128x128x16x64x32 plain splits=1"
 HALF = "kind float16 128x128x16x64x32 wide splits=1"
 VALUES = "values tf32 last=False"
 FILTER = "filter float32 stride=1 dilation=1 zeros ((11, 37), (3, 3))"
-GRADIENT = "filter gradient float32 stride=1 dilation=1 (3, (11, 37), (3, 3))"
+GRADIENT = "filter gradient float32 stride=1 dilation=1 (3, (60, 70), (3, 3))"
 
 BARRIER = r"bar\.sync\s+0;"
 WIDE_LOAD = r"(ld\.global\.v4\.f32\s+\{[^}]*\}, \[%rd\d+)\]"
