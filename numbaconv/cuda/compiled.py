@@ -13,7 +13,7 @@ from numba import cuda, types
 from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
-from numbaconv.cuda.compiled_memory import SHARED, SharedVectors, element_pointer
+from numbaconv.cuda.compiled_memory import SHARED, SharedVectors
 
 float32, int32, int64 = types.float32, types.int32, types.int64
 uint16, uint32 = types.uint16, types.uint32
@@ -135,31 +135,69 @@ def make_slide(row, width, taps):
     return slide
 
 
-def make_patch(rows, columns):
-    """Return the function that reads rows x columns elements of a shared array.
+def make_tap_sums(rows, taps, stride, dtype):
+    """Return the function that adds the products of a patch with what lies under it.
 
-    ``(array, at, row_step, column_step)``; row by row in a tuple.
+    ``(sums, patch, at, pitch)``: to the sums of `rows` x `taps` taps, of 4 x 4 values and the tile
+    from an address on, whose rows (and their phases, if `stride` along a row is 2) are `pitch`
+    apart. They are read in vectors, each once.
+    """
+    down, across = stride
+    lanes = 128 // int(dtype.bitwidth)
+    vectors = -(-(3 + -(-taps // across)) // lanes)
+
+    @intrinsic
+    def tap_sums(typingctx, sums, patch, at, pitch):
+        def codegen(context, builder, sig, args):
+            total, values = (cgutils.unpack_tuple(builder, value) for value in args[:2])
+            pointer = ir.PointerType(context.get_value_type(dtype), SHARED)
+            base, i32 = builder.inttoptr(args[2], pointer), ir.IntType(32)
+            for row in range(3 * down + rows):
+                x = []
+                for phase in range(across):
+                    line = builder.mul(args[3], i32(row * across + phase))
+                    line = SharedVectors(builder, builder.gep(base, [line]), lanes)
+                    x.append(line.read(0, vectors, lanes))
+                for i in range(4):
+                    kh = row - i * down
+                    for kw, j in itertools.product(range(taps if 0 <= kh < rows else 0), range(4)):
+                        under, at = x[kw % across][j + kw // across], kh * taps + kw
+                        value = values[4 * i + j]
+                        total[at] = _fused(builder, dtype, value, under, total[at])
+            return cgutils.pack_array(builder, total)
+
+        return sums(sums, patch, int32, int32), codegen
+
+    return tap_sums
+
+
+def make_tap_products(rows, taps, stride, dtype):
+    """Return the function that adds the products of one value with what lies under it.
+
+    ``(sums, value, at, pitch, down, across)``: as in `make_tap_sums`, element by element; without a
+    stride the taps lie `down` rows and `across` elements apart.
     """
 
     @intrinsic
-    def patch(typingctx, array, at, row_step, column_step):
+    def tap_products(typingctx, sums, value, at, pitch, down, across):
         def codegen(context, builder, sig, args):
-            element = context.get_value_type(array.dtype)
-            result = ir.Constant(context.get_value_type(sig.return_type), ir.Undefined)
-            index = args[1]
-            for i in range(rows):
-                column = index
-                for j in range(columns):
-                    source = element_pointer(context, builder, array, args[0], column, element)
-                    result = builder.insert_value(result, builder.load(source), i * columns + j)
-                    column = builder.add(column, args[3])
-                index = builder.add(index, args[2])
-            return result
+            total, i32 = cgutils.unpack_tuple(builder, args[0]), ir.IntType(32)
+            pointer = ir.PointerType(context.get_value_type(dtype), SHARED)
+            base, pitch = builder.inttoptr(args[2], pointer), args[3]
+            for kh, kw in itertools.product(range(rows), range(taps)):
+                if stride:
+                    line, step = i32(kh * stride + kw % stride), i32(kw // stride)
+                else:
+                    line, step = builder.mul(args[4], i32(kh)), builder.mul(args[5], i32(kw))
+                place = builder.add(builder.mul(pitch, line), step)
+                x = builder.load(builder.gep(base, [place]))
+                at = kh * taps + kw
+                total[at] = _fused(builder, dtype, args[1], x, total[at])
+            return cgutils.pack_array(builder, total)
 
-        result = types.UniTuple(array.dtype, rows * columns)
-        return result(array, int64, int64, int64), codegen
+        return sums(sums, dtype, int32, int32, int32, int32), codegen
 
-    return patch
+    return tap_products
 
 
 def make_row(rows, columns):

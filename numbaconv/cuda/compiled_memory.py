@@ -21,20 +21,13 @@ def _pointer(builder, address, llvm_type):
     return builder.inttoptr(address, ir.PointerType(llvm_type, space))
 
 
-def element_pointer(context, builder, array_type, array, index, llvm_type):
-    """Pointer to an element of a shared array, in its own address space."""
-    data = context.make_array(array_type)(context, builder, array).data
-    base = builder.addrspacecast(data, ir.PointerType(data.type.pointee, SHARED))
-    return builder.bitcast(builder.gep(base, [index]), ir.PointerType(llvm_type, SHARED))
-
-
 @intrinsic
 def shared_address(typingctx, array):
     """Address of a shared array, in bytes."""
 
     def codegen(context, builder, sig, args):
-        zero = ir.IntType(32)(0)
-        base = element_pointer(context, builder, sig.args[0], args[0], zero, ir.IntType(8))
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        base = builder.addrspacecast(data, ir.PointerType(data.type.pointee, SHARED))
         return builder.ptrtoint(base, ir.IntType(32))
 
     return int32(array), codegen
@@ -49,11 +42,11 @@ def _unpack(context, builder, vector, count):
     return array
 
 
-def _pack(builder, values, count):
+def _pack(builder, values):
     i32 = ir.IntType(32)
-    vector = ir.Constant(ir.VectorType(values.type.element, count), ir.Undefined)
-    for i in range(count):
-        vector = builder.insert_element(vector, builder.extract_value(values, i), i32(i))
+    vector = ir.Constant(ir.VectorType(values[0].type, len(values)), ir.Undefined)
+    for i, value in enumerate(values):
+        vector = builder.insert_element(vector, value, i32(i))
     return vector
 
 
@@ -124,18 +117,46 @@ def store(typingctx, address, index, value):
 
 @intrinsic
 def store_wide(typingctx, address, index, values):
-    """Set 128 bits from element `index` on; they are aligned."""
+    """Set whole vectors of 128 bits from element `index` on; they are aligned."""
+    lanes = _lanes(values.dtype)
 
     def codegen(context, builder, sig, args):
-        vector = _pack(builder, args[2], sig.args[2].count)
-        base = _pointer(builder, args[0], vector.type.element)
-        at = builder.gep(base, [args[1]])
-        space = at.type.addrspace
-        at = builder.bitcast(at, ir.PointerType(vector.type, space))
-        builder.store(vector, at, align=WIDE_BYTES)
+        elements = cgutils.unpack_tuple(builder, args[2])
+        base = _pointer(builder, args[0], elements[0].type)
+        for i in range(0, len(elements), lanes):
+            vector = _pack(builder, elements[i : i + lanes])
+            at = builder.gep(base, [builder.add(args[1], args[1].type(i))])
+            at = builder.bitcast(at, ir.PointerType(vector.type, base.type.addrspace))
+            builder.store(vector, at, align=WIDE_BYTES)
         return context.get_dummy_value()
 
     return types.void(address, address, values), codegen
+
+
+@intrinsic
+def is_aligned(typingctx, address):
+    """Whether 128 bits can be stored at an address."""
+
+    def codegen(context, builder, sig, args):
+        rest = builder.and_(args[0], args[0].type(WIDE_BYTES - 1))
+        return builder.icmp_unsigned("==", rest, rest.type(0))
+
+    return types.boolean(address), codegen
+
+
+@intrinsic
+def store_apart(typingctx, address, apart, values):
+    """Set elements from an address on, each `apart` from the one before."""
+
+    def codegen(context, builder, sig, args):
+        elements = cgutils.unpack_tuple(builder, args[2])
+        at, step = _pointer(builder, args[0], elements[0].type), args[1]
+        for value in elements:
+            builder.store(value, at)
+            at = builder.gep(at, [step])
+        return context.get_dummy_value()
+
+    return types.void(address, int32, values), codegen
 
 
 class SharedVectors:
@@ -158,17 +179,43 @@ class SharedVectors:
         return values
 
 
-def make_read(count, gap):
-    """Return the function that reads `count` times 128 bits of a shared array, `gap` apart."""
+def make_read(count, gap, dtype):
+    """Return the function that reads `count` times 128 bits of shared memory, `gap` apart.
+
+    ``(address, index)``, an element's.
+    """
 
     @intrinsic
-    def read(typingctx, array, index):
+    def read(typingctx, address, index):
         def codegen(context, builder, sig, args):
-            element = context.get_value_type(sig.args[0].dtype)
-            base = element_pointer(context, builder, sig.args[0], args[0], args[1], element)
-            vectors = SharedVectors(builder, base, _lanes(array.dtype))
+            base = _pointer(builder, args[0], context.get_value_type(dtype))
+            vectors = SharedVectors(builder, builder.gep(base, [args[1]]), _lanes(dtype))
             return cgutils.pack_array(builder, vectors.read(0, count, gap))
 
-        return types.UniTuple(array.dtype, count * _lanes(array.dtype))(array, int64), codegen
+        return types.UniTuple(dtype, count * _lanes(dtype))(int32, int32), codegen
 
     return read
+
+
+def make_patch(rows, columns, dtype):
+    """Return the function that reads rows x columns elements of shared memory.
+
+    ``(address, at, row_step, column_step)``; row by row in a tuple.
+    """
+
+    @intrinsic
+    def patch(typingctx, address, at, row_step, column_step):
+        def codegen(context, builder, sig, args):
+            base = _pointer(builder, args[0], context.get_value_type(dtype))
+            values, index = [], args[1]
+            for _ in range(rows):
+                column = index
+                for _ in range(columns):
+                    values.append(builder.load(builder.gep(base, [column])))
+                    column = builder.add(column, args[3])
+                index = builder.add(index, args[2])
+            return cgutils.pack_array(builder, values)
+
+        return types.UniTuple(dtype, rows * columns)(int32, int32, int32, int32), codegen
+
+    return patch

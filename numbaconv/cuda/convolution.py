@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.cuda import cost, filters, gemm, passes, tiles
+from numbaconv.cuda import cost, filter_gradients, filters, gemm, passes, tiles
 from numbaconv.cuda.kernels import Kernel
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.memory import (
@@ -18,16 +18,13 @@ from numbaconv.cuda.memory import (
 )
 from numbaconv.cuda.problem import (
     ACTIVATION,
-    COLUMNS,
     DEPTH_END,
     FAR,
     HAS_BIAS,
     MAGIC,
     PATCH_TABLE,
     PITCH,
-    PLANES,
     ROW_TABLE,
-    ROWS,
     SHIFT,
     SOURCE,
     SPLIT_TILES,
@@ -63,6 +60,9 @@ _TINY = {
 
 product_kernel = functools.cache(functools.partial(Kernel, "product", gemm.make_kernel))
 filter_kernel = functools.cache(functools.partial(Kernel, "filter", filters.make_kernel))
+filter_gradient_kernel = functools.cache(
+    functools.partial(Kernel, "filter gradient", filter_gradients.make_kernel)
+)
 second_pass = functools.cache(functools.partial(Kernel, "second pass", passes.make_second_pass))
 
 
@@ -137,6 +137,13 @@ def find_block(s: ConvShape, how: Arithmetic) -> filters.Block | None:
     if s.c_in != 1 or s.c_out > filters.MOST_OUTPUTS:
         return None
     return filters.choose_block(s, max(how.compute.itemsize, 4))
+
+
+def find_gradient_plan(
+    s: ConvShape, how: Arithmetic, device: Device
+) -> filter_gradients.Plan | None:
+    """Return how a filter's gradient is computed; None where a product computes it."""
+    return filter_gradients.plan_of(s, max(how.compute.itemsize, 4), device.processors)
 
 
 class Work:
@@ -265,20 +272,12 @@ class Convolution(Work):
     def _as_filter(self, block: filters.Block) -> None:
         s = self.shape
         if SIMULATED:
-            block = filters.Block(min(block.columns, 2), min(block.rows, 2), min(block.planes, 2))
-        self.kernel = filter_kernel(
-            filters.Filter(self.dtype.replace(TF32, "float32"), filters.is_unit(s))
-        )
+            block = filters.Block(*(min(threads, 2) for threads in block))
+        self.kernel = filter_kernel(filters.kind_of(s, self.dtype.replace(TF32, "float32")))
         self.blocks, self.threads = filters.blocks(s, block), block.threads
         self.shared = filters.shared_elements(s, block) * self.sum.itemsize
         self.channels_inside, self.pitch = False, s.taps
-        settings = {
-            PITCH: filters.tile_pitch(s, block.columns),
-            COLUMNS: block.columns,
-            ROWS: block.rows,
-            PLANES: block.planes,
-        }
-        self._make_jobs(settings, None)
+        self._make_jobs(filters.settings(s, block), None)
 
     def _as_product(self) -> None:
         s = self.shape
@@ -303,6 +302,7 @@ class WeightGradient(Work):
 
     As a product it has C_out rows, a column for every input channel under every tap, and sums
     over the output's pixels. They are many where rows and columns are few, so the sums are split.
+    With one input channel a group it is not taken as a product (`filter_gradients`).
 
     Parameters
     ----------
@@ -314,20 +314,39 @@ class WeightGradient(Work):
 
     def __init__(self, s: ConvShape, how: Arithmetic, precision: str, device: Device) -> None:
         refuse(s, precision, device)
+        super().__init__(product_of_weights(s), how, precision, device)
+        self.source = dict(zip(range(SOURCE, SOURCE + SHAPE_SIZE), s.as_tuple(), strict=True))
+        plan = find_gradient_plan(s, how, device)
+        if plan is None:
+            self._as_product(s)
+        else:
+            self._as_filter(s, plan)
+
+    def _as_filter(self, s: ConvShape, plan: filter_gradients.Plan) -> None:
+        if SIMULATED:
+            block = filters.Block(*(min(threads, 2) for threads in plan.block))
+            plan = filter_gradients.split(s, block, plan.rows, self.device.processors)
+        dtype = self.dtype.replace(TF32, "float32")
+        self.kernel = filter_gradient_kernel(filter_gradients.kind_of(s, dtype, plan))
+        self.splits = plan.splits
+        self.blocks = filter_gradients.sums(s, plan.rows) * plan.splits
+        self.threads = plan.block.threads
+        self.shared = filter_gradients.shared_elements(s, plan.block, plan.rows) * self.sum.itemsize
+        self._make_jobs(filter_gradients.settings(s, plan) | self.source, None)
+
+    def _as_product(self, s: ConvShape) -> None:
         rows = s.n * s.output[0] * s.output[1]
         if rows > _MOST_ROWS:
             raise unable(
                 f"the output has {rows} rows of pixels, and at most {_MOST_ROWS} are listed"
             )
-        super().__init__(product_of_weights(s), how, precision, device)
-        kind = self._take_product(gradient_kinds(s, self.dtype, device), s.taps)
+        kind = self._take_product(gradient_kinds(s, self.dtype, self.device), s.taps)
         _, columns, k = self.shape.gemm
         per_part = max(-(-k // (kind.depth * self.splits)), 1)
         # As many as all blocks look at: whole tiles, and a last round of a whole block's threads;
         # and an even number, so that what follows is aligned for wide loads.
         count = -(-columns // kind.tile.bn) * kind.tile.bn + kind.tile.threads
         count += count % 2
-        source = dict(zip(range(SOURCE, SOURCE + SHAPE_SIZE), s.as_tuple(), strict=True))
         settings = {
             DEPTH_END: k,
             SPLITS: self.splits,
@@ -338,7 +357,7 @@ class WeightGradient(Work):
         settings[ROW_TABLE] = tables[0].size + tables[1].size
         settings[MAGIC], settings[SHIFT] = reciprocal(max(s.output[2], 1))
         table = np.concatenate([table.reshape(-1) for table in tables])
-        self._make_jobs(settings | source, table)
+        self._make_jobs(settings | self.source, table)
 
 
 def product_of_weights(s: ConvShape) -> ConvShape:

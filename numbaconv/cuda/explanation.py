@@ -3,12 +3,14 @@
 from numbaconv.cuda import cost
 from numbaconv.cuda.convolution import (
     find_block,
+    find_gradient_plan,
     gradient_kinds,
     multiplied,
     product_kinds,
     product_of_weights,
     storage,
 )
+from numbaconv.cuda.filter_tiles import Block
 from numbaconv.cuda.gradients import real_problem
 from numbaconv.cuda.toolkit import device
 from numbaconv.problem.dtypes import Arithmetic
@@ -26,6 +28,10 @@ def describe(plan: Plan | AdjointPlan | WeightPlan, precision: str) -> str | Non
     how, s = storage(plan.result), plan.shape
     if isinstance(plan, WeightPlan):
         s = real_problem(s) if how.is_complex else s
+        found = find_gradient_plan(s, how, device())
+        if found is not None:
+            parts = "" if found.splits == 1 else f", the sums in {found.splits} parts"
+            return f"gradient of a filter, {_blocks(found.block)}{parts}"
         kinds = gradient_kinds(s, multiplied(how, precision), device())
         return str(cost.choose(product_of_weights(s), kinds, device(), s.taps))
     if isinstance(plan, AdjointPlan):
@@ -33,10 +39,14 @@ def describe(plan: Plan | AdjointPlan | WeightPlan, precision: str) -> str | Non
     return _describe_convolution(s, how, precision)
 
 
+def _blocks(block: Block) -> str:
+    planes = f", {block.planes} planes at once" if block.planes > 1 else ""
+    return f"by blocks of {block.columns} x {block.rows} threads{planes}"
+
+
 def _describe_convolution(s: ConvShape, how: Arithmetic, precision: str) -> str:
     block = find_block(s, how)
     if block is not None:
-        planes = f", {block.planes} planes at once" if block.planes > 1 else ""
-        return f"filter, by blocks of {block.columns} x {block.rows} threads{planes}"
+        return f"filter, {_blocks(block)}"
     kinds = product_kinds(s, multiplied(how, precision), device())
     return str(cost.choose(s, kinds, device(), s.taps))

@@ -17,18 +17,19 @@ import numpy as np
 from numbaconv.problem.shape import ConvShape, pads_zeros
 
 SHAPE = 0  # the integers of ConvShape.as_tuple
-PITCH = 35  # elements from one row of the weights, or of the filter kernel's tile, to the next
+PITCH = 35  # elements from one row of the weights to the next; of a filter's tile as in its `Halo`
 SPLITS = 36  # parts into which the sums are split, each computed by blocks of its own
 SPLIT_TILES = 37  # tiles along K of each part
 ACTIVATION = 38
 HAS_BIAS = 39
-COLUMNS = 40  # the filter kernel's block: threads along a row,
+COLUMNS = 40  # the block of a filter's kernel: threads along a row,
 ROWS = 41  # along a column,
 PLANES = 42  # and planes that it works on at once
 DEPTH_END = 43  # elements along K
 # Of a weight gradient, whose tables begin with that of the output's columns: integers after the
 # header before the entries of the patch matrix's rows, and those of the output's rows.
 PATCH_TABLE, ROW_TABLE = 44, 45
+WIDTH, HEIGHT, TILE = 44, 45, 46  # of a filter's tile, and from a plane's tile to the next
 MAGIC, SHIFT = 46, 47  # of the division by the output's columns; see `reciprocal`
 SOURCE = 48  # of a weight gradient: the convolution, whose product is at SHAPE
 HEADER = 84

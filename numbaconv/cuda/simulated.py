@@ -104,20 +104,31 @@ def store(address, index, value):
     address[index] = value
 
 
-def make_read(count, gap):
+def make_read(count, gap, dtype):
     """Reads `count` times 128 bits of a shared array, `gap` elements apart."""
 
-    def read(array, index):
-        lanes = _lanes(array)
-        return tuple(array[index + i * gap + j] for i in range(count) for j in range(lanes))
+    def read(address, index):
+        lanes = _lanes(address)
+        return tuple(address[index + i * gap + j] for i in range(count) for j in range(lanes))
 
     return read
 
 
+def is_aligned(address):
+    """Whether 128 bits can be stored at an address: anywhere, here."""
+    return True
+
+
 def store_wide(address, index, values):
-    """Set 128 bits from element `index` on."""
+    """Set whole vectors of 128 bits from element `index` on."""
     for i, value in enumerate(values):
         address[index + i] = value
+
+
+def store_apart(address, apart, values):
+    """Set elements from an address on, each `apart` from the one before."""
+    for i, value in enumerate(values):
+        address[i * apart] = value
 
 
 def make_zeros(count, dtype):
@@ -139,8 +150,8 @@ def make_outer(rows, columns):
 def make_multiply(tile, words, depth):
     """(sums, a_at, b_at): adds the product of `depth` rows of two tiles to the sums."""
     a_pitch, b_pitch = tile.pitches(words)
-    read_rows = make_read(tile.m // words, tile.bm // tile.m * words)
-    read_columns = make_read(tile.n // words, tile.bn // tile.n * words)
+    read_rows = make_read(tile.m // words, tile.bm // tile.m * words, None)
+    read_columns = make_read(tile.n // words, tile.bn // tile.n * words, None)
     outer = make_outer(tile.m, tile.n)
 
     def multiply(sums, a_at, b_at):
@@ -165,8 +176,38 @@ def make_slide(row, width, taps):
     return slide
 
 
-def make_patch(rows, columns):
-    """(array, at, row_step, column_step): reads rows x columns elements."""
+def make_tap_sums(rows, taps, stride, dtype):
+    """(sums, patch, at, pitch): adds the products of 4 x 4 values with what lies under them."""
+    down, across = stride
+
+    def tap_sums(sums, patch, at, pitch):
+        sums = list(sums)
+        for i, j, kh, kw in np.ndindex(4, 4, rows, taps):
+            line = (i * down + kh) * across + kw % across
+            x = at[line * pitch + j + kw // across]
+            sums[kh * taps + kw] = sums[kh * taps + kw] + patch[4 * i + j] * x
+        return tuple(sums)
+
+    return tap_sums
+
+
+def make_tap_products(rows, taps, stride, dtype):
+    """(sums, value, at, pitch, down, across): adds the products of one value."""
+
+    def tap_products(sums, value, at, pitch, down, across):
+        sums = list(sums)
+        for kh, kw in np.ndindex(rows, taps):
+            place = kh * down * pitch + kw * across
+            if stride:
+                place = (kh * stride + kw % stride) * pitch + kw // stride
+            sums[kh * taps + kw] = sums[kh * taps + kw] + value * at[place]
+        return tuple(sums)
+
+    return tap_products
+
+
+def make_patch(rows, columns, dtype):
+    """(address, at, row_step, column_step): reads rows x columns elements."""
 
     def patch(array, at, row_step, column_step):
         return tuple(

@@ -10,6 +10,7 @@ it is (`tests/cuda/executed`). Compiling takes most of the time; the PTX is kept
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.cuda.installed import require_compilers
 
 require_compilers()
 
-from tests.cuda.executed import mutants  # noqa: E402 (what it takes is here)
+from tests.cuda.executed import banks, mutants  # noqa: E402 (what it takes is here)
 from tests.cuda.executed.cases import CASES  # noqa: E402
 from tests.cuda.executed.device import Gpu, installed  # noqa: E402
 from tests.cuda.executed.memory import FaultError  # noqa: E402
@@ -38,6 +39,11 @@ REDUCED = (
     "kind float16-narrow 64x64x16x32x32 plain",
     "filter float16 stride=3 dilation=2 circular ((23, 19), (5, 4))",
     "filter float32 circular zeros",
+    mutants.GRADIENT,
+    "filter gradient float32 stride=2 dilation=1 (2, (23, 19), (5, 4))",
+    "filter gradient int64 stride=1 dilation=1 (2, (150,), (25,))",
+    "filter gradient infinite stride=1",
+    "filter gradient infinite stride=3",
     "move float16 to float32",
     "move float16 to float16",
     "move uint8 to float16",
@@ -53,6 +59,15 @@ def gpu() -> Iterator[Gpu]:
 @pytest.mark.parametrize("name", REDUCED)
 def test_equals_the_oracle(name: str):
     CASES[name]()
+
+
+@pytest.mark.parametrize("form", [(56, 3, 1), (14, 3, 2)])
+def test_a_filter_has_no_bank_conflicts(gpu: Gpu, monkeypatch: pytest.MonkeyPatch, form: Any):
+    monkeypatch.setattr(gpu, "profile", True)
+    found = [banks.measure_filter(*form, last) for last in (False, True)]
+    for passes in (*found, banks.measure_filter_gradient(*form)):
+        assert passes.pop("st.shared.f32") < 2
+        assert set(passes.values()) == {1.0}
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.label)

@@ -27,7 +27,15 @@ from tests.cuda.installed import require_compilers
 
 require_compilers()
 
-from numbaconv.cuda import cost, filters, gemm, passes, tiles  # noqa: E402 (what it takes is here)
+from numbaconv.cuda import (  # noqa: E402 (what it takes is here)
+    cost,
+    filter_gradients,
+    filters,
+    gemm,
+    passes,
+    tiles,
+)
+from numbaconv.cuda.filter_gradients import FilterGradient  # noqa: E402
 from numbaconv.cuda.kernels import Source, to_cubin, to_ptx  # noqa: E402
 from numbaconv.cuda.kind import Kind  # noqa: E402
 from tests.cuda.executed import compilation  # noqa: E402
@@ -255,20 +263,49 @@ def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
         assert compiled.count(r"\.f64") == 0  # nothing is widened on the way
 
 
-FILTERS = [("float32", True), ("float32", False), ("float16", True), ("float64", False)]
+FILTERS = [
+    filters.Filter("float32", 1, 3, False),
+    filters.Filter("float16", 2, 3, False),
+    filters.Filter("float32", 1, 1, True),
+    filters.Filter("float64", 0, 0, False),
+]
 
 
-@pytest.mark.parametrize(("dtype", "unit"), FILTERS)
-def test_filter(dtype: str, unit: bool, tmp_path: Path):
-    capability = CAPABILITIES[FILTERS.index((dtype, unit)) % len(CAPABILITIES)]
-    source = filters.make_kernel(filters.Filter(dtype, unit))
+def check_sums(compiled: Compiled, dtype: str, vectors: bool, products: int) -> None:
+    """Tiles are read in vectors, and nothing is widened on the way."""
+    assert (compiled.count(r"ld\.shared\.v[24]") > 0) == vectors
+    bits = 64 if dtype == "float64" else 32
+    assert compiled.count(rf"fma\.rn\.f{bits}") >= products
+    if dtype != "float64":
+        assert compiled.count(r"\.f64") == 0
+
+
+@pytest.mark.parametrize("kind", FILTERS, ids=str)
+def test_filter(kind: filters.Filter, tmp_path: Path):
+    capability = CAPABILITIES[FILTERS.index(kind) % len(CAPABILITIES)]
+    source = filters.make_kernel(kind)
     compiled = compile_kernel(source, capability, tmp_path)
     check_registers(compiled, source)
-    if unit:
-        assert compiled.count(r"ld\.shared\.v4") > 0
-    if dtype != "float64":
-        assert compiled.count(r"fma\.rn\.f32") >= filters.PATCH**2
-        assert compiled.count(r"\.f64") == 0
+    check_sums(compiled, kind.dtype, kind.stride > 0, filters.PATCH**2 * max(kind.rest, 1))
+
+
+FILTER_GRADIENTS = [
+    FilterGradient("float32", 3, 3, (1, 1), False),
+    FilterGradient("float16", 3, 3, (2, 2), True),
+    FilterGradient("float32", 7, 7, (1, 1), True),
+    FilterGradient("float64", 5, 5, (1, 1), False),
+    FilterGradient("float32", 1, 31, (0, 0), True),
+]
+
+
+@pytest.mark.parametrize("kind", FILTER_GRADIENTS, ids=str)
+def test_filter_gradient(kind: FilterGradient, tmp_path: Path):
+    capability = CAPABILITIES[FILTER_GRADIENTS.index(kind) % len(CAPABILITIES)]
+    source = filter_gradients.make_kernel(kind)
+    compiled = compile_kernel(source, capability, tmp_path)
+    check_registers(compiled, source)
+    at_once = filters.PATCH**2 if kind.stride[1] else 1
+    check_sums(compiled, kind.dtype, kind.stride[1] > 0, at_once * kind.rows * kind.taps)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Bank conflicts of shared memory: passes that each phase of a warp's access takes; 1.0 is none.
+"""What kernels cost without a clock: bank conflicts, and the instructions that are executed.
+
+Of shared memory, passes that each phase of a warp's access takes; 1.0 is no conflict. Of a filter,
+instructions of PTX for each output, or element of the output's gradient.
 
 python -m tests.cuda.executed.banks
 """
@@ -13,7 +16,7 @@ import numbaconv as nc
 from numbaconv.cuda import tiles
 from tests.cuda.executed.cases import convolve, element, forced
 from tests.cuda.executed.device import GPU, installed
-from tests.oracle.cases import integer_arrays, problem
+from tests.oracle.cases import Case, integer_arrays, problem
 from tests.oracle.gradient_cases import integer_operands
 
 PRODUCTS = (
@@ -26,17 +29,18 @@ PRODUCTS = (
     ("float16", tiles.TENSOR[0], "wide"),
     ("float16", tiles.TENSOR[0], "weights"),
 )
-FILTERS = ((56, 3, 1), (56, 3, 2), (14, 3, 1), (64, 7, 1))
+# Size of the maps, kernel, stride.
+FILTERS = ((56, 3, 1), (56, 3, 2), (14, 3, 1), (14, 3, 2), (7, 3, 1), (64, 7, 1))
 
 
-def passes() -> str:
-    """Passes for each access of the last launch, by kind of instruction."""
+def passes() -> dict[str, float]:
+    """Passes for each access of the last launches, by kind of instruction."""
     found = GPU.notes.conflicts.items()
-    return ", ".join(f"{kind} {total / count:.2f} ({count})" for kind, (count, total) in found)
+    return {kind: total / count for kind, (count, total) in found}
 
 
-def measure_product(dtype: str, tile: tiles.Tile, option: str) -> None:
-    """Print the conflicts of a kind of product."""
+def measure_product(dtype: str, tile: tiles.Tile, option: str) -> dict[str, float]:
+    """Return the passes of a kind of product."""
     GPU.begin()
     what, precision = element(dtype)
     lanes = 2 * (16 // np.dtype(what).itemsize)
@@ -50,27 +54,64 @@ def measure_product(dtype: str, tile: tiles.Tile, option: str) -> None:
             case = problem("patches", (1, lanes, 8, 16), (tile.bm, lanes, 3, 3), padding=1)
             x, w, _ = integer_arrays(case, what, 2)
             convolve(x, w, None, last=option == "wide", padding=1, precision=precision)
-    print(f"{dtype} {'x'.join(map(str, tile[:5]))} {option}: {passes()}", flush=True)
+    return passes()
 
 
-def measure_filter(size: int, kernel: int, stride: int, last: bool) -> None:
-    """Print the conflicts of a depthwise layer."""
+def depthwise(size: int, kernel: int, stride: int) -> Case:
+    """A layer of 16 channels, with so many columns and rows of outputs."""
+    options = {"padding": kernel // 2, "groups": 16, "stride": stride}
+    return problem(
+        "filter", (2, 16, size * stride, size * stride), (16, 1, kernel, kernel), **options
+    )
+
+
+def measure_filter(size: int, kernel: int, stride: int, last: bool) -> dict[str, float]:
+    """Return the passes of a depthwise layer."""
     GPU.begin()
-    options = {"padding": kernel // 2, "groups": 8, "stride": stride}
-    case = problem("filter", (1, 8, size, size), (8, 1, kernel, kernel), **options)
+    case = depthwise(size, kernel, stride)
     x, w, _ = integer_arrays(case)
-    convolve(x, w, None, last=last, **options)
-    order = "channels last" if last else "channels first"
-    text = f"filter {kernel}x{kernel} of {size}x{size}, stride {stride}, {order}"
-    print(f"{text}: {passes()}", flush=True)
+    convolve(x, w, None, last=last, **case.kwargs)
+    return passes()
+
+
+def measure_filter_gradient(size: int, kernel: int, stride: int) -> dict[str, float]:
+    """Return the passes of the gradient of such a layer's weights."""
+    GPU.begin(processors=1)  # one part
+    case = depthwise(size, kernel, stride)
+    o = integer_operands(case, "float32")
+    nc.grad.conv2d_weight(o.x, case.weight, o.g, **case.kwargs, backend="cuda")
+    return passes()
+
+
+def show(what: str, found: dict[str, float], outputs: int = 0) -> None:
+    """Print the passes of a kernel, and what it executes for each output."""
+    text = ", ".join(f"{kind} {each:.2f}" for kind, each in found.items())
+    executed = GPU.notes.executed
+    if outputs:
+        text += (
+            f"; {executed.total() / outputs:.0f} instructions, {executed['fma'] / outputs:.1f} fma"
+        )
+    print(f"{what}: {text}", flush=True)
+
+
+def report() -> None:
+    """Print those of the largest tiles, and of filters."""
+    for dtype, tile, option in PRODUCTS:
+        found = measure_product(dtype, tile, option)
+        show(f"{dtype} {'x'.join(map(str, tile[:5]))} {option}", found)
+    for size, kernel, stride in FILTERS:
+        what = f"{kernel}x{kernel}, {size}x{size} outputs, stride {stride}"
+        outputs = 32 * size * size
+        for last in (False, True):
+            order = "channels last" if last else "channels first"
+            found = measure_filter(size, kernel, stride, last)
+            show(f"filter {what}, {order}", found, outputs)
+        found = measure_filter_gradient(size, kernel, stride)
+        show(f"gradient of a filter {what}", found, outputs)
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     with installed():
         GPU.profile = True
-        for product in PRODUCTS:
-            measure_product(*product)
-        for form in FILTERS:
-            for last in (False, True):
-                measure_filter(*form, last)
+        report()

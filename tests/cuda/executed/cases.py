@@ -219,6 +219,70 @@ def filters() -> Iterator[tuple[str, Callable[[], None]]]:
             yield name, functools.partial(check_filter, *arguments)
 
 
+def check_filter_gradient(name: str, dtype: str, stride: int, dilation: int, form: Any) -> None:
+    """The gradient of a filter's weights, in one part and in several."""
+    images, size, kernel, groups, multiplier, processors = form
+    integer = random.Random(name).randint
+    GPU.begin(processors=processors)
+    case = problem(
+        name,
+        (images, groups, *size),
+        (groups * multiplier, 1, *kernel),
+        stride=stride,
+        dilation=dilation,
+        padding=tuple(k // 2 * dilation + integer(0, 1) for k in kernel),
+        groups=groups,
+    )
+    o = integer_operands(case, dtype)
+    conv_weight = names(case)[1]
+    y = conv_weight(o.x, case.weight, o.g, **case.kwargs, backend="cuda")
+    assert launched("filter gradient")
+    expected = reference.conv_weight_by_taps(o.x, case.weight, o.g, **case.kwargs)
+    # Larger integers than float16 has are rounded.
+    tolerance = np.abs(expected) * 2.0**-11 if dtype == "float16" else None
+    check_equal(y, expected, dtype, tolerance)
+
+
+def check_infinite_gradient(name: str, stride: int) -> None:
+    """What is infinite or NaN comes out in the sums that have it, and in no others."""
+    GPU.begin()
+    size = (14, 14 * stride - 1)
+    case = problem("odd", (3, 2, *size), (2, 1, 3, 3), padding=1, stride=(1, stride), groups=2)
+    o = integer_operands(case, "float32")
+    x, g = o.x.copy(), o.g.copy()
+    x[1, 0, 13, -1], x[2, 1, 0, 0], g[0, 1, 3, 5] = np.inf, np.nan, np.inf
+    y = nc.grad.conv2d_weight(x, case.weight, g, **case.kwargs, backend="cuda")
+    assert launched("filter gradient")
+    with np.errstate(invalid="ignore"):
+        expected = reference.conv_weight_by_taps(x, case.weight, g, **case.kwargs)
+    assert 0 < np.isfinite(expected).sum() < expected.size
+    check_equal(y, expected, "float32")
+
+
+def filter_gradients() -> Iterator[tuple[str, Callable[[], None]]]:
+    forms = (
+        (3, (11, 37), (3, 3), 3, 1, 1),
+        (2, (23, 19), (5, 4), 2, 2, 132),
+        (5, (9, 8), (7, 7), 1, 3, 4),
+        (2, (5, 9, 6), (3, 3, 2), 2, 1, 4),
+        (2, (150,), (25,), 3, 1, 132),
+        (9, (7, 7), (3, 3), 4, 1, 1),
+        (3, (60, 70), (3, 3), 9, 1, 1),  # several tiles to a block
+    )
+    for dtype in ("float32", "float64", "float16", "int32", "int64"):
+        for number, form in enumerate(forms):
+            steps = (
+                ((1, 1), (2, 1), (3, 2)) if dtype in ("float32", "float16") else ((1, 1), (2, 1))
+            )
+            stride, dilation = steps[number % len(steps)] if number else (1, 1)
+            name = f"filter gradient {dtype} stride={stride} dilation={dilation} {form[:3]}"
+            arguments = name, dtype, stride, dilation, form
+            yield name, functools.partial(check_filter_gradient, *arguments)
+    for stride in (1, 2, 3):
+        name = f"filter gradient infinite stride={stride}"
+        yield name, functools.partial(check_infinite_gradient, name, stride)
+
+
 # Problems drawn at random.
 
 
@@ -479,6 +543,5 @@ def others() -> Iterator[tuple[str, Callable[[], None]]]:
             yield name, functools.partial(check_move, name, source, target)
 
 
-CASES: dict[str, Callable[[], None]] = {
-    name: check for table in (kinds, filters, at_random, others) for name, check in table()
-}
+TABLES = (kinds, filters, filter_gradients, at_random, others)
+CASES: dict[str, Callable[[], None]] = {name: check for table in TABLES for name, check in table()}

@@ -24,6 +24,8 @@ SOURCES = (
             "compiled",
             "compiled_memory",
             "device",
+            "filter_gradients",
+            "filter_tiles",
             "filters",
             "gemm",
             "gemm_tiles",

@@ -327,6 +327,7 @@ def forget_plans() -> None:
     memory._zeros.cache_clear()
     for kernels_of in (
         convolution.product_kernel,
+        convolution.filter_gradient_kernel,
         convolution.filter_kernel,
         convolution.second_pass,
         memory.move_kernel,

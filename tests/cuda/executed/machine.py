@@ -12,6 +12,7 @@ tensor cores ignore, threads that left while others wait at a barrier.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +66,7 @@ class Run:
         self.shared = SharedMemory(size, self.threads, count, self.place)
         self.local = np.full((self.total, self.program.local_bytes // 4), POISON, "u4")
         self.local_set = np.zeros(self.local.shape, bool)
+        self.passed = np.zeros(len(self.program.functions), "i8")  # threads, by basic block
 
     def place(self, lane: int) -> tuple[int, int]:
         """Block and thread of a lane."""
@@ -264,6 +266,7 @@ class Run:
             idx = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
             if at >= len(functions):
                 raise FaultError("ran past the end")
+            self.passed[at] += len(idx)
             end = functions[at](self, None if len(idx) == self.total else idx)
             kind, target, where = end or ("bra", at + 1, None)
             if kind == "bar":
@@ -316,10 +319,13 @@ class Notes(NamedTuple):
         Texts of instructions that read shared memory nobody wrote.
     conflicts : dict
         Accesses of shared memory and passes that they took, by kind of instruction.
+    executed : Counter
+        Instructions of all threads, by the first word of their names.
     """
 
     never_written: set[str]
     conflicts: dict[str, list[int]]
+    executed: Counter[str]
 
 
 def execute(
@@ -342,6 +348,7 @@ def execute(
     memory.begin_launch()
     never_written: set[str] = set()
     conflicts: dict[str, list[int]] = {}
+    passed = np.zeros(len(program.functions), "i8")
     begin, end = only or (0, launch.blocks)
     together = max(1, LANES // threads)
     with np.errstate(all="ignore"):
@@ -351,8 +358,13 @@ def execute(
                 run.shared.profile()
             run.run()
             never_written |= run.shared.never_written
+            passed += run.passed
             for kind, counts in (run.shared.conflicts or {}).items():
                 total = conflicts.setdefault(kind, [0, 0])
                 total[0] += counts[0]
                 total[1] += counts[1]
-    return Notes(never_written, conflicts)
+    executed: Counter[str] = Counter()
+    for block, threads in zip(program.blocks, passed.tolist(), strict=True):
+        for instruction in block:
+            executed[instruction.op.split(".")[0]] += threads
+    return Notes(never_written, conflicts, executed)

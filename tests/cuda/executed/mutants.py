@@ -15,10 +15,12 @@ TF32 = "kind tf32 128x128x16x64x32 plain splits=1"
 HALF = "kind float16 128x128x16x64x32 wide splits=1"
 VALUES = "values tf32 last=False"
 FILTER = "filter float32 stride=1 dilation=1 zeros ((11, 37), (3, 3))"
+GRADIENT = "filter gradient float32 stride=1 dilation=1 (3, (60, 70), (3, 3))"
 
 BARRIER = r"bar\.sync\s+0;"
 WIDE_LOAD = r"(ld\.global\.v4\.f32\s+\{[^}]*\}, \[%rd\d+)\]"
 FMA = r"fma\.rn\.f32\s+(%f\d+), (%f\d+), (%f\d+), (%f\d+);"
+SAME_FACTOR = r"fma.rn.f32 \1, \2, \2, \4;"
 MMA_A = r"(mma\.sync\S+ \{[^}]*\}, \{)(%r\d+), (%r\d+), (%r\d+), (%r\d+)\}"
 MMA_B = r"(mma\.sync\S+ \{[^}]*\}, \{[^}]*\}, \{)(%r\d+), (%r\d+)\}"
 LOAD_MATRIX = r"(ldmatrix\S+ \{[^}]*\}, \[%r\d+)\+0\]"
@@ -42,7 +44,7 @@ MUTANTS = (
     Mutant("first barrier removed", FLOAT, BARRIER, ""),
     Mutant("barrier of the loop removed", FLOAT, BARRIER, "", 1),
     Mutant("barrier of the epilogue removed", FLOAT, BARRIER, "", -1),
-    Mutant("one product with another factor", FLOAT, FMA, r"fma.rn.f32 \1, \2, \2, \4;", 40),
+    Mutant("one product with another factor", FLOAT, FMA, SAME_FACTOR, 40),
     Mutant("weights fetched past their end", FLOAT, WIDE_LOAD, r"\1+1048576]"),
     Mutant("wide load moved by 4 bytes", FLOAT, WIDE_LOAD, r"\1+4]"),
     Mutant(
@@ -62,6 +64,10 @@ MUTANTS = (
         r"mov.b32 \1, \2;",
     ),
     Mutant("barrier of the filter removed", FILTER, BARRIER, "", 1),
+    Mutant("barrier of a filter's gradient removed", GRADIENT, BARRIER, ""),
+    Mutant("barrier before its sums removed", GRADIENT, BARRIER, "", 2),
+    Mutant("barrier behind its sums removed", GRADIENT, BARRIER, "", -1),
+    Mutant("one of its products with another factor", GRADIENT, FMA, SAME_FACTOR, 100),
 )
 
 

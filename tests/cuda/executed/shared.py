@@ -146,12 +146,11 @@ class SharedMemory:
         """Passes that an access of each warp takes, beyond what its width needs."""
         if self.conflicts is None:
             return
-        words, warps = max(size // 4, 1), lanes // WARP
-        together = WARP // words  # lanes that are served together
+        words = max(size // 4, 1)
+        block, thread = np.divmod(lanes, self.threads)
+        turns = block * self.threads + thread // (WARP // words)  # which are served together
         found = self.conflicts[text.split()[0]]
-        for warp in np.unique(warps):
-            mine = at[warps == warp]
-            for k in range(0, len(mine), together):
-                touched = mine[k : k + together, None] // 4 + np.arange(words)
-                found[0] += 1
-                found[1] += int(np.bincount(np.unique(touched) % BANKS).max())
+        for turn in np.unique(turns):
+            touched = at[turns == turn, None] // 4 + np.arange(words)
+            found[0] += 1
+            found[1] += int(np.bincount(np.unique(touched) % BANKS).max())
