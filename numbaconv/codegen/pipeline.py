@@ -75,7 +75,8 @@ class _TypeInference(typed.NopythonTypeInference):
 
 # Of Numba's thirty passes, what plain loops over pointers need. `IRLegalization` is not among them:
 # it says where each variable ends, for those that count references, and lowering then writes zeros.
-# Nor is `ReconstructSSA`: no variable has values of two types, and LLVM finds out what is where.
+# Nor is `ReconstructSSA`: a variable has one type, and LLVM finds out what is where. Numba then
+# refuses a variable that begins as a constant of a module and is set to something else.
 _PASSES = (
     untyped.TranslateByteCode,
     untyped.FixupArgs,

@@ -222,14 +222,12 @@ def overlaps(request, record):
 @inline
 def perform(entry, request, record):
     """Carry out the steps of a record: the second stage."""
-    status = WELL
     if record[RECORD.asks_python] != 0:
         request[REQUEST.usable_threads] = thread_count(entry)
         status = ask(entry, CALL, request)
         leave(record)
         return status
-    if overlaps(request, record):
-        status = ask(entry, CHECK_OVERLAP, request)
+    status = ask(entry, CHECK_OVERLAP, request) if overlaps(request, record) else WELL
     alone = record[RECORD.launches] != 0 and entry[AT.launches_alone] != 0
     if status == WELL and alone:
         status = ask(entry, TAKE_LAUNCH_LOCK, request)

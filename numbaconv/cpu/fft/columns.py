@@ -95,10 +95,10 @@ def transform_columns(job, table, which, tile):
         column = shift(tile, c * table[AT_TABLE.column])
         for turn in range(2):  # along the depth first, and on the way back last
             if (turn == 0) != is_inverse:
+                passes, factors = table[AT_TABLE.passes_0], table[AT_TABLE.twiddles_0]
                 for h in range(table[AT_TABLE.rows] if is_deep else 0):
-                    at, passes, factors = h * pitch, AT_TABLE.passes_0, AT_TABLE.twiddles_0
-                    line, passes = shift(column, at * width), table[passes]
-                    transform(job, table, which, line, width, passes, table[factors])
+                    line = shift(column, h * pitch * width)
+                    transform(job, table, which, line, width, passes, factors)
             else:
                 passes, factors = table[AT_TABLE.passes_1], table[AT_TABLE.twiddles_1]
                 for d in range(table[AT_TABLE.depth]):

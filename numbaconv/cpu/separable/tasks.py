@@ -61,11 +61,10 @@ def locate(table, state, number):
             for plane in range(planes):
                 keep_scalar()
                 base = bases[plane]
-                if index < 0:
-                    base = _OUTSIDE
-                elif base != _OUTSIDE:
-                    base += index * axis[AXIS.in_step]
-                bases[k * planes + plane] = base
+                outside = index < 0 or base == _OUTSIDE
+                bases[k * planes + plane] = (
+                    _OUTSIDE if outside else base + index * axis[AXIS.in_step]
+                )
         planes *= axis[AXIS.window]
     state[PART.out], state[PART.blocks] = out, blocks
     row0, lane0 = row_block * table[WALK.row_block], strip * table[WALK.strip]
