@@ -73,11 +73,30 @@ def add_by_blocks(tile, tile_step, source, row_step, column_step, rows, width, b
             add_dense_rows(target, tile_step, block, step, high, wide, lanes)
 
 
+class Flat(NamedTuple):
+    """Of a tile of flat pixels: pixel r * pitch + c is (r, c), and there is none for c >= cols.
+
+    Attributes
+    ----------
+    first : int
+        First flat pixel of the tile.
+    cols, pitch : int
+        Pixels that there are of each r; flat pixels of each. A pitch of 0: pixels are not flat.
+    line_step : int
+        Elements of the output from one r to the next.
+    """
+
+    first: int
+    cols: int
+    pitch: int
+    line_step: int
+
+
+NOT_FLAT = Flat(0, 0, 0, 0)
+
+
 class AddArguments(NamedTuple):
     """What `add_tile` takes.
-
-    The pixels of a tile are flat ones: pixel r * pitch + c is (r, c), and there is none for c from
-    `cols` on.
 
     Attributes
     ----------
@@ -86,11 +105,11 @@ class AddArguments(NamedTuple):
     rows, width : int
         Rows, and elements of each.
     source : pointer
-        What is added to pixel (0, 0) of the first row.
-    row_step, column_step, line_step : int
-        Elements of it from one row of the tile to the next, from one c, and from one r.
-    first, cols, pitch : int
-        First flat pixel of the tile; pixels that there are of each r; flat pixels of each.
+        What is added to the first element; of flat pixels to pixel (0, 0) of the first row.
+    row_step, column_step : int
+        Elements of it from one row of the tile, and from one element of a row, to the next.
+    first, cols, pitch, line_step : int
+        See `Flat`.
     lanes : int
         Lanes of a vector.
     """
@@ -102,10 +121,10 @@ class AddArguments(NamedTuple):
     source: Elements
     row_step: int
     column_step: int
-    line_step: int
     first: int
     cols: int
     pitch: int
+    line_step: int
     lanes: int
 
 
@@ -118,18 +137,20 @@ def add_tile(
     source,
     row_step,
     column_step,
-    line_step,
     first,
     cols,
     pitch,
+    line_step,
     lanes,
 ):
-    """Add an array that lies as the output does to a tile, line by line."""
+    """Add an array that lies as the output does to a tile: line by line, if its pixels are flat."""
     block, j = block_like(tile), 0
     while j < width:
-        r = (first + j) // pitch
-        c = first + j - r * pitch
-        run = min(cols - c, width - j)
+        r, c, run = 0, 0, width
+        if pitch > 0:
+            r = (first + j) // pitch
+            c = first + j - r * pitch
+            run = min(cols - c, width - j)
         target, added = shift(tile, j), shift(source, r * line_step + c * column_step)
         if run <= 0:
             run = pitch - c
@@ -145,15 +166,19 @@ def adder():
     return add_tile
 
 
+# One function, for all callers: each that there is costs every first call.
 @inline
-def add_pixels(
-    job, tile, step, rows, width, at, row_step, column_step, line_step, first, cols, pitch
-):
-    """Add to a tile of flat pixels (see `AddArguments`), if the job adds anything.
+def finish_tile(job, tile, step, rows, width, final, at, row_step, column_step, flat):
+    """Finish a tile, if its sums are complete: add what the job adds, then activate.
 
-    Pixel (0, 0) of its first row is the output's element `at`.
+    Its element (i, j) is the output's element at + i * row_step + j * column_step, unless the
+    pixels are flat: then pixel (0, 0) of the first row is element `at`.
     """
+    if not final:
+        return
     if job[AT.add_tile] != 0:
+        source = shift(pointer_at(job[AT.add], tile), at)
+        first, cols, pitch, line_step = flat
         call(
             job[AT.add_tile],
             AddArguments(
@@ -161,37 +186,15 @@ def add_pixels(
                 step,
                 rows,
                 width,
-                shift(pointer_at(job[AT.add], tile), at),
+                source,
                 row_step,
                 column_step,
-                line_step,
                 first,
                 cols,
                 pitch,
+                line_step,
                 job[AT.lanes],
             ),
         )
-
-
-@inline
-def add_rows(job, tile, step, rows, width, at, row_step, column_step):
-    """Add to a tile, if the job adds anything.
-
-    Its element (i, j) is the output's element at + i * row_step + j * column_step.
-    """
-    add_pixels(job, tile, step, rows, width, at, row_step, column_step, 0, 0, width, width)
-
-
-@inline
-def activate(job, tile, step, rows, width):
-    """Apply the activation, if there is one, to a tile."""
     if job[AT.activate] != 0:
         call(job[AT.activate], ActivateArguments(tile, step, rows, width))
-
-
-@inline
-def finish_tile(job, tile, step, rows, width, final, at, row_step, column_step):
-    """Finish a tile, if its sums are complete: `add_rows`, then `activate`."""
-    if final:
-        add_rows(job, tile, step, rows, width, at, row_step, column_step)
-        activate(job, tile, step, rows, width)

@@ -21,7 +21,7 @@ from numbaconv.cpu.execution import (
     packed_weights,
     write_job,
 )
-from numbaconv.cpu.finishing import finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, BLOCKS, MOST_BLOCKS, WorkerArguments, next_task, size_within
 from numbaconv.cpu.lowering import Engine, Lowering
 from numbaconv.cpu.packing.conversion import (
@@ -82,7 +82,7 @@ def store_work(worker, job, like):
         first, end = share(b.length, number - run * b.parts, b.parts)
         at, count = run * b.step + first, end - first
         row = shift(sums, run * b.length + first)
-        finish_tile(job, row, count, 1, count, True, at, count, 1)
+        finish_tile(job, row, count, 1, count, True, at, count, 1, NOT_FLAT)
         target = behind(job[AT.out], at, b.itemsize)
         call(job[AT.store], WriteRowArguments(row, target, 1, count))
         number, queue = next_task(job, b.tasks, worker, queue)

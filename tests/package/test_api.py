@@ -28,11 +28,13 @@ KEYWORDS = {
     "out_dtype": None,
     "data_format": "channels_first",
     "activation": None,
+    "add": None,
     "out": None,
     "backend": None,
     **ON_A_GPU,
 }
-OF_TRANSPOSED = ("data_format", "activation", "out", "backend", *ON_A_GPU)
+OF_TRANSPOSED = ("data_format", "activation", "add", "out", "backend", *ON_A_GPU)
+OF_CALLS = "add", "out", "stream"  # of layers: said in each call
 PATCHES = {"dilation": 1, "padding": 0, "stride": 1}
 
 # name: (positional parameters, keyword-only parameters), with their defaults
@@ -56,11 +58,11 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "prepare_transposed": (
         {"weight": REQUIRED, "bias": None, "stride": 1, "padding": 0}
         | {"output_padding": 0, "groups": 1, "dilation": 1},
-        {name: KEYWORDS[name] for name in OF_TRANSPOSED if name not in ("out", "stream")},
+        {name: KEYWORDS[name] for name in OF_TRANSPOSED if name not in OF_CALLS},
     ),
     "prepare": (
         {name: default for name, default in CONV.items() if name != "input"},
-        {name: default for name, default in KEYWORDS.items() if name not in ("out", "stream")},
+        {name: default for name, default in KEYWORDS.items() if name not in OF_CALLS},
     ),
     "im2col": ({"input": REQUIRED, "kernel_size": REQUIRED} | PATCHES, {}),
     "col2im": (

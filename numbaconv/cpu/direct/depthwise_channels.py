@@ -26,7 +26,7 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
-from numbaconv.cpu.finishing import finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.depthwise import DepthwiseTileArguments, depthwise_tile
@@ -208,7 +208,9 @@ def channels_task(job, m, s, b, t):
                 ),
             )
             row_step, channel_step = s.out_strides[4], s.out_strides[1]
-            finish_tile(job, target, step, pixels, t.groups, True, at, row_step, channel_step)
+            finish_tile(
+                job, target, step, pixels, t.groups, True, at, row_step, channel_step, NOT_FLAT
+            )
             if channel_step != 1:
                 move_rows(
                     m.tile,

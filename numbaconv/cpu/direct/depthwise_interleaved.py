@@ -38,7 +38,7 @@ from numbaconv.cpu.direct.tasks import (
     pixels_read,
     read_blocks,
 )
-from numbaconv.cpu.finishing import finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import (
     AT,
     HALO,
@@ -278,7 +278,7 @@ def interleaved_task(job, m, tile, s, t):
     for r in range(t.rows):
         sum_row(job, m, s, shift(source, r * step), offsets, tile.period, vectors)
         at = out_index(s, t, 0) + r * s.out_strides[3]
-        finish_tile(job, m.results, width, 1, width, True, at, width, 1)
+        finish_tile(job, m.results, width, 1, width, True, at, width, 1, NOT_FLAT)
         target = behind(job[AT.out], at, job[AT.itemsize])
         call(job[AT.store], WriteRowArguments(m.results, target, 1, width))
 

@@ -24,7 +24,7 @@ from numbaconv.cpu.blocking import (
 from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
 from numbaconv.cpu.direct.choice import has_half, nontemporal_planes, uses_small_planes
 from numbaconv.cpu.direct.tasks import locate_task, out_index, read_blocks
-from numbaconv.cpu.finishing import finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.plane import small_planes
@@ -200,7 +200,7 @@ def planes_task(job, m, s, t):
                     kh += height
     for g in range(t.g, t.g + t.groups):
         at, step = out_index(s, t, g), s.out_strides[3]
-        finish_tile(job, shift(m.out, at), step, t.rows, t.cols, True, at, step, 1)
+        finish_tile(job, shift(m.out, at), step, t.rows, t.cols, True, at, step, 1, NOT_FLAT)
 
 
 @native(WorkerArguments)

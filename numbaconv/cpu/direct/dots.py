@@ -18,7 +18,7 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
 from numbaconv.cpu.blocking import most_of, share
 from numbaconv.cpu.direct.blocks import wanted_tasks
-from numbaconv.cpu.finishing import finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import (
     AT,
     BLOCKS,
@@ -128,7 +128,9 @@ def multiply_group(job, s, x, weights, bias, out, first, pixels, channels):
                 ),
             )
             p += mr
-        finish_tile(job, target, s.out_strides[4], rows, nt, True, at, s.out_strides[4], 1)
+        finish_tile(
+            job, target, s.out_strides[4], rows, nt, True, at, s.out_strides[4], 1, NOT_FLAT
+        )
         c += nt
 
 

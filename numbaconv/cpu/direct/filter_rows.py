@@ -36,7 +36,7 @@ from numbaconv.cpu.direct.tasks import (
     read_blocks,
     tile_size,
 )
-from numbaconv.cpu.finishing import finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.band import BandArguments, band
@@ -202,7 +202,7 @@ def filter_rows(job, m, s, t, view, weights, channels, channel, r, rows, accumul
             fold_tiles(job, s, view, weights, channels, corner, columns, bias, accumulate)
         else:
             filter_tiles(job, s, view, weights, channels, corner, columns, bias, accumulate)
-        finish_tile(job, target, step, rows, width, final, at, row_step, column_step)
+        finish_tile(job, target, step, rows, width, final, at, row_step, column_step, NOT_FLAT)
         if column_step != 1:
             move_rows(target, 0, step, rows, width, m.out, at, row_step, column_step, False, lanes)
         first += width

@@ -24,7 +24,7 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
-from numbaconv.cpu.finishing import activate, add_pixels, finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, Flat, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix import TileArguments, prefetching_tile, tile
@@ -134,22 +134,9 @@ def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, accumulate, 
             prefetch_distance=job[AT.prefetch_distance],
         ),
     )
-    if final:
-        add_pixels(
-            job,
-            target,
-            step,
-            rows,
-            width,
-            at,
-            s.out_strides[1],
-            s.out_strides[4],
-            s.out_strides[3],
-            p,
-            cols,
-            view.layout.pitch,
-        )
-        activate(job, target, step, rows, width)
+    flat = Flat(p, cols, view.layout.pitch, s.out_strides[3])
+    row_step, column_step = s.out_strides[1], s.out_strides[4]
+    finish_tile(job, target, step, rows, width, final, at, row_step, column_step, flat)
     if not straight:
         move_segments(m, step, rows, s, at, p, width, view.layout.pitch, cols, False)
 
@@ -257,7 +244,8 @@ def multiply_down(job, m, s, t, view, plane, panel, accumulate, final):
         r = end
     at, step = out_index(s, t, panel.channel), s.out_strides[1]
     for _ in range(t.rows):
-        finish_tile(job, shift(m.out, at), step, panel.width, t.cols, final, at, step, 1)
+        target = shift(m.out, at)
+        finish_tile(job, target, step, panel.width, t.cols, final, at, step, 1, NOT_FLAT)
         at += s.out_strides[3]
 
 

@@ -34,7 +34,7 @@ from numbaconv.cpu.direct.tasks import (
     out_index,
     read_blocks,
 )
-from numbaconv.cpu.finishing import finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix_transposed import PixelTileArguments, first_half, pixel_tile
@@ -144,7 +144,9 @@ def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final
         for i in range(rows):
             row = shift(target.first, i * target.row_step)
             place = at + i * target.row_step
-            finish_tile(job, row, step, t.cols, panel.width, final, place, step, channel_step)
+            finish_tile(
+                job, row, step, t.cols, panel.width, final, place, step, channel_step, NOT_FLAT
+            )
         return
     pixels, stage_step = rows * t.cols, TILE_VECTORS * lanes
     if accumulate:
@@ -154,7 +156,7 @@ def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final
     stage = Target(m.tile, t.cols * stage_step, stage_step)
     transposed_tiles(job, m, s, t, view, plane, panel, r, rows, stage, accumulate)
     width = panel.width
-    finish_tile(job, m.tile, stage_step, pixels, width, final, at, step, channel_step)
+    finish_tile(job, m.tile, stage_step, pixels, width, final, at, step, channel_step, NOT_FLAT)
     move_rows(
         m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, False, lanes
     )

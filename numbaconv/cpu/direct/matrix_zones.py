@@ -32,7 +32,7 @@ from numbaconv.cpu.direct.tasks import (
     read_blocks,
     tile_size,
 )
-from numbaconv.cpu.finishing import finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, HALO, MOST_HALO, SHAPE, WorkerArguments, next_task, size_within
 from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix_transposed import ZoneTileArguments, first_half, zone_tile
@@ -220,7 +220,7 @@ def store_zone(job, m, s, t, zone, panel, sums):
     for i in range(zone.rows):
         tile, to = shift(sums, i * zone.columns * step), at + i * s.out_strides[3]
         rows, width = zone.columns, panel.width
-        finish_tile(job, tile, step, rows, width, True, to, row_step, column_step)
+        finish_tile(job, tile, step, rows, width, True, to, row_step, column_step, NOT_FLAT)
         move_rows(tile, 0, step, rows, width, m.out, to, row_step, column_step, False, lanes)
 
 

@@ -4,7 +4,7 @@ from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import behind, call, keep_scalar, pointer_at, shift
 from numbaconv.cpu.fft.columns import CALLED
 from numbaconv.cpu.fft.layout import AT_TABLE
-from numbaconv.cpu.finishing import finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT
 from numbaconv.cpu.microkernels.spectrum import MoveArguments
 from numbaconv.cpu.packing.results import move_rows
@@ -25,7 +25,7 @@ def store_row(job, s, row, image, channel, od, oh, ow, step, count):
         row[j] += bias
     at = image * s.out_strides[0] + channel * s.out_strides[1] + od * s.out_strides[2]
     at += oh * s.out_strides[3] + ow * s.out_strides[4]
-    finish_tile(job, row, count, 1, count, True, at, 0, s.out_strides[4])
+    finish_tile(job, row, count, 1, count, True, at, 0, s.out_strides[4], NOT_FLAT)
     out = pointer_at(job[AT.out], row)
     move_rows(row, 0, 0, 1, count, out, at, 0, s.out_strides[4], False, job[AT.lanes])
 

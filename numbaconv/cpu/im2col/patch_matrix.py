@@ -21,7 +21,7 @@ from numbaconv.codegen.pointers import behind, call, entries, indices_at, pointe
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import MOST_SINGLE, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
-from numbaconv.cpu.finishing import finish_tile
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.im2col.panels import (
     are_neighbours,
     locate,
@@ -321,7 +321,7 @@ def finish_panels(job, s, b, channel, panel, panels, straight, tile, step, rows)
         p = locate(panel, j, s)
         run = width if straight else min(p.left, width - j)
         at = out_index(p, channel, s)
-        finish_tile(job, shift(tile, j), step, rows, run, True, at, row_step, column_step)
+        finish_tile(job, shift(tile, j), step, rows, run, True, at, row_step, column_step, NOT_FLAT)
         j += run
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import behind, call, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.activation import ActivateArguments
 from numbaconv.cpu.blocking import TILE_VECTORS, share
-from numbaconv.cpu.finishing import activate, add_rows
+from numbaconv.cpu.finishing import AddArguments
 from numbaconv.cpu.job import (
     AT,
     HALO,
@@ -300,7 +301,9 @@ def activate_results(job, table, results, tiles):
     """Apply the activation, if there is one, to the results of so many tiles of a channel."""
     rows = table[AT_TABLE.outputs_0] * table[AT_TABLE.outputs_1]
     width = table[AT_TABLE.outputs_2]
-    activate(job, results, width * table[AT_TABLE.pitch], rows, width * tiles)
+    if job[AT.activate] != 0:
+        step = width * table[AT_TABLE.pitch]
+        call(job[AT.activate], ActivateArguments(results, step, rows, width * tiles))
 
 
 @inline
@@ -314,6 +317,7 @@ def visit_results(job, table, s, m, t, channel, channels, adds):
     row_step, column_step, lanes = s.out_strides[1], s.out_strides[4], job[AT.lanes]
     ow = t.column * m2
     width = min(t.columns * m2, s.output[2] - ow)
+    add = pointer_at(job[AT.add], m.out)
     done = 0
     while done < t.rows:
         run = find_run(table, t, done)
@@ -327,15 +331,22 @@ def visit_results(job, table, s, m, t, channel, channels, adds):
                 first = i * row + (done + block) * table[AT_TABLE.columns] * m2
                 to = plane + (oh + h) * s.out_strides[3]
                 if adds:
-                    add_rows(
-                        job,
-                        shift(m.results, first),
-                        step,
-                        channels,
-                        width,
-                        to,
-                        row_step,
-                        column_step,
+                    call(
+                        job[AT.add_tile],
+                        AddArguments(
+                            shift(m.results, first),
+                            step,
+                            channels,
+                            width,
+                            shift(add, to),
+                            row_step,
+                            column_step,
+                            0,
+                            0,
+                            0,
+                            0,
+                            lanes,
+                        ),
                     )
                 else:
                     move_rows(
