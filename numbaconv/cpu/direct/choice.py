@@ -25,7 +25,7 @@ from numbaconv.problem.shape import kernel_taps, pads_zeros
 from numbaconv.problem.taps import axis_taps
 
 # Up to so many pixels, dot products with unpacked weights take no longer than packed ones; and up
-# to so many where the weights come from beyond the second-level cache, which takes most of the time.
+# to so many where the weights come from beyond the second-level cache, which takes longer.
 DOT_PIXELS, FAR_DOT_PIXELS = 4, 8
 
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
