@@ -115,8 +115,10 @@ def test_gradients_of_pointwise_weights_take_dots_on_long_rows(channels: int, si
 
 
 def test_packed_weights_serve_many_pixels():
-    names = [direct.lower(layer_of(n, 2048, 1000, 1), FLOAT, 2).name for n in (1, 64)]
-    assert names == ["dots", "matrix_transposed"]
+    names = [direct.lower(layer_of(n, 2048, 1000, 1), FLOAT, 2).name for n in (1, 8, 9, 64)]
+    assert names == ["dots", "dots", "matrix_transposed", "matrix_transposed"]
+    near = [direct.lower(layer_of(n, 256, 256, 1), FLOAT, 2).name for n in (4, 5)]
+    assert near == ["dots", "matrix_transposed"]
     channels = 100_001  # read in place; and a panel of them all would leave the cache
     wide = direct.lower(layer_of(64, channels, 1000, 1), FLOAT, 2)
     assert wide.fill_halo is None
@@ -233,7 +235,7 @@ def test_strides_that_copy_much_for_few_outputs_read_in_place():
     assert served(few, 3) == served(few, 2) == "matrix_transposed"
     assert served(few, 3, CHANNELS_LAST) == "matrix_transposed"
     assert served(few, 1) == "matrix"
-    wide = shape_of((1, 32, 112, 112), (LANES + 4, 32, 3, 3), stride=2, padding=1)
+    wide = shape_of((1, 32, 112, 112), (LANES + 1, 32, 5, 5), stride=2, padding=1)
     assert direct.lower(wide, FLOAT, 2).name == "matrix"  # rows waste less than lanes
 
 

@@ -9,7 +9,7 @@ from math import gcd
 
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
+from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches, second_level_cache
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
     SHALLOW_K,
@@ -24,8 +24,9 @@ from numbaconv.cpu.packing.halo import axis_phase_count, copies_padding, has_pad
 from numbaconv.problem.shape import kernel_taps, pads_zeros
 from numbaconv.problem.taps import axis_taps
 
-# Up to so many pixels, dot products with unpacked weights take no longer than packed ones.
-DOT_PIXELS = 4
+# Up to so many pixels, dot products with unpacked weights take no longer than packed ones; and up
+# to so many where the weights come from beyond the second-level cache, which takes longer.
+DOT_PIXELS, FAR_DOT_PIXELS = 4, 8
 
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
@@ -230,7 +231,8 @@ def has_dots(s):
 
 def uses_dots(s, lanes):
     """Dot products where few of them share weights or pixels."""
-    few = s.c_out < BAND_CHANNELS or s.output[2] <= DOT_PIXELS
+    far = s.c_out * s.c_in * VECTOR_BYTES > second_level_cache() * lanes
+    few = s.c_out < BAND_CHANNELS or s.output[2] <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
     return has_dots(s) and few and s.c_in >= lanes
 
 
