@@ -30,7 +30,7 @@ def ends_of(x: np.ndarray, before: int, after: int, mode: str, constant: complex
 
 
 def lazily_extended(x: Any, before: int, after: int, mode: str, constant: complex) -> Any:
-    """An array of Dask with so many samples more: what lies beyond is made of few samples near the ends."""
+    """An array of Dask with so many samples more, which few samples near the ends make."""
     size, near = x.shape[-1], max(before, after) + 2
     ends: Any = x if size < 2 * near else np.concatenate([x[..., :near], x[..., size - near :]], -1)
     ends = ends.rechunk({x.ndim - 1: -1})

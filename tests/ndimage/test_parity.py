@@ -16,7 +16,7 @@ from tests.ndimage.draws import Call, draw_call
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
 
 SEEDS = 24  # of so many calls each
-CALLS = 15
+CALLS = 100
 
 
 def growth(call: Call) -> float:
