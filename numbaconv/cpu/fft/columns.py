@@ -7,9 +7,9 @@ what is done to its spectrum can be done at once.
 
 from typing import NamedTuple
 
-from numbaconv.codegen.arguments import Elements
+from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import call, shift
+from numbaconv.codegen.pointers import call, indices_at, shift
 from numbaconv.cpu.fft.layout import AT_TABLE, factors_at
 from numbaconv.cpu.job import AT, HALO, MOST_HALO, places, size_within
 from numbaconv.cpu.microkernels.spectrum import (
@@ -59,22 +59,17 @@ class Functions(NamedTuple):
 
     forward: object
     inverse: object
+    columns: object
     product: object
     product_by_conjugate: object
     move: object
     transpose: object
+    store: object
     sum_outputs: object
 
 
 CALLED: Functions = places(Functions, HALO)
 size_within(Functions, MOST_HALO)
-
-
-def functions(sum_outputs):
-    """The functions of `CALLED`, of which the last is given."""
-    return Functions(
-        forward, inverse, product, product_by_conjugate, move_vectors, transpose_blocks, sum_outputs
-    )
 
 
 @inline
@@ -86,9 +81,26 @@ def transform(job, table, which, data, step, passes, twiddles):
     call(job[which], TransformArguments(data, step, shift(table, passes), factors))
 
 
-@inline
-def transform_columns(job, table, which, tile):
+class TransformColumnsArguments(NamedTuple):
+    """What `transform_columns` takes.
+
+    Attributes
+    ----------
+    job, tile : pointer
+        The job; the tile.
+    which : int
+        The place in the job of `forward` or of `inverse`.
+    """
+
+    job: Indices
+    tile: Elements
+    which: int
+
+
+@native(TransformColumnsArguments)
+def transform_columns(job, tile, which):
     """Transform a tile along the depth and along the rows, in either direction."""
+    table = indices_at(job[AT.table])
     width, pitch = 2 * job[AT.lanes], table[AT_TABLE.pitch]
     is_deep, is_inverse = table[AT_TABLE.depth] > 1, which == CALLED.inverse
     for c in range(table[AT_TABLE.columns] // job[AT.lanes]):
@@ -104,6 +116,21 @@ def transform_columns(job, table, which, tile):
                 for d in range(table[AT_TABLE.depth]):
                     line = shift(column, d * width)
                     transform(job, table, which, line, pitch * width, passes, factors)
+
+
+def functions(store, sum_outputs):
+    """The functions of `CALLED`, of which the last two are given."""
+    return Functions(
+        forward,
+        inverse,
+        transform_columns,
+        product,
+        product_by_conjugate,
+        move_vectors,
+        transpose_blocks,
+        store,
+        sum_outputs,
+    )
 
 
 @inline

@@ -30,13 +30,13 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import share
 from numbaconv.cpu.fft.columns import (
     CALLED,
+    TransformColumnsArguments,
     functions,
     read_block,
-    transform_columns,
     write_block,
 )
 from numbaconv.cpu.fft.layout import AT_TABLE, make_table
-from numbaconv.cpu.fft.rows import load_tile, store_tile
+from numbaconv.cpu.fft.rows import load_tile, store_row, store_tile
 from numbaconv.cpu.fft.sums import SumOutputsArguments, sum_outputs
 from numbaconv.cpu.fft.tiles import Tiles
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
@@ -144,7 +144,7 @@ def read_load(job, table, s, m, load, t):
             d, h, w = first_output(table, number)
             vectors = shift(tile, part * lanes)
             load_tile(job, table, s, vectors, m.row, seen, load.image, channel, d, h, w)
-        transform_columns(job, table, CALLED.forward, tile)
+        call(job[CALLED.columns], TransformColumnsArguments(job, tile, CALLED.forward))
 
 
 @inline
@@ -188,7 +188,7 @@ def write_load(job, table, s, m, load, t, begin, end):
     seen = shift(m.seen, t * lanes)
     for pair in range(begin, end):
         tile = slot(m, table, t, pair - begin)
-        transform_columns(job, table, CALLED.inverse, tile)
+        call(job[CALLED.columns], TransformColumnsArguments(job, tile, CALLED.inverse))
         for part in range(2):
             number, channel = load.tile, pair
             if table[AT_TABLE.pairs_tiles] == 0:
@@ -317,7 +317,7 @@ def pack_spectra(worker, job, like):
             for tap in range(taps):
                 copies[at + tap] = weights[at + tap]
             place_taps(job, table, s, shift(tile, part * lanes), shift(weights, at), row, seen)
-        transform_columns(job, table, CALLED.forward, tile)
+        call(job[CALLED.columns], TransformColumnsArguments(job, tile, CALLED.forward))
         for i in range(blocks):
             read_block(job, table, block, tile, i)
             for j in range(together):
@@ -355,5 +355,5 @@ def lower(s: ConvShape, tiles: Tiles, dtype: np.dtype, threads: int) -> Lowering
         packed_size=s.groups * s.c_out * s.c_in * s.taps + spectra,
         pack_scratch=round_up(tile + block + tiles.columns + lanes, line),
         packed_order=(*tiles.extents, tiles.rows, *s.dilation),
-        functions=functions(sum_outputs),
+        functions=functions(store_row, sum_outputs),
     )

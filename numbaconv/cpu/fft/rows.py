@@ -1,21 +1,50 @@
 """Rows on their way from the padded input to a tile, and from a tile to the output."""
 
-from numbaconv.codegen.jit import inline
+from typing import NamedTuple
+
+from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import behind, call, keep_scalar, pointer_at, shift
 from numbaconv.cpu.fft.columns import CALLED
 from numbaconv.cpu.fft.layout import AT_TABLE
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
-from numbaconv.cpu.job import AT
+from numbaconv.cpu.job import AT, SHAPE
 from numbaconv.cpu.microkernels.spectrum import MoveArguments
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import CopyRunArguments
 from numbaconv.problem.padding_modes import padded_index
+from numbaconv.problem.shape import read_shape
 from numbaconv.problem.taps import first_read
 
 
-@inline
-def store_row(job, s, row, image, channel, od, oh, ow, step, count):
+class StoreRowArguments(NamedTuple):
+    """What `store_row` takes.
+
+    Attributes
+    ----------
+    job, row : pointer
+        The job; the row, which is overwritten.
+    image, channel, od, oh, ow : int
+        Where the first result goes.
+    step, count : int
+        Every which element is a result, and how many there are.
+    """
+
+    job: Indices
+    row: Elements
+    image: int
+    channel: int
+    od: int
+    oh: int
+    ow: int
+    step: int
+    count: int
+
+
+@native(StoreRowArguments)
+def store_row(job, row, image, channel, od, oh, ow, step, count):
     """Finish every `step`-th element of a row, and store it to the output from (od, oh, ow) on."""
+    s = read_shape(job, SHAPE)
     bias = pointer_at(job[AT.bias], row)[channel]
     if step > 1:
         for j in range(count):
@@ -84,10 +113,12 @@ def store_tile(job, table, s, tile, row, seen, image, channel, d, h, w):
             if begin < end:
                 collect_row(job, table, tile, row, seen, r1, columns)
                 results = shift(row, begin * step - r1 * columns)
-                store_row(job, s, results, image, channel, d, h, w + begin, step, end - begin)
+                place = image, channel, d, h, w + begin
+                call(job[CALLED.store], StoreRowArguments(job, results, *place, step, end - begin))
         return
     for i in range(min(table[AT_TABLE.output_1], s.output[1] - h)):
         for j in range(min(table[AT_TABLE.output_0], s.output[0] - d)):
             at = i * s.stride[1] * table[AT_TABLE.pitch] + j * s.stride[0]
             collect_row(job, table, tile, row, seen, at, (count - 1) * step + 1)
-            store_row(job, s, row, image, channel, d + j, h + i, w, step, count)
+            place = image, channel, d + j, h + i, w
+            call(job[CALLED.store], StoreRowArguments(job, row, *place, step, count))

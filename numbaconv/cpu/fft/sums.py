@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import indices_at
+from numbaconv.codegen.pointers import call, indices_at
+from numbaconv.cpu.fft.columns import CALLED
 from numbaconv.cpu.fft.layout import AT_TABLE
-from numbaconv.cpu.fft.rows import copy_row, store_row
+from numbaconv.cpu.fft.rows import StoreRowArguments, copy_row
 from numbaconv.cpu.job import AT, SHAPE
 from numbaconv.cpu.packing.rows import fill
 from numbaconv.problem.padding_modes import padded_index
@@ -69,4 +70,5 @@ def sum_outputs(job, weights, sums, row, image, channel, d, h, w):
                     of = first_channel + c
                     copy_row(job, s, row, image, of, in_d, in_h, first, s.stride[2], count)
                     add_row(sums, row, weights[channel * s.c_in * taps + k], count)
-                store_row(job, s, sums, image, channel, od, oh, ow, 1, count)
+                place = image, channel, od, oh, ow
+                call(job[CALLED.store], StoreRowArguments(job, sums, *place, 1, count))
