@@ -8,54 +8,35 @@ import itertools
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import cuda, types
-from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
-from numbaconv.cuda.compiled_memory import SHARED, SharedVectors
+from numbaconv.cuda.compiled_memory import read_vectors
+from numbaconv.cuda.emission import emitted, lanes_of
 
 float32, int32, int64 = types.float32, types.int32, types.int64
 uint16, uint32 = types.uint16, types.uint32
-
-
-def _ptx(builder, text, constraints, result, operands, convergent=False):
-    function = ir.FunctionType(result, [value.type for value in operands])
-    # A side effect, so that no copy of a loop leaves out lanes that the instruction needs.
-    asm = ir.InlineAsm(function, text, constraints, side_effect=convergent)
-    return builder.call(asm, operands, attrs=("convergent",) if convergent else ())
 
 
 @intrinsic
 def read_thread(typingctx):
     """Number of the thread in its block, read anew each time: nothing is kept of an earlier one."""
 
-    def codegen(context, builder, sig, args):
-        i32 = ir.IntType(32)
-        return _ptx(builder, "mov.u32 $0, %tid.x;", "=r", i32, [], convergent=True)
+    def emit(e):
+        return e.assemble("mov.u32 $0, %tid.x;", "=r", int32, convergent=True)
 
-    return int32(), codegen
+    return int32(), emitted(emit)
 
 
 def make_zeros(count, dtype):
     """Return the function that returns a tuple of zeros: sums that nothing is added to yet."""
+    result = types.UniTuple(dtype, count)
 
     @intrinsic
     def zeros(typingctx):
-        result = types.UniTuple(dtype, count)
-
-        def codegen(context, builder, sig, args):
-            return ir.Constant(context.get_value_type(result), None)
-
-        return result(), codegen
+        return result(), emitted(lambda e: e.zeros(result))
 
     return zeros
-
-
-def _fused(builder, dtype, a, b, c):
-    if isinstance(dtype, types.Float):
-        return builder.fma(a, b, c)
-    return builder.add(c, builder.mul(a, b))
 
 
 def make_outer(rows, columns):
@@ -63,18 +44,14 @@ def make_outer(rows, columns):
 
     @intrinsic
     def outer(typingctx, sums, a, b):
-        def codegen(context, builder, sig, args):
-            total, left, right = args
-            for i in range(rows):
-                x = builder.extract_value(left, i)
-                for j in range(columns):
-                    y = builder.extract_value(right, j)
-                    old = builder.extract_value(total, i * columns + j)
-                    new = _fused(builder, sums.dtype, x, y, old)
-                    total = builder.insert_value(total, new, i * columns + j)
-            return total
+        def emit(e, *packed):
+            total, left, right = map(e.unpack, packed)
+            for i, j in itertools.product(range(rows), range(columns)):
+                at = i * columns + j
+                total[at] = e.fused(sums.dtype, left[i], right[j], total[at])
+            return e.pack(total)
 
-        return sums(sums, a, b), codegen
+        return sums(sums, a, b), emitted(emit)
 
     return outer
 
@@ -92,20 +69,22 @@ def make_multiply(tile, words, depth):
 
     @intrinsic
     def multiply(typingctx, sums, a_at, b_at):
-        def codegen(context, builder, sig, args):
-            total = cgutils.unpack_tuple(builder, args[0])
-            pointer = ir.PointerType(context.get_value_type(sums.dtype), SHARED)
-            a, b = (SharedVectors(builder, builder.inttoptr(at, pointer), words) for at in args[1:])
+        dtype = sums.dtype
+
+        def emit(e, packed, a_at, b_at):
+            total = e.unpack(packed)
+            a, b = e.pointer(a_at, dtype), e.pointer(b_at, dtype)
             for k in range(depth):
-                left = a.read(k * a_pitch, rows // words, down * words)
-                right = b.read(k * b_pitch, columns // words, across * words)
+                left = read_vectors(e, e.step(a, k * a_pitch), dtype, rows // words, down * words)
+                right = e.step(b, k * b_pitch)
+                right = read_vectors(e, right, dtype, columns // words, across * words)
                 for i, x in enumerate(left):
                     for j, y in enumerate(right):
                         at = i * columns + j
-                        total[at] = _fused(builder, sums.dtype, x, y, total[at])
-            return cgutils.pack_array(builder, total)
+                        total[at] = e.fused(dtype, x, y, total[at])
+            return e.pack(total)
 
-        return sums(sums, int32, int32), codegen
+        return sums(sums, int32, int32), emitted(emit)
 
     return multiply
 
@@ -118,19 +97,14 @@ def make_slide(row, width, taps):
 
     @intrinsic
     def slide(typingctx, sums, x, w):
-        def codegen(context, builder, sig, args):
-            total = args[0]
-            for c in range(width):
+        def emit(e, *packed):
+            total, right, left = map(e.unpack, packed)
+            for c, j in itertools.product(range(width), range(taps)):
                 at = row * width + c
-                new = builder.extract_value(total, at)
-                for j in range(taps):
-                    left = builder.extract_value(args[2], j)
-                    right = builder.extract_value(args[1], c + j)
-                    new = _fused(builder, sums.dtype, left, right, new)
-                total = builder.insert_value(total, new, at)
-            return total
+                total[at] = e.fused(sums.dtype, left[j], right[c + j], total[at])
+            return e.pack(total)
 
-        return sums(sums, x, w), codegen
+        return sums(sums, x, w), emitted(emit)
 
     return slide
 
@@ -143,30 +117,26 @@ def make_tap_sums(rows, taps, stride, dtype):
     apart. They are read in vectors, each once.
     """
     down, across = stride
-    lanes = 128 // int(dtype.bitwidth)
+    lanes = lanes_of(dtype)
     vectors = -(-(3 + -(-taps // across)) // lanes)
 
     @intrinsic
     def tap_sums(typingctx, sums, patch, at, pitch):
-        def codegen(context, builder, sig, args):
-            total, values = (cgutils.unpack_tuple(builder, value) for value in args[:2])
-            pointer = ir.PointerType(context.get_value_type(dtype), SHARED)
-            base, i32 = builder.inttoptr(args[2], pointer), ir.IntType(32)
+        def emit(e, packed, patch, at, pitch):
+            total, values = e.unpack(packed), e.unpack(patch)
             for row in range(3 * down + rows):
                 x = []
                 for phase in range(across):
-                    line = builder.mul(args[3], i32(row * across + phase))
-                    line = SharedVectors(builder, builder.gep(base, [line]), lanes)
-                    x.append(line.read(0, vectors, lanes))
+                    line = e.pointer(at, dtype, e.multiply(pitch, row * across + phase))
+                    x.append(read_vectors(e, line, dtype, vectors, lanes))
                 for i in range(4):
                     kh = row - i * down
                     for kw, j in itertools.product(range(taps if 0 <= kh < rows else 0), range(4)):
-                        under, at = x[kw % across][j + kw // across], kh * taps + kw
-                        value = values[4 * i + j]
-                        total[at] = _fused(builder, dtype, value, under, total[at])
-            return cgutils.pack_array(builder, total)
+                        under, k = x[kw % across][j + kw // across], kh * taps + kw
+                        total[k] = e.fused(dtype, values[4 * i + j], under, total[k])
+            return e.pack(total)
 
-        return sums(sums, patch, int32, int32), codegen
+        return sums(sums, patch, int32, int32), emitted(emit)
 
     return tap_sums
 
@@ -180,22 +150,20 @@ def make_tap_products(rows, taps, stride, dtype):
 
     @intrinsic
     def tap_products(typingctx, sums, value, at, pitch, down, across):
-        def codegen(context, builder, sig, args):
-            total, i32 = cgutils.unpack_tuple(builder, args[0]), ir.IntType(32)
-            pointer = ir.PointerType(context.get_value_type(dtype), SHARED)
-            base, pitch = builder.inttoptr(args[2], pointer), args[3]
+        def emit(e, packed, value, at, pitch, down, across):
+            total = e.unpack(packed)
             for kh, kw in itertools.product(range(rows), range(taps)):
                 if stride:
-                    line, step = i32(kh * stride + kw % stride), i32(kw // stride)
+                    place = e.multiply(pitch, kh * stride + kw % stride)
+                    place = e.add(place, kw // stride)
                 else:
-                    line, step = builder.mul(args[4], i32(kh)), builder.mul(args[5], i32(kw))
-                place = builder.add(builder.mul(pitch, line), step)
-                x = builder.load(builder.gep(base, [place]))
-                at = kh * taps + kw
-                total[at] = _fused(builder, dtype, args[1], x, total[at])
-            return cgutils.pack_array(builder, total)
+                    place = e.multiply(pitch, e.multiply(down, kh))
+                    place = e.add(place, e.multiply(across, kw))
+                k = kh * taps + kw
+                total[k] = e.fused(dtype, value, e.read(e.pointer(at, dtype, place)), total[k])
+            return e.pack(total)
 
-        return sums(sums, dtype, int32, int32, int32, int32), codegen
+        return sums(sums, dtype, int32, int32, int32, int32), emitted(emit)
 
     return tap_products
 
@@ -205,33 +173,23 @@ def make_row(rows, columns):
 
     @intrinsic
     def row(typingctx, sums, i):
-        def codegen(context, builder, sig, args):
-            result = ir.Constant(context.get_value_type(sig.return_type), ir.Undefined)
-            for j in range(columns):
-                value = builder.extract_value(args[0], j)
-                for r in range(1, rows):
-                    there = builder.icmp_signed("==", args[1], args[1].type(r))
-                    other = builder.extract_value(args[0], r * columns + j)
-                    value = builder.select(there, other, value)
-                result = builder.insert_value(result, value, j)
-            return result
+        def emit(e, packed, number):
+            values = e.unpack(packed)
+            return e.pack([e.pick(values[j::columns], number) for j in range(columns)])
 
-        return types.UniTuple(sums.dtype, columns)(sums, int64), codegen
+        return types.UniTuple(sums.dtype, columns)(sums, int64), emitted(emit)
 
     return row
 
 
-def _matrix_multiply(builder, instruction, c, a, b):
-    """Emit ``c + a @ b`` over the fragments of a warp: lists of LLVM values."""
-    f32 = ir.FloatType()
+def _matrix_multiply(e, instruction, c, a, b):
+    """Emit ``c + a @ b`` over the fragments of a warp: lists of values."""
     names = [f"${i}" for i in range(4 + len(a) + len(b) + 4)]
     cuts = (0, 4, 4 + len(a), 4 + len(a) + len(b), len(names))
     groups = ("{" + ", ".join(names[i:j]) + "}" for i, j in itertools.pairwise(cuts))
     constraints = ",".join(["=f"] * 4 + ["r"] * (len(a) + len(b)) + ["f"] * 4)
-    struct = ir.LiteralStructType([f32] * 4)
     text = f"{instruction} {', '.join(groups)};"
-    done = _ptx(builder, text, constraints, struct, [*a, *b, *c], convergent=True)
-    return [builder.extract_value(done, i) for i in range(4)]
+    return e.assemble(text, constraints, float32, [*a, *b, *c], count=4, convergent=True)
 
 
 _MMA = "mma.sync.aligned.{}.row.col.f32.{}.f32"
@@ -266,19 +224,18 @@ def make_warp_multiply(rows, columns, dtype, narrow):
 
     @intrinsic
     def multiply(typingctx, sums, a, b):
-        def codegen(context, builder, sig, args):
-            total, left, right = (cgutils.unpack_tuple(builder, value) for value in args)
-            for i in range(rows):
-                for j in range(columns):
-                    at = (i * columns + j) * 4
-                    words_a, words_b = left[4 * i : 4 * i + 4], right[2 * j : 2 * j + 2]
-                    c = total[at : at + 4]
-                    for name, of_a, of_b in instructions:
-                        c = _matrix_multiply(builder, name, c, words_a[of_a], words_b[of_b])
-                    total[at : at + 4] = c
-            return cgutils.pack_array(builder, total)
+        def emit(e, *packed):
+            total, left, right = map(e.unpack, packed)
+            for i, j in itertools.product(range(rows), range(columns)):
+                at = (i * columns + j) * 4
+                words_a, words_b = left[4 * i : 4 * i + 4], right[2 * j : 2 * j + 2]
+                c = total[at : at + 4]
+                for name, of_a, of_b in instructions:
+                    c = _matrix_multiply(e, name, c, words_a[of_a], words_b[of_b])
+                total[at : at + 4] = c
+            return e.pack(total)
 
-        return sums(sums, a, b), codegen
+        return sums(sums, a, b), emitted(emit)
 
     return multiply
 
@@ -289,24 +246,19 @@ def make_load_matrix(count, gap):
     Lanes 8i..8i+7 give the rows of block i; each lane gets of every block the word in row
     lane // 4, column lane % 4, which is where the tensor cores want it.
     """
+    name = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, "
+    constraints = "=r,=r,=r,=r,r,~{memory}"
 
     @intrinsic
     def load_matrix(typingctx, address):
-        def codegen(context, builder, sig, args):
-            i32 = ir.IntType(32)
-            name = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, "
-            struct = ir.LiteralStructType([i32] * 4)
-            result = ir.Constant(ir.ArrayType(i32, 4 * count), ir.Undefined)
+        def emit(e, at):
+            words = []
             for i in range(count):
                 text = name + f"[$4+{i * gap * 4}];"
-                constraints = "=r,=r,=r,=r,r,~{memory}"
-                words = _ptx(builder, text, constraints, struct, args, convergent=True)
-                for j in range(4):
-                    word = builder.extract_value(words, j)
-                    result = builder.insert_value(result, word, 4 * i + j)
-            return result
+                words += e.assemble(text, constraints, uint32, [at], count=4, convergent=True)
+            return e.pack(words)
 
-        return types.UniTuple(uint32, 4 * count)(int32), codegen
+        return types.UniTuple(uint32, 4 * count)(int32), emitted(emit)
 
     return load_matrix
 
@@ -314,10 +266,10 @@ def make_load_matrix(count, gap):
 def _convert(text, constraints, result, argument):
     @intrinsic
     def convert(typingctx, value):
-        def codegen(context, builder, sig, args):
-            return _ptx(builder, text, constraints, context.get_value_type(result), args)
+        def emit(e, x):
+            return e.assemble(text, constraints, result, [x])
 
-        return result(argument), codegen
+        return result(argument), emitted(emit)
 
     return convert
 
@@ -330,10 +282,7 @@ from_half = _convert("cvt.f32.f16 $0, $1;", "=f,h", float32, uint16)
 def _reinterpret(result, argument):
     @intrinsic
     def reinterpret(typingctx, value):
-        def codegen(context, builder, sig, args):
-            return builder.bitcast(args[0], context.get_value_type(result))
-
-        return result(argument), codegen
+        return result(argument), emitted(lambda e, x: e.reinterpret(x, result))
 
     return reinterpret
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.cuda import cost, filter_gradients, filters, gemm, passes, tiles
+from numbaconv.cuda.filter_tiles import Block
 from numbaconv.cuda.kernels import Kernel
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.memory import (
@@ -132,7 +133,7 @@ def gradient_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:
     return _kinds(dtype, device, mapped=is_mapped(s), of_weights=True)
 
 
-def find_block(s: ConvShape, how: Arithmetic) -> filters.Block | None:
+def find_block(s: ConvShape, how: Arithmetic) -> Block | None:
     """Return the block of the kernel of filters; None where a product computes it."""
     if s.c_in != 1 or s.c_out > filters.MOST_OUTPUTS:
         return None
@@ -269,10 +270,10 @@ class Convolution(Work):
         else:
             self._as_filter(block)
 
-    def _as_filter(self, block: filters.Block) -> None:
+    def _as_filter(self, block: Block) -> None:
         s = self.shape
         if SIMULATED:
-            block = filters.Block(*(min(threads, 2) for threads in block))
+            block = Block(*(min(threads, 2) for threads in block))
         self.kernel = filter_kernel(filters.kind_of(s, self.dtype.replace(TF32, "float32")))
         self.blocks, self.threads = filters.blocks(s, block), block.threads
         self.shared = filters.shared_elements(s, block) * self.sum.itemsize
@@ -324,7 +325,7 @@ class WeightGradient(Work):
 
     def _as_filter(self, s: ConvShape, plan: filter_gradients.Plan) -> None:
         if SIMULATED:
-            block = filters.Block(*(min(threads, 2) for threads in plan.block))
+            block = Block(*(min(threads, 2) for threads in plan.block))
             plan = filter_gradients.split(s, block, plan.rows, self.device.processors)
         dtype = self.dtype.replace(TF32, "float32")
         self.kernel = filter_gradient_kernel(filter_gradients.kind_of(s, dtype, plan))

@@ -176,9 +176,9 @@ def make_slide_rows(kind: Filter) -> Any:
     read = make_read(PATCH // lanes, lanes, total)
     add_whole = make_slide_under(kind, PATCH)
 
-    def make_phase(phase):
+    def make_phase(phase: int) -> Any:
         taps = -(-max(kind.rest - phase, 0) // stride)
-        add_rest = make_slide_under(kind, taps) if taps else None
+        add_rest = make_slide_under(kind, max(taps, 1))
 
         @device
         def add_phase(sums, row, t, r, tap_step, s):
@@ -196,7 +196,7 @@ def make_slide_rows(kind: Filter) -> Any:
         return add_phase
 
     first = make_phase(0)
-    second = make_phase(1) if stride > 1 else None
+    second = make_phase(stride - 1)
 
     @device
     def add(sums, at, pitch, taps, tap_pitch, s):

@@ -24,6 +24,7 @@ SOURCES = (
             "compiled",
             "compiled_memory",
             "device",
+            "emission",
             "filter_gradients",
             "filter_tiles",
             "filters",
