@@ -17,6 +17,13 @@ TILE_ROWS = (REGISTERS - 1) // TILE_VECTORS - 1
 # multiply-adds while it still stores. That holds for `direct`; `im2col` stores one block at a time.
 SHALLOW_K, SHALLOW_ROWS = 64, min(8, TILE_ROWS)
 
+# `matrix`: one long row of all pixels wastes least, but its tiles are moved to the output in
+# segments. That takes as long as so many multiply-adds for each vector.
+SEGMENT_COST = 20
+
+# `patch_matrix`: longer products are cut into slices of k: each cut reads C once more.
+MOST_K = 1280
+
 # Register blocks of `band.band`: 4 x 4 + 4 + 1 <= 32 registers, 4 x 2 + 2 + 1 <= 16. Each height
 # below the block's is a case of its own, and costs compile time.
 BAND_ROWS = (1, 2, 4)

@@ -248,6 +248,10 @@ def open_panel(job, m, s, b, t, block, c0, channels):
     source = shift(m.weights, channel * k_size + c0 * taps)
     apart = tap_step if outer else 0
     pack_block(m.panel, source, k_size, width, channels, taps, apart, job[AT.lanes])
+    many = taps if outer else 1
+    for i in range(many):  # what vectors read behind the weights: it may be denormal
+        end = i * tap_step + (channels if outer else channels * taps) * width
+        fill(shift(m.panel, end), min(-width % job[AT.lanes], b.mr), 0, job[AT.lanes])
     return Panel(m.panel, channel_step, tap_step, channel, width)
 
 

@@ -20,7 +20,7 @@ from numbaconv.codegen.pointers import behind, call, entries, indices_at, pointe
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.activation import ActivateArguments
-from numbaconv.cpu.blocking import TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu.blocking import MOST_K, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.im2col.panels import (
     are_neighbours,
     locate,
@@ -45,9 +45,6 @@ from numbaconv.cpu.packing.rows import CopyRunArguments, copy_run
 from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
-
-# Longer products are cut into slices of k: each cut reads C once more.
-MOST_K = 1280
 
 # A panel to the register tile: each row is a channel of one tap, both of its offsets 0.
 ONE_TAP = (0, 0)
