@@ -340,8 +340,8 @@ def candidates(s, lanes):
 def special_lowering(s, lanes):
     """Name the lowering that serves a problem by a rule of its own, or None: costs decide then.
 
-    Those of depthwise layers are so much faster where they serve that none other is near. Dot
-    products add in another order than the others, whose sums are the same in any batch.
+    Those of filters and depthwise layers are made for them, and none other is near. Dot products
+    add in another order than the others, whose sums are the same in any batch.
     """
     if uses_dots(s, lanes):
         return "dots"
@@ -351,6 +351,10 @@ def special_lowering(s, lanes):
         return "patch_matrix" if has_padded_channels(s) else "depthwise_interleaved"
     if uses_channels(s, lanes):
         return "patch_matrix" if has_padded_channels(s) else "depthwise_channels"
+    if uses_folds(s) or (is_depthwise(s) and has_bands(s)):
+        if has_padded_halo(s):
+            return "patch_matrix"
+        return "filter_folds" if uses_folds(s) else "filter_rows"
     return None
 
 
@@ -368,5 +372,5 @@ def comparable(s, lanes):
     if not padded or reads_pixels_in_place(s, lanes):
         names.append("matrix_transposed")
     if has_bands(s) and not padded:
-        names.append("filter_folds" if uses_folds(s) else "filter_rows")
+        names.append("filter_rows")
     return names

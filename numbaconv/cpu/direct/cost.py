@@ -18,7 +18,6 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
-    FOLD_DEPTH,
     MOST_K,
     SEGMENT_COST,
     TILE_ROWS,
@@ -57,48 +56,45 @@ CYCLES: Counts = {
     # blocks and vectors that are transposed; vectors of weights from beyond the second-level cache;
     # weights that are packed tap by tap; pages that are looked up.
     "step": 1.0,
-    "task": 140,
-    "copied_row": 4.5,
-    "copied_vector": 2.4,
-    "copied_element": 1.1,
-    "split_vector": 8.7,
-    "transposed_block": 14,
-    "transposed_vector": 3.5,
-    "weights": 16,
+    "task": 160,
+    "copied_row": 7.6,
+    "copied_vector": 2.3,
+    "copied_element": 0.9,
+    "split_vector": 6.3,
+    "transposed_block": 17,
+    "transposed_vector": 5.5,
+    "weights": 15,
     "packed_by_tap": 0.9,
-    "page": 9.7,
+    "page": 7.1,
     # Vectors of results; tiles; blocks of output channels; vectors of results that are no
     # neighbours in the output, or that are moved there in segments.
-    "matrix.result": 1.7,
-    "matrix.tile": 5.8,
-    "matrix.block": 4.6,
-    "matrix.moved": 14,
-    "matrix.segment": 6.3,
+    "matrix.result": 1.8,
+    "matrix.tile": 4.6,
+    "matrix.block": 1.6,
+    "matrix.moved": 11,
+    "matrix.segment": 3.6,
     # Lines of pixels that no cache holds.
     "matrix_transposed.result": 6.2,
-    "matrix_transposed.tile": 83,
-    "matrix_transposed.line": 0.48,
+    "matrix_transposed.tile": 71,
+    "matrix_transposed.line": 1,
     # Calls for a row of the filter.
-    "matrix_zones.result": 8.6,
-    "matrix_zones.call": 51,
+    "matrix_zones.result": 7.3,
+    "matrix_zones.call": 53,
     # Vectors of a row that is one run of memory; runs of pixels under a tap, and their channels.
-    "patch_matrix.result": 1.6,
-    "patch_matrix.tile": 12,
-    "patch_matrix.moved": 23,
-    "patch_matrix.line": 5.7,
-    "patch_matrix.run": 64,
-    "patch_matrix.row": 3.4,
+    "patch_matrix.result": 2,
+    "patch_matrix.tile": 3.6,
+    "patch_matrix.moved": 16,
+    "patch_matrix.line": 5.5,
+    "patch_matrix.run": 55,
+    "patch_matrix.row": 3.9,
     # Products and loads of vectors; results, read and written for each input channel; calls; ends
     # of rows under each tap.
     "filter_rows.product": 0.3,
-    "filter_rows.load": 0.3,
-    "filter_rows.result": 6.3,
-    "filter_rows.call": 8.4,
-    "filter_rows.end": 13,
-    "filter_rows.moved": 29,
-    "filter_folds.product": 2.3,
-    "filter_folds.call": 21,
-    "filter_folds.moved": 31,
+    "filter_rows.load": 0.42,
+    "filter_rows.result": 5.9,
+    "filter_rows.call": 4.9,
+    "filter_rows.end": 15,
+    "filter_rows.moved": 22,
 }
 
 
@@ -375,27 +371,12 @@ def count_bands(s: ConvShape, lanes: int) -> Counts:
     return counts | {"task": 1 / rows / together}
 
 
-def count_folds(s: ConvShape, lanes: int) -> Counts:
-    """Count for `filter_folds`."""
-    vectors, kw, phases = ceil_div(s.output[2], lanes), s.kernel[2], phases_of(s, 2)
-    sums = s.c_out * s.c_in * s.kernel[0]
-    deep = ceil_div(ceil_div(ceil_div(kw, phases), lanes), FOLD_DEPTH)
-    counts: Counts = {
-        "filter_folds.product": sums * vectors * kw,
-        "filter_folds.call": sums * phases * 2 * deep,
-    }
-    if s.out_strides[4] != 1:
-        counts["filter_folds.moved"] = vectors * s.c_out
-    return counts | count_halo(s, lanes) | {"task": 1 / task_rows(s, lanes)}
-
-
 COUNTS: dict[str, Callable[[ConvShape, int], Counts]] = {
     "matrix": count_matrix,
     "matrix_transposed": count_transposed,
     "matrix_zones": count_zones,
     "patch_matrix": count_panels,
     "filter_rows": count_bands,
-    "filter_folds": count_folds,
 }
 
 
