@@ -14,6 +14,7 @@ from numbaconv.codegen.machines import machine
 from numbaconv.codegen.objects import origins
 from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
+from numbaconv.cpu.direct.cost import costs
 from numbaconv.cpu.execution import find_lowering
 from numbaconv.cpu.gradients.adjoint import find_parts
 from numbaconv.dispatch.backends import (
@@ -74,6 +75,9 @@ class Explanation(NamedTuple):
         Shape of the result.
     dtype : dtype
         Dtype of the result.
+    cycles : dict of str to float or None
+        Of ``direct``: the lowerings that were compared, the chosen one first, and the cycles that
+        each is predicted to take on one thread. None where there was nothing to compare.
     """
 
     backend: str
@@ -83,15 +87,18 @@ class Explanation(NamedTuple):
     shape: ConvShape
     out_shape: tuple[int, ...]
     dtype: np.dtype
+    cycles: dict[str, float] | None = None
 
     def __str__(self) -> str:
         s = self.shape
         m, n, k = s.gemm
+        compared = ", ".join(f"{name} {count:.3g}" for name, count in (self.cycles or {}).items())
         return "\n".join(
             (
                 f"backend   {self.backend}, from {self.source}",
                 f"reason    {self.reason}",
                 f"lowering  {self.lowering or 'none'}",
+                *([f"cycles    {compared}, predicted"] if compared else []),
                 f"result    {self.out_shape} {self.dtype}",
                 f"input     {s.n} x {s.groups * s.c_in} channels, size {s.size}",
                 f"kernel    {s.kernel}, stride {s.stride}, dilation {s.dilation}",
@@ -181,14 +188,26 @@ def explain(
         name, reason = serving(plan.simplest, plan.arithmetic.compute, name)
     else:
         (name, reason), source = choose(plan, precision), f"auto, {source}"
-    lowering = None
+    lowering = cycles = None
     if name != CUDA:
         refuse_on_cpu(name, stream, precision)
         if plan.multiply_adds:
             lowering = find_lowering(plan, BACKENDS[name]).name
+            cycles = _compared(plan) if name == "direct" else None
     else:
         lowering = _on_gpu(plan, precision)
-    return Explanation(name, source, reason, lowering, plan.shape, plan.out_shape, plan.result)
+    return Explanation(
+        name, source, reason, lowering, plan.shape, plan.out_shape, plan.result, cycles
+    )
+
+
+def _compared(plan: Plan) -> dict[str, float] | None:
+    """Return what the lowerings that `direct` compares are predicted to take, the least first."""
+    s = plan.simplest
+    found = costs(s, VECTOR_BYTES // plan.arithmetic.compute.itemsize)
+    rows = s.n * s.groups * s.output[0] * s.output[1]
+    cycles = {name: rows * found[name] for name in sorted(found, key=found.__getitem__)}
+    return cycles if len(cycles) > 1 else None
 
 
 def _on_gpu(plan: Plan | AdjointPlan | WeightPlan, precision: str | None) -> str | None:

@@ -21,6 +21,13 @@ SHALLOW_K, SHALLOW_ROWS = 64, min(8, TILE_ROWS)
 # round than a step of its loop over taps.
 MOST_SINGLE = 32
 
+# `matrix`: one long row of all pixels wastes least, but its tiles are moved to the output in
+# segments. That takes as long as so many multiply-adds for each vector.
+SEGMENT_COST = 20
+
+# `patch_matrix`: longer products are cut into slices of k: each cut reads C once more.
+MOST_K = 1280
+
 # Register blocks of `band.band`: 4 x 4 + 4 + 1 <= 32 registers, 4 x 2 + 2 + 1 <= 16. Each height
 # below the block's is a case of its own, and costs compile time.
 BAND_ROWS = (1, 2, 4)

@@ -9,7 +9,8 @@ import pytest
 
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import direct, execution
-from numbaconv.cpu.direct.choice import APPLIES, candidates, find_lowering
+from numbaconv.cpu.direct.choice import APPLIES, candidates
+from numbaconv.cpu.direct.cost import find_lowering
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import arithmetic
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST

@@ -32,7 +32,7 @@ import numpy as np
 
 from numbaconv._imports import Later
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.direct.choice import find_lowering
+from numbaconv.cpu.direct.cost import find_lowering
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
 

@@ -1,7 +1,7 @@
-"""Which lowering of the direct engine serves a problem: predicates of the problem alone.
+"""Which lowerings of the direct engine can compute a problem, and how: predicates of it alone.
 
-`find_lowering` asks them, the most special first. docs/decisions.md has, by name, what was measured
-for each rule.
+Some lowerings are taken by a rule (`special_lowering`); the others are compared by `cost`.
+docs/decisions.md has, by name, what was measured for each rule.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,13 @@ from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches, second_level_cache
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
-    SHALLOW_K,
     SMALL_FILTERS,
     STRIP_ROWS,
     STRIP_STRIDES,
-    TILE_ROWS,
-    TILE_VECTORS,
 )
 from numbaconv.cpu.direct.tap_lists import leaves_out_padding
 from numbaconv.cpu.packing.halo import axis_phase_count, copies_padding, has_padded_halo, is_far_out
 from numbaconv.problem.shape import kernel_taps, pads_zeros
-from numbaconv.problem.taps import axis_taps
 
 # Up to so many pixels, dot products with unpacked weights take no longer than packed ones; and up
 # to so many where the weights come from beyond the second-level cache, which takes longer.
@@ -242,42 +238,9 @@ def fills_lanes(s, lanes):
     return s.c_out >= lanes and 5 * filled <= 6 * s.c_out
 
 
-def has_short_rows(s, lanes):
-    """Whether output rows have less than SHORT_VECTORS vectors."""
-    return s.output[2] < SHORT_VECTORS * lanes
-
-
-def padded_columns(s):
-    """Columns of a row of outputs, summed over a row of taps, that read zero padding."""
-    count, first = 0, 0
-    for taps, until in axis_taps(s, 2):
-        count += (until - first) * (s.kernel[2] - (taps.end - taps.begin))
-        first = until
-    return count
-
-
 def has_zones(s):
     """Whether zones can be computed: their columns are neighbours, what is left out are zeros."""
     return s.stride[2] == 1 and pads_zeros(s) and reads_in_place(s)
-
-
-def uses_zones(s, lanes):
-    """Dilated layers on short rows, with channels enough on both sides.
-
-    Cutting rows into zones costs a time that few channels do not repay: a twentieth of the columns
-    must read padding, and 3 / C_in more. Under a dilation of 2 it does not pay.
-    """
-    dilated = s.kernel[2] > 1 and s.dilation[2] > 2
-    fills = s.c_in >= 2 * lanes and s.c_out >= 2 * lanes and fills_lanes(s, lanes)
-    if not (has_zones(s) and dilated and fills and has_short_rows(s, lanes)):
-        return False
-    padded = padded_columns(s)
-    return padded >= (1 / 20 + 3 / s.c_in) * (s.kernel[2] * s.output[2] - padded)
-
-
-def gets_zones(s):
-    """Whether zones serve a problem, its dtype aside: for `auto`, with the lanes of float32."""
-    return uses_zones(s, VECTOR_BYTES // 4)
 
 
 def is_signal(s):
@@ -285,22 +248,9 @@ def is_signal(s):
     return s.size[:2] == s.output[:2] == s.kernel[:2] == (1, 1)
 
 
-def copied_pixels(s):
-    """Pixels of a channel that vectors of pixels have copied to halo tiles, for each output."""
-    kd, kh, kw = s.kernel
-    if is_signal(s) and s.stride[2] == 1:
-        return 0
-    return kd * min(kh, s.stride[1]) * min(kw, s.stride[2])
-
-
 def pages_of_pixels(s, lanes):
     """Pages in which one pixel of all input channels of a group lies."""
     return s.c_in * min(1, s.in_strides[1] * VECTOR_BYTES / (PAGE_BYTES * lanes))
-
-
-def has_far_pixels(s, lanes):
-    """Whether a layer of one tap reads channels on more pages than are at hand."""
-    return kernel_taps(s) == 1 and pages_of_pixels(s, lanes) > MOST_PAGES
 
 
 def columns_in_line(s):
@@ -310,70 +260,6 @@ def columns_in_line(s):
     """
     neighbours = s.out_strides[3] == s.output[2] * s.out_strides[4]
     return s.output[2] * (s.output[1] if kernel_taps(s) == 1 and neighbours else 1)
-
-
-def wasted(s, lanes):
-    """Multiply-adds that rows waste at their ends, for each vector of results."""
-    cols = columns_in_line(s)
-    return s.c_in * kernel_taps(s) * (-cols % lanes) / cols
-
-
-def ends_singly(s, lanes):
-    """Whether short rows with a long k end with a tile of a single vector of pixels.
-
-    That loads a weight for each multiply-add.
-    """
-    cols = columns_in_line(s)
-    long = s.c_in * kernel_taps(s) >= ODD_K
-    return long and cols < SHORT_VECTORS * lanes and ceil_div(cols, lanes) % 2 == 1
-
-
-def uses_transposed(s, lanes):
-    """Whether lanes are output channels: where vectors of pixels would take longer.
-
-    Two costs are compared, in multiply-adds for each vector of results. By pixels: the lanes that
-    rows waste at their ends, and the pixels that are copied to a halo tile. By channels: moving the
-    results, which the tile does not store where they belong, and a tile of a single vector, which
-    loads a pixel for each multiply-add; and where pixels lie on pages that are not at hand, looking
-    these up. With the channels last results are stored as they are, so channels that fill the lanes
-    decide. Channels that leave lanes over waste these, and can repay it under a stride, where many
-    pixels are copied for few outputs.
-    """
-    filled, last = fills_lanes(s, lanes), s.out_strides[1] == 1
-    if filled and last:
-        return True
-    if not (last or s.out_strides[4] == 1) or not (filled or max(s.stride[1:]) > 1):
-        return False
-    k_size, by_pixels = s.c_in * kernel_taps(s), wasted(s, lanes)
-    if k_size > SHALLOW_K and leaves_out_padding(s):
-        by_pixels += COPY_COST * copied_pixels(s) * s.c_in / s.c_out
-    by_channels = MOVE_COST if s.c_out >= 2 * lanes else MOVE_COST + k_size // 9
-    if not filled:
-        by_channels += k_size * (round_up(s.c_out, lanes) - s.c_out) / s.c_out
-    if has_far_pixels(s, lanes):
-        by_channels += PAGE_COST * k_size / (TILE_ROWS * TILE_VECTORS)
-    return by_pixels > by_channels or (filled and ends_singly(s, lanes))
-
-
-def uses_panels(s, lanes):
-    """Layers of one tap whose pixels are better packed, once for all output channels.
-
-    A tile that reads them in place takes from each channel two vectors. Where channels lie on more
-    pages than are at hand, each register block looks all of these up again; packing does it once.
-    Two register blocks repay that. Panels are also full at the ends of rows and of images: with a
-    long k, and outputs enough, that repays packing by itself.
-    """
-    if kernel_taps(s) > 1 or max(s.padding) > 0 or s.in_strides[4] != 1 or s.out_strides[4] != 1:
-        return False
-    if is_pointwise(s) and s.output[0] == 1 and has_far_pixels(s, lanes):
-        return PAGE_COST * ceil_div(s.c_out, TILE_ROWS) > PACK_COST
-    large = s.c_in >= ODD_K and s.c_out >= ODD_CHANNELS
-    return large and (wasted(s, lanes) > MOVE_COST or ends_singly(s, lanes))
-
-
-def gets_panels(s):
-    """Whether panels serve a problem, its dtype aside: for `auto`, with the lanes of float32."""
-    return s.c_out >= BAND_CHANNELS and uses_panels(s, VECTOR_BYTES // 4)
 
 
 def stays_cached(s, lanes):
@@ -459,15 +345,15 @@ APPLIES: dict[str, Callable[..., bool]] = {
 
 
 def candidates(s, lanes):
-    """Name the lowerings that can compute a problem: `find_lowering` returns one of them."""
+    """Name the lowerings that can compute a problem: `cost.find_lowering` returns one of them."""
     return [name for name, applies in APPLIES.items() if applies(s, lanes)]
 
 
-def find_lowering(s, lanes):
-    """Return the name of the lowering that serves a problem: the most special that does.
+def special_lowering(s, lanes):
+    """Name the lowering that serves a problem by a rule of its own, or None: costs decide then.
 
-    A problem whose halo tiles would be nearly all padding goes to `im2col`, whose panels hold what
-    the taps read, and so does one whose channels lie on too many pages.
+    Those of filters and depthwise layers are made for them, and none other is near. Dot products
+    add in another order than the others, whose sums are the same in any batch.
     """
     if uses_dots(s, lanes):
         return "dots"
@@ -477,16 +363,26 @@ def find_lowering(s, lanes):
         return "patch_matrix" if has_padded_channels(s) else "depthwise_interleaved"
     if uses_channels(s, lanes):
         return "patch_matrix" if has_padded_channels(s) else "depthwise_channels"
-    if uses_zones(s, lanes):
-        return "matrix_zones"
-    if uses_bands(s):
+    if uses_folds(s) or (is_depthwise(s) and has_bands(s)):
         if has_padded_halo(s):
             return "patch_matrix"
         return "filter_folds" if uses_folds(s) else "filter_rows"
-    if uses_panels(s, lanes):
-        return "patch_matrix"
-    transposed = uses_transposed(s, lanes)
-    in_place = reads_pixels_in_place(s, lanes) if transposed else reads_rows_in_place(s, lanes)
-    if has_padded_halo(s) and not in_place:
-        return "patch_matrix"
-    return "matrix_transposed" if transposed else "matrix"
+    return None
+
+
+def comparable(s, lanes):
+    """Name the other lowerings that can compute a problem: `cost` compares them.
+
+    One whose halo tiles would be nearly all padding is left out; panels hold what the taps read.
+    """
+    names = ["patch_matrix"]
+    if has_zones(s):
+        names.append("matrix_zones")
+    padded = has_padded_halo(s)
+    if not padded or reads_rows_in_place(s, lanes):
+        names.append("matrix")
+    if not padded or reads_pixels_in_place(s, lanes):
+        names.append("matrix_transposed")
+    if has_bands(s) and not padded:
+        names.append("filter_rows")
+    return names

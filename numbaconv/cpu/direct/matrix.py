@@ -11,7 +11,7 @@ from typing import NamedTuple
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import TILE_VECTORS, share
+from numbaconv.cpu.blocking import SEGMENT_COST, TILE_VECTORS, share
 from numbaconv.cpu.direct.choice import reads_rows_in_place, reads_signals_in_place, stays_cached
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import all_taps, plane_taps, row_taps, rows_until
@@ -45,10 +45,6 @@ NARROW_TILES = 5
 # A call for some rows of a column with taps of their own takes as long as so many multiply-adds of
 # vectors: rows at the border of a short k have all taps, those that read padding too.
 CALL_COST = 150
-
-# One long row of all pixels wastes least, but its tiles are moved to the output in segments. That
-# takes as long as so many multiply-adds for each vector.
-SEGMENT_COST = 20
 
 
 @inline

@@ -250,6 +250,10 @@ def open_panel(job, m, s, b, t, block, c0, channels):
         job[AT.pack_panel],
         PackPanelArguments(m.panel, source, k_size, width, channels, taps, apart, job[AT.lanes]),
     )
+    many = taps if outer else 1
+    for i in range(many):  # what vectors read behind the weights: it may be denormal
+        end = i * tap_step + (channels if outer else channels * taps) * width
+        fill(shift(m.panel, end), min(-width % job[AT.lanes], b.mr), 0, job[AT.lanes])
     return Panel(m.panel, channel_step, tap_step, channel, width)
 
 

@@ -43,6 +43,14 @@ def _boundaries(s, axis):
     return [0, *(until for _, until in axis_taps(s, axis))]
 
 
+def fills_zones(s, nr):
+    """Whether zones of a plane pay: many taps read padding alone, and zones fill their panels."""
+    if not pads_zeros(s) or max(s.padding) < nr // 4:
+        return False
+    zones = len(axis_taps(s, 1)) * len(axis_taps(s, 2))
+    return zones > 1 and zones * 2 * nr <= s.output[1] * s.output[2]
+
+
 def make_zones(s, nr):
     """Cut the output into zones in all of whose pixels the same taps read only padding.
 
@@ -54,20 +62,16 @@ def make_zones(s, nr):
     ndarray
         Shape (zones, 5): first panel, first row, rows, first column, columns.
     """
-    rows = s.n * s.output[0] * s.output[1]
-    single = np.array([[0, 0, rows, 0, s.output[2]]])
-    if not pads_zeros(s) or s.output[0] > 1 or max(s.padding) < nr // 4:
-        return single
+    if s.output[0] > 1 or not fills_zones(s, nr):  # one, of all images
+        rows = s.n * s.output[0] * s.output[1]
+        return np.array([[0, 0, rows, 0, s.output[2]]])
     down, across = _boundaries(s, 1), _boundaries(s, 2)
-    if (len(down) - 1) * (len(across) - 1) * 2 * nr > s.output[1] * s.output[2]:
-        return single
     zones, panels = [], 0
     for top, bottom in itertools.pairwise(down):
         for left, right in itertools.pairwise(across):
             zones.append((panels, top, bottom - top, left, right - left))
             panels += ceil_div((bottom - top) * (right - left), nr)
-    # A zone that stands alone is of all images, not of each.
-    return np.array(zones) if len(zones) > 1 else single
+    return np.array(zones)
 
 
 @inline

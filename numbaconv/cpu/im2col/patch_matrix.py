@@ -20,7 +20,14 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import behind, call, entries, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import MOST_SINGLE, TASKS_PER_THREAD, TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu.blocking import (
+    MOST_K,
+    MOST_SINGLE,
+    TASKS_PER_THREAD,
+    TILE_ROWS,
+    TILE_VECTORS,
+    share,
+)
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.im2col.panels import (
     are_neighbours,
@@ -46,9 +53,6 @@ from numbaconv.cpu.packing.rows import CopyRunArguments, copy_run
 from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
-
-# Longer products are cut into slices of k: each cut reads C once more.
-MOST_K = 1280
 
 
 class PanelBlocks(NamedTuple):

@@ -8,6 +8,7 @@ from numbaconv.codegen.pointers import call, keep_scalar, pointer_at, shift
 from numbaconv.cpu.blocking import TILE_ROWS
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.packing.lanes import (
+    fill_lanes,
     piece_columns,
     piece_rows,
     scatter_piece,
@@ -128,4 +129,6 @@ def pack_work(worker, job, like):
             job[AT.pack_panel],
             PackPanelArguments(target, source, k_size, rows, s.c_in, taps, tap_step, job[AT.lanes]),
         )
+        if task == tasks - 1:  # vectors read on behind the weights: what lies there may be denormal
+            fill_lanes(shift(target, rows * k_size), 0, -rows % job[AT.lanes])
         task, queue = next_task(job, tasks, worker, queue)
