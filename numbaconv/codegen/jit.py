@@ -215,8 +215,7 @@ class native:  # noqa: N801 (a decorator)
         compilation = functools.partial(self._to_code, self._source(), signature, symbol)
         return Kernel(symbol, signature, self._refers_to, compilation)
 
-    @staticmethod
-    def _to_code(source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
+    def _to_code(self, source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
         return compile_lean(source, signature, symbol)
 
 
@@ -231,8 +230,7 @@ class parallel(native):  # noqa: N801 (a decorator)
             start_numba()
         return super().address(dtype)
 
-    @staticmethod
-    def _to_code(source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
+    def _to_code(self, source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
         return compile_parallel(source, signature, symbol)
 
 

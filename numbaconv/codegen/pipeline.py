@@ -31,6 +31,9 @@ OPTIONS = {"error_model": "numpy"}
 _OPERATORS = frozenset(each for each in vars(operator).values() if callable(each)) | {bool}
 _NUMBERS = types.Number, types.Boolean
 
+# What runs passes on a module for a machine.
+Optimisation = Callable[[Any, Any], None]
+
 # What operators make of numbers: see `_Remembering`.
 _remembered: dict[tuple[Any, ...], Any] = {}
 
@@ -212,7 +215,7 @@ def compile_lean(
     function: Callable[..., Any],
     signature: Any,
     symbol: str,
-    optimise: Callable[[Any, Any], None] | None = None,
+    optimise: Optimisation | None = None,
 ) -> bytes:
     """Return the object code of a function, behind a C function of the given name.
 
@@ -249,7 +252,7 @@ def start_numba() -> None:
     _ = cpu_target.target_context  # Numba's helpers in C
 
 
-def _emit(module: Any, result: Any, symbol: str, optimise: Callable[[Any, Any], None]) -> bytes:
+def _emit(module: Any, result: Any, symbol: str, optimise: Optimisation) -> bytes:
     """Optimise all as one, of which only the C function is called from outside."""
     module.link_in(llvm.parse_assembly(str(_c_function(result, symbol))))
     _make_internal(module, symbol)
@@ -274,8 +277,8 @@ def _optimise(module: Any, machine: Any) -> None:
 def tidy(module: Any, machine: Any) -> None:
     """Run the few passes that IR needs whose loops are emitted as they are to be.
 
-    What Numba wraps around it goes: calls, and memory for variables. The others would find nothing
-    to do in hundreds of blocks of vector code, in ten times the time.
+    What Numba wraps around it goes: calls, and memory for variables. The others find nothing more
+    in the hundreds of blocks of a register tile, in ten times the time. They do in transforms.
     """
     for each in module.functions:
         if each.linkage == llvm.Linkage.internal and not each.is_declaration:

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from numbaconv.codegen.arguments import Elements, kinds_of
 from numbaconv.codegen.jit import native
-from numbaconv.codegen.pipeline import compile_lean, tidy
+from numbaconv.codegen.pipeline import Optimisation, compile_lean
 
 
 def stands_for(primitive: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -36,11 +36,15 @@ class emitted(native):  # noqa: N801 (a decorator)
     emit : callable
         ``emit(builder, dtype, o)`` emits what the function does; `o` are the arguments as LLVM
         values.
+    optimise : callable, optional
+        `pipeline.tidy`, for a kernel of many blocks whose loops are emitted as they are to run.
     """
 
-    def __init__(self, arguments: Any, emit: Callable[..., None]) -> None:
+    def __init__(
+        self, arguments: Any, emit: Callable[..., None], optimise: Optimisation | None = None
+    ) -> None:
         super().__init__(arguments)
-        self._emit = emit
+        self._emit, self._optimise = emit, optimise
 
     def _check_parameters(self) -> None:
         """A twin takes its arguments as they come."""
@@ -50,9 +54,8 @@ class emitted(native):  # noqa: N801 (a decorator)
         self._check_class(arguments)
         self._function(arguments)
 
-    @staticmethod
-    def _to_code(source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
-        return compile_lean(source, signature, symbol, tidy)
+    def _to_code(self, source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
+        return compile_lean(source, signature, symbol, self._optimise)
 
     def _source(self) -> Callable[..., Any]:
         """A Python function of all parameters, for Numba, that makes them one tuple."""

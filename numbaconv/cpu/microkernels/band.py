@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.pipeline import tidy
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
@@ -217,7 +218,7 @@ def _store(builder, block, nontemporal):
             block.store()
 
 
-@emitted(BandArguments, _emit_band)
+@emitted(BandArguments, _emit_band, tidy)
 def band(o):
     """C[MR, NV vectors] = bias[0] + (or C +=) the correlation of MR + kh - 1 input rows with W."""
     width = (o.blocks * o.vectors - 1) * (VECTOR_BYTES // o.c.itemsize) + o.last

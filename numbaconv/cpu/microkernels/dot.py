@@ -13,6 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.pipeline import tidy
 from numbaconv.codegen.target import REGISTERS
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import I32, Vectors, i64
@@ -128,7 +129,7 @@ def _store_sums(vectors, block, accumulate):
                         builder.store(vectors.add(old, value) if adds else value, at)
 
 
-@emitted(DotArguments, _emit_dot)
+@emitted(DotArguments, _emit_dot, tidy)
 def dot(o):
     """C[MR, NT] = (or +=) the sums over pixels of MR channels of G times X at NT offsets."""
     for i in range(o.channels):

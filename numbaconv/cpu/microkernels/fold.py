@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbaconv.codegen.arguments import Elements
+from numbaconv.codegen.pipeline import tidy
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
@@ -97,7 +98,7 @@ def _emit_blocks(vectors, depth, nv, o):
         block.store()
 
 
-@emitted(FoldArguments, _emit_fold)
+@emitted(FoldArguments, _emit_fold, tidy)
 def fold(o):
     """C[NV vectors] = bias[0] + (or C +=) the correlation of X with taps (a, k) of W."""
     lanes = VECTOR_BYTES // o.c.itemsize

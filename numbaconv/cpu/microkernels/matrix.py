@@ -17,6 +17,7 @@ import numpy as np
 from numba.core import cgutils
 
 from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.pipeline import tidy
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
@@ -149,13 +150,13 @@ def _multiply_in_numpy(o):
             row[:] = values
 
 
-@emitted(TileArguments, _emit_tile)
+@emitted(TileArguments, _emit_tile, tidy)
 def tile(o):
     """C[MR, NV vectors] = bias + (or C +=) A[k, MR] transposed times B[k], k = (channel, tap)."""
     _multiply_in_numpy(o)
 
 
-@emitted(TileArguments, _emit_prefetching_tile)
+@emitted(TileArguments, _emit_prefetching_tile, tidy)
 def prefetching_tile(o):
     """Do what `tile` does for blocks of TILE_VECTORS, and ask for pixels ahead of time."""
     _multiply_in_numpy(o)

@@ -20,6 +20,7 @@ from numba.core import cgutils
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline
+from numbaconv.codegen.pipeline import tidy
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
@@ -283,13 +284,13 @@ def _multiply_in_numpy(o):
         o.c[i * o.row_step : i * o.row_step + width] = result[i]
 
 
-@emitted(PixelTileArguments, _emit_pixel_tile)
+@emitted(PixelTileArguments, _emit_pixel_tile, tidy)
 def pixel_tile(o):
     """C[MR, NV vectors] = bias + (or C +=) X[k] times W[k, NV vectors], k = (channel, tap)."""
     _multiply_in_numpy(o)
 
 
-@emitted(ZoneTileArguments, _emit_zone_tile)
+@emitted(ZoneTileArguments, _emit_zone_tile, tidy)
 def zone_tile(o):
     """As `pixel_tile`, of neighbouring pixels that are in cache, none of them padding.
 

@@ -10,6 +10,7 @@ rows, cost nothing. In a strip, whose rows come and go in a loop, they take thei
 
 import itertools
 
+from numbaconv.codegen.pipeline import tidy
 from numbaconv.codegen.target import REGISTERS
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
@@ -132,7 +133,7 @@ def _emit_small_planes(builder, dtype, o):
     for_each_shape(builder, o, _shapes(), emit)
 
 
-@emitted(StripArguments, _emit_small_planes)
+@emitted(StripArguments, _emit_small_planes, tidy)
 def small_planes(o):
     """Do what `strip` does, of which it has all arguments, for these values of them.
 

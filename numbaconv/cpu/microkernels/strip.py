@@ -17,6 +17,7 @@ from llvmlite import ir
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.integers import ceil_div
+from numbaconv.codegen.pipeline import tidy
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
@@ -412,7 +413,7 @@ def strip_in_numpy(o):
         row[:] = total
 
 
-@emitted(StripArguments, _emit_strip)
+@emitted(StripArguments, _emit_strip, tidy)
 def strip(o):
     """C[planes, rows, a strip of columns] = bias + (or C +=) the correlation of X with W."""
     strip_in_numpy(o)
