@@ -278,7 +278,7 @@ def tidy(module: Any, machine: Any) -> None:
     """Run the few passes that IR needs whose loops are emitted as they are to be.
 
     What Numba wraps around it goes: calls, and memory for variables. The others find nothing more
-    in the hundreds of blocks of a register tile, in ten times the time. They do in transforms.
+    in the hundreds of blocks of a register tile, in ten times the time.
     """
     for each in module.functions:
         if each.linkage == llvm.Linkage.internal and not each.is_declaration:
