@@ -318,10 +318,9 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     image = max(columns_in_line(s), crossed_pixels(s))
     together = image * (s.n if taps == 1 else 1)  # sums of one tap have one order everywhere
     zoned = s.kernel[0] == 1 and fills_zones(s, width)
-    if zoned:
-        used = taps * inside(s, 1) * inside(s, 2)
-    else:  # taps that no pixel of a panel needs are left out
-        used = taps * reached(s, 2) * (reached(s, 1) if together <= width else inside(s, 1))
+    # Of one zone, taps that no pixel reads are left out.
+    shares = inside if zoned else reached
+    used = taps * shares(s, 1) * shares(s, 2)
     vectors = cols / lanes * max(1, lanes / together)
     cut = min(1, width / image) if image % width else 0
     if crosses_rows(s) and s.out_strides[3] != cols * s.out_strides[4]:
