@@ -278,8 +278,8 @@ def main(
 ) -> None:
     """Time every lowering that can compute a problem and judge numbaconv's choice among them.
 
-    CPU time of one thread, plain calls unless said otherwise. The problems are drawn from a grid; those of the tables of
-    the benchmarks that are no larger are added, in both layouts.
+    CPU time of one thread, plain calls unless said otherwise. The problems are drawn from a grid;
+    those of the tables of the benchmarks that are no larger are added, in both layouts.
     """
     whole = len(grid())
     drawn = min(QUICK if quick and count is None else whole if count is None else count, whole)
