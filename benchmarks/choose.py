@@ -50,6 +50,7 @@ class Choice(NamedTuple):
     layout: str
     chosen: str
     seconds: dict[str, float]
+    shape: Any = None
 
     @property
     def best(self) -> str:
@@ -166,26 +167,28 @@ def least_times(calls: dict[str, Run], chosen: str, seconds: float) -> dict[str,
     return least
 
 
-def judge(layer: Layer, family: str, layout: str, seconds: float) -> Choice:
+def judge(layer: Layer, family: str, layout: str, seconds: float, prepared: bool) -> Choice:
     """Time all candidates for a problem, in turn, and ask which one numbaconv chooses."""
     import numpy as np
 
     import numbaconv as nc
-    from numbaconv import cpu
+    from numbaconv.cpu import execution
     from numbaconv.problem.plan import find_plan
 
     x, w = arrays(layer)
     if layout == "channels_last":
         x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
-    options = *layer.conv_kwargs.values(), "zeros", layout, None
+    options = *layer.conv_kwargs.values(), "zeros", layout, None, 0.0, None
     plan = find_plan(x, w, None, options)
     chosen = nc.explain(x, w, None, *options[:4], data_format=layout).lowering
     assert chosen is not None
     calls = {
-        name: lambda engine=engine: cpu.execute(plan, engine, x, w, None, None)
+        name: lambda engine=engine, kept={} if prepared else None: execution.execute(
+            plan, engine, x, w, None, None, kept
+        )
         for name, engine in engines(plan).items()
     }
-    return Choice(layer, family, layout, chosen, least_times(calls, chosen, seconds))
+    return Choice(layer, family, layout, chosen, least_times(calls, chosen, seconds), plan.simplest)
 
 
 def describe_problem(choice: Choice) -> str:
@@ -268,27 +271,36 @@ def main(
     seed: Annotated[int, typer.Option(help="Which problems are drawn.")] = 0,
     seconds: Annotated[float, typer.Option(help="Time for each problem.")] = 0.2,
     tables: Annotated[bool, typer.Option(help="Whether to add those of the tables.")] = True,
+    prepared: Annotated[bool, typer.Option(help="Whether weights come packed.")] = False,
+    fit: Annotated[bool, typer.Option(help="Fit the table of costs; weights are packed.")] = False,
     worst: Annotated[int, typer.Option(help="How many of the worst choices to list.")] = 15,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
 ) -> None:
     """Time every lowering that can compute a problem and judge numbaconv's choice among them.
 
-    CPU time of one thread, plain calls. The problems are drawn from a grid; those of the tables of
-    the benchmarks that are no larger are added, in both layouts.
+    CPU time of one thread, plain calls unless said otherwise. The problems are drawn from a grid;
+    those of the tables of the benchmarks that are no larger are added, in both layouts.
     """
     whole = len(grid())
     drawn = min(QUICK if quick and count is None else whole if count is None else count, whole)
     todo = [p for p in problems(drawn, seed) if tables or p[1] not in TABLE_NAMES]
     console = Console(width=None if sys.stdout.isatty() else 150)
-    choices = [judge(*p, seconds) for p in track(todo, "timing", console=console)]
+    choices = [judge(*p, seconds, prepared or fit) for p in track(todo, "timing", console=console)]
     for table in (worst_choices(choices, worst), confusions(choices), summary(choices)):
         console.print(table)
     good = sum(choice.loss <= CLOSE for choice in choices)
     share = 100 * good / len(choices)
     console.print(f"{good} of {len(choices)} choices ({share:.0f}%) within 5% of the best")
     console.print(describe(), soft_wrap=True)
+    if fit:
+        from benchmarks.lib.costs import fit as fitted
+        from numbaconv.codegen.target import VECTOR_BYTES
+
+        timed = ((choice.shape, choice.seconds) for choice in choices)
+        for what, cycles in fitted(timed, VECTOR_BYTES // 4).items():
+            console.print(f'    "{what}": {cycles:.2g},', highlight=False)
     if json_file:
-        rows = [{**c._asdict(), "layer": c.layer._asdict()} for c in choices]
+        rows = [{**c._asdict(), "layer": c.layer._asdict(), "shape": None} for c in choices]
         json_file.write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -456,36 +456,31 @@ def test_gradients_refuse_on_the_cpu_what_is_for_cuda_alone(backend: str):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "why", "input", "weight", "options"),
+    ("input", "weight", "options"),
     [
-        ("direct", "one channel a group", (1, 1, 64, 64), (1, 1, 3, 3), {}),
-        ("direct", "nothing to pack", (1, 64, 28, 28), (64, 64, 3, 3), {}),
-        ("direct", "a stride", (1, 64, 56, 56), (64, 64, 3, 3), {"stride": 2}),
-        ("direct", "dilated, on short rows", (1, 64, 33, 33), (64, 64, 3, 3),
-         {"dilation": 12, "padding": 12}),
-        ("im2col", "taps far apart, output channels too few for zones", (1, 64, 33, 33),
-         (7, 64, 3, 3), {"dilation": 17, "padding": 17}),
-        ("im2col", "taps very far apart, on a long row", (1, 64, 500), (64, 64, 9),
-         {"dilation": 256, "padding": 1024}),
-        ("direct", "taps not so far apart, on a long row", (1, 64, 500), (64, 64, 3),
-         {"dilation": 256, "padding": 256}),
-        ("im2col", "taps far apart under a stride, several images", (2, 64, 14, 14),
-         (64, 64, 3, 3), {"dilation": 16, "padding": 16, "stride": 2}),
-        ("direct", "taps far apart under a stride, one image", (1, 64, 14, 14),
-         (64, 64, 3, 3), {"dilation": 16, "padding": 16, "stride": 2}),
-        ("direct", "taps less far apart", (1, 64, 33, 33), (7, 64, 3, 3),
-         {"dilation": 12, "padding": 12}),
-        ("direct", "taps far apart, but few channels", (1, 16, 33, 33), (7, 16, 3, 3),
-         {"dilation": 17, "padding": 17}),
-        ("im2col", "taps far apart, channels more than those", (1, 19, 33, 33), (7, 19, 3, 3),
-         {"dilation": 17, "padding": 17}),
-        ("im2col", "taps as far apart as a row is long, 3-D", (1, 24, 8, 8, 8), (8, 24, 3, 3, 3),
-         {"dilation": 4, "padding": 4}),
-        ("direct", "a wide filter, its taps side by side", (1, 64, 7, 7), (64, 64, 5, 5),
-         {"padding": 2}),
-        ("direct", "pointwise", (1, 512, 14, 14), (64, 512, 1, 1), {}),
+        ((1, 64, 28, 28), (64, 64, 3, 3), {"padding": 1}),
+        ((1, 64, 56, 56), (64, 64, 3, 3), {"stride": 2}),
+        ((1, 64, 500), (64, 64, 3), {"dilation": 256, "padding": 256}),
     ],
-)  # fmt: skip
-def test_auto_goes_by_the_kind_of_problem(chosen, why, input, weight, options):
+)
+def test_explain_prints_the_costs_of_what_was_compared(input, weight, options):
     x, w = np.zeros(input, np.float32), np.zeros(weight, np.float32)
-    assert nc.explain(x, w, **options).backend == chosen, why
+    explained = nc.explain(x, w, **options)
+    assert explained.backend == "direct"
+    assert explained.cycles is not None
+    assert explained.lowering == next(iter(explained.cycles))
+    assert list(explained.cycles.values()) == sorted(explained.cycles.values())
+    assert all(name in str(explained) for name in explained.cycles)
+
+
+def test_there_are_no_costs_where_a_rule_decides():
+    x, w = np.zeros((1, 1, 64, 64), np.float32), np.zeros((1, 1, 3, 3), np.float32)
+    explained = nc.explain(x, w)
+    assert (explained.lowering, explained.cycles) == ("filter_rows", None)
+    assert "predicted" not in str(explained)
+
+
+def test_taps_far_apart_are_served_without_halo_tiles():
+    x, w = np.zeros((1, 64, 33, 33), np.float32), np.zeros((64, 64, 3, 3), np.float32)
+    served = nc.explain(x, w, dilation=17, padding=17).lowering
+    assert served in ("patch_matrix", "matrix_zones")

@@ -34,26 +34,14 @@ CHANNEL_COLUMNS = 256
 # Bytes of weights that `depthwise_interleaved` repeats for the lanes of vectors.
 MOST_REPEATED = 1 << 16
 
-# Rows of fewer vectors of pixels are short: see `uses_transposed`.
+# Vectors of pixels in a row of results, at most, that `matrix_transposed` moves to the output.
 SHORT_VECTORS = 14
 
 # Bytes of an input that stays in cache from one block of weights to the next.
 MOST_CACHED = 6 << 20
 
-# From so long a k on, short rows of an odd number of vectors are transposed; or, of one tap, packed
-# if there are so many output channels.
-ODD_K, ODD_CHANNELS = 256, 96
-
-# Pages of memory whose places a core has at hand, about, and their bytes: see `uses_panels`.
+# Pages of memory whose places a core has at hand, about, and their bytes: see `cost`.
 MOST_PAGES, PAGE_BYTES = 96, 4096
-
-# Multiply-adds that take as long as reading a vector of pixels from a page that is not at hand, and
-# as copying one to a panel.
-PAGE_COST, PACK_COST = 10, 15
-
-# Multiply-adds that take as long as transposing a vector of results on its way to the output, and
-# as copying a vector of pixels, with its share of the halo, to a halo tile.
-MOVE_COST, COPY_COST = 13, 14
 
 
 def reads_in_place(s):

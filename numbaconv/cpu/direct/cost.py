@@ -53,46 +53,46 @@ MULTIPLY_ADDS, LOADS, LATENCY = 2, 2, 4
 CYCLES: Counts = {
     # Of all lowerings: a cycle of a register tile, as `step` counts; tasks; rows, vectors and
     # elements that are copied to a halo tile or a panel, vectors that are split into two phases,
-    # blocks and vectors that are transposed; vectors of weights from beyond the second-level cache;
+    # blocks and vectors that are transposed; vectors from beyond the second-level cache;
     # weights that are packed tap by tap; pages that are looked up.
     "step": 1.0,
     "task": 160,
     "copied_row": 7.6,
-    "copied_vector": 2.3,
-    "copied_element": 0.9,
-    "split_vector": 6.3,
-    "transposed_block": 17,
-    "transposed_vector": 5.5,
-    "weights": 15,
+    "copied_vector": 2.2,
+    "copied_element": 0.89,
+    "split_vector": 6.2,
+    "transposed_block": 19,
+    "transposed_vector": 5.3,
+    "far_vector": 15,
     "packed_by_tap": 0.9,
-    "page": 7.1,
+    "page": 5.9,
     # Vectors of results; tiles; blocks of output channels; vectors of results that are no
     # neighbours in the output, or that are moved there in segments.
     "matrix.result": 1.8,
-    "matrix.tile": 4.6,
-    "matrix.block": 1.6,
-    "matrix.moved": 11,
-    "matrix.segment": 3.6,
+    "matrix.tile": 4.3,
+    "matrix.block": 1.3,
+    "matrix.moved": 12,
+    "matrix.segment": 3.5,
     # Lines of pixels that no cache holds.
-    "matrix_transposed.result": 6.2,
-    "matrix_transposed.tile": 71,
+    "matrix_transposed.result": 6.3,
+    "matrix_transposed.tile": 70,
     "matrix_transposed.line": 1,
     # Calls for a row of the filter.
-    "matrix_zones.result": 7.3,
-    "matrix_zones.call": 53,
+    "matrix_zones.result": 7.1,
+    "matrix_zones.call": 54,
     # Vectors of a row that is one run of memory; runs of pixels under a tap, and their channels.
     "patch_matrix.result": 2,
-    "patch_matrix.tile": 3.6,
-    "patch_matrix.moved": 16,
+    "patch_matrix.tile": 3.7,
+    "patch_matrix.moved": 17,
     "patch_matrix.line": 5.5,
     "patch_matrix.run": 55,
-    "patch_matrix.row": 3.9,
+    "patch_matrix.row": 4,
     # Products and loads of vectors; results, read and written for each input channel; calls; ends
     # of rows under each tap.
-    "filter_rows.product": 0.3,
-    "filter_rows.load": 0.42,
+    "filter_rows.product": 0.29,
+    "filter_rows.load": 0.44,
     "filter_rows.result": 5.9,
-    "filter_rows.call": 4.9,
+    "filter_rows.call": 4.6,
     "filter_rows.end": 15,
     "filter_rows.moved": 22,
 }
@@ -194,10 +194,10 @@ def count_halo(s: ConvShape, lanes: int) -> Counts:
     return {"copied_row": rows * phases, "copied_element": rows * phases * pitch}
 
 
-def count_weights(s: ConvShape, lanes: int, rows: float) -> Counts:
-    """Count weights that come from beyond the second-level cache, once for so many rows."""
+def far_weights(s: ConvShape, lanes: int, rows: float) -> float:
+    """Vectors of weights that come from beyond the second-level cache, once for so many rows."""
     size = s.c_in * kernel_taps(s) * s.c_out
-    return {"weights": size / lanes / rows if size * itemsize(lanes) > blocking.CACHE_BYTES else 0}
+    return size / lanes / rows if size * itemsize(lanes) > blocking.CACHE_BYTES else 0
 
 
 def count_packing(s: ConvShape) -> Counts:
@@ -238,7 +238,7 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     elif kernel_taps(s) == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
         counts["page"] = pages_of_pixels(s, lanes) * (pairs + single) * tiles
     rows = task_rows(s, lanes)
-    return counts | count_weights(s, lanes, rows) | {"task": 1 / rows}
+    return counts | {"far_vector": far_weights(s, lanes, rows)} | {"task": 1 / rows}
 
 
 def count_transposed(s: ConvShape, lanes: int) -> Counts:
@@ -269,7 +269,7 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
         if s.in_strides[0] * itemsize(lanes) > blocking.CACHE_BYTES:
             counts["matrix_transposed.line"] = k_size * cols * min(1, s.stride[2] / lanes)
     rows = task_rows(s, lanes)
-    return counts | count_weights(s, lanes, rows) | {"task": 1 / rows}
+    return counts | {"far_vector": far_weights(s, lanes, rows)} | {"task": 1 / rows}
 
 
 def count_zones(s: ConvShape, lanes: int) -> Counts:
@@ -301,8 +301,12 @@ def count_zones(s: ConvShape, lanes: int) -> Counts:
     else:
         counts["copied_row"] = copied * s.c_in
         counts["copied_vector"] = copied * s.c_in * ceil_div(s.size[2], lanes)
-    rows = s.output[1] if crosses_rows(s) else USUAL_PIXELS // cols + 1
-    return counts | count_weights(s, lanes, rows) | count_packing(s) | {"task": 1 / rows}
+    row = s.c_in * s.size[2] / lanes
+    if row * VECTOR_BYTES > 2 * blocking.CACHE_BYTES:  # each block of channels reads it again
+        counts["far_vector"] = copied * row * (1 + blocks)
+    rows = s.output[1] if crosses_rows(s) else task_rows(s, lanes)
+    counts["far_vector"] = counts.get("far_vector", 0) + far_weights(s, lanes, rows)
+    return counts | count_packing(s) | {"task": 1 / rows}
 
 
 def count_panels(s: ConvShape, lanes: int) -> Counts:
@@ -312,12 +316,12 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     blocks = equal_parts(s.c_out, TILE_ROWS)
     # Pixels of an image are panel after panel; how many of these panels are cut by its ends.
     image = max(columns_in_line(s), crossed_pixels(s))
+    together = image * (s.n if taps == 1 else 1)  # sums of one tap have one order everywhere
     zoned = s.kernel[0] == 1 and fills_zones(s, width)
-    if zoned:
-        used = taps * inside(s, 1) * inside(s, 2)
-    else:  # taps that no pixel of a panel needs are left out
-        used = taps * reached(s, 2) * (reached(s, 1) if image <= width else inside(s, 1))
-    vectors = cols / lanes * max(1, lanes / image)
+    # Of one zone, taps that no pixel reads are left out.
+    shares = inside if zoned else reached
+    used = taps * shares(s, 1) * shares(s, 2)
+    vectors = cols / lanes * max(1, lanes / together)
     cut = min(1, width / image) if image % width else 0
     if crosses_rows(s) and s.out_strides[3] != cols * s.out_strides[4]:
         cut = min(1, width / cols)
@@ -343,7 +347,9 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
             counts["copied_element"] = s.c_in * used * vectors * lanes
     room = blocking.CACHE_BYTES * 5 // 8 // itemsize(lanes) // min(k_size, MOST_K)
     rows = max(width, room) / cols
-    return counts | count_weights(s, lanes, rows) | count_packing(s) | {"task": 1 / rows}
+    return (
+        counts | {"far_vector": far_weights(s, lanes, rows)} | count_packing(s) | {"task": 1 / rows}
+    )
 
 
 def count_bands(s: ConvShape, lanes: int) -> Counts:
