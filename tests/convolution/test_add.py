@@ -209,6 +209,9 @@ def test_out_may_be_what_is_added_and_overlap_it_in_no_other_way():
     with pytest.raises(ValueError, match="out overlaps add in memory"):
         nc.conv2d(x, w, padding=1, add=first[:, ::-1], out=first)
     wide, expected = np.ones((2, 4, 9, 16), np.float32), layer(x) + 1
+    first[...] = 1
+    assert layer(x, add=first, out=first) is first
+    equal(first, expected)
     inside = wide[..., ::2]
     equal(layer(x, add=inside, out=inside), expected)
     equal(wide[..., 1::2], 1)
