@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
+from numbaconv import cuda
 from numbaconv.codegen.target import VECTOR_BYTES
 from tests.oracle.cases import Array
 
@@ -254,7 +255,7 @@ def test_one_array_in_many_calls_of_several_threads():
 
 def test_the_cuda_backend_refuses(monkeypatch: pytest.MonkeyPatch):
     """Before it is asked for anything."""
-    monkeypatch.setattr(nc.cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
     x, w = arrays((2, 4, 9, 8), (4, 4, 3, 3))
     for function in (nc.conv2d, nc.conv_transpose2d):
         with pytest.raises(ValueError, match="add is for CPU backends: 'cuda' adds no array"):
