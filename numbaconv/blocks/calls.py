@@ -149,7 +149,9 @@ class WithWeights(ByBlocks):
         return cls._adding(layer, given["x"], arrays, options, None, add)
 
     @classmethod
-    def _adding(cls, function: Any, x: Any, arrays: Any, options: Any, more: Any, add: Any) -> Any:
+    def _adding(
+        cls, function: Any, x: Any, arrays: Any, options: Any, more: Any, add: Any
+    ) -> ByBlocks:
         """Describe a call that may add an array: of that a block adds its own elements."""
         slices = isinstance(getattr(add, "dtype", None), np.dtype)  # of Dask, a file, ...
         if add is not None and (isinstance(add, np.ndarray) or not slices):

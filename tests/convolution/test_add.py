@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
+from numbaconv import cuda
 from numbaconv.codegen.target import VECTOR_BYTES
 from tests.oracle.cases import Array
 
@@ -209,6 +210,9 @@ def test_out_may_be_what_is_added_and_overlap_it_in_no_other_way():
     with pytest.raises(ValueError, match="out overlaps add in memory"):
         nc.conv2d(x, w, padding=1, add=first[:, ::-1], out=first)
     wide, expected = np.ones((2, 4, 9, 16), np.float32), layer(x) + 1
+    first[...] = 1
+    assert layer(x, add=first, out=first) is first
+    equal(first, expected)
     inside = wide[..., ::2]
     equal(layer(x, add=inside, out=inside), expected)
     equal(wide[..., 1::2], 1)
@@ -251,7 +255,7 @@ def test_one_array_in_many_calls_of_several_threads():
 
 def test_the_cuda_backend_refuses(monkeypatch: pytest.MonkeyPatch):
     """Before it is asked for anything."""
-    monkeypatch.setattr(nc.cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
     x, w = arrays((2, 4, 9, 8), (4, 4, 3, 3))
     for function in (nc.conv2d, nc.conv_transpose2d):
         with pytest.raises(ValueError, match="add is for CPU backends: 'cuda' adds no array"):
