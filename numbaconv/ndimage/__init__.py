@@ -16,7 +16,8 @@ numbers, cut off as SciPy does; ``rounding="saturate"`` rounds and clips instead
 - `gaussian`: Gaussian kernels;
 - `reach`: how far each filter looks;
 - `passes`: the arithmetic, and complex images;
-- `missing`: values that are left out.
+- `missing`: values that are left out;
+- `large_kernels`: full kernels of many taps, as convolutions.
 """
 
 from numbaconv.ndimage.filters import (

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv._imports import Later
 from numbaconv.cpu.separable.borders import CONSTANT, MIRROR, NEAREST, REFLECT, WRAP
 from numbaconv.cpu.separable.execution import readable
 from numbaconv.cpu.separable.planning import Kernel
-from numbaconv.dispatch.host import convolve
-from numbaconv.problem.plan import find_plan
+
+convolve = Later("numbaconv.dispatch.host", "convolve")
+find_plan = Later("numbaconv.problem.plan", "find_plan")
 
 # Fewer taps take about as long in a walk, whose kernels compile sooner.
 LEAST_TAPS = 25

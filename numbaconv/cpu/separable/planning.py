@@ -30,6 +30,10 @@ from numbaconv.problem.padding_modes import padded_index
 # Rows of sums at a time. Their taps read nearly the same rows, once from the second-level cache.
 STEP = 8
 
+# Bytes of a row of sums that are stored before the next ones are summed: the first-level cache
+# holds those of STEP rows.
+CHUNK_BYTES = 1024
+
 # Lanes of a pixel, and of all that its taps reach, up to which an axis is the lanes' though others
 # lie behind it.
 MOST_PIXEL, MOST_REACH = 256, 4096
@@ -380,6 +384,7 @@ def plan_walk(
         lane_in=lanes.in_step,
         lane_out=lanes.out_step,
         step=STEP,
+        chunk=CHUNK_BYTES // problem.compute.itemsize,
         ring=ring,
         pitch=sizes.pitch,
         ring_plane=ring * sizes.pitch,

@@ -235,16 +235,27 @@ def continue_rows(table, rows, count, constant):
 
 
 @inline
+def store_rows(job, table, sums, out, rows, width):
+    """Store so many lanes of some rows, the first at element `out` of the output."""
+    for r in range(rows):
+        target = behind(job[AT.out], out + r * table[WALK.row_out], table[WALK.out_size])
+        source = shift(sums, r * table[WALK.pitch])
+        call(job[AT.store], WriteRowArguments(source, target, table[WALK.lane_out], width))
+
+
+@inline
 def finish_rows(job, table, state, memory, weights, plane, row, rows):
-    """Compute and store some rows of a plane."""
-    start, pitch = table[WALK.start], table[WALK.pitch]
+    """Compute and store some rows of a plane.
+
+    The last pass stays within the first-level cache: what it has summed is stored at once.
+    """
+    start, pitch, lanes = table[WALK.start], table[WALK.pitch], state[PART.lanes]
     source = shift(memory, plane * table[WALK.ring_plane] + start)
-    lanes, along_lanes = state[PART.lanes], table[LANE_TAPS.taps] > 0
-    if table[ROW_TAPS.taps] > 0:
-        width, target = lanes, shift(memory, table[WALK.rows_at] + start)
-        if along_lanes:
-            width = row_width(table, state)
-        lists, step = shift(state, table[WALK.lists_at]), table[ROW_TAPS.entries]
+    target = shift(memory, table[WALK.rows_at] + start)
+    along_rows, along_lanes = table[ROW_TAPS.taps] > 0, table[LANE_TAPS.taps] > 0
+    lists, step = shift(state, table[WALK.lists_at]), table[ROW_TAPS.entries]
+    if along_rows and along_lanes:
+        width = row_width(table, state)
         sum_taps(job, table, ROW_TAPS, weights, lists, step, target, pitch, source, 0, rows, width)
         source = target
     if along_lanes:
@@ -255,18 +266,22 @@ def finish_rows(job, table, state, memory, weights, plane, row, rows):
             restore_constant(table, state, source, rows, weights[CONSTANT_AT])
         target = shift(memory, table[WALK.results_at])
         lists = shift(table, table[LANE_TAPS.offsets])
-        sum_taps(
-            job, table, LANE_TAPS, weights, lists, 0, target, pitch, source, pitch, rows, lanes
-        )
-        source = target
     out = state[PART.out] + plane * table[WALK.block_out] + row * table[WALK.row_out]
     out += state[PART.lane0] * table[WALK.lane_out]
-    for r in range(rows):
-        target_row = behind(job[AT.out], out + r * table[WALK.row_out], table[WALK.out_size])
-        call(
-            job[AT.store],
-            WriteRowArguments(shift(source, r * pitch), target_row, table[WALK.lane_out], lanes),
-        )
+    for lane in range(0, lanes, table[WALK.chunk]):
+        width = min(table[WALK.chunk], lanes - lane)
+        sums = read = shift(source, lane)
+        if along_lanes:
+            sum_taps(
+                job, table, LANE_TAPS, weights, lists, 0, target, pitch, read, pitch, rows, width
+            )
+            sums = target
+        elif along_rows:
+            sum_taps(
+                job, table, ROW_TAPS, weights, lists, step, target, pitch, read, 0, rows, width
+            )
+            sums = target
+        store_rows(job, table, sums, out + lane * table[WALK.lane_out], rows, width)
 
 
 @native(WorkerArguments)

@@ -77,8 +77,8 @@ class Walk(NamedTuple):
         before it, then those behind it. 0: rows are strips, read with what lies outside of them.
     lane_in, lane_out : int
         Elements from one lane to the next.
-    step, ring : int
-        Rows that are computed at a time, and rows of the ring.
+    step, chunk, ring : int
+        Rows that are computed at a time, lanes of them in the last pass, and rows of the ring.
     pitch, ring_plane : int
         Elements of scratch from one row, and from one plane of the ring, to the next.
     rows_at, results_at, bundle_at : int
@@ -117,6 +117,7 @@ class Walk(NamedTuple):
     lane_in: int
     lane_out: int
     step: int
+    chunk: int
     ring: int
     pitch: int
     ring_plane: int
