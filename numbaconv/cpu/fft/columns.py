@@ -5,7 +5,7 @@ cache for its transform. Transposed, a block of rows is a column of its own: it 
 what is done to its spectrum can be done at once.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
@@ -57,15 +57,15 @@ def transpose_blocks(target, target_step, source, source_step, squares, lanes):
 class Functions(NamedTuple):
     """Functions that workers call; as `CALLED`, where their addresses lie in a job."""
 
-    forward: object
-    inverse: object
-    columns: object
-    product: object
-    product_by_conjugate: object
-    move: object
-    transpose: object
-    store: object
-    sum_outputs: object
+    forward: Any
+    inverse: Any
+    columns: Any
+    product: Any
+    product_by_conjugate: Any
+    move: Any
+    transpose: Any
+    store: Any
+    sum_outputs: Any
 
 
 CALLED: Functions = places(Functions, HALO)

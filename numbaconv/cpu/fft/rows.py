@@ -26,7 +26,7 @@ class StoreRowArguments(NamedTuple):
         The job; the row, which is overwritten.
     image, channel, od, oh, ow : int
         Where the first result goes.
-    step, count : int
+    step, results : int
         Every which element is a result, and how many there are.
     """
 
@@ -38,25 +38,25 @@ class StoreRowArguments(NamedTuple):
     oh: int
     ow: int
     step: int
-    count: int
+    results: int
 
 
 @native(StoreRowArguments)
-def store_row(job, row, image, channel, od, oh, ow, step, count):
+def store_row(job, row, image, channel, od, oh, ow, step, results):
     """Finish every `step`-th element of a row, and store it to the output from (od, oh, ow) on."""
     s = read_shape(job, SHAPE)
     bias = pointer_at(job[AT.bias], row)[channel]
     if step > 1:
-        for j in range(count):
+        for j in range(results):
             keep_scalar()
             row[j] = row[j * step]
-    for j in range(count):
+    for j in range(results):
         row[j] += bias
     at = image * s.out_strides[0] + channel * s.out_strides[1] + od * s.out_strides[2]
     at += oh * s.out_strides[3] + ow * s.out_strides[4]
-    finish_tile(job, row, count, 1, count, True, at, 0, s.out_strides[4], NOT_FLAT)
+    finish_tile(job, row, results, 1, results, True, at, 0, s.out_strides[4], NOT_FLAT)
     out = pointer_at(job[AT.out], row)
-    move_rows(row, 0, 0, 1, count, out, at, 0, s.out_strides[4], False, job[AT.lanes])
+    move_rows(row, 0, 0, 1, results, out, at, 0, s.out_strides[4], False, job[AT.lanes])
 
 
 @inline
