@@ -209,9 +209,10 @@ class Work:
         if not size:
             return
         job = argument(self.jobs[bias is not None])
-        arguments = (address(x), address(w), address(y if bias is None else bias))
+        result = address(y)
+        arguments = (address(x), address(w), result if bias is None else address(bias))
         if self.splits == 1:
-            self._launch((*arguments, address(y), job), workspace.stream)
+            self._launch((*arguments, result, job), workspace.stream)
             return
         parts = address(workspace.buffer("parts", size * self.splits, self.sum))
         self._launch((*arguments, parts, job), workspace.stream)
@@ -220,7 +221,7 @@ class Work:
             second_pass(self.dtype.replace(TF32, "float32")),
             *passes.grid(size),
             workspace.stream,
-            (parts, *arguments[1:], address(y), job),
+            (parts, *arguments[1:], result, job),
             s,
         )
 

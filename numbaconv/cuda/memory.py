@@ -23,16 +23,10 @@ ALIGNMENT = 16  # what wide loads need, and every allocation has
 
 
 class _Memory:
-    """Holds the description of some memory for `np.asarray`, and its owner for as long."""
+    """Holds an interface for `np.asarray`, and the memory's owner for as long."""
 
-    def __init__(self, data: Any, shape: Any, strides: Any, dtype: np.dtype, owner: Any) -> None:
-        self.__array_interface__ = {
-            "data": data,  # the address, and whether it is read-only
-            "shape": tuple(shape),
-            "strides": strides,
-            "typestr": dtype.str,
-            "version": 3,
-        }
+    def __init__(self, interface: dict[str, Any], owner: Any) -> None:
+        self.__array_interface__ = interface
         self.owner = owner
 
 
@@ -43,13 +37,13 @@ def shadow(name: str, array: Any) -> np.ndarray:
     interface = array.__cuda_array_interface__
     if interface.get("mask") is not None:
         raise TypeError(f"{name} has a mask, which is not supported")
-    dtype = np.dtype(interface["typestr"])
-    if not dtype.isnative:
+    # What is in both interfaces means the same, and NumPy does not look at the rest.
+    view = np.asarray(_Memory(interface, array))
+    if not view.dtype.isnative:
         raise TypeError(f"{name} has the byte order of another machine; on a GPU it must be native")
-    data, strides = interface["data"], interface.get("strides")
-    view = np.asarray(_Memory(data, interface["shape"], strides, dtype, array))
     if not view.flags.aligned:
-        raise ValueError(f"{name} must begin at a multiple of its itemsize, {dtype.itemsize} bytes")
+        itemsize = view.dtype.itemsize
+        raise ValueError(f"{name} must begin at a multiple of its itemsize, {itemsize} bytes")
     return view
 
 
@@ -100,13 +94,11 @@ def _simulated_memory(array: np.ndarray) -> Any:
     """Return a flat simulated array over all that an array spans, so that bounds are checked."""
     low, high = np.lib.array_utils.byte_bounds(array) if array.size else (0, 0)
     count = (high - low) // array.itemsize
-    strides, dtype = (array.itemsize,), array.dtype
-    flat = (
-        np.asarray(_Memory((low, False), (count,), strides, dtype, array))
-        if count
-        else np.empty(0, dtype)
-    )
-    if dtype == np.float16:
+    flat = np.empty(0, array.dtype)
+    if count:
+        interface = {"data": (low, False), "shape": (count,), "typestr": array.dtype.str}
+        flat = np.asarray(_Memory(interface | {"version": 3}, array))
+    if array.dtype == np.float16:
         flat = flat.view(np.uint16)
     return type(allocate(1, np.dtype("u1")))(flat)
 

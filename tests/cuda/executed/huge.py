@@ -34,8 +34,8 @@ class Huge:
         address = GPU.memory.allocate_huge(count * dtype.itemsize)
         self.first = (address - BASE) // dtype.itemsize
         self.elements = GPU.memory.data.view(dtype)
-        interface = (address, False), (count,), None, dtype, self
-        self.shadow = np.asarray(memory._Memory(*interface))
+        interface = {"data": (address, False), "shape": (count,), "typestr": dtype.str}
+        self.shadow = np.asarray(memory._Memory(interface | {"version": 3}, self))
 
     def put(self, index: Any, values: Any) -> None:
         self.elements[self.first + index] = values
