@@ -114,6 +114,8 @@ def test_explain_says_what_is_chosen():
         rows = nc.explain(x, w[:, :1], padding=1, groups=64, backend="cuda").lowering
         assert rows is not None
         assert rows.startswith("filter, by blocks of ")
+        one = nc.explain(x, w[:, :1], padding=1, groups=64, backend="cuda", of="weight").lowering
+        assert str(one).startswith("gradient of a filter, by blocks of ")
         assert nc.explain(x[:0], w, backend="cuda").lowering is None
         assert not gpu.launches
         assert gpu.allocations == 2
