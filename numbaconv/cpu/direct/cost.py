@@ -110,10 +110,9 @@ def inside(s: ConvShape, axis: int) -> float:
 
 def reached(s: ConvShape, axis: int) -> float:
     """Share of the taps of an axis that read more than padding for any of its outputs."""
-    runs = axis_taps(s, axis)
-    return (max(taps.end for taps, _ in runs) - min(taps.begin for taps, _ in runs)) / s.kernel[
-        axis
-    ]
+    taps = [taps for taps, _ in axis_taps(s, axis)]
+    count = max(each.end for each in taps) - min(each.begin for each in taps)
+    return float(count / s.kernel[axis])
 
 
 def step(rows: float, vectors: int) -> float:
