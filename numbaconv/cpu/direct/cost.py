@@ -105,15 +105,14 @@ def inside(s: ConvShape, axis: int) -> float:
     for taps, until in axis_taps(s, axis):
         count += (until - first) * (taps.end - taps.begin)
         first = until
-    return count / (s.output[axis] * s.kernel[axis])
+    return float(count / (s.output[axis] * s.kernel[axis]))
 
 
 def reached(s: ConvShape, axis: int) -> float:
     """Share of the taps of an axis that read more than padding for any of its outputs."""
-    runs = axis_taps(s, axis)
-    return (max(taps.end for taps, _ in runs) - min(taps.begin for taps, _ in runs)) / s.kernel[
-        axis
-    ]
+    taps = [taps for taps, _ in axis_taps(s, axis)]
+    count = max(each.end for each in taps) - min(each.begin for each in taps)
+    return float(count / s.kernel[axis])
 
 
 def step(rows: float, vectors: int) -> float:
@@ -121,7 +120,7 @@ def step(rows: float, vectors: int) -> float:
     return max(rows * vectors / MULTIPLY_ADDS, (rows + vectors) / LOADS, LATENCY)
 
 
-def equal_parts(count: int, most: int) -> list[tuple[int, int]]:
+def equal_parts(count: int, most: int) -> list[tuple[float, int]]:
     """How many blocks have how many: the fewest blocks, equal but for the last."""
     blocks = ceil_div(count, most)
     size = ceil_div(count, blocks)
@@ -162,7 +161,7 @@ def task_rows(s: ConvShape, lanes: int) -> float:
     phases = phases_of(s, 1) * phases_of(s, 2)
     row = s.c_in * s.kernel[0] * phases * pitch * itemsize(lanes)
     in_cache = blocking.CACHE_BYTES // row - axis_reach(s.kernel[1], s.stride[1], s.dilation[1])
-    return min(s.output[1], max(in_cache, enough))
+    return float(min(s.output[1], max(in_cache, enough)))
 
 
 def phases_of(s: ConvShape, axis: int) -> int:
