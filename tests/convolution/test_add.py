@@ -48,9 +48,9 @@ PROBLEMS = {
     "zones": Problem(
         "matrix_zones",
         "direct",
-        (1, 130, 33, 33),
-        (70, 130, 3, 3),
-        {"padding": 12, "dilation": 12},
+        (1, 64, 9, 9),
+        (64, 64, 3, 3),
+        {"padding": 6, "dilation": 6},
     ),
     "image": Problem("filter_rows", "direct", (1, 1, 90, 201), (3, 1, 5, 5), {"padding": 2}),
     "long": Problem("filter_folds", "direct", (1, 1, 5003), (1, 1, 101), {"padding": 50}),

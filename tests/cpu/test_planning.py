@@ -199,6 +199,8 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
     "patch_matrix": [
         ((1, 640, 96, 96), (320, 640, 1, 1), {}),  # channels on many pages
         ((16, 640, 96, 96), (320, 640, 1, 1), {}),
+        ((16, 1024, 14, 14), (512, 1024, 1, 1), {"stride": 2}),  # rows that leave lanes over
+        ((32, 512, 7, 7), (2048, 512, 1, 1), {}),
     ],
     "matrix_zones": [((1, 64, 9, 9), (64, 64, 3, 3), {"padding": 6, "dilation": 6})],
     "filter_rows": [

@@ -15,6 +15,7 @@ from numbaconv.cpu.blocking import (
     SMALL_FILTERS,
     STRIP_ROWS,
     STRIP_STRIDES,
+    TILE_ROWS,
 )
 from numbaconv.cpu.direct.tap_lists import leaves_out_padding
 from numbaconv.cpu.packing.halo import axis_phase_count, copies_padding, has_padded_halo, is_far_out
@@ -42,6 +43,10 @@ MOST_CACHED = 6 << 20
 
 # Pages of memory whose places a core has at hand, about, and their bytes: see `cost`.
 MOST_PAGES, PAGE_BYTES = 96, 4096
+
+# From so many input and output channels on, pixels are packed where rows leave lanes over, if that
+# takes more multiply-adds a vector of results than moving it: see `uses_panels`.
+PANEL_K, PANEL_OUTPUTS, MOVE_COST = 256, 96, 13
 
 
 def reads_in_place(s):
@@ -250,6 +255,25 @@ def columns_in_line(s):
     return s.output[2] * (s.output[1] if kernel_taps(s) == 1 and neighbours else 1)
 
 
+def uses_panels(s, lanes):
+    """Layers of one tap whose pixels are better packed, once for all output channels.
+
+    A tile that reads them in place takes a vector or two from each channel. Where channels lie on
+    more pages than are at hand, each register block looks all of these up again; packing does it
+    once, and two blocks repay it. Panels are also full at the ends of rows and of images, where
+    tiles waste lanes, or end with a vector alone that loads a weight for each multiply-add. With
+    many channels on both sides that repays packing by itself.
+    """
+    if kernel_taps(s) > 1 or max(s.padding) > 0 or s.in_strides[4] != 1 or s.out_strides[4] != 1:
+        return False
+    if is_pointwise(s) and s.output[0] == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
+        return s.c_out > TILE_ROWS
+    cols = columns_in_line(s)
+    wastes = s.c_in * (-cols % lanes) > MOVE_COST * cols
+    ends_singly = cols < SHORT_VECTORS * lanes and ceil_div(cols, lanes) % 2 == 1
+    return s.c_in >= PANEL_K and s.c_out >= PANEL_OUTPUTS and (wastes or ends_singly)
+
+
 def stays_cached(s, lanes):
     """Whether a cache keeps the input."""
     return s.n * s.in_strides[0] * VECTOR_BYTES <= MOST_CACHED * lanes
@@ -341,7 +365,8 @@ def special_lowering(s, lanes):
     """Name the lowering that serves a problem by a rule of its own, or None: costs decide then.
 
     Those of filters and depthwise layers are made for them, and none other is near. Dot products
-    add in another order than the others, whose sums are the same in any batch.
+    add in another order than the others, whose sums are the same in any batch. What tiles of single
+    taps wait for the memory is not counted well enough, so a rule says when panels serve them.
     """
     if uses_dots(s, lanes):
         return "dots"
@@ -355,6 +380,8 @@ def special_lowering(s, lanes):
         if has_padded_halo(s):
             return "patch_matrix"
         return "filter_folds" if uses_folds(s) else "filter_rows"
+    if uses_panels(s, lanes):
+        return "patch_matrix"
     return None
 
 
