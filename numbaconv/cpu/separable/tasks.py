@@ -222,7 +222,8 @@ def restore_constant(table, state, rows, count, constant):
 def continue_rows(table, rows, count, constant):
     """Write what lies outside of whole rows, before them and behind them.
 
-    It is here that it is needed first: passes along other axes would make the same of it.
+    `rows` begins with what lies before. It is here that it is needed first: passes along other axes
+    would make the same of it.
     """
     lanes, before, pitch = table[WALK.lanes], table[WALK.lane_before], table[WALK.pitch]
     edges = shift(table, table[WALK.edges])
@@ -230,8 +231,8 @@ def continue_rows(table, rows, count, constant):
         row = shift(rows, r * pitch)
         for i in range(before + table[WALK.lane_after]):
             keep_scalar()
-            lane = i - before if i < before else i - before + lanes
-            row[lane] = row[edges[i]] if edges[i] >= 0 else constant
+            lane = i if i < before else i + lanes
+            row[lane] = row[before + edges[i]] if edges[i] >= 0 else constant
 
 
 @inline
@@ -250,22 +251,23 @@ def finish_rows(job, table, state, memory, weights, plane, row, rows):
     The last pass stays within the first-level cache: what it has summed is stored at once.
     """
     start, pitch, lanes = table[WALK.start], table[WALK.pitch], state[PART.lanes]
-    source = shift(memory, plane * table[WALK.ring_plane] + start)
+    at = plane * table[WALK.ring_plane] + start
     target = shift(memory, table[WALK.rows_at] + start)
     along_rows, along_lanes = table[ROW_TAPS.taps] > 0, table[LANE_TAPS.taps] > 0
     lists, step = shift(state, table[WALK.lists_at]), table[ROW_TAPS.entries]
     if along_rows and along_lanes:
-        width = row_width(table, state)
+        source, width = shift(memory, at), row_width(table, state)
         sum_taps(job, table, ROW_TAPS, weights, lists, step, target, pitch, source, 0, rows, width)
-        source = target
+        at = table[WALK.rows_at] + start
     if along_lanes:
         if table[WALK.edges] > 0:
-            continue_rows(table, source, rows, weights[CONSTANT_AT])
-            source = shift(source, -table[WALK.lane_before])
+            at -= table[WALK.lane_before]
+            continue_rows(table, shift(memory, at), rows, weights[CONSTANT_AT])
         elif table[WALK.lane_mode] == CONSTANT:
-            restore_constant(table, state, source, rows, weights[CONSTANT_AT])
+            restore_constant(table, state, shift(memory, at), rows, weights[CONSTANT_AT])
         target = shift(memory, table[WALK.results_at])
         lists = shift(table, table[LANE_TAPS.offsets])
+    source = shift(memory, at)
     out = state[PART.out] + plane * table[WALK.block_out] + row * table[WALK.row_out]
     out += state[PART.lane0] * table[WALK.lane_out]
     for lane in range(0, lanes, table[WALK.chunk]):
