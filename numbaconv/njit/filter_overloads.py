@@ -15,7 +15,7 @@ from numba.extending import overload
 
 from numbaconv.njit import composed, scipy_names
 from numbaconv.njit.public_function import overload_public
-from numbaconv.njit.request import BASES, TARGET, VALUES
+from numbaconv.njit.request import BASES, VALUES
 
 _OVERLOAD = """
 def typing({parameters}):
@@ -59,6 +59,9 @@ _MODULES = {f"scipy.{name}": import_module(f"numbaconv.{name}") for name in ("nd
 # What `**kwargs` are passed on as, with the defaults there.
 _KEYWORDS = {"truncate": 4.0, "radius": None}
 
+# Arrays that filters have: none to add.
+_ARRAYS = BASES["add"]
+
 
 def _parameters(function: Callable[..., Any], known: Any) -> list[inspect.Parameter]:
     """The parameters of a function in compiled code; of those, if given, that are known."""
@@ -78,7 +81,7 @@ def _source(name: str, parameters: list[inspect.Parameter]) -> str:
     """The text of an overload."""
     names = [parameter.name for parameter in parameters]
     arrays = [
-        next((name for name in names if BASES.get(name) == base), "None") for base in range(TARGET)
+        next((name for name in names if BASES.get(name) == base), "None") for base in range(_ARRAYS)
     ]
     values = [name for name in names if name in VALUES]
     options = [name for name in names if name not in (*arrays, *values, "output")]

@@ -291,7 +291,7 @@ def performer(source: str, dtype: np.dtype[Any], axes: int, fixed: int) -> Calla
 
     @register_jitable
     def perform(arrays, out, options, first, second):
-        x, y, z, _ = arrays  # no filter has an array to add
+        x, y, z = arrays
         memory = _memory(first, second, fixed)
         plain = _if_plain(first), _if_plain(second)
         request = open_request(source, (x, y, z, out, options, plain), memory)

@@ -20,11 +20,11 @@ from tests.runtime.cached import cache_files, copy_package
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 
-# What a convolution of float32 on one thread, and an activation, need.
+# What a convolution of float32 on one thread, by either kind of tile, and an activation need.
 SOURCES = Path(build.__file__).parents[2]
 KERNELS = (
     "multiply_work.float32|microkernels.matrix.tile.float32|fill_halo_by_vectors.-float32--float32"
-    "|pack_work.float32|pack_panel.float32|activation.sigmoid.float32|job.run"
+    "|transposed_work.float32|pixel_tile.float32|pack_work.float32|pack_panel.float32|activation.sigmoid.float32|job.run"
 )
 
 BUILD = """
@@ -113,8 +113,8 @@ def test_a_damaged_kernel_is_compiled(copy: Copy):
     with zipfile.ZipFile(io.BytesIO(copy.content)) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
         comment = archive.comment
-    symbol = next(name for name in entries if "pack_work" in name)
-    other = next(name for name in entries if "pack_work" not in name)
+    symbol = next(name for name in entries if "pack_panel" in name)
+    other = next(name for name in entries if "pack_panel" not in name)
     flipped = bytearray(entries[symbol])
     flipped[-1] ^= 1
     assert comment == archives.DIGEST.encode()
