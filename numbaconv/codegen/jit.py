@@ -34,7 +34,13 @@ from numbaconv.codegen.cache import cache_directory
 from numbaconv.codegen.kernel import Kernel
 from numbaconv.codegen.notice import notice
 from numbaconv.codegen.objects import address_of_code
-from numbaconv.codegen.pipeline import compile_lean, compile_parallel, inline, start_numba
+from numbaconv.codegen.pipeline import (
+    Optimisation,
+    compile_lean,
+    compile_parallel,
+    inline,
+    start_numba,
+)
 
 __all__ = ["from_python", "inline", "native", "on_large_stack", "parallel"]
 
@@ -133,6 +139,7 @@ class native:  # noqa: N801 (a decorator)
     """
 
     _refers_to = ""  # see `Kernel`
+    _optimise: Optimisation | None = None  # see `compile_lean`
 
     def __init__(self, arguments: Any) -> None:
         self.arguments = arguments
@@ -216,7 +223,7 @@ class native:  # noqa: N801 (a decorator)
         return Kernel(symbol, signature, self._refers_to, compilation)
 
     def _to_code(self, source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
-        return compile_lean(source, signature, symbol)
+        return compile_lean(source, signature, symbol, self._optimise)
 
 
 class parallel(native):  # noqa: N801 (a decorator)

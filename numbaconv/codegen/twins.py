@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from numbaconv.codegen.arguments import Elements, kinds_of
 from numbaconv.codegen.jit import native
-from numbaconv.codegen.pipeline import Optimisation, compile_lean
+from numbaconv.codegen.pipeline import Optimisation
 
 
 def stands_for(primitive: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -53,9 +53,6 @@ class emitted(native):  # noqa: N801 (a decorator)
         """Run the twin."""
         self._check_class(arguments)
         self._function(arguments)
-
-    def _to_code(self, source: Callable[..., Any], signature: Any, symbol: str) -> bytes:
-        return compile_lean(source, signature, symbol, self._optimise)
 
     def _source(self) -> Callable[..., Any]:
         """A Python function of all parameters, for Numba, that makes them one tuple."""

@@ -28,8 +28,8 @@ def count(self, codegen, name):
     (lowered if isinstance(self, pipeline.IRLibrary) else emitted).append(name)
     make(self, codegen, name)
 
-def keep(function, signature, symbol):
-    code = compile_lean(function, signature, symbol)
+def keep(function, signature, symbol, *optimise):
+    code = compile_lean(function, signature, symbol, *optimise)
     kernels.append((symbol, code))
     return code
 
