@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
+import operator
 
 import pytest
 from numba import types
 from numba.core import config
+from numba.core.registry import cpu_target
 
 from numbaconv.codegen import jit, objects, pipeline
 from numbaconv.codegen.jit import inline, native
@@ -52,6 +55,21 @@ def test_what_a_first_call_compiles(run_script: Script, tmp_path):
     assert functions <= 78
     assert by_numba <= 10  # the parallel region
     assert size <= 130_000  # AVX-512 unrolls more than AVX2, whose objects have 60,000 bytes
+
+
+NUMBERS = (types.int64, types.uint8, types.float32, types.float64, types.boolean)
+
+
+@pytest.mark.parametrize("of", [operator.add, operator.floordiv, operator.lt, operator.neg, bool])
+def test_operators_of_numbers_are_remembered_as_numba_types_them(of):
+    context = cpu_target.typing_context
+    context.refresh()
+    function, arguments = context.resolve_value_type(of), 1 if of in (operator.neg, bool) else 2
+    remembering = pipeline._Remembering(context)
+    for kinds in itertools.product(NUMBERS, repeat=arguments):
+        wanted = context.resolve_function_type(function, kinds, {})
+        for _ in range(2):  # looked up, and remembered
+            assert remembering.resolve_function_type(function, kinds, {}) == wanted
 
 
 @inline
