@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
+from numbaconv.cpu.separable import resampling as rows
 from numbaconv.signal import arguments, resampling
 
 signal = nc.signal
@@ -62,6 +63,16 @@ def test_only_products_that_count_are_made(rates: tuple[int, int], monkeypatch: 
     assert found.turn / found.stride == up / down
 
 
+@pytest.fixture(params=["results in cache", "results past the caches"])
+def where_results_go(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    if request.param == "results past the caches":
+        monkeypatch.setattr(rows, "last_level_caches", lambda threads: 0)
+    rows.make_template.cache_clear()
+    yield
+    rows.make_template.cache_clear()
+
+
+@pytest.mark.usefixtures("where_results_go")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_any_number_of_threads_resamples_to_the_same_bits(dtype: str):
     """Also where a signal is cut into many tasks, of which the last are short."""
