@@ -75,6 +75,7 @@ def small_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("numbaconv.cpu.direct.matrix_zones.MOST_BYTES", 4 * request.param)
     choice = "numbaconv.cpu.direct.choice"
     monkeypatch.setattr(f"{choice}.last_level_caches", lambda threads: request.param)
+    monkeypatch.setattr(f"{choice}.MOST_CACHED", request.param)  # tiles prefetch
     for plans in ("_plans", "_adjoint_plans"):  # which may know the problem already
         monkeypatch.setattr(f"numbaconv.problem.plan.{plans}", {})
 

@@ -177,6 +177,7 @@ def main() -> None:
 
     problems = 0
     choice.last_level_caches = lambda threads: 0  # results go past the caches
+    choice.MOST_CACHED = 0  # tiles ask for pixels ahead of time
     for case in (*CASES, *SWEEPS, *BY_PARTS):
         if case.name in options.names or not (options.names or options.random):
             check(case, "float32", options.backend)
