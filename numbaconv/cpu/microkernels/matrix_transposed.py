@@ -33,6 +33,10 @@ from numbaconv.cpu.microkernels.accumulators import (
     listed,
 )
 
+# The weights of a block seldom fit the first-level cache, so those of a few steps later are asked
+# for: by tall blocks alone, whose steps have loads to spare.
+STEPS_AHEAD, ROWS_TO_PREFETCH = 8, 8
+
 
 @inline
 def first_half(mr):
@@ -197,6 +201,10 @@ def _step(vectors, mr, nv, at, left_out):
         halves = [vectors.at(pointer, of_pixels) for pointer in pointers[:2]]
         weights = vectors.at(pointers[2], of_weights)
         ws = [vectors.load(vectors.column(weights, j)) for j in range(nv)]
+        if mr >= ROWS_TO_PREFETCH:
+            later = vectors.at(weights, i64(STEPS_AHEAD * nv * vectors.lanes))
+            for j in range(nv):
+                vectors.prefetch(vectors.column(later, j))
         new = list(values)
         for i in range(mr):
             if i not in left_out:
