@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pipeline import lightly
 from numbaconv.codegen.pointers import behind, call, pointer_at, shift
 from numbaconv.cpu.im2col.panels import (
     locate,
@@ -144,7 +145,7 @@ def clear_ends(pixels, b, width, many, lanes):
             fill_lanes(shift(pixels, k * b.nr + width), 0, behind)
 
 
-@native(PackArguments)
+@native(PackArguments, lightly)
 def pack_patches(panels, job, reads, group, begin, count, k0, k1):
     """Write panels of any layer."""
     s, b = read_shape(job, SHAPE), read_blocks(job)

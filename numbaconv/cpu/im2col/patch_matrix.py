@@ -17,6 +17,7 @@ import numpy as np
 
 from numbaconv.codegen.integers import ceil_div, largest_divisor, round_up
 from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pipeline import lightly
 from numbaconv.codegen.pointers import call, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
@@ -247,7 +248,7 @@ def run_task(task, job, m, s, b):
         k0 = k1
 
 
-@native(WorkerArguments)
+@native(WorkerArguments, lightly)
 def work(worker, job, like):
     """Do tasks until none is left."""
     s = read_shape(job, SHAPE)
