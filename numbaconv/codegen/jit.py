@@ -136,13 +136,14 @@ class native:  # noqa: N801 (a decorator)
         Class of its arguments (see `arguments`): the names of its fields are the function's
         parameters. Or, of a function that has a result, what gives its Numba signature for an
         element type.
+    optimise : callable, optional
+        The passes that LLVM runs on it, of `pipeline`: `lightly`, or `tidy`. By default all.
     """
 
     _refers_to = ""  # see `Kernel`
-    _optimise: Optimisation | None = None  # see `compile_lean`
 
-    def __init__(self, arguments: Any) -> None:
-        self.arguments = arguments
+    def __init__(self, arguments: Any, optimise: Optimisation | None = None) -> None:
+        self.arguments, self._optimise = arguments, optimise
         self._addresses: dict[Any, Any] = {}
 
     def __call__(self, function: Callable[..., Any]) -> Any:

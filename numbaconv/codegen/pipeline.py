@@ -219,7 +219,7 @@ def compile_lean(
 ) -> bytes:
     """Return the object code of a function, behind a C function of the given name.
 
-    `optimise` is `tidy`, or by default all that LLVM has.
+    `optimise` is `tidy`, `lightly`, or by default all that LLVM has.
     """
     result = compile_extra(
         cpu_target.typing_context,
@@ -263,15 +263,20 @@ def _emit(module: Any, result: Any, symbol: str, optimise: Optimisation) -> byte
     return code
 
 
-def _optimise(module: Any, machine: Any) -> None:
-    """Run LLVM's passes on a module."""
+def _optimise(module: Any, machine: Any, level: int | None = None) -> None:
+    """Run LLVM's passes on a module: those of a level, by default of Numba's."""
     builder = create_pass_builder(
         machine,
-        opt=config.OPT,
+        opt=config.OPT if level is None else level,
         loop_vectorize=config.LOOP_VECTORIZE,
         slp_vectorize=config.SLP_VECTORIZE,
     )
     builder.getModulePassManager().run(module, builder)
+
+
+def lightly(module: Any, machine: Any) -> None:
+    """Run LLVM's passes of level 1, for a function whose inner loops are behind addresses."""
+    _optimise(module, machine, min(1, int(config.OPT)))
 
 
 def tidy(module: Any, machine: Any) -> None:

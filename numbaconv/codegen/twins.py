@@ -43,8 +43,8 @@ class emitted(native):  # noqa: N801 (a decorator)
     def __init__(
         self, arguments: Any, emit: Callable[..., None], optimise: Optimisation | None = None
     ) -> None:
-        super().__init__(arguments)
-        self._emit, self._optimise = emit, optimise
+        super().__init__(arguments, optimise)
+        self._emit = emit
 
     def _check_parameters(self) -> None:
         """A twin takes its arguments as they come."""

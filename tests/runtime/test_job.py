@@ -10,7 +10,7 @@ import pytest
 
 from numbaconv.cpu import job
 from numbaconv.cpu.gradients import adjoint_chain, weight_tasks
-from numbaconv.cpu.im2col.patch_matrix import PanelBlocks
+from numbaconv.cpu.im2col.panels import PanelBlocks
 from numbaconv.cpu.job import AT, JOB_SIZE, QUEUE_SIZE, next_task
 from numbaconv.problem.shape import SHAPE_SIZE
 

@@ -9,6 +9,7 @@ vector, in which case what is computed between two of them is dropped.
 from typing import NamedTuple
 
 from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pipeline import lightly
 from numbaconv.codegen.pointers import call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import SEGMENT_COST, TILE_VECTORS, share
@@ -279,7 +280,7 @@ def multiply_channels(job, m, s, b, t, c0, channels):
             multiply_along(job, m, s, t, view, plane, panel, saved > 0, c0 > 0, final)
 
 
-@native(WorkerArguments)
+@native(WorkerArguments, lightly)
 def multiply_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)

@@ -1,7 +1,7 @@
 """im2col: the patch matrix is written out, panel by panel, and multiplied by the weights.
 
-Read `panels` (which pixels a panel holds), then `patch_matrix`, the one lowering. Imports: what
-lies below it in `numbaconv.cpu`, and no other engine.
+Read `panels` (which pixels a panel holds), `packing` (how one is filled), then `patch_matrix`, the
+one lowering. Imports: what lies below it in `numbaconv.cpu`, and no other engine.
 """
 
 import numpy as np

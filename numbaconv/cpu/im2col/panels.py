@@ -1,4 +1,4 @@
-"""Which pixels a panel of the im2col backend holds.
+"""How the im2col backend cuts a problem, and which pixels a panel holds.
 
 A panel is NR pixels in the order image, zone, row, column. Mostly there is one zone, the whole
 output of all images; where many taps read nothing but padding, zones keep the pixels together
@@ -12,8 +12,58 @@ import numpy as np
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline
-from numbaconv.problem.shape import pads_zeros
+from numbaconv.codegen.pointers import entries, indices_at, shift
+from numbaconv.cpu.job import AT, BLOCKS, MOST_BLOCKS, size_within
+from numbaconv.problem.shape import kernel_taps, pads_zeros
 from numbaconv.problem.taps import axis_taps
+
+
+class PanelBlocks(NamedTuple):
+    """How a problem is cut.
+
+    Attributes
+    ----------
+    mr, oc_blocks : int
+        Rows of a register block, and how many blocks a group has.
+    oc_parts : int
+        Tasks that share the output channels of one pixel block.
+    nr, panels : int
+        Pixels of a panel; panels of a task.
+    kc, together : int
+        Rows of the patch matrix in a panel; how many of these are one list of the tile's.
+    zones, zone_panels : int
+        Zones of the output, and panels of all of them (of one image, if there are several zones).
+    all_panels, pixel_blocks, tasks : int
+        Panels of a group; tasks that they make; tasks of the problem.
+    """
+
+    mr: int
+    oc_blocks: int
+    oc_parts: int
+    nr: int
+    panels: int
+    kc: int
+    together: int
+    zones: int
+    zone_panels: int
+    all_panels: int
+    pixel_blocks: int
+    tasks: int
+
+
+BLOCKS_SIZE = size_within(PanelBlocks, MOST_BLOCKS)
+
+
+@inline
+def read_blocks(job):
+    """Rebuild the blocks that `lower` made."""
+    return PanelBlocks(*entries(job, BLOCKS, BLOCKS_SIZE))
+
+
+@inline
+def zones_of(job, b):
+    """The zones in a job's table, behind the lists of rows: what `make_zones` returned."""
+    return shift(indices_at(job[AT.table]), 4 * b.together)
 
 
 class Panel(NamedTuple):
@@ -128,3 +178,29 @@ def are_neighbours(panel, s):
     first, last = locate(panel, 0, s), locate(panel, panel.width - 1, s)
     apart = out_index(last, 0, s) - out_index(first, 0, s)
     return s.out_strides[4] == 1 and first.n == last.n and apart == panel.width - 1
+
+
+@inline
+def are_lines(s):
+    """Whether patches are the pixels of long rows, as they lie: of pointwise layers.
+
+    In its simplest form such a layer has a row for each image. Phases of gradients may have more
+    outputs than pixels, and begin elsewhere.
+    """
+    along = (
+        s.size[1] == s.output[1] and s.size[2] == s.output[2] and s.stride[1] == s.stride[2] == 1
+    )
+    inside = s.padding[0] == 0 and s.padding[1] == 0 and s.padding[2] == 0 and s.output[0] == 1
+    return kernel_taps(s) == 1 and along and inside and s.in_strides[4] == 1
+
+
+@inline
+def pixels_of(s):
+    """Pixels of all images."""
+    return s.n * s.output[0] * s.output[1] * s.output[2]
+
+
+@inline
+def most_taps(s, kc):
+    """Taps that a slice of KC rows can touch."""
+    return min(kc // s.c_in + 2, kernel_taps(s))

@@ -17,7 +17,8 @@ import numpy as np
 
 from numbaconv.codegen.integers import ceil_div, largest_divisor, round_up
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import behind, call, entries, indices_at, pointer_at, shift
+from numbaconv.codegen.pipeline import lightly
+from numbaconv.codegen.pointers import call, indices_at, pointer_at, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
@@ -29,75 +30,42 @@ from numbaconv.cpu.blocking import (
     share,
 )
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
+from numbaconv.cpu.im2col.packing import (
+    CALLED,
+    Functions,
+    PackArguments,
+    pack_lines,
+    pack_patches,
+)
 from numbaconv.cpu.im2col.panels import (
+    PanelBlocks,
+    are_lines,
     are_neighbours,
     locate,
     locate_panel,
     make_zones,
+    most_taps,
     out_index,
+    read_blocks,
+    zones_of,
 )
 from numbaconv.cpu.job import (
     AT,
-    BLOCKS,
-    MOST_BLOCKS,
     SHAPE,
     WorkerArguments,
     next_task,
-    size_within,
 )
 from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.matrix import TileArguments, tile
-from numbaconv.cpu.packing.lanes import copy_lanes, fill_lanes
 from numbaconv.cpu.packing.results import move_rows
-from numbaconv.cpu.packing.rows import CopyRunArguments, copy_run
+from numbaconv.cpu.packing.rows import copy_run
 from numbaconv.cpu.packing.weights import block_rows, register_rows
-from numbaconv.problem.padding_modes import padded_index
-from numbaconv.problem.shape import ZEROS, kernel_taps, read_shape
-
-
-class PanelBlocks(NamedTuple):
-    """How a problem is cut.
-
-    Attributes
-    ----------
-    mr, oc_blocks : int
-        Rows of a register block, and how many blocks a group has.
-    oc_parts : int
-        Tasks that share the output channels of one pixel block.
-    nr, panels : int
-        Pixels of a panel; panels of a task.
-    kc, together : int
-        Rows of the patch matrix in a panel; how many of these are one list of the tile's.
-    zones, zone_panels : int
-        Zones of the output, and panels of all of them (of one image, if there are several zones).
-    all_panels, pixel_blocks, tasks : int
-        Panels of a group; tasks that they make; tasks of the problem.
-    """
-
-    mr: int
-    oc_blocks: int
-    oc_parts: int
-    nr: int
-    panels: int
-    kc: int
-    together: int
-    zones: int
-    zone_panels: int
-    all_panels: int
-    pixel_blocks: int
-    tasks: int
-
-
-BLOCKS_SIZE = size_within(PanelBlocks, MOST_BLOCKS)
+from numbaconv.problem.shape import kernel_taps, read_shape
 
 
 class PanelMemory(NamedTuple):
-    """The pointers of a worker: the problem's arrays, its own scratch and its own tables.
+    """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
 
-    `x` is for elements that are not converted.
-    """
-
-    x: object
     packed: object
     bias: object
     out: object
@@ -149,157 +117,6 @@ def cut(s, itemsize, threads):
         pixel_blocks,
         s.groups * pixel_blocks * oc_parts,
     )
-
-
-@inline
-def pack_run(job, target, b, s, g, pixel, run, tap, c0, c1):
-    """Write what the pixels of a run read through a tap, for channels c0 .. c1 - 1.
-
-    Returns 1 if that is more than zeros of padding, else 0.
-    """
-    kw = tap % s.kernel[2]
-    kh = tap // s.kernel[2] % s.kernel[1]
-    kd = tap // (s.kernel[1] * s.kernel[2])
-    od = pixel.row // s.output[1]
-    oh = pixel.row - od * s.output[1]
-    mode_d, mode_h, mode = s.padding_mode
-    d = padded_index(od * s.stride[0] + kd * s.dilation[0] - s.padding[0], s.size[0], mode_d)
-    h = padded_index(oh * s.stride[1] + kh * s.dilation[1] - s.padding[1], s.size[1], mode_h)
-    first = pixel.column * s.stride[2] + kw * s.dilation[2] - s.padding[2]
-    padding = first >= s.size[2] or first + (run - 1) * s.stride[2] < 0
-    inside = d >= 0 and h >= 0 and not (padding and mode <= ZEROS)
-    at = (
-        pixel.n * s.in_strides[0]
-        + (g * s.c_in + c0) * s.in_strides[1]
-        + d * s.in_strides[2]
-        + h * s.in_strides[3]
-    )
-    size = s.size[2] if inside else 0
-    call(
-        job[AT.fill_halo],
-        CopyRunArguments(
-            target=target,
-            target_step=b.nr,
-            x=behind(job[AT.x], at, job[AT.in_size]),
-            job=job,
-            channel=g * s.c_in + c0,
-            channels=c1 - c0,
-            size=size,
-            first=first,
-            step=s.stride[2],
-            elements=run,
-        ),
-    )
-    return 1 if inside or min(s.padding_mode) < ZEROS else 0
-
-
-@inline
-def pack_panel(job, target, s, b, g, panel, k0, k1, reads):
-    """target[(k - k0) * nr + j] = element k = (tap, c) of the patch of pixel j of the panel.
-
-    Loops: taps; runs of pixels in one row; channels; pixels. A tap that reads only padding is
-    marked in `reads`, unless it is the first of a slice of which none reads more: every output
-    is to be stored.
-    """
-    tap0, tap1 = k0 // s.c_in, (k1 - 1) // s.c_in + 1
-    any_read = 0
-    for i in range(tap1 - tap0):
-        tap = tap1 - 1 - i
-        c0, c1 = max(0, k0 - tap * s.c_in), min(s.c_in, k1 - tap * s.c_in)
-        row = shift(target, (tap * s.c_in + c0 - k0) * b.nr)
-        read = 0
-        j = 0
-        while j < panel.width:
-            pixel = locate(panel, j, s)
-            run = min(pixel.left, panel.width - j)
-            read |= pack_run(job, shift(row, j), b, s, g, pixel, run, tap, c0, c1)
-            j += run
-        any_read |= read
-        reads[tap - tap0] = 1 if tap == tap0 and any_read == 0 else read
-
-
-@inline
-def are_lines(s):
-    """Whether patches are the pixels of long rows, as they lie: of pointwise layers.
-
-    In its simplest form such a layer has a row for each image. Phases of gradients may have more
-    outputs than pixels, and begin elsewhere.
-    """
-    along = (
-        s.size[1] == s.output[1] and s.size[2] == s.output[2] and s.stride[1] == s.stride[2] == 1
-    )
-    inside = s.padding[0] == 0 and s.padding[1] == 0 and s.padding[2] == 0 and s.output[0] == 1
-    return kernel_taps(s) == 1 and along and inside and s.in_strides[4] == 1
-
-
-@inline
-def pack_lines(m, s, b, g, begin, panels, k0, k1, lanes):
-    """Write the panels begin, begin + 1, ... of a pointwise layer, for channels k0 .. k1 - 1.
-
-    A channel is read through all panels before the next: these are longer runs of memory, and each
-    page is looked up once. Loops: rows; channels; panels; vectors.
-    """
-    pixels, apart = s.output[2], b.nr * b.kc
-    first, count = begin * b.nr, min(panels * b.nr, pixels_of(s) - begin * b.nr)
-    j = 0
-    while j < count:
-        row = (first + j) // pixels
-        at, n = first + j - row * pixels, row // s.output[1]
-        run, panel = min(pixels - at, count - j), j // b.nr
-        at += n * s.in_strides[0] + (row - n * s.output[1]) * s.in_strides[3]
-        x = shift(m.x, at + (g * s.c_in + k0) * s.in_strides[1])
-        for k in range(k1 - k0):
-            source, target = (
-                shift(x, k * s.in_strides[1]),
-                shift(m.panels, panel * apart + k * b.nr),
-            )
-            column, i = j - panel * b.nr, 0
-            while i < run:
-                width, v = min(b.nr - column, run - i), 0
-                while v < width:
-                    copy_lanes(shift(target, column + v), shift(source, i + v), width - v)
-                    v += lanes
-                target = shift(target, apart)
-                i += width
-                column = 0
-        j += run
-
-
-@inline
-def pixels_of(s):
-    """Pixels of all images."""
-    return s.n * s.output[0] * s.output[1] * s.output[2]
-
-
-@inline
-def clear_ends(pixels, b, width, many, lanes):
-    """Set to zero what the tile reads of a panel behind its pixels, in `many` rows.
-
-    What happens to lie there may be denormal, and such products take a hundred times as long.
-    """
-    behind = -width % lanes
-    if behind > 0:
-        for k in range(many):
-            fill_lanes(shift(pixels, k * b.nr + width), 0, behind)
-
-
-@inline
-def pack_panels(job, m, s, b, g, begin, panels, k0, k1):
-    """Write the panels begin, begin + 1, ... of a task, for k from k0 to k1 - 1."""
-    taps, lanes = most_taps(s, b.kc), job[AT.lanes]
-    if are_lines(s) and s.converts == 0:
-        pack_lines(m, s, b, g, begin, panels, k0, k1, lanes)
-        width = pixels_of(s) - (begin + panels - 1) * b.nr
-        last = shift(m.panels, (panels - 1) * b.nr * b.kc)
-        clear_ends(last, b, min(width, b.nr), k1 - k0, lanes)
-        for i in range(panels):
-            m.reads[i * taps] = 1
-        return
-    for i in range(panels):
-        panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
-        pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-        pack_panel(job, pixels, s, b, g, panel, k0, k1, reads)
-        clear_ends(pixels, b, panel.width, k1 - k0, lanes)
 
 
 @inline
@@ -419,7 +236,7 @@ def run_task(task, job, m, s, b):
     k0 = 0
     while k0 < k_size:
         k1 = min(k0 + b.kc, k_size)
-        pack_panels(job, m, s, b, g, begin, panels, k0, k1)
+        call(job[CALLED.pack], PackArguments(m.panels, job, m.reads, g, begin, panels, k0, k1))
         for block in range(block0, block1):
             i = 0
             while i < panels:
@@ -431,39 +248,26 @@ def run_task(task, job, m, s, b):
         k0 = k1
 
 
-@inline
-def most_taps(s, kc):
-    """Taps that a slice of KC rows can touch."""
-    return min(kc // s.c_in + 2, kernel_taps(s))
-
-
-@native(WorkerArguments)
+@native(WorkerArguments, lightly)
 def work(worker, job, like):
     """Do tasks until none is left."""
     s = read_shape(job, SHAPE)
     b = read_blocks(job)
     scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     m = PanelMemory(
-        pointer_at(job[AT.x], like),
         pointer_at(job[AT.packed], like),
         pointer_at(job[AT.bias], like),
         pointer_at(job[AT.out], like),
         scratch,
         shift(scratch, b.panels * b.nr * b.kc),
         indices_at(job[AT.table]),
-        shift(indices_at(job[AT.table]), 4 * b.together),
+        zones_of(job, b),
         shift(indices_at(job[AT.indices]), worker * job[AT.index_size]),
     )
     task, queue = next_task(job, b.tasks, worker, 0)
     while task < b.tasks:
         run_task(task, job, m, s, b)
         task, queue = next_task(job, b.tasks, worker, queue)
-
-
-@inline
-def read_blocks(job):
-    """Rebuild the blocks that `lower` made."""
-    return PanelBlocks(*entries(job, BLOCKS, BLOCKS_SIZE))
 
 
 def list_rows(s, b):
@@ -483,6 +287,7 @@ def lower(s, itemsize, threads):
     lanes = VECTOR_BYTES // itemsize
     b = cut(s, itemsize, threads)
     zones = make_zones(s, TILE_VECTORS * lanes)
+    in_lines = are_lines(s) and s.converts == 0
     return Lowering(
         "patch_matrix",
         work,
@@ -491,6 +296,7 @@ def lower(s, itemsize, threads):
         np.concatenate((list_rows(s, b).ravel(), zones.ravel())),
         b.panels * b.nr * b.kc + TILE_ROWS * b.nr,
         index_size=b.panels * most_taps(s, b.kc),
-        fill_halo=copy_run,
+        fill_halo=None if in_lines else copy_run,
         packing=Packing(b.mr, taps_outer=True),
+        functions=Functions(pack_lines if in_lines else pack_patches),
     )
