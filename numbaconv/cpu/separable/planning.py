@@ -30,9 +30,9 @@ from numbaconv.problem.padding_modes import padded_index
 # Rows of sums at a time. Their taps read nearly the same rows, once from the second-level cache.
 STEP = 8
 
-# Bytes of a row of sums that are stored before the next ones are summed: the first-level cache
-# holds those of STEP rows.
-CHUNK_BYTES = 1024
+# Bytes of sums, of all rows of a step, that are stored before the next ones are summed; and those
+# of the rows that a step reads if no other reads them again. The first-level cache holds both.
+SUMS_BYTES, READ_BYTES = 8 * 1024, 33 * 1024
 
 # Lanes of a pixel, and of all that its taps reach, up to which an axis is the lanes' though others
 # lie behind it.
@@ -270,13 +270,15 @@ def windows_of(work: tuple[Pass, ...] | Kernel) -> Windows:
 class Sizes(NamedTuple):
     """Planes of a block, lanes of a strip, elements from one row of scratch to the next.
 
-    `start` are those before the first lane that is read into a row of scratch.
+    `start` are those before the first lane that is read into a row of scratch, `step` the rows of
+    sums at a time.
     """
 
     block: int
     strip: int
     pitch: int
     start: int
+    step: int
 
 
 def cut(roles: Roles, windows: Windows, separable: bool, itemsize: int) -> Sizes:
@@ -305,7 +307,9 @@ def cut(roles: Roles, windows: Windows, separable: bool, itemsize: int) -> Sizes
     before = windows.along(roles.lanes)[1] * roles.pixel if separable and strip >= lanes else 0
     start = round_up(before, vector)
     pitch = round_up(start + strip + reach, vector) + CACHE_LINE // itemsize
-    return Sizes(block, strip, pitch, start)
+    alone = read == windows.along(roles.rows)[0] == 1
+    step = min(STEP, max(1, READ_BYTES // (strip * itemsize))) if alone else STEP
+    return Sizes(block, strip, pitch, start, step)
 
 
 def edges_of(walk: Walk) -> list[int]:
@@ -353,7 +357,8 @@ def plan_walk(
     row_window, row_before, row_mode = windows.along(rows)
     lane_window, lane_before, lane_mode = windows.along(lanes)
     row_block, row_blocks = task_blocks(pieces, rows.size, row_window, threads)
-    ring = row_window - 1 + STEP
+    step = sizes.step
+    ring = row_window - 1 + step
     ring_planes = sizes.block if separable else planes
     rows_at = ring_planes * ring * sizes.pitch
     walk = Walk(
@@ -383,14 +388,14 @@ def plan_walk(
         edges=0,
         lane_in=lanes.in_step,
         lane_out=lanes.out_step,
-        step=STEP,
-        chunk=CHUNK_BYTES // problem.compute.itemsize,
+        step=step,
+        chunk=SUMS_BYTES // (step * problem.compute.itemsize),
         ring=ring,
         pitch=sizes.pitch,
         ring_plane=ring * sizes.pitch,
         rows_at=rows_at,
-        results_at=rows_at + STEP * sizes.pitch,
-        bundle_at=rows_at + 2 * STEP * sizes.pitch,
+        results_at=rows_at + step * sizes.pitch,
+        bundle_at=rows_at + 2 * step * sizes.pitch,
         lists_at=BASES + planes,
         in_size=problem.in_dtype.itemsize,
         out_size=problem.out_dtype.itemsize,
