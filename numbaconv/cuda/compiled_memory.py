@@ -59,6 +59,16 @@ def load_wide(typingctx, address, index, dtype):
 
 
 @intrinsic
+def load_two(typingctx, address, index):
+    """Two integers of 32 bits, from one of an even number on, in one load."""
+
+    def emit(e, at, i):
+        return e.pack(e.read_wide(e.pointer(at, int32, i), int32, 8))
+
+    return types.UniTuple(int32, 2)(int64, int32), emitted(emit)
+
+
+@intrinsic
 def load_header(typingctx, address):
     """Return the header of a job as a tuple; what is not used of it is never loaded."""
 

@@ -127,10 +127,10 @@ class Emitter:
         vector = ir.VectorType(pointer.type.pointee, lanes)
         return self._builder.bitcast(pointer, ir.PointerType(vector, pointer.type.addrspace))
 
-    def read_wide(self, pointer: Any, dtype: Any) -> list[Any]:
-        """Load 128 bits, which are aligned, as elements."""
-        lanes = lanes_of(dtype)
-        vector = self._builder.load(self._vector(pointer, lanes), align=WIDE_BYTES)
+    def read_wide(self, pointer: Any, dtype: Any, size: int = WIDE_BYTES) -> list[Any]:
+        """Load 128 bits, or fewer, which are aligned, as elements."""
+        lanes = size * 8 // int(dtype.bitwidth)
+        vector = self._builder.load(self._vector(pointer, lanes), align=size)
         return [self._builder.extract_element(vector, _INT(i)) for i in range(lanes)]
 
     def write_wide(self, pointer: Any, values: Sequence[Any]) -> None:
@@ -177,7 +177,9 @@ class Emitter:
             return done
         return [self._builder.extract_value(done, i) for i in range(count)]
 
-    def perform(self, text: str, constraints: str = "~{memory}", operands: Sequence[Any] = ()) -> None:
+    def perform(
+        self, text: str, constraints: str = "~{memory}", operands: Sequence[Any] = ()
+    ) -> None:
         """Emit an instruction of PTX that has no result and touches memory."""
         function = ir.FunctionType(ir.VoidType(), [value.type for value in operands])
         asm = ir.InlineAsm(function, text, constraints, side_effect=True)

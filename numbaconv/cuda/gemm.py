@@ -20,7 +20,7 @@ from numbaconv.cuda.device import (
     same,
 )
 from numbaconv.cuda.gemm_pipeline import make_accumulate
-from numbaconv.cuda.gemm_tiles import make_loader, turned_place
+from numbaconv.cuda.gemm_tiles import make_loader
 from numbaconv.cuda.gradient_tiles import make_gradient_loader
 from numbaconv.cuda.intrinsics import (
     SHARED_ALIGNMENT,
@@ -41,10 +41,11 @@ from numbaconv.cuda.intrinsics import (
 )
 from numbaconv.cuda.kernels import Source
 from numbaconv.cuda.kind import Kind
+from numbaconv.cuda.placement import turned_place
 from numbaconv.cuda.problem import DEPTH_END, SHAPE, SPLIT_TILES, SPLITS
 from numbaconv.cuda.tiles import WARP
 
-UNROLLED = 2  # rows of the tiles in shared memory
+UNROLLED = 2  # rows of the tiles in shared memory, where the next are on their way to registers
 
 
 def make_thread_multiply(kind: Kind) -> tuple[Any, Any]:
@@ -54,14 +55,16 @@ def make_thread_multiply(kind: Kind) -> tuple[Any, Any]:
     ``multiply(sums, a_at, b_at)``, from those addresses on, with TM x TN sums.
 
     The rows and columns of a thread come in vectors that lie a whole row of threads apart, so
-    that the lanes of a warp read neighbouring vectors. Two rows are unrolled: with four the
-    registers did not suffice, and with all the assembler moved the loads of the next step behind
-    the multiplications that are to hide them. It moves nothing across a loop.
+    that the lanes of a warp read neighbouring vectors. All rows are unrolled where copies bring
+    the next tiles, else two: with four the registers did not suffice, and with all the assembler
+    moved the loads of the next step behind the multiplications that are to hide them. It moves
+    nothing across a loop.
     """
     tile, words, shared = kind.tile, kind.words, kind.shared
-    across, rounds = tile.bn // tile.n, tile.bk // UNROLLED
-    a_step, b_step = (UNROLLED * pitch for pitch in tile.pitches(words))
-    add_product = make_multiply(tile, words, UNROLLED)
+    unrolled = tile.bk if kind.asynchronous else UNROLLED
+    across, rounds = tile.bn // tile.n, tile.bk // unrolled
+    a_step, b_step = (unrolled * pitch for pitch in tile.pitches(words))
+    add_product = make_multiply(tile, words, unrolled)
 
     @device
     def place(thread):

@@ -71,9 +71,7 @@ def make_addresses(kind: Kind, loader: Loader, place_reads: Any) -> Any:
     return addresses
 
 
-def _make_fetching(
-    kind: Kind, loader: Loader, place_reads: Any, multiply: Any, zeros: Any
-) -> Any:
+def _make_fetching(kind: Kind, loader: Loader, place_reads: Any, multiply: Any, zeros: Any) -> Any:
     """Return the function of two buffers, which registers fill."""
     depth, shared, stage_size = kind.depth, kind.shared, sum(kind.tile.sizes(kind.words))
     addresses = make_addresses(kind, loader, place_reads)
@@ -109,9 +107,7 @@ def _make_fetching(
     return accumulate
 
 
-def _make_copying(
-    kind: Kind, loader: Loader, place_reads: Any, multiply: Any, zeros: Any
-) -> Any:
+def _make_copying(kind: Kind, loader: Loader, place_reads: Any, multiply: Any, zeros: Any) -> Any:
     """Return the function of several buffers, which copies fill that run by themselves."""
     depth, shared, stage_size = kind.depth, kind.shared, sum(kind.tile.sizes(kind.words))
     addresses = make_addresses(kind, loader, place_reads)

@@ -11,7 +11,7 @@ channels under a tap, each a fixed step away (`problem.patch_rows`).
 from typing import Any
 
 from numbaconv.cuda.device import device, image_pixels, read_shape
-from numbaconv.cuda.gemm_tiles import Loader, make_locate, make_place, make_put, make_table
+from numbaconv.cuda.gemm_tiles import Loader
 from numbaconv.cuda.intrinsics import (
     int32,
     int64,
@@ -23,6 +23,8 @@ from numbaconv.cuda.intrinsics import (
     uint32,
 )
 from numbaconv.cuda.kind import Kind
+from numbaconv.cuda.patch_tiles import make_locate, make_table
+from numbaconv.cuda.placement import make_place, make_put
 from numbaconv.cuda.problem import (
     HEADER,
     MAGIC,
@@ -74,7 +76,9 @@ def make_gradient_loader(kind: Kind) -> Loader:
         stage_a(a_to, fetched_a, thread)
         stage_b(b_to, fetched_b, thread)
 
-    return Loader(begin, make_look(kind, find_pixel), bring, place, settle, stage, a_rounds, b_rounds)
+    return Loader(
+        begin, make_look(kind, find_pixel), bring, place, settle, stage, a_rounds, b_rounds
+    )
 
 
 def make_find_pixel(kind: Kind) -> tuple[Any, Any]:

@@ -34,6 +34,7 @@ flip = _memory.flip
 is_aligned = _memory.is_aligned
 load = _memory.load
 load_header = _memory.load_header
+load_two = _memory.load_two
 load_wide = _memory.load_wide
 make_copy = _memory.make_copy
 make_patch = _memory.make_patch

@@ -78,7 +78,7 @@ class Kind(NamedTuple):
         """
         if self.dtype not in ("float32", "int32") or self.mapped:
             return 1
-        fetched = (self.weight_rounds + self.patch_rounds) * self.words
+        fetched = (self.weight_rounds + self.patch_rounds) * self.words * (not self.asynchronous)
         crowded = self.tile.m * self.tile.n + fetched > 72
         return 512 // self.tile.threads - crowded
 

@@ -92,6 +92,11 @@ def load_header(address):
     return tuple(int(address[i]) for i in range(HEADER))
 
 
+def load_two(address, index):
+    """Two integers, from one of an even number on."""
+    return address[index], address[index + 1]
+
+
 def _lanes(array):
     return 16 // array.dtype.itemsize
 

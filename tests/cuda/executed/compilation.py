@@ -36,6 +36,8 @@ SOURCES = (
             "kernels",
             "kind",
             "passes",
+            "patch_tiles",
+            "placement",
             "problem",
             "tiles",
         )
