@@ -27,6 +27,17 @@ def move_on(typingctx, address, count, dtype):
 
 
 @intrinsic
+def flip(typingctx, address, count, dtype):
+    """Address that differs by the bits of `count` elements, which is a power of two."""
+    size = dtype.dtype.bitwidth // 8
+
+    def emit(e, at, index, _):
+        return e.flip(at, e.multiply(index, size))
+
+    return address(address, address, dtype), emitted(emit)
+
+
+@intrinsic
 def load(typingctx, address, index, dtype):
     """Element `index` of the array at an address."""
 
@@ -45,6 +56,16 @@ def load_wide(typingctx, address, index, dtype):
         return e.pack(e.read_wide(e.pointer(at, element, i), element))
 
     return types.UniTuple(element, lanes_of(element))(int64, index, dtype), emitted(emit)
+
+
+@intrinsic
+def load_two(typingctx, address, index):
+    """Two integers of 32 bits, from one of an even number on, in one load."""
+
+    def emit(e, at, i):
+        return e.pack(e.read_wide(e.pointer(at, int32, i), int32, 8))
+
+    return types.UniTuple(int32, 2)(int64, int32), emitted(emit)
 
 
 @intrinsic
@@ -141,3 +162,41 @@ def make_patch(rows, columns, dtype):
         return types.UniTuple(dtype, rows * columns)(int32, int32, int32, int32), emitted(emit)
 
     return patch
+
+
+def make_copy(dtype, count):
+    """Return the function that begins to copy `count` elements to an address in shared memory.
+
+    ``(to, address, index, inside)``: from element `index` of the array at an address in global
+    memory, or zeros. They are there, for the same thread, when `make_wait` has waited for their
+    group, which `commit` ends.
+    """
+    size = count * dtype.bitwidth // 8
+    cache = "cg" if size == WIDE_BYTES else "ca"
+    text = f"cp.async.{cache}.shared.global [$0], [$1], {size}, $2;"
+
+    @intrinsic
+    def copy(typingctx, to, address, index, inside):
+        def emit(e, to, at, i, inside):
+            place = e.address(e.pointer(at, dtype, i))
+            e.perform(text, "r,l,r,~{memory}", [to, place, e.either(inside, size, 0)])
+
+        return types.void(int32, int64, int32, types.boolean), emitted(emit)
+
+    return copy
+
+
+@intrinsic
+def commit(typingctx):
+    """End a group of copies."""
+    return types.void(), emitted(lambda e: e.perform("cp.async.commit_group;"))
+
+
+def make_wait(pending):
+    """Return the function that waits for all groups of the thread's copies but the last few."""
+
+    @intrinsic
+    def wait(typingctx):
+        return types.void(), emitted(lambda e: e.perform(f"cp.async.wait_group {pending};"))
+
+    return wait

@@ -116,9 +116,9 @@ def multiplied(how: Arithmetic, precision: str) -> str:
 def _kinds(dtype: str, device: Device, **options: bool) -> list[Kind]:
     """Return kernels with each tile that there is for a dtype."""
     found = tiles.TILES[dtype]
-    narrow = device.capability < TF32_CAPABILITY
+    turing = device.capability < TF32_CAPABILITY
     found = _TINY[found] if SIMULATED else found
-    return [Kind(tile, dtype, narrow=narrow, **options) for tile in found]
+    return [Kind(tile, dtype, turing=turing, **options) for tile in found]
 
 
 def product_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:
@@ -288,7 +288,7 @@ class Convolution(Work):
         self.channels_inside = kind.wide
         self.pitch = -(-s.gemm[2] // lanes) * lanes
         per_part = max(-(-self.pitch // (depth * splits)), 1)
-        count = (per_part * splits + 1) * depth
+        count = (per_part * splits + kind.stages) * depth  # entries are read that far ahead
         table = patch_rows(s, kind.wide, count, lanes if kind.wide else 1)
         settings = {
             PITCH: self.pitch,

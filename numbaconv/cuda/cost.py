@@ -94,7 +94,7 @@ def instructions(kind: Kind) -> float:
     tile, words, lanes = kind.tile, kind.words, kind.lanes
     if tile.tensor:
         fragments = tile.m // 16 * (tile.n // 8)
-        multiply = tile.bk / 8 * (fragments * (1 + kind.narrow) + (tile.m + tile.n) / 16)
+        multiply = tile.bk / 8 * (fragments * (1 + kind.turing) + (tile.m + tile.n) / 16)
         count, stores = TENSOR_STEP + multiply, 1
     else:
         reads = (tile.m + tile.n) / words
@@ -119,7 +119,7 @@ def resident(kind: Kind, capability: tuple[int, int]) -> int:
     tile = kind.tile
     sums = tile.m * tile.n // (WARP if tile.tensor else 1) * int(kind.sum.bitwidth) // 32
     registers = min(sums + OTHER_REGISTERS, MOST_REGISTERS)
-    shared = tile.shared_bytes(int(kind.shared.bitwidth) // 8)
+    shared = kind.stages * tile.shared_bytes(int(kind.shared.bitwidth) // 8)
     limits = (
         REGISTERS // (registers * tile.threads),
         THREADS // tile.threads,

@@ -50,6 +50,14 @@ class Emitter:
         """Multiply; the second may be a number."""
         return self._builder.mul(a, self._value(b, a.type))
 
+    def flip(self, a: Any, b: Any) -> Any:
+        """Exclusive or; the second may be a number."""
+        return self._builder.xor(a, self._value(b, a.type))
+
+    def either(self, condition: Any, a: int, b: int) -> Any:
+        """Return one of two numbers."""
+        return self._builder.select(condition, _INT(a), _INT(b))
+
     def fused(self, dtype: Any, a: Any, b: Any, c: Any) -> Any:
         """Return ``a * b + c``, of floating numbers rounded once."""
         if isinstance(dtype, types.Float):
@@ -99,6 +107,10 @@ class Emitter:
         element = ir.PointerType(self._context.get_value_type(dtype), space)
         return self.step(self._builder.inttoptr(address, element), index)
 
+    def address(self, pointer: Any) -> Any:
+        """Return the address that a pointer to global memory is."""
+        return self._builder.ptrtoint(pointer, ir.IntType(64))
+
     def step(self, pointer: Any, index: Any) -> Any:
         """Return the pointer to a further element."""
         return self._builder.gep(pointer, [self._value(index)])
@@ -115,10 +127,10 @@ class Emitter:
         vector = ir.VectorType(pointer.type.pointee, lanes)
         return self._builder.bitcast(pointer, ir.PointerType(vector, pointer.type.addrspace))
 
-    def read_wide(self, pointer: Any, dtype: Any) -> list[Any]:
-        """Load 128 bits, which are aligned, as elements."""
-        lanes = lanes_of(dtype)
-        vector = self._builder.load(self._vector(pointer, lanes), align=WIDE_BYTES)
+    def read_wide(self, pointer: Any, dtype: Any, size: int = WIDE_BYTES) -> list[Any]:
+        """Load 128 bits, or fewer, which are aligned, as elements."""
+        lanes = size * 8 // int(dtype.bitwidth)
+        vector = self._builder.load(self._vector(pointer, lanes), align=size)
         return [self._builder.extract_element(vector, _INT(i)) for i in range(lanes)]
 
     def write_wide(self, pointer: Any, values: Sequence[Any]) -> None:
@@ -164,3 +176,11 @@ class Emitter:
         if not count:
             return done
         return [self._builder.extract_value(done, i) for i in range(count)]
+
+    def perform(
+        self, text: str, constraints: str = "~{memory}", operands: Sequence[Any] = ()
+    ) -> None:
+        """Emit an instruction of PTX that has no result and touches memory."""
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in operands])
+        asm = ir.InlineAsm(function, text, constraints, side_effect=True)
+        self._builder.call(asm, list(operands))

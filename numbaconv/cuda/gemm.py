@@ -1,16 +1,7 @@
 """The implicit matrix product: weights times a patch matrix that exists only tile by tile.
 
 Of one group, M = C_out, N = images x output pixels, K = C_in x taps. Each block of threads computes
-BM x BN of the outputs:
-
-    for each step of BK along K:
-        fetch the next BM x BK weights and BK x BN patch elements into registers
-        multiply the tiles that are in shared memory
-        write what was fetched into the other buffer of shared memory, and meet
-
-so that the loads of a step are on their way while the step before is computed, and one barrier a
-step is enough: nobody writes the buffer that others still read. What is fetched is the only
-difference between a convolution (`gemm_tiles`) and the gradient of its weights (`gradient_tiles`).
+BM x BN of the outputs, in steps of BK along K (`gemm_pipeline`).
 
 `make_kernel` compiles all sizes and options into the code, since a register array must be indexed
 by constants only.
@@ -28,11 +19,13 @@ from numbaconv.cuda.device import (
     read_shape,
     same,
 )
+from numbaconv.cuda.gemm_pipeline import make_accumulate
 from numbaconv.cuda.gemm_tiles import make_loader
 from numbaconv.cuda.gradient_tiles import make_gradient_loader
 from numbaconv.cuda.intrinsics import (
     SHARED_ALIGNMENT,
     bits_of_float,
+    flip,
     float_of_bits,
     int32,
     int64,
@@ -41,19 +34,18 @@ from numbaconv.cuda.intrinsics import (
     make_multiply,
     make_row,
     make_warp_multiply,
-    make_zeros,
     move_on,
     quotient,
     read_thread,
-    shared_address,
     store,
 )
 from numbaconv.cuda.kernels import Source
 from numbaconv.cuda.kind import Kind
+from numbaconv.cuda.placement import turned_place
 from numbaconv.cuda.problem import DEPTH_END, SHAPE, SPLIT_TILES, SPLITS
 from numbaconv.cuda.tiles import WARP
 
-UNROLLED = 2  # rows of the tiles in shared memory
+UNROLLED = 2  # rows of the tiles in shared memory, where the next are on their way to registers
 
 
 def make_thread_multiply(kind: Kind) -> tuple[Any, Any]:
@@ -63,14 +55,16 @@ def make_thread_multiply(kind: Kind) -> tuple[Any, Any]:
     ``multiply(sums, a_at, b_at)``, from those addresses on, with TM x TN sums.
 
     The rows and columns of a thread come in vectors that lie a whole row of threads apart, so
-    that the lanes of a warp read neighbouring vectors. Two rows are unrolled: with four the
-    registers did not suffice, and with all the assembler moved the loads of the next step behind
-    the multiplications that are to hide them. It moves nothing across a loop.
+    that the lanes of a warp read neighbouring vectors. All rows are unrolled where copies bring
+    the next tiles, else two: with four the registers did not suffice, and with all the assembler
+    moved the loads of the next step behind the multiplications that are to hide them. It moves
+    nothing across a loop.
     """
     tile, words, shared = kind.tile, kind.words, kind.shared
-    across, rounds = tile.bn // tile.n, tile.bk // UNROLLED
-    a_step, b_step = (UNROLLED * pitch for pitch in tile.pitches(words))
-    add_product = make_multiply(tile, words, UNROLLED)
+    unrolled = tile.bk if kind.asynchronous else UNROLLED
+    across, rounds = tile.bn // tile.n, tile.bk // unrolled
+    a_step, b_step = (unrolled * pitch for pitch in tile.pitches(words))
+    add_product = make_multiply(tile, words, unrolled)
 
     @device
     def place(thread):
@@ -96,24 +90,25 @@ def make_tensor_multiply(kind: Kind) -> tuple[Any, Any]:
     """
     tile, shared = kind.tile, kind.shared
     bk, WM, WN = tile.bk, tile.m, tile.n
-    across = tile.bn // WN
+    across, vectors = tile.bn // WN, tile.bk // 4
     pitch = tile.pitches(kind.words)[0]
     read_weights = make_load_matrix(WM // 16, 16 * pitch)
     read_patches = make_load_matrix(WN // 16, 16 * pitch)
-    add_product = make_warp_multiply(WM // 16, WN // 8, kind.dtype, kind.narrow)
+    add_product = make_warp_multiply(WM // 16, WN // 8, kind.dtype, kind.turing)
 
     @device
     def place(thread):
         lane, warp = thread % WARP, thread // WARP
         a_row = warp // across * WM + lane % 16
         b_row = warp % across * WN + lane % 8 + lane // 16 * 8
-        return int32(a_row * pitch + lane // 16 * 4), int32(b_row * pitch + lane // 8 % 2 * 4)
+        a_at = a_row * pitch + turned_place(a_row, lane // 16 * 4, vectors)
+        return int32(a_at), int32(b_row * pitch + turned_place(b_row, lane // 8 % 2 * 4, vectors))
 
     @device
     def multiply(sums, a_at, b_at):
-        for _ in range(bk // 8):
-            sums = add_product(sums, read_weights(a_at), read_patches(b_at))
-            a_at, b_at = move_on(a_at, 8, shared), move_on(b_at, 8, shared)
+        for i in range(0, bk, 8):
+            a, b = flip(a_at, int32(i), shared), flip(b_at, int32(i), shared)
+            sums = add_product(sums, read_weights(a), read_patches(b))
         return sums
 
     return place, multiply
@@ -229,58 +224,25 @@ def make_kernel(kind: Kind) -> Source:
     -----
     The blocks are in one dimension, with the tiles along M innermost: they read the same patches.
     """
-    tile, words, depth = kind.tile, kind.words, kind.depth
-    a_size, b_size = tile.sizes(words)
-    stage_size = a_size + b_size
-    both = 2 * stage_size
-    shared = kind.shared
+    tile, depth, shared = kind.tile, kind.depth, kind.shared
+    size = kind.stages * sum(tile.sizes(kind.words))
     loader = (make_gradient_loader if kind.of_weights else make_loader)(kind)
-    begin, fetch, place_writes, stage = loader.begin, loader.fetch, loader.place, loader.stage
-    a_fetched, b_fetched = loader.a_fetched, loader.b_fetched
-    place_reads, multiply = (make_tensor_multiply if tile.tensor else make_thread_multiply)(kind)
+    begin = loader.begin
+    multiply = (make_tensor_multiply if tile.tensor else make_thread_multiply)(kind)
+    accumulate = make_accumulate(kind, loader, *multiply)
     find_place, store_sums = make_place(kind), make_store(kind)
-    zeros = make_zeros(tile.m * tile.n // (WARP if tile.tensor else 1), kind.sum)
 
     def conv_gemm(x, w, bias, y, job):
         header = load_header(job)
         s = read_shape(header, SHAPE)
-        tiles = cuda.shared.array(both, shared, SHARED_ALIGNMENT)
-        next_a = cuda.local.array(a_fetched, shared)
-        next_b = cuda.local.array(b_fetched, shared)
-        sums = zeros()
+        tiles = cuda.shared.array(size, shared, SHARED_ALIGNMENT)
         thread = read_thread()
         group, m0, n0, part = find_place(header, s)
         # In 32 bits, which Numba has to be told each time: registers are what there is least of.
         k = int32(part * header[SPLIT_TILES] * depth)
         end = int32(min(k + header[SPLIT_TILES] * depth, header[DEPTH_END]))
-
         source = begin(x, w, job, header, s, group, m0, n0, thread)
-        fetch(next_a, next_b, source, k, end)
-        # Addresses that go to and fro between the buffers: worked out anew for each access they
-        # would be a third of the instructions beside the multiplications.
-        As = shared_address(tiles)
-        Bs = move_on(As, a_size, shared)
-        a_to, b_to = place_writes(thread)
-        a_to, b_to = move_on(As, a_to, shared), move_on(Bs, b_to, shared)
-        a_at, b_at = place_reads(thread)
-        a_at, b_at = move_on(As, a_at, shared), move_on(Bs, b_at, shared)
-        other = int32(stage_size)
-        stage(a_to, b_to, next_a, next_b, thread)
-        cuda.syncthreads()  # the first tiles are there
-        while k < end:
-            k = int32(k + depth)
-            more = k < end
-            if more:
-                fetch(next_a, next_b, source, k, end)
-            sums = multiply(sums, a_at, b_at)
-            if not more:  # a way out, which the assembler moves no store across
-                break
-            a_at, b_at = move_on(a_at, other, shared), move_on(b_at, other, shared)
-            a_to, b_to = move_on(a_to, other, shared), move_on(b_to, other, shared)
-            other = int32(-other)
-            stage(a_to, b_to, next_a, next_b, thread)
-            cuda.syncthreads()  # these tiles are read, the next ones are there
-        cuda.syncthreads()  # the last tiles are read
+        sums = accumulate(tiles, source, k, end, thread)
 
         # Read again and worked out again: kept from above they would need registers all the while.
         header = load_header(job)

@@ -10,8 +10,8 @@ channels under a tap, each a fixed step away (`problem.patch_rows`).
 
 from typing import Any
 
-from numbaconv.cuda.device import device, image_pixels, read_shape, same
-from numbaconv.cuda.gemm_tiles import Loader, make_pick, make_table
+from numbaconv.cuda.device import device, image_pixels, read_shape
+from numbaconv.cuda.gemm_tiles import Loader
 from numbaconv.cuda.intrinsics import (
     int32,
     int64,
@@ -20,10 +20,11 @@ from numbaconv.cuda.intrinsics import (
     move_on,
     scaled,
     store,
-    to_tf32,
     uint32,
 )
 from numbaconv.cuda.kind import Kind
+from numbaconv.cuda.patch_tiles import make_locate, make_table
+from numbaconv.cuda.placement import make_place, make_put
 from numbaconv.cuda.problem import (
     HEADER,
     MAGIC,
@@ -44,7 +45,8 @@ def make_gradient_loader(kind: Kind) -> Loader:
     begin_table, entry_at, _ = make_table(kind)
     together = tile.threads // bk  # rows that the threads take at once
     a_rounds, b_rounds = -(-tile.bm // together), -(-tile.bn // together)
-    fetch = make_fetch_pixel(kind, find_pixel, entry_at, (together, a_rounds, b_rounds))
+    make_bring = make_bring_halves if kind.dtype == "float16" else make_bring_pixel
+    bring = make_bring(kind, entry_at, (together, a_rounds, b_rounds))
     place_a, stage_a = make_stage_pixel(kind, 0, together, a_rounds)
     place_b, stage_b = make_stage_pixel(kind, 1, together, b_rounds)
 
@@ -66,11 +68,17 @@ def make_gradient_loader(kind: Kind) -> Loader:
         return place_a(thread), place_b(thread)
 
     @device
+    def settle(a_to, b_to, thread):
+        pass
+
+    @device
     def stage(a_to, b_to, fetched_a, fetched_b, thread):
         stage_a(a_to, fetched_a, thread)
         stage_b(b_to, fetched_b, thread)
 
-    return Loader(begin, fetch, place, stage, a_rounds, b_rounds)
+    return Loader(
+        begin, make_look(kind, find_pixel), bring, place, settle, stage, a_rounds, b_rounds
+    )
 
 
 def make_find_pixel(kind: Kind) -> tuple[Any, Any]:
@@ -112,11 +120,8 @@ def make_find_pixel(kind: Kind) -> tuple[Any, Any]:
     return begin, find_mapped if mapped else find_pixel
 
 
-def make_fetch_pixel(kind: Kind, find_pixel: Any, entry_at: Any, rounds: tuple[int, ...]) -> Any:
-    """Return the function that fetches one pixel of a thread's rows of both factors."""
-    stored = kind.stored
-    together, a_rounds, b_rounds = rounds
-    pick = make_pick(kind)
+def make_look(kind: Kind, find_pixel: Any) -> Any:
+    """Return the function that finds a thread's pixel, or its two neighbours of float16."""
     outside = (int32(NOWHERE),) * 3 if kind.mapped else int32(0)
 
     @device
@@ -128,53 +133,87 @@ def make_fetch_pixel(kind: Kind, find_pixel: Any, entry_at: Any, rounds: tuple[i
         return at, a[2], window
 
     @device
-    def pick_gradient(at, i, rows, pixels):
-        return load(at, int32(i * pixels), stored) if i < rows else stored(0)
+    def look(source, k0, end):
+        return find(source, int32(k0 + source[4]), end)
 
-    if kind.dtype == "float16":
+    @device
+    def look_twice(source, k0, end):
+        k = int32(k0 + source[4] * 2)
+        return find(source, k, end), find(source, int32(k + 1), end)
 
-        @device
-        def fetch(into_a, into_b, source, k0, end):
-            _, (_, _, table), (pixels, _), _, mine, s = source
-            k = int32(k0 + mine * 2)
-            low_a, low_rows, low = find(source, k, end)
-            high_a, high_rows, high = find(source, int32(k + 1), end)
-            for i in range(a_rounds):
-                a = pick_gradient(low_a, i * together, low_rows, pixels)
-                b = pick_gradient(high_a, i * together, high_rows, pixels)
-                into_a[i] = uint32(a) | (uint32(b) << uint32(16))
-            for i in range(b_rounds):
-                entry = entry_at(table, i * together)
-                a, b = pick(low, entry, s), pick(high, entry, s)
-                into_b[i] = uint32(a) | (uint32(b) << uint32(16))
+    return look_twice if kind.dtype == "float16" else look
 
-    else:
-        convert = to_tf32 if kind.dtype == "tf32" else same
 
-        @device
-        def fetch(into_a, into_b, source, k0, end):
-            _, (_, _, table), (pixels, _), _, mine, s = source
-            at, rows, window = find(source, int32(k0 + mine), end)
-            for i in range(a_rounds):
-                into_a[i] = convert(pick_gradient(at, i * together, rows, pixels))
-            for i in range(b_rounds):
-                into_b[i] = convert(pick(window, entry_at(table, i * together), s))
+def make_bring_pixel(kind: Kind, entry_at: Any, rounds: tuple[int, ...]) -> Any:
+    """Return the function that brings one pixel of a thread's rows of both factors."""
+    together, a_rounds, b_rounds = rounds
+    tile = kind.tile
+    locate, put = make_locate(kind), make_put(kind, 1)
+    aparts = [together * (pitch if tile.tensor else 1) for pitch in tile.pitches(kind.words)]
+    a_apart, b_apart = aparts
+    all_a, all_b = (
+        count * together == size or not kind.asynchronous
+        for count, size in ((a_rounds, tile.bm), (b_rounds, tile.bn))
+    )
+    bm, bn, bk = tile.bm, tile.bn, tile.bk
 
-    return fetch
+    @device
+    def bring(into_a, into_b, source, found, k, thread):
+        _, (_, _, table), (pixels, _), _, _, s = source
+        at, rows, (x, window) = found
+        for i in range(a_rounds):
+            if all_a or thread // bk + i * together < bm:
+                put(into_a, i, i * a_apart, at, int32(i * together * pixels), i * together < rows)
+        for i in range(b_rounds):
+            if all_b or thread // bk + i * together < bn:
+                index, inside = locate(window, entry_at(table, i * together), s)
+                put(into_b, i, i * b_apart, x, index, inside)
+
+    return bring
+
+
+def make_bring_halves(kind: Kind, entry_at: Any, rounds: tuple[int, ...]) -> Any:
+    """Return the function that brings two neighbouring pixels of float16, into one register."""
+    stored, locate = kind.stored, make_locate(kind)
+    together, a_rounds, b_rounds = rounds
+
+    @device
+    def read(array, index, inside):
+        return load(array, index, stored) if inside else stored(0)
+
+    @device
+    def pick(window, entry, s):
+        index, inside = locate(window[1], entry, s)
+        return read(window[0], index, inside)
+
+    @device
+    def bring(into_a, into_b, source, found, k, thread):
+        _, (_, _, table), (pixels, _), _, _, s = source
+        (low_a, low_rows, low), (high_a, high_rows, high) = found
+        for i in range(a_rounds):
+            index = int32(i * together * pixels)
+            a = read(low_a, index, i * together < low_rows)
+            b = read(high_a, index, i * together < high_rows)
+            into_a[i] = uint32(a) | (uint32(b) << uint32(16))
+        for i in range(b_rounds):
+            entry = entry_at(table, i * together)
+            a, b = pick(low, entry, s), pick(high, entry, s)
+            into_b[i] = uint32(a) | (uint32(b) << uint32(16))
+
+    return bring
 
 
 def make_stage_pixel(kind: Kind, factor: int, together: int, rounds: int) -> tuple[Any, Any]:
-    """Return where a thread writes what it fetched of a factor (0 or 1), and what writes it."""
+    """Return where a thread's share of a factor (0 or 1) lies, and what writes it."""
     tile = kind.tile
-    bk, tensor, size = tile.bk, tile.tensor, (tile.bm, tile.bn)[factor]
-    pitch = tile.pitches(kind.words)[factor]
+    bk, size = tile.bk, (tile.bm, tile.bn)[factor]
+    place_of = make_place(kind, factor)
     all_write = rounds * together == size
-    apart = together * (pitch if tensor else 1)
+    apart = together * (tile.pitches(kind.words)[factor] if tile.tensor else 1)
 
     @device
     def place(thread):
-        k, row = thread % bk, thread // bk
-        return int32(row * pitch + k if tensor else k * pitch + row)
+        return place_of(thread // bk, thread % bk)
 
     @device
     def stage(to, fetched, thread):

@@ -22,19 +22,24 @@ float32, float64 = types.float32, types.float64
 int32, int64 = types.int32, types.int64
 uint16, uint32 = types.uint16, types.uint32
 
-# The simulator's shared arrays take no alignment, and need none.
-SHARED_ALIGNMENT = None if SIMULATED else 16
+# Of a row of a tile for tensor cores. The simulator's shared arrays take none, and need none.
+SHARED_ALIGNMENT = None if SIMULATED else 64
 
 _package = "numbaconv.cuda."
 _memory: Any = import_module(_package + ("simulated" if SIMULATED else "compiled_memory"))
 _arithmetic: Any = import_module(_package + ("simulated" if SIMULATED else "compiled"))
 
+commit = _memory.commit
+flip = _memory.flip
 is_aligned = _memory.is_aligned
 load = _memory.load
 load_header = _memory.load_header
+load_two = _memory.load_two
 load_wide = _memory.load_wide
+make_copy = _memory.make_copy
 make_patch = _memory.make_patch
 make_read = _memory.make_read
+make_wait = _memory.make_wait
 move_on = _memory.move_on
 shared_address = _memory.shared_address
 store = _memory.store

@@ -3,8 +3,9 @@
 from typing import Any, NamedTuple
 
 from numbaconv.cuda.intrinsics import float32, float64, int32, int64, uint16, uint32
-from numbaconv.cuda.tiles import Tile
+from numbaconv.cuda.tiles import SHARED_BYTES, Tile
 
+MOST_STAGES = 4
 _TYPES = {"float32": float32, "float64": float64, "int32": int32, "int64": int64}
 
 
@@ -24,8 +25,9 @@ class Kind(NamedTuple):
         Whether padding reads elements of the input.
     partial : bool
         Whether a block stores only its part of the sums, for a second pass.
-    narrow : bool
-        Whether the tensor cores take half as many float16 at once (before capability 8.0).
+    turing : bool
+        Whether it is for capability 7.5: its tensor cores take half as many float16 at once, and
+        nothing is copied asynchronously.
     of_weights : bool
         Whether it is the gradient of the weights: K then runs over the output's pixels.
     """
@@ -35,7 +37,7 @@ class Kind(NamedTuple):
     wide: bool = False
     mapped: bool = False
     partial: bool = False
-    narrow: bool = False
+    turing: bool = False
     of_weights: bool = False
 
     @property
@@ -76,14 +78,45 @@ class Kind(NamedTuple):
         """
         if self.dtype not in ("float32", "int32") or self.mapped:
             return 1
-        fetched = (self.weight_rounds + self.patch_rounds) * self.words
+        fetched = (self.weight_rounds + self.patch_rounds) * self.words * (not self.asynchronous)
         crowded = self.tile.m * self.tile.n + fetched > 72
         return 512 // self.tile.threads - crowded
 
     @property
+    def asynchronous(self) -> bool:
+        """Whether the tiles are copied to shared memory without registers between (cp.async).
+
+        That writes 4 bytes or more as they lie: no single float16, and no vector of neighbouring
+        channels where they go to different rows. Single elements to round to tf32 would be more
+        work, in the gradient of the weights.
+        """
+        if self.turing:
+            return False
+        if self.tile.tensor:
+            return not self.of_weights and (self.wide or self.dtype == "tf32")
+        return not self.wide
+
+    @property
+    def stages(self) -> int:
+        """Buffers of the tiles: two, or as many as there is room for if they fill by themselves."""
+        if not self.asynchronous:
+            return 2
+        each = self.tile.shared_bytes(int(self.shared.bitwidth) // 8)
+        return min(MOST_STAGES, SHARED_BYTES // each)
+
+    @property
+    def unit(self) -> int:
+        """Elements of the weights that a thread takes at once: those of a vector, or one.
+
+        One where they go to different rows without registers: then neighbouring threads read
+        neighbouring elements.
+        """
+        return 1 if self.asynchronous and not self.tile.tensor else self.lanes
+
+    @property
     def weight_rounds(self) -> int:
-        """Vectors of the weights that a thread fetches for a step."""
-        return -(-self.tile.bm * self.tile.bk // self.words // self.tile.threads)
+        """Units of the weights that a thread fetches for a step."""
+        return -(-self.tile.bm * self.depth // self.unit // self.tile.threads)
 
     @property
     def patch_rounds(self) -> int:

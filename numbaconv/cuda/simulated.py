@@ -72,6 +72,11 @@ def move_on(address, count, dtype):
     return _Later(address, count)
 
 
+def flip(address, count, dtype):
+    """Address that differs by the bits of `count` elements, which is a power of two."""
+    return _Later(address.array, address.start ^ count)
+
+
 def load(address, index, dtype):
     """Element `index` of a flat array; `dtype` may be wider than the array's."""
     wanted = np.dtype(str(dtype))
@@ -85,6 +90,11 @@ def load(address, index, dtype):
 def load_header(address):
     """Return the header of a job as a tuple."""
     return tuple(int(address[i]) for i in range(HEADER))
+
+
+def load_two(address, index):
+    """Two integers, from one of an even number on."""
+    return address[index], address[index + 1]
 
 
 def _lanes(array):
@@ -129,6 +139,27 @@ def store_apart(address, apart, values):
     """Set elements from an address on, each `apart` from the one before."""
     for i, value in enumerate(values):
         address[i * apart] = value
+
+
+def make_copy(dtype, count):
+    """(to, address, index, inside): copies `count` elements, at once, or zeros."""
+    wanted = np.dtype(str(dtype))
+
+    def copy(to, address, index, inside):
+        found = [load(address, index + i, dtype) if inside else 0 for i in range(count)]
+        for i, value in enumerate(np.array(found, wanted).view(to.dtype)):
+            to[i] = value
+
+    return copy
+
+
+def commit():
+    """Nothing is left to do."""
+
+
+def make_wait(pending):
+    """Nothing to wait for."""
+    return commit
 
 
 def make_zeros(count, dtype):

@@ -43,11 +43,11 @@ class Tile(NamedTuple):
     def pitches(self, lanes: int) -> tuple[int, int]:
         """Steps between the rows of the two tiles in shared memory.
 
-        Padded by one vector, so that the transposing stores of the weights, and the tensor cores'
-        reads of eight rows at once, fall into different banks.
+        Padded by one vector, so that stores along K fall into different banks. On tensor cores the
+        vectors of a row change their places instead, from row to row (`turned`).
         """
         if self.tensor:
-            return self.bk + 4, self.bk + 4
+            return self.bk, self.bk
         return self.bm + lanes, self.bn + lanes
 
     def sizes(self, lanes: int) -> tuple[int, int]:
@@ -56,13 +56,23 @@ class Tile(NamedTuple):
         return (self.bm * a, self.bn * b) if self.tensor else (self.bk * a, self.bk * b)
 
     def shared_bytes(self, itemsize: int) -> int:
-        """Shared memory of a block: both tiles, double buffered."""
-        return 2 * sum(self.sizes(16 // itemsize)) * itemsize
+        """Bytes of one buffer of both tiles."""
+        return sum(self.sizes(16 // itemsize)) * itemsize
 
     def blocks(self, s: ConvShape) -> int:
         """Blocks that a problem has, without splitting its sums."""
         m, n, _ = s.gemm
         return s.groups * -(-m // self.bm) * -(-n // self.bn)
+
+
+def turned(row: int, k: int, vectors: int) -> int:
+    """Where element k of a row lies in the row, which has `vectors` of 4 elements.
+
+    A vector's number is combined with the row's, so that reads of one vector in eight rows at once
+    fall into different banks. Rows that lie eight apart agree, and the vector that is a power of
+    two further on is found by flipping a bit.
+    """
+    return (k // 4 ^ row * vectors // 8 % vectors) * 4 + k % 4
 
 
 # From the largest down; the last column but one of each is what a problem of few channels takes.

@@ -36,7 +36,7 @@ REDUCED = (
     "window (30,)",
     "kind int64 16x128x8x4x2 wide splits=1",
     "kind float16 64x64x16x32x32 weights splits=1",
-    "kind float16-narrow 64x64x16x32x32 plain",
+    "kind float16-turing 64x64x16x32x32 plain",
     "filter float16 stride=3 dilation=2 circular ((23, 19), (5, 4))",
     "filter float32 circular zeros",
     mutants.GRADIENT,

@@ -212,7 +212,7 @@ def find_step(code: str, kind: Kind) -> Step:
     inner = [(a, b) for a, b in loops if first < a and b < last and math & set(names[a:b])]
     if inner:
         a, b = inner[0]
-        rounds = kind.tile.bk // gemm.UNROLLED
+        rounds = 1 if kind.asynchronous else kind.tile.bk // gemm.UNROLLED
     else:
         where = [i for i in range(first, last) if names[i] in math]
         a, b, rounds = where[0], where[-1] + 1, 1
@@ -241,7 +241,7 @@ def check_overlap(compiled: Compiled, kind: Kind) -> None:
 
 @pytest.mark.parametrize(("kind", "capability"), CASES)
 def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
-    kind = kind._replace(narrow=capability < (8, 0))
+    kind = kind._replace(turing=capability < (8, 0))
     source = gemm.make_kernel(kind)
     compiled = compile_kernel(source, capability, tmp_path)
     check_registers(compiled, source)
@@ -249,7 +249,7 @@ def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
     assert compiled.count(r"ld\.global\.v[24]") > 0
     if kind.tile.tensor:
         tile = kind.tile
-        steps = (tile.m // 16) * (tile.n // 8) * (1 + kind.narrow * (kind.dtype == "float16"))
+        steps = (tile.m // 16) * (tile.n // 8) * (1 + kind.turing * (kind.dtype == "float16"))
         assert compiled.count(r"mma\.sync") % steps == 0
         assert compiled.count(r"mma\.sync") >= steps
         assert compiled.count(r"ldmatrix") > 0

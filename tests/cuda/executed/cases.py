@@ -99,10 +99,10 @@ def forced(tile: tiles.Tile, splits: int) -> Iterator[None]:
 
 
 def check_kind(
-    name: str, dtype: str, tile: tiles.Tile, option: str, splits: int, narrow: bool
+    name: str, dtype: str, tile: tiles.Tile, option: str, splits: int, turing: bool
 ) -> None:
     """Run a kernel of a kind on a problem that no tile divides."""
-    GPU.begin(capability=(7, 5) if narrow else (9, 0))
+    GPU.begin(capability=(7, 5) if turing else (9, 0))
     what, precision = element(dtype)
     with forced(tile, splits):
         if option.startswith("weights"):
@@ -113,7 +113,7 @@ def check_kind(
         "wide": option.startswith("wide"),
         "mapped": option.endswith("mapped"),
         "partial": splits > 1,
-        "narrow": narrow,
+        "turing": turing,
         "of_weights": option.startswith("weights"),
     }
     (key,) = launched("product")
@@ -162,7 +162,7 @@ def kinds() -> Iterator[tuple[str, Callable[[], None]]]:
                     arguments = (name, dtype, tile, option, splits, False)
                     yield name, functools.partial(check_kind, *arguments)
                 if dtype == "float16":
-                    name = f"kind float16-narrow {label} {option}"
+                    name = f"kind float16-turing {label} {option}"
                     yield name, functools.partial(check_kind, name, dtype, tile, option, 1, True)
 
 

@@ -7,7 +7,8 @@ What is checked, as `FaultError`: alignment and bounds of every access to global
 reads of memory that was never written, two threads at one word of shared memory between two
 barriers with a write among them, double writes and reads-after-writes of global memory within one
 launch, .sync instructions with part of a warp, division by zero, tf32 operands with bits that the
-tensor cores ignore, threads that left while others wait at a barrier.
+tensor cores ignore, threads that left while others wait at a barrier, and what cp.async brings
+touched before its thread has waited for it, or by another before a barrier behind that.
 """
 
 from __future__ import annotations
@@ -195,6 +196,29 @@ class Run:
         at, lanes, keep = self._active(at, idx, where)
         self.shared.store(at, lanes, self._picked(values, idx, keep), size, text)
 
+    def copy_async(
+        self, to: Any, at: Any, size: int, taken: Any, idx: Any, where: Any, text: str
+    ) -> None:
+        """Begin to copy `size` bytes of global memory; zeros where `taken` of them is 0."""
+        to, lanes, keep = self._active(to, idx, where)
+        at, _, _ = self._active(at, idx, where)
+        taken = np.broadcast_to(taken, self._lanes(idx).shape)[keep]
+        if np.any((taken != 0) & (taken != size)):
+            raise FaultError(f"a part of what is copied: {text}")
+        inside = np.flatnonzero(taken)
+        values = [np.zeros(len(lanes), "u4") for _ in range(size // 4)]
+        if len(inside):
+            found = self.load_global(at[inside], size // 4, 4, lanes[inside], None, text)
+            for value, part in zip(values, found, strict=True):
+                value[inside] = part
+        self.shared.copy(to, lanes, values, text)
+
+    def commit_group(self, idx: Any) -> None:
+        self.shared.commit(self._lanes(idx))
+
+    def wait_group(self, pending: int, idx: Any) -> None:
+        self.shared.wait(self._lanes(idx), pending)
+
     # Local memory: a stack of each thread.
 
     def _local(self, at: Any, size: int, text: str) -> Any:
@@ -280,6 +304,7 @@ class Run:
                 if kind == "bra":
                     groups.setdefault(target, []).append(idx)
                 else:
+                    self.shared.leave(idx)
                     self.live -= np.bincount(self.block_of[idx], minlength=self.count)
         raise FaultError("too many steps")
 

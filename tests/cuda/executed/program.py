@@ -115,7 +115,7 @@ class Program:
             return [r for r in re.findall(r"%\w+(?:\.\w)?", text) if r in self.types]
 
         predicate = [instruction.predicate] if instruction.predicate else []
-        if instruction.op.split(".")[0] in ("st", *ENDS_A_BLOCK):
+        if instruction.op.split(".")[0] in ("st", "cp", *ENDS_A_BLOCK):
             return [], [r for a in instruction.arguments for r in find(a)] + predicate
         written = find(instruction.arguments[0])
         read = [r for a in instruction.arguments[1:] for r in find(a)] + predicate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,11 +17,25 @@ SEVERAL = -2  # threads that read a word since the last barrier
 GUARD_WORDS = 64
 
 
+class Copy(NamedTuple):
+    """A word that cp.async of each of some lanes writes, in a group of that lane's."""
+
+    words: Any
+    lanes: Any
+    values: Any
+    groups: Any
+    text: str
+
+
 class SharedMemory:
     """Words of 32 bits; of each, in which epoch it was read and written, and by which thread.
 
     An epoch of a block lies between two of its barriers. In one, a word that a thread writes may be
     touched by no other.
+
+    What cp.async copies is on its way from there until its thread waits for its group, and nobody
+    may touch it: only then does it count as written, by that thread and in that epoch, so that
+    others may read it behind a barrier.
 
     Parameters
     ----------
@@ -48,8 +62,12 @@ class SharedMemory:
         self.epoch = np.zeros(count, "i4")
         self.written_in, self.written_by = np.full(words, -1, "i4"), np.full(words, -1, "i4")
         self.read_in, self.read_by = np.full(words, -1, "i4"), np.full(words, -1, "i4")
+        self.claimed_by = np.full(words, -1, "i4")
         self.never_written: set[str] = set()
         self.conflicts: dict[str, list[int]] | None = None
+        self.copies: list[Copy] = []
+        self.on_its_way = np.zeros(words, bool)
+        self.committed = np.zeros(threads * count, "i8")  # groups of each lane
 
     def profile(self) -> None:
         """Count bank conflicts from now on."""
@@ -92,6 +110,47 @@ class SharedMemory:
                 self._write(first + 2 * k, lanes, low.astype("u4"), text)
                 self._write(first + 2 * k + 1, lanes, high.astype("u4"), text)
 
+    def copy(self, at: Any, lanes: Any, values: list[Any], text: str) -> None:
+        """Begin to copy words to byte `at` and after."""
+        self._count_conflicts(at, lanes, 4 * len(values), text)
+        first = self._find(at, lanes, 4 * len(values), text)
+        for k, value in enumerate(values):
+            self._claim(first + k, lanes, text)
+            self.on_its_way[first + k] = True
+            self.copies.append(Copy(first + k, lanes, value, self.committed[lanes], text))
+
+    def commit(self, lanes: Any) -> None:
+        """Put what lanes copied since the last time into a group of theirs."""
+        self.committed[lanes] += 1
+
+    def wait(self, lanes: Any, pending: int) -> None:
+        """Let lanes wait for all of their groups but the last `pending`."""
+        done = np.full(len(self.committed), -1)
+        done[lanes] = self.committed[lanes] - pending - 1
+        copies, self.copies = self.copies, []
+        for copy in copies:
+            there = copy.groups <= done[copy.lanes]
+            if there.any():
+                words, who = copy.words[there], copy.lanes[there]
+                self.on_its_way[words] = False
+                self._write(words, who, copy.values[there], copy.text)
+            if not there.all():
+                rest = (part[~there] for part in copy[:4])
+                self.copies.append(Copy(*rest, copy.text))
+
+    def leave(self, lanes: Any) -> None:
+        """Check that lanes that leave have nothing on its way."""
+        leaving = np.zeros(len(self.committed), bool)
+        leaving[lanes] = True
+        for copy in self.copies:
+            if leaving[copy.lanes].any():
+                raise FaultError(f"a thread left before it waited for {copy.text}")
+
+    def _check_arrived(self, word: Any, lanes: Any, text: str) -> None:
+        if self.copies and np.any(self.on_its_way[word]):
+            who = self.place(int(lanes[self.on_its_way[word]][0]))
+            raise FaultError(f"{text} by {who} touches what cp.async has not brought yet")
+
     def load_matrix(self, at: Any, lanes: Any, text: str) -> list[Any]:
         """Four 8 x 4 blocks of words, whose rows the lanes of a warp give."""
         if np.any(at % 16):
@@ -109,6 +168,7 @@ class SharedMemory:
 
     def _read(self, word: Any, lanes: Any, text: str) -> Any:
         now = self._now(lanes)
+        self._check_arrived(word, lanes, text)
         if np.any(self.written_in[word] < 0):
             self.never_written.add(text)
         race = (self.written_in[word] == now) & (self.written_by[word] != lanes)
@@ -126,7 +186,14 @@ class SharedMemory:
         return self.words[word]
 
     def _write(self, word: Any, lanes: Any, value: Any, text: str) -> None:
+        self._claim(word, lanes, text)
+        self.written_in[word], self.written_by[word] = self._now(lanes), lanes
+        self.words[word] = value
+
+    def _claim(self, word: Any, lanes: Any, text: str) -> None:
+        """Check that lanes may write words now, each another one."""
         now = self._now(lanes)
+        self._check_arrived(word, lanes, text)
         if np.any((self.written_in[word] == now) & (self.written_by[word] != lanes)):
             raise FaultError(
                 f"race: {text} writes what another thread wrote since the last barrier"
@@ -137,10 +204,9 @@ class SharedMemory:
             raise FaultError(
                 f"race: {text} by {who} writes what others read since the last barrier"
             )
-        self.written_in[word], self.written_by[word] = now, lanes
-        if np.any(self.written_by[word] != lanes):
+        self.claimed_by[word] = lanes
+        if np.any(self.claimed_by[word] != lanes):
             raise FaultError(f"race: {text}: several lanes write one word")
-        self.words[word] = value
 
     def _count_conflicts(self, at: Any, lanes: Any, size: int, text: str) -> None:
         """Passes that an access of each warp takes, beyond what its width needs."""

@@ -142,6 +142,8 @@ class Translation:
             return "return ('bar', None, None)"
         if kind in ("ld", "st"):
             self._memory(i, parts, predicate)
+        elif kind == "cp":
+            self._copy(i, parts, predicate)
         elif kind == "ldmatrix":
             assert i.op == "ldmatrix.sync.aligned.m8n8.x4.shared.b16"
             assert predicate is None
@@ -155,6 +157,23 @@ class Translation:
             for register, value, result in self._arithmetic(parts, a, i):
                 self.put(register, value, result, predicate)
         return None
+
+    def _copy(self, i: Instruction, parts: list[str], predicate: str | None) -> None:
+        """cp.async: a copy, the end of a group, or the wait for groups."""
+        assert parts[1] == "async"
+        if parts[2] == "commit_group":
+            assert predicate is None
+            self.lines.append("M.commit_group(idx)")
+        elif parts[2] == "wait_group":
+            assert predicate is None
+            self.lines.append(f"M.wait_group({int(i.arguments[0])}, idx)")
+        else:
+            to, at, size = i.arguments[:3]
+            assert parts[2:] in (["ca", "shared", "global"], ["cg", "shared", "global"])
+            assert int(size) in ((16,) if parts[2] == "cg" else (4, 8, 16))
+            taken = self.source(i.arguments[3], "u32") if len(i.arguments) > 3 else size
+            places = f"{self._address(to)}, {self._address(at)}, {size}, {taken}"
+            self.lines.append(f"M.copy_async({places}, idx, {predicate}, {i.text!r})")
 
     def _matrix_multiply(self, parts: list[str], groups: list[list[str]]) -> None:
         assert parts[1:3] == ["sync", "aligned"]
