@@ -248,6 +248,14 @@ def performer(source: str, axes: int) -> Callable[..., Any]:
 # --- The types --------------------------------------------------------------------------------
 
 
+def public_name(function: str) -> str:
+    """Return what users call a function, for errors."""
+    if function == "layer":
+        return "prepared layer"
+    of_gradients = function.endswith(("_input", "_weight"))
+    return f"numbaconv.{'grad.' if of_gradients else ''}{function}"
+
+
 def _form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
     """Return the form (`request.Text`) of an argument, given as a type or a default value."""
     if isinstance(kind, types.StringLiteral):
@@ -264,7 +272,7 @@ def _form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
         return "value", tuple(_form(function, name, member)[1] for member in kind)
     if name in WORDS:
         raise TypingError(
-            f"numbaconv.{function}: {name} is {kind}; pass a literal string, or a global one"
+            f"{public_name(function)}: {name} is {kind}; pass a literal string, or a global one"
             f"{', or a dtype' if name == 'out_dtype' else ''}: Numba compiles for its value"
         )
     if name == "padding_value" and isinstance(kind, (float, types.Float, types.Complex)):
@@ -288,12 +296,12 @@ def _number_form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
         advice = "what may be None at run time needs an if and an else, with a call in each"
     else:
         advice = "pass an integer or a tuple of integers"
-    raise TypingError(f"numbaconv.{function}: {name} is {kind}; {advice}")
+    raise TypingError(f"{public_name(function)}: {name} is {kind}; {advice}")
 
 
 def _check_array(function: str, name: str, kind: Any) -> None:
     """Refuse at compile time what is no array that compiled code can convolve."""
-    where = f"numbaconv.{function}: {name}"
+    where = f"{public_name(function)}: {name}"
     if isinstance(kind, types.Optional):
         raise TypingError(
             f"{where} may be None at run time; call with it in an if, and without it in an else"
@@ -323,7 +331,7 @@ def _result_dtype(function: str, dtypes: dict[str, np.dtype]) -> np.dtype:
     try:
         return promoted(**dtypes)
     except TypeError as error:
-        raise TypingError(f"numbaconv.{function}: {error}") from None
+        raise TypingError(f"{public_name(function)}: {error}") from None
 
 
 def describe(
@@ -366,9 +374,9 @@ def _wanted(function: str, forms: dict[str, tuple[Any, ...]], layer: Any) -> np.
     try:
         wanted = frozen_dtype(asked)
     except TypeError as error:
-        raise TypingError(f"numbaconv.{function}: {error}") from None
+        raise TypingError(f"{public_name(function)}: {error}") from None
     if wanted == np.float16:
-        raise TypingError(f"numbaconv.{function}: compiled code has no results of float16")
+        raise TypingError(f"{public_name(function)}: compiled code has no results of float16")
     return wanted
 
 
@@ -384,7 +392,7 @@ def _rank(*sizes: Any) -> int | None:
 def _length(function: str, name: str, kind: Any) -> int:
     """Return the number of entries of a size."""
     if not isinstance(kind, types.BaseTuple):
-        raise TypingError(f"numbaconv.grad.{function}: {name} is {kind}; pass a tuple of integers")
+        raise TypingError(f"{public_name(function)}: {name} is {kind}; pass a tuple of integers")
     return len(kind)
 
 

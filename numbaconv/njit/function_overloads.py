@@ -8,9 +8,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from numba import from_dtype, types
-from numba.core.imputils import lower_builtin
-from numba.extending import overload_method, typeof_impl
+from numba import from_dtype
+from numba.extending import typeof_impl
 
 from numbaconv.convolution import conv, conv1d, conv2d, conv3d
 from numbaconv.grad import (
@@ -24,7 +23,7 @@ from numbaconv.grad import (
 from numbaconv.layers import Layer
 from numbaconv.njit import door
 from numbaconv.njit.layer_type import WORDS, LayerType
-from numbaconv.njit.public_function import overload_public
+from numbaconv.njit.public_function import overload_public, overload_public_call
 from numbaconv.patches import col2im, im2col
 from numbaconv.prepared import PreparedConv
 from numbaconv.prepared_transposed import PreparedTransposedConv
@@ -104,8 +103,11 @@ def _type_of_layer(layer: Layer, context: Any) -> LayerType:
     return LayerType(dtypes, getattr(layer.options, "out_dtype", None))
 
 
-@overload_method(LayerType, "__call__")
-def _call_layer(layer, x, out=None, add=None):
+def call_layer(layer: Layer, x: Any, out: Any = None, add: Any = None) -> Any:
+    """Apply a layer: what ``layer(x)`` is in compiled code."""
+
+
+def _type_call(layer, x, out=None, add=None):
     from numbaconv.njit import call_site
 
     perform = call_site.find("layer", input=x, add=add, out=out, layer=layer)
@@ -116,11 +118,7 @@ def _call_layer(layer, x, out=None, add=None):
     return implementation
 
 
-@lower_builtin(LayerType, LayerType, types.VarArg(types.Any))
-def _lower_call(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """Make the call of a layer a call of its method, as Numba types it."""
-    method = context.typing_context.resolve_getattr(signature.args[0], "__call__")
-    return context.get_function(method, signature)(builder, arguments)
-
+overload_public(call_layer, _type_call)
+overload_public_call(LayerType, call_layer)
 
 door.install()

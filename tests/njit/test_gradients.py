@@ -141,12 +141,15 @@ def test_errors_are_those_of_python():
 
 @pytest.mark.parametrize(
     ("size", "message"),
-    [(np.array([2, 3, 16, 16]), "input_size is array.*; pass a tuple"), (16, "pass a tuple")],
+    [
+        (np.array([2, 3, 16, 16]), "input_size is array.*; pass a tuple"),
+        (16, "input_size .*; pass a tuple"),
+    ],
 )
 def test_sizes_are_tuples(size: Any, message: str):
     @numba.njit
     def call(size, w, g):
         return nc.grad.conv2d_input(size, w, g)
 
-    with pytest.raises(TypingError, match=message):
+    with pytest.raises(TypingError, match=rf"^.*\nnumbaconv\.grad\.conv2d_input: {message}"):
         call(size, np.ones((4, 3, 3, 3)), np.ones((2, 4, 14, 14)))

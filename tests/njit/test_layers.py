@@ -11,6 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from numba.core.errors import TypingError
 from numba.experimental import jitclass
 from numba.typed import Dict, List
 
@@ -146,3 +147,37 @@ def test_threads_make_and_drop_layers():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+UNTYPED = {
+    "list": ("layer([1.0])", "prepared layer: input must be an array.*np.array"),
+    "float16": ("layer(x.astype(np.float16))", "prepared layer: input .*float32 before"),
+    "out": ("layer(x, 3)", "prepared layer: out must be an array"),
+    "maybe": ("layer(x, add=x if x.size else None)", "prepared layer: add may be None"),
+    "nothing": ("layer()", "missing a required argument: 'x'"),
+    "too_much": ("layer(x, None, None, x)", "too many positional arguments"),
+    "unknown": ("layer(x, bias=x)", "got an unexpected keyword argument 'bias'"),
+    "by_name": ("layer.__call__(3.0)", "prepared layer: input must be an array"),
+}
+
+
+@pytest.mark.parametrize("make", [nc.prepare, nc.prepare_transposed])
+@pytest.mark.parametrize("name", UNTYPED)
+def test_what_cannot_be_typed_says_what_to_do(name: str, make: Callable[..., Any]):
+    expression, message = UNTYPED[name]
+    function = numba.njit(eval(f"lambda layer, x: {expression}", {"np": np}))
+    # Numba's own first line says in which step it failed; the second is ours.
+    with pytest.raises(TypingError, match=rf"^.*\n{message}"):
+        function(make(np.ones((1, 1, 3, 3))), X)
+
+
+@numba.njit
+def in_all_ways(layer, x, out):
+    method = layer.__call__
+    return layer(x), layer.__call__(x), method(x, add=out), layer(out=out.copy(), x=x, add=out)
+
+
+def test_all_ways_to_call_a_layer():
+    layer, add = layer_of(1), np.full((1, 1, 3, 3), 2.0)
+    for y, expected in zip(in_all_ways(layer, X, add), (9, 9, 11, 11), strict=True):
+        np.testing.assert_array_equal(y, expected)
