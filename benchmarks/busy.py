@@ -1,8 +1,12 @@
 """Calls that share the cores: beside a busy process, and from a pool of threads.
 
 ``python benchmarks/busy.py --help``. Each layer is timed alone and beside a process that loops: on
-one thread, as planned, and by onnxruntime, in turn. ``NUMBACONV_ADAPTIVE_THREADS=0`` in front gives
-the figures of launches that mind nobody.
+one thread, as planned, and by onnxruntime, in turn. Calls beside the process are timed for seconds
+on end, as a few of them are held up for long; calls alone need less. At the end stand the ratios of
+the calls beside the process, and what is wanted of them on two cores.
+
+In front, ``NUMBA_THREADING_LAYER=workqueue`` gives the figures of another threading layer, and
+``NUMBACONV_ADAPTIVE_THREADS=0`` those of launches that mind nobody.
 """
 
 import contextlib
@@ -34,6 +38,14 @@ LAYERS = tuple(
 )
 PAUSE = 1e-3
 """Seconds between calls that are timed after a pause."""
+ALONE = 0.2
+"""Length of a turn of calls that nobody holds up, beside that of the others."""
+
+SETTLE = 1.5
+"""Seconds after which launches no longer remember the process."""
+
+# What a call takes beside a process that holds one of two cores, at most.
+WANTED = {"numbaconv alone": 2.2, "one thread alone": 1.3, "onnxruntime beside it": 1.0}
 
 Run = Callable[[], Any]
 
@@ -89,6 +101,7 @@ def beside(calls: Any, turns: Any) -> list[float]:
             return in_turn(calls, mean_time, turns)
         finally:
             loop.kill()
+            time.sleep(SETTLE)
 
 
 def pool(layer: Layer, size: int, seconds: float) -> tuple[float, int]:
@@ -113,28 +126,43 @@ def pool(layer: Layer, size: int, seconds: float) -> tuple[float, int]:
     return 1e6 * seconds / sum(counts), alive
 
 
+def verdict(alone: list[float], busy: list[float]) -> list[float]:
+    """Return the ratios of `WANTED` from the times of a layer, each in the order of `ways`."""
+    against = alone[1], alone[0], busy[2] if len(busy) > 2 else math.nan
+    return [busy[1] / each for each in against]
+
+
 def main(
-    passes: Annotated[int, typer.Option(help="How often each call has its turn.")] = 4,
-    seconds: Annotated[float, typer.Option(help="Length of a turn.")] = 3.0,
+    passes: Annotated[int, typer.Option(help="How often each call has its turn.")] = 2,
+    seconds: Annotated[float, typer.Option(help="Length of a turn beside the process.")] = 3.0,
     size: Annotated[int, typer.Option(help="Python threads of the pool.")] = 16,
+    layers: Annotated[int, typer.Option(help="How many of the layers.")] = len(LAYERS),
 ) -> None:
-    """Time calls that share the cores."""
-    console, lines = Console(), []
+    """Time calls that share the cores: a minute and a half."""
+    console, lines, ratios = Console(), [], []
     header = ["microseconds", "one thread", "numbaconv", "onnxruntime"]
-    pools = [pool(layer, size, seconds) for layer in LAYERS]  # before others start threads
-    for layer, (each, threads) in zip(LAYERS, pools, strict=True):
-        calls, turns = ways(layer), (passes, seconds)
+    quiet, beside_it = (passes, ALONE * seconds), (passes, seconds)
+    pools = [pool(layer, size, seconds) for layer in LAYERS[:layers]]  # before others start threads
+    for layer, (each, threads) in zip(LAYERS, pools, strict=False):
+        calls = ways(layer)
         figures = {
-            "alone": in_turn(calls, median_time, turns),
-            "after 1 ms": in_turn(calls, after_pauses, turns),
-            "beside": beside(calls, turns),
+            "alone": in_turn(calls, median_time, quiet),
+            "after 1 ms": in_turn(calls, after_pauses, quiet),
+            "beside": beside(calls, beside_it),
             f"pool, {threads} threads": [math.nan, each],
         }
         for what, times in figures.items():
             cells = [report.number(t) for t in times]
             empty = [""] * (len(header) - 1 - len(cells))
             lines.append([f"{layer.id} {layer.what}, {what}", *cells, *empty])
+        found = map(report.number, verdict(figures["alone"], figures["beside"]))
+        ratios.append([f"{layer.id} {layer.what}", *found])
+    ratios.append(["wanted, at most", *map(report.number, WANTED.values())])
     console.print(report.terminal(report.Sheet("Shared cores", header, lines)))
+    against = ["a call beside the process /", *WANTED]
+    console.print(report.terminal(report.Sheet("Beside a busy process", against, ratios)))
+    with contextlib.suppress(ValueError):  # nothing was launched, as on one core
+        console.print(f"Threading layer {nb.threading_layer()}")
     console.print(describe())
 
 

@@ -1,10 +1,12 @@
 """The same layers under two settings of the environment, in turn: CPU time of one thread, and bits.
 
     python benchmarks/variants.py NUMBACONV_BUILT_AHEAD=0 NUMBACONV_BUILT_AHEAD=1
-    python benchmarks/variants.py PYTHONPATH=../other PYTHONPATH=. --rows R3,M1 --turns 15
+    python benchmarks/variants.py NUMBA_CPU_NAME=haswell NUMBA_CPU_NAME=x86-64-v3
+    python benchmarks/variants.py PYTHONPATH=../other PYTHONPATH=. --rows R3,M1-input --turns 15
 
-Each setting is a process of its own: the first compares what was compiled here with what was built
-ahead, the second two versions of the package.
+Each setting is a process of its own. The first compares what was compiled here with what was built
+ahead, the second, with ``NUMBA_CPU_FEATURES=`` in front, does that for CPUs without AVX-512, the
+third two versions of the package. Rows may be gradients: ``M1-input``.
 """
 
 import hashlib
@@ -21,24 +23,26 @@ import typer
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = "R1,R2,R3,R4,R5,R7,R8,R9,V1,M1,M2,M3,X1,D1,T1,G1,I2,S1"
+ROWS += ",R3-input,R3-weight,M2-input,M2-weight"
 SECONDS = 0.06  # of CPU time, for each row and turn
 
 
 def serve() -> None:
     """Time the rows that stand on stdin, one after the other, and say where kernels came from."""
     sys.path.append(str(ROOT))  # behind the package that is asked for
-    import numbaconv as nc
+    from benchmarks.lib import rivals
     from benchmarks.lib.layers import EVERY_ROW, arrays
     from numbaconv.codegen.objects import origins
 
+    prepare = rivals.numbaconv()
     for line in sys.stdin:
         layer = EVERY_ROW[line.strip()]
-        x, w = arrays(layer)
-        bits = hashlib.sha256(nc.conv(x, w, **layer.conv_kwargs).tobytes()).hexdigest()
+        run = prepare(layer, *arrays(layer)).run
+        bits = hashlib.sha256(run().tobytes()).hexdigest()
         least, end = math.inf, time.process_time() + SECONDS
         while time.process_time() < end:
             begin = time.process_time()
-            nc.conv(x, w, **layer.conv_kwargs)
+            run()
             least = min(least, time.process_time() - begin)
         sys.stdout.write(json.dumps([least, bits, dict(origins)]) + "\n")
         sys.stdout.flush()

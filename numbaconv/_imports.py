@@ -9,7 +9,7 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module, metadata
 from types import ModuleType
@@ -108,16 +108,30 @@ class Later:
     ----------
     module, name : str
         Full name of the module, and name of the function there.
+
+    Attributes
+    ----------
+    function : callable
+        What to call; once it was called, the function itself.
     """
 
     def __init__(self, module: str, name: str) -> None:
         self._module, self._name = module, name
+        self.function: Callable[..., Any] = self._import_and_call
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def _import_and_call(self, *args: Any, **kwargs: Any) -> Any:
+        self.function = self._find()
+        return self.function(*args, **kwargs)
+
+    def _find(self) -> Callable[..., Any]:
         module = sys.modules.get(self._module)
         if module is None or _is_half(module):
             module = import_at_once([self._module])[self._module]
-        return getattr(module, self._name)(*args, **kwargs)
+        function: Callable[..., Any] = getattr(module, self._name)
+        return function
 
 
 def is_numba_told() -> bool:

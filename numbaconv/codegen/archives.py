@@ -50,8 +50,10 @@ def identity(kernel: Kernel, built_for: Machine) -> str:
 
 def _names() -> list[str]:
     """Names of the archives that this machine may use, the best first."""
-    if not is_host() or config.DISABLE_JIT or os.environ.get(_VARIABLE) == "0":
+    if config.DISABLE_JIT or os.environ.get(_VARIABLE) == "0":
         return []
+    if not is_host():  # all code is for a CPU that the user named
+        return [n for n, f in FAMILIES.items() if is_of(f) and machine()[1:] == f.machine[1:]]
     fits = (n for n, f in FAMILIES.items() if f.vector_bytes == VECTOR_BYTES and is_of(f))
     return [HOST, *fits]
 
@@ -106,7 +108,7 @@ def state() -> str:
     """Say which kernels there are, or why there are none: for `show_config`."""
     names = _names()
     if not names:
-        return f"none with {_VARIABLE}=0, NUMBA_CPU_NAME or NUMBA_DISABLE_JIT"
+        return f"none with {_VARIABLE}=0, NUMBA_DISABLE_JIT, or such a NUMBA_CPU_NAME"
     there = [name for name in names if _read(name) is not None]
     if not there:
         return f"none for {' or '.join(names)}"

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 
 from numbaconv._imports import Later
-from numbaconv.cpu.execution import execute
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.choice import choose
 from numbaconv.dispatch.gpu import refuse_add, refuse_on_cpu, run_on_host
 from numbaconv.problem.plan import Plan
 from numbaconv.problem.validation import check_out
 
+# Calls on a GPU need neither.
+_execute = Later("numbaconv.cpu.execution", "execute")
 _execute_pieces = Later("numbaconv.cpu.pieces", "execute")
 
 
@@ -46,5 +47,5 @@ def convolve(
         return run_on_host("execute", plan, arrays, out, stream, precision, kept)
     if stream is not None or precision is not None:
         refuse_on_cpu(backend, stream, precision)
-    run = _execute_pieces if plan.converts_sums else execute
-    return run(plan, BACKENDS[backend], input, weight, bias, out, kept, add)
+    run = _execute_pieces if plan.converts_sums else _execute
+    return run.function(plan, BACKENDS[backend], input, weight, bias, out, kept, add)

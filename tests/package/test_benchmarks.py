@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
+from benchmarks import busy
 from tests.conftest import ROOT, Script
 
 LADDER = """
@@ -50,9 +52,19 @@ def test_limits_are_measured(run_script: Script):
 def test_shared_cores_are_measured(run_script: Script):
     script = str(ROOT / "benchmarks" / "busy.py")
     done = run_script(script, "--passes", "1", "--seconds", "0.01", "--size", "2")
-    lines = [line.split() for line in done.stdout.splitlines() if " beside " in line]
+    lines = [line.split() for line in done.stdout.splitlines() if ", beside " in line]
     assert len(lines) == 3
     assert all(len(line) > 7 and min(map(float, line[7:])) > 0 for line in lines)
+    wanted = next(line for line in done.stdout.splitlines() if "wanted, at most" in line)
+    assert wanted.split()[3:] == ["2.20", "1.30", "1.00"]
+
+
+def test_ratios_beside_a_process():
+    """Of numbaconv beside it: to itself alone, to one thread alone, to onnxruntime beside it."""
+    assert busy.verdict([8.0, 4.0, 5.0], [20.0, 6.0, 12.0]) == [1.5, 0.75, 0.5]
+    without_rival = busy.verdict([8.0, 4.0], [20.0, 6.0])
+    assert without_rival[:2] == [1.5, 0.75]
+    assert math.isnan(without_rival[2])
 
 
 @pytest.mark.slow

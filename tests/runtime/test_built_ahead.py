@@ -194,6 +194,28 @@ def test_the_family_of_a_host(
     assert archives._names() == [HOST, *names]
 
 
+@pytest.mark.parametrize(
+    ("cpu", "features", "names"),
+    [
+        ("x86-64-v3", "", ["x86-64-v3"]),
+        ("x86-64-v4", "", []),  # which this host is not
+        ("x86-64-v3", None, []),  # with the host's features
+        ("haswell", "", []),
+        (None, "", []),
+    ],
+)
+def test_a_family_that_the_user_names(
+    monkeypatch: pytest.MonkeyPatch, cpu: str | None, features: str | None, names: list[str]
+):
+    """All code of the process is for its machine then."""
+    host = Machine(LINUX, "znver3", ",".join(f"+{name}" for name in ZEN_3))
+    monkeypatch.setattr(machines, "host", lambda: host)
+    monkeypatch.setattr(config, "CPU_NAME", cpu)
+    monkeypatch.setattr(config, "CPU_FEATURES", features)
+    monkeypatch.delenv("NUMBACONV_BUILT_AHEAD", raising=False)
+    assert archives._names() == names
+
+
 def test_the_families_are_what_llvm_calls_them():
     """LLVM knows the names, and the sizes of vectors are those that it uses."""
     code = """

@@ -6,14 +6,20 @@ import ctypes
 import gc
 import itertools
 import operator
+import re
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from numba import types
-from numba.core import config
+from numba.core import cgutils, config
 from numba.core.registry import cpu_target
 
 from numbaconv.codegen import jit, objects, pipeline
+from numbaconv.codegen.arguments import Elements
 from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.twins import emitted
+from numbaconv.cpu.microkernels import matrix
 from tests.conftest import Script
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
@@ -112,6 +118,65 @@ def _plus(x):
 
 def _minus(x):
     return x - 1
+
+
+class PolynomialArguments(NamedTuple):
+    x: Elements
+    y: Elements
+    count: int
+
+
+def _emit_polynomial(builder, dtype, o):
+    """y[i] = x[i] * x[i] + y[i]."""
+    with cgutils.for_range(builder, o.count) as loop:
+        x = builder.load(builder.gep(o.x, [loop.index]))
+        place = builder.gep(o.y, [loop.index])
+        builder.store(builder.fma(x, x, builder.load(place)), place)
+
+
+def _compiled(function: native, optimise: pipeline.Optimisation) -> tuple[str, bytes, str]:
+    """The symbol of a function for float32, its object, and its IR after LLVM's passes."""
+    texts = []
+
+    def watch(module, machine):
+        optimise(module, machine)
+        texts.append(str(module))
+
+    kernel = function.kernel(types.float32)
+    code = pipeline.compile_lean(function._source(), kernel.signature, kernel.symbol, watch)
+    return kernel.symbol, code, texts[0]
+
+
+def _calls(text: str) -> list[str]:
+    return re.findall(r"call .*@(?!llvm\.)", text)
+
+
+def test_tidy_takes_away_what_numba_wraps_around():
+    """Calls, and memory for variables; what is computed stays."""
+
+    @emitted(PolynomialArguments, _emit_polynomial)
+    def polynomial(arguments):
+        """Nobody calls it without the compiler."""
+
+    numbers = np.random.default_rng(0).standard_normal((2, 37)).astype(np.float32)
+    numbers[0, :4] = np.inf, np.nan, -0.0, 1e30
+    results = []
+    for optimise in (lambda module, machine: None, pipeline.tidy, pipeline._optimise):
+        symbol, code, text = _compiled(polynomial, optimise)
+        x, y = numbers.copy()
+        function = ctypes.CFUNCTYPE(None, *3 * [ctypes.c_int64])
+        function(objects._link(symbol, code))(x.ctypes.data, y.ctypes.data, x.size)
+        results.append((y.tobytes(), "alloca" in text or bool(_calls(text))))
+    assert results == [(results[0][0], True), (results[0][0], False), (results[0][0], False)]
+    assert results[0][0] != numbers[1].tobytes()
+
+
+def test_a_tidied_register_tile_calls_nothing():
+    """Its loops are as they were emitted, in one function."""
+    *_, text = _compiled(matrix.tile, pipeline.tidy)
+    assert text.count("\ndefine ") == 1
+    assert not _calls(text)
+    assert "alloca" not in text
 
 
 @pytest.mark.parametrize("on", [True, False])
