@@ -13,6 +13,7 @@ from numbaconv.problem.plan import Plan
 from numbaconv.problem.validation import check_out
 
 _execute_pieces = Later("numbaconv.cpu.pieces", "execute")
+_execute_complex = Later("numbaconv.cpu.complex_parts", "execute")
 
 
 def resolve(plan: Plan, backend: str | None, precision: str | None) -> str:
@@ -46,5 +47,9 @@ def convolve(
         return run_on_host("execute", plan, arrays, out, stream, precision, kept)
     if stream is not None or precision is not None:
         refuse_on_cpu(backend, stream, precision)
-    run = _execute_pieces if plan.converts_sums else execute
+    run = execute
+    if plan.converts_sums:
+        run = _execute_pieces
+    elif plan.arithmetic.is_complex:
+        run = _execute_complex
     return run(plan, BACKENDS[backend], input, weight, bias, out, kept, add)
