@@ -27,7 +27,8 @@ their sizes, each with its arithmetic.
 
 Filters of images (`separable`) are no layers: they have walks in place of lowerings, and the same
 job and launch. A result of another dtype than its sums is computed part by part (`pieces`), each a
-convolution of its own, and a job that stores what that has computed.
+convolution of its own, and a job that stores what that has computed. So are complex numbers
+(`complex_parts`), whose real and imaginary parts are channels of their own.
 
 Read `lowering`, `direct.choice`, `job`, `direct.tasks`, then one lowering and its microkernel.
 Imports: `numbaconv.problem`, `numbaconv.runtime`, `numbaconv.codegen`; nothing of `numbaconv.cuda`.

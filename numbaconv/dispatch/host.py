@@ -14,6 +14,7 @@ from numbaconv.problem.validation import check_out
 # Calls on a GPU need neither.
 _execute = Later("numbaconv.cpu.execution", "execute")
 _execute_pieces = Later("numbaconv.cpu.pieces", "execute")
+_execute_complex = Later("numbaconv.cpu.complex_parts", "execute")
 
 
 def resolve(plan: Plan, backend: str | None, precision: str | None) -> str:
@@ -47,5 +48,9 @@ def convolve(
         return run_on_host("execute", plan, arrays, out, stream, precision, kept)
     if stream is not None or precision is not None:
         refuse_on_cpu(backend, stream, precision)
-    run = _execute_pieces if plan.converts_sums else _execute
+    run = _execute
+    if plan.converts_sums:
+        run = _execute_pieces
+    elif plan.arithmetic.is_complex:
+        run = _execute_complex
     return run.function(plan, BACKENDS[backend], input, weight, bias, out, kept, add)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from numbaconv.cpu import pieces
+from numbaconv.cpu import complex_parts, pieces
 from numbaconv.cpu.arrays import in_memory_order
 from numbaconv.cpu.execution import find_template, packed_weights
 from numbaconv.cpu.gradients import adjoint
@@ -170,6 +170,9 @@ def _convolution(call: RequestedCall, plan: Plan, name: str, weights: Weights | 
     if plan.converts_sums:
         _store_pieces(recipe, plan, name, weights, bias)
         return recipe
+    if plan.arithmetic.is_complex and plan.multiply_adds:
+        _store_complex(recipe, plan, name, weights, bias)
+        return recipe
     y = _plain_output(recipe, plan)
     add = _plain_add(recipe, plan, y)
     if plan.multiply_adds:
@@ -213,6 +216,46 @@ def _store_pieces(
         _store_bias(recipe, plan, bias, y, add)
     if y.base != result.base:
         recipe.move(y.of(y.view.reshape(plan.out_shape)), result)
+
+
+def _store_complex(
+    recipe: Recipe, plan: Plan, name: str, weights: Weights | None, bias: Array
+) -> None:
+    """Write down a convolution of complex numbers (compare `complex_parts.execute`)."""
+    parts, sizes = complex_parts.find_parts(plan, BACKENDS[name], max(recipe.threads, 1))
+    copy, sums, added = (recipe.scratch((size,), plan.arithmetic.compute) for size in sizes)
+    outside = recipe.fixed(plan.outside)
+    x, y = _by_axes(recipe.argument("input"), plan), _by_axes(recipe.result(), plan)
+    weight = _plain_weight(recipe, plan) if weights is None else bias
+    for planned in parts:
+        for target, source in planned.runs(x.view, planned.copy_of(copy.view)):
+            if source is None:
+                for i in range(2):
+                    recipe.move(outside.of(outside.view[i : i + 1]), copy.of(target[:, :, i]))
+            else:
+                _take_apart(recipe, x.of(source), copy.of(target))
+        if recipe.has("add"):
+            add = _by_axes(recipe.argument("add"), plan)
+            stored = planned.stored(add.view)
+            _take_apart(recipe, add.of(stored), added.of(planned.sums_of(added.view)))
+        if weights is not None:
+            packed = packed_weights(planned.template, weights.weight, plan, weights.packed)
+            weight = recipe.fixed(packed)
+        given = planned.template, copy, weight, bias, sums
+        recipe.convolve(*given, packed=weights is not None, add=added)
+        found, stored = planned.sums_of(sums.view), y.of(planned.stored(y.view))
+        recipe.move(sums.of(found[:, :, 0]), stored.part("real"))
+        recipe.move(sums.of(found[:, :, 1]), stored.part("imag"))
+
+
+def _by_axes(array: Array, plan: Plan) -> Array:
+    return array.of(complex_parts.by_axes(array.view, plan))
+
+
+def _take_apart(recipe: Recipe, x: Array, target: Array) -> None:
+    """Write real and imaginary parts beside each other (compare `complex_parts._take_apart`)."""
+    for i, part in enumerate(("real", "imag")):
+        recipe.move(x.part(part), target.of(target.view[:, :, i]))
 
 
 def _store_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array, add: Array | None) -> None:
