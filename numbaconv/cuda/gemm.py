@@ -45,7 +45,14 @@ from numbaconv.cuda.placement import turned_place
 from numbaconv.cuda.problem import DEPTH_END, SHAPE, SPLIT_TILES, SPLITS
 from numbaconv.cuda.tiles import WARP
 
-UNROLLED = 2  # rows of the tiles in shared memory, where the next are on their way to registers
+UNROLLED = 2  # rows of the tiles, where the next ones come to registers
+
+
+def rows_unrolled(kind: Kind) -> int:
+    """Return how many rows of the tiles a thread multiplies between two branches."""
+    if not kind.asynchronous:
+        return UNROLLED
+    return kind.tile.bk // (2 if kind.of_weights else 1)
 
 
 def make_thread_multiply(kind: Kind) -> tuple[Any, Any]:
@@ -56,12 +63,12 @@ def make_thread_multiply(kind: Kind) -> tuple[Any, Any]:
 
     The rows and columns of a thread come in vectors that lie a whole row of threads apart, so
     that the lanes of a warp read neighbouring vectors. All rows are unrolled where copies bring
-    the next tiles, else two: with four the registers did not suffice, and with all the assembler
-    moved the loads of the next step behind the multiplications that are to hide them. It moves
-    nothing across a loop.
+    the next tiles (half of them of a weight gradient, which has more addresses). Else two are: with
+    four the registers did not suffice, and with all the assembler moved the loads of the next step
+    behind the multiplications that are to hide them. It moves nothing across a loop.
     """
     tile, words, shared = kind.tile, kind.words, kind.shared
-    unrolled = tile.bk if kind.asynchronous else UNROLLED
+    unrolled = rows_unrolled(kind)
     across, rounds = tile.bn // tile.n, tile.bk // unrolled
     a_step, b_step = (unrolled * pitch for pitch in tile.pitches(words))
     add_product = make_multiply(tile, words, unrolled)

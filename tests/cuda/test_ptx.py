@@ -212,7 +212,7 @@ def find_step(code: str, kind: Kind) -> Step:
     inner = [(a, b) for a, b in loops if first < a and b < last and math & set(names[a:b])]
     if inner:
         a, b = inner[0]
-        rounds = 1 if kind.asynchronous else kind.tile.bk // gemm.UNROLLED
+        rounds = kind.tile.bk // gemm.rows_unrolled(kind)
     else:
         where = [i for i in range(first, last) if names[i] in math]
         a, b, rounds = where[0], where[-1] + 1, 1
