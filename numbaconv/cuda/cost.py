@@ -3,8 +3,9 @@
 The blocks of a product run in rounds: as many at once as all processors hold. In a round every
 block takes its steps along K, and a step takes as long as the slowest of four: to issue the
 instructions of all blocks that a processor holds, to multiply, to read the tiles from the cache of
-the device, and to wait for the memory, which other blocks can hide, and steps between. What a tile computes of
-padding, and processors that idle in the last round, cost as much as work.
+the device, and to wait for the memory, which other blocks can hide, and the steps by which copies
+are ahead. What a tile computes of padding, and processors that idle in the last round, cost as much
+as work.
 
 The instructions of a step are those of the machine code, which the tests hold this to. **The other
 constants were not measured yet**: they are what the vendor's documents and published
@@ -27,7 +28,7 @@ SHARED_BYTES = {7: 64 * 1024, 8: 100 * 1024, 9: 227 * 1024}  # by the major capa
 MOST_REGISTERS = 255
 OTHER_REGISTERS = 64  # of a thread, beside its sums
 # Cycles and bytes: not measured yet.
-WAIT = 900  # of a block for what it fetches: no step is shorter, or all that it is fetched ahead
+WAIT = 900  # of a block for what it fetches: no step is shorter, or the steps by which it is ahead
 BEGIN = 2000  # of a block, before its first step and after its last
 CACHE_BYTES = 28.0  # a cycle and processor, from the cache of the device
 MEMORY_BYTES = 14.0  # the same, from its memory
