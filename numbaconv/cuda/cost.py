@@ -113,6 +113,8 @@ def instructions(kind: Kind) -> float:
     weight, vector, element = WEIGHT + stores, VECTOR, ELEMENT
     if kind.asynchronous:
         weight, vector, element = (COPY,) * 3
+    if kind.rounded:  # the patches alone, by each warp that reads them
+        count, rounding = count + tile.bk * tile.n / WARP * rounding, 0
     count += kind.weight_rounds * (weight + words * rounding)
     each = MAPPED if kind.mapped else vector if kind.wide else element
     elements = 1 if kind.wide else lanes

@@ -101,7 +101,7 @@ def make_tensor_multiply(kind: Kind) -> tuple[Any, Any]:
     pitch = tile.pitches(kind.words)[0]
     read_weights = make_load_matrix(WM // 16, 16 * pitch)
     read_patches = make_load_matrix(WN // 16, 16 * pitch)
-    add_product = make_warp_multiply(WM // 16, WN // 8, kind.dtype, kind.turing)
+    add_product = make_warp_multiply(WM // 16, WN // 8, kind)
 
     @device
     def place(thread):

@@ -111,7 +111,7 @@ def _make_copying(kind: Kind, loader: Loader, place_reads: Any, multiply: Any, z
     """Return the function of several buffers, which copies fill that run by themselves."""
     depth, shared, stage_size = kind.depth, kind.shared, sum(kind.tile.sizes(kind.words))
     addresses = make_addresses(kind, loader, place_reads)
-    look, bring, settle = loader.look, loader.bring, loader.settle
+    look, bring = loader.look, loader.bring
     before = kind.stages - 1  # steps by which the copies are ahead
     last = before * stage_size
     wait = make_wait(before - 1)
@@ -131,7 +131,6 @@ def _make_copying(kind: Kind, loader: Loader, place_reads: Any, multiply: Any, z
             ahead = int32(k + before * depth)
             found = look(source, ahead, end)
             wait()
-            settle(move_on(a_to, at, shared), move_on(b_to, at, shared), thread)
             cuda.syncthreads()  # these tiles are there, those of the step before are read
             if ahead < end:
                 a, b = move_on(a_to, to, shared), move_on(b_to, to, shared)

@@ -15,6 +15,7 @@ WIDE = "kind float32 128x128x8x8x8 wide splits=1"
 TF32 = "kind tf32 128x128x16x64x32 plain splits=1"
 HALF = "kind float16 128x128x16x64x32 wide splits=1"
 VALUES = "values tf32 last=False"
+WIDE_VALUES = "values tf32 last=True"
 FILTER = "filter float32 stride=1 dilation=1 zeros ((11, 37), (3, 3))"
 GRADIENT = "filter gradient float32 stride=1 dilation=1 (3, (60, 70), (3, 3))"
 
@@ -73,6 +74,12 @@ MUTANTS = (
         "tf32 rounding left out",
         VALUES,
         r"cvt\.rna\.tf32\.f32 (%r\d+), (%f\d+);",
+        r"mov.b32 \1, \2;",
+    ),
+    Mutant(
+        "tf32 rounding left out where patches are read",
+        WIDE_VALUES,
+        r"cvt\.rna\.tf32\.f32 (%r\d+), (%r\d+);",
         r"mov.b32 \1, \2;",
     ),
     Mutant("barrier of the filter removed", FILTER, BARRIER, "", 1),
