@@ -77,9 +77,9 @@ def test_a_product_has_no_bank_conflicts(
 ):
     monkeypatch.setattr(gpu, "profile", True)
     found = banks.measure_product(dtype, tile, option)
-    loops = ("cp.async", "ldmatrix", "ld.shared.v")
-    print(found)
-    assert all(passes == 1.0 for name, passes in found.items() if name.startswith(loops))
+    loops = ("cp.async", "ldmatrix", "ld.shared.v", "st.shared.v")
+    for name, passes in found.items():
+        assert passes == 1.0 or not name.startswith(loops)
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.label)

@@ -12,6 +12,7 @@ from tests.cuda.executed import compilation
 
 FLOAT = "kind float32 128x128x8x8x8 plain splits=1"
 WIDE = "kind float32 128x128x8x8x8 wide splits=1"
+NINE_STEPS = "values float32 last=False"  # in four buffers: the last step is in the first
 TF32 = "kind tf32 128x128x16x64x32 plain splits=1"
 HALF = "kind float16 128x128x16x64x32 wide splits=1"
 VALUES = "values tf32 last=False"
@@ -54,9 +55,11 @@ MUTANTS = (
     Mutant("padding copied", FLOAT, COPY, r"\1;", 5),
     Mutant("vectors of padding copied", HALF, WIDE_COPY, r"\1;", 2),
     Mutant("a copy 16 bytes on", HALF, r"(cp\.async\.cg\S+ \[%r\d+)\]", r"\1+16]"),
-    Mutant("first barrier removed", FLOAT, BARRIER, ""),
-    Mutant("barrier of the loop removed", FLOAT, BARRIER, "", 1),
+    Mutant("barrier of the loop removed", FLOAT, BARRIER, ""),
+    Mutant("barrier behind the loop removed", NINE_STEPS, BARRIER, "", 1),
     Mutant("barrier of the epilogue removed", FLOAT, BARRIER, "", -1),
+    Mutant("first barrier removed", WIDE, BARRIER, ""),
+    Mutant("barrier of the loop through registers removed", WIDE, BARRIER, "", 1),
     Mutant("one product with another factor", FLOAT, FMA, SAME_FACTOR, 40),
     Mutant("weights fetched past their end", WIDE, WIDE_LOAD, r"\1+1048576]"),
     Mutant("wide load moved by 4 bytes", WIDE, WIDE_LOAD, r"\1+4]"),
