@@ -32,6 +32,7 @@ from numbaconv.cuda import (  # noqa: E402 (what it takes is here)
     filter_gradients,
     filters,
     gemm,
+    gemm_multiply,
     passes,
     tiles,
 )
@@ -217,7 +218,7 @@ def find_step(code: str, kind: Kind) -> Step:
     inner = [(a, b) for a, b in loops if first < a and b < last and math & set(names[a:b])]
     if inner:
         a, b = inner[0]
-        rounds = kind.tile.bk // gemm.rows_unrolled(kind)
+        rounds = kind.tile.bk // gemm_multiply.rows_unrolled(kind)
     else:
         where = [i for i in range(first, last) if names[i] in math]
         a, b, rounds = where[0], where[-1] + 1, 1
