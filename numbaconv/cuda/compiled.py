@@ -192,13 +192,14 @@ def _matrix_multiply(e, instruction, c, a, b):
     return e.assemble(text, constraints, float32, [*a, *b, *c], count=4, convergent=True)
 
 
+_TO_TF32 = "cvt.rna.tf32.f32 $0, $1;"
 _MMA = "mma.sync.aligned.{}.row.col.f32.{}.f32"
 _MMA_TF32 = _MMA.format("m16n8k8", "tf32.tf32")
 _MMA_HALF = _MMA.format("m16n8k16", "f16.f16")
 _MMA_HALF_NARROW = _MMA.format("m16n8k8", "f16.f16")
 
 
-def make_warp_multiply(rows, columns, dtype, narrow):
+def make_warp_multiply(rows, columns, kind):
     """Return the function ``(sums, a, b) -> sums + a @ b`` of a warp, by tensor cores.
 
     Parameters
@@ -206,15 +207,14 @@ def make_warp_multiply(rows, columns, dtype, narrow):
     rows, columns : int
         Tiles of 16 and of 8 that the warp's sums have. A tile's four sums of each lane are
         (row, column) = (lane // 4, lane % 4 * 2), the next column, and both 8 rows below.
-    dtype : {"tf32", "float16"}
-        What the words hold: one or two elements along K, 8 words in all.
-    narrow : bool
-        Whether to take the words four at a time.
+    kind : Kind
+        What the words hold: one or two elements along K, 8 words in all. Those of `b` are rounded
+        here if the kind says so; on Turing they are taken four at a time.
     """
     instructions: tuple[Any, ...]
-    if dtype == "tf32":
+    if kind.dtype == "tf32":
         instructions = ((_MMA_TF32, slice(0, 4), slice(0, 2)),)
-    elif not narrow:
+    elif not kind.turing:
         instructions = ((_MMA_HALF, slice(0, 4), slice(0, 2)),)
     else:
         instructions = (
@@ -226,6 +226,8 @@ def make_warp_multiply(rows, columns, dtype, narrow):
     def multiply(typingctx, sums, a, b):
         def emit(e, *packed):
             total, left, right = map(e.unpack, packed)
+            if kind.rounded:
+                right = [e.assemble(_TO_TF32, "=r,r", uint32, [word]) for word in right]
             for i, j in itertools.product(range(rows), range(columns)):
                 at = (i * columns + j) * 4
                 words_a, words_b = left[4 * i : 4 * i + 4], right[2 * j : 2 * j + 2]
@@ -274,7 +276,7 @@ def _convert(text, constraints, result, argument):
     return convert
 
 
-to_tf32 = _convert("cvt.rna.tf32.f32 $0, $1;", "=r,f", uint32, float32)
+to_tf32 = _convert(_TO_TF32, "=r,f", uint32, float32)
 to_half = _convert("cvt.rn.f16.f32 $0, $1;", "=h,f", uint16, float32)
 from_half = _convert("cvt.f32.f16 $0, $1;", "=f,h", float32, uint16)
 

@@ -252,6 +252,8 @@ class Convolution(Work):
         Shape of the weights as the kernels read them.
     channels_inside : bool
         Order along a row of them: tap by tap instead of channel by channel.
+    rounded : bool
+        Whether the kernels read them rounded to tf32.
     """
 
     def __init__(
@@ -271,6 +273,11 @@ class Convolution(Work):
         else:
             self._as_filter(block)
 
+    @property
+    def weight_form(self) -> tuple[bool, int, bool]:
+        """What decides how the weights lie on the device."""
+        return self.channels_inside, self.pitch, self.rounded
+
     def _as_filter(self, block: Block) -> None:
         s = self.shape
         if SIMULATED:
@@ -278,14 +285,14 @@ class Convolution(Work):
         self.kernel = filter_kernel(filters.kind_of(s, self.dtype.replace(TF32, "float32")))
         self.blocks, self.threads = filters.blocks(s, block), block.threads
         self.shared = filters.shared_elements(s, block) * self.sum.itemsize
-        self.channels_inside, self.pitch = False, s.taps
+        self.channels_inside, self.pitch, self.rounded = False, s.taps, False
         self._make_jobs(filters.settings(s, block), None)
 
     def _as_product(self) -> None:
         s = self.shape
         kind = self._take_product(product_kinds(s, self.dtype, self.device), s.taps)
         lanes, depth, splits = kind.lanes, kind.depth, self.splits
-        self.channels_inside = kind.wide
+        self.channels_inside, self.rounded = kind.wide, kind.rounded
         self.pitch = -(-s.gemm[2] // lanes) * lanes
         per_part = max(-(-self.pitch // (depth * splits)), 1)
         count = (per_part * splits + kind.stages) * depth  # entries are read that far ahead

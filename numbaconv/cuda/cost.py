@@ -3,8 +3,9 @@
 The blocks of a product run in rounds: as many at once as all processors hold. In a round every
 block takes its steps along K, and a step takes as long as the slowest of four: to issue the
 instructions of all blocks that a processor holds, to multiply, to read the tiles from the cache of
-the device, and to wait for the memory, which only other blocks can hide. What a tile computes of
-padding, and processors that idle in the last round, cost as much as work.
+the device, and to wait for the memory, which other blocks can hide, and the steps by which copies
+are ahead. What a tile computes of padding, and processors that idle in the last round, cost as much
+as work.
 
 The instructions of a step are those of the machine code, which the tests hold this to. **The other
 constants were not measured yet**: they are what the vendor's documents and published
@@ -27,7 +28,7 @@ SHARED_BYTES = {7: 64 * 1024, 8: 100 * 1024, 9: 227 * 1024}  # by the major capa
 MOST_REGISTERS = 255
 OTHER_REGISTERS = 64  # of a thread, beside its sums
 # Cycles and bytes: not measured yet.
-WAIT = 900  # of a block for what it fetches, and for its barrier: no step is shorter
+WAIT = 900  # of a block for what it fetches: no step is shorter, or the steps by which it is ahead
 BEGIN = 2000  # of a block, before its first step and after its last
 CACHE_BYTES = 28.0  # a cycle and processor, from the cache of the device
 MEMORY_BYTES = 14.0  # the same, from its memory
@@ -35,14 +36,15 @@ SECOND_PASS = 4000  # to launch it
 TENSOR_SHARE = 0.6  # of the tensor cores' peak that `mma.sync` reaches on 9.0
 # Instructions of a thread's step, from the machine code.
 STEP = 25
-TENSOR_STEP = 65
-ROUND = 5  # of a round of the loop over the rows in shared memory
+TENSOR_STEP = 35
+ROUND = 5  # of a round of the loop over two rows in shared memory, if there is one
 WEIGHT = 6  # of a vector of the weights, beside its stores
-ELEMENT = 7  # of the patch matrix
-VECTOR = 11
+ELEMENT = 4.5  # of the patch matrix
+VECTOR = 9
+COPY = 4  # of an element or vector of either that is copied asynchronously
 MAPPED = 390  # of an element or vector that is looked up
 PIXEL = 35  # to find one of a weight gradient, then for each row of both factors
-GRADIENT_ROW, GRADIENT_COLUMN = 5, 8
+GRADIENT_ROW, GRADIENT_COLUMN = 4, 6
 ROUNDING = 3  # of an element to tf32
 STORED = 12  # of a sum, at the end
 
@@ -97,8 +99,8 @@ def instructions(kind: Kind) -> float:
         multiply = tile.bk / 8 * (fragments * (1 + kind.turing) + (tile.m + tile.n) / 16)
         count, stores = TENSOR_STEP + multiply, 1
     else:
-        reads = (tile.m + tile.n) / words
-        count = STEP + tile.bk * (tile.m * tile.n + reads + ROUND / 2)
+        reads = (tile.m + tile.n) / words + (0 if kind.asynchronous else ROUND / 2)
+        count = STEP + tile.bk * (tile.m * tile.n + reads)
         stores = words
     rounding = ROUNDING * (kind.dtype == "tf32")
     if kind.of_weights:
@@ -108,8 +110,13 @@ def instructions(kind: Kind) -> float:
         column = MAPPED if kind.mapped else GRADIENT_COLUMN
         fetched = rows * (GRADIENT_ROW + rounding) + columns * (column + rounding)
         return count + halves * (PIXEL + fetched)
-    count += kind.weight_rounds * (WEIGHT + stores + words * rounding)
-    each = MAPPED if kind.mapped else VECTOR if kind.wide else ELEMENT
+    weight, vector, element = WEIGHT + stores, VECTOR, ELEMENT
+    if kind.asynchronous:
+        weight, vector, element = (COPY,) * 3
+    if kind.rounded:  # the patches alone, by each warp that reads them
+        count, rounding = count + tile.bk * tile.n / WARP * rounding, 0
+    count += kind.weight_rounds * (weight + words * rounding)
+    each = MAPPED if kind.mapped else vector if kind.wide else element
     elements = 1 if kind.wide else lanes
     return count + kind.patch_rounds * (elements * each + words * rounding)
 
@@ -155,15 +162,16 @@ def cost_of(s: ConvShape, kind: Kind, device: Device, uses: int = 1) -> Cost:
     busy, held = max(issue, multiply, read), resident(kind, device.capability)
     values, tiles = s.groups * m * n, tile.blocks(s)
     outside = (values + s.groups * (m * k + n * k / uses)) * item / (MEMORY_BYTES * processors)
+    wait = WAIT / (kind.stages - 1)
     part = values * (kind.sum.bitwidth // 8) / (CACHE_BYTES * processors)
 
     def cycles(splits: int) -> float:
         steps = -(-k // (kind.depth * splits))
         rounds, rest = divmod(tiles * splits, held * processors)
         last = -(-rest // processors)
-        total = rounds * (BEGIN + steps * max(held * busy, WAIT) + held * store)
+        total = rounds * (BEGIN + steps * max(held * busy, wait) + held * store)
         if rest:
-            total += BEGIN + steps * max(last * busy, WAIT) + last * store
+            total += BEGIN + steps * max(last * busy, wait) + last * store
         total = max(total, outside)
         return float(total + (SECOND_PASS + (2 * splits + 1) * part if splits > 1 else 0))
 

@@ -1,5 +1,6 @@
 """A planned convolution: from a caller's arrays to flat arrays on the device, and back."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def prepare_weight(side: Side, w: np.ndarray, conv: Convolution) -> np.ndarray:
         and not how.is_complex
         and not (conv.channels_inside and s.taps > 1)
         and conv.pitch == k
+        and not conv.rounded
         and w.flags.c_contiguous
         and side.usable(w)
     ):
@@ -42,15 +44,16 @@ def prepare_weight(side: Side, w: np.ndarray, conv: Convolution) -> np.ndarray:
     kernel = w.shape[2:]
     target = weight_rows(flat, conv, kernel)
     if not how.is_complex:
-        side.copy(target, w)
+        side.copy(target, w, rounded=conv.rounded)
         return side.on_device(flat)
     c_out, c_in = w.shape[:2]
     parts = target.reshape(c_out, 2, c_in, 2, *kernel)
-    side.copy(parts[:, 0, :, 0], w.real)
-    side.copy(parts[:, 1, :, 1], w.real)
+    copy = functools.partial(side.copy, rounded=conv.rounded)
+    copy(parts[:, 0, :, 0], w.real)
+    copy(parts[:, 1, :, 1], w.real)
     if w.dtype.kind == "c":
-        side.copy(parts[:, 1, :, 0], w.imag)
-        side.copy(parts[:, 0, :, 1], w.imag, negate=True)
+        copy(parts[:, 1, :, 0], w.imag)
+        copy(parts[:, 0, :, 1], w.imag, negate=True)
     return side.on_device(flat)
 
 
@@ -69,7 +72,7 @@ def kept_weights(
     w: np.ndarray, bias: np.ndarray | None, conv: Convolution, kept: dict[Any, Any]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return a layer's weights and bias on the device, put there now if they were not."""
-    key = ("cuda", conv.device, conv.storage, conv.channels_inside, conv.pitch)
+    key = ("cuda", conv.device, conv.storage, *conv.weight_form)
     if key not in kept:
         side = Host(Workspace(stream_of(LEGACY_STREAM)))
         b = None if bias is None else prepare_bias(side, bias, conv.storage, conv.sum)

@@ -1,7 +1,26 @@
 """The implicit matrix product: weights times a patch matrix that exists only tile by tile.
 
 Of one group, M = C_out, N = images x output pixels, K = C_in x taps. Each block of threads computes
-BM x BN of the outputs, in steps of BK along K (`gemm_pipeline`).
+BM x BN of the outputs, in steps of BK along K. Their tiles come to shared memory while those of the
+steps before are multiplied (`gemm_multiply`). Through registers, in two buffers:
+
+    for each step of BK along K:
+        fetch the next BM x BK weights and BK x BN patch elements into registers
+        multiply the tiles that are in shared memory
+        write what was fetched into the other buffer of shared memory, and meet
+
+so that the loads of a step are on their way while the step before is computed, and one barrier a
+step is enough: nobody writes the buffer that others still read.
+
+Or without registers (cp.async, from capability 8.0 on), in three or four buffers:
+
+    for each step of BK along K:
+        wait for the copies of this step, which were begun two or three steps ago, and meet
+        begin those of the step that goes to the buffer that was multiplied last
+        multiply
+
+What comes is the only difference between a convolution (`gemm_tiles`) and the gradient of its
+weights (`gradient_tiles`).
 
 `make_kernel` compiles all sizes and options into the code, since a register array must be indexed
 by constants only.
@@ -19,99 +38,137 @@ from numbaconv.cuda.device import (
     read_shape,
     same,
 )
-from numbaconv.cuda.gemm_pipeline import make_accumulate
-from numbaconv.cuda.gemm_tiles import make_loader
+from numbaconv.cuda.gemm_multiply import make_tensor_multiply, make_thread_multiply
+from numbaconv.cuda.gemm_tiles import Loader, make_loader
 from numbaconv.cuda.gradient_tiles import make_gradient_loader
 from numbaconv.cuda.intrinsics import (
     SHARED_ALIGNMENT,
     bits_of_float,
-    flip,
+    commit,
     float_of_bits,
     int32,
     int64,
     load_header,
-    make_load_matrix,
-    make_multiply,
     make_row,
-    make_warp_multiply,
+    make_wait,
+    make_zeros,
     move_on,
     quotient,
     read_thread,
+    shared_address,
     store,
 )
 from numbaconv.cuda.kernels import Source
 from numbaconv.cuda.kind import Kind
-from numbaconv.cuda.placement import turned_place
 from numbaconv.cuda.problem import DEPTH_END, SHAPE, SPLIT_TILES, SPLITS
 from numbaconv.cuda.tiles import WARP
 
-UNROLLED = 2  # rows of the tiles in shared memory, where the next are on their way to registers
 
+def make_accumulate(kind: Kind, loader: Loader, place_reads: Any, multiply: Any) -> Any:
+    """Return the function ``(tiles, source, k, end, thread)`` that returns a thread's sums.
 
-def make_thread_multiply(kind: Kind) -> tuple[Any, Any]:
-    """Return where a thread begins to read two tiles, and what adds their product to its sums.
-
-    These are device functions: ``place(thread)`` -> elements from the beginning of each tile, and
-    ``multiply(sums, a_at, b_at)``, from those addresses on, with TM x TN sums.
-
-    The rows and columns of a thread come in vectors that lie a whole row of threads apart, so
-    that the lanes of a warp read neighbouring vectors. All rows are unrolled where copies bring
-    the next tiles, else two: with four the registers did not suffice, and with all the assembler
-    moved the loads of the next step behind the multiplications that are to hide them. It moves
-    nothing across a loop.
+    They are those from `k` to `end` along K, and all threads have met behind the last use of the
+    tiles. `place_reads` and `multiply` are of `gemm_multiply`.
     """
-    tile, words, shared = kind.tile, kind.words, kind.shared
-    unrolled = tile.bk if kind.asynchronous else UNROLLED
-    across, rounds = tile.bn // tile.n, tile.bk // unrolled
-    a_step, b_step = (unrolled * pitch for pitch in tile.pitches(words))
-    add_product = make_multiply(tile, words, unrolled)
+    tile = kind.tile
+    make = _make_copying if kind.asynchronous else _make_fetching
+    zeros = make_zeros(tile.m * tile.n // (WARP if tile.tensor else 1), kind.sum)
+    return make(kind, loader, place_reads, multiply, zeros)
+
+
+def make_addresses(kind: Kind, loader: Loader, place_reads: Any) -> Any:
+    """Return the function that says where a thread writes and reads both tiles: four addresses.
+
+    Worked out anew for each access they would be a third of the instructions beside the
+    multiplications.
+    """
+    a_size, shared, place_writes = kind.tile.sizes(kind.words)[0], kind.shared, loader.place
 
     @device
-    def place(thread):
-        return int32(thread // across * words), int32(thread % across * words)
+    def addresses(tiles, thread):
+        As = shared_address(tiles)
+        Bs = move_on(As, a_size, shared)
+        a_to, b_to = place_writes(thread)
+        a_at, b_at = place_reads(thread)
+        to = move_on(As, a_to, shared), move_on(Bs, b_to, shared)
+        return to, (move_on(As, a_at, shared), move_on(Bs, b_at, shared))
+
+    return addresses
+
+
+def _make_fetching(kind: Kind, loader: Loader, place_reads: Any, multiply: Any, zeros: Any) -> Any:
+    """Return the function of two buffers, which registers fill."""
+    depth, shared, stage_size = kind.depth, kind.shared, sum(kind.tile.sizes(kind.words))
+    addresses = make_addresses(kind, loader, place_reads)
+    look, bring, stage = loader.look, loader.bring, loader.stage
+    a_fetched, b_fetched = loader.a_fetched, loader.b_fetched
 
     @device
-    def multiply(sums, a_at, b_at):
-        left = int32(rounds)
-        while left > 0:  # which takes two instructions where Numba's `range` takes six
-            sums = add_product(sums, a_at, b_at)
-            a_at, b_at = move_on(a_at, a_step, shared), move_on(b_at, b_step, shared)
-            left = int32(left - 1)
+    def accumulate(tiles, source, k, end, thread):
+        next_a = cuda.local.array(a_fetched, shared)
+        next_b = cuda.local.array(b_fetched, shared)
+        sums = zeros()
+        bring(next_a, next_b, source, look(source, k, end), k, thread)
+        (a_to, b_to), (a_at, b_at) = addresses(tiles, thread)
+        other = int32(stage_size)
+        stage(a_to, b_to, next_a, next_b, thread)
+        cuda.syncthreads()  # the first tiles are there
+        while k < end:
+            k = int32(k + depth)
+            more = k < end
+            if more:
+                bring(next_a, next_b, source, look(source, k, end), k, thread)
+            sums = multiply(sums, a_at, b_at)
+            if not more:  # a way out, which the assembler moves no store across
+                break
+            a_at, b_at = move_on(a_at, other, shared), move_on(b_at, other, shared)
+            a_to, b_to = move_on(a_to, other, shared), move_on(b_to, other, shared)
+            other = int32(-other)
+            stage(a_to, b_to, next_a, next_b, thread)
+            cuda.syncthreads()  # these tiles are read, the next ones are there
+        cuda.syncthreads()  # the last tiles are read
         return sums
 
-    return place, multiply
+    return accumulate
 
 
-def make_tensor_multiply(kind: Kind) -> tuple[Any, Any]:
-    """Return where a warp begins to read two tiles, and what adds their product to its sums.
-
-    A warp takes 8 words of K at a time. The lanes name the rows of the blocks that it reads: of
-    the weights four of 8 x 4 words to a tile of 16 rows, of the patches four to two tiles of 8.
-    """
-    tile, shared = kind.tile, kind.shared
-    bk, WM, WN = tile.bk, tile.m, tile.n
-    across, vectors = tile.bn // WN, tile.bk // 4
-    pitch = tile.pitches(kind.words)[0]
-    read_weights = make_load_matrix(WM // 16, 16 * pitch)
-    read_patches = make_load_matrix(WN // 16, 16 * pitch)
-    add_product = make_warp_multiply(WM // 16, WN // 8, kind.dtype, kind.turing)
+def _make_copying(kind: Kind, loader: Loader, place_reads: Any, multiply: Any, zeros: Any) -> Any:
+    """Return the function of several buffers, which copies fill that run by themselves."""
+    depth, shared, stage_size = kind.depth, kind.shared, sum(kind.tile.sizes(kind.words))
+    addresses = make_addresses(kind, loader, place_reads)
+    look, bring = loader.look, loader.bring
+    before = kind.stages - 1  # steps by which the copies are ahead
+    last = before * stage_size
+    wait = make_wait(before - 1)
 
     @device
-    def place(thread):
-        lane, warp = thread % WARP, thread // WARP
-        a_row = warp // across * WM + lane % 16
-        b_row = warp % across * WN + lane % 8 + lane // 16 * 8
-        a_at = a_row * pitch + turned_place(a_row, lane // 16 * 4, vectors)
-        return int32(a_at), int32(b_row * pitch + turned_place(b_row, lane // 8 % 2 * 4, vectors))
-
-    @device
-    def multiply(sums, a_at, b_at):
-        for i in range(0, bk, 8):
-            a, b = flip(a_at, int32(i), shared), flip(b_at, int32(i), shared)
-            sums = add_product(sums, read_weights(a), read_patches(b))
+    def accumulate(tiles, source, k, end, thread):
+        sums = zeros()
+        (a_to, b_to), (a_at, b_at) = addresses(tiles, thread)
+        for i in range(before):
+            ahead, to = int32(k + i * depth), int32(i * stage_size)
+            if ahead < end:
+                a, b = move_on(a_to, to, shared), move_on(b_to, to, shared)
+                bring(a, b, source, look(source, ahead, end), ahead, thread)
+            commit()
+        at, to = int32(0), int32(last)
+        while k < end:
+            ahead = int32(k + before * depth)
+            found = look(source, ahead, end)
+            wait()
+            cuda.syncthreads()  # these tiles are there, those of the step before are read
+            if ahead < end:
+                a, b = move_on(a_to, to, shared), move_on(b_to, to, shared)
+                bring(a, b, source, found, ahead, thread)
+            commit()  # an empty group too: they are counted
+            sums = multiply(sums, move_on(a_at, at, shared), move_on(b_at, at, shared))
+            to = at
+            at = int32(at + stage_size) if at < last else int32(0)
+            k = int32(k + depth)
+        cuda.syncthreads()  # the last tiles are read
         return sums
 
-    return place, multiply
+    return accumulate
 
 
 def make_slices(kind: Kind) -> Any:

@@ -9,7 +9,7 @@ from numbaconv.cuda.device import device
 from numbaconv.cuda.intrinsics import int32, int64, move_on
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.patch_tiles import make_bring_patches, make_stage_patches
-from numbaconv.cuda.placement import make_place, make_put, make_round, make_write_vector
+from numbaconv.cuda.placement import make_place, make_put, make_write_vector
 from numbaconv.cuda.problem import PITCH
 
 
@@ -29,10 +29,8 @@ class Loader(NamedTuple):
     place : device function
         (thread) -> elements from the beginning of each tile in shared memory to the thread's first,
         [m][k] and [n][k] for tensor cores, else [k][m] and [k][n].
-    settle : device function
-        (a_to, b_to, thread): what is left to do, at those addresses, when the copies have come.
     stage : device function
-        (a_to, b_to, fetched_a, fetched_b, thread): from registers to those addresses.
+        (a_to, b_to, fetched_a, fetched_b, thread): from registers to addresses as above.
     a_fetched, b_fetched : int
         Words that a thread brings of either.
     """
@@ -41,7 +39,6 @@ class Loader(NamedTuple):
     look: Any
     bring: Any
     place: Any
-    settle: Any
     stage: Any
     a_fetched: int
     b_fetched: int
@@ -52,8 +49,8 @@ def make_loader(kind: Kind) -> Loader:
     words = kind.words
     begin_weights, bring_weights = make_bring_weights(kind)
     begin_patches, look_up, bring_patches = make_bring_patches(kind)
-    place_weights, settle_weights, stage_weights = make_stage_weights(kind)
-    place_patches, settle_patches, stage_patches = make_stage_patches(kind)
+    place_weights, stage_weights = make_stage_weights(kind)
+    place_patches, stage_patches = make_stage_patches(kind)
 
     @device
     def begin(x, w, job, header, s, group, m0, n0, thread):
@@ -77,17 +74,12 @@ def make_loader(kind: Kind) -> Loader:
         return place_weights(thread), place_patches(thread)
 
     @device
-    def settle(a_to, b_to, thread):
-        settle_weights(a_to, thread)
-        settle_patches(b_to)
-
-    @device
     def stage(a_to, b_to, fetched_a, fetched_b, thread):
         stage_weights(a_to, fetched_a, thread)
         stage_patches(b_to, fetched_b)
 
     a_fetched, b_fetched = kind.weight_rounds * kind.unit, kind.patch_rounds * words
-    return Loader(begin, look, bring, place, settle, stage, a_fetched, b_fetched)
+    return Loader(begin, look, bring, place, stage, a_fetched, b_fetched)
 
 
 def make_bring_weights(kind: Kind) -> tuple[Any, Any]:
@@ -121,16 +113,15 @@ def make_bring_weights(kind: Kind) -> tuple[Any, Any]:
     return begin, bring
 
 
-def make_stage_weights(kind: Kind) -> tuple[Any, Any, Any]:
-    """Return where a thread's share of the weights lies, what rounds it and what writes it."""
+def make_stage_weights(kind: Kind) -> tuple[Any, Any]:
+    """Return where a thread's share of the weights lies, and what writes it."""
     tile, shared = kind.tile, kind.shared
     bm, threads, tensor = tile.bm, tile.threads, tile.tensor
     units = kind.depth // kind.unit
     words = tile.bk // units
     rounds, together = kind.weight_rounds, threads // units
     pitch = tile.pitches(kind.words)[0]
-    write_vector, round_vector = make_write_vector(kind, pitch), make_round(kind)
-    place_of = make_place(kind, 0)
+    write_vector, place_of = make_write_vector(kind, pitch), make_place(kind, 0)
     all_write = rounds * together == bm
     apart = together * (pitch if tensor else 1)
 
@@ -139,15 +130,9 @@ def make_stage_weights(kind: Kind) -> tuple[Any, Any, Any]:
         return place_of(thread // units, thread % units * words)
 
     @device
-    def settle(to, thread):
-        for i in range(rounds):
-            if all_write or thread // units + i * together < bm:
-                round_vector(move_on(to, i * apart, shared))
-
-    @device
     def stage(to, fetched, thread):
         for i in range(rounds):
             if all_write or thread // units + i * together < bm:
                 write_vector(move_on(to, i * apart, shared), fetched, i)
 
-    return place, settle, stage
+    return place, stage

@@ -68,17 +68,11 @@ def make_gradient_loader(kind: Kind) -> Loader:
         return place_a(thread), place_b(thread)
 
     @device
-    def settle(a_to, b_to, thread):
-        pass
-
-    @device
     def stage(a_to, b_to, fetched_a, fetched_b, thread):
         stage_a(a_to, fetched_a, thread)
         stage_b(b_to, fetched_b, thread)
 
-    return Loader(
-        begin, make_look(kind, find_pixel), bring, place, settle, stage, a_rounds, b_rounds
-    )
+    return Loader(begin, make_look(kind, find_pixel), bring, place, stage, a_rounds, b_rounds)
 
 
 def make_find_pixel(kind: Kind) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ result. The gradient of a weight is one product, with sums over the pixels
 (`convolution.WeightGradient`).
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -113,15 +114,16 @@ def prepare_phase(
     clear = conv.pitch != s.c_in * s.taps or (how.is_complex and not complex_weight)
     flat = side.buffer(f"weight {number}", conv.rows * conv.pitch, dtype, clear)
     target, taps = weight_rows(flat, conv, s.kernel), taps_of_phase(w, phase)
+    copy = functools.partial(side.copy, rounded=conv.rounded)
     if not how.is_complex:
-        side.copy(target.reshape(s.groups, s.c_out, s.c_in, *s.kernel), taps)
+        copy(target.reshape(s.groups, s.c_out, s.c_in, *s.kernel), taps)
         return side.on_device(flat)
     parts = target.reshape(s.groups, s.c_out // 2, 2, s.c_in // 2, 2, *s.kernel)
-    side.copy(parts[:, :, 0, :, 0], taps.real)
-    side.copy(parts[:, :, 1, :, 1], taps.real)
+    copy(parts[:, :, 0, :, 0], taps.real)
+    copy(parts[:, :, 1, :, 1], taps.real)
     if complex_weight:
-        side.copy(parts[:, :, 0, :, 1], taps.imag, negate=not conjugate)
-        side.copy(parts[:, :, 1, :, 0], taps.imag, negate=conjugate)
+        copy(parts[:, :, 0, :, 1], taps.imag, negate=not conjugate)
+        copy(parts[:, :, 1, :, 0], taps.imag, negate=conjugate)
     return side.on_device(flat)
 
 
@@ -140,7 +142,7 @@ def prepare_weights(side: Side, arrays: dict[str, Any], adjoint: Adjoint) -> tup
 def kept_weights(arrays: dict[str, Any], adjoint: Adjoint, kept: dict[Any, Any]) -> Any:
     """Return the same of a layer, put on the device now if they were not."""
     forms = tuple(
-        (phase.taps, phase.apart, phase.shape.kernel, conv.channels_inside, conv.pitch)
+        (phase.taps, phase.apart, phase.shape.kernel, *conv.weight_form)
         for phase, conv in adjoint.phases
     )
     key = ("cuda", adjoint.device, adjoint.storage, forms)

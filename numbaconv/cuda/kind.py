@@ -87,14 +87,15 @@ class Kind(NamedTuple):
         """Whether the tiles are copied to shared memory without registers between (cp.async).
 
         That writes 4 bytes or more as they lie: no single float16, and no vector of neighbouring
-        channels where they go to different rows. Single elements to round to tf32 would be more
-        work, in the gradient of the weights.
+        channels where they go to different rows. For the tensor cores single words of neighbouring
+        pixels would take four passes, as rows of pixels lie in few banks.
         """
-        if self.turing:
-            return False
-        if self.tile.tensor:
-            return not self.of_weights and (self.wide or self.dtype == "tf32")
-        return not self.wide
+        return self.wide == self.tile.tensor and not self.turing
+
+    @property
+    def rounded(self) -> bool:
+        """Whether weights come as tf32, and the patches are rounded where they are read."""
+        return self.dtype == "tf32" and self.asynchronous
 
     @property
     def stages(self) -> int:

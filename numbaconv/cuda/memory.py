@@ -110,8 +110,14 @@ _move_jobs: dict[Any, Any] = {}
 _MOST_JOBS = 1024
 
 
-def move(target: np.ndarray, source: np.ndarray, stream: Any, negate: bool = False) -> None:
-    """Copy from one shadow to another, converting."""
+def move(
+    target: np.ndarray,
+    source: np.ndarray,
+    stream: Any,
+    negate: bool = False,
+    rounded: bool = False,
+) -> None:
+    """Copy from one shadow to another, converting; float32 may be rounded to tf32."""
     if not target.size:
         return
     key = (
@@ -129,7 +135,7 @@ def move(target: np.ndarray, source: np.ndarray, stream: Any, negate: bool = Fal
         job = upload(passes.move_job(target, source, negate))
         settle()
         _move_jobs[key, negate] = job
-    kernel = move_kernel(source.dtype.name, target.dtype.name)
+    kernel = move_kernel(source.dtype.name, "tf32" if rounded else target.dtype.name)
     arguments = (address(source), address(target), argument(job))
     blocks, threads = passes.grid(target.size)
     launch(kernel, blocks, threads, stream, arguments, f"shape {target.shape}")

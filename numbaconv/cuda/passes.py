@@ -22,6 +22,7 @@ from numbaconv.cuda.device import (
 from numbaconv.cuda.intrinsics import (
     SIMULATED,
     float32,
+    float_of_bits,
     from_half,
     int32,
     int64,
@@ -30,6 +31,7 @@ from numbaconv.cuda.intrinsics import (
     quotient,
     store,
     to_half,
+    to_tf32,
     uint16,
 )
 from numbaconv.cuda.kernels import Source
@@ -83,10 +85,18 @@ def _stored(dtype: str) -> Any:
 
 
 def make_move(source: str, target: str) -> Source:
-    """Return the kernel that copies from one dtype to another: (x, y, job)."""
-    read_type, write_type = _stored(source), _stored(target)
+    """Return the kernel that copies from one dtype, or to "tf32", to another: (x, y, job)."""
+    read_type = _stored(source)
+    write_type = float32 if target == "tf32" else _stored(target)
     if source == target:
         convert = same
+    elif target == "tf32":
+        widen = from_half if source == "float16" else float32
+
+        @device
+        def convert(value):
+            return float_of_bits(to_tf32(widen(value)))
+
     elif target == "float16":
         widen = from_half if source == "float16" else float32
 

@@ -16,7 +16,7 @@ from numbaconv.cuda.intrinsics import (
     uint32,
 )
 from numbaconv.cuda.kind import Kind
-from numbaconv.cuda.placement import make_place, make_put, make_round, make_spot, make_write_vector
+from numbaconv.cuda.placement import make_place, make_put, make_spot, make_write_vector
 from numbaconv.cuda.problem import ENTRY, FAR, HEADER, MAPPED_ENTRY
 
 
@@ -230,25 +230,20 @@ def first_argument(into, i):
     return into
 
 
-def make_stage_patches(kind: Kind) -> tuple[Any, Any, Any]:
-    """Return where a thread's share of the patches lies, what rounds it, and what writes it."""
+def make_stage_patches(kind: Kind) -> tuple[Any, Any]:
+    """Return where a thread's share of the patches lies, and what writes it."""
     tile, words = kind.tile, kind.words
     bn, rounds = tile.bn, kind.patch_rounds
     write_vector = make_write_vector(kind, tile.pitches(words)[1])
-    round_vector, place_of, spot = make_round(kind), make_place(kind, 1), make_spot(kind)
+    place_of, spot = make_place(kind, 1), make_spot(kind)
 
     @device
     def place(thread):
         return place_of(thread % bn, thread // bn * words)
 
     @device
-    def settle(to):
-        for i in range(rounds):
-            round_vector(spot(to, i))
-
-    @device
     def stage(to, fetched):
         for i in range(rounds):
             write_vector(spot(to, i), fetched, i)
 
-    return place, settle, stage
+    return place, stage

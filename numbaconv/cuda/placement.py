@@ -9,18 +9,15 @@ from typing import Any
 from numbaconv.cuda.device import device, same
 from numbaconv.cuda.intrinsics import (
     flip,
-    float_of_bits,
     int32,
     int64,
     load,
     load_wide,
     make_copy,
-    make_read,
     move_on,
     store,
     store_wide,
     to_tf32,
-    uint32,
 )
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.tiles import turned
@@ -93,7 +90,8 @@ def make_put(kind: Kind, count: int) -> Any:
 
     @device
     def put(into, i, at, array, index, inside):
-        into[i] = convert(load(array, index, stored)) if inside else shared(0)
+        value = load(array, index, stored) if inside else stored(0)
+        into[i] = convert(value)  # behind the choice, which is then one predicate
 
     return put
 
@@ -116,21 +114,3 @@ def make_write_vector(kind: Kind, apart: int) -> Any:
                 store(to, j * apart, fetched[first + j])
 
     return write_vector
-
-
-def make_round(kind: Kind) -> Any:
-    """Return the function that rounds what was copied to an address, a vector, to tf32."""
-    read = make_read(1, 0, uint32)
-
-    @device
-    def round_vector(to):
-        a, b, c, d = read(to, int32(0))
-        a, b = to_tf32(float_of_bits(a)), to_tf32(float_of_bits(b))
-        c, d = to_tf32(float_of_bits(c)), to_tf32(float_of_bits(d))
-        store_wide(to, int32(0), (a, b, c, d))
-
-    @device
-    def leave(to):
-        pass
-
-    return round_vector if kind.dtype == "tf32" and kind.asynchronous else leave

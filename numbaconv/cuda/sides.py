@@ -36,16 +36,28 @@ class Form(NamedTuple):
 Compute = Callable[[np.ndarray], None]  # fills the shadow of a flat array
 
 
+def round_to_tf32(array: np.ndarray) -> None:
+    """Round float32 to 10 bits of mantissa in place, ties away from zero, as a GPU does."""
+    bits = array.view(np.uint32)
+    finite = np.isfinite(array)
+    np.add(bits, 0x1000, out=bits, where=finite)
+    np.bitwise_and(bits, 0xFFFFE000, out=bits, where=finite)
+
+
 class Host:
     """Arrays in host memory: laid out there, and then copied over."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
 
-    def copy(self, target: np.ndarray, source: np.ndarray, negate: bool = False) -> None:
-        """Copy between arrays of any strides and dtypes."""
+    def copy(
+        self, target: np.ndarray, source: np.ndarray, negate: bool = False, rounded: bool = False
+    ) -> None:
+        """Copy between arrays of any strides and dtypes; float32 may be rounded to tf32."""
         with np.errstate(over="ignore"):
             np.copyto(target, -source if negate else source, casting="unsafe")
+        if rounded:
+            round_to_tf32(target)
 
     def usable(self, array: np.ndarray) -> bool:
         """Whether a contiguous array of the right dtype can be taken as it is."""
@@ -77,11 +89,13 @@ class Device:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
 
-    def copy(self, target: np.ndarray, source: np.ndarray, negate: bool = False) -> None:
-        """Copy between shadows of any strides and dtypes; bools are bytes."""
+    def copy(
+        self, target: np.ndarray, source: np.ndarray, negate: bool = False, rounded: bool = False
+    ) -> None:
+        """Copy between shadows of any strides and dtypes, as on the host; bools are bytes."""
         if source.dtype.kind == "b":
             source = source.view(np.uint8)
-        memory.move(target, source, self.workspace.stream, negate)
+        memory.move(target, source, self.workspace.stream, negate, rounded)
 
     def usable(self, array: np.ndarray) -> bool:
         """Whether wide loads can read a contiguous array of the right dtype."""

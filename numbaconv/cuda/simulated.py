@@ -267,11 +267,13 @@ def make_load_matrix(count, gap):
     return load_matrix
 
 
-def make_warp_multiply(rows, columns, dtype, narrow):
+def make_warp_multiply(rows, columns, kind):
     """(sums, a, b) -> sums + a @ b over a warp's tiles of 16 x 8."""
-    storage = np.float32 if dtype == "tf32" else np.float16
+    storage = np.float32 if kind.dtype == "tf32" else np.float16
 
     def multiply(sums, a, b):
+        if kind.rounded:
+            b = tuple(to_tf32(float_of_bits(word)) for word in b)
         values, lane = _warp_values((a, b))
         # Lane 4 r + t has row r (and r + 8) of a, column r of b; words t and t + 4 along K.
         A = np.array([v[0] for v in values], np.uint32).reshape(8, 4, rows, 2, 2)

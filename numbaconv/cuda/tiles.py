@@ -108,7 +108,7 @@ TILES = {
 # For the simulator, where a thread costs as much as a block here.
 TINY = (Tile(32, 8, 4, 8, 4), Tile(16, 8, 8, 4, 4))
 TINY_DOUBLE = (Tile(16, 8, 8, 4, 4),)
-TINY_TENSOR = (Tile(16, 32, 8, 16, 32, tensor=True),)
+TINY_TENSOR = (Tile(16, 32, 8, 16, 16, tensor=True),)  # eight rows of threads; see `turned`
 
 
 class Plan(NamedTuple):

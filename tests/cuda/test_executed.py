@@ -25,6 +25,7 @@ from tests.cuda.executed.memory import FaultError  # noqa: E402
 
 REDUCED = (
     mutants.FLOAT,
+    mutants.WIDE,
     mutants.TF32,
     mutants.HALF,
     mutants.VALUES,
@@ -68,6 +69,17 @@ def test_a_filter_has_no_bank_conflicts(gpu: Gpu, monkeypatch: pytest.MonkeyPatc
     for passes in (*found, banks.measure_filter_gradient(*form)):
         assert passes.pop("st.shared.f32") < 2
         assert set(passes.values()) == {1.0}
+
+
+@pytest.mark.parametrize(("dtype", "tile", "option"), banks.PRODUCTS, ids=str)
+def test_a_product_has_no_bank_conflicts(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch, dtype: str, tile: Any, option: str
+):
+    monkeypatch.setattr(gpu, "profile", True)
+    found = banks.measure_product(dtype, tile, option)
+    loops = ("cp.async", "ldmatrix", "ld.shared.v", "st.shared.v")
+    for name, passes in found.items():
+        assert passes == 1.0 or not name.startswith(loops)
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.label)

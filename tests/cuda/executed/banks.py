@@ -25,6 +25,7 @@ PRODUCTS = (
     ("float32", tiles.SIMT[0], "weights"),
     ("float64", tiles.SIMT_DOUBLE[0], "plain"),
     ("tf32", tiles.TENSOR[0], "plain"),
+    ("tf32", tiles.TENSOR[0], "wide"),
     ("tf32", tiles.TENSOR[0], "weights"),
     ("float16", tiles.TENSOR[0], "wide"),
     ("float16", tiles.TENSOR[0], "weights"),

@@ -29,7 +29,7 @@ SOURCES = (
             "filter_tiles",
             "filters",
             "gemm",
-            "gemm_pipeline",
+            "gemm_multiply",
             "gemm_tiles",
             "gradient_tiles",
             "intrinsics",

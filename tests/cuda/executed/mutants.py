@@ -11,9 +11,12 @@ from numbaconv.cuda.kernels import Kernel
 from tests.cuda.executed import compilation
 
 FLOAT = "kind float32 128x128x8x8x8 plain splits=1"
+WIDE = "kind float32 128x128x8x8x8 wide splits=1"
+NINE_STEPS = "values float32 last=False"  # in four buffers: the last step is in the first
 TF32 = "kind tf32 128x128x16x64x32 plain splits=1"
 HALF = "kind float16 128x128x16x64x32 wide splits=1"
 VALUES = "values tf32 last=False"
+WIDE_VALUES = "values tf32 last=True"
 FILTER = "filter float32 stride=1 dilation=1 zeros ((11, 37), (3, 3))"
 GRADIENT = "filter gradient float32 stride=1 dilation=1 (3, (60, 70), (3, 3))"
 
@@ -40,16 +43,29 @@ class Mutant(NamedTuple):
         return ptx[: found.start()] + found.expand(self.replacement) + ptx[found.end() :]
 
 
+WAIT = r"cp\.async\.wait_group (\d);"
+COPY = r"(cp\.async\.ca\S+ \[[^]]*\], \[[^]]*\], 4), %r\d+;"
+WIDE_COPY = r"(cp\.async\.cg\S+ \[[^]]*\], \[[^]]*\], 16), %r\d+;"
+
 MUTANTS = (
-    Mutant("first barrier removed", FLOAT, BARRIER, ""),
-    Mutant("barrier of the loop removed", FLOAT, BARRIER, "", 1),
+    Mutant("copies not waited for", FLOAT, WAIT, ""),
+    Mutant("one group too few waited for", FLOAT, WAIT, "cp.async.wait_group 3;"),
+    Mutant("one group too few waited for, on tensor cores", HALF, WAIT, "cp.async.wait_group 2;"),
+    Mutant("a group not ended", FLOAT, r"cp\.async\.commit_group;", "", -1),
+    Mutant("padding copied", FLOAT, COPY, r"\1;", 5),
+    Mutant("vectors of padding copied", HALF, WIDE_COPY, r"\1;", 2),
+    Mutant("a copy 16 bytes on", HALF, r"(cp\.async\.cg\S+ \[%r\d+)\]", r"\1+16]"),
+    Mutant("barrier of the loop removed", FLOAT, BARRIER, ""),
+    Mutant("barrier behind the loop removed", NINE_STEPS, BARRIER, "", 1),
     Mutant("barrier of the epilogue removed", FLOAT, BARRIER, "", -1),
+    Mutant("first barrier removed", WIDE, BARRIER, ""),
+    Mutant("barrier of the loop through registers removed", WIDE, BARRIER, "", 1),
     Mutant("one product with another factor", FLOAT, FMA, SAME_FACTOR, 40),
-    Mutant("weights fetched past their end", FLOAT, WIDE_LOAD, r"\1+1048576]"),
-    Mutant("wide load moved by 4 bytes", FLOAT, WIDE_LOAD, r"\1+4]"),
+    Mutant("weights fetched past their end", WIDE, WIDE_LOAD, r"\1+1048576]"),
+    Mutant("wide load moved by 4 bytes", WIDE, WIDE_LOAD, r"\1+4]"),
     Mutant(
         "shared store one word on",
-        FLOAT,
+        WIDE,
         r"st\.shared\.f32\s+\[(%rd\d+)\]",
         r"st.shared.f32 [\1+4]",
     ),
@@ -61,6 +77,12 @@ MUTANTS = (
         "tf32 rounding left out",
         VALUES,
         r"cvt\.rna\.tf32\.f32 (%r\d+), (%f\d+);",
+        r"mov.b32 \1, \2;",
+    ),
+    Mutant(
+        "tf32 rounding left out where patches are read",
+        WIDE_VALUES,
+        r"cvt\.rna\.tf32\.f32 (%r\d+), (%r\d+);",
         r"mov.b32 \1, \2;",
     ),
     Mutant("barrier of the filter removed", FILTER, BARRIER, "", 1),
