@@ -305,7 +305,6 @@ def test_filters_taller_than_a_strip_take_the_lanes_that_are_full():
     short = LANES * 3 // 4
     assert served(4 * LANES, short, 9) == "depthwise_channels"
     assert served(4 * LANES, short, 7) == "depthwise_planes"
-    assert served(4 * LANES, LANES, 9) == "depthwise_planes"
     assert served(LANES * 3 // 2, LANES, 9) == "depthwise_planes"
 
 

@@ -15,6 +15,15 @@ USUAL_PIXELS, FEWEST_PIXELS = 400, 256
 # Columns of a task, at most, where rows can be shared out too.
 USUAL_COLUMNS = 1024
 
+# Of channels that are innermost: bytes of the input rows that a row of outputs reads, about as many
+# as the first-level cache keeps from one row to the next. Wider blocks would be better still for
+# the prefetchers of memory.
+PIXEL_ROWS_BYTES = 1 << 15
+
+# Columns of such a task are a multiple of this where there are more: rows of results then begin at
+# cache lines if the output's do.
+PIXEL_COLUMNS_UNIT = 16
+
 
 class MatrixBlocks(NamedTuple):
     """How a problem is cut.
@@ -139,6 +148,14 @@ def rows_in_cache(oh, planes, threads, budget, size):
 def wanted_tasks(threads):
     """Tasks that keep all threads busy to the end."""
     return threads * blocking.TASKS_PER_THREAD if threads > 1 else 1
+
+
+def columns_of_pixels(s, itemsize):
+    """Columns of a task of `depthwise_interleaved`: the first-level cache holds their rows."""
+    ow, column = s.output[2], s.kernel[1] * s.groups * s.c_out * s.stride[2]
+    widest = max(PIXEL_ROWS_BYTES // (itemsize * column), PIXEL_COLUMNS_UNIT)
+    cols = ceil_div(ow, ceil_div(ow, widest))
+    return min(ow, round_up(cols, PIXEL_COLUMNS_UNIT))
 
 
 def cut_evenly(s, widest, unit, threads):

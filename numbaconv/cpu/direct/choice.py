@@ -7,7 +7,7 @@ docs/decisions.md has, by name, what was measured for each rule.
 from collections.abc import Callable
 from math import gcd
 
-from numbaconv.codegen.integers import ceil_div, round_up
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches, second_level_cache
 from numbaconv.cpu.blocking import (
@@ -24,6 +24,10 @@ from numbaconv.problem.shape import kernel_taps, pads_zeros
 # Up to so many pixels, dot products with unpacked weights take no longer than packed ones; and up
 # to so many where the weights come from beyond the second-level cache, which takes longer.
 DOT_PIXELS, FAR_DOT_PIXELS = 4, 8
+
+# Of so many vectors of input channels, dot products are faster than a product whose outputs fill no
+# more than one in so many lanes of a vector.
+DOT_LANES = 4
 
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
@@ -173,13 +177,10 @@ def has_dense_pixels(s, lanes):
 
 
 def uses_interleaved(s, lanes):
-    """Dense pixels whose channels fill no vectors.
-
-    So it is with few channels, with some that are left over, and where each has several outputs.
-    """
-    filled = s.c_out == 1 and s.groups % lanes == 0
-    others = filled or fills_lanes(s, lanes) or uses_folds(s)
-    return has_dense_pixels(s, lanes) and s.groups > 1 and not others
+    """Dense pixels, unless their outputs fill vectors, or they are long signals."""
+    return (
+        has_dense_pixels(s, lanes) and s.groups > 1 and not (fills_lanes(s, lanes) or uses_folds(s))
+    )
 
 
 def uses_channels(s, lanes):
@@ -196,14 +197,15 @@ def uses_channels(s, lanes):
     return fills and neighbours and not large and not folds
 
 
-def has_tall_filter(s, lanes):
-    """Of depthwise layers, filters taller than a strip, where channels fill vectors better.
-
-    Such a filter is a sum of strips, each of which stores its sums for the next one to add to.
-    """
-    by_rows = s.output[2] / round_up(s.output[2], lanes)
-    fuller = by_rows < s.groups / round_up(s.groups, lanes)
-    return s.kernel[1] > STRIP_ROWS[-1] and fuller and uses_channels(s, lanes)
+def depthwise_lowerings(s, lanes):
+    """Name the lowerings made for depthwise layers that serve a problem: `cost` compares them."""
+    names = ["depthwise_planes"] if uses_planes(s) else []
+    interleaved = uses_interleaved(s, lanes)
+    channels = is_depthwise(s) and (interleaved or uses_channels(s, lanes))
+    if (interleaved or channels) and has_padded_channels(s):
+        return names or ["patch_matrix"]
+    names += ["depthwise_channels"] if channels else []
+    return [*names, "depthwise_interleaved"] if interleaved else names
 
 
 def is_pointwise(s):
@@ -219,10 +221,11 @@ def has_dots(s):
 
 
 def uses_dots(s, lanes):
-    """Dot products where few of them share weights or pixels."""
+    """Dot products where few share weights or pixels, or few outputs have many channels."""
     far = s.c_out * s.c_in * VECTOR_BYTES > second_level_cache() * lanes
     few = s.c_out < BAND_CHANNELS or s.output[2] <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
-    return has_dots(s) and few and s.c_in >= lanes
+    fills = s.c_in >= DOT_LANES * lanes and lanes >= DOT_LANES * s.c_out
+    return has_dots(s) and ((few and s.c_in >= lanes) or fills)
 
 
 def fills_lanes(s, lanes):
@@ -364,18 +367,14 @@ def candidates(s, lanes):
 def special_lowering(s, lanes):
     """Name the lowering that serves a problem by a rule of its own, or None: costs decide then.
 
-    Those of filters and depthwise layers are made for them, and none other is near. Dot products
-    add in another order than the others, whose sums are the same in any batch. What tiles of single
-    taps wait for the memory is not counted well enough, so a rule says when panels serve them.
+    Those of filters are made for them, and none other is near. Dot products add in another order
+    than the others, whose sums are the same in any batch. What tiles of single taps wait for the
+    memory is not counted well enough, so a rule says when panels serve them.
     """
     if uses_dots(s, lanes):
         return "dots"
-    if uses_planes(s) and not has_tall_filter(s, lanes):
-        return "depthwise_planes"
-    if uses_interleaved(s, lanes):
-        return "patch_matrix" if has_padded_channels(s) else "depthwise_interleaved"
-    if uses_channels(s, lanes):
-        return "patch_matrix" if has_padded_channels(s) else "depthwise_channels"
+    if depthwise_lowerings(s, lanes):
+        return None
     if uses_folds(s) or (is_depthwise(s) and has_bands(s)):
         if has_padded_halo(s):
             return "patch_matrix"
@@ -386,10 +385,12 @@ def special_lowering(s, lanes):
 
 
 def comparable(s, lanes):
-    """Name the other lowerings that can compute a problem: `cost` compares them.
+    """Name the lowerings that `cost` compares: those made for depthwise layers, or the others.
 
     One whose halo tiles would be nearly all padding is left out; panels hold what the taps read.
     """
+    if names := depthwise_lowerings(s, lanes):
+        return names
     names = ["patch_matrix"]
     if has_zones(s):
         names.append("matrix_zones")

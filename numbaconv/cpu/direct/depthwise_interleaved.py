@@ -29,7 +29,7 @@ from numbaconv.codegen.pointers import (
 )
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.direct.blocks import MatrixBlocks, rows_in_cache
+from numbaconv.cpu.direct.blocks import MatrixBlocks, columns_of_pixels, rows_in_cache
 from numbaconv.cpu.direct.choice import exceeds_caches, period_of, reads_in_place
 from numbaconv.cpu.direct.tasks import (
     halo_extents,
@@ -61,14 +61,6 @@ from numbaconv.cpu.packing.rows import fill
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.taps import first_read
-
-# Bytes of the input rows that a row of outputs reads: about as many as the first-level cache keeps
-# from one row to the next. Wider blocks would be better still for the prefetchers of memory.
-_ROWS_BYTES = 1 << 15
-
-# Columns of a task are a multiple of this where there are more: rows of results then begin at
-# cache lines if the output's do.
-_COLUMNS_UNIT = 16
 
 
 class Interleaved(NamedTuple):
@@ -130,10 +122,7 @@ def cut(s, itemsize, threads):
     lanes = VECTOR_BYTES // itemsize
     budget = blocking.CACHE_BYTES // itemsize
     od, oh, ow = s.output
-    column = s.kernel[1] * s.groups * s.c_out * s.stride[2]
-    widest = max(_ROWS_BYTES // (itemsize * column), _COLUMNS_UNIT)
-    cols = ceil_div(ow, ceil_div(ow, widest))
-    cols = min(ow, round_up(cols, _COLUMNS_UNIT))
+    cols = columns_of_pixels(s, itemsize)
     col_blocks = ceil_div(ow, cols)
     planes = s.n * od * col_blocks
 
