@@ -11,7 +11,7 @@ from numbaconv.dispatch.gpu import refuse_add, refuse_on_cpu, run_on_host
 from numbaconv.problem.plan import Plan
 from numbaconv.problem.validation import check_out
 
-# Calls on a GPU need neither.
+# Calls on a GPU need none of these.
 _execute = Later("numbaconv.cpu.execution", "execute")
 _execute_pieces = Later("numbaconv.cpu.pieces", "execute")
 _execute_complex = Later("numbaconv.cpu.complex_parts", "execute")
