@@ -48,4 +48,6 @@ def convolve(
     if stream is not None or precision is not None:
         refuse_on_cpu(backend, stream, precision)
     run = _execute_pieces if plan.converts_sums else _execute
-    return run.function(plan, BACKENDS[backend], input, weight, bias, out, kept, add)
+    engine = BACKENDS[backend]
+    y: np.ndarray = run.function(plan, engine, input, weight, bias, out, kept, add)
+    return y
