@@ -11,9 +11,10 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pipeline import lightly
 from numbaconv.codegen.pointers import behind, call, pointer_at, shift
 from numbaconv.cpu.im2col.panels import (
+    LAYOUT_SIZE,
+    PANEL,
     locate,
     locate_panel,
-    most_taps,
     pixels_of,
     read_blocks,
     zones_of,
@@ -37,8 +38,8 @@ class Functions(NamedTuple):
     pack: Any
 
 
-CALLED: Functions = places(Functions, HALO)
-size_within(Functions, MOST_HALO)
+CALLED: Functions = places(Functions, HALO + LAYOUT_SIZE)
+size_within(Functions, MOST_HALO - LAYOUT_SIZE)
 
 
 class PackArguments(NamedTuple):
@@ -149,7 +150,7 @@ def clear_ends(pixels, b, width, many, lanes):
 def pack_patches(panels, job, reads, group, begin, panel_count, k0, k1):
     """Write panels of any layer."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
-    taps, zones = most_taps(s, b.kc), zones_of(job, b)
+    zones, taps = zones_of(job, b), job[PANEL.taps]
     for i in range(panel_count):
         panel = locate_panel(zones, b.zones, b.zone_panels, begin + i, b.nr, s)
         pixels = shift(panels, i * b.nr * b.kc)
@@ -191,4 +192,4 @@ def pack_lines(panels, job, reads, group, begin, panel_count, k0, k1):
     width = left - (panel_count - 1) * b.nr
     clear_ends(shift(panels, (panel_count - 1) * apart), b, width, k1 - k0, lanes)
     for i in range(panel_count):
-        reads[i * most_taps(s, b.kc)] = 1
+        reads[i * job[PANEL.taps]] = 1
