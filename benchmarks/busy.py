@@ -107,6 +107,9 @@ def beside(calls: Any, turns: Any) -> list[float]:
 def pool(layer: Layer, size: int, seconds: float) -> tuple[float, int]:
     """Call from so many Python threads; return microseconds a call, and the process's threads."""
     run = rivals.numbaconv(prepared=True)(layer, *arrays(layer)).run
+    first = threading.Thread(target=run)  # compiles; the threads that it starts end with it
+    first.start()
+    first.join()
     counts, end = [0] * size, time.perf_counter() + seconds
 
     def work(number: int) -> None:

@@ -32,7 +32,7 @@ def _refuse_half_modules() -> None:
         if _is_half(import_module(name)):  # which waits where another thread is at it
             raise RuntimeError(
                 "a signal handler, finalizer or callback of the garbage collector needs numbaconv "
-                "in the midst of its import: touch a function once before, such as numbaconv.conv2d"
+                "in the midst of its import: make such a call once before"
             )
 
 

@@ -53,4 +53,6 @@ def convolve(
         run = _execute_pieces
     elif plan.arithmetic.is_complex:
         run = _execute_complex
-    return run.function(plan, BACKENDS[backend], input, weight, bias, out, kept, add)
+    engine = BACKENDS[backend]
+    y: np.ndarray = run.function(plan, engine, input, weight, bias, out, kept, add)
+    return y

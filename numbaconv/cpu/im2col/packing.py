@@ -4,16 +4,17 @@ There is a function for either. A worker calls one through its address, for a sl
 panels of a task.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pipeline import lightly
 from numbaconv.codegen.pointers import behind, call, pointer_at, shift
 from numbaconv.cpu.im2col.panels import (
+    LAYOUT_SIZE,
+    PANEL,
     locate,
     locate_panel,
-    most_taps,
     pixels_of,
     read_blocks,
     zones_of,
@@ -34,11 +35,11 @@ class Functions(NamedTuple):
         `pack_patches` or `pack_lines`.
     """
 
-    pack: object
+    pack: Any
 
 
-CALLED: Functions = places(Functions, HALO)
-size_within(Functions, MOST_HALO)
+CALLED: Functions = places(Functions, HALO + LAYOUT_SIZE)
+size_within(Functions, MOST_HALO - LAYOUT_SIZE)
 
 
 class PackArguments(NamedTuple):
@@ -50,7 +51,7 @@ class PackArguments(NamedTuple):
         Where the first panel goes; the others behind it.
     job, reads : pointer
         The job; which taps of a panel read more than padding is written to `reads`.
-    group, begin, count : int
+    group, begin, panel_count : int
         The panels `begin`, `begin + 1`, ... of a group: how many.
     k0, k1 : int
         Rows of the patch matrix, k0 .. k1 - 1.
@@ -61,7 +62,7 @@ class PackArguments(NamedTuple):
     reads: Indices
     group: int
     begin: int
-    count: int
+    panel_count: int
     k0: int
     k1: int
 
@@ -146,11 +147,11 @@ def clear_ends(pixels, b, width, many, lanes):
 
 
 @native(PackArguments, lightly)
-def pack_patches(panels, job, reads, group, begin, count, k0, k1):
+def pack_patches(panels, job, reads, group, begin, panel_count, k0, k1):
     """Write panels of any layer."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
-    taps, zones = most_taps(s, b.kc), zones_of(job, b)
-    for i in range(count):
+    zones, taps = zones_of(job, b), job[PANEL.taps]
+    for i in range(panel_count):
         panel = locate_panel(zones, b.zones, b.zone_panels, begin + i, b.nr, s)
         pixels = shift(panels, i * b.nr * b.kc)
         pack_panel(job, pixels, s, b, group, panel, k0, k1, shift(reads, i * taps))
@@ -158,7 +159,7 @@ def pack_patches(panels, job, reads, group, begin, count, k0, k1):
 
 
 @native(PackArguments)
-def pack_lines(panels, job, reads, group, begin, count, k0, k1):
+def pack_lines(panels, job, reads, group, begin, panel_count, k0, k1):
     """Write panels of a pointwise layer whose elements are not converted: see `are_lines`.
 
     A channel is read through all panels before the next: these are longer runs of memory, and each
@@ -168,7 +169,7 @@ def pack_lines(panels, job, reads, group, begin, count, k0, k1):
     image = pointer_at(job[AT.x], panels)
     pixels, apart = s.output[2], b.nr * b.kc
     first = begin * b.nr
-    left = min(count * b.nr, pixels_of(s) - first)
+    left = min(panel_count * b.nr, pixels_of(s) - first)
     j = 0
     while j < left:
         row = (first + j) // pixels
@@ -188,7 +189,7 @@ def pack_lines(panels, job, reads, group, begin, count, k0, k1):
                 i += width
                 column = 0
         j += run
-    width = left - (count - 1) * b.nr
-    clear_ends(shift(panels, (count - 1) * apart), b, width, k1 - k0, lanes)
-    for i in range(count):
-        reads[i * most_taps(s, b.kc)] = 1
+    width = left - (panel_count - 1) * b.nr
+    clear_ends(shift(panels, (panel_count - 1) * apart), b, width, k1 - k0, lanes)
+    for i in range(panel_count):
+        reads[i * job[PANEL.taps]] = 1

@@ -13,7 +13,7 @@ import numpy as np
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import entries, indices_at, shift
-from numbaconv.cpu.job import AT, BLOCKS, MOST_BLOCKS, size_within
+from numbaconv.cpu.job import AT, BLOCKS, HALO, MOST_BLOCKS, MOST_HALO, places, size_within
 from numbaconv.problem.shape import kernel_taps, pads_zeros
 from numbaconv.problem.taps import axis_taps
 
@@ -58,6 +58,25 @@ BLOCKS_SIZE = size_within(PanelBlocks, MOST_BLOCKS)
 def read_blocks(job):
     """Rebuild the blocks that `lower` made."""
     return PanelBlocks(*entries(job, BLOCKS, BLOCKS_SIZE))
+
+
+class PanelLayout(NamedTuple):
+    """What else a worker knows of panels; as `PANEL`, where it lies in a job.
+
+    Attributes
+    ----------
+    taps : int
+        Taps that a slice of KC rows can touch.
+    joins : int
+        1: panels that follow one another may be one piece of a row of the output.
+    """
+
+    taps: int
+    joins: int
+
+
+PANEL: PanelLayout = places(PanelLayout, HALO)
+LAYOUT_SIZE = size_within(PanelLayout, MOST_HALO)
 
 
 @inline
@@ -180,7 +199,6 @@ def are_neighbours(panel, s):
     return s.out_strides[4] == 1 and first.n == last.n and apart == panel.width - 1
 
 
-@inline
 def are_lines(s):
     """Whether patches are the pixels of long rows, as they lie: of pointwise layers.
 
@@ -200,7 +218,6 @@ def pixels_of(s):
     return s.n * s.output[0] * s.output[1] * s.output[2]
 
 
-@inline
 def most_taps(s, kc):
     """Taps that a slice of KC rows can touch."""
     return min(kc // s.c_in + 2, kernel_taps(s))

@@ -38,7 +38,9 @@ from numbaconv.cpu.im2col.packing import (
     pack_patches,
 )
 from numbaconv.cpu.im2col.panels import (
+    PANEL,
     PanelBlocks,
+    PanelLayout,
     are_lines,
     are_neighbours,
     locate,
@@ -147,15 +149,14 @@ def finish_panels(job, s, b, channel, panel, panels, straight, tile, step, rows)
 
 
 @inline
-def panels_in_line(s, b, number, left):
+def panels_in_line(job, s, b, number, left):
     """How many panels from one on, of `left`, are one piece of a row of the output: at least 1.
 
     Only those of pointwise layers: others may have taps of their own.
     """
-    pixels = s.output[2]
-    if not are_lines(s) or s.out_strides[4] != 1:
+    if job[PANEL.joins] == 0:
         return 1
-    first = number * b.nr
+    first, pixels = number * b.nr, s.output[2]
     return max(1, min(left, (pixels - (first - first // pixels * pixels)) // b.nr))
 
 
@@ -231,7 +232,7 @@ def run_task(task, job, m, s, b):
     begin = (rest - g * b.pixel_blocks) * b.panels
     panels = min(b.panels, b.all_panels - begin)
     k_size = s.c_in * kernel_taps(s)
-    taps = most_taps(s, b.kc)
+    taps = job[PANEL.taps]
     block0, block1 = share(b.oc_blocks, part, b.oc_parts)
     k0 = 0
     while k0 < k_size:
@@ -241,7 +242,7 @@ def run_task(task, job, m, s, b):
             i = 0
             while i < panels:
                 panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
-                many = panels_in_line(s, b, begin + i, panels - i)
+                many = panels_in_line(job, s, b, begin + i, panels - i)
                 pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
                 multiply_panels(job, m, s, b, g, block, panel, many, pixels, reads, k0, k1)
                 i += many
@@ -287,7 +288,8 @@ def lower(s, itemsize, threads):
     lanes = VECTOR_BYTES // itemsize
     b = cut(s, itemsize, threads)
     zones = make_zones(s, TILE_VECTORS * lanes)
-    in_lines = are_lines(s) and s.converts == 0
+    taps, lines = most_taps(s, b.kc), are_lines(s)
+    in_lines = lines and s.converts == 0
     return Lowering(
         "patch_matrix",
         work,
@@ -295,7 +297,8 @@ def lower(s, itemsize, threads):
         b,
         np.concatenate((list_rows(s, b).ravel(), zones.ravel())),
         b.panels * b.nr * b.kc + TILE_ROWS * b.nr,
-        index_size=b.panels * most_taps(s, b.kc),
+        index_size=b.panels * taps,
+        layout=PanelLayout(taps, int(lines and s.out_strides[4] == 1)),
         fill_halo=None if in_lines else copy_run,
         packing=Packing(b.mr, taps_outer=True),
         functions=Functions(pack_lines if in_lines else pack_patches),
