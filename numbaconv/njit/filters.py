@@ -2,7 +2,7 @@
 
 The public function itself runs once, on stand-ins for the arrays, in a thread that captures
 (`runtime.capture`): what it would do to data becomes the steps. Where it does more than can be
-written down, as on missing values, Python makes each call (`make`).
+written down, as on missing values, Python makes each call (`make`), as of gradients by spectra.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ _CAPTURED = frozenset(
 def _function(name: str) -> Callable[..., Any]:
     if name == LFILTER:
         return filtered
-    module, _, attribute = name.partition(".")
+    module, attribute = name.split(".") if "." in name else ("grad", name)
     found: Callable[..., Any] = getattr(import_module(f"numbaconv.{module}"), attribute)
     return found
 
@@ -196,9 +196,13 @@ def _rehearsed(call: RequestedCall) -> np.ndarray:
 
 
 def _by_python(call: RequestedCall, result: np.ndarray) -> Recipe:
-    """The recipe of a call that Python makes each time."""
+    """The recipe of a filter that Python calls each time."""
     axes = next(iter(call.arrays.values())).ndim
-    shape = result.shape if result.ndim == axes else (0,) * axes  # SciPy's empty results
+    return by_python(call, result.shape if result.ndim == axes else (0,) * axes)  # SciPy's empty
+
+
+def by_python(call: RequestedCall, shape: tuple[int, ...]) -> Recipe:
+    """The recipe of a call that Python makes each time: of a filter, or of a gradient."""
     recipe = Recipe(call, shape)
     recipe.by_python = True
     return recipe

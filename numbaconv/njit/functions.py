@@ -18,7 +18,7 @@ from numbaconv.cpu.gradients import adjoint
 from numbaconv.cpu.gradients import weight as weight_gradients
 from numbaconv.dispatch.backends import AUTO, BACKENDS
 from numbaconv.dispatch.choice import choose
-from numbaconv.dispatch.gradients import engines_of_parts
+from numbaconv.dispatch.gradients import choose_weight_gradient, engines_of_parts
 from numbaconv.layers import Weights
 from numbaconv.njit import filters, protocol
 from numbaconv.njit.recipe import Array, Recipe
@@ -236,13 +236,13 @@ def _store_complex(
                 _take_apart(recipe, x.of(source), copy.of(target))
         if recipe.has("add"):
             add = _by_axes(recipe.argument("add"), plan)
-            stored = planned.stored(add.view)
-            _take_apart(recipe, add.of(stored), added.of(planned.sums_of(added.view)))
+            given = add.of(planned.stored(add.view))
+            _take_apart(recipe, given, added.of(planned.sums_of(added.view)))
         if weights is not None:
             packed = packed_weights(planned.template, weights.weight, plan, weights.packed)
             weight = recipe.fixed(packed)
-        given = planned.template, copy, weight, bias, sums
-        recipe.convolve(*given, packed=weights is not None, add=added)
+        arrays = copy, weight, bias, sums
+        recipe.convolve(planned.template, *arrays, packed=weights is not None, add=added)
         found, stored = planned.sums_of(sums.view), y.of(planned.stored(y.view))
         recipe.move(sums.of(found[:, :, 0]), stored.part("real"))
         recipe.move(sums.of(found[:, :, 1]), stored.part("imag"))
@@ -336,8 +336,11 @@ def _input_gradient(call: RequestedCall, rank: int) -> Recipe:
 def _weight_gradient(call: RequestedCall, rank: int) -> Recipe:
     """Return the recipe of the weights' gradient (compare `weight.weight_gradient`)."""
     plan = find_weight_plan(rank, **_options(call))
-    name = call.backend(call.arguments["backend"], "direct")
+    asked = call.backend(call.arguments["backend"], AUTO)
+    name = choose_weight_gradient(plan, asked).backend
     recipe = _begin(call, plan)
+    if plan.multiply_adds and name == "fft":  # its steps depend on the data
+        return filters.by_python(call, plan.out_shape)
     if not plan.multiply_adds:
         recipe.clear(recipe.result())
         return recipe

@@ -176,11 +176,14 @@ def test_small_blocks(most: int, monkeypatch: pytest.MonkeyPatch):
         ]
         found += [ndimage.gaussian_filter(x, 1, mode="constant", cval=2.0) for x in images]
         found += [ndimage.correlate(x, np.ones((3,) * x.ndim), mode="nearest") for x in images]
+        found += [ndimage.gaussian_filter1d(x, 1.5, output=float) for x in (*images, photo[..., 0])]
         return [*found, ndimage.gaussian_filter(photo, 2, axes=(0, 1))]
 
     expected = results()
     monkeypatch.setattr(blocking, "CACHE_BYTES", most)
     monkeypatch.setattr(planning, "LEAST_STRIP", 16)
+    monkeypatch.setattr(planning, "READ_BYTES", most)
+    monkeypatch.setattr(planning, "SUMS_BYTES", 2 * most)
     for got, wanted in zip(results(), expected, strict=True):
         np.testing.assert_array_equal(got, wanted)
     planning.make_template.cache_clear()

@@ -153,3 +153,37 @@ def test_sizes_are_tuples(size: Any, message: str):
 
     with pytest.raises(TypingError, match=rf"^.*\nnumbaconv\.grad\.conv2d_input: {message}"):
         call(size, np.ones((4, 3, 3, 3)), np.ones((2, 4, 14, 14)))
+
+
+def test_gradients_of_large_weights_by_spectra():
+    """`auto`, and on request: the bits of Python's, and what is not finite is summed."""
+
+    @numba.njit(nogil=True)
+    def asked(x, size, g):
+        return nc.grad.conv2d_weight(x, size, g, backend="fft")
+
+    rng = np.random.default_rng(0)
+    x, size = rng.standard_normal((2, 3, 90, 90), np.float32), (4, 3, 31, 31)
+    g = rng.standard_normal((2, 4, 60, 60), np.float32)
+    options = (1, 1), (0, 0), (1, 1), 1
+    for dtype in (np.float32, np.complex64):
+        images, gradient = x.astype(dtype), g.astype(dtype)
+        expected = nc.grad.conv2d_weight(images, size, gradient)
+        summed = nc.grad.conv2d_weight(images, size, gradient, backend="direct")
+        assert (expected != summed).any()
+        same_bits(INSIDE[nc.grad.conv2d_weight](images, size, gradient, *options), expected)
+        same_bits(
+            asked(images, size, gradient[..., ::-1]),
+            nc.grad.conv2d_weight(images, size, gradient[..., ::-1]),
+        )
+        images[0, 1, 40, 40] = np.nan
+        got = asked(images, size, gradient)
+        same_bits(got, nc.grad.conv2d_weight(images, size, gradient, backend="direct"))
+        assert np.isnan(got[:, 1]).any()
+        assert np.isfinite(got[:, ::2]).all()
+    with nc.use_backend("direct"):
+        got = INSIDE[nc.grad.conv2d_weight](x, size, g, *options)
+        same_bits(got, nc.grad.conv2d_weight(x, size, g))
+    got = asked(x[:, :, :8, :8], (4, 3, 3, 3), g[:, :, :6, :6])
+    wanted = nc.grad.conv2d_weight(x[:, :, :8, :8], (4, 3, 3, 3), g[:, :, :6, :6], backend="fft")
+    same_bits(got, wanted)
