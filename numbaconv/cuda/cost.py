@@ -36,7 +36,7 @@ SECOND_PASS = 4000  # to launch it
 TENSOR_SHARE = 0.6  # of the tensor cores' peak that `mma.sync` reaches on 9.0
 # Instructions of a thread's step, from the machine code.
 STEP = 25
-TENSOR_STEP = 35
+TENSOR_STEP = 30
 ROUND = 5  # of a round of the loop over two rows in shared memory, if there is one
 WEIGHT = 6  # of a vector of the weights, beside its stores
 ELEMENT = 4.5  # of the patch matrix
@@ -45,7 +45,8 @@ COPY = 4  # of an element or vector of either that is copied asynchronously
 MAPPED = 390  # of an element or vector that is looked up
 PIXEL = 35  # to find one of a weight gradient, then for each row of both factors
 GRADIENT_ROW, GRADIENT_COLUMN = 4, 6
-ROUNDING = 3  # of an element to tf32
+ROUNDING = 3  # of an element to tf32, where it is stored,
+ROUNDING_READ = 2  # and where the tensor cores are given it
 STORED = 12  # of a sum, at the end
 
 LEAST_STEPS = 8  # of a part of the sums: a shorter one is not worth a second pass
@@ -114,7 +115,7 @@ def instructions(kind: Kind) -> float:
     if kind.asynchronous:
         weight, vector, element = (COPY,) * 3
     if kind.rounded:  # the patches alone, by each warp that reads them
-        count, rounding = count + tile.bk * tile.n / WARP * rounding, 0
+        count, rounding = count + tile.bk * tile.n / WARP * ROUNDING_READ, 0
     count += kind.weight_rounds * (weight + words * rounding)
     each = MAPPED if kind.mapped else vector if kind.wide else element
     elements = 1 if kind.wide else lanes
