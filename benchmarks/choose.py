@@ -31,13 +31,13 @@ CLOSE = 1.05
 BAD = 1.3
 """No choice should take so many times as long."""
 FAR = 3.0
-"""A candidate that takes so many times as long as the best is timed once, and no more."""
+"""A candidate that takes so many times as long as the best is timed twice, and no more."""
 MOST_SCRATCH = 1 << 29
 """Bytes of scratch beyond which a candidate is not tried."""
 SHORTEST = 2e-4
 """Seconds of calls behind a figure, at least: the clock of the CPU is too coarse for less."""
-FEWEST_ROUNDS = 5
-"""Calls of each candidate, in turn, of which the fastest counts."""
+FEWEST_ROUNDS = 6
+"""Turns of all candidates; the least time of each counts."""
 TABLE_NAMES = ("layers.csv", "tiny.csv", "sweep.csv", "cliffs.csv")
 LAYOUTS = ("channels_first", "channels_last")
 
@@ -49,8 +49,14 @@ class Choice(NamedTuple):
     family: str
     layout: str
     chosen: str
-    seconds: dict[str, float]
+    halves: tuple[dict[str, float], dict[str, float]]
     shape: Any = None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The least time of each candidate."""
+        first, second = self.halves
+        return {name: min(first[name], second[name]) for name in first}
 
     @property
     def best(self) -> str:
@@ -61,6 +67,12 @@ class Choice(NamedTuple):
     def loss(self) -> float:
         """How many times as long the choice takes as the best candidate."""
         return self.seconds[self.chosen] / self.seconds[self.best]
+
+    @property
+    def noise(self) -> float:
+        """What the best candidate of every other turn loses in the turns between these."""
+        first, second = self.halves
+        return second[min(first, key=first.__getitem__)] / min(second.values())
 
 
 def grid() -> list[Layer]:
@@ -145,26 +157,29 @@ def repeats(call: Run) -> int:
     return math.ceil(SHORTEST / (time.perf_counter() - start))
 
 
-def least_times(calls: dict[str, Run], chosen: str, seconds: float) -> dict[str, float]:
-    """Return the least time of each call, timed in turn for so many seconds.
+def least_times(
+    calls: dict[str, Run], chosen: str, seconds: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the least times of calls that are timed in turn for so many seconds, in either half.
 
-    There are FEWEST_ROUNDS at least.
+    The halves are every other turn. There are FEWEST_ROUNDS at least.
     """
     clock = find_clock(cpu=True)
     count = {name: repeats(call) for name, call in calls.items()}
-    least = dict.fromkeys(calls, float("inf"))
+    halves = dict.fromkeys(calls, float("inf")), dict.fromkeys(calls, float("inf"))
     near, end, rounds = list(calls), time.perf_counter() + seconds, 0
     while rounds < FEWEST_ROUNDS or time.perf_counter() < end:
+        least = halves[rounds % 2]
         for name in near:
             start = clock()
             for _ in range(count[name]):
                 calls[name]()
             least[name] = min(least[name], (clock() - start) / count[name])
-        if rounds == 0:
+        if rounds == 1:
             best = min(least.values())
             near = [name for name in near if name == chosen or least[name] <= FAR * best]
         rounds += 1
-    return least
+    return halves
 
 
 def judge(layer: Layer, family: str, layout: str, seconds: float, prepared: bool) -> Choice:
@@ -291,6 +306,8 @@ def main(
     good = sum(choice.loss <= CLOSE for choice in choices)
     share = 100 * good / len(choices)
     console.print(f"{good} of {len(choices)} choices ({share:.0f}%) within 5% of the best")
+    noisy = 100 * sum(choice.noise > CLOSE for choice in choices) / len(choices)
+    console.print(f"noise: of {noisy:.0f}% the best in every other turn is not so in the others")
     console.print(describe(), soft_wrap=True)
     if fit:
         from benchmarks.lib.costs import fit as fitted

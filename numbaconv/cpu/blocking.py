@@ -81,7 +81,8 @@ def strip_vectors(kh, stride):
 
 # What a task reads again and again (a halo tile or patch panels) is to stay in the second-level
 # cache beside the weights that stream past: half of it.
-CACHE_BYTES = second_level_cache() // 2
+SECOND_LEVEL = second_level_cache()
+CACHE_BYTES = SECOND_LEVEL // 2
 
 
 # Tasks for each thread: enough that the last one running is a small part of the whole.

@@ -184,7 +184,7 @@ def chosen(image: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> s
 # (image, weight, options): of each kind some problems on which the others take far longer.
 SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]] = {
     "matrix": [
-        ((1, 64, 112, 112), (64, 64, 3, 3), {"padding": 1}),
+        ((1, 16, 128, 128), (16, 16, 3, 3), {"padding": 1}),
         ((1, 3, 224, 224), (32, 3, 3, 3), {"stride": 2, "padding": 1}),
         ((8, 4, 5000), (16, 4, 1), {}),
         ((1, 172, 110, 110), (3, 172, 1, 1), {}),  # few outputs of many channels
@@ -208,7 +208,21 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 3, 300, 300), (2, 3, 5, 5), {"padding": 2}),
     ],
     "filter_folds": [((1, 1, 20000), (1, 1, 101), {})],
-    "dots": [((1, 2048, 1, 1), (1000, 2048, 1, 1), {})],
+    "dots": [
+        ((1, 2048, 1, 1), (1000, 2048, 1, 1), {}),
+        ((1, 40, 40, 160), (4, 160, 1, 1), {"layout": CHANNELS_LAST}),
+    ],
+    "depthwise_planes": [((1, 64, 56, 56), (64, 1, 3, 3), {"padding": 1, "groups": 64})],
+    "depthwise_channels": [
+        ((1, 14, 14, 512), (512, 1, 3, 3), {"padding": 1, "groups": 512, "layout": CHANNELS_LAST}),
+        ((8, 10, 10, 72), (72, 1, 3, 3), {"stride": 2, "groups": 72, "layout": CHANNELS_LAST}),
+        ((1, 64, 12, 12, 12), (64, 1, 2, 2, 2), {"stride": 2, "groups": 64}),
+    ],
+    "depthwise_interleaved": [
+        ((1, 200, 300, 3), (3, 1, 3, 3), {"padding": 1, "groups": 3, "layout": CHANNELS_LAST}),
+        # Channels that fill vectors, in images that the second-level cache does not hold.
+        ((1, 3696, 1024), (1024, 1, 3), {"padding": 1, "groups": 1024, "layout": CHANNELS_LAST}),
+    ],
 }
 
 

@@ -9,9 +9,10 @@ from math import gcd
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches, second_level_cache
+from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
+    SECOND_LEVEL,
     SMALL_FILTERS,
     STRIP_ROWS,
     STRIP_STRIDES,
@@ -222,7 +223,7 @@ def has_dots(s):
 
 def uses_dots(s, lanes):
     """Dot products where few share weights or pixels, or few outputs have many channels."""
-    far = s.c_out * s.c_in * VECTOR_BYTES > second_level_cache() * lanes
+    far = s.c_out * s.c_in * VECTOR_BYTES > SECOND_LEVEL * lanes
     few = s.c_out < BAND_CHANNELS or s.output[2] <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
     fills = s.c_in >= DOT_LANES * lanes and lanes >= DOT_LANES * s.c_out
     return has_dots(s) and ((few and s.c_in >= lanes) or fills)

@@ -25,84 +25,88 @@ from numbaconv.problem.shape import ConvShape
 
 # Cycles of what is counted. `python benchmarks/choose.py --fit` measures and prints this table.
 CYCLES: Counts = {
-    # Of all lowerings: a cycle of a register tile, as `step` counts; tasks; rows, vectors and
-    # elements that are copied to a halo tile or a panel, vectors of padding rows, vectors that are
-    # split into two phases; rows, vectors of channels and vectors of columns that are transposed,
-    # and what these take more where each comes from beyond the second-level cache; vectors from
-    # there; weights that are packed tap by tap; pages that are looked up.
+    # Of all lowerings: a cycle of a register tile, as `step` counts; tasks; channels, vectors and
+    # elements that are copied to a halo tile or a panel, vectors of padding rows, rows that are
+    # copied by elements, vectors that are split into two phases; rows, vectors of channels and
+    # vectors of columns that are transposed, and what these take more where each comes from beyond
+    # the second-level cache; vectors from there; weights that are packed tap by tap; pages that are
+    # looked up.
     "step": 1.0,
     "task": 170,
-    "copied_row": 11,
-    "copied_vector": 3.2,
-    "copied_element": 0.82,
-    "padded_vector": 0.48,
-    "split_vector": 5.4,
+    "copied_channel": 19,
+    "copied_vector": 4.8,
+    "copied_element": 0.73,
+    "padded_vector": 1.2,
+    "strided_row": 22,
+    "split_vector": 9.2,
     "transposed_row": 110,
-    "transposed_vector": 3.1,
-    "transposed_result": 4.9,
+    "transposed_vector": 3,
+    "transposed_result": 5.5,
     "transposed_far": 5,
     "far_vector": 17,
     "packed_by_tap": 0.9,
-    "page": 4.2,
+    "page": 4.5,
     # Vectors of results; tiles; vectors of results that are no neighbours in the output, or that
     # are moved there in segments.
-    "matrix.result": 2,
-    "matrix.tile": 1.5,
+    "matrix.result": 1.7,
+    "matrix.tile": 2.3,
     "matrix.moved": 12,
-    "matrix.segment": 6.1,
-    # Vectors of results, and those that are moved to the output; lines of pixels that no cache
-    # holds; lines that the first-level cache holds no longer when they are read again.
-    "matrix_transposed.result": 4.2,
-    "matrix_transposed.moved": 3.2,
-    "matrix_transposed.tile": 56,
-    "matrix_transposed.line": 4.1,
-    "matrix_transposed.again": 6,
+    "matrix.segment": 5.3,
+    # Vectors of results, those that are moved to the output, or stored in several columns of it;
+    # lines of pixels that no cache holds; lines that the first-level cache holds no longer when
+    # they are read again.
+    "matrix_transposed.result": 1.9,
+    "matrix_transposed.moved": 4.9,
+    "matrix_transposed.apart": 3,
+    "matrix_transposed.tile": 63,
+    "matrix_transposed.line": 3.2,
+    "matrix_transposed.again": 3.5,
     # Calls for a row of the filter.
-    "matrix_zones.result": 5.4,
+    "matrix_zones.result": 4.6,
     "matrix_zones.moved": 3.2,
-    "matrix_zones.call": 46,
+    "matrix_zones.call": 49,
     # Vectors of a row that is one run of memory; runs of pixels under a tap, and their channels.
-    "patch_matrix.result": 2.2,
-    "patch_matrix.tile": 2.9,
-    "patch_matrix.moved": 15,
-    "patch_matrix.line": 5.1,
-    "patch_matrix.run": 53,
-    "patch_matrix.row": 2.8,
+    "patch_matrix.result": 2,
+    "patch_matrix.tile": 3.1,
+    "patch_matrix.moved": 14,
+    "patch_matrix.line": 4.9,
+    "patch_matrix.run": 56,
+    "patch_matrix.row": 2.5,
     # Products and loads of vectors; results, read and written for each input channel; ends of rows
     # under each tap.
-    "filter_rows.product": 0.46,
-    "filter_rows.load": 0.44,
-    "filter_rows.result": 3.6,
+    "filter_rows.product": 0.54,
+    "filter_rows.load": 0.42,
+    "filter_rows.result": 3.3,
     "filter_rows.end": 11,
-    "filter_rows.moved": 40,
+    "filter_rows.moved": 39,
     # Products, loads, loads that are split into two phases or masked; results, and those that are
     # read again for the next strip; strips of a plane; rows of small planes.
-    "depthwise_planes.product": 0.53,
-    "depthwise_planes.load": 0.43,
-    "depthwise_planes.split": 1.5,
-    "depthwise_planes.masked": 0.42,
-    "depthwise_planes.result": 3.9,
-    "depthwise_planes.again": 4.1,
-    "depthwise_planes.call": 8.6,
-    "depthwise_planes.small_row": 9.4,
+    "depthwise_planes.product": 0.57,
+    "depthwise_planes.load": 0.42,
+    "depthwise_planes.split": 1.3,
+    "depthwise_planes.masked": 0.58,
+    "depthwise_planes.result": 4.3,
+    "depthwise_planes.again": 2.8,
+    "depthwise_planes.call": 8.3,
+    "depthwise_planes.small_row": 9.8,
     # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding; results
     # that are transposed back.
     "depthwise_channels.step": 1.4,
-    "depthwise_channels.call": 65,
-    "depthwise_channels.copied": 4,
-    "depthwise_channels.transposed": 6.9,
+    "depthwise_channels.call": 66,
+    "depthwise_channels.copied": 4.5,
+    "depthwise_channels.transposed": 7.4,
     "depthwise_channels.padding": 1.8,
-    "depthwise_channels.moved": 1.9,
+    "depthwise_channels.moved": 2,
     # Taps of a tile; vectors of results, and of pixels that are copied; rows of these, and vectors
     # of padding; elements of which each is copied for each of its outputs, or to a phase; repeated
     # weights.
     "depthwise_interleaved.step": 1.7,
-    "depthwise_interleaved.result": 6.1,
-    "depthwise_interleaved.copied": 9.4,
-    "depthwise_interleaved.row": 49,
-    "depthwise_interleaved.padding": 5.7,
-    "depthwise_interleaved.element": 0.46,
-    "depthwise_interleaved.repeated": 1.7,
+    "depthwise_interleaved.result": 6.5,
+    "depthwise_interleaved.copied": 9.9,
+    "depthwise_interleaved.row": 29,
+    "depthwise_interleaved.padding": 7.3,
+    "depthwise_interleaved.element": 0.48,
+    "depthwise_interleaved.repeated": 0.66,
 }
 
 

@@ -8,7 +8,8 @@ there, and sums have one order everywhere.
 import functools
 
 from numbaconv.codegen.integers import ceil_div
-from numbaconv.codegen.target import VECTOR_BYTES, second_level_cache
+from numbaconv.codegen.pointers import CACHE_LINE
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_ROWS,
@@ -34,7 +35,7 @@ from numbaconv.cpu.im2col.panels import fills_zones
 from numbaconv.cpu.packing.halo import axis_phase_count, axis_reach
 from numbaconv.problem.shape import ConvShape, kernel_taps
 from numbaconv.problem.simplest import SHORT_ROW
-from numbaconv.problem.taps import axis_taps
+from numbaconv.problem.taps import Taps, axis_taps
 
 Counts = dict[str, float]
 
@@ -42,22 +43,36 @@ Counts = dict[str, float]
 # for the one before it. So it is on x86 from Haswell and Zen on, and on the larger Arm cores.
 MULTIPLY_ADDS, LOADS, LATENCY = 2, 2, 4
 
+# Bytes of a first-level cache: 32 to 64 KiB.
+FIRST_LEVEL = 48 << 10
+
 
 @functools.lru_cache(maxsize=64)  # each lowering asks
+def tap_shares(s: ConvShape) -> list[tuple[float, float]]:
+    """Return two shares of the taps of each axis: those that read more than padding.
+
+    Over all of its outputs, and for any of them.
+    """
+    shares = []
+    for axis, (kernel, output) in enumerate(zip(s.kernel, s.output, strict=True)):
+        runs = axis_taps(s, axis) if s.padding[axis] else [(Taps(0, kernel), output)]
+        count, first = 0, 0
+        for taps, until in runs:
+            count += (until - first) * (taps.end - taps.begin)
+            first = until
+        reached = max(taps.end for taps, _ in runs) - min(taps.begin for taps, _ in runs)
+        shares.append((count / (output * kernel), reached / kernel))
+    return shares
+
+
 def inside(s: ConvShape, axis: int) -> float:
     """Share of the taps of an axis, over all of its outputs, that read more than padding."""
-    count, first = 0, 0
-    for taps, until in axis_taps(s, axis):
-        count += (until - first) * (taps.end - taps.begin)
-        first = until
-    return float(count / (s.output[axis] * s.kernel[axis]))
+    return tap_shares(s)[axis][0]
 
 
 def reached(s: ConvShape, axis: int) -> float:
     """Share of the taps of an axis that read more than padding for any of its outputs."""
-    taps = [taps for taps, _ in axis_taps(s, axis)]
-    count = max(each.end for each in taps) - min(each.begin for each in taps)
-    return float(count / s.kernel[axis])
+    return tap_shares(s)[axis][1]
 
 
 def step(rows: float, vectors: int) -> float:
@@ -123,10 +138,11 @@ def count_halo(s: ConvShape, lanes: int) -> Counts:
     cols = min(s.output[2], USUAL_COLUMNS)
     pitch = cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])
     phases = phases_of(s, 2)
+    many = task_rows(s, lanes)
     rows = s.kernel[0] * s.output[2] / cols
     real = rows * inside(s, 0)
     if crosses_rows(s):
-        reach, many = axis_reach(s.kernel[1], s.stride[1], s.dilation[1]), task_rows(s, lanes)
+        reach = axis_reach(s.kernel[1], s.stride[1], s.dilation[1])
         again = phases_of(s, 1) * (many + reach) / many
         rows *= again
         real *= min(again, s.size[1] / s.output[1] * ceil_div(s.output[1], int(many)))
@@ -134,19 +150,22 @@ def count_halo(s: ConvShape, lanes: int) -> Counts:
         calls = rows * phases * ceil_div(s.c_in, lanes)
         return {"transposed_row": calls} | count_transposing(s, lanes, real * phases * pitch)
     rows, real, vectors = rows * s.c_in, real * s.c_in, ceil_div(pitch, lanes)
-    counts: Counts = {"copied_row": real, "padded_vector": (rows - real) * phases * vectors}
+    counts: Counts = {
+        "copied_channel": s.c_in * s.kernel[0] / many,
+        "padded_vector": (rows - real) * phases * vectors,
+    }
     if s.in_strides[4] == 1 and s.stride[2] == 1:
         return counts | {"copied_vector": real * vectors}
     if s.in_strides[4] == 1 and s.stride[2] == 2 and s.dilation[2] % 2 == 1 and phases == 2:
         return counts | {"split_vector": real * vectors}
     elements = real * min(phases * pitch, s.size[2])
-    return {"copied_row": rows * phases, "copied_element": elements}
+    return {"strided_row": rows * phases, "copied_element": elements}
 
 
 def count_transposing(s: ConvShape, lanes: int, pixels: float) -> Counts:
     """Count pixels whose channels are transposed; each of a large image is a line by itself."""
     vectors = pixels * ceil_div(s.c_in, lanes)
-    far = s.in_strides[0] * itemsize(lanes) > second_level_cache()
+    far = s.in_strides[0] * itemsize(lanes) > blocking.SECOND_LEVEL
     return {
         "transposed_vector": vectors,
         "transposed_result": pixels * s.c_in / lanes,
@@ -160,7 +179,7 @@ def far_weights(s: ConvShape, lanes: int, rows: float) -> float:
         crossed_pixels(s) / s.output[2] if kernel_taps(s) > 1 else s.n * s.output[0] * s.output[1]
     )
     size = s.c_in * kernel_taps(s) * s.c_out * reached(s, 0) * reached(s, 1) * reached(s, 2)
-    far = max(0.0, size - second_level_cache() / itemsize(lanes))
+    far = max(0.0, size - blocking.SECOND_LEVEL / itemsize(lanes))
     return far / lanes / min(rows, most)
 
 
@@ -226,13 +245,16 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     }
     if s.out_strides[1] != 1:
         counts["matrix_transposed.moved"] = cols * s.c_out / lanes
+    elif blocks > 1:
+        counts["matrix_transposed.apart"] = cols * s.c_out / lanes
     if not in_place:
         counts |= count_halo(s, lanes)
     elif s.in_strides[1] != 1:
         if kernel_taps(s) == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
             counts["page"] = pages_of_pixels(s, lanes) * tiles
         lines = s.c_in * s.kernel[0] * cols * min(1, s.stride[2] / lanes)
-        if s.in_strides[1] * itemsize(lanes) % PAGE_BYTES == 0:  # channels push each other out
+        read = s.c_in * s.kernel[0] * s.kernel[1] * CACHE_LINE
+        if kernel_taps(s) > 1 and read >= FIRST_LEVEL:
             counts["matrix_transposed.again"] = lines * s.kernel[1] * blocks
         if s.in_strides[0] * itemsize(lanes) > blocking.CACHE_BYTES:
             counts["matrix_transposed.line"] = lines * min(s.kernel[1], s.stride[1])
@@ -263,18 +285,18 @@ def count_zones(s: ConvShape, lanes: int) -> Counts:
     }
     if s.out_strides[1] != 1:
         counts["matrix_zones.moved"] = cols * s.c_out / lanes
+    rows = s.output[1] if crosses_rows(s) else task_rows(s, lanes)
     pages = s.c_in * min(1, s.size[2] * itemsize(lanes) / PAGE_BYTES)
     if pages > MOST_PAGES:
         counts["page"] = pages * calls * rows_used
     if s.in_strides[1] == 1:
         counts |= count_transposing(s, lanes, copied * s.size[2])
     else:
-        counts["copied_row"] = copied * s.c_in
+        counts["copied_channel"] = s.c_in * s.kernel[0] / rows
         counts["copied_vector"] = copied * s.c_in * ceil_div(s.size[2], lanes)
     row = s.c_in * s.size[2] / lanes
     if row * VECTOR_BYTES > 2 * blocking.CACHE_BYTES:  # each block of channels reads it again
         counts["far_vector"] = copied * row * (1 + blocks)
-    rows = s.output[1] if crosses_rows(s) else task_rows(s, lanes)
     counts["far_vector"] = counts.get("far_vector", 0) + far_weights(s, lanes, rows)
     return counts | count_packing(s) | {"task": 1 / rows}
 

@@ -1,7 +1,6 @@
 """What each lowering of depthwise layers does on a problem, for a row of outputs of one channel."""
 
 from numbaconv.codegen.integers import ceil_div
-from numbaconv.codegen.target import second_level_cache
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import STRIP_ROWS, most_of, strip_vectors
 from numbaconv.cpu.direct.blocks import columns_of_pixels, rows_in_cache
@@ -93,7 +92,7 @@ def count_channels(s: ConvShape, lanes: int) -> Counts:
         counts["depthwise_channels.transposed"] = pixels
     else:
         counts["depthwise_channels.copied"] = pixels
-        if s.groups > lanes and s.in_strides[0] * itemsize(lanes) > second_level_cache():
+        if s.groups > lanes and s.in_strides[0] * itemsize(lanes) > blocking.SECOND_LEVEL:
             counts["far_vector"] = pixels  # each is in a cache line, or page, of its own
     if s.out_strides[1] != 1:
         counts["depthwise_channels.moved"] = cols
