@@ -36,6 +36,10 @@ BAND_VECTORS = (1, 2, 4) if REGISTERS >= 32 else (1, 2)
 # Below this many output channels a group, rows of one channel fill the register block better.
 BAND_CHANNELS = 4
 
+# Register block of `interleaved.interleaved_tile`: 4 x 4 + 4 + 1 <= 32, 4 x 2 + 2 + 1 <= 16.
+INTERLEAVED_ROWS = 4
+INTERLEAVED_VECTORS = (4, 2, 1) if REGISTERS >= 32 else (2, 1)
+
 # Register blocks of `fold.fold`: 16 + 4 + 1 <= 32 registers, 8 + 4 + 1 <= 16. Of the loads, 19 for
 # 64 multiply-adds, nearly all cross a cache line, which takes two cycles.
 FOLD_DEPTH = 4

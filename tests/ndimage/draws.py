@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tests.oracle import reference
+
 MODES = (
     "reflect",
     "mirror",
@@ -18,17 +20,26 @@ MODES = (
     "grid-wrap",
     "grid-constant",
 )
-# What `numpy.pad` calls them.
+# What the oracle calls them.
 PAD = {
     "reflect": "symmetric",
     "mirror": "reflect",
-    "nearest": "edge",
-    "wrap": "wrap",
-    "constant": "constant",
+    "nearest": "replicate",
+    "wrap": "circular",
+    "constant": "zeros",
 }
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool")
 FLOATS = ("float32", "float64")
 COMPLEX = ("complex64", "complex128")
+
+
+def padded(x: np.ndarray, widths: list[tuple[int, int]], mode: str, value: float) -> np.ndarray:
+    """An image with so much more along each axis, and `value` there if that is the mode.
+
+    `numpy.pad` reflects in another way before version 2.0, where it does so more than once.
+    """
+    axes = [reference.Axis(n, 1, 1, 1, *pair) for n, pair in zip(x.shape, widths, strict=True)]
+    return reference.pad(x[None, None], axes, PAD[mode], value)[0, 0]
 
 
 class Call(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 
 from numbaconv import ndimage
 from numbaconv.ndimage import passes
-from tests.ndimage.draws import PAD, Draw
+from tests.ndimage.draws import PAD, Draw, padded
 
 SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((70,), (25,)),
@@ -29,8 +29,7 @@ def by_definition(
     widths = [(0, 0)] * x.ndim
     for axis, n, o in zip(axes, w.shape, origin, strict=True):
         widths[axis] = n // 2 + o, n - 1 - n // 2 - o
-    options: Any = {"constant_values": cval} if mode == "constant" else {}
-    wide = np.pad(x.astype(np.float64), widths, PAD[mode], **options)  # type: ignore[call-overload]
+    wide = padded(x.astype(np.float64), widths, mode, cval)
     windows = np.lib.stride_tricks.sliding_window_view(wide, w.shape, axes)
     return np.asarray((windows * w).sum(tuple(range(x.ndim, windows.ndim))))
 

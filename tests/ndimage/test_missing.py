@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
-from tests.ndimage.draws import PAD, Draw
+from tests.ndimage.draws import PAD, Draw, padded
 
 ndimage = nc.ndimage
 
@@ -27,14 +27,8 @@ def definition(
     """Correlate valid values in float64; `outside` is the constant, or None: missing."""
     pairs = [(n // 2 + o, n - 1 - n // 2 - o) for n, o in zip(weights.shape, origin, strict=True)]
     selected = np.where(valid, image, 0).astype(np.float64)
-    constants = ({}, {})
-    if mode == "constant":
-        constants = (
-            {"constant_values": 0 if outside is None else outside},
-            {"constant_values": outside is not None},
-        )
-    values = np.pad(selected, pairs, PAD[mode], **constants[0])  # type: ignore[call-overload]
-    there = np.pad(valid, pairs, PAD[mode], **constants[1])  # type: ignore[call-overload]
+    values = padded(selected, pairs, mode, 0 if outside is None else outside)
+    there = padded(valid, pairs, mode, outside is not None)
     taps = tuple(range(-weights.ndim, 0))
     windows = np.lib.stride_tricks.sliding_window_view(values, weights.shape)
     present = np.lib.stride_tricks.sliding_window_view(there, weights.shape)

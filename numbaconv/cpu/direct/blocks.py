@@ -15,10 +15,9 @@ USUAL_PIXELS, FEWEST_PIXELS = 400, 256
 # Columns of a task, at most, where rows can be shared out too.
 USUAL_COLUMNS = 1024
 
-# Of channels that are innermost: bytes of the input rows that a row of outputs reads, about as many
-# as the first-level cache keeps from one row to the next. Wider blocks would be better still for
-# the prefetchers of memory.
-PIXEL_ROWS_BYTES = 1 << 15
+# Of channels that are innermost: bytes of the input rows that a row of outputs reads, at most: few
+# for the second-level cache. The wider a task is, the longer runs the prefetchers of memory see.
+PIXEL_ROWS_BYTES = 1 << 18
 
 # Columns of such a task are a multiple of this where there are more: rows of results then begin at
 # cache lines if the output's do.
@@ -151,7 +150,7 @@ def wanted_tasks(threads):
 
 
 def columns_of_pixels(s, itemsize):
-    """Columns of a task of `depthwise_interleaved`: the first-level cache holds their rows."""
+    """Columns of a task of `depthwise_interleaved`, equal parts of a row."""
     ow, column = s.output[2], s.kernel[1] * s.groups * s.c_out * s.stride[2]
     widest = max(PIXEL_ROWS_BYTES // (itemsize * column), PIXEL_COLUMNS_UNIT)
     cols = ceil_div(ow, ceil_div(ow, widest))

@@ -6,9 +6,9 @@ that sum them. The channels of a vector's lanes repeat after some vectors, the *
 channels and eight lanes every third vector has the same weights.
 
 Loops of a task (image, plane, block of rows and columns): its halo tile is copied, each channel as
-often as it has outputs, and converted if the image has another dtype; then rows; vectors of the
-period; those that have the same weights, MR at a time; the tile's own loop over taps. A finished
-row goes to the output at once, past the caches where these hold no results.
+often as it has outputs, and converted if the image has another dtype; then rows, up to four at a
+time; the tile's own loops. Finished rows go to the output at once, past the caches where these hold
+no results.
 """
 
 from typing import NamedTuple
@@ -18,6 +18,7 @@ import numpy as np
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import (
+    before_line,
     behind,
     call,
     entries,
@@ -29,9 +30,16 @@ from numbaconv.codegen.pointers import (
 )
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.direct.blocks import MatrixBlocks, columns_of_pixels, rows_in_cache
+from numbaconv.cpu.blocking import INTERLEAVED_ROWS
+from numbaconv.cpu.direct.blocks import (
+    PIXEL_COLUMNS_UNIT,
+    MatrixBlocks,
+    columns_of_pixels,
+    rows_in_cache,
+)
 from numbaconv.cpu.direct.choice import exceeds_caches, period_of, reads_in_place
 from numbaconv.cpu.direct.tasks import (
+    Task,
     halo_extents,
     locate_task,
     out_index,
@@ -49,7 +57,7 @@ from numbaconv.cpu.job import (
     size_within,
 )
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.cpu.microkernels.depthwise import DepthwiseTileArguments, depthwise_tile
+from numbaconv.cpu.microkernels.interleaved import InterleavedTileArguments, interleaved_tile
 from numbaconv.cpu.packing.conversion import (
     ReadRowArguments,
     WriteRowArguments,
@@ -58,9 +66,13 @@ from numbaconv.cpu.packing.conversion import (
     write_row,
 )
 from numbaconv.cpu.packing.rows import fill
-from numbaconv.problem.padding_modes import padded_index
+from numbaconv.problem.padding_modes import padded_index, steps_to
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.taps import first_read
+
+# Bytes of a row of results, which go to the output before the next ones are summed: few for the
+# first-level cache.
+_RESULTS_BYTES = 1 << 12
 
 
 class Interleaved(NamedTuple):
@@ -74,9 +86,13 @@ class Interleaved(NamedTuple):
         Elements from one phase, row and plane to the next.
     results : int
         Elements of a row of results: whole vectors.
+    pixels : int
+        Those of a row of results, at most.
     read_row : int
         Elements of a row as it is read, before its channels are repeated or its columns split; 0 if
         it is read to where it belongs.
+    past_caches : int
+        1: neither image nor result stays in the caches.
     """
 
     period: int
@@ -84,7 +100,9 @@ class Interleaved(NamedTuple):
     row: int
     plane: int
     results: int
+    pixels: int
     read_row: int
+    past_caches: int
 
 
 _LAYOUT_SIZE = size_within(Interleaved, MOST_HALO)
@@ -96,21 +114,26 @@ class InterleavedMemory(NamedTuple):
     x: object
     weights: object
     bias: object
+    out: object
     results: object
     read: object
     halo: object
     offsets: object
 
 
-def lay_out(s, rows, cols, lanes):
+def lay_out(s, rows, cols, lanes, past_caches=False):
     """The layout of the halo tile of a block of outputs."""
     height, width = halo_extents(s, rows, cols)
     channels = s.groups * s.c_out
     phase = ceil_div(width, s.stride[2]) * channels
     row = s.stride[2] * phase
     changes = s.stride[2] > 1 or s.c_out > 1
-    results, read_row = round_up(cols * channels, lanes), changes * width * s.groups
-    return Interleaved(period_of(s, lanes), phase, row, height * row, results, read_row)
+    fitting = _RESULTS_BYTES * lanes // (VECTOR_BYTES * channels)
+    pixels = min(cols, round_up(max(fitting, 1), PIXEL_COLUMNS_UNIT))
+    results, read_row = round_up(pixels * channels, lanes), changes * width * s.groups
+    return Interleaved(
+        period_of(s, lanes), phase, row, height * row, results, pixels, read_row, int(past_caches)
+    )
 
 
 def cut(s, itemsize, threads):
@@ -192,8 +215,10 @@ def spread_row(tile, s, target, source, cols):
         pixel, at = shift(target, phase * tile.phase), phase * s.groups
         for _ in range(phase, cols, s.stride[2]):
             for g in range(s.groups):
+                keep_scalar()
                 value = source[at + g]
-                for i in range(s.c_out):
+                pixel[g * s.c_out] = value
+                for i in range(1, s.c_out):
                     keep_scalar()
                     pixel[g * s.c_out + i] = value
             pixel, at = shift(pixel, channels), at + s.stride[2] * s.groups
@@ -228,48 +253,118 @@ def is_read_in_place(job, s, t):
 
 
 @inline
-def sum_row(job, m, s, row, offsets, period, vectors):
-    """Sum a row of so many vectors; `row` is where its first output's taps begin."""
-    lanes, taps = job[AT.lanes], kernel_taps(s)
-    step = period * lanes
-    for vector in range(min(period, vectors)):
-        at = vector * lanes
-        call(
-            job[AT.tile],
-            DepthwiseTileArguments(
-                rows=(vectors - vector + period - 1) // period,
-                taps=taps,
-                x=shift(row, at),
-                x_step=step,
-                offsets=offsets,
-                w=shift(m.weights, at * taps),
-                c=shift(m.results, at),
-                row_step=step,
-                bias=shift(m.bias, at),
-                last=lanes,
-            ),
-        )
+def rows_share(s):
+    """Whether neighbouring rows of results read the same rows of the input."""
+    return s.stride[1] == 1 and s.dilation[1] == 1 and s.kernel[1] > 1
+
+
+@inline
+def rows_at_once(s):
+    """Rows of results that a tile sums, at most."""
+    return min(INTERLEAVED_ROWS, s.kernel[1]) if rows_share(s) else INTERLEAVED_ROWS
+
+
+@inline
+def tile_kernel(s, rows):
+    """The filter as a tile sees it: all taps are columns where no rows share what they read."""
+    return s.kernel if rows_share(s) and rows > 1 else (1, 1, kernel_taps(s))
+
+
+@inline
+def finish_rows(job, results, step, s, rows, width, first, is_moved):
+    """Finish rows of results; move them to the output, from its element `first` on."""
+    for i in range(rows):
+        row, at = shift(results, i * step), first + i * s.out_strides[3]
+        finish_tile(job, row, width, 1, width, True, at, width, 1, NOT_FLAT)
+        if is_moved:
+            target = behind(job[AT.out], at, job[AT.itemsize])
+            call(job[AT.store], WriteRowArguments(row, target, 1, width))
+
+
+@inline
+def is_stored_by_tile(job, tile, s, target, width):
+    """Whether rows of results are whole vectors; past the caches also whole lines, and final."""
+    whole, step = width % job[AT.lanes] == 0, s.out_strides[3]
+    if tile.past_caches == 0:
+        return whole
+    final = job[AT.add_tile] == 0 and job[AT.activate] == 0
+    return whole and final and before_line(target) == 0 and step % job[AT.lanes] == 0
+
+
+@inline
+def interleaved_part(job, m, tile, s, t):
+    """The outputs of a part of a task, some rows at a time."""
+    lanes, channels, first = job[AT.lanes], s.groups * s.c_out, out_index(s, t, 0)
+    x, plane, row, offsets = m.halo, tile.plane, tile.row, m.offsets
+    if is_read_in_place(job, s, t):
+        d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
+        at = t.n * s.in_strides[0] + d * s.in_strides[2] + h * s.in_strides[3]
+        x, offsets = shift(m.x, at + w * s.in_strides[4]), shift(offsets, job[AT.taps_in_place])
+        plane, row = s.dilation[0] * s.in_strides[2], s.in_strides[3]
+    else:
+        fill_tile(job, m, tile, s, t)
+    r = 0
+    while r < t.rows:
+        rows = min(rows_at_once(s), t.rows - r)
+        kernel = tile_kernel(s, rows)
+        for begin in range(0, t.cols, tile.pixels):
+            width = min(tile.pixels, t.cols - begin) * channels
+            at = first + r * s.out_strides[3] + begin * channels
+            results, step = shift(m.out, at), s.out_strides[3]
+            is_moved = not is_stored_by_tile(job, tile, s, results, width)
+            if is_moved:
+                results, step = m.results, tile.results
+            call(
+                job[AT.tile],
+                InterleavedTileArguments(
+                    rows,
+                    (width + lanes - 1) // lanes,
+                    tile.period,
+                    kd=kernel[0],
+                    kh=kernel[1],
+                    kw=kernel[2],
+                    x=shift(x, r * s.stride[1] * row + begin * channels),
+                    x_plane=plane,
+                    x_row=s.stride[1] * row,
+                    columns=offsets,
+                    w=m.weights,
+                    c=results,
+                    row_step=step,
+                    bias=m.bias,
+                    nontemporal=int(tile.past_caches != 0 and not is_moved),
+                    prefetches=tile.past_caches,
+                ),
+            )
+            finish_rows(job, results, step, s, rows, width, at, is_moved)
+        r += rows
+
+
+@inline
+def off_padding(s, axis, first, count, unit):
+    """Where those of `count` outputs begin and end that read no padding: multiples of a unit."""
+    read, reach = first_read(s, axis, first), (s.kernel[axis] - 1) * s.dilation[axis]
+    begin = steps_to(max(-read, 0), s.stride[axis])
+    begin = (begin + unit - 1) // unit * unit
+    end = min(steps_to(max(s.size[axis] - reach - read, 0), s.stride[axis]), count)
+    end = end if end == count else end // unit * unit
+    return (begin, end) if end - begin >= 4 * unit else (0, count)
 
 
 @inline
 def interleaved_task(job, m, tile, s, t):
-    """All outputs of a task, row by row."""
-    lanes, width = job[AT.lanes], t.cols * s.groups * s.c_out
-    vectors = (width + lanes - 1) // lanes
-    source, step, offsets = m.halo, s.stride[1] * tile.row, m.offsets
-    if is_read_in_place(job, s, t):
-        d, h, w = first_read(s, 0, t.od), first_read(s, 1, t.oh), first_read(s, 2, t.ow)
-        at = t.n * s.in_strides[0] + d * s.in_strides[2] + h * s.in_strides[3]
-        source, step = shift(m.x, at + w * s.in_strides[4]), s.stride[1] * s.in_strides[3]
-        offsets = shift(offsets, job[AT.taps_in_place])
-    else:
-        fill_tile(job, m, tile, s, t)
-    for r in range(t.rows):
-        sum_row(job, m, s, shift(source, r * step), offsets, tile.period, vectors)
-        at = out_index(s, t, 0) + r * s.out_strides[3]
-        finish_tile(job, m.results, width, 1, width, True, at, width, 1, NOT_FLAT)
-        target = behind(job[AT.out], at, job[AT.itemsize])
-        call(job[AT.store], WriteRowArguments(m.results, target, 1, width))
+    """All outputs of a task: what is inside of the image apart from its edges, which are copied."""
+    top, bottom, left, right = 0, t.rows, 0, t.cols
+    if job[AT.taps_in_place] != 0:
+        top, bottom = off_padding(s, 1, t.oh, t.rows, 1)
+        left, right = off_padding(s, 2, t.ow, t.cols, PIXEL_COLUMNS_UNIT)
+    rows, cols = (0, top, bottom, t.rows), (0, left, right, t.cols)
+    for i in range(3):
+        for j in range(3):
+            height, width = rows[i + 1] - rows[i], cols[j + 1] - cols[j]
+            if height > 0 and width > 0:
+                oh, ow = t.oh + rows[i], t.ow + cols[j]
+                part = Task(t.n, t.g, t.od, oh, ow, height, width, t.part, t.groups)
+                interleaved_part(job, m, tile, s, part)
 
 
 @native(WorkerArguments)
@@ -280,11 +375,12 @@ def interleaved_work(worker, job, like):
     scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     bias = shift(scratch, kernel_taps(s) * tile.period * lanes)
     results = shift(bias, tile.period * lanes)
-    read = shift(results, tile.results)
+    read = shift(results, rows_at_once(s) * tile.results)
     m = InterleavedMemory(
         pointer_at(job[AT.x], like),
         scratch,
         bias,
+        pointer_at(job[AT.out], like),
         results,
         read,
         shift(read, tile.read_row),
@@ -303,19 +399,20 @@ def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
     lanes = VECTOR_BYTES // itemsize
     b = cut(s, itemsize, threads)
-    tile = lay_out(s, b.rows, b.cols, lanes)
+    past_caches = exceeds_caches(s, lanes, threads)
+    tile = lay_out(s, b.rows, b.cols, lanes, past_caches)
     repeated = (kernel_taps(s) + 1) * tile.period * lanes
     # A vector reads on behind the last row.
     halo = s.kernel[0] * tile.plane + lanes
     return Lowering(
         "depthwise_interleaved",
         interleaved_work,
-        depthwise_tile,
+        interleaved_tile,
         b,
         tap_offsets(s, tile),
-        repeated + tile.results + tile.read_row + halo,
+        repeated + rows_at_once(s) * tile.results + tile.read_row + halo,
         layout=tile,
         fill_halo=read_row,
         taps_in_place=kernel_taps(s) * (s.stride[2] == s.c_out == 1 and reads_in_place(s)),
-        store=write_past_caches if exceeds_caches(s, lanes, threads) else write_row,
+        store=write_past_caches if past_caches else write_row,
     )

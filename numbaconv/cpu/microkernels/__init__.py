@@ -13,7 +13,8 @@ fold               fold            a row, long filter           a column   direc
 strip              strip           columns of planes            a column   direct/depthwise_planes
 plane              small_planes    small planes, whole          a column   direct/depthwise_planes
 depthwise          depthwise_tile  pixels of many planes        a channel  direct/depthwise_channels
-                                   pixels of a photograph       a channel  direct, interleaved
+interleaved        interleaved_    rows of a photograph         a channel  direct, interleaved
+                   tile
 dot                dot             images x images, summed      a pixel    gradients/weight_dots
                                    pixels x filters, summed     a channel  direct/dots
 transform          forward         transforms of columns        a column   fft
