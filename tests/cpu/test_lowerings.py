@@ -34,7 +34,7 @@ NAMES = {
 TARGETS = ("skylake-avx512", "haswell", "generic")
 TABLE = """
 R1   MMTT  MMTT  MMTT
-R2   MMTT  MMTT  MMTT
+R2   KKTT  MMTT  MMTT
 R3   TMTT  TMTT  MMTT
 R4   TTTT  TTTT  TTTT
 R5   TTTT  TTTT  TTTT
