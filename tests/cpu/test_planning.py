@@ -14,7 +14,7 @@ from numbaconv.cpu import blocking, direct, im2col
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import cost, depthwise_planes, matrix_blocks
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
-from numbaconv.cpu.direct.choice import comparable
+from numbaconv.cpu.direct.choice import comparable, crosses_lines
 from numbaconv.cpu.direct.dots import locate_dots
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import locate_task
@@ -220,6 +220,12 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
 @pytest.mark.parametrize("name", SERVED)
 def test_problems_are_served_by(name: str):
     assert [chosen(*image[:2], **image[2]) for image in SERVED[name]] == [name] * len(SERVED[name])
+
+
+def test_vectors_cross_cache_lines_where_they_are_as_wide_and_read_in_place():
+    s = simplest(shape_of((1, 64, 56, 56), (128, 64, 1, 1)))
+    assert crosses_lines(s, LANES) == (VECTOR_BYTES == 64)
+    assert not crosses_lines(s._replace(converts=1), LANES)
 
 
 @pytest.mark.parametrize("seed", range(40))
