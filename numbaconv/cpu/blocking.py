@@ -12,14 +12,14 @@ from numbaconv.codegen.target import REGISTERS, second_level_cache
 TILE_VECTORS = 2
 TILE_ROWS = (REGISTERS - 1) // TILE_VECTORS - 1
 
-# With a short k, storing C takes about as long as the multiply-adds. Blocks of fewer rows let more
+# With a very short k, storing C takes longer than the multiply-adds. Blocks of fewer rows let more
 # of the two go on side by side: they are fewer streams of stores, and the CPU sees the next block's
 # multiply-adds while it still stores. That holds for `direct`; `im2col` stores one block at a time.
-SHALLOW_K, SHALLOW_ROWS = 64, min(8, TILE_ROWS)
+SHALLOW_K, SHALLOW_ROWS = 12, min(8, TILE_ROWS)
 
 # Channels whose single taps are one list, at most: a tile's loop over channels takes longer to come
 # round than a step of its loop over taps.
-MOST_SINGLE = 32
+MOST_SINGLE = 64
 
 # `matrix`: one long row of all pixels wastes least, but its tiles are moved to the output in
 # segments. That takes as long as so many multiply-adds for each vector.

@@ -14,7 +14,7 @@ from numbaconv.cpu import blocking, direct, im2col
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import cost, depthwise_planes, matrix_blocks
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
-from numbaconv.cpu.direct.choice import comparable
+from numbaconv.cpu.direct.choice import comparable, crosses_lines
 from numbaconv.cpu.direct.dots import locate_dots
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import locate_task
@@ -187,6 +187,9 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 16, 128, 128), (16, 16, 3, 3), {"padding": 1}),
         ((1, 3, 224, 224), (32, 3, 3, 3), {"stride": 2, "padding": 1}),
         ((8, 4, 5000), (16, 4, 1), {}),
+        ((1, 64, 56, 56), (112, 64, 1, 1), {}),
+        ((1, 64, 10, 10), (256, 64, 1, 1), {}),  # an image that the first-level cache holds
+        ((1, 12, 100, 100), (256, 12, 1, 1), {}),  # few products beside the results
         ((1, 172, 110, 110), (3, 172, 1, 1), {}),  # few outputs of many channels
         ((1, 64, 30, 30), (16, 16, 3, 3), {"padding": 1, "groups": 4}),
     ],
@@ -199,6 +202,7 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
     "patch_matrix": [
         ((1, 640, 96, 96), (320, 640, 1, 1), {}),  # channels on many pages
         ((16, 640, 96, 96), (320, 640, 1, 1), {}),
+        ((1, 64, 56, 56), (128, 64, 1, 1), {}),  # vectors that would lie across cache lines
         ((16, 1024, 14, 14), (512, 1024, 1, 1), {"stride": 2}),  # rows that leave lanes over
         ((32, 512, 7, 7), (2048, 512, 1, 1), {}),
     ],
@@ -230,6 +234,12 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
 @pytest.mark.parametrize("name", SERVED)
 def test_problems_are_served_by(name: str):
     assert [chosen(*image[:2], **image[2]) for image in SERVED[name]] == [name] * len(SERVED[name])
+
+
+def test_vectors_cross_cache_lines_where_they_are_as_wide_and_read_in_place():
+    s = simplest(shape_of((1, 64, 56, 56), (128, 64, 1, 1)))
+    assert crosses_lines(s, LANES) == (VECTOR_BYTES == 64)
+    assert not crosses_lines(s._replace(converts=1), LANES)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -279,14 +289,14 @@ def test_images_of_small_maps_are_the_columns_of_tiles():
 
 def test_single_taps_are_lists_of_channels():
     """Of as many as all parts of the channels are multiples of."""
-    for c_in, kc, together in [(1000, 320, 20), (2048, 512, 32), (9216, 4608, 32), (265, 265, 5)]:
+    for c_in, kc, together in [(1000, 320, 40), (2048, 512, 64), (9216, 4608, 64), (265, 265, 53)]:
         s = shape_of((1, c_in, 3000), (64, c_in, 1))
         assert channels_together(s, kc) == together
         parts = {min(kc, c_in - c0) for c0 in range(0, c_in, kc)}
         assert all(part % together == 0 for part in parts)
     assert channels_together(shape_of((1, 512, 9, 9), (64, 512, 3, 3)), 512) == 1
     panels = im2col.lower(shape_of((1, 25088, 40), (64, 25088, 1)), FLOAT, 2).blocks
-    assert panels.together == 32
+    assert panels.together == 64
 
 
 def test_strides_that_copy_much_for_few_outputs_read_in_place():

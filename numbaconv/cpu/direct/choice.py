@@ -13,6 +13,7 @@ from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
     SECOND_LEVEL,
+    SHALLOW_K,
     SMALL_FILTERS,
     STRIP_ROWS,
     STRIP_STRIDES,
@@ -52,6 +53,10 @@ MOST_PAGES, PAGE_BYTES = 96, 4096
 # From so many input and output channels on, pixels are packed where rows leave lanes over, if that
 # takes more multiply-adds a vector of results than moving it: see `uses_panels`.
 PANEL_K, PANEL_OUTPUTS, MOVE_COST = 256, 96, 13
+
+# From so many register blocks on, pixels of an image that a first-level cache does not hold are
+# packed so that vectors as wide as a cache line begin at one: see `crosses_lines`.
+PANEL_BLOCKS, FIRST_LEVEL_BYTES = 10, 1 << 15
 
 
 def reads_in_place(s):
@@ -259,6 +264,17 @@ def columns_in_line(s):
     return s.output[2] * (s.output[1] if kernel_taps(s) == 1 and neighbours else 1)
 
 
+def crosses_lines(s, lanes):
+    """Whether many register blocks would read pixels in place by vectors that cross cache lines.
+
+    Where a vector is as wide as a line, each that does not begin at one takes two. That costs time
+    where lines come from beyond the first-level cache.
+    """
+    many = s.c_in > SHALLOW_K and s.c_out > (PANEL_BLOCKS - 1) * TILE_ROWS
+    far = s.c_in * columns_in_line(s) * VECTOR_BYTES > FIRST_LEVEL_BYTES * lanes
+    return VECTOR_BYTES == CACHE_LINE and many and far and reads_in_place(s)
+
+
 def uses_panels(s, lanes):
     """Layers of one tap whose pixels are better packed, once for all output channels.
 
@@ -266,12 +282,16 @@ def uses_panels(s, lanes):
     more pages than are at hand, each register block looks all of these up again; packing does it
     once, and two blocks repay it. Panels are also full at the ends of rows and of images, where
     tiles waste lanes, or end with a vector alone that loads a weight for each multiply-add. With
-    many channels on both sides that repays packing by itself.
+    many channels on both sides that repays packing by itself; and so do many register blocks where
+    pixels in place lie across cache lines.
     """
     if kernel_taps(s) > 1 or max(s.padding) > 0 or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
-    if is_pointwise(s) and s.output[0] == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
-        return s.c_out > TILE_ROWS
+    if is_pointwise(s) and s.output[0] == 1:
+        if crosses_lines(s, lanes):
+            return True
+        if pages_of_pixels(s, lanes) > MOST_PAGES:
+            return s.c_out > TILE_ROWS
     cols = columns_in_line(s)
     wastes = s.c_in * (-cols % lanes) > MOVE_COST * cols
     ends_singly = cols < SHORT_VECTORS * lanes and ceil_div(cols, lanes) % 2 == 1
