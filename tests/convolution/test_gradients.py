@@ -304,6 +304,26 @@ def test_same_bits_for_any_number_of_threads(case: Case):
     assert {name for name, _ in results} == {"direct", "im2col"}
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pointwise_weights_of_unequal_channels(groups: int, dtype: str):
+    """The fewer are transposed, inputs or outputs; many weights are finished in parts."""
+    rng = np.random.default_rng(groups)
+    for c_in, c_out, (n, h, w) in (
+        (310, 23, (2, 21, 37)),
+        (23, 310, (2, 5, 3)),
+        (12, 5, (1, 9, 99)),
+    ):
+        x = rng.integers(-9, 9, (n, groups * c_in, h, w)).astype(dtype)
+        g = rng.integers(-9, 9, (n, groups * c_out, h, w)).astype(dtype)
+        expected = np.einsum(
+            "ngihw,ngohw->goi", x.reshape(n, groups, c_in, h, w), g.reshape(n, groups, c_out, h, w)
+        )
+        size = groups * c_out, c_in, 1, 1
+        got = nc.grad.conv2d_weight(x, size, g, groups=groups)
+        np.testing.assert_array_equal(got, expected.reshape(size))
+
+
 def test_same_bits_with_many_threads(run_script: Any):
     code = """
 import hashlib, numpy as np, numbaconv as nc
@@ -313,6 +333,7 @@ for x, w, options in (
     ((1, 131, 14, 14), (137, 131, 3, 3), dict(padding=1)),
     ((1, 40, 4001), (37, 40, 3), dict(stride=2)),
     ((2, 67, 57, 53), (67, 1, 3, 3), dict(groups=67, padding=1)),
+    ((2, 301, 31, 29), (19, 301, 1, 1), dict()),
     ((1, 1, 521, 509), (1, 1, 5, 5), dict()),
 ):
     x, w = rng.standard_normal(x, "f4"), rng.standard_normal(w, "f4")
@@ -322,7 +343,7 @@ for x, w, options in (
 """
     printed = {run_script("-c", code, NUMBA_NUM_THREADS=n).stdout for n in ("1", "2", "7")}
     assert len(printed) == 1
-    assert len(set(printed.pop().split())) == 5
+    assert len(set(printed.pop().split())) == 6
 
 
 # Arrays.

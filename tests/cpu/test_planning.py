@@ -108,11 +108,27 @@ def test_dot_products_cover_the_output_once(layer: tuple[int, int, int, int], th
 
 
 @pytest.mark.parametrize(
-    ("channels", "size", "dots"), [(11, 144, 1), (11, 49, 0), (70, 400, 0), (1, 49, 1)]
+    ("vectors", "size", "dots"), [(0.5, 144, 1), (0.5, 49, 0), (3, 400, 0), (0.25, 49, 1)]
 )
-def test_gradients_of_pointwise_weights_take_dots_on_long_rows(channels: int, size: int, dots: int):
+def test_gradients_of_pointwise_weights_take_dots_on_long_rows(
+    vectors: float, size: int, dots: int
+):
+    channels = int(vectors * VECTOR_BYTES / 4)
     s = shape_of((1, channels, size), (96, channels, 1))
     assert weight_tasks.cut(s, 4, 2, patches=False).dots == dots
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "exchanges"),
+    [(512, 24, 1, True), (24, 512, 1, False), (64, 64, 1, False), (512, 24, 3, False)],
+)
+def test_gradients_of_pointwise_weights_transpose_the_fewer_channels(
+    channels: int, outputs: int, kernel: int, exchanges: bool
+):
+    s = shape_of((2, channels, 400), (outputs, channels, kernel))
+    found, exchanged = weight_tasks.exchanged(s, VECTOR_BYTES // 4)
+    assert exchanged == exchanges
+    assert (found.c_in, found.c_out)[:: -1 if exchanges else 1] == (channels, outputs)
 
 
 def test_packed_weights_serve_many_pixels():

@@ -9,10 +9,9 @@ from numba.core import config
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.arrays import flat_channels, narrowed
-from numbaconv.cpu.blocking import TILE_ROWS
 from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.weight_dots import dots_work
-from numbaconv.cpu.gradients.weight_products import products_work, scratch_sizes
+from numbaconv.cpu.gradients.weight_products import products_work, tile_sizes
 from numbaconv.cpu.gradients.weight_tasks import GRADIENT_AT, finish_work
 from numbaconv.cpu.job import (
     AT,
@@ -24,7 +23,7 @@ from numbaconv.cpu.job import (
 )
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.dot import dot
-from numbaconv.cpu.microkernels.matrix import tile
+from numbaconv.cpu.microkernels.matrix_transposed import pixel_tile
 from numbaconv.cpu.packing.halo import filler, halo_layout, tap_offsets
 from numbaconv.cpu.packing.transpose import transpose
 from numbaconv.problem.dtypes import Arithmetic
@@ -51,6 +50,7 @@ class Template(NamedTuple):
 def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) -> Template:
     """Return the job of a problem, complete but for its data."""
     itemsize, lanes = how.compute.itemsize, VECTOR_BYTES // how.compute.itemsize
+    s, exchanged = weight_tasks.exchanged(s, lanes)
     b = weight_tasks.cut(s, itemsize, threads, patches)
     job = new_template()
     set_entries(job, SHAPE, s.as_tuple())
@@ -59,6 +59,7 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     job[AT.itemsize], job[AT.lanes] = itemsize, lanes
     job[AT.workers] = max(1, min(threads, b.tasks))
     job[GRADIENT_AT.finish] = finish_work.address(how.numba)
+    job[GRADIENT_AT.exchanged] = exchanged
     job[GRADIENT_AT.transpose] = transpose.address(how.numba)
     if b.dots:
         halo = halo_layout(s, b.rows, b.cols, itemsize)
@@ -68,15 +69,16 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
         job[AT.fill_halo] = filler(s, halo, lanes).address((how.numba, how.numba))
         table = tap_offsets(s, halo, s.c_in)
     else:
-        packed, tile_of_x, pixels = scratch_sizes(s, b)
-        job[AT.scratch_size], job[AT.index_size] = packed + tile_of_x, 2 * pixels
-        job[AT.worker], job[AT.tile] = products_work.address(how.numba), tile.address(how.numba)
+        tile_of_x, pixels = tile_sizes(s, b)
+        job[AT.scratch_size], job[AT.index_size] = tile_of_x, 2 * pixels
+        job[AT.worker] = products_work.address(how.numba)
+        job[AT.tile] = pixel_tile.address(how.numba)
         table = np.zeros(0, np.int64)
     job[AT.table] = table if config.DISABLE_JIT else table.ctypes.data
-    in_place = b.slabs == 1 and (b.dots or s.taps == 1)
+    in_place = b.slabs == 1 and (b.dots or s.taps == 1) and not exchanged
     sums = 0 if in_place else b.slabs * s.groups * s.c_out * s.c_in * s.taps
     scratch = int(job[AT.workers] * job[AT.scratch_size]) + CACHE_LINE
-    no_bias = np.zeros(TILE_ROWS, how.compute)
+    no_bias = np.zeros(b.nr, how.compute)
     return Template(job, table, no_bias, sums, scratch)
 
 

@@ -1,12 +1,12 @@
 """The gradient of the weights, first lowering: lanes over the input channels.
 
 For each tap it is a matrix product of the gradient of the output and the input as that tap sees
-it, summed over pixels: C[oc, ic] = sum_p G[p, oc] * X[p + tap, ic]. The register tile of the
-convolutions does it, with the pixels as taps of a single channel: G is packed as their weights are,
-and X is laid out with the channels last.
+it, summed over pixels: C[oc, ic] = sum_p G[oc, p] * X[p + tap, ic]. The `pixel_tile` of the
+convolutions does it, with our output channels as its pixels, and our pixels as its taps of a single
+channel. It reads G where it lies, and X is laid out with the channels last.
 
-Loops of a task: chunks of pixels; packing of G; jr over tiles of NR input channels; the tile of
-X; ic over register blocks of MR output channels; taps; the register tile's own loop over pixels.
+Loops of a task: chunks of pixels; jr over tiles of NR input channels; the tile of X; ic over
+register blocks of MR output channels; taps; the register tile's own loop over pixels.
 
 Along an axis the tile of X holds all that the pixels' taps read, once, at its own distances; or,
 where that is less, as under a large stride or dilation, for each tap the elements that it reads.
@@ -24,7 +24,7 @@ from numbaconv.cpu.gradients.weight_tasks import (
     read_blocks,
 )
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
-from numbaconv.cpu.microkernels.matrix import TileArguments
+from numbaconv.cpu.microkernels.matrix_transposed import PixelTileArguments, first_half
 from numbaconv.cpu.packing.rows import fill
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import block_rows
@@ -59,7 +59,6 @@ class ProductMemory(NamedTuple):
     gradient: object
     zeros: object
     sums: object
-    packed: object
     tile: object
     places: object
 
@@ -74,13 +73,13 @@ def tile_axis(outputs, kernel, stride, dilation, patches):
 
 
 @inline
-def scratch_sizes(s, b):
-    """Elements that the packed gradient and the tile of the input take; pixels of a chunk."""
+def tile_sizes(s, b):
+    """Elements that the tile of the input takes; pixels of a chunk."""
     down = tile_axis(b.rows, s.kernel[1], s.stride[1], s.dilation[1], b.patches)
     across = tile_axis(b.cols, s.kernel[2], s.stride[2], s.dilation[2], b.patches)
     pixels = b.planes * b.rows * b.cols
     places = b.planes * s.kernel[0] * down.pieces * down.length * across.pieces * across.length
-    return pixels * b.oc_blocks * b.mr, places * b.nr, pixels
+    return places * b.nr, pixels
 
 
 @inline
@@ -117,7 +116,14 @@ def fill_row(job, m, s, tile, of, w0, across, channels, inside, nr):
 
 @inline
 def fill_tile(job, m, s, b, chunk, down, across, channel, channels):
-    """Copy what a chunk reads of some input channels: [plane][kd][row][column][channel]."""
+    """Copy what a chunk reads of some input channels: [plane][kd][row][column][channel].
+
+    Lanes without a channel are zeros: what lies there is multiplied too, and takes long if it is
+    denormal.
+    """
+    if channels % job[AT.lanes] != 0:
+        rows = chunk.planes * s.kernel[0] * down.pieces * down.length
+        fill(m.tile, rows * across.pieces * across.length * b.nr, 0, job[AT.lanes])
     h0 = chunk.oh * s.stride[1] - s.padding[1]
     w0 = chunk.ow * s.stride[2] - s.padding[2]
     row = 0
@@ -139,45 +145,22 @@ def fill_tile(job, m, s, b, chunk, down, across, channel, channels):
 
 @inline
 def set_places(m, s, b, chunk, down, across):
-    """Write where the pixels of a chunk lie: in the tile, as the first tap sees it, and in G."""
+    """Write where the pixels of a chunk lie: in G, and in the tile as the first tap sees it."""
     pitch = across.pieces * across.length
     plane = s.kernel[0] * down.pieces * down.length * pitch
     k = 0
     for i in range(chunk.planes):
         for r in range(chunk.rows):
+            at = gradient_index(s, chunk.plane + i, 0, chunk.oh + r, chunk.ow)
+            place = i * plane + r * down.per_output * pitch
             for c in range(chunk.cols):
-                place = i * plane + r * down.per_output * pitch + c * across.per_output
-                m.places[2 * k], m.places[2 * k + 1] = place * b.nr, k * b.mr
+                m.places[2 * k] = at + c
+                m.places[2 * k + 1] = (place + c * across.per_output) * b.nr
                 k += 1
 
 
 @inline
-def pack_gradient(job, m, s, b, chunk, g, block, target):
-    """target[p][i] = the gradient of channel i of a block at pixel p of a chunk."""
-    rows = block_rows(s.c_out, b.mr, block)
-    channel = g * s.c_out + block * b.mr
-    # Whole planes are neighbours in memory, else single rows.
-    runs = 1 if chunk.cols == s.output[2] else chunk.rows
-    count = chunk.rows * chunk.cols // runs
-    for i in range(chunk.planes):
-        for r in range(runs):
-            at = gradient_index(s, chunk.plane + i, channel, chunk.oh + r, chunk.ow)
-            call(
-                job[GRADIENT_AT.transpose],
-                TransposeArguments(
-                    target=shift(target, (i * runs + r) * count * b.mr),
-                    target_step=b.mr,
-                    source=shift(m.gradient, at),
-                    source_step=s.out_strides[1],
-                    rows=rows,
-                    columns=count,
-                    lanes=job[AT.lanes],
-                ),
-            )
-
-
-@inline
-def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, accumulate):
+def multiply_block(job, m, s, b, chunk, down, across, sums, rows, gradient, width, accumulate):
     """One register block of output channels times the tile, tap by tap."""
     taps = kernel_taps(s)
     vectors = (width + job[AT.lanes] - 1) // job[AT.lanes]
@@ -188,28 +171,31 @@ def multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width,
         for kh in range(s.kernel[1]):
             for kw in range(s.kernel[2]):
                 row = kd * down.pieces * down.length + kh * down.per_tap
-                # The tile takes the pixels for taps of a single channel.
                 call(
                     job[AT.tile],
-                    TileArguments(
+                    PixelTileArguments(
                         rows=rows,
                         vectors=vectors,
                         channels=1,
                         taps=count,
+                        first_taps=0,
+                        last_taps=0,
+                        column_taps=0,
+                        halves=0,
                         table=m.places,
-                        a=packed,
-                        a_channel=0,
-                        b=shift(m.tile, (row * pitch + kw * across.per_tap) * b.nr),
-                        b_channel=0,
+                        x=gradient,
+                        first=0,
+                        x_channel=0,
+                        x_step=s.out_strides[1],
+                        jump=first_half(rows) * s.out_strides[1],
+                        prefetch_distance=0,
+                        w=shift(m.tile, (row * pitch + kw * across.per_tap) * b.nr),
+                        w_channel=0,
                         c=shift(sums, tap * s.c_in),
                         row_step=taps * s.c_in,
                         bias=m.zeros,
                         accumulate=accumulate,
                         last=width - (vectors - 1) * job[AT.lanes],
-                        blocks=1,
-                        b_step=0,
-                        c_step=0,
-                        prefetch_distance=0,
                     ),
                 )
                 tap += 1
@@ -220,35 +206,31 @@ def add_chunk(job, m, s, b, part, chunk, g, accumulate):
     """Add the products of a chunk of pixels to the sums of a task, or start them."""
     down = tile_axis(chunk.rows, s.kernel[1], s.stride[1], s.dilation[1], b.patches)
     across = tile_axis(chunk.cols, s.kernel[2], s.stride[2], s.dilation[2], b.patches)
-    pixels = chunk.planes * chunk.rows * chunk.cols
     set_places(m, s, b, chunk, down, across)
-    for block in range(part.oc0, part.oc1):
-        packed = shift(m.packed, block * b.mr * pixels)
-        pack_gradient(job, m, s, b, chunk, g, block, packed)
+    channel = g * s.c_out + part.oc0 * b.mr
     size = s.c_in * kernel_taps(s)
+    sums = shift(m.sums, (part.slab * s.groups * s.c_out + channel) * size)
     for jr in range(part.ic0, part.ic1):
         width = min(b.nr, s.c_in - jr * b.nr)
         fill_tile(job, m, s, b, chunk, down, across, g * s.c_in + jr * b.nr, width)
         for block in range(part.oc0, part.oc1):
-            channel = (part.slab * s.groups + g) * s.c_out + block * b.mr
-            sums = shift(m.sums, channel * size + jr * b.nr)
+            row = (block - part.oc0) * b.mr
+            c = shift(sums, row * size + jr * b.nr)
+            gradient = shift(m.gradient, (channel + row) * s.out_strides[1])
             rows = block_rows(s.c_out, b.mr, block)
-            packed = shift(m.packed, block * b.mr * pixels)
-            multiply_block(job, m, s, b, chunk, down, across, sums, rows, packed, width, accumulate)
+            multiply_block(job, m, s, b, chunk, down, across, c, rows, gradient, width, accumulate)
 
 
 @native(WorkerArguments)
 def products_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
-    scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     m = ProductMemory(
         pointer_at(job[AT.x], like),
         pointer_at(job[GRADIENT_AT.gradient], like),
         pointer_at(job[GRADIENT_AT.zeros], like),
         pointer_at(job[GRADIENT_AT.sums], like),
-        scratch,
-        shift(scratch, scratch_sizes(s, b)[0]),
+        shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size]),
         shift(indices_at(job[AT.indices]), worker * job[AT.index_size]),
     )
     number, queue = next_task(job, b.tasks, worker, 0)

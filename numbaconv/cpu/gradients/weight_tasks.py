@@ -9,6 +9,7 @@ Two lowerings compute the sums: `weight_products`, lanes over the input channels
 `weight_dots`, lanes over the pixels, for groups of few input channels.
 """
 
+import math
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
@@ -57,9 +58,12 @@ MOST_SUMS = 1 << 20
 SLAB_PIXELS, MOST_SLABS = 384, 8
 # Tasks for each thread, at the price of packing a chunk for each part of the channels.
 TASKS_PER_THREAD = 2
-# Up to so many input channels, and from so many pixels of a row on, pointwise layers take
-# `weight_dots`, whose blocks of more rows read each channel less often.
-MOST_DOT_CHANNELS, DOT_PIXELS = 8 * DOT_ROWS[-1], 128
+# Cycles that transposing an element takes, and a vector's multiply-add of `weight_dots`; a register
+# tile does two in a cycle.
+TRANSPOSED, DOT_CYCLES = 0.6, 0.8
+# Of pointwise layers, `weight_dots` takes rows of so many pixels or more, which are worth adding up
+# a vector's lanes, and so many input channels at most, which it copies.
+DOT_PIXELS, MOST_DOT_CHANNELS = 128, 32
 # Elements of the result that a task of `finish_work` puts together.
 FINISHED = 4096
 
@@ -120,10 +124,12 @@ class GradientHeader(NamedTuple):
         Addresses of these functions.
     finish : int
         Address of `finish_work`.
+    exchanged : int
+        1: input and gradient have changed places, see `exchanged`.
     gradient : int
         Address of the gradient of the convolution's output.
     zeros : int
-        Address of the zeros with which a register tile begins: one for each of its rows.
+        Address of the zeros with which a register tile begins: one for each of its columns.
     sums : int
         Address of the sums of all slabs.
     """
@@ -131,6 +137,7 @@ class GradientHeader(NamedTuple):
     transpose: int
     dot: int
     finish: int
+    exchanged: int
     gradient: int
     zeros: int
     sums: int
@@ -169,11 +176,38 @@ class Part(NamedTuple):
 def uses_dots(s, lanes, patches):
     """Whether lanes run over the pixels, as where input channels fill not even half a vector.
 
-    Pointwise layers of some more channels do so too on long rows: their pixels are neighbours, and
-    nothing has to be transposed. A halo tile must be worth it.
+    Pointwise layers do so too where that costs less. A halo tile must be worth it.
     """
-    pixels = kernel_taps(s) == 1 and s.c_in <= MOST_DOT_CHANNELS and s.output[2] >= DOT_PIXELS
-    return (2 * s.c_in < lanes or pixels) and not patches and not has_padded_halo(s)
+    few = 2 * s.c_in < lanes or _dot_cycles(s, lanes) < _tile_cycles(s, lanes)
+    return few and not patches and not has_padded_halo(s)
+
+
+def _dot_cycles(s, lanes):
+    """Cycles of `weight_dots` for each pixel of a pointwise layer."""
+    if kernel_taps(s) > 1 or s.output[2] < DOT_PIXELS or s.c_in > MOST_DOT_CHANNELS:
+        return math.inf
+    return DOT_CYCLES * s.c_in * s.c_out / lanes
+
+
+def _tile_cycles(s, lanes):
+    """Cycles of `weight_products` for each pixel of a pointwise layer."""
+    return ceil_div(s.c_in, lanes) * s.c_out / 2 + TRANSPOSED * s.c_in
+
+
+def exchanged(s, lanes):
+    """Return a problem whose lanes are the channels that cost least, and whether they are outputs.
+
+    In a pointwise layer input and gradient are alike, and either can be the one that is transposed:
+    then the other's is the input of the problem. That leaves the result transposed.
+    """
+    if kernel_taps(s) > 1 or s.size != s.output:
+        return s, False
+    other = s._replace(
+        c_in=s.c_out, c_out=s.c_in, in_strides=s.out_strides, out_strides=s.in_strides
+    )
+    costs = [min(_dot_cycles(p, lanes), _tile_cycles(p, lanes)) for p in (s, other)]
+    costs[1] += 2 * TRANSPOSED * s.c_in * s.c_out / (s.n * image_pixels(s))
+    return (other, True) if costs[1] < costs[0] else (s, False)
 
 
 def _pixels_of_chunk(s, itemsize, dots):
@@ -215,7 +249,7 @@ def cut(s, itemsize, threads, patches):
     slabs = min(slabs, chunks)
 
     mr = DOT_ROWS[-1] if dots else register_rows(s.c_out)
-    nr = TILE_VECTORS * lanes
+    nr = min(TILE_VECTORS, ceil_div(s.c_in, lanes)) * lanes
     oc_blocks, ic_blocks = ceil_div(s.c_out, mr), 1 if dots else ceil_div(s.c_in, nr)
     wanted = ceil_div(threads * TASKS_PER_THREAD, slabs) if threads > 1 else 1
     group_parts = min(s.groups, wanted) if dots else s.groups
@@ -312,33 +346,52 @@ def add_slabs(sums, size, apart, slabs):
             sums[i] += more[i]
 
 
+@inline
+def summed_matrices(s, b, exchanged):
+    """Matrices of the sums, and rows and columns of each, which the weights have transposed.
+
+    Products leave [tap][input channel] for each output channel, dots the order of the weights. What
+    is exchanged is [input channel][output channel] for each group.
+    """
+    taps = kernel_taps(s)
+    if exchanged != 0:
+        return s.groups, s.c_out, s.c_in
+    if b.dots != 0 or taps == 1:
+        return s.groups * s.c_out, 1, s.c_in * taps
+    return s.groups * s.c_out, taps, s.c_in
+
+
 @native(WorkerArguments)
 def finish_work(worker, job, like):
-    """Add the slabs up and bring the sums of each output channel into the order of the weights.
+    """Add the slabs up and bring the sums into the order of the weights.
 
-    Products leave sums [tap][channel], dots [channel][tap].
+    A task is some matrices, or some columns of one.
     """
     s, b = read_shape(job, SHAPE), read_blocks(job)
     sums, out = pointer_at(job[GRADIENT_AT.sums], like), pointer_at(job[AT.out], like)
-    taps, rows = kernel_taps(s), s.groups * s.c_out
-    size = s.c_in * taps
-    each = max(1, FINISHED // size)
-    tasks = -(-rows // each)
+    matrices, rows, columns = summed_matrices(s, b, job[GRADIENT_AT.exchanged])
+    size = rows * columns
+    each, parts = max(1, FINISHED // size), min(-(-size // FINISHED), columns)
+    tasks = -(-matrices // each) * parts
     task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
-        first = task * each
-        count = min(each, rows - first)
-        add_slabs(shift(sums, first * size), count * size, rows * size, b.slabs)
-        for row in range(first, first + count):
-            source, target = shift(sums, row * size), shift(out, row * size)
-            if b.dots != 0:
-                for i in range(size):
+        first = task // parts * each
+        begin, end = share(columns, task - task // parts * parts, parts)
+        for matrix in range(first, min(first + each, matrices)):
+            source = shift(sums, matrix * size + begin)
+            target = shift(out, matrix * size + begin * rows)
+            for row in range(rows):
+                add_slabs(shift(source, row * columns), end - begin, matrices * size, b.slabs)
+            if rows == 1:
+                for i in range(end - begin):
                     target[i] = source[i]
             else:
-                row_of_taps = TransposeArguments(
-                    target, taps, source, s.c_in, taps, s.c_in, job[AT.lanes]
+                call(
+                    job[GRADIENT_AT.transpose],
+                    TransposeArguments(
+                        target, rows, source, columns, rows, end - begin, job[AT.lanes]
+                    ),
                 )
-                call(job[GRADIENT_AT.transpose], row_of_taps)
         task, queue = next_task(job, tasks, worker, queue)
 
 
@@ -369,8 +422,10 @@ def carry_out_sums(template, x, gradient, zeros, sums, sums_size, scratch, out):
         return NO_MEMORY
     job = indices_at(space.jobs)
     job[AT.queues], job[AT.indices] = space.queues, space.indices
-    job[AT.x], job[AT.out] = x, out
-    job[GRADIENT_AT.gradient], job[GRADIENT_AT.zeros] = gradient, zeros
+    job[AT.x], job[GRADIENT_AT.gradient] = x, gradient
+    if job[GRADIENT_AT.exchanged] != 0:
+        job[AT.x], job[GRADIENT_AT.gradient] = gradient, x
+    job[AT.out], job[GRADIENT_AT.zeros] = out, zeros
     job[GRADIENT_AT.sums] = sums if sums_size > 0 else out
     job[AT.scratch] = align(scratch)
     launch(space.jobs, job[AT.worker], job[AT.workers])

@@ -5,8 +5,8 @@ file               function        computes                     a lane is  used 
 =================  ==============  ===========================  =========  =========================
 matrix             tile            weights x vectors of pixels  a pixel    direct/matrix, im2col
                                    weights x inputs at a point  a tile     winograd
-                                   gradient x vectors of input  a channel  gradients/weight_products
 matrix_transposed  pixel_tile      pixels x vectors of weights  a channel  direct/matrix_transposed
+                                   gradient x vectors of input  a channel  gradients/weight_products
 matrix_transposed  zone_tile       the same, in cache           a channel  direct/matrix_zones
 band               band            filtered rows                a column   direct/filter_rows
 fold               fold            a row, long filter           a column   direct/filter_rows
