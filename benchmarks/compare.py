@@ -134,6 +134,7 @@ def main(
     seconds: Annotated[float, typer.Option(help="Time for each row in each pass.")] = 0.25,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     cpu: Annotated[bool, typer.Option(help="CPU time of one thread, the least of calls.")] = False,
+    most: Annotated[float, typer.Option(help="Leave out rows of more GFLOP.")] = math.inf,
     backward: Annotated[bool, typer.Option(help="Both gradients of each row instead.")] = False,
     quick: Annotated[bool, typer.Option(help="One short pass: a rough idea.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a picture.")] = None,
@@ -159,7 +160,8 @@ def main(
         raise typer.BadParameter("--kinds is of the rows in this folder, --table of others")
     try:
         own = add_table(table) if table else []
-        ids = [layer.id for layer in select(_split(rows) or own, _split(kinds), backward)]
+        picked = select(_split(rows) or own, _split(kinds), backward)
+        ids = [layer.id for layer in picked if layer.flops <= most * 1e9]
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     threads = 1 if cpu else threads

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.lib.layers import EVERY_ROW
+from benchmarks.lib.layers import EVERY_ROW, Layer
 from benchmarks.lib.rivals import OURS, RIVALS
 from benchmarks.lib.targets import SHARES, TARGETS, Target
 
@@ -129,8 +129,10 @@ def verdicts(results: Results) -> list[Verdict]:
     """
     found = []
     for target in TARGETS + SHARES:
-        rows = [row for row, layer in EVERY_ROW.items() if {row, layer.kind} & set(target.rows)]
+        rows = [row for row, layer in EVERY_ROW.items() if _names(layer) & set(target.rows)]
         if isinstance(target, Target):
+            if target.dtype != results.dtype:
+                continue
             values = {row: _preferred_ratio(results, target, row) for row in rows}
             mean = target.mean
         else:
@@ -140,6 +142,12 @@ def verdicts(results: Results) -> list[Verdict]:
         if values:
             found.append(Verdict(target.stage, target.name, values, len(rows), mean, target.worst))
     return found
+
+
+def _names(layer: Layer) -> set[str]:
+    """Return what targets call a row."""
+    of_kind = f"{layer.id[0]}-{layer.gradient}" if layer.gradient else layer.kind
+    return {layer.id, layer.kind, of_kind}
 
 
 def _preferred_ratio(results: Results, target: Target, row: str) -> float:

@@ -1,4 +1,7 @@
-"""The speeds that numbaconv is meant to reach, as data. Rows are named by id or by kind."""
+"""The speeds that numbaconv is meant to reach, as data.
+
+Rows are named by id or by kind, and gradients of a kind as "P-input".
+"""
 
 from typing import NamedTuple
 
@@ -28,6 +31,7 @@ class Target(NamedTuple):
     """Geometric mean of the ratios."""
     worst: float
     """Smallest ratio."""
+    dtype: str = "float32"
 
 
 class Share(NamedTuple):
@@ -116,6 +120,25 @@ TARGETS = (
         0.9,
     ),
     Target("no cliffs", "the sweep, plain / PyTorch NCHW", ("P",), "nc", (("torch",),), 1.4, 0.9),
+    Target(
+        "no cliffs",
+        "the sweep in float64, plain / PyTorch NCHW",
+        ("P",),
+        "nc",
+        (("torch",),),
+        1.3,
+        0.85,
+        "float64",
+    ),
+    Target(
+        "no cliffs",
+        "gradients of the sweep, up to 1 GFLOP / PyTorch NCHW",
+        ("P-input", "P-weight"),
+        "nc",
+        (("torch",),),
+        1.3,
+        0.8,
+    ),
     Target("gradients", "networks / PyTorch NCHW", BACKWARD, "nc", (("torch",),), 1.0, 0.7),
     Target(
         "transforms",
