@@ -47,11 +47,11 @@ CACHED_VALUES, MISS_COST = 1 << 15, 12
 # `direct` does so many floating-point operations in the time of one of these, about. It takes
 # longer where rows of one channel fill the register block: by the rows that a block adds to the
 # filter, and by the multiply-adds that would fit in the time before the first one of a row. And
-# where strips go down a plane: so many times as long, and as if rows had so many more taps. Wide
-# strips have registers enough on AVX-512 alone, whose masks cost nothing either.
+# where strips go down a plane: so many times as long, and as if rows had so many more taps and
+# pixels. Wide strips have registers enough on AVX-512 alone, whose masks cost nothing either.
 SUMS_RATE = 2.0
 BAND_LOSS, BAND_ROWS, ROW_START = 0.83, 3, 350
-STRIP_LOSS, STRIP_TAPS = (0.6, 22) if REGISTERS >= 32 else (4, 7)
+STRIP_LOSS, STRIP_TAPS, STRIP_PIXELS = (0.4, 22, 60) if REGISTERS >= 32 else (4, 7, 0)
 
 
 class Tiles(NamedTuple):
@@ -255,7 +255,8 @@ def sums_cost(s: ConvShape) -> float:
     """Return what sums over the taps cost."""
     cost, (_, kh, kw) = s.flops / SUMS_RATE, s.kernel
     if uses_planes(s):
-        return cost * STRIP_LOSS * (kw + STRIP_TAPS) / kw
+        ow = s.output[2]
+        return cost * STRIP_LOSS * (kw + STRIP_TAPS) / kw * (ow + STRIP_PIXELS) / ow
     if uses_bands(s) and kh > 1:
         return cost * BAND_LOSS * (kh + BAND_ROWS) / kh * (1 + ROW_START / (kw * s.output[2]))
     return cost
