@@ -74,7 +74,11 @@ def load(cubin: bytes, entry: str) -> Any:
 def _launcher() -> tuple[Any, Any]:
     from cuda.core import LaunchConfig, launch
 
-    return launch, functools.lru_cache(maxsize=1024)(LaunchConfig)
+    @functools.lru_cache(maxsize=1024)
+    def configure(blocks: int, threads: int, shared: int) -> Any:
+        return LaunchConfig(grid=blocks, block=threads, shmem_size=shared)
+
+    return launch, configure
 
 
 @functools.cache
@@ -180,4 +184,4 @@ class Kernel:
         capability = device().capability
         kernel = self._loaded.get(capability) or self._load(capability)
         start, configure = _launcher()
-        start(stream, configure(grid=blocks, block=threads, shmem_size=shared), kernel, *arguments)
+        start(stream, configure(blocks, threads, shared), kernel, *arguments)

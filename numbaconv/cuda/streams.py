@@ -33,12 +33,15 @@ def find_streams(stream: Any, arrays: dict[str, Any]) -> tuple[Any, list[Any], A
     """
     if simulated():
         return 0, [], None
-    ready = {name: own_handle(array) for name, array in arrays.items() if array is not None}
-    handles = [handle for handle in dict.fromkeys(ready.values()) if handle is not None]
-    own = handles[0] if handles else LEGACY_STREAM
+    ready = {}
+    for name, array in arrays.items():
+        handle = None if array is None else own_handle(array)
+        if handle is not None:
+            ready[name] = handle
+    own = next(iter(ready.values())) if ready else LEGACY_STREAM
     chosen = own if stream is None else _handle_of(stream)
-    others = {handle: stream_of(handle) for handle in handles if handle != chosen}
-    return stream_of(chosen), list(others.values()), others.get(ready.get("out") or chosen)
+    others = {handle: stream_of(handle) for handle in ready.values() if handle != chosen}
+    return stream_of(chosen), list(others.values()), others.get(ready.get("out", chosen))
 
 
 def own_handle(array: Any) -> int | None:

@@ -1,8 +1,6 @@
 """What a call works with: the device, the stream, and memory for the time of the call."""
 
-import contextlib
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -116,8 +114,7 @@ def device_of(arrays: dict[str, Any]) -> int | None:
     return next(iter(found.values()), None)
 
 
-@contextlib.contextmanager
-def work_on(arrays: dict[str, Any], stream: Any) -> Iterator[Workspace]:
+class work_on:  # noqa: N801 (called as a function; a generator would take 2 us more)
     """Lend what a call works with: on the device of its arrays, after what they wait for.
 
     Parameters
@@ -128,22 +125,44 @@ def work_on(arrays: dict[str, Any], stream: Any) -> Iterator[Workspace]:
     stream : object, optional
         As in `streams.find_streams`.
     """
-    number = device_of(arrays)
-    there = number is None or number == device_number()
-    with contextlib.nullcontext() if there else cuda.gpus[number]:
-        mine, others, after = find_streams(stream, arrays)
-        for other in others:
-            wait_for(mine, other)
-        shelf, key = _place(mine)
-        # Taken, so that a call in the midst of this one gets memory of its own.
-        workspace = shelf.pop(key, None) or Workspace(mine)
-        workspace.given = stream
+
+    def __init__(self, arrays: dict[str, Any], stream: Any) -> None:
+        self._arrays, self._given = arrays, stream
+        self._elsewhere: Any = None
+
+    def __enter__(self) -> Workspace:
+        number = device_of(self._arrays)
+        if number is None or number == device_number():
+            return self._take()
+        self._elsewhere = cuda.gpus[number]
+        self._elsewhere.__enter__()
         try:
-            yield workspace
+            return self._take()
+        except BaseException:
+            self._elsewhere.__exit__(None, None, None)
+            raise
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self._give_back(kind is None)
         finally:
-            workspace.given = None
-            if len(shelf) >= _MOST_KEPT:
-                shelf.clear()
-            shelf[key] = workspace
-        if after is not None:
-            wait_for(after, mine)
+            if self._elsewhere is not None:
+                self._elsewhere.__exit__(kind, error, trace)
+
+    def _take(self) -> Workspace:
+        self._stream, others, self._after = find_streams(self._given, self._arrays)
+        for other in others:
+            wait_for(self._stream, other)
+        self._shelf, self._key = _place(self._stream)
+        # Taken, so that a call in the midst of this one gets memory of its own.
+        self._workspace = self._shelf.pop(self._key, None) or Workspace(self._stream)
+        self._workspace.given = self._given
+        return self._workspace
+
+    def _give_back(self, done: bool) -> None:
+        self._workspace.given = None
+        if len(self._shelf) >= _MOST_KEPT:
+            self._shelf.clear()
+        self._shelf[self._key] = self._workspace
+        if done and self._after is not None:
+            wait_for(self._after, self._stream)
