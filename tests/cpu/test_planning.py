@@ -244,6 +244,16 @@ def test_no_lowering_goes_by_the_batch(seed: int):
     assert all(len(set(names)) == 1 for names in found)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("outputs", [1, LANES // 4])
+def test_dot_products_of_few_outputs_go_by_no_batch(stride: int, outputs: int):
+    """They add in another order, also where the images of a batch are no one row."""
+    weight, options = (outputs, 8 * LANES, 1), {"stride": stride, "layout": CHANNELS_LAST}
+    names = {chosen((n, 301, 8 * LANES), weight, **options) for n in (1, 2, 9)}
+    assert ("dots" in names) == (stride == 1)
+    assert len(names) == 1 or "dots" not in names
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_costs_are_positive_and_the_least_is_taken(seed: int):
     s = simplest(random_shape(random.Random(seed)))
