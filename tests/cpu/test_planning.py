@@ -221,7 +221,11 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
     "depthwise_interleaved": [
         ((1, 200, 300, 3), (3, 1, 3, 3), {"padding": 1, "groups": 3, "layout": CHANNELS_LAST}),
         # Channels that fill vectors, in images that the second-level cache does not hold.
-        ((1, 3696, 1024), (1024, 1, 3), {"padding": 1, "groups": 1024, "layout": CHANNELS_LAST}),
+        (
+            (1, 15, 75, 100, 64),
+            (64, 1, 3, 3, 3),
+            {"padding": 1, "groups": 64, "layout": CHANNELS_LAST},
+        ),
     ],
 }
 
