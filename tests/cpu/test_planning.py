@@ -241,7 +241,11 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
     "depthwise_interleaved": [
         ((1, 200, 300, 3), (3, 1, 3, 3), {"padding": 1, "groups": 3, "layout": CHANNELS_LAST}),
         # Channels that fill vectors, in images that the second-level cache does not hold.
-        ((1, 3696, 1024), (1024, 1, 3), {"padding": 1, "groups": 1024, "layout": CHANNELS_LAST}),
+        (
+            (1, 15, 75, 100, 64),
+            (64, 1, 3, 3, 3),
+            {"padding": 1, "groups": 64, "layout": CHANNELS_LAST},
+        ),
     ],
 }
 
@@ -268,6 +272,16 @@ def test_no_lowering_goes_by_the_batch(seed: int):
         if s.taps > 1 and s.c_in > 1:
             found.append([cost.find_lowering(simplest(s._replace(n=n)), LANES) for n in (1, 2, 9)])
     assert all(len(set(names)) == 1 for names in found)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("outputs", [1, LANES // 4])
+def test_dot_products_of_few_outputs_go_by_no_batch(stride: int, outputs: int):
+    """They add in another order, also where the images of a batch are no one row."""
+    weight, options = (outputs, 8 * LANES, 1), {"stride": stride, "layout": CHANNELS_LAST}
+    names = {chosen((n, 301, 8 * LANES), weight, **options) for n in (1, 2, 9)}
+    assert ("dots" in names) == (stride == 1)
+    assert len(names) == 1 or "dots" not in names
 
 
 @pytest.mark.parametrize("seed", range(20))

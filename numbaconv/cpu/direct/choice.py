@@ -227,11 +227,16 @@ def has_dots(s):
 
 
 def uses_dots(s, lanes):
-    """Dot products where few share weights or pixels, or few outputs have many channels."""
+    """Dot products where few share weights or pixels, or few outputs have many channels.
+
+    Few outputs only on pixels that lie dense, which are one row in any batch: others are not.
+    """
     far = s.c_out * s.c_in * VECTOR_BYTES > SECOND_LEVEL * lanes
-    few = s.c_out < BAND_CHANNELS or s.output[2] <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
+    few_pixels = s.output[2] <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
+    dense = s.in_strides[4] == s.groups * s.c_in and s.out_strides[4] == s.groups * s.c_out
     fills = s.c_in >= DOT_LANES * lanes and lanes >= DOT_LANES * s.c_out
-    return has_dots(s) and ((few and s.c_in >= lanes) or fills)
+    few_outputs = dense and (s.c_out < BAND_CHANNELS or fills)
+    return has_dots(s) and s.c_in >= lanes and (few_pixels or few_outputs)
 
 
 def fills_lanes(s, lanes):

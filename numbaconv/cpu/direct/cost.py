@@ -4,9 +4,9 @@ A lowering counts what it does for a row of outputs of one group of channels: st
 tile, tiles, vectors that it copies, results that it moves. `CYCLES` has what one of each takes. The
 sum is the cost; the cheapest lowering that applies is taken.
 
-Images and threads are not counted, and rows only where a tap crosses them, as elsewhere they may be
-images (see `problem.simplest`). So the choice, and with it the order of sums, is the same in any
-batch and on any number of threads.
+Threads are not counted. Images are only under a single tap, and rows only there and where a tap
+crosses them, as elsewhere they may be images (see `problem.simplest`). Sums of one tap have one
+order everywhere. So the order of sums is the same in any batch and on any number of threads.
 """
 
 from collections.abc import Callable

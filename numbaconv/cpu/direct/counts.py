@@ -174,13 +174,15 @@ def count_transposing(s: ConvShape, lanes: int, pixels: float) -> Counts:
 
 
 def far_weights(s: ConvShape, lanes: int, rows: float) -> float:
-    """Vectors of weights that come from beyond the second-level cache, once for so many rows."""
-    most = (
-        crossed_pixels(s) / s.output[2] if kernel_taps(s) > 1 else s.n * s.output[0] * s.output[1]
-    )
+    """Vectors of weights that come from beyond the second-level cache, once for so many rows.
+
+    At most for those of an image; under a single tap images are rows.
+    """
+    single = kernel_taps(s) == 1
+    most = s.n * s.output[0] * s.output[1] if single else crossed_pixels(s) / s.output[2]
     size = s.c_in * kernel_taps(s) * s.c_out * reached(s, 0) * reached(s, 1) * reached(s, 2)
     far = max(0.0, size - blocking.SECOND_LEVEL / itemsize(lanes))
-    return far / lanes / min(rows, most)
+    return float(far / lanes / min(rows, most))
 
 
 def count_packing(s: ConvShape) -> Counts:
