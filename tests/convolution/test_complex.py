@@ -108,7 +108,7 @@ def test_rows_far_apart_and_windows_wider_than_the_map():
     ):
         equal(nc.conv2d(x, w, **options), reference.conv_by_taps(x, w, None, **options))
         plan = plans.find_plan(x, w, None, tuple(plans.Options(**options)))
-        assert max(part.shape.size[1] for part in parts.cut_apart(plan.shape, 50)) == 6
+        assert max(part.shape.size[1] for part in parts.cut_apart(plan.shape, 50)) <= 6
 
 
 LARGE: list[tuple[str, str, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
