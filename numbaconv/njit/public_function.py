@@ -80,7 +80,7 @@ def overload_public_call(kind: type, function: Callable[..., Any]) -> None:
     template = type("CallTemplate", (AttributeTemplate,), {"key": key, "function": function})
 
     @infer_getattr
-    class Attributes(AttributeTemplate):  # type: ignore[misc]
+    class Attributes(AttributeTemplate):
         key = kind
 
         def resolve___call__(self, this: Any) -> PublicCall:

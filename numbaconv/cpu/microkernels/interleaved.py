@@ -176,18 +176,20 @@ def _emit_interleaved_tile(builder, dtype, o):
 
     def emit(rows, _):
         if rows == 1:
-            emit_row(rows, shares=False)
+            _emit_rows(vectors, o, rows, shares=False)
             return
         with builder.if_else(builder.icmp_signed(">", o.kh, i64(1))) as ways:
             for way, shares in zip(ways, (True, False), strict=True):
                 with way:
-                    emit_row(rows, shares)
-
-    def emit_row(rows, shares):
-        for section in _sections(builder, o):
-            _emit_blocks(vectors, o, rows, shares, *section)
+                    _emit_rows(vectors, o, rows, shares)
 
     for_each_block(builder, o.rows, i64(1), range(1, INTERLEAVED_ROWS + 1), [1], emit)
+
+
+def _emit_rows(vectors, o, rows, shares):
+    """Blocks of so many rows, which share what they read, or do not."""
+    for section in _sections(vectors.builder, o):
+        _emit_blocks(vectors, o, rows, shares, *section)
 
 
 def _sections(builder, o):
