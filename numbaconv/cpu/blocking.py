@@ -19,7 +19,7 @@ SHALLOW_K, SHALLOW_ROWS = 12, min(8, TILE_ROWS)
 
 # Channels whose single taps are one list, at most: a tile's loop over channels takes longer to come
 # round than a step of its loop over taps.
-MOST_SINGLE = 64
+MOST_SINGLE = 32
 
 # `matrix`: one long row of all pixels wastes least, but its tiles are moved to the output in
 # segments. That takes as long as so many multiply-adds for each vector.
