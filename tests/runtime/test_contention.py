@@ -364,9 +364,8 @@ def test_variable_turns_it_off(value: str | None, run_script: Script):
 def test_a_forked_child_begins_anew(run_script: Script):
     code = """
 import os
-import numbaconv as nc
+from numbaconv.runtime import threads
 from numbaconv.runtime.shared_table import AT, ENTRY
-nc.conv2d
 places = [AT.in_flight, AT.sharers, AT.suspected_until, AT.alone_until, AT.owed]
 ENTRY[places] = 5
 if not (child := os.fork()):
