@@ -446,6 +446,38 @@ def test_gradients_of_weights_in_runs(name: str, small_tiles: None, short_runs: 
     check_weight_gradient(name)
 
 
+@pytest.mark.parametrize(
+    ("size", "weight", "options"),
+    [
+        ((3, 2, 3, 7, 7), (4, 2, 3, 3, 1), {"stride": (3, 3, 4), "dilation": (1, 3, 2)}),
+        ((2, 3, 5, 90), (4, 3, 5, 7), {}),
+        ((1, 1, 9, 300), (1, 1, 9, 30), {"stride": (1, 2)}),
+    ],
+    ids=str,
+)
+def test_gradients_of_weights_from_maps_of_one_row(
+    size: Any, weight: Any, options: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Their pieces are signals, and their tiles have a signal's factors: none lie behind these."""
+
+    def lower(*arguments: Any) -> Any:
+        lowering = overlap_save_lower(*arguments)
+        memory = np.full(lowering.table.size + (1 << 16), np.float64(3).view(np.int64))
+        table = memory[: lowering.table.size]
+        table[...] = lowering.table
+        return lowering._replace(table=table)
+
+    overlap_save_lower = weights.overlap_save.lower
+    monkeypatch.setattr(weights.overlap_save, "lower", lower)
+    monkeypatch.setattr("numbaconv.problem.plan._adjoint_plans", {})
+    x, w = normal(size, np.float64, 1), np.zeros(weight)
+    y = nc.explain(x, w, **options).out_shape
+    assert nc.explain(x, w, **options, of="weight", backend="fft").backend == "fft"
+    got, g = weight_gradient(x, w, y, "fft", **options)
+    expected = reference.conv_weight_by_taps(x, weight, g, **options)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("name", ["signal_odd_tiles", "depthwise_two", "dense_odd", "volume"])
 def test_a_gradient_of_weights_has_the_same_bits_on_any_threads(name: str, short_runs: None):
     x, w, _, options = operands(name)

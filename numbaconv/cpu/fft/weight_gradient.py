@@ -108,18 +108,20 @@ def problem_of_run(s: ConvShape, pixels: Triple, terms: int) -> ConvShape:
 def candidates(s: ConvShape) -> Iterator[tuple[Triple, Triple]]:
     """Yield sizes of tiles, and outputs of a piece whose windows fill them.
 
-    One output channel alone would leave half of each transform empty. Its taps are cut in two, and
-    the two tiles share one.
+    A piece of one row is the kernel of a signal, and gets the tiles of one. One output channel alone
+    would leave half of each transform empty. Its taps are cut in two, and the two tiles share one.
     """
-    reach, whole = tiles.reaches(s), window(s, s.output)
-    signal, parts = tiles.is_signal(s.kernel), 2 if s.c_out == 1 else 1
-    part = ceil_div(s.kernel[2], parts)
-    needed = (reach[0], reach[1], (part - 1) * s.dilation[2])
-    for size in tiles.shapes(s.kernel, needed, whole, tiles.MOST_VALUES):
+    signal, whole = tiles.is_signal(s.kernel) or tiles.is_signal(s.output), window(s, s.output)
+    part = ceil_div(s.kernel[2], 2 if s.c_out == 1 else 1)
+    down = (0, 0) if signal else tiles.reaches(s)[:2]
+    needed = (*down, (part - 1) * s.dilation[2])
+    kernel = (1, 1, s.kernel[2]) if signal else s.kernel
+    for size in tiles.shapes(kernel, needed, whole, tiles.MOST_VALUES):
         extents = (1, 1, size[1] * size[2]) if signal else size
         axes = zip(extents, needed, s.stride, s.output, strict=True)
         d, h, w = (min((n - behind - 1) // step + 1, o) for n, behind, step, o in axes)
-        yield size, (d, h, w)
+        if tiles.is_signal((d, h, w)) == signal:
+            yield size, (d, h, w)
 
 
 def cut(s: ConvShape, size: Triple, pixels: Triple) -> Pieces:
