@@ -108,8 +108,9 @@ def problem_of_run(s: ConvShape, pixels: Triple, terms: int) -> ConvShape:
 def candidates(s: ConvShape) -> Iterator[tuple[Triple, Triple]]:
     """Yield sizes of tiles, and outputs of a piece whose windows fill them.
 
-    A piece of one row is the kernel of a signal, and gets the tiles of one. One output channel alone
-    would leave half of each transform empty. Its taps are cut in two, and the two tiles share one.
+    A piece of one row is the kernel of a signal, and gets the tiles of one. One output channel
+    alone would leave half of each transform empty. Its taps are cut in two, and the two tiles share
+    one.
     """
     signal, whole = tiles.is_signal(s.kernel) or tiles.is_signal(s.output), window(s, s.output)
     part = ceil_div(s.kernel[2], 2 if s.c_out == 1 else 1)
