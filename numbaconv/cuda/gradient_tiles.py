@@ -20,11 +20,10 @@ from numbaconv.cuda.intrinsics import (
     move_on,
     scaled,
     store,
-    uint32,
 )
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.patch_tiles import make_locate, make_table
-from numbaconv.cuda.placement import make_place, make_put
+from numbaconv.cuda.placement import halves, make_place, make_put, make_read_inside
 from numbaconv.cuda.problem import (
     HEADER,
     MAGIC,
@@ -168,12 +167,8 @@ def make_bring_pixel(kind: Kind, entry_at: Any, rounds: tuple[int, ...]) -> Any:
 
 def make_bring_halves(kind: Kind, entry_at: Any, rounds: tuple[int, ...]) -> Any:
     """Return the function that brings two neighbouring pixels of float16, into one register."""
-    stored, locate = kind.stored, make_locate(kind)
+    read, locate = make_read_inside(kind), make_locate(kind)
     together, a_rounds, b_rounds = rounds
-
-    @device
-    def read(array, index, inside):
-        return load(array, index, stored) if inside else stored(0)
 
     @device
     def pick(window, entry, s):
@@ -188,11 +183,11 @@ def make_bring_halves(kind: Kind, entry_at: Any, rounds: tuple[int, ...]) -> Any
             index = int32(i * together * pixels)
             a = read(low_a, index, i * together < low_rows)
             b = read(high_a, index, i * together < high_rows)
-            into_a[i] = uint32(a) | (uint32(b) << uint32(16))
+            into_a[i] = halves(a, b)
         for i in range(b_rounds):
             entry = entry_at(table, i * together)
             a, b = pick(low, entry, s), pick(high, entry, s)
-            into_b[i] = uint32(a) | (uint32(b) << uint32(16))
+            into_b[i] = halves(a, b)
 
     return bring
 

@@ -9,14 +9,19 @@ from numbaconv.cuda.device import device, make_corner, padded_index
 from numbaconv.cuda.intrinsics import (
     int32,
     int64,
-    load,
     load_two,
     load_wide,
     move_on,
-    uint32,
 )
 from numbaconv.cuda.kind import Kind
-from numbaconv.cuda.placement import make_place, make_put, make_spot, make_write_vector
+from numbaconv.cuda.placement import (
+    halves,
+    make_place,
+    make_put,
+    make_read_inside,
+    make_spot,
+    make_write_vector,
+)
 from numbaconv.cuda.problem import ENTRY, FAR, HEADER, MAPPED_ENTRY
 
 
@@ -207,19 +212,19 @@ def make_bring_pair(kind: Kind) -> Any:
 
 def make_bring_halves(kind: Kind) -> Any:
     """Return the function that brings two neighbouring rows of float16, into one register."""
-    locate, stored = make_locate(kind), kind.stored
+    locate, read_inside = make_locate(kind), make_read_inside(kind)
 
     @device
     def read(x, found, entry, s):
         at, inside = locate(found, entry, s)
-        return load(x, at, stored) if inside else stored(0)
+        return read_inside(x, at, inside)
 
     @device
     def bring_halves(i, into, patches, s, entries):
         _, (x, found) = patches
         first, second = entries[i]
         low, high = read(x, found, first, s), read(x, found, second, s)
-        into[i] = uint32(low) | (uint32(high) << uint32(16))
+        into[i] = halves(low, high)
 
     return bring_halves
 

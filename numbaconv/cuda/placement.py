@@ -18,6 +18,7 @@ from numbaconv.cuda.intrinsics import (
     store,
     store_wide,
     to_tf32,
+    uint32,
 )
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.tiles import turned
@@ -57,6 +58,23 @@ def make_spot(kind: Kind) -> Any:
     return spot_turned if kind.tile.tensor else spot
 
 
+def make_read_inside(kind: Kind) -> Any:
+    """Return the function ``(array, index, inside)`` that loads an element, or returns zero."""
+    stored = kind.stored
+
+    @device
+    def read_inside(array, index, inside):
+        return load(array, index, stored) if inside else stored(0)
+
+    return read_inside
+
+
+@device
+def halves(low, high):
+    """Return two float16 as one word."""
+    return uint32(low) | (uint32(high) << uint32(16))
+
+
 def make_put(kind: Kind, count: int) -> Any:
     """Return the function that brings `count` elements in shared memory, from a place on.
 
@@ -88,9 +106,11 @@ def make_put(kind: Kind, count: int) -> Any:
 
         return put_vector
 
+    read_inside = make_read_inside(kind)
+
     @device
     def put(into, i, at, array, index, inside):
-        value = load(array, index, stored) if inside else stored(0)
+        value = read_inside(array, index, inside)
         into[i] = convert(value)  # behind the choice, which is then one predicate
 
     return put
