@@ -132,14 +132,15 @@ def execute(
     flat = flat_weight(weight, plan) if packs is None else plan.not_packed
     copy, sums, added = (result_memory.empty(size, plan.arithmetic.compute) for size in sizes)
     b, x, y = flat_bias(bias, plan), by_axes(input, plan), by_axes(result, plan)
+    r = None if add is None else by_axes(add, plan)
     for planned in parts:
         for target, source in planned.runs(x, planned.copy_of(copy)):
             if source is None:
                 assign(target, plan.outside[:2].reshape(2, 1, 1, 1))
             else:
                 _take_apart(target, source)
-        if add is not None:
-            _take_apart(planned.sums_of(added), planned.stored(by_axes(add, plan)))
+        if r is not None:
+            _take_apart(planned.sums_of(added), planned.stored(r))
         packed, weights = plan.not_packed, flat
         if packs is not None:
             packed = weights = packed_weights(planned.template, weight, plan, packs)

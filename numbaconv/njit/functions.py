@@ -226,6 +226,7 @@ def _store_complex(
     copy, sums, added = (recipe.scratch((size,), plan.arithmetic.compute) for size in sizes)
     outside = recipe.fixed(plan.outside)
     x, y = _by_axes(recipe.argument("input"), plan), _by_axes(recipe.result(), plan)
+    add = _by_axes(recipe.argument("add"), plan) if recipe.has("add") else None
     weight = _plain_weight(recipe, plan) if weights is None else bias
     for planned in parts:
         for target, source in planned.runs(x.view, planned.copy_of(copy.view)):
@@ -234,8 +235,7 @@ def _store_complex(
                     recipe.move(outside.of(outside.view[i : i + 1]), copy.of(target[:, :, i]))
             else:
                 _take_apart(recipe, x.of(source), copy.of(target))
-        if recipe.has("add"):
-            add = _by_axes(recipe.argument("add"), plan)
+        if add is not None:
             given = add.of(planned.stored(add.view))
             _take_apart(recipe, given, added.of(planned.sums_of(added.view)))
         if weights is not None:
@@ -338,9 +338,9 @@ def _weight_gradient(call: RequestedCall, rank: int) -> Recipe:
     plan = find_weight_plan(rank, **_options(call))
     asked = call.backend(call.arguments["backend"], AUTO)
     name = choose_weight_gradient(plan, asked).backend
-    recipe = _begin(call, plan)
     if plan.multiply_adds and name == "fft":  # its steps depend on the data
         return filters.by_python(call, plan.out_shape)
+    recipe = _begin(call, plan)
     if not plan.multiply_adds:
         recipe.clear(recipe.result())
         return recipe

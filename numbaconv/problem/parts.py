@@ -6,13 +6,13 @@ Copies and outputs have their channels first.
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.problem.forward import memory_strides
 from numbaconv.problem.padding_modes import padded_index
-from numbaconv.problem.shape import ZEROS, ConvShape, Triple
+from numbaconv.problem.pieces import equal_cuts, outermost_axis
+from numbaconv.problem.shape import ZEROS, ConvShape, with_value
 
 # Rows of a part, in extents of the kernel, at least: each reads those of its neighbours again.
 LEAST_EXTENTS = 4
@@ -60,7 +60,7 @@ def cut_apart(s: ConvShape, most: int) -> Iterator[Part]:
     """
     d, h, w = s.size
     image = s.groups * max(s.c_out * s.pixels, s.c_in * d * h * w)
-    axis = next(i for i in range(3) if s.output[i] > 1 or i == 2)
+    axis = outermost_axis(s)
     rows, size = s.output[axis], s.size[axis]
     extent = (s.kernel[axis] - 1) * s.dilation[axis] + 1
     least = max(1, LEAST_EXTENTS * extent // s.stride[axis])
@@ -73,9 +73,8 @@ def cut_apart(s: ConvShape, most: int) -> Iterator[Part]:
             piece = s._replace(n=images.stop - n)
             yield Part(piece, images, axis, slice(0, rows), whole)
         return
-    cuts = [i * rows // count for i in range(count + 1)]
     for n in range(s.n):
-        for first, end in pairwise(cuts):
+        for first, end in equal_cuts(rows, count):
             shape, runs = _rows(s, axis, first, end)
             yield Part(shape, slice(n, n + 1), axis, slice(first, end), runs)
 
@@ -92,17 +91,14 @@ def _rows(s: ConvShape, axis: int, first: int, end: int) -> tuple[ConvShape, tup
         runs = (Run(slice(0, size), slice(0, size)),)
         count, padding, mode = size, -begin, s.padding_mode[axis]
 
-    def along(values: Triple, value: int) -> Triple:
-        d, h, w = (value if i == axis else old for i, old in enumerate(values))
-        return d, h, w
-
-    output, taken = along(s.output, end - first), along(s.size, count)
+    output = with_value(s.output, axis, end - first)
+    taken = with_value(s.size, axis, count)
     shape = s._replace(
         n=1,
         size=taken,
-        stride=along(s.stride, stride if end - first > 1 else 1),
-        padding=along(s.padding, padding),
-        padding_mode=along(s.padding_mode, mode),
+        stride=with_value(s.stride, axis, stride if end - first > 1 else 1),
+        padding=with_value(s.padding, axis, padding),
+        padding_mode=with_value(s.padding_mode, axis, mode),
         output=output,
         in_strides=memory_strides(s.groups * s.c_in, taken, False),
         out_strides=memory_strides(s.groups * s.c_out, output, False),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.problem.forward import memory_strides
-from numbaconv.problem.shape import CIRCULAR, REFLECT, SYMMETRIC, ZEROS, ConvShape, Triple
+from numbaconv.problem.shape import CIRCULAR, REFLECT, SYMMETRIC, ZEROS, ConvShape, with_value
 
 _READ_BACK = REFLECT, SYMMETRIC, CIRCULAR  # modes that read what lies before, at the end
 
@@ -39,6 +39,16 @@ class Piece(NamedTuple):
     step: int
 
 
+def outermost_axis(s: ConvShape) -> int:
+    """Return the first of the three axes along which there is more than one output, or the last."""
+    return next(i for i in range(3) if s.output[i] > 1 or i == 2)
+
+
+def equal_cuts(rows: int, parts: int) -> Iterator[tuple[int, int]]:
+    """Yield where about equal parts of some rows begin and end."""
+    return pairwise(part * rows // parts for part in range(parts + 1))
+
+
 def cut_output(s: ConvShape, most: int, channels_last: bool) -> Iterator[Piece]:
     """Yield the parts of an output of about `most` elements each, or of one row where that is more.
 
@@ -53,11 +63,10 @@ def cut_output(s: ConvShape, most: int, channels_last: bool) -> Iterator[Piece]:
             piece = s._replace(n=count)
             yield Piece(piece, n * s.in_strides[0], n * image, 1, count * image, 0)
         return
-    axis = next(i for i in range(3) if s.output[i] > 1 or i == 2)
+    axis = outermost_axis(s)
     parts = min(ceil_div(image, most), s.output[axis])
-    cuts = [part * s.output[axis] // parts for part in range(parts + 1)]
     for n in range(s.n):
-        for first, end in pairwise(cuts):
+        for first, end in equal_cuts(s.output[axis], parts):
             yield _rows(s, n, axis, first, end, channels_last)
 
 
@@ -73,18 +82,14 @@ def _rows(s: ConvShape, n: int, axis: int, first: int, end: int, channels_last: 
         size = (last + 1 if inside else size) - skipped
         mode = ZEROS if inside else mode
 
-    def along(values: Triple, value: int) -> Triple:
-        d, h, w = (value if i == axis else old for i, old in enumerate(values))
-        return d, h, w
-
-    output = along(s.output, end - first)
+    output = with_value(s.output, axis, end - first)
     pixels, row = s.pixels, s.pixels // s.output[axis]
     piece = s._replace(
         n=1,
-        size=along(s.size, size),
-        stride=along(s.stride, s.stride[axis] if end - first > 1 else 1),
-        padding=along(s.padding, skipped - read),
-        padding_mode=along(s.padding_mode, mode),
+        size=with_value(s.size, axis, size),
+        stride=with_value(s.stride, axis, s.stride[axis] if end - first > 1 else 1),
+        padding=with_value(s.padding, axis, skipped - read),
+        padding_mode=with_value(s.padding_mode, axis, mode),
         output=output,
         out_strides=memory_strides(channels, output, channels_last),
     )

@@ -6,7 +6,7 @@ rebuilt inside compiled code from the integer array that crosses the Python boun
 costs 0.1 us to pass, a tuple of tuples over 1 us).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,11 @@ EXACT = 2
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 
 Triple = tuple[int, int, int]
+
+
+def with_value(values: Any, place: int, value: int) -> Any:
+    """Return a tuple with another value at a place."""
+    return (*values[:place], value, *values[place + 1 :])
 
 
 class ConvShape(NamedTuple):

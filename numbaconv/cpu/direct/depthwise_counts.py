@@ -101,7 +101,10 @@ def count_channels(s: ConvShape, lanes: int) -> Counts:
 
 
 def share_in_place(s: ConvShape, row_blocks: int, col_blocks: int) -> float:
-    """Share of the tasks of `depthwise_interleaved` that read in place: those off the padding."""
+    """Share of the tasks of `depthwise_interleaved` that lie off the padding, and copy nothing.
+
+    Of the others the edges are copied: what that takes, for a whole task, is in the constants.
+    """
     if s.stride[2] > 1 or s.c_out > 1 or not reads_in_place(s):
         return 0.0
     share, first = 0, 0

@@ -25,7 +25,7 @@ from numbaconv.cpu.fft.tiles import Tiles
 from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.plan import WeightPlan
-from numbaconv.problem.shape import ZEROS, ConvShape, Triple
+from numbaconv.problem.shape import ZEROS, ConvShape, Triple, with_value
 from numbaconv.runtime import result_memory
 from numbaconv.runtime.threads import thread_limit
 
@@ -62,11 +62,6 @@ def window(s: ConvShape, pixels: Triple) -> Triple:
     return d, h, w
 
 
-def put(values: Any, place: int, value: int) -> Any:
-    """Return a tuple with another value at a place."""
-    return (*values[:place], value, *values[place + 1 :])
-
-
 def problem_of_run(s: ConvShape, pixels: Triple, terms: int) -> ConvShape:
     """Return the convolution that adds up some terms.
 
@@ -96,12 +91,12 @@ def problem_of_run(s: ConvShape, pixels: Triple, terms: int) -> ConvShape:
         return shape
     return shape._replace(
         n=1,
-        size=put(extents, axis, s.c_in),
-        stride=put(shape.stride, axis, 1),
-        dilation=put(shape.dilation, axis, 1),
-        output=put(s.kernel, axis, s.c_in),
-        in_strides=put(shape.in_strides, 2 + axis, image),
-        out_strides=put(shape.out_strides, 2 + axis, s.taps),
+        size=with_value(extents, axis, s.c_in),
+        stride=with_value(shape.stride, axis, 1),
+        dilation=with_value(shape.dilation, axis, 1),
+        output=with_value(s.kernel, axis, s.c_in),
+        in_strides=with_value(shape.in_strides, 2 + axis, image),
+        out_strides=with_value(shape.out_strides, 2 + axis, s.taps),
     )
 
 
