@@ -55,10 +55,13 @@ _TABLE = {
 }
 SUPPORTED = tuple(_TABLE)
 
+# Every call asks, and NumPy makes a dtype's name anew each time.
+_CHARS = frozenset(c for c in np.typecodes["All"] if np.dtype(c).name in (*SUPPORTED, "bool"))
+
 
 def is_supported(dtype: np.dtype) -> bool:
     """Whether arrays of a dtype are taken; bools are, beside others."""
-    return dtype.name in _TABLE or dtype.kind == "b"
+    return dtype.char in _CHARS
 
 
 def check_dtype(name: str, array: Any) -> None:

@@ -473,33 +473,50 @@ def frozen_transposed(options: tuple[Any, ...]) -> TransposedOptions:
     *numbers, data_format, activation = options
     check_data_format(data_format := plain_word(data_format))
     check_activation(activation := plain_word(activation))
-    names = TransposedOptions._fields[:5]
-    each = [freeze(name, value) for name, value in zip(names, numbers, strict=True)]
-    return TransposedOptions._make((*each, data_format, activation))
+    if not all(type(number) is int for number in numbers):
+        names = TransposedOptions._fields[:5]
+        numbers = [freeze(name, n) for name, n in zip(names, numbers, strict=True)]
+    return TransposedOptions._make((*numbers, data_format, activation))
 
 
 def find_transposed_plan(
     rank: int, input: Any, weight: Any, bias: Any, options: tuple[Any, ...], add: Any = None
 ) -> AdjointPlan:
-    """Return the plan of a transposed convolution; `options` are `TransposedOptions`."""
+    """Return the plan of a transposed convolution, kept from an earlier call or made.
+
+    `options` are `TransposedOptions`.
+    """
+    check_array("input", input)
+    check_array("weight", weight)
     options = frozen_transposed(options)
-    *numbers, data_format, activation = options
-    arrays = {"input": input, "weight": weight, "bias": bias}
-    for name in ("input", "weight"):
-        check_array(name, arrays[name])
-    result = result_dtype(**arrays)
-    layout = input_layout(input, weight, bias, data_format)
+    # What is said beside it decides the layout of a contiguous input.
+    layout = None
+    if not input.flags.c_contiguous:
+        layout = input_layout(input, weight, bias, options.data_format)
 
     def new() -> AdjointPlan:
-        parts = 2 if result.kind == "c" else 1
-        given = *numbers, layout, parts
-        problem = transposed_problem(rank, input, weight, bias, *given)
-        code, shape = _activation_code(activation, result), problem.out_shape
-        check_add(add, shape, result)
-        adds = add is not None
-        return AdjointPlan(problem, result, shape, layout, code, conjugates=False, adds=adds)
+        return _new_transposed(rank, input, weight, bias, options, layout, add)
 
-    keys = map(array_key, (*arrays.values(), add))
-    key = transposed_problem, rank, *keys, options, layout
-    plan: AdjointPlan = kept_plan(key, new)
+    keys = map(array_key, (input, weight, bias, add))
+    plan: AdjointPlan = kept_plan((transposed_problem, rank, *keys, options, layout), new)
     return plan
+
+
+def _new_transposed(
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    options: TransposedOptions,
+    layout: Layout | None,
+    add: Any,
+) -> AdjointPlan:
+    *numbers, data_format, activation = options
+    result = result_dtype(input=input, weight=weight, bias=bias)
+    layout = layout or input_layout(input, weight, bias, data_format)
+    given = *numbers, layout, 2 if result.kind == "c" else 1
+    problem = transposed_problem(rank, input, weight, bias, *given)
+    code, shape = _activation_code(activation, result), problem.out_shape
+    check_add(add, shape, result)
+    adds = add is not None
+    return AdjointPlan(problem, result, shape, layout, code, conjugates=False, adds=adds)
