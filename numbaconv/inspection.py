@@ -229,8 +229,8 @@ def _backward_plan(
     x, weight, bias = arrays.values()
     rank, (stride, padding, dilation, groups, _, *words) = weight.ndim - 2, options
     if of == "transposed":
-        spread = stride, padding, output_padding, groups, dilation, *words[:2]
-        return find_transposed_plan(rank, x, weight, bias, spread)
+        transposed = stride, padding, output_padding, groups, dilation, *words[:2]
+        return find_transposed_plan(rank, x, weight, bias, transposed)
     forward = find_plan(x, weight, bias, options)
     gradient = np.broadcast_to(np.zeros((), forward.result), forward.out_shape)
     if of == "input":

@@ -7,7 +7,7 @@ import numpy as np
 from numbaconv.blocks.calls import ByBlocks, Transposed
 from numbaconv.dispatch.backends import check_backend
 from numbaconv.dispatch.gpu import on_host
-from numbaconv.dispatch.gradients import spread
+from numbaconv.dispatch.gradients import convolve_transposed
 from numbaconv.dispatch.precision import find_precision
 from numbaconv.layers import Layer, Weights
 from numbaconv.problem.backward import (
@@ -57,7 +57,7 @@ class PreparedTransposedConv(Layer):
     ) -> Any:
         plan = self.plan(x, now, add)
         arrays, where = (x, now.weight, now.bias, out), (stream, self.precision)
-        return spread(plan, self.backend, *arrays, now.packed, *where, add)
+        return convolve_transposed(plan, self.backend, *arrays, now.packed, *where, add)
 
     def by_blocks(self, given: dict[str, Any]) -> ByBlocks:
         """Describe a call for what cuts it into blocks."""

@@ -89,8 +89,7 @@ def conv_transpose1d(
     TypeError, ValueError, BackendUnavailableError
         As in `conv_transpose2d`.
     """
-    spread = stride, padding, output_padding, groups, dilation
-    options = *spread, data_format, activation
+    options = stride, padding, output_padding, groups, dilation, data_format, activation
     where = {"backend": backend, "stream": stream, "precision": precision}
     return _conv_transpose(1, input, weight, bias, *options, add=add, out=out, **where)
 
@@ -191,8 +190,7 @@ def conv_transpose2d(
     >>> nc.conv_transpose2d(x, np.ones((1, 2, 3, 3), np.float32), stride=2, padding="same").shape
     (1, 2, 8, 8)
     """
-    spread = stride, padding, output_padding, groups, dilation
-    options = *spread, data_format, activation
+    options = stride, padding, output_padding, groups, dilation, data_format, activation
     where = {"backend": backend, "stream": stream, "precision": precision}
     return _conv_transpose(2, input, weight, bias, *options, add=add, out=out, **where)
 
@@ -239,8 +237,7 @@ def conv_transpose3d(
     TypeError, ValueError, BackendUnavailableError
         As in `conv_transpose2d`.
     """
-    spread = stride, padding, output_padding, groups, dilation
-    options = *spread, data_format, activation
+    options = stride, padding, output_padding, groups, dilation, data_format, activation
     where = {"backend": backend, "stream": stream, "precision": precision}
     return _conv_transpose(3, input, weight, bias, *options, add=add, out=out, **where)
 

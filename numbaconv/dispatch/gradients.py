@@ -62,7 +62,7 @@ def engines_of_parts(
     return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan, name, precision))
 
 
-def spread(
+def convolve_transposed(
     plan: AdjointPlan,
     backend: str | None,
     input: np.ndarray,

@@ -138,15 +138,15 @@ def _fill_with_bias(
     if add is None:
         recipe.move(bias, sums)
     else:
-        _spread_channels(recipe, plan, bias, y)
+        _give_each_channel(recipe, plan, bias, y)
         recipe.move(add, y, protocol.ADD)
     if plan.activation != NONE:
         recipe.activate(sums, plan.activation)
     if add is None:
-        _spread_channels(recipe, plan, sums, y)
+        _give_each_channel(recipe, plan, sums, y)
 
 
-def _spread_channels(recipe: Recipe, plan: AnyPlan, values: Array, y: Array) -> None:
+def _give_each_channel(recipe: Recipe, plan: AnyPlan, values: Array, y: Array) -> None:
     """Set every output to the value of its channel."""
     result, each = plan.by_channel
     recipe.move(values.of(values.view.reshape(each)), y.of(y.view.reshape(result)))
@@ -261,7 +261,7 @@ def _take_apart(recipe: Recipe, x: Array, target: Array) -> None:
 def _store_bias(recipe: Recipe, plan: Plan, bias: Array, y: Array, add: Array | None) -> None:
     """Store what sums of no products are (compare `pieces._store_bias`)."""
     sums = recipe.scratch((plan.out_size,), plan.arithmetic.compute)
-    _spread_channels(recipe, plan, bias, sums)
+    _give_each_channel(recipe, plan, bias, sums)
     store = pieces.make_store(plan, 1, plan.out_size, 0, 1)
     recipe.convolve(store, sums, sums, sums, y, False, add)
 
@@ -315,7 +315,7 @@ def _adjoint(
             given = weights.weight, weights.flat_bias(plan)
             weight = recipe.fixed(adjoint.packed_weights(chain, *given, plan, weights.packed))
         given_x = _plain_input(recipe, plan, x)
-        recipe.spread(chain, given_x, weight, bias, y, weights is not None, add)
+        recipe.apply_adjoint(chain, given_x, weight, bias, y, weights is not None, add)
     _store_result(recipe, plan, y)
     return recipe
 

@@ -134,8 +134,8 @@ class Convolution(NamedTuple):
     packed_size: int  # elements; 0: the weights do not come packed
 
 
-class Spread(NamedTuple):
-    """`steps.spread`: the jobs of an adjoint."""
+class Adjoint(NamedTuple):
+    """`steps.apply_adjoint`: the jobs of an adjoint."""
 
     function: int
     source: Place
@@ -184,9 +184,9 @@ class Apart(NamedTuple):
 
 MOVE: Move = places(Move)
 CONVOLUTION: Convolution = places(Convolution)
-SPREAD: Spread = places(Spread)
+ADJOINT: Adjoint = places(Adjoint)
 WEIGHT_SUMS: WeightSums = places(WeightSums)
 ACTIVATION: Activation = places(Activation)
 APART_STEP: Apart = places(Apart)
 
-STEP_SIZE = max(map(size, (Move, Convolution, Spread, WeightSums, Activation, Apart)))
+STEP_SIZE = max(map(size, (Move, Convolution, Adjoint, WeightSums, Activation, Apart)))

@@ -262,7 +262,7 @@ class Recipe:
             )
         )
 
-    def spread(
+    def apply_adjoint(
         self,
         jobs: adjoint_chain.Chain,
         x: Array,
@@ -277,8 +277,8 @@ class Recipe:
         dtype = y.view.dtype
         panels = weight if packed else self.scratch((jobs.packed,), dtype)
         self._append(
-            protocol.Spread(
-                function=_address_for(steps.spread, dtype, dtype),
+            protocol.Adjoint(
+                function=_address_for(steps.apply_adjoint, dtype, dtype),
                 source=x.place,
                 target=y.place,
                 jobs=address(jobs.jobs),

@@ -15,6 +15,7 @@ from numbaconv.cpu.job import carry_out as carry_out_job
 from numbaconv.njit.protocol import (
     ACTIVATION,
     ADD,
+    ADJOINT,
     APART,
     APART_STEP,
     CLEAR,
@@ -30,7 +31,6 @@ from numbaconv.njit.protocol import (
     RECORD,
     REQUEST,
     SCRATCH,
-    SPREAD,
     STEP_SIZE,
     WEIGHT_SUMS,
     WELL,
@@ -125,18 +125,18 @@ def convolve(step, bases, source_like, target_like):
 
 
 @native(step_signature)
-def spread(step, bases, source_like, target_like):
+def apply_adjoint(step, bases, source_like, target_like):
     """Run a chain of jobs, as `adjoint_chain.run` does for Python."""
     bases[DONE] += carry_out_chain(
-        step[SPREAD.jobs],
-        place(step, SPREAD.source, bases),
-        place(step, SPREAD.weight, bases),
-        place(step, SPREAD.packed, bases),
-        place(step, SPREAD.workspace, bases),
-        place(step, SPREAD.bias, bases),
-        place(step, SPREAD.add, bases),
-        place(step, SPREAD.target, bases),
-        step[SPREAD.packs] != 0,
+        step[ADJOINT.jobs],
+        place(step, ADJOINT.source, bases),
+        place(step, ADJOINT.weight, bases),
+        place(step, ADJOINT.packed, bases),
+        place(step, ADJOINT.workspace, bases),
+        place(step, ADJOINT.bias, bases),
+        place(step, ADJOINT.add, bases),
+        place(step, ADJOINT.target, bases),
+        step[ADJOINT.packs] != 0,
         True,
     )
 
