@@ -32,6 +32,35 @@ class Problem(NamedTuple):
     batched: bool
 
 
+def _check_input_axes(input_shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> None:
+    rank = len(weight_shape) - 2
+    if len(input_shape) in (rank + 1, rank + 2):
+        return
+    without_channels = "; input[None, None] has them, and numbaconv.ndimage needs none"
+    raise ValueError(
+        f"input must have {rank + 2} axes, or {rank + 1} unbatched, for a weight of shape "
+        f"{weight_shape}; got shape {input_shape}"
+        f"{without_channels if len(input_shape) == rank else ''}"
+    )
+
+
+def _check_channels(
+    image: tuple[int, ...], weight_shape: tuple[int, ...], groups: int, channels_last: bool
+) -> None:
+    c_in, (c_out, c_group) = image[-1 if channels_last else 0], weight_shape[:2]
+    if c_in % groups:
+        raise ValueError(f"groups = {groups} does not divide the {c_in} channels of input")
+    if c_out % groups:
+        raise ValueError(f"groups = {groups} does not divide the {c_out} output channels of weight")
+    if c_group * groups != c_in:
+        is_last = not channels_last and image[-1] == c_group * groups
+        raise ValueError(
+            f"weight has {c_group} input channels a group, shape {weight_shape}; input has "
+            f"{c_in} channels in {groups} group(s), which makes {c_in // groups}"
+            f"{CHANNELS_LAST_ADVICE if is_last else ''}"
+        )
+
+
 def describe(
     input_shape: tuple[int, ...],
     weight_shape: tuple[int, ...],
@@ -55,32 +84,14 @@ def describe(
     zeros : int
         The mode of axes that are padded with zeros: ZEROS, or CONSTANT for another number.
     """
-    rank = len(weight_shape) - 2
-    if len(input_shape) not in (rank + 1, rank + 2):
-        without_channels = "; input[None, None] has them, and numbaconv.ndimage needs none"
-        raise ValueError(
-            f"input must have {rank + 2} axes, or {rank + 1} unbatched, for a weight of shape "
-            f"{weight_shape}; got shape {input_shape}"
-            f"{without_channels if len(input_shape) == rank else ''}"
-        )
+    _check_input_axes(input_shape, weight_shape)
+    rank, c_out, kernel = len(weight_shape) - 2, weight_shape[0], weight_shape[2:]
     batched = len(input_shape) == rank + 2
     n = input_shape[0] if batched else 1
     image = input_shape[1:] if batched else input_shape
     c_in, size = (image[-1], image[:-1]) if layout.channels_last else (image[0], image[1:])
-    c_out, c_group, kernel = weight_shape[0], weight_shape[1], weight_shape[2:]
-
     groups = integer("groups", groups, 1)
-    if c_in % groups:
-        raise ValueError(f"groups = {groups} does not divide the {c_in} channels of input")
-    if c_out % groups:
-        raise ValueError(f"groups = {groups} does not divide the {c_out} output channels of weight")
-    if c_group * groups != c_in:
-        is_last = not layout.channels_last and image[-1] == c_group * groups
-        raise ValueError(
-            f"weight has {c_group} input channels a group, shape {weight_shape}; input has "
-            f"{c_in} channels in {groups} group(s), which makes {c_in // groups}"
-            f"{CHANNELS_LAST_ADVICE if is_last else ''}"
-        )
+    _check_channels(image, weight_shape, groups, layout.channels_last)
     if 0 in kernel:
         raise ValueError(f"weight has an empty kernel, shape {weight_shape}")
     strides = per_axis("stride", stride, rank)
