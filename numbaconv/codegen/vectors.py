@@ -157,9 +157,13 @@ class Vectors:
         """Vector of one integer, as wide as an element, in all lanes."""
         return ir.Constant(self.integers, [value] * self.lanes)
 
+    def constant(self, value):
+        """Vector of one number in all lanes."""
+        return ir.Constant(self.vector, [value] * self.lanes)
+
     def zero(self):
         """Vector of zeros."""
-        return ir.Constant(self.vector, [0.0 if self.is_float else 0] * self.lanes)
+        return self.constant(0.0 if self.is_float else 0)
 
     def multiply_add(self, a, b, c):
         """Return a * b + c: one instruction where the CPU has it, wrapping for integers."""
@@ -175,3 +179,7 @@ class Vectors:
     def truncate(self, value):
         """Round towards zero."""
         return self.call(f"llvm.trunc.{self.suffix}", self.vector, [value])
+
+    def absolute(self, value):
+        """Without the sign."""
+        return self.call(f"llvm.fabs.{self.suffix}", self.vector, [value])

@@ -1,13 +1,15 @@
 """Which arithmetic a filter takes, and complex images as real ones."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbaconv.cpu.microkernels import tap_sums as taps
 from numbaconv.cpu.separable.execution import Arithmetic, filter_image
-from numbaconv.cpu.separable.planning import Kernel, Pass
+from numbaconv.cpu.separable.planning import Kernel, Pass, listed_taps
 from numbaconv.ndimage.arguments import check_supported, real_constant
 from numbaconv.ndimage.large_kernels import correlate_large
 
@@ -15,6 +17,11 @@ Work = Sequence[Pass] | Kernel
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 _EXACT = 1 << 24  # integers below are exact in float32
+_ROUNDING = 1 / _EXACT  # of float32, relative
+
+# How far sums in float32 may be off whose integers are wanted. By twice that, a vector has to be
+# summed again for each of its lanes.
+MOST_MARGIN = 1 / 128
 
 
 def _is_whole(values: Sequence[float]) -> bool:
@@ -33,31 +40,84 @@ def _largest(dtype: np.dtype[Any]) -> int:
     return max(-int(limits.min), int(limits.max))
 
 
+class _Whole(NamedTuple):
+    """Whole numbers: the largest that there may be, and whether some may be below zero."""
+
+    largest: float
+    signed: bool
+
+
+def _held(dtype: np.dtype[Any]) -> _Whole:
+    """What an array of integers may hold; one of bools is bytes."""
+    return _Whole(255 if dtype.kind == "b" else _largest(dtype), dtype.kind == "i")
+
+
+@functools.lru_cache(maxsize=256)
+def _error(each: Pass | Kernel, largest: float) -> float:
+    """A bound of how far sums in float32 are from SciPy's, of whole numbers up to a largest.
+
+    Each weight is rounded, each product may be, and each sum to which a tap is added; pairs are
+    exact. What SciPy's own sums are off is less than a thousandth of that. Comparing a fraction
+    rounds too, and weights too small for float32 are zeros in it.
+    """
+    kind, _, weights = listed_taps(each) if isinstance(each, Pass) else (0, (), each.weights)
+    sizes = np.abs(weights)
+    sizes[1:] *= 1 if kind == taps.SINGLE else 2
+    with np.errstate(over="ignore"):
+        roundings = 2 * sizes.sum() + sizes.cumsum().sum()
+        return float(_ROUNDING * (1.001 * roundings * largest + 1))
+
+
+def _with_margins(
+    source: np.dtype[Any], result: np.dtype[Any], work: Work, constant: float
+) -> Work | None:
+    """The work, with how far sums in float32 may be off; None if that is too far, or not known."""
+    if source.kind == "f" or not constant.is_integer():
+        return None
+    values, stored = _held(source), _held(result)
+    done: list[Any] = []
+    for each in [work] if isinstance(work, Kernel) else work:
+        values = _Whole(max(values.largest, abs(constant)), values.signed or constant < 0)
+        error = _error(each, values.largest)
+        if not error < MOST_MARGIN:
+            return None
+        done.append(each._replace(margin=error))
+        sums = _Whole(
+            sum(map(abs, each.weights)) * values.largest, values.signed or min(each.weights) < 0
+        )
+        wraps = sums.largest > stored.largest or sums.signed > stored.signed
+        values = stored if wraps else sums
+    return done[0] if isinstance(work, Kernel) else done
+
+
 def find_arithmetic(
     source: np.dtype[Any], result: np.dtype[Any], work: Work, constant: float, rounds: bool
-) -> Arithmetic:
-    """How sums are computed, so that integers are SciPy's to the last one.
+) -> tuple[Arithmetic, Work]:
+    """How sums are computed, so that integers are SciPy's to the last one; and the work for that.
 
     SciPy computes in float64, and stores each pass in the result's dtype. Floating results that
     float32 holds are computed in it, if the image fits it too. Integer images under integer weights
-    are exact in any order as long as the sums are, and so are means.
+    are exact in any order as long as the sums are, and so are means. Small integers under other
+    weights are summed in float32 too, and again in float64 next to an integer.
     """
     if result.kind not in "biu":
-        return Arithmetic(SINGLE if fits_single(source) and fits_single(result) else DOUBLE)
-    if rounds and source.itemsize == 1:
-        return Arithmetic(SINGLE, rounds=True)
+        single = fits_single(source) and fits_single(result)
+        return Arithmetic(SINGLE if single else DOUBLE), work
     if rounds:
-        single = source.kind == "f" and fits_single(source)
-        return Arithmetic(SINGLE if single else DOUBLE, rounds=True)
+        single = source.itemsize == 1 or (source.kind == "f" and fits_single(source))
+        return Arithmetic(SINGLE if single else DOUBLE, rounds=True), work
     passes = [work] if isinstance(work, Kernel) else work
     divides = any(each.divisor != 1 for each in passes if isinstance(each, Pass))
     weights = [w for each in passes for w in each.weights]
     if source.kind == "f" or not _is_whole([*weights, constant]):
-        return Arithmetic(DOUBLE, truncates=True)
+        marked = _with_margins(source, result, work, constant)
+        how = Arithmetic(DOUBLE if marked is None else SINGLE, truncates=True)
+        return how, work if marked is None else marked
     largest = max(_largest(source), abs(constant))
     sums = [max(1.0, sum(map(abs, each.weights))) for each in passes]
     growth = max(sums, default=1) if divides else math.prod(sums)
-    return Arithmetic(SINGLE if largest * growth < _EXACT else DOUBLE, truncates=divides)
+    how = Arithmetic(SINGLE if largest * growth < _EXACT else DOUBLE, truncates=divides)
+    return how, work
 
 
 def check_arrays(image: np.ndarray, output: np.ndarray) -> None:
@@ -87,7 +147,7 @@ def apply(
         apply(image.imag, output.imag, work, np.imag(cval), rounds, ordered)
         return output
     constant = real_constant(cval)
-    how = find_arithmetic(image.dtype, output.dtype, work, constant, rounds)
+    how, work = find_arithmetic(image.dtype, output.dtype, work, constant, rounds)
     if isinstance(work, Kernel) and output.dtype.kind == "f":
         any_order = how.compute == SINGLE or not ordered
         if any_order and correlate_large(image, output, work, constant, how.compute):

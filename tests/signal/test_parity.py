@@ -27,7 +27,8 @@ def largest_sum(call: Call) -> float:
             size *= 100  # SciPy finds the weights by powers of the samples' numbers
         arrays += [w for w in [call.options.get("window")] if isinstance(w, np.ndarray)]
     elif call.name != "sepfir2d":
-        arrays.sort(key=np.size)
+        repeats = call.options.get("boundary", "fill") != "fill"  # then sums are over the larger
+        arrays.sort(key=np.size, reverse=repeats)
         size = float(np.abs(arrays[0].astype(complex)).sum()) + 1
         arrays = arrays[1:]
     for each in arrays:

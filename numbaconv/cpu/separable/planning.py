@@ -15,6 +15,7 @@ from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking
 from numbaconv.cpu.job import AT, new_template
 from numbaconv.cpu.launching import set_launch
+from numbaconv.cpu.microkernels.sum_again import sum_again
 from numbaconv.cpu.microkernels.tap_sums import DIFFERENCES, SINGLE, SUMS, tap_sums
 from numbaconv.cpu.packing.conversion import (
     read_row,
@@ -56,6 +57,9 @@ class Pass(NamedTuple):
         What lies outside.
     divisor : int
         By which sums are divided.
+    margin : float
+        How far sums in float32 may be from those in float64 where these decide on integers: those
+        so near to an integer are summed again. 0: none are.
     """
 
     axis: int
@@ -63,6 +67,7 @@ class Pass(NamedTuple):
     before: int
     mode: int
     divisor: int = 1
+    margin: float = 0.0
 
 
 class Kernel(NamedTuple):
@@ -80,6 +85,8 @@ class Kernel(NamedTuple):
         Elements that the taps reach along each axis, and those before the sum's own.
     mode : int
         What lies outside.
+    margin : float
+        As of a `Pass`.
     """
 
     axes: tuple[int, ...]
@@ -88,6 +95,7 @@ class Kernel(NamedTuple):
     window: tuple[int, ...]
     before: tuple[int, ...]
     mode: int
+    margin: float = 0.0
 
 
 class Problem(NamedTuple):
@@ -212,17 +220,28 @@ class _Table:
         """Write the taps of a pass whose elements lie `step` apart, and which may be the last."""
         kind, places, weights = listed_taps(each)
         offsets = [(0, i, 0) for i in places] if along_rows else [(i * step,) for i in places]
-        at = len(self.weights)
-        self.weights += [each.divisor, *weights]
         return Taps(
             taps=len(weights) - (kind != SINGLE),
             kind=kind,
             entries=len(places),
             offsets=self.place([i for offset in offsets for i in offset]),
-            weights=at,
+            weights=self.place_weights(each, weights),
             divides=int(each.divisor != 1),
-            truncates=int(self.problem.truncates and not last),
+            truncates=int(self.problem.truncates and not last and not each.margin),
+            again=self.place_exact(each, weights),
         )
+
+    def place_weights(self, each: Pass | Kernel, weights: Sequence[float]) -> int:
+        """Append the weights as they are listed; return where they lie."""
+        first = each.divisor if isinstance(each, Pass) else 1.0
+        self.weights += [0.5 - each.margin if each.margin else first, *weights]
+        return len(self.weights) - len(weights) - 1
+
+    def place_exact(self, each: Pass | Kernel, weights: Sequence[float]) -> int:
+        """Append the weights in float64 if sums may be computed again; return where they lie."""
+        if not each.margin:
+            return 0
+        return self.place(np.array([0.0, *weights]).view(np.int64).tolist())
 
 
 def task_blocks(pieces: int, rows: int, window: int, threads: int) -> tuple[int, int]:
@@ -431,10 +450,15 @@ def kernel_taps(table: _Table, kernel: Kernel, roles: Roles, windows: Windows) -
         for at, index in zip(kernel.axes, tap, strict=True):
             place = [sum_ + index * step for sum_, step in zip(place, scale[at], strict=True)]
         triples += place
-    weights = len(table.weights)
-    table.weights += [1.0, *kernel.weights]
     taps = len(kernel.weights)
-    return Taps(taps, SINGLE, taps, table.place(triples), weights)
+    return Taps(
+        taps=taps,
+        kind=SINGLE,
+        entries=taps,
+        offsets=table.place(triples),
+        weights=table.place_weights(kernel, kernel.weights),
+        again=table.place_exact(kernel, kernel.weights),
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -481,6 +505,8 @@ def write_job(problem: Problem, walk: Walk, taps: list[Taps], threads: int) -> n
     job: np.ndarray = new_template()
     set_launch(job, threads)
     job[AT.worker], job[AT.tile] = walk_work.address(element), tap_sums.address(element)
+    if any(each.again for each in taps):
+        job[AT.sum_again] = sum_again.address(element)
     job[AT.fill_halo] = read_row.address((element, numba.from_dtype(problem.in_dtype)))
     job[AT.store] = way_out(problem, threads).address(
         (element, numba.from_dtype(problem.out_dtype))

@@ -19,6 +19,7 @@ from numbaconv.codegen.pointers import (
     shift,
 )
 from numbaconv.cpu.job import AT, WorkerArguments, next_task
+from numbaconv.cpu.microkernels.sum_again import SumAgainArguments
 from numbaconv.cpu.microkernels.tap_sums import TapSumsArguments
 from numbaconv.cpu.packing.conversion import ReadRowArguments, WriteRowArguments
 from numbaconv.cpu.separable.borders import CONSTANT
@@ -144,6 +145,8 @@ def sum_taps(
     width,
 ):
     """Make a pass: `taps` are the places of its taps in the table, `lists` those of each row."""
+    vectors, again = (width + job[AT.lanes] - 1) // job[AT.lanes], table[taps.again]
+    marks = 1 if again > 0 else 0
     call(
         job[AT.tile],
         TapSumsArguments(
@@ -157,11 +160,29 @@ def sum_taps(
             taps=table[taps.taps],
             kind=table[taps.kind],
             rows=rows,
-            vectors=(width + job[AT.lanes] - 1) // job[AT.lanes],
+            vectors=vectors,
             divides=table[taps.divides],
             truncates=table[taps.truncates],
+            marks=marks,
         ),
     )
+    if again > 0:
+        call(
+            job[AT.sum_again],
+            SumAgainArguments(
+                target=target,
+                target_step=target_step,
+                source=source,
+                source_step=source_step,
+                offsets=lists,
+                offset_step=list_step,
+                weights=shift(table, again),
+                taps=table[taps.taps],
+                kind=table[taps.kind],
+                rows=rows,
+                vectors=vectors,
+            ),
+        )
 
 
 @inline

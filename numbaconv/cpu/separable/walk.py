@@ -33,6 +33,9 @@ class Taps(NamedTuple):
         Where among the weights theirs begin.
     divides, truncates : int
         What happens to the sums.
+    again : int
+        Where in the table the bits of the weights in float64 begin, as `sum_again` takes them; 0:
+        sums are as they are to be.
     """
 
     taps: int = 0
@@ -42,6 +45,7 @@ class Taps(NamedTuple):
     weights: int = 0
     divides: int = 0
     truncates: int = 0
+    again: int = 0
 
 
 class Walk(NamedTuple):

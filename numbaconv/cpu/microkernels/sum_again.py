@@ -1,0 +1,139 @@
+"""Sums of whole numbers in float64, where `tap_sums` in float32 cannot tell the integer."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from numbaconv.codegen.arguments import Elements, Indices
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.twins import emitted
+from numbaconv.codegen.vectors import Vectors, i64
+from numbaconv.cpu.microkernels.accumulators import carried_loop
+from numbaconv.cpu.microkernels.tap_sums import DIFFERENCES, SINGLE, SUMS, emit_sums
+
+
+class SumAgainArguments(NamedTuple):
+    """What `sum_again` takes: as `TapSumsArguments`, but for the weights.
+
+    Attributes
+    ----------
+    weights : pointer
+        The bits of float64: of any number, then of a weight for each tap, or for the middle one and
+        each pair.
+    """
+
+    target: Elements
+    target_step: int
+    source: Elements
+    source_step: int
+    offsets: Indices
+    offset_step: int
+    weights: Indices
+    taps: int
+    kind: int
+    rows: int
+    vectors: int
+
+
+def _emit(builder, dtype, o):
+    """Look at each vector of each row.
+
+    Where an image is flat all sums are of one number, and next to an integer if the weights add up
+    to one: the sum of the last number is remembered.
+    """
+    v = Vectors(builder, dtype)
+    last, sum_of_last = (cgutils.alloca_once_value(builder, v.constant(np.nan)) for _ in range(2))
+    with cgutils.for_range(builder, o.rows) as rows:
+        target, source, offsets = (
+            v.at(pointer, builder.mul(rows.index, step))
+            for pointer, step in (
+                (o.target, o.target_step),
+                (o.source, o.source_step),
+                (o.offsets, o.offset_step),
+            )
+        )
+        with cgutils.for_range(builder, o.vectors) as columns:
+            at = builder.mul(columns.index, i64(v.lanes))
+            sums, pixels = v.at(target, at), v.at(source, at)
+            with builder.if_then(_any_lane(v, "uno", v.load(sums), v.load(sums)), likely=False):
+                number, differs = _emit_comparison(v, o, pixels, offsets)
+                is_last = builder.not_(_any_lane(v, "une", number, builder.load(last)))
+                with builder.if_else(builder.and_(is_last, builder.not_(differs))) as (old, new):
+                    with old:
+                        v.store(builder.load(sum_of_last), sums)
+                    with new:
+                        _emit_sums(v, o, pixels, offsets, sums)
+                        with builder.if_then(builder.not_(differs)):
+                            builder.store(number, last)
+                            builder.store(v.load(sums), sum_of_last)
+
+
+def _any_lane(v, comparison, a, b):
+    """Whether a comparison of floats holds in any lane."""
+    return _any_set(v, v.builder.fcmp_unordered(comparison, a, b))
+
+
+def _any_set(v, mask):
+    bits = v.builder.bitcast(mask, ir.IntType(v.lanes))
+    return v.builder.icmp_signed("!=", bits, ir.Constant(bits.type, 0))
+
+
+def _emit_comparison(v, o, source, offsets):
+    """The first number that a vector of sums reads, in all lanes; and whether any other differs."""
+    builder = v.builder
+
+    def row(t: Any) -> Any:
+        return v.at(source, builder.load(v.at(offsets, t)))
+
+    number = v.broadcast(row(i64(0)))
+    bits = builder.bitcast(number, v.integers)
+
+    def compare(t, values):
+        other = builder.bitcast(v.load(row(t)), v.integers)
+        return [[builder.or_(values[0][0], builder.xor(bits, other))]]
+
+    single = builder.icmp_signed("==", o.kind, i64(SINGLE))
+    entries = builder.select(single, o.taps, builder.add(builder.shl(o.taps, i64(1)), i64(1)))
+    [[differences]] = carried_loop(builder, entries, [[v.integer(0)]], compare, "comparison")
+    return number, _any_set(v, builder.icmp_signed("!=", differences, v.integer(0)))
+
+
+def _emit_sums(v, o, source, offsets, target):
+    """Store the sums of a vector: a case for each kind."""
+    builder = v.builder
+    wide = Vectors(builder, types.float64, lanes=v.lanes)
+    weights = builder.bitcast(o.weights, wide.element.as_pointer())
+    for kind in (SINGLE, SUMS, DIFFERENCES):
+        with builder.if_then(builder.icmp_signed("==", o.kind, i64(kind))):
+            [new] = emit_sums(
+                wide, 1, kind, o.taps, weights, source, offsets,
+                lambda pointer: builder.fpext(v.load(pointer), wide.vector),
+            )  # fmt: skip
+            v.store(builder.fptrunc(wide.truncate(new), v.vector), target)
+
+
+@emitted(SumAgainArguments, _emit)
+def sum_again(o):
+    """Sum those vectors again, truncated, in which a sum is NaN."""
+    lanes = VECTOR_BYTES // o.target.itemsize
+    for r in range(o.rows):
+        target, source = o.target[r * o.target_step :], o.source[r * o.source_step :]
+        offsets = o.offsets[r * o.offset_step :][: 2 * o.taps + 1]
+        for j in range(0, o.vectors * lanes, lanes):
+            if np.isnan(target[j : j + lanes]).any():
+                with np.errstate(all="ignore"):  # behind a row lies anything
+                    target[j : j + lanes] = _sums(o, [source[at + j :][:lanes] for at in offsets])
+
+
+def _sums(o, rows):
+    """One vector of sums, of the rows that its taps read."""
+    weights, rows = o.weights[: o.taps + 2].view(np.float64), [row.astype(float) for row in rows]
+    if o.kind == SINGLE:
+        return np.trunc(sum(weights[1 + t] * rows[t] for t in range(o.taps)))
+    sign, total = 1 if o.kind == SUMS else -1, weights[1] * rows[0]
+    for t in range(1, o.taps + 1):
+        total = total + weights[1 + t] * (rows[2 * t - 1] + sign * rows[2 * t])
+    return np.trunc(total)
