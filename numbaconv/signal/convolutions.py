@@ -11,7 +11,7 @@ from numbaconv.cpu.separable.planning import Pass
 from numbaconv.foreign import takes_foreign
 from numbaconv.ndimage import reach
 from numbaconv.ndimage.arguments import find_output
-from numbaconv.ndimage.passes import apply
+from numbaconv.ndimage.passes import apply, apply_complex_weights
 from numbaconv.problem.libraries import is_lazy
 from numbaconv.signal.arguments import (
     backend_of,
@@ -265,7 +265,7 @@ def sepfir2d(input: Any, hrow: Any, hcol: Any) -> np.ndarray:
     input : array_like
         Two-dimensional.
     hrow, hcol : array_like
-        Real kernels of odd length along the rows and along the columns.
+        Kernels of odd length along the rows and along the columns; complex ones of complex images.
 
     Returns
     -------
@@ -278,7 +278,7 @@ def sepfir2d(input: Any, hrow: Any, hcol: Any) -> np.ndarray:
     ValueError
         If an array has another rank, or a kernel an even length.
     TypeError
-        If a kernel has more digits than the result, or is complex.
+        If an array for a kernel has more digits than the result, or is complex and the image real.
 
     Examples
     --------
@@ -293,16 +293,32 @@ def sepfir2d(input: Any, hrow: Any, hcol: Any) -> np.ndarray:
     if x.ndim != 2:
         raise ValueError(f"input must have two axes, got {x.ndim}")
     dtype = np.promote_types(x.dtype, np.float32)
-    work = []
-    for name, axis, kernel in (("hrow", 1, hrow), ("hcol", 0, hcol)):
-        taps = coefficients(name, kernel)
-        if taps.ndim != 1 or taps.size % 2 == 0:
-            raise ValueError(f"{name} must have one axis of odd length, got {taps.shape}")
-        if taps.dtype.kind == "c" or not np.can_cast(taps.dtype, dtype):
-            raise TypeError(f"{name} has dtype {taps.dtype}, which {dtype} does not hold")
-        work.append(Pass(axis, tuple(taps[::-1].astype(float).tolist()), taps.size // 2, REFLECT))
+    rows, columns = _taps("hrow", hrow, dtype), _taps("hcol", hcol, dtype)
     x = x.astype(dtype, copy=False)
-    return apply(x, find_output(None, x), work[::-1], 0.0)
+    if rows.dtype.kind == columns.dtype.kind == "f":
+        return apply(x, find_output(None, x), [_turned(columns, 0), _turned(rows, 1)], 0.0)
+    for axis, taps in ((1, rows), (0, columns)):
+
+        def filtered(part: Any, real: Any, out: Any, cval: Any, axis: int = axis) -> np.ndarray:
+            return apply(part, find_output(out, part), [_turned(real, axis)], cval)
+
+        x = apply_complex_weights(x, taps, find_output(None, x), 0.0, filtered)
+    return x
+
+
+def _taps(name: str, kernel: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """A kernel for an image of a dtype. What is no array has the digits that this has."""
+    taps = coefficients(name, kernel)
+    if taps.ndim != 1 or taps.size % 2 == 0:
+        raise ValueError(f"{name} must have one axis of odd length, got {taps.shape}")
+    if not np.can_cast(taps.dtype, dtype, "safe" if hasattr(kernel, "dtype") else "same_kind"):
+        raise TypeError(f"{name} has dtype {taps.dtype}, which {dtype} does not hold")
+    return taps.astype(np.complex128 if taps.dtype.kind == "c" else np.float64)
+
+
+def _turned(taps: np.ndarray, axis: int) -> Pass:
+    """The pass of a convolution along an axis."""
+    return Pass(axis, tuple(taps[::-1].tolist()), taps.size // 2, REFLECT)
 
 
 def _product(x: np.ndarray, w: np.ndarray) -> Any:

@@ -99,10 +99,12 @@ def draw_sepfir2d(draw: Draw, name: str) -> Call:
     shape = draw.random.randint(1, 40), draw.random.randint(1, 40)
     image = array(draw, shape, (*FLOATS, *COMPLEX))
     # A kernel that is longer than the image makes SciPy read and write outside of its memory.
-    kernels = [
-        array(draw, (2 * draw.random.randint(0, min((n - 1) // 2, 5)) + 1,), ("float32",))
+    dtypes = ("float32", "complex64") if image.dtype.kind == "c" else ("float32",)
+    kernels: list[Any] = [
+        array(draw, (2 * draw.random.randint(0, min((n - 1) // 2, 5)) + 1,), dtypes)
         for n in shape[::-1]
     ]
+    kernels = [kernel.tolist() if draw.one_in(4) else kernel for kernel in kernels]
     return Call(name, (image.astype(image.dtype.newbyteorder("=")), *kernels), {})
 
 

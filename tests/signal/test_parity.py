@@ -19,7 +19,7 @@ CALLS = 40  # of each function
 
 def largest_sum(call: Call) -> float:
     """How large sums of products can be."""
-    arrays = [a for a in call.arguments if isinstance(a, np.ndarray)]
+    arrays = [np.asarray(a) for a in call.arguments if isinstance(a, np.ndarray | list)]
     size = 1.0
     if call.name in ("resample_poly", "savgol_filter"):
         size = 40.0 * max(call.options.get("delta", 1), 1 / call.options.get("delta", 1)) ** 2
