@@ -26,8 +26,11 @@ settings.load_profile("numbaconv")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add an option that thins out tests which run again as others would run them."""
-    parser.addoption("--every", type=int, default=1, metavar="N", help="run every N-th test, and those marked always")
+    """Add an option that thins out tests which run again as others would run them.
+
+    Those marked `always` run whatever N is.
+    """
+    parser.addoption("--every", type=int, default=1, metavar="N", help="run every N-th test")
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k

@@ -203,7 +203,7 @@ class Work:
         settle()
 
     def run(self, x: Any, w: Any, bias: Any, y: np.ndarray, workspace: Workspace) -> None:
-        """Compute from shadows of flat arrays into one; without a bias it is None."""
+        """Compute from shadows of dense arrays into one; without a bias it is None."""
         s = self.shape
         size = s.n * s.groups * s.c_out * s.pixels
         if not size:
