@@ -2,11 +2,11 @@
 
 from numbaconv.cuda import cost
 from numbaconv.cuda.convolution import (
+    choose_product,
     find_block,
     find_gradient_plan,
     gradient_kinds,
     multiplied,
-    product_kinds,
     product_of_weights,
     storage,
 )
@@ -48,5 +48,4 @@ def _describe_convolution(s: ConvShape, how: Arithmetic, precision: str) -> str:
     block = find_block(s, how)
     if block is not None:
         return f"filter, {_blocks(block)}"
-    kinds = product_kinds(s, multiplied(how, precision), device())
-    return str(cost.choose(s, kinds, device(), s.taps))
+    return str(choose_product(s, multiplied(how, precision), device())[0])

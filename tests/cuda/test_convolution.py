@@ -230,7 +230,7 @@ def test_exact_large(case: Case, precision: str):
 def test_split_sums(dtype: str, pretend: Any, monkeypatch: pytest.MonkeyPatch):
     """On a device with room, the sums of a small deep problem are split; the bits stay."""
     pretend(processors=64)
-    monkeypatch.setattr("numbaconv.cuda.cost.SECOND_PASS", 0)
+    monkeypatch.setattr("numbaconv.cuda.cost.LAUNCH", 0)
     case = problem("deep", (1, 301, 1, 3), (3, 301, 1, 1), bias=True)
     x, w, b = integer_arrays(case, dtype, 1 if dtype == "float16" else 3)
     y = nc.conv(x, w, b, backend="cuda")

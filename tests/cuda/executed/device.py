@@ -333,6 +333,7 @@ def forget_plans() -> None:
         convolution.filter_gradient_kernel,
         convolution.filter_kernel,
         convolution.second_pass,
+        convolution.transpose_kernel,
         memory.move_kernel,
     ):
         kernels_of.cache_clear()
