@@ -59,8 +59,7 @@ _HALF = arithmetic(np.dtype("float16"))._replace(
     convert=np.dtype("float16"), compute=np.dtype("float16")
 )
 _MOST_ROWS = 2**24  # of the output, in the table of a weight gradient: 256 MB
-IEEE, TF32 = "ieee", "tf32"
-PRECISIONS = (IEEE, TF32)
+TF32, FAST = "tf32", "fast"
 
 _TINY = {
     tiles.SIMT: tiles.TINY,
@@ -119,10 +118,11 @@ def unable(reason: str) -> BackendUnavailableError:
     return BackendUnavailableError(f"backend 'cuda' cannot compute this problem: {reason}")
 
 
-def multiplied(how: Arithmetic, precision: str) -> str:
+def multiplied(how: Arithmetic, precision: str, device: Device) -> str:
     """Return what is multiplied: the dtype of the elements, or "tf32"."""
     name = str(how.compute.name)
-    return TF32 if precision == TF32 and name == "float32" else name
+    rounds = precision == TF32 or (precision == FAST and device.capability >= TF32_CAPABILITY)
+    return TF32 if rounds and name == "float32" else name
 
 
 def _kinds(dtype: str, device: Device, **options: bool) -> list[Kind]:
@@ -195,8 +195,8 @@ class Work:
         What is computed: the output's order in memory, and the channels of a bias.
     how : Arithmetic
         How the elements lie on the device.
-    precision : {"ieee", "tf32"}
-        How float32 is multiplied.
+    precision : {"ieee", "tf32", "fast"}
+        How float32 is multiplied; "fast" is tf32 where the device has it.
     device : Device
         Where it runs.
     activation : int
@@ -217,7 +217,7 @@ class Work:
         activation: int = NONE,
     ) -> None:
         self.shape, self.storage, self.device = s, how, device
-        self.dtype = multiplied(how, precision)
+        self.dtype = multiplied(how, precision, device)
         self.sum = np.dtype("float32") if how.compute == np.float16 else how.compute
         self.activation, self.splits = activation, 1
 

@@ -98,7 +98,7 @@ def execute(
         "input", "weight" and "bias": NumPy arrays or, if `on_device`, shadows of device arrays.
     out : ndarray, shadow or None
         Where the result goes; if None, a new array on the side of the input is returned.
-    precision : {"ieee", "tf32"}
+    precision : {"ieee", "tf32", "fast"}
         How float32 is multiplied.
     workspace : Workspace
         From `workspace.work_on`.
