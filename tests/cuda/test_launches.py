@@ -25,8 +25,8 @@ import numbaconv as nc  # noqa: E402
 from benchmarks import compare_cuda  # noqa: E402
 from benchmarks.lib.layers import Layer  # noqa: E402
 from numbaconv.cuda import tiles, workspace  # noqa: E402
-from tests.cuda.executed.cases import forced  # noqa: E402
-from tests.cuda.executed.device import DeviceArray, Gpu, installed, to_device  # noqa: E402
+from tests.cuda.executed.cases import bringing, forced  # noqa: E402
+from tests.cuda.executed.device import GPU, DeviceArray, Gpu, installed, to_device  # noqa: E402
 from tests.cuda.executed.memory import FaultError  # noqa: E402
 from tests.oracle import reference  # noqa: E402
 from tests.oracle.cases import Array, integer_arrays, problem  # noqa: E402
@@ -73,8 +73,6 @@ class Produced:
 
     @property
     def memory_order(self) -> Any:
-        from tests.cuda.executed.device import GPU
-
         return GPU.order
 
 
@@ -211,6 +209,16 @@ def calls_with_out() -> Iterator[Any]:
     exact = reference.conv(x, w, b, **options)
     out = to_device(np.zeros(shape, "f4"))
     yield "padded weights, split sums", lambda: nc.conv(*on, **options, out=out), out, exact
+    case = problem("together", (1, 4, 4, 5), (5, 4, 3, 3), bias=True, padding=1)
+    arrays = integer_arrays(case)
+    there, together = [to_device(a) for a in arrays], to_device(np.zeros(case.output, "f4"))
+
+    def bring() -> None:
+        with bringing():
+            nc.conv(*there, **case.kwargs, out=together)
+        assert any(launch.key.startswith("transposition") for launch in GPU.launches)
+
+    yield "channels brought together", bring, together, reference.conv(*arrays, **case.kwargs)
     last = to_device(np.zeros((*exact[0].shape[1:], 5), "f4").reshape(1, 4, 5, 5))
     in_front = DeviceViews(
         Plain(last), shape, np.moveaxis(np.zeros(last.shape, "f4"), -1, 1).strides
