@@ -107,9 +107,9 @@ def conv(
         CUDA stream to work on: of Numba, CuPy or PyTorch, or its handle. By default it is that of
         the first array. The streams of all arrays are waited for. CPU backends refuse it.
     precision : {"ieee", "tf32", "fast"}, optional
-        How "cuda" multiplies float32: "ieee" as IEEE says, "tf32" and "fast" on tensor cores with
-        factors rounded to 10 bits of mantissa. On the CPU "fast" lets "auto" take "winograd", whose
-        errors are a few times those of sums. Without it the environment variable
+        How "cuda" multiplies float32: "ieee" as IEEE says, "tf32" on tensor cores with factors
+        rounded to 10 bits of mantissa, "fast" so if the GPU can. On the CPU "fast" lets "auto" take
+        "winograd", whose errors are a few times those of sums. Without it the environment variable
         ``NUMBACONV_PRECISION`` decides, else "ieee". CPU backends refuse "tf32".
 
     Returns

@@ -27,7 +27,7 @@ from numbaconv.dispatch.backends import (
 from numbaconv.dispatch.choice import Choice, choose, serving
 from numbaconv.dispatch.gpu import Call, plan_on_device, refuse_on_cpu
 from numbaconv.dispatch.gradients import choose_parts, choose_weight_gradient
-from numbaconv.dispatch.precision import precision_on_gpu
+from numbaconv.dispatch.precision import find_precision
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import (
@@ -212,7 +212,7 @@ def _compared(plan: Plan) -> dict[str, float] | None:
 
 def _on_gpu(plan: Plan | AdjointPlan | WeightPlan, precision: str | None) -> str | None:
     """Say which kernel of the cuda backend would run a plan."""
-    words: str | None = BACKENDS[CUDA].describe(plan, precision_on_gpu(precision))
+    words: str | None = BACKENDS[CUDA].describe(plan, find_precision(precision))
     return words
 
 

@@ -26,16 +26,22 @@ settings.load_profile("numbaconv")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add an option that thins out tests which run again as others would run them."""
-    parser.addoption("--every", type=int, default=1, metavar="N", help="run every N-th test alone")
+    """Add an option that thins out tests which run again as others would run them.
+
+    Those marked `always` run whatever N is.
+    """
+    parser.addoption("--every", type=int, default=1, metavar="N", help="run every N-th test")
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put tests that start processes of their own, the longest, first: none is left for the end."""
     every = config.getoption("--every")
-    config.hook.pytest_deselected(items=[item for i, item in enumerate(items) if i % every])
-    items[:] = items[::every]
+    chosen = [
+        item for i, item in enumerate(items) if i % every == 0 or item.get_closest_marker("always")
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
     order = ["test_targets", "test_memory"]  # these share kernels of other targets
 
     def rank(item: pytest.Item) -> int:

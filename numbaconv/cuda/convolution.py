@@ -1,11 +1,20 @@
 """A convolution on a device, or the gradient of its weights: kernel, job and launch."""
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
 
-from numbaconv.cuda import cost, filter_gradients, filters, gemm, passes, tiles
+from numbaconv.cuda import (
+    cost,
+    filter_gradients,
+    filters,
+    gemm,
+    passes,
+    tiles,
+    transposition,
+)
 from numbaconv.cuda.filter_tiles import Block
 from numbaconv.cuda.kernels import Kernel
 from numbaconv.cuda.kind import Kind
@@ -50,8 +59,7 @@ _HALF = arithmetic(np.dtype("float16"))._replace(
     convert=np.dtype("float16"), compute=np.dtype("float16")
 )
 _MOST_ROWS = 2**24  # of the output, in the table of a weight gradient: 256 MB
-IEEE, TF32 = "ieee", "tf32"
-PRECISIONS = (IEEE, TF32)
+TF32, FAST = "tf32", "fast"
 
 _TINY = {
     tiles.SIMT: tiles.TINY,
@@ -63,6 +71,9 @@ product_kernel = functools.cache(functools.partial(Kernel, "product", gemm.make_
 filter_kernel = functools.cache(functools.partial(Kernel, "filter", filters.make_kernel))
 filter_gradient_kernel = functools.cache(
     functools.partial(Kernel, "filter gradient", filter_gradients.make_kernel)
+)
+transpose_kernel = functools.cache(
+    functools.partial(Kernel, "transposition", transposition.make_transpose)
 )
 second_pass = functools.cache(functools.partial(Kernel, "second pass", passes.make_second_pass))
 
@@ -107,10 +118,11 @@ def unable(reason: str) -> BackendUnavailableError:
     return BackendUnavailableError(f"backend 'cuda' cannot compute this problem: {reason}")
 
 
-def multiplied(how: Arithmetic, precision: str) -> str:
+def multiplied(how: Arithmetic, precision: str, device: Device) -> str:
     """Return what is multiplied: the dtype of the elements, or "tf32"."""
     name = str(how.compute.name)
-    return TF32 if precision == TF32 and name == "float32" else name
+    rounds = precision == TF32 or (precision == FAST and device.capability >= TF32_CAPABILITY)
+    return TF32 if rounds and name == "float32" else name
 
 
 def _kinds(dtype: str, device: Device, **options: bool) -> list[Kind]:
@@ -126,6 +138,33 @@ def product_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:
     kinds = _kinds(dtype, device, mapped=is_mapped(s))
     wide = s.in_strides[1] == 1 and s.c_in > 0 and s.c_in % kinds[0].lanes == 0
     return [kind._replace(wide=wide) for kind in kinds]
+
+
+def choose_product(
+    s: ConvShape, dtype: str, device: Device
+) -> tuple[cost.Prediction, Kind, ConvShape]:
+    """Choose how a convolution is computed as a product.
+
+    Returns
+    -------
+    Prediction
+        What is thought to cost least.
+    Kind
+        The kernel, but for the tile.
+    ConvShape
+        The problem as the kernel sees it: the channels of the input may be brought together before.
+    """
+    kinds = product_kinds(s, dtype, device)
+    found = cost.choose(s, kinds, device, s.taps)
+    together = s._replace(in_strides=memory_strides(s.groups * s.c_in, s.size, True))
+    wide = product_kinds(together, dtype, device)
+    if wide[0].wide and not kinds[0].wide:
+        itemsize = wide[0].stored.bitwidth // 8
+        other = cost.choose(together, wide, device, s.taps)
+        other = cost.after_bringing(other, s, itemsize, device)
+        if other.cycles < found.cycles:
+            return other, wide[0], together
+    return found, kinds[0], s
 
 
 def gradient_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:
@@ -156,8 +195,8 @@ class Work:
         What is computed: the output's order in memory, and the channels of a bias.
     how : Arithmetic
         How the elements lie on the device.
-    precision : {"ieee", "tf32"}
-        How float32 is multiplied.
+    precision : {"ieee", "tf32", "fast"}
+        How float32 is multiplied; "fast" is tf32 where the device has it.
     device : Device
         Where it runs.
     activation : int
@@ -178,14 +217,13 @@ class Work:
         activation: int = NONE,
     ) -> None:
         self.shape, self.storage, self.device = s, how, device
-        self.dtype = multiplied(how, precision)
+        self.dtype = multiplied(how, precision, device)
         self.sum = np.dtype("float32") if how.compute == np.float16 else how.compute
         self.activation, self.splits = activation, 1
 
-    def _take_product(self, kinds: list[Kind], uses: int) -> Kind:
-        """Take the best of some kinds that differ in their tiles, and return it."""
-        plan = cost.choose(self.shape, kinds, self.device, uses).plan
-        kind = kinds[0]._replace(tile=plan.tile, partial=plan.splits > 1)
+    def _take_product(self, plan: tiles.Plan, kind: Kind) -> Kind:
+        """Take a plan with a kernel, and return the kernel with its tile."""
+        kind = kind._replace(tile=plan.tile, partial=plan.splits > 1)
         self.kernel, self.shared = product_kernel(kind), 0
         self.splits = plan.splits
         self.blocks, self.threads = plan.tile.blocks(self.shape) * plan.splits, plan.tile.threads
@@ -203,7 +241,7 @@ class Work:
         settle()
 
     def run(self, x: Any, w: Any, bias: Any, y: np.ndarray, workspace: Workspace) -> None:
-        """Compute from shadows of flat arrays into one; without a bias it is None."""
+        """Compute from shadows of dense arrays into one; without a bias it is None."""
         s = self.shape
         size = s.n * s.groups * s.c_out * s.pixels
         if not size:
@@ -254,6 +292,8 @@ class Convolution(Work):
         Order along a row of them: tap by tap instead of channel by channel.
     rounded : bool
         Whether the kernels read them rounded to tf32.
+    transposition : Kernel, optional
+        What brings the channels of the input together before.
     """
 
     def __init__(
@@ -267,6 +307,7 @@ class Convolution(Work):
         refuse(s, precision, device)
         super().__init__(s, how, precision, device, activation)
         self.rows = s.groups * s.c_out
+        self.transposition: Kernel | None = None
         block = find_block(s, how)
         if block is None:
             self._as_product()
@@ -289,8 +330,11 @@ class Convolution(Work):
         self._make_jobs(filters.settings(s, block), None)
 
     def _as_product(self) -> None:
-        s = self.shape
-        kind = self._take_product(product_kinds(s, self.dtype, self.device), s.taps)
+        found, kind, s = choose_product(self.shape, self.dtype, self.device)
+        self.shape = s
+        kind = self._take_product(found.plan, kind)
+        if found.brought:
+            self.transposition = transpose_kernel(str(kind.stored))
         lanes, depth, splits = kind.lanes, kind.depth, self.splits
         self.channels_inside, self.rounded = kind.wide, kind.rounded
         self.pitch = -(-s.gemm[2] // lanes) * lanes
@@ -304,6 +348,26 @@ class Convolution(Work):
             SPLIT_TILES: per_part,
         }
         self._make_jobs(settings, table)
+
+    def run(self, x: Any, w: Any, bias: Any, y: np.ndarray, workspace: Workspace) -> None:
+        """Compute as `Work.run` does, the channels of `x` brought together if that was chosen."""
+        if self.transposition is not None and x.size:
+            x = self._bring_together(self.transposition, x, workspace)
+        super().run(x, w, bias, y, workspace)
+
+    def _bring_together(self, kernel: Kernel, x: np.ndarray, workspace: Workspace) -> np.ndarray:
+        s = self.shape
+        together = workspace.buffer("channels together", x.size, x.dtype)
+        rows, columns = s.groups * s.c_in, math.prod(s.size)
+        launch(
+            kernel,
+            transposition.blocks(s.n, rows, columns),
+            transposition.THREADS,
+            workspace.stream,
+            (address(x), address(together), rows, columns),
+            s,
+        )
+        return together
 
 
 class WeightGradient(Work):
@@ -349,7 +413,9 @@ class WeightGradient(Work):
             raise unable(
                 f"the output has {rows} rows of pixels, and at most {_MOST_ROWS} are listed"
             )
-        kind = self._take_product(gradient_kinds(s, self.dtype, self.device), s.taps)
+        kinds = gradient_kinds(s, self.dtype, self.device)
+        plan = cost.choose(self.shape, kinds, self.device, s.taps).plan
+        kind = self._take_product(plan, kinds[0])
         _, columns, k = self.shape.gemm
         per_part = max(-(-k // (kind.depth * self.splits)), 1)
         # As many as all blocks look at: whole tiles, and a last round of a whole block's threads;

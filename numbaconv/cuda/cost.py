@@ -12,6 +12,7 @@ constants were not measured yet**: they are what the vendor's documents and publ
 microbenchmarks say of an H100, and wait for a device.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ WAIT = 900  # of a block for what it fetches: no step is shorter, or the steps b
 BEGIN = 2000  # of a block, before its first step and after its last
 CACHE_BYTES = 28.0  # a cycle and processor, from the cache of the device
 MEMORY_BYTES = 14.0  # the same, from its memory
-SECOND_PASS = 4000  # to launch it
+LAUNCH = 4000  # of a pass before or after the product
 TENSOR_SHARE = 0.6  # of the tensor cores' peak that `mma.sync` reaches on 9.0
 # Instructions of a thread's step, from the machine code.
 STEP = 25
@@ -65,17 +66,21 @@ class Prediction(NamedTuple):
         Of a multiprocessor, for all of it.
     share : float
         Of the most multiply-adds that the device can do in them.
+    brought : bool
+        Whether the channels of the input are brought together before.
     """
 
     plan: Plan
     cycles: float
     share: float
+    brought: bool = False
 
     def __str__(self) -> str:
         tile, splits = self.plan
         parts = "" if splits == 1 else f", the sums in {splits} parts"
+        before = ", the channels brought together before" if self.brought else ""
         return (
-            f"product in tiles of {tile.bm} x {tile.bn} x {tile.bk}{parts}: "
+            f"product in tiles of {tile.bm} x {tile.bn} x {tile.bk}{parts}{before}: "
             f"{self.share:.0%} of the peak, as predicted and not measured"
         )
 
@@ -174,7 +179,7 @@ def cost_of(s: ConvShape, kind: Kind, device: Device, uses: int = 1) -> Cost:
         if rest:
             total += BEGIN + steps * max(last * busy, wait) + last * store
         total = max(total, outside)
-        return float(total + (SECOND_PASS + (2 * splits + 1) * part if splits > 1 else 0))
+        return float(total + (LAUNCH + (2 * splits + 1) * part if splits > 1 else 0))
 
     return cycles
 
@@ -210,3 +215,22 @@ def choose(s: ConvShape, kinds: Iterable[Kind], device: Device, uses: int = 1) -
     least, kind, count = min(found, key=lambda plan: plan[0])
     peak = multiply_adds(kind.dtype, device.capability) * device.processors
     return Prediction(Plan(kind.tile, count), least, s.flops / 2 / (least * peak))
+
+
+def after_bringing(found: Prediction, s: ConvShape, itemsize: int, device: Device) -> Prediction:
+    """Add to a prediction that the channels of the input are brought together before.
+
+    Parameters
+    ----------
+    found : Prediction
+        Of the product then.
+    s : ConvShape
+        Its problem.
+    itemsize : int
+        Bytes of an element.
+    device : Device
+        Where it runs.
+    """
+    moved = 2 * itemsize * s.n * s.groups * s.c_in * math.prod(s.size)
+    cycles = found.cycles + LAUNCH + moved / (MEMORY_BYTES * device.processors)
+    return found._replace(cycles=cycles, share=found.share * found.cycles / cycles, brought=True)

@@ -160,7 +160,7 @@ def sum_type(dtype: str) -> Any:
     return {"float64": float64, "int32": int32, "int64": int64}.get(dtype, float32)
 
 
-def make_finish(dtype: str, partial: bool = False) -> Any:
+def make_finish(dtype: str, partial: bool = False, plain: bool = False) -> Any:
     """Return the function that turns a sum into what is stored.
 
     Parameters
@@ -169,6 +169,8 @@ def make_finish(dtype: str, partial: bool = False) -> Any:
         Of the result, or "tf32".
     partial : bool
         Whether a second pass will add the bias and activate: then the sum is stored as it is.
+    plain : bool
+        Whether there is neither bias nor activation. The code for them takes registers.
     """
     total = sum_type(dtype)
     activate = make_activate(total)
@@ -189,6 +191,12 @@ def make_finish(dtype: str, partial: bool = False) -> Any:
             value = activate(value, header[ACTIVATION])
         return convert(value)
 
+    @device
+    def convert_only(value, bias, channel, header):
+        return convert(value)
+
     if partial:
         return leave
+    if plain:
+        return convert_only
     return add_bias if dtype.startswith("int") else finish

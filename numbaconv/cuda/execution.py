@@ -25,7 +25,7 @@ from numbaconv.problem.shape import CONSTANT
 
 
 def prepare_weight(side: Side, w: np.ndarray, conv: Convolution) -> np.ndarray:
-    """Return the weights as the kernels read them: rows of `conv.pitch`, flat on the device."""
+    """Return the weights as the kernels read them: rows of `conv.pitch`, dense on the device."""
     how, s = conv.storage, conv.shape
     k = s.c_in * s.taps
     if (
@@ -37,7 +37,7 @@ def prepare_weight(side: Side, w: np.ndarray, conv: Convolution) -> np.ndarray:
         and w.flags.c_contiguous
         and side.usable(w)
     ):
-        return side.on_device(w.reshape(-1))
+        return side.on_device(w)
     dtype = how.compute if how.is_complex else how.convert
     clear = conv.pitch != k or (how.is_complex and w.dtype.kind != "c")
     flat = side.buffer("weight", conv.rows * conv.pitch, dtype, clear)
@@ -98,7 +98,7 @@ def execute(
         "input", "weight" and "bias": NumPy arrays or, if `on_device`, shadows of device arrays.
     out : ndarray, shadow or None
         Where the result goes; if None, a new array on the side of the input is returned.
-    precision : {"ieee", "tf32"}
+    precision : {"ieee", "tf32", "fast"}
         How float32 is multiplied.
     workspace : Workspace
         From `workspace.work_on`.

@@ -2,11 +2,11 @@
 
 from numbaconv.cuda import cost
 from numbaconv.cuda.convolution import (
+    choose_product,
     find_block,
     find_gradient_plan,
     gradient_kinds,
     multiplied,
-    product_kinds,
     product_of_weights,
     storage,
 )
@@ -32,7 +32,7 @@ def describe(plan: Plan | AdjointPlan | WeightPlan, precision: str) -> str | Non
         if found is not None:
             parts = "" if found.splits == 1 else f", the sums in {found.splits} parts"
             return f"gradient of a filter, {_blocks(found.block)}{parts}"
-        kinds = gradient_kinds(s, multiplied(how, precision), device())
+        kinds = gradient_kinds(s, multiplied(how, precision, device()), device())
         return str(cost.choose(product_of_weights(s), kinds, device(), s.taps))
     if isinstance(plan, AdjointPlan):
         s = max((phase.shape for phase in plan.phases), key=lambda shape: shape.flops)
@@ -48,5 +48,4 @@ def _describe_convolution(s: ConvShape, how: Arithmetic, precision: str) -> str:
     block = find_block(s, how)
     if block is not None:
         return f"filter, {_blocks(block)}"
-    kinds = product_kinds(s, multiplied(how, precision), device())
-    return str(cost.choose(s, kinds, device(), s.taps))
+    return str(choose_product(s, multiplied(how, precision, device()), device())[0])

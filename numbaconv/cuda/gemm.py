@@ -234,7 +234,7 @@ def make_store(kind: Kind) -> Any:
     pitch = bn + kind.words
     make = make_tensor_slices if kind.tile.tensor else make_slices
     lay_out, tile_row, value_of, slices, rows = make(kind)
-    finish = make_finish(kind.dtype, kind.partial)
+    finish = make_finish(kind.dtype, kind.partial, kind.of_weights)
 
     @device
     def store_sums(sums, Cs, y, bias, header, s, place, thread):
@@ -245,12 +245,15 @@ def make_store(kind: Kind) -> Any:
         for i in range(slices):
             lay_out(Cs, sums, i, thread)
             cuda.syncthreads()  # the slice is there
-            for r in range(thread // bn, rows, step):
+            r = int32(thread // bn)
+            while inside and r < rows:
                 m = m0 + tile_row(i, r)
-                if inside and m < s.c_out:
-                    channel = group * s.c_out + m
-                    value = finish(value_of(Cs[r * pitch + column]), bias, channel, header)
-                    store(y, start + channel * s.out_strides[1], value)
+                if m >= s.c_out:  # which the rows below are too
+                    break
+                channel = group * s.c_out + m
+                value = finish(value_of(Cs[r * pitch + column]), bias, channel, header)
+                store(y, start + channel * s.out_strides[1], value)
+                r = int32(r + step)
             cuda.syncthreads()  # the slice is stored
 
     return store_sums

@@ -69,7 +69,7 @@ class Adjoint:
         y: np.ndarray,
         workspace: Workspace,
     ) -> None:
-        """Compute from shadows of flat arrays into one; without a bias it is None."""
+        """Compute from shadows of dense arrays into one; without a bias it is None."""
         if self.has_gaps:
             every = self.no_bias if bias is None else bias
             if self.alone is not None:
@@ -81,8 +81,9 @@ class Adjoint:
             target = y.reshape(result)
             source = np.broadcast_to(every.reshape(each), target.shape)
             memory.move(target, source, workspace.stream)
+        flat = y.reshape(-1)
         for (phase, conv), w in zip(self.phases, weights, strict=True):
-            conv.run(x, w, bias, y[phase.origin :], workspace)
+            conv.run(x, w, bias, flat[phase.origin :], workspace)
 
 
 def _bias_alone(plan: AdjointPlan, how: Arithmetic, precision: str, where: Device) -> Convolution:

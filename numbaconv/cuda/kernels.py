@@ -119,10 +119,13 @@ class Kernel:
     ----------
     name : str
         The label, and what it was made of.
+    module : str
+        Where `make` is.
     """
 
     def __init__(self, label: str, make: Callable[..., Source], *of: Any) -> None:
         self.name = f"{label} {', '.join(map(str, of))}"
+        self.module = make.__module__
         self._symbol = f"numbaconv.cuda.{label.replace(' ', '_')}"
         self._key = make.__module__, make.__qualname__, of
         self._make = functools.partial(make, *of)

@@ -7,6 +7,7 @@ layout code of the package serve both sides, and what must be copied is copied b
 one shadow to another.
 """
 
+import contextlib
 import functools
 import math
 from typing import Any
@@ -28,6 +29,13 @@ class _Memory:
     def __init__(self, interface: dict[str, Any], owner: Any) -> None:
         self.__array_interface__ = interface
         self.owner = owner
+
+
+def first_byte(array: np.ndarray) -> int:
+    """Return the address of a shadow's first element."""
+    base = array.base  # of a shadow that is no view its memory, which NumPy would describe anew
+    whole = base if type(base) is _Memory else array
+    return int(whole.__array_interface__["data"][0])
 
 
 def shadow(name: str, array: Any) -> np.ndarray:
@@ -59,6 +67,21 @@ def allocate(shape: int | tuple[int, ...], dtype: np.dtype, stream: Any = 0) -> 
         raise MemoryError(f"the device has no {size} bytes left for a convolution") from error
 
 
+def free_pending(number: int) -> None:
+    """Free the arrays of a device that nothing refers to any more, which Numba puts off.
+
+    The driver waits for what still runs with them.
+    """
+    if SIMULATED:
+        return
+    with cuda.gpus[number]:
+        # Another library's memory manager may put nothing off.
+        pending = getattr(cuda.current_context().memory_manager, "deallocations", None)
+        if pending is not None:
+            with contextlib.suppress(IndexError):  # another thread has freed the last
+                pending.clear()
+
+
 def upload(array: np.ndarray, stream: Any = 0) -> Any:
     """Copy a flat host array to the device."""
     target = allocate(array.size, array.dtype, stream)
@@ -86,7 +109,7 @@ def address(array: np.ndarray) -> Any:
     """Return a shadow's lowest address, as kernels take it."""
     if SIMULATED:
         return _simulated_memory(array)
-    first = int(array.__array_interface__["data"][0])
+    first = first_byte(array)
     return first if array.flags.c_contiguous else first - passes.start(array) * array.itemsize
 
 

@@ -33,7 +33,7 @@ class Form(NamedTuple):
     channels_last: bool = False
 
 
-Compute = Callable[[np.ndarray], None]  # fills the shadow of a flat array
+Compute = Callable[[np.ndarray], None]  # fills the shadow of a dense array
 
 
 def round_to_tf32(array: np.ndarray) -> None:
@@ -68,8 +68,8 @@ class Host:
         return np.zeros(count, dtype) if clear else np.empty(count, dtype)
 
     def on_device(self, array: np.ndarray) -> np.ndarray:
-        """Return the shadow of a flat array's copy on the device."""
-        return _flat_shadow(upload(array, self.workspace.stream), array.size)
+        """Return the shadow of the copy on the device of an array that lies densely, flat."""
+        return _flat_shadow(upload(array.reshape(-1), self.workspace.stream), array.size)
 
     def deliver(self, form: Form, how: Arithmetic, compute: Compute, out: Any) -> Any:
         """Compute on the device and return the result, in `out` or a new array."""
@@ -99,7 +99,7 @@ class Device:
 
     def usable(self, array: np.ndarray) -> bool:
         """Whether wide loads can read a contiguous array of the right dtype."""
-        return int(array.__array_interface__["data"][0]) % ALIGNMENT == 0 or SIMULATED
+        return memory.first_byte(array) % ALIGNMENT == 0 or SIMULATED
 
     def buffer(self, name: str, count: int, dtype: np.dtype, clear: bool = False) -> np.ndarray:
         """Return a flat array for the time of the call; see `Workspace.buffer`."""
@@ -116,7 +116,7 @@ class Device:
             result = self.workspace.result(form.shape, form.dtype)
             out = memory.shadow("result", result)
         if out.dtype == how.convert and not how.is_complex and out.flags.c_contiguous:
-            compute(out.reshape(-1))
+            compute(out)
         else:
             y = self.buffer("output", flat_size(form.shape, how), how.compute)
             compute(y)
@@ -159,7 +159,7 @@ def spread_parts(side: Side, target: np.ndarray, source: np.ndarray) -> None:
 def prepare_input(
     side: Side, x: np.ndarray, how: Arithmetic, memory_last: bool = False, name: str = "input"
 ) -> np.ndarray:
-    """Return an array (N, C, *spatial) as the kernels read it, flat on the device.
+    """Return an array (N, C, *spatial) as the kernels read it, dense on the device.
 
     What is laid out for them is called `name`.
     """
@@ -171,7 +171,7 @@ def prepare_input(
         and in_memory.flags.c_contiguous
         and side.usable(x)
     ):
-        return side.on_device(in_memory.reshape(-1))
+        return side.on_device(in_memory)
     if how.is_complex:
         flat = side.buffer(name, 2 * x.size, how.compute, clear=x.dtype.kind != "c")
         spread_parts(side, flat.reshape(n, channels, 2, *size), x)

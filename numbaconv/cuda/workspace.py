@@ -1,6 +1,8 @@
 """What a call works with: the device, the stream, and memory for the time of the call."""
 
+import contextlib
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from numba import cuda
 from numbaconv.cuda import memory
 from numbaconv.cuda.streams import THREAD_STREAM, find_streams, wait_for
 from numbaconv.cuda.toolkit import device_number, pointer_device, simulated
+from numbaconv.runtime.lent_memory import also_release
 
 _MOST_KEPT = 16  # streams
 
@@ -26,10 +29,12 @@ class Workspace:
         A stream of Numba.
     given
         What the caller gave for it, for the time of the call.
+    device : int
+        Number of the device that is current when it is made.
     """
 
     def __init__(self, stream: Any) -> None:
-        self.stream = stream
+        self.stream, self.device = stream, device_number()
         self.given: Any = None
         self._buffers: dict[str, Any] = {}
 
@@ -66,22 +71,52 @@ class Workspace:
             memory.clear(flat, self.stream)
         return flat
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it keeps."""
+        return sum(int(array.size) for array in list(self._buffers.values()) if array is not None)
 
-_kept: dict[Any, Workspace] = {}
+
+class _Shelf(dict[str, Workspace]):
+    """Workspaces that no call has, by device and stream."""
+
+
+_kept = _Shelf()
 _of_thread = threading.local()  # for the stream that each thread has of its own
+_of_threads: weakref.WeakValueDictionary[int, _Shelf] = weakref.WeakValueDictionary()
 
 
-def _shelf(handle: int) -> dict[Any, Workspace]:
-    return _of_thread.__dict__ if handle == THREAD_STREAM else _kept
+def _shelf(handle: int) -> _Shelf:
+    if handle != THREAD_STREAM:
+        return _kept
+    shelf: _Shelf | None = getattr(_of_thread, "shelf", None)
+    if shelf is None:
+        shelf = _of_thread.shelf = _of_threads[threading.get_ident()] = _Shelf()
+    return shelf
 
 
-def release() -> None:
-    """Free what is kept for calls to come."""
-    _kept.clear()
-    _of_thread.__dict__.clear()
+def release() -> int:
+    """Free what is kept for calls to come, of all threads, and return its bytes.
+
+    What a call has at the time is on no shelf, and is kept when that call gives it back.
+    """
+    shelves = [_kept, *(shelf for of in _of_threads.valuerefs() if (shelf := of()) is not None)]
+    freed: dict[int, int] = {}
+    for shelf in shelves:
+        with contextlib.suppress(KeyError):  # it is empty
+            while True:
+                _, workspace = shelf.popitem()
+                freed[workspace.device] = freed.get(workspace.device, 0) + workspace.nbytes
+    workspace = None
+    for number in freed:
+        memory.free_pending(number)
+    return sum(freed.values())
 
 
-def _place(stream: Any) -> tuple[dict[Any, Any], str]:
+also_release(release)
+
+
+def _place(stream: Any) -> tuple[_Shelf, str]:
     """Return where the workspace of a stream is kept, and under which key."""
     handle = int(stream)
     return _shelf(handle), f"{device_number()} {handle}"

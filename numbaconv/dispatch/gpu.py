@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.dispatch.backends import AUTO, CUDA, load_backend, requested_backend
-from numbaconv.dispatch.precision import TF32, find_precision, precision_on_gpu
+from numbaconv.dispatch.precision import TF32, find_precision
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import AdjointPlan, Plan, find_plan
 from numbaconv.problem.validation import base_array, check_out, input_array
@@ -116,7 +116,7 @@ class Call:
     def on_gpu(self, function: str, plan: Any, arrays: dict[str, Any], **more: Any) -> Any:
         """Run a function of the cuda backend on a plan and its arrays."""
         _, stream, asked = self._asked
-        precision, run = precision_on_gpu(asked), getattr(self._module, function)
+        precision, run = find_precision(asked), getattr(self._module, function)
         with self._module.work_on(self._given if self._on_device else {}, stream) as workspace:
             return run(
                 plan,
@@ -150,7 +150,7 @@ def convolve_on_device(
     out = shadows.pop("out")
     if out is not None:
         check_out(out, plan.out_shape, plan.result, shadows)
-    precision = precision_on_gpu(precision)
+    precision = find_precision(precision)
     with module.work_on(arrays, stream) as workspace:
         result = module.execute(plan, shadows, out, precision, workspace, True)
     return arrays["out"] if out is not None else result
@@ -180,7 +180,7 @@ def layer_on_device(
     if target is not None:
         check_out(target, plan.out_shape, plan.result, {"x": seen})
     arrays = {"input": seen, "weight": weight, "bias": bias}
-    precision, run = precision_on_gpu(precision), getattr(module, function)
+    precision, run = find_precision(precision), getattr(module, function)
     with module.work_on({"x": x, "out": out}, stream) as workspace:
         result = run(plan, arrays, target, precision, workspace, True, kept)
     return out if out is not None else result
@@ -197,7 +197,7 @@ def run_on_host(
 ) -> np.ndarray:
     """Run a function of the cuda backend on NumPy arrays: copied in and out."""
     module = load_backend(CUDA)
-    precision, run = precision_on_gpu(precision), getattr(module, function)
+    precision, run = find_precision(precision), getattr(module, function)
     with module.work_on({}, stream) as workspace:
         result: np.ndarray = run(plan, arrays, out, precision, workspace, False, kept)
     return result

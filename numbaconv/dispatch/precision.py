@@ -23,12 +23,6 @@ def find_precision(precision: str | None) -> str:
     return known
 
 
-def precision_on_gpu(precision: str | None) -> str:
-    """Return how the cuda backend multiplies: "fast" lets it do so on tensor cores."""
-    known = find_precision(precision)
-    return TF32 if known == FAST else known
-
-
 def is_fast(precision: str | None) -> bool:
     """Whether ``auto`` may take `winograd`."""
     return find_precision(precision) == FAST

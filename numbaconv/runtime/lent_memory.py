@@ -13,6 +13,7 @@ thread, in the midst of anything, and a forked child finds no lock that is held.
 """
 
 import ctypes
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numba import types
@@ -231,11 +232,20 @@ def check_bound() -> None:
         raise ValueError(f"{ENVIRONMENT_VARIABLE} must be a whole number of MB, got {value!r}")
 
 
+_others: list[Callable[[], int]] = []
+
+
+def also_release(release: Callable[[], int]) -> None:
+    """Let a function that frees memory, and returns how many bytes, be called to release it."""
+    _others.append(release)
+
+
 def release_memory() -> int:
-    """Give the memory that is kept for results back to the system.
+    """Give the memory that is kept for results, and on GPUs, back to the system.
 
     The memory of a result over 1 MB is kept for the next result when no array refers to it any
     more: at most ``NUMBACONV_KEEP_MB`` megabytes (256) of it. Arrays that are alive keep theirs.
+    On GPUs it is what calls lay out for their kernels, which a running call keeps.
 
     Returns
     -------
@@ -252,4 +262,5 @@ def release_memory() -> int:
     >>> nc.release_memory()
     4000000
     """
-    return int(_rings[0].shrink(0)) if _rings else 0
+    own = int(_rings[0].shrink(0)) if _rings else 0
+    return own + sum(release() for release in _others)

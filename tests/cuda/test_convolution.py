@@ -230,7 +230,7 @@ def test_exact_large(case: Case, precision: str):
 def test_split_sums(dtype: str, pretend: Any, monkeypatch: pytest.MonkeyPatch):
     """On a device with room, the sums of a small deep problem are split; the bits stay."""
     pretend(processors=64)
-    monkeypatch.setattr("numbaconv.cuda.cost.SECOND_PASS", 0)
+    monkeypatch.setattr("numbaconv.cuda.cost.LAUNCH", 0)
     case = problem("deep", (1, 301, 1, 3), (3, 301, 1, 1), bias=True)
     x, w, b = integer_arrays(case, dtype, 1 if dtype == "float16" else 3)
     y = nc.conv(x, w, b, backend="cuda")
@@ -252,6 +252,33 @@ def test_older_tensor_cores(pretend: Any):
     x, w, b = integer_arrays(case)
     with pytest.raises(nc.BackendUnavailableError, match=r"tf32.*8\.0"):
         nc.conv(x, w, b, **case.kwargs, backend="cuda", precision="tf32")
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), "float32"), ((8, 0), "tf32")])
+def test_fast_is_what_the_device_has(pretend: Any, capability: tuple[int, int], dtype: str):
+    pretend(capability=capability)
+    case = FEW[0]
+    x, w, b = integer_arrays(case)
+    y = nc.conv(x, w, b, **case.kwargs, backend="cuda", precision="fast")
+    check_equal(y, x, w, b, **case.kwargs)
+    (plan,) = plans._plans.values()
+    (conv,) = plan.on_devices.values()
+    assert conv.dtype == dtype
+
+
+@pytest.mark.skipif(not SIMULATED, reason="the other tests of tests/cuda execute it")
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_channels_brought_together(dtype: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        "numbaconv.cuda.cost.after_bringing",
+        lambda found, *others: found._replace(cycles=0.0, brought=True),
+    )
+    case = problem("together", (2, 8, 3, 5), (5, 8, 2, 2), bias=True)
+    x, w, b = integer_arrays(case, dtype, 1)
+    check_equal(nc.conv(x, w, b, backend="cuda"), x, w, b)
+    (plan,) = plans._plans.values()
+    (conv,) = plan.on_devices.values()
+    assert conv.transposition is not None
 
 
 def shape_of(case: Case) -> Any:

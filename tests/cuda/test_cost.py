@@ -24,6 +24,7 @@ import numbaconv as nc  # noqa: E402 (what it takes is here)
 from benchmarks.lib.layers import read_layers  # noqa: E402
 from numbaconv.cuda import cost, tiles  # noqa: E402
 from numbaconv.cuda.convolution import (  # noqa: E402
+    choose_product,
     find_block,
     gradient_kinds,
     product_kinds,
@@ -31,6 +32,7 @@ from numbaconv.cuda.convolution import (  # noqa: E402
     storage,
 )
 from numbaconv.cuda.toolkit import Device  # noqa: E402
+from numbaconv.problem.forward import memory_strides  # noqa: E402
 from tests.cuda.executed.device import installed, to_device  # noqa: E402
 from tests.oracle.cases import problem  # noqa: E402
 
@@ -48,6 +50,8 @@ R9 = shape_of((32, 512, 7, 7), (512, 512, 3, 3), padding=1)
 DEEP = shape_of((1, 512, 7, 7), (512, 512, 3, 3), padding=1)
 LARGE = shape_of((64, 256, 28, 28), (256, 256, 3, 3), padding=1)
 THIN = shape_of((64, 8, 64, 64), (16, 8, 3, 3), padding=1)
+MIDDLE = shape_of((32, 256, 14, 14), (256, 256, 3, 3), padding=1)
+PADDED = shape_of((8, 64, 28, 28), (64, 64, 3, 3), padding=1, padding_mode="reflect")
 LAYERS = (R9, DEEP, LARGE, THIN)
 
 
@@ -93,6 +97,24 @@ def test_a_prediction_is_plausible(choose: Any, dtype: str):
         assert twice.cycles <= 1.001 * found.cycles
 
 
+def test_channels_are_brought_together_where_it_pays():
+    for s, dtype, pays in (
+        (MIDDLE, "float16", True),
+        (LARGE, "float32", False),  # 128 bits are four rows there
+        (THIN, "float16", False),
+        (PADDED, "float32", True),  # what padding is, is found out once for a vector
+    ):
+        found, kind, seen = choose_product(s, dtype, H100)
+        plain = forward(s, dtype)
+        assert found.brought == kind.wide == (seen.in_strides[1] == 1) == pays
+        assert found.cycles < plain.cycles if pays else found == plain
+        assert found.share < 1
+    last = LARGE._replace(in_strides=memory_strides(256, LARGE.size, True))
+    assert not choose_product(last, "float16", H100)[0].brought  # they are together
+    odd = shape_of((32, 257, 28, 28), (256, 257, 3, 3), padding=1)
+    assert not choose_product(odd, "float16", H100)[0].brought  # no vectors
+
+
 def test_the_cheapest_is_chosen():
     for s in LAYERS:
         best = forward(s)
@@ -128,7 +150,7 @@ def report() -> None:
         s = shape_of(many.input_shape, many.weight_shape, **many.conv_kwargs)
         if find_block(s, storage(np.dtype("float32"))) is None:
             for dtype in ("float32", "tf32", "float16"):
-                print(f"{name:4} {dtype:8} {forward(s, dtype)}")
+                print(f"{name:4} {dtype:8} {choose_product(s, dtype, H100)[0]}")
             print(f"{name:4} {'float32':8} gradient of its weights: {gradient(s)}")
 
 

@@ -33,11 +33,14 @@ REDUCED = (
     "kind float32 16x128x8x4x4 wide-mapped splits=3",
     "kind float64 32x64x8x4x2 mapped splits=1",
     "kind int32 32x64x8x4x4 weights splits=3",
+    mutants.BROUGHT,
+    "brought tf32 reflect",
     "window (29,)",
     "window (30,)",
     "kind int64 16x128x8x4x2 wide splits=1",
     "kind float16 64x64x16x32x32 weights splits=1",
     "kind float16-turing 64x64x16x32x32 plain",
+    "kind float32-turing 32x128x8x4x8 plain",
     "filter float16 stride=3 dilation=2 circular ((23, 19), (5, 4))",
     "filter float32 circular zeros",
     mutants.GRADIENT,
@@ -80,6 +83,14 @@ def test_a_product_has_no_bank_conflicts(
     loops = ("cp.async", "ldmatrix", "ld.shared.v", "st.shared.v")
     for name, passes in found.items():
         assert passes == 1.0 or not name.startswith(loops)
+
+
+def test_bringing_channels_together_has_no_bank_conflicts(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu, "profile", True)
+    for dtype in ("uint16", "float32", "float64"):
+        assert set(banks.measure_transposition(dtype).values()) == {1.0}
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.label)

@@ -73,7 +73,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     device = toolkit.device()._replace(processors=4)
     monkeypatch.setattr("numbaconv.cuda.gradients.device", lambda: device)
     monkeypatch.setattr("numbaconv.cuda.cost.LEAST_STEPS", 1)
-    monkeypatch.setattr("numbaconv.cuda.cost.SECOND_PASS", 0)
+    monkeypatch.setattr("numbaconv.cuda.cost.LAUNCH", 0)
 
 
 def results(case: Case, o: Operands, convert: Any = lambda a: a, **options: Any) -> list[Any]:

@@ -189,8 +189,8 @@ def test_the_driver_gets_what_was_kept(tmp_path: Path):
     assert cold["origins"]["compiled"] >= 1
     assert "compiled" not in warm["origins"]
     best = warm["best"]
-    # 33 us beside 7 on an idle core. Numba's dispatcher alone took more than the rest of the call.
-    assert best["conv2d, with out"] < 9 * best["8x8 on the CPU"]
+    # 27 us beside 5.5 on an idle core. Numba's dispatcher alone took more than the call.
+    assert best["conv2d, with out"] < 8 * best["8x8 on the CPU"]
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ import numbaconv as nc  # noqa: E402
 from benchmarks import compare_cuda  # noqa: E402
 from benchmarks.lib.layers import Layer  # noqa: E402
 from numbaconv.cuda import tiles, workspace  # noqa: E402
-from tests.cuda.executed.cases import forced  # noqa: E402
-from tests.cuda.executed.device import DeviceArray, Gpu, installed, to_device  # noqa: E402
+from tests.cuda.executed.cases import bringing, forced  # noqa: E402
+from tests.cuda.executed.device import GPU, DeviceArray, Gpu, installed, to_device  # noqa: E402
 from tests.cuda.executed.memory import FaultError  # noqa: E402
 from tests.oracle import reference  # noqa: E402
 from tests.oracle.cases import Array, integer_arrays, problem  # noqa: E402
@@ -73,8 +73,6 @@ class Produced:
 
     @property
     def memory_order(self) -> Any:
-        from tests.cuda.executed.device import GPU
-
         return GPU.order
 
 
@@ -211,6 +209,16 @@ def calls_with_out() -> Iterator[Any]:
     exact = reference.conv(x, w, b, **options)
     out = to_device(np.zeros(shape, "f4"))
     yield "padded weights, split sums", lambda: nc.conv(*on, **options, out=out), out, exact
+    case = problem("together", (1, 4, 4, 5), (5, 4, 3, 3), bias=True, padding=1)
+    arrays = integer_arrays(case)
+    there, together = [to_device(a) for a in arrays], to_device(np.zeros(case.output, "f4"))
+
+    def bring() -> None:
+        with bringing():
+            nc.conv(*there, **case.kwargs, out=together)
+        assert any(launch.key.startswith("transposition") for launch in GPU.launches)
+
+    yield "channels brought together", bring, together, reference.conv(*arrays, **case.kwargs)
     last = to_device(np.zeros((*exact[0].shape[1:], 5), "f4").reshape(1, 4, 5, 5))
     in_front = DeviceViews(
         Plain(last), shape, np.moveaxis(np.zeros(last.shape, "f4"), -1, 1).strides
@@ -305,6 +313,69 @@ def test_a_full_device_takes_what_is_kept(gpu: Gpu, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(gpu.memory, "allocate", allocate)
     with workspace.work_on({}, 6) as mine:
         assert mine.allocate(1 << 20, np.dtype("u1")).size == 1 << 20
+
+
+def keep(size: int, stream: int) -> None:
+    """Leave some bytes to calls to come."""
+    with workspace.work_on({}, stream) as mine:
+        mine.buffer("input", size, np.dtype("u1"))
+
+
+def test_what_is_kept_is_released(gpu: Gpu):
+    nc.release_memory()
+    gpu.count = 2
+    before = set(gpu.memory.live)
+    inside, done = threading.Event(), threading.Event()
+
+    def call() -> None:
+        keep(1 << 12, 2)
+        inside.set()
+        done.wait(60)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        assert inside.wait(60)
+        keep(1 << 10, 5)
+        with cuda.gpus[1]:
+            keep(1 << 11, 5)
+        assert nc.release_memory() == (1 << 10) + (1 << 11) + (1 << 12)
+        assert set(gpu.memory.live) == before
+        assert nc.release_memory() == 0
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_call_keeps_its_memory_while_others_release(gpu: Gpu):
+    nc.release_memory()
+    with workspace.work_on({}, 5) as mine:
+        flat = mine.buffer("input", 100, np.dtype("u1"))
+        assert nc.release_memory() == 0
+        assert gpu.memory.owner(flat.__array_interface__["data"][0]) is not None
+        assert np.shares_memory(mine.buffer("input", 50, np.dtype("u1")), flat)
+    assert nc.release_memory() == 100
+
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def lend(stream: int) -> None:
+        try:
+            while not stop.is_set():
+                keep(16, stream)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=lend, args=(stream,)) for stream in (2, 2, 5, 5)]
+    for thread in threads:
+        thread.start()
+    for _ in range(300):
+        assert nc.release_memory() % 16 == 0
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    nc.release_memory()
 
 
 # Devices.

@@ -29,16 +29,20 @@ require_compilers()
 
 from numbaconv.cuda import (  # noqa: E402 (what it takes is here)
     cost,
-    filter_gradients,
     filters,
-    gemm,
     gemm_multiply,
-    passes,
     tiles,
 )
+from numbaconv.cuda.convolution import (  # noqa: E402
+    filter_gradient_kernel,
+    filter_kernel,
+    product_kernel,
+    second_pass,
+)
 from numbaconv.cuda.filter_gradients import FilterGradient  # noqa: E402
-from numbaconv.cuda.kernels import Source, to_cubin, to_ptx  # noqa: E402
+from numbaconv.cuda.kernels import Kernel, Source, to_cubin, to_ptx  # noqa: E402
 from numbaconv.cuda.kind import Kind  # noqa: E402
+from numbaconv.cuda.memory import move_kernel  # noqa: E402
 from tests.cuda.executed import compilation  # noqa: E402
 
 CAPABILITIES = ((7, 5), (8, 0), (9, 0))
@@ -69,9 +73,9 @@ class Compiled(NamedTuple):
         return len(re.findall(pattern, self.ptx))
 
 
-def compile_kernel(source: Source, capability: tuple[int, int], folder: Path) -> Compiled:
-    """Compile a kernel as a launch does."""
-    ptx = to_ptx(source, capability)
+def compile_kernel(kernel: Kernel, capability: tuple[int, int], folder: Path) -> Compiled:
+    """Compile a kernel as a launch does, from PTX that may be kept from an earlier run."""
+    ptx = compilation.ptx_of(kernel, capability)
     cubin = to_cubin(ptx, capability)
     takes = compilation.resources_of(cubin)
     if NVDISASM is None:
@@ -91,6 +95,7 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_registers(compiled: Compiled, source: Source) -> None:
+    """Nothing is in local memory, and as many blocks fit as are meant to."""
     assert "__local_depot" not in compiled.ptx  # no array left without registers
     assert compiled.count(r"\b(ld|st)\.local") == 0
     assert compiled.count(r"\bld\.(f|u|s|b)\d+") == 0  # every load says from where
@@ -264,9 +269,9 @@ def check_overlap(compiled: Compiled, kind: Kind) -> None:
 @pytest.mark.parametrize(("kind", "capability"), CASES)
 def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
     kind = kind._replace(turing=capability < (8, 0))
-    source = gemm.make_kernel(kind)
-    compiled = compile_kernel(source, capability, tmp_path)
-    check_registers(compiled, source)
+    kernel = product_kernel(kind)
+    compiled = compile_kernel(kernel, capability, tmp_path)
+    check_registers(compiled, kernel.source)
     check_overlap(compiled, kind)
     assert compiled.count(r"ld\.global\.v[24]") > 0
     assert (compiled.count(r"cp\.async\.c[ag]") > 0) == kind.asynchronous
@@ -305,14 +310,43 @@ STEPS = (
     ("kind", "most"), STEPS, ids=lambda x: name_of(x) if isinstance(x, Kind) else ""
 )
 def test_instructions_of_a_step(kind: Kind, most: int, tmp_path: Path):
-    source = gemm.make_kernel(kind)
-    compiled = compile_kernel(source, (9, 0), tmp_path)
-    check_registers(compiled, source)
+    kernel = product_kernel(kind)
+    compiled = compile_kernel(kernel, (9, 0), tmp_path)
+    check_registers(compiled, kernel.source)
     check_overlap(compiled, kind)
     step = find_step(compiled.code, kind)
     assert step.executed <= most
     if kind.dtype == "float32":
         assert step.multiplications >= 0.78 * step.executed
+
+
+# A thread of these has the most sums, and half of a multiprocessor's registers or a quarter for its
+# block: what one more number spills. The assembler of each capability cuts them in its own way.
+TIGHT = [
+    Kind(tile, "float32", **{option: True} if option else {})
+    for tile in tiles.SIMT[:2]
+    for option in ("", "wide", "of_weights")
+]
+
+
+@pytest.mark.always
+@pytest.mark.parametrize("kind", TIGHT, ids=name_of)
+def test_nothing_is_spilled(kind: Kind, tmp_path: Path):
+    kernel = product_kernel(kind)
+    for capability in CAPABILITIES[1:]:
+        check_registers(compile_kernel(kernel, capability, tmp_path), kernel.source)
+    if not kind.wide:  # which 7.5 has no other way for
+        kernel = product_kernel(kind._replace(turing=True))
+        check_registers(compile_kernel(kernel, CAPABILITIES[0], tmp_path), kernel.source)
+
+
+@pytest.mark.always
+def test_ptx_for_two_capabilities_differs_in_its_target_alone():
+    source = product_kernel(Kind(tiles.SIMT[-1], "float32")).source
+    ampere, hopper = (to_ptx(source, capability) for capability in CAPABILITIES[1:])
+    # Numba counts its functions, and names them by their numbers.
+    hopper, ampere = (re.sub(r"_ZN\w+|smem_\d+", "", ptx) for ptx in (hopper, ampere))
+    assert compilation.retargeted(hopper, (8, 0)) == ampere
 
 
 def test_buffers_fit():
@@ -348,9 +382,9 @@ def check_sums(compiled: Compiled, dtype: str, vectors: bool, products: int) -> 
 @pytest.mark.parametrize("kind", FILTERS, ids=str)
 def test_filter(kind: filters.Filter, tmp_path: Path):
     capability = CAPABILITIES[FILTERS.index(kind) % len(CAPABILITIES)]
-    source = filters.make_kernel(kind)
-    compiled = compile_kernel(source, capability, tmp_path)
-    check_registers(compiled, source)
+    kernel = filter_kernel(kind)
+    compiled = compile_kernel(kernel, capability, tmp_path)
+    check_registers(compiled, kernel.source)
     check_sums(compiled, kind.dtype, kind.stride > 0, filters.PATCH**2 * max(kind.rest, 1))
 
 
@@ -366,9 +400,9 @@ FILTER_GRADIENTS = [
 @pytest.mark.parametrize("kind", FILTER_GRADIENTS, ids=str)
 def test_filter_gradient(kind: FilterGradient, tmp_path: Path):
     capability = CAPABILITIES[FILTER_GRADIENTS.index(kind) % len(CAPABILITIES)]
-    source = filter_gradients.make_kernel(kind)
-    compiled = compile_kernel(source, capability, tmp_path)
-    check_registers(compiled, source)
+    kernel = filter_gradient_kernel(kind)
+    compiled = compile_kernel(kernel, capability, tmp_path)
+    check_registers(compiled, kernel.source)
     at_once = filters.PATCH**2 if kind.stride[1] else 1
     check_sums(compiled, kind.dtype, kind.stride[1] > 0, at_once * kind.rows * kind.taps)
 
@@ -377,13 +411,13 @@ def test_filter_gradient(kind: FilterGradient, tmp_path: Path):
     ("source", "target"), [("float32", "float32"), ("uint8", "float16"), ("float16", "float32")]
 )
 def test_move(source: str, target: str, tmp_path: Path):
-    kernel = passes.make_move(source, target)
-    check_registers(compile_kernel(kernel, (9, 0), tmp_path), kernel)
+    kernel = move_kernel(source, target)
+    check_registers(compile_kernel(kernel, (9, 0), tmp_path), kernel.source)
 
 
 def test_second_pass(tmp_path: Path):
-    kernel = passes.make_second_pass("float16")
-    check_registers(compile_kernel(kernel, (8, 0), tmp_path), kernel)
+    kernel = second_pass("float16")
+    check_registers(compile_kernel(kernel, (8, 0), tmp_path), kernel.source)
 
 
 def report() -> None:
@@ -395,7 +429,7 @@ def report() -> None:
     print("kernel, capability: registers, and instructions of a step by what they do")
     for kind, _ in STEPS:
         with tempfile.TemporaryDirectory() as folder:
-            compiled = compile_kernel(gemm.make_kernel(kind), (9, 0), Path(folder))
+            compiled = compile_kernel(product_kernel(kind), (9, 0), Path(folder))
         step = find_step(compiled.code, kind)
         share = step.multiplications / step.executed
         reads, moves = step.count("LDS", "LDSM"), step.count("LDG", "LDGSTS", "STS")

@@ -13,9 +13,10 @@ import warnings
 import numpy as np
 
 import numbaconv as nc
-from numbaconv.cuda import tiles
+from numbaconv.cuda import tiles, transposition
+from numbaconv.cuda.convolution import transpose_kernel
 from tests.cuda.executed.cases import convolve, element, forced
-from tests.cuda.executed.device import GPU, installed
+from tests.cuda.executed.device import GPU, DeviceArray, installed
 from tests.oracle.cases import Case, integer_arrays, problem
 from tests.oracle.gradient_cases import integer_operands
 
@@ -84,6 +85,18 @@ def measure_filter_gradient(size: int, kernel: int, stride: int) -> dict[str, fl
     return passes()
 
 
+def measure_transposition(dtype: str) -> dict[str, float]:
+    """Return the passes of what brings channels together, by the dtype of the elements."""
+    GPU.begin()
+    images, rows, columns = 2, 70, 100
+    x, y = (DeviceArray(images * rows * columns, dtype) for _ in range(2))
+    GPU.memory.write(x.address, bytes(x.nbytes))
+    blocks = transposition.blocks(images, rows, columns)
+    arguments = x.address, y.address, rows, columns
+    transpose_kernel(dtype).launch(blocks, transposition.THREADS, 0, arguments)
+    return passes()
+
+
 def show(what: str, found: dict[str, float], outputs: int = 0) -> None:
     """Print the passes of a kernel, and what it executes for each output."""
     text = ", ".join(f"{kind} {each:.2f}" for kind, each in found.items())
@@ -100,6 +113,8 @@ def report() -> None:
     for dtype, tile, option in PRODUCTS:
         found = measure_product(dtype, tile, option)
         show(f"{dtype} {'x'.join(map(str, tile[:5]))} {option}", found)
+    for dtype in ("uint16", "float32"):
+        show(f"channels together, {dtype}", measure_transposition(dtype), 2 * 70 * 100)
     for size, kernel, stride in FILTERS:
         what = f"{kernel}x{kernel}, {size}x{size} outputs, stride {stride}"
         outputs = 32 * size * size

@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import getpass
 import hashlib
 import importlib.metadata
+import inspect
 import os
+import re
 import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numbaconv
 from numbaconv.cuda.kernels import Kernel, to_ptx
 from tests.cuda.executed.program import Program
 
-# What kernels are made of, in the package; host code does not change them.
-SOURCES = (
-    *(
-        f"cuda/{name}.py"
-        for name in (
-            "compiled",
-            "compiled_memory",
-            "device",
-            "emission",
-            "filter_gradients",
-            "filter_tiles",
-            "filters",
-            "gemm",
-            "gemm_multiply",
-            "gemm_tiles",
-            "gradient_tiles",
-            "intrinsics",
-            "kernels",
-            "kind",
-            "passes",
-            "patch_tiles",
-            "placement",
-            "problem",
-            "tiles",
-        )
-    ),
-    *(f"problem/{name}.py" for name in ("activations", "padding_modes", "shape")),
-)
+PACKAGES = ("numbaconv.cuda.", "numbaconv.problem.")
+# Imported by name, so that no statement says it: all kernels are made of these too.
+INTRINSICS = ("numbaconv.cuda.compiled", "numbaconv.cuda.compiled_memory")
+HOST = ("numbaconv.cuda.kernels", "numbaconv.cuda.toolkit")  # change no kernel, but `to_ptx`
 MOST_PROGRAMS = 40  # kept parsed
 
 
@@ -56,15 +36,33 @@ def folder() -> Path:
     return path
 
 
-@functools.cache
-def stamp() -> str:
-    """Digest of all that PTX depends on beside the kernel's own key."""
-    import numbaconv
+def source_of(module: str) -> Path:
+    """Return the file of a module of numbaconv."""
+    return Path(numbaconv.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
-    root = Path(numbaconv.__file__).parent
-    digest = hashlib.sha256()
-    for name in SOURCES:
-        digest.update((root / name).read_bytes())
+
+def modules_of(name: str) -> set[str]:
+    """Return the modules that a kernel is made of: the one that makes it, and all they import."""
+    found: set[str] = set()
+    rest = [name, *INTRINSICS]
+    while rest:
+        name = rest.pop()
+        if name in found or name in HOST or not name.startswith(PACKAGES):
+            continue
+        if source_of(name).exists():  # else it is what is imported from one
+            found.add(name)
+            for node in ast.walk(ast.parse(source_of(name).read_bytes())):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    rest += [node.module, *(f"{node.module}.{part.name}" for part in node.names)]
+    return found
+
+
+@functools.cache
+def stamp(module: str) -> str:
+    """Digest of all that PTX depends on beside the kernel's own key, which a module makes."""
+    digest = hashlib.sha256(inspect.getsource(to_ptx).encode())
+    for name in sorted(modules_of(module)):
+        digest.update(source_of(name).read_bytes())
     for package in ("numba-cuda", "numba"):
         digest.update(importlib.metadata.version(package).encode())
     return digest.hexdigest()
@@ -78,15 +76,20 @@ def program_of(ptx: str) -> Program:
 
 def ptx_of(kernel: Kernel, capability: tuple[int, int]) -> str:
     """Return the PTX of a kernel, kept from an earlier run or compiled as for a launch."""
-    if capability == (8, 0):
-        capability = (9, 0)  # the kernels for the two differ in their target alone
-    name = hashlib.sha256(repr((stamp(), kernel.name, capability)).encode()).hexdigest()[:24]
+    kept = (9, 0) if capability >= (8, 0) else capability  # kernels for 8.0 have another target
+    key = stamp(kernel.module), kernel.name, kept
+    name = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
     path = folder() / f"{name}.ptx"
     if not path.exists():
         temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(to_ptx(kernel.source, capability))
+        temporary.write_text(to_ptx(kernel.source, kept))
         temporary.rename(path)
-    return path.read_text()
+    return retargeted(path.read_text(), capability)
+
+
+def retargeted(ptx: str, capability: tuple[int, int]) -> str:
+    """Return PTX for another capability."""
+    return re.sub(r"(?m)^\.target sm_\d+", ".target sm_{}{}".format(*capability), ptx)
 
 
 class Resources(NamedTuple):

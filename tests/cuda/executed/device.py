@@ -251,6 +251,8 @@ def _load(ptx: bytes, name: str) -> tuple[str, Any]:
     return name, compilation.program_of(ptx.decode())
 
 
+PENDING = SimpleNamespace(deallocations=[])  # memory is freed here as soon as it can be
+
 # Nothing is kept on disk: what is compiled here no device could run.
 NO_CACHE = SimpleNamespace(
     load=lambda symbol, identity: None,
@@ -277,6 +279,7 @@ def installed() -> Iterator[Gpu]:
             "device_array": DeviceArray,
             "device_array_like": lambda a: DeviceArray(a.shape, a.dtype),
             "to_device": to_device,
+            "current_context": lambda: SimpleNamespace(memory_manager=PENDING),
             "synchronize": lambda: GPU.order.synchronize_all(),
             "stream": lambda: GPU.stream(),
             "external_stream": lambda handle: Stream(GPU.order, handle),
@@ -330,6 +333,7 @@ def forget_plans() -> None:
         convolution.filter_gradient_kernel,
         convolution.filter_kernel,
         convolution.second_pass,
+        convolution.transpose_kernel,
         memory.move_kernel,
     ):
         kernels_of.cache_clear()

@@ -17,6 +17,7 @@ TF32 = "kind tf32 128x128x16x64x32 plain splits=1"
 HALF = "kind float16 128x128x16x64x32 wide splits=1"
 VALUES = "values tf32 last=False"
 WIDE_VALUES = "values tf32 last=True"
+BROUGHT = "brought float16 zeros"
 FILTER = "filter float32 stride=1 dilation=1 zeros ((11, 37), (3, 3))"
 GRADIENT = "filter gradient float32 stride=1 dilation=1 (3, (60, 70), (3, 3))"
 
@@ -56,6 +57,7 @@ MUTANTS = (
     Mutant("vectors of padding copied", HALF, WIDE_COPY, r"\1;", 2),
     Mutant("a copy 16 bytes on", HALF, r"(cp\.async\.cg\S+ \[%r\d+)\]", r"\1+16]"),
     Mutant("barrier of the loop removed", FLOAT, BARRIER, ""),
+    Mutant("barrier between the halves of a transposition removed", BROUGHT, BARRIER, ""),
     Mutant("barrier behind the loop removed", NINE_STEPS, BARRIER, "", 1),
     Mutant("barrier of the epilogue removed", FLOAT, BARRIER, "", -1),
     Mutant("first barrier removed", WIDE, BARRIER, ""),
