@@ -120,6 +120,11 @@ def other_targets() -> list[str]:
     return [target for target in TARGETS if sizes[target] != VECTOR_BYTES]
 
 
+def stress_targets() -> list[Any]:
+    """The same as parameters of tests that run for them at length alone."""
+    return [pytest.param(target, marks=pytest.mark.stress) for target in other_targets()]
+
+
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
 

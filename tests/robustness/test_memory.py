@@ -6,18 +6,18 @@ import sys
 
 import pytest
 
-from tests.conftest import Script, other_targets
+from tests.conftest import Script, other_targets, stress_targets
 from tests.convolution.test_winograd import PROBLEMS
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="guard pages are made by mprotect")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="guard pages are made by Linux's mmap and mprotect"
+)
 
 GUARDED = ("-m", "tests.scripts.guarded")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "target", ["host", *(pytest.param(each, marks=pytest.mark.stress) for each in other_targets())]
-)
+@pytest.mark.parametrize("target", ["host", *stress_targets()])
 def test_guard_pages(backend: str, target: str, run_as: Script):
     done = run_as(target, *GUARDED, backend)
     assert "no access outside the arrays" in done.stdout
@@ -50,8 +50,10 @@ for name, (x, w, options) in PROBLEMS.items():
 
 
 @pytest.mark.slow
-def test_guard_pages_around_filters(run_script: Script):
-    done = run_script("-W", "ignore", "-m", "tests.scripts.guarded_filters", "--random", "150")
+@pytest.mark.parametrize("of", [(), ("--signal",)], ids=["ndimage", "signal"])
+def test_guard_pages_around_filters(of: tuple[str, ...], run_script: Script):
+    script = ("-W", "ignore", "-m", "tests.scripts.guarded_filters")
+    done = run_script(*script, "--random", "150", *of)
     assert "150 filters, no access outside the arrays" in done.stdout
 
 
@@ -73,21 +75,32 @@ def test_guard_pages_around_many_random_problems(
     assert "5000 problems, no access outside the arrays" in done.stdout
 
 
-@pytest.mark.parametrize("array", ["out", "workspace"])
-def test_an_access_outside_is_noticed(array: str, run_script: Script):
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [(), ("--gradients",)], ids=["forward", "gradients"])
+@pytest.mark.parametrize("target", ["host", *stress_targets()])
+@pytest.mark.parametrize("count", ["20", pytest.param("3000", marks=pytest.mark.stress)])
+def test_fuzz_between_guard_pages(kind: tuple[str, ...], target: str, count: str, run_as: Script):
+    """Arrays of any layout and dtype, on all paths, and whatever else is allocated on the way."""
+    fuzz = ("-m", "tests.scripts.fuzz", "--guarded", "--seed", "4")
+    assert " 0 wrong" in run_as(target, *fuzz, "--count", count, *kind, timeout=7200).stdout
+
+
+@pytest.mark.parametrize("memory", ["an array", "scratch"])
+@pytest.mark.parametrize("at_end", [False, True], ids=["start", "end"])
+def test_an_access_outside_is_noticed(memory: str, at_end: bool, run_script: Script):
     """The guards themselves work: one element too far ends the process."""
     code = f"""
 import ctypes, numpy as np
-from tests.scripts import guarded
-if {array!r} == "out":
-    y = guarded.guarded(np.zeros(5), at_end=True)
-    address = y.ctypes.data
-else:
-    context = guarded.guarded_workspace(at_end=True)
-    address = context.__enter__()(5 * 8)
-ctypes.c_double.from_address(address + 4 * 8).value
+from tests.robustness import guard_pages
+guard_pages.install()
+guard_pages.place({at_end})
+array = np.empty(5)
+scratch = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(guard_pages.library_malloc.address)(40)
+first = array.ctypes.data if {memory!r} == "an array" else scratch
+for inside in (0, 4):
+    assert ctypes.c_double.from_address(first + 8 * inside).value != 0  # NaN
 print("inside", flush=True)
-ctypes.c_double.from_address(address + 5 * 8).value
+ctypes.c_char.from_address(first + (40 if {at_end} else -1)).value
 """
     with pytest.raises(AssertionError, match=r"exit -\d+\s+inside"):
         run_script("-c", code)

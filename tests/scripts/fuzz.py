@@ -1,10 +1,11 @@
 """Random problems through every path, against the oracle.
 
-    python -m tests.scripts.fuzz --count 100000 --seed 0 [--integers] [--gradients]
+    python -m tests.scripts.fuzz --count 100000 --seed 0 [--integers] [--gradients] [--guarded]
 
 Results of integers, and of floats that hold small ones, must be equal; those of real data must
 lie within the bound that is proven for any order of summation. On a failure the last lines say
-what the problem was and how to run it alone.
+what the problem was and how to run it alone. With all memory between forbidden pages, an access
+outside ends the process, and the number before that is the problem's.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbaconv.cpu.direct import choice
 from tests.oracle import reference
 from tests.oracle.cases import Array
 from tests.oracle.paths import GRADIENT_PATHS, PATHS, Operation, Path
@@ -91,13 +93,23 @@ def check(sample: Sample, paths: Iterable[Path]) -> None:
 
 
 def fuzz(
-    seed: int, start: int, count: int, integers_only: bool = False, gradients: bool = False
+    seed: int,
+    start: int,
+    count: int,
+    integers_only: bool = False,
+    gradients: bool = False,
+    begin: Callable[[int], None] | None = None,
 ) -> int:
-    """Check a range of problems; return how many went wrong, each reported as it is found."""
+    """Check a range of problems; return how many went wrong, each reported as it is found.
+
+    `begin`, if any, is called with the number of each before it is drawn.
+    """
     draw, paths = (gradient_sample, GRADIENT_PATHS) if gradients else (sample, PATHS)
-    flags = " --integers" * integers_only + " --gradients" * gradients
+    flags = " --integers" * integers_only + " --gradients" * gradients + " --guarded" * bool(begin)
     failures = 0
     for number in range(start, start + count):
+        if begin is not None:
+            begin(number)
         problem = draw(seed, number, integers_only)
         try:
             check(problem, paths)
@@ -106,6 +118,24 @@ def fuzz(
             print(f"problem {number}: {problem.describe()}\n  {type(failure).__name__}: {failure}")
             print(f"  python -m tests.scripts.fuzz --seed {seed} --start {number} --count 1{flags}")
     return failures
+
+
+def between_forbidden_pages() -> Callable[[int], None]:
+    """Have all memory end where such a page begins, or of every other problem begin where one ends.
+
+    Results go past the caches, and tiles ask for pixels ahead of time, as those of large problems.
+    """
+    from tests.robustness import guard_pages  # which compiles what it installs
+
+    guard_pages.install()
+    choice.last_level_caches = lambda threads: 0
+    choice.MOST_CACHED = 0
+
+    def begin(number: int) -> None:
+        print(number, end=" ", flush=True)
+        guard_pages.place(number % 2 == 0)
+
+    return begin
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -117,9 +147,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--gradients", action="store_true", help="gradients and transposed convolutions"
     )
+    parser.add_argument("--guarded", action="store_true", help="memory between forbidden pages")
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    failures = fuzz(options.seed, options.start, options.count, options.integers, options.gradients)
+    begin = between_forbidden_pages() if options.guarded else None
+    drawn = options.seed, options.start, options.count, options.integers, options.gradients
+    failures = fuzz(*drawn, begin)
     kind = "exact " * options.integers + "problems" + " of gradients" * options.gradients
     paths = len(GRADIENT_PATHS if options.gradients else PATHS)
     print(

@@ -3,27 +3,21 @@
     python -m tests.scripts.guarded BACKEND [NAME ...] [--random COUNT] [--gradients] [--seed SEED]
 
 runs the named cases (all, if none is named and no random ones are asked for) and random problems
-with every array at either end of its pages: input, weights, bias, `add`, `out`, results and the
-workspace.
+with every array at either end of its pages: input, weights, bias, `add`, `out`, results, scratch,
+and what else comes from NumPy's and the library's allocators (`tests.robustness.guard_pages`).
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import mmap
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
 import numbaconv as nc
 from numbaconv.cpu.direct import choice
-from numbaconv.runtime import result_memory
-from numbaconv.runtime.shared_table import AT, ENTRY, address_of_function
 from tests.oracle import reference
 from tests.oracle.cases import (
     CASES,
@@ -38,9 +32,7 @@ from tests.oracle.cases import (
 )
 from tests.oracle.paths import TRANSFORMS
 from tests.oracle.problems import choose, varied_case
-
-LIBC = ctypes.CDLL(None, use_errno=True)
-LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+from tests.robustness import guard_pages
 
 # What small cases do not reach: channels by parts in place, sums of many blocks.
 BY_PARTS = [c for c in LARGE if c.name in ("large_1d_by_parts", "zones_of_many_sums")]
@@ -50,56 +42,9 @@ DTYPES = ("float32", "float32", "float64", "int32", "int64")
 CONVERTED = ("uint8", "int16", "float16")
 
 
-def guarded(array: Array, at_end: bool) -> Array:
-    """Return a copy of an array with a forbidden page right behind it, or right before it."""
-    pages = -(-max(array.nbytes, 1) // mmap.PAGESIZE)
-    memory = mmap.mmap(-1, (pages + 2) * mmap.PAGESIZE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    for page in (0, pages + 1):
-        if LIBC.mprotect(base + page * mmap.PAGESIZE, mmap.PAGESIZE, 0):
-            raise OSError(ctypes.get_errno(), "mprotect")
-    first = (pages + 1) * mmap.PAGESIZE - array.nbytes if at_end else mmap.PAGESIZE
-    copy: Array = np.ndarray(array.shape, array.dtype, memory, first)
-    copy[...] = array
-    return copy
-
-
 def filler(dtype: np.dtype[Any]) -> Any:
-    """What must not be left in a result, nor be read from a workspace."""
+    """What must not be left in a result."""
     return np.nan if dtype.kind == "f" else 77
-
-
-@contextmanager
-def guarded_workspace(at_end: bool) -> Iterator[Any]:
-    """Have C's memory for workspaces, and results, lie beside forbidden pages too.
-
-    It has all bits set: NaN, or -1. Yields what allocates it.
-    """
-    alive: dict[int, Array] = {}
-    malloc, free = int(ENTRY[AT.malloc]), int(ENTRY[AT.free])
-    free_in_c = ctypes.CFUNCTYPE(None, ctypes.c_int64)(free)
-
-    @ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-    def allocate(nbytes: int) -> int:
-        block = guarded(np.full(nbytes, 255, np.uint8), at_end)
-        alive[block.ctypes.data] = block
-        return block.ctypes.data
-
-    @ctypes.CFUNCTYPE(None, ctypes.c_int64)
-    def release(address: int) -> None:
-        if alive.pop(address, None) is None:
-            free_in_c(address)
-
-    def empty(size: int, dtype: Any) -> Array:
-        return guarded(np.full(size, filler(np.dtype(dtype)), dtype), at_end)
-
-    ENTRY[AT.malloc], ENTRY[AT.free] = map(address_of_function, (allocate, release))
-    try:
-        with mock.patch.object(result_memory, "empty", empty):  # results, workspaces of gradients
-            yield allocate
-    finally:
-        ENTRY[AT.malloc], ENTRY[AT.free] = malloc, free
-    assert not alive, "not given back"
 
 
 def check_equal(result: Array, expected: Array, backend: str) -> None:
@@ -108,61 +53,88 @@ def check_equal(result: Array, expected: Array, backend: str) -> None:
     np.testing.assert_array_equal(result, expected)
 
 
+def at_both_ends(what: str) -> Iterator[None]:
+    """Have all memory begin and then end beside a page that nobody may touch."""
+    for at_end in (False, True):
+        print(f"{what} at_end={at_end}", end=" ", flush=True)  # a crash names it
+        guard_pages.place(at_end)
+        yield
+        assert guard_pages.lent_blocks() == 0, "not given back"
+        print("ok")
+
+
+def copies(*arrays: Array | None) -> list[Array | None]:
+    """The same arrays in memory of their own."""
+    return [None if a is None else a.copy() for a in arrays]
+
+
 def check(case: Case, dtype: str, backend: str, of_image: str | None = None) -> None:
     """Run a case at both ends of its pages; its image may have a dtype of its own."""
-    x, weight, bias = integer_arrays(case, dtype)
-    x = integer_arrays(case, of_image)[0] if of_image else x
-    expected = reference.conv_by_taps(x, weight, bias, **case.kwargs).astype(dtype)
-    for at_end in (False, True):
-        # A crash names it.
-        print(f"{case.name} {of_image or ''} {dtype} at_end={at_end}", end=" ", flush=True)
-        out = guarded(np.full(expected.shape, filler(expected.dtype), dtype), at_end)
-        arrays = [None if a is None else guarded(a, at_end) for a in (x, weight, bias)]
-        with guarded_workspace(at_end):
-            nc.conv(*arrays, **case.kwargs, out=out, backend=backend)
-            check_equal(out, expected, backend)
-            add = guarded(expected, at_end)
-            nc.conv(*arrays, **case.kwargs, out=out, add=add, backend=backend)
-            check_equal(out, expected + expected, backend)
-            nc.conv(*arrays, **case.kwargs, out=add, add=add, backend=backend)
-            check_equal(add, expected + expected, backend)
-        print("ok")
+    arrays = integer_arrays(case, dtype)
+    x = integer_arrays(case, of_image)[0] if of_image else arrays[0]
+    expected = reference.conv_by_taps(x, *arrays[1:], **case.kwargs).astype(dtype)
+    options = case.kwargs | {"backend": backend}
+    for _ in at_both_ends(f"{case.name} {of_image or ''} {dtype}"):
+        image, weight, bias = copies(x, *arrays[1:])
+        out = np.full(expected.shape, filler(expected.dtype), dtype)
+        nc.conv(image, weight, bias, **options, out=out)
+        check_equal(out, expected, backend)
+        add = expected.copy()
+        nc.conv(image, weight, bias, **options, out=out, add=add)
+        check_equal(out, expected + expected, backend)
+        nc.conv(image, weight, bias, **options, out=add, add=add)
+        check_equal(add, expected + expected, backend)
+        layer = nc.prepare(weight, bias, **options)
+        for _ in range(2):
+            check_equal(layer(image), expected, backend)
+        got = nc.conv(image, weight, bias, **options, out_dtype="uint8")
+        np.testing.assert_array_equal(got, np.clip(expected, 0, 255))
 
 
 def check_gradients(case: Case, dtype: str, backend: str) -> None:
-    """Do the same with the gradients and the transposed convolution of a case."""
+    """Do the same with the gradients, the transposed convolution and the patches of a case."""
     rank = len(case.weight) - 2
-    x, weight, _ = integer_arrays(case, dtype)
-    g, _, bias = integer_arrays(gradient_case(case), dtype)
+    x, w, _ = integer_arrays(case, dtype)
+    g, _, b = integer_arrays(gradient_case(case), dtype)
     of_input, of_weight = (getattr(nc.grad, f"conv{rank}d_{of}") for of in ("input", "weight"))
     spread, spread_options = getattr(nc, f"conv_transpose{rank}d"), transposed_options(case)
     options = case.kwargs
-    by_input = reference.conv_input_by_taps(case.input, weight, g, **options).astype(dtype)
+    by_input = reference.conv_input_by_taps(case.input, w, g, **options).astype(dtype)
     by_weight = reference.conv_weight_by_taps(x, case.weight, g, **options).astype(dtype)
-    by_bias = 0 if bias is None else bias.reshape(-1, *(1,) * rank)
-    for at_end in (False, True):
-        print(f"gradients of {case.name} {dtype} at_end={at_end}", end=" ", flush=True)
-        gx, gw, gg, gb = (None if a is None else guarded(a, at_end) for a in (x, weight, g, bias))
-        with guarded_workspace(at_end):
-            got = of_input(case.input, gw, gg, **options, backend=backend)
-            check_equal(got, by_input, backend)
-            got = of_weight(gx, case.weight, gg, **options, backend=backend)
-            check_equal(got, by_weight, backend)
-            if spread_options:
-                out = guarded(np.full(case.input, filler(x.dtype), dtype), at_end)
-                spread(gg, gw, gb, **spread_options, out=out, backend=backend)
-                check_equal(out, by_input + by_bias, backend)
-                last = guarded(np.moveaxis(g, -rank - 1, -1), at_end)
-                in_other_order = spread_options | {"data_format": "channels_last"}
-                got = spread(last, gw, gb, **in_other_order, backend=backend)
-                check_equal(np.moveaxis(got, -1, -rank - 1), by_input + by_bias, backend)
-                add = guarded(by_input, at_end)
-                got = spread(gg, gw, gb, **spread_options, add=add, backend=backend)
-                check_equal(got, 2 * by_input + by_bias, backend)
-                layer = nc.prepare_transposed(gw, gb, **spread_options, backend=backend)
-                for _ in range(2):
-                    check_equal(layer(gg, out=out), by_input + by_bias, backend)
-        print("ok")
+    by_bias = 0 if b is None else b.reshape(-1, *(1,) * rank)
+    for _ in at_both_ends(f"gradients of {case.name} {dtype}"):
+        image, weight, gradient, bias = copies(x, w, g, b)
+        got = of_input(case.input, weight, gradient, **options, backend=backend)
+        check_equal(got, by_input, backend)
+        got = of_weight(image, case.weight, gradient, **options, backend=backend)
+        check_equal(got, by_weight, backend)
+        check_patches(image, case)
+        if spread_options:
+            out = np.full(case.input, filler(x.dtype), dtype)
+            spread(gradient, weight, bias, **spread_options, out=out, backend=backend)
+            check_equal(out, by_input + by_bias, backend)
+            last = np.moveaxis(gradient, -rank - 1, -1).copy()
+            in_other_order = spread_options | {"data_format": "channels_last"}
+            got = spread(last, weight, bias, **in_other_order, backend=backend)
+            check_equal(np.moveaxis(got, -1, -rank - 1), by_input + by_bias, backend)
+            add = by_input.copy()
+            got = spread(gradient, weight, bias, **spread_options, add=add, backend=backend)
+            check_equal(got, 2 * by_input + by_bias, backend)
+            layer = nc.prepare_transposed(weight, bias, **spread_options, backend=backend)
+            for _ in range(2):
+                check_equal(layer(gradient, out=out), by_input + by_bias, backend)
+
+
+def check_patches(image: Array, case: Case) -> None:
+    """Write the patches of a case as columns, and add them up again."""
+    kernel = case.weight[2:]
+    names = ("dilation", "padding", "stride")
+    options = {name: case.kwargs[name] for name in names if name in case.kwargs}
+    columns = nc.im2col(image, kernel, **options)
+    np.testing.assert_array_equal(columns, reference.im2col(image, kernel, **options))
+    back = image.shape[-len(kernel) :], kernel
+    sums = nc.col2im(columns, *back, **options)
+    np.testing.assert_array_equal(sums, reference.col2im(columns, *back, **options))
 
 
 def main() -> None:
@@ -176,6 +148,7 @@ def main() -> None:
     options = parser.parse_args()
 
     problems = 0
+    guard_pages.install()
     choice.last_level_caches = lambda threads: 0  # results go past the caches
     choice.MOST_CACHED = 0  # tiles ask for pixels ahead of time
     for case in (*CASES, *SWEEPS, *BY_PARTS):
