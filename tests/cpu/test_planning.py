@@ -12,7 +12,13 @@ from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking, direct, im2col
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
-from numbaconv.cpu.direct import cost, depthwise_planes, matrix_blocks
+from numbaconv.cpu.direct import (
+    cost,
+    depthwise_planes,
+    matrix,
+    matrix_blocks,
+    matrix_transposed,
+)
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
 from numbaconv.cpu.direct.choice import comparable, crosses_lines
 from numbaconv.cpu.direct.dots import locate_dots
@@ -345,6 +351,24 @@ def test_strides_that_copy_much_for_few_outputs_read_in_place():
     assert direct.lower(wide, FLOAT, 2).name == "matrix"  # rows waste less than lanes
 
 
+def test_pixels_are_asked_for_where_no_hardware_does():
+    def distance(image: tuple[int, ...], kernel: int, layout: Layout = CHANNELS_FIRST) -> int:
+        channels = image[-1] if layout.channels_last else image[1]
+        s = simplest(shape_of(image, (64, channels, kernel, kernel), layout=layout))
+        return matrix_transposed.lower(s, 4, 1).prefetch_distance
+
+    assert distance((1, 64, 9, 9), 3) == 4 * 81
+    assert distance((1, 9, 9, 64), 3, CHANNELS_LAST) == 0
+    assert distance((1, 64, 9, 9), 1) == distance((1, 64, 9, 9), 2) == 0  # in cache, few taps
+    assert distance((1, 600, 71, 71), 1) == 36 * 71 * 71
+
+
+def test_channels_that_share_places_are_copied_unless_they_are_few():
+    for channels, copies in (2, False), (6, False), (7, True):
+        s = simplest(shape_of((1, channels, 64, 64), (24, channels, 1, 1)))
+        assert (matrix.lower(s, 4, 1).fill_halo is not None) == copies
+
+
 @pytest.mark.skipif(VECTOR_BYTES == 16, reason="vectors without masks")
 def test_filters_taller_than_a_strip_take_the_lanes_that_are_full():
     def served(channels: int, size: int, kernel: int) -> str:
@@ -425,6 +449,14 @@ def test_rows_are_cut_so_that_all_threads_end_together():
     s = shape_of((1, 64, 58, 58), (64, 64, 3, 3))  # 56 rows
     assert even_blocks(s, 3, planes=1, threads=2, oc_blocks=1) == 4
     assert even_blocks(s, 1, planes=2, threads=2, oc_blocks=1) == 1
+
+
+def test_channels_are_parted_only_where_that_copies_little():
+    """Three blocks of seven rows are six tasks of halves of the channels, or four blocks are."""
+    for outputs, blocks in (16, 4), (64, 3):
+        s = simplest(shape_of((7, 16, 112), (outputs, 16, 3), dilation=3))
+        assert s.output[1] == 7
+        assert even_blocks(s, 3, planes=1, threads=2, oc_blocks=2) == blocks
 
 
 def test_output_channels_are_parted_where_blocks_are_few():

@@ -19,6 +19,9 @@ USUAL_COLUMNS = 1024
 # for the second-level cache. The wider a task is, the longer runs the prefetchers of memory see.
 PIXEL_ROWS_BYTES = 1 << 18
 
+# Copying an element to a halo tile takes as long as so many multiply-adds.
+COPIED = 64
+
 # Columns of such a task are a multiple of this where there are more: rows of results then begin at
 # cache lines if the output's do.
 PIXEL_COLUMNS_UNIT = 16
@@ -72,15 +75,15 @@ def channel_parts(blocks, threads):
 def even_blocks(s, fewest, planes, threads, oc_blocks):
     """Blocks of rows, `fewest` or some more, that take the least time on all threads.
 
-    The thread that has the most tasks computes their rows, and copies the halo of each: an element
-    takes as long as some 64 multiply-adds. Few blocks are left alone if equal parts of the output
-    channels make more tasks of them.
+    The thread that has the most tasks computes their rows, and copies the halo of each. Few blocks
+    are left alone if equal parts of the output channels make more tasks of them, unless the copies,
+    which each part makes anew, take half as long as the products.
     """
-    oh = s.output[1]
+    oh, products = s.output[1], s.c_out * kernel_taps(s)
     parts = channel_parts(planes * fewest, threads)
-    if parts > 1 and oc_blocks % parts == 0:
+    if parts > 1 and oc_blocks % parts == 0 and products > 2 * COPIED:
         return fewest
-    halo = axis_reach(s.kernel[1], s.stride[1], s.dilation[1]) * 64 / (s.c_out * kernel_taps(s))
+    halo = axis_reach(s.kernel[1], s.stride[1], s.dilation[1]) * COPIED / products
 
     def longest(blocks):
         return ceil_div(planes * blocks, threads) * (oh / blocks + halo)

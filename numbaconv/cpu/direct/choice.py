@@ -50,6 +50,10 @@ MOST_CACHED = 6 << 20
 # Pages of memory whose places a core has at hand, about, and their bytes: see `cost`.
 MOST_PAGES, PAGE_BYTES = 96, 4096
 
+# Channels that a first-level cache has room for in the same places: it has 8 or 12 ways, of which
+# results take some.
+FEW_CHANNELS = 6
+
 # From so many input and output channels on, pixels are packed where rows leave lanes over, if that
 # takes more multiply-adds a vector of results than moving it: see `uses_panels`.
 PANEL_K, PANEL_OUTPUTS, MOVE_COST = 256, 96, 13
@@ -311,9 +315,10 @@ def stays_cached(s, lanes):
 def has_rows_apart(s, lanes):
     """Whether pixels are neighbours, and channels lie where caches have room for many at once.
 
-    A large power of two apart they push each other out.
+    A large power of two apart they push each other out, unless they are few.
     """
-    return s.in_strides[4] == 1 and s.in_strides[1] * VECTOR_BYTES % (8192 * lanes) != 0
+    apart = s.c_in <= FEW_CHANNELS or s.in_strides[1] * VECTOR_BYTES % (8192 * lanes) != 0
+    return s.in_strides[4] == 1 and apart
 
 
 def reads_pixels_in_place(s, lanes):

@@ -17,7 +17,12 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import CACHE_LINE, call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
-from numbaconv.cpu.direct.choice import SHORT_VECTORS, reads_in_place, reads_pixels_in_place
+from numbaconv.cpu.direct.choice import (
+    SHORT_VECTORS,
+    reads_in_place,
+    reads_pixels_in_place,
+    stays_cached,
+)
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import (
     MOST_LISTED,
@@ -45,6 +50,9 @@ from numbaconv.problem.simplest import with_images_innermost
 # Taps by which pixels are prefetched, in a channel that comes later: no prefetcher of the hardware
 # follows channels.
 TAPS_AHEAD = 36
+
+# Up to so many taps a channel, asking for each takes longer than a cache does to deliver it.
+FEW_TAPS = 4
 
 # Pixels that are moved to the output at once, where a row has fewer: whole cache lines of each
 # channel, and ragged ends only once.
@@ -193,11 +201,15 @@ def transposed_work(worker, job, like):
 
 
 def channels_ahead(s, apart, lanes):
-    """How many channels later the pixels lie that a tile prefetches.
+    """How many channels later the pixels lie that a tile prefetches; 0: it does not.
 
     Where lines of many channels want the same places in the first-level cache, fewer: prefetched
-    too early they would be gone when they are used.
+    too early they would be gone when they are used. Channels side by side are lines that follow one
+    another, which the hardware sees; and few taps a channel are asked for one by one, which pays if
+    they come from memory.
     """
+    if apart == 1 or (kernel_taps(s) <= FEW_TAPS and stays_cached(s, lanes)):
+        return 0
     line, places = CACHE_LINE * lanes // VECTOR_BYTES, 64
     while apart % (2 * line) == 0 and places > 1:
         apart //= 2

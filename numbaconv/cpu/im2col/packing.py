@@ -20,10 +20,13 @@ from numbaconv.cpu.im2col.panels import (
     zones_of,
 )
 from numbaconv.cpu.job import AT, HALO, MOST_HALO, SHAPE, places, size_within
-from numbaconv.cpu.packing.lanes import copy_lanes, fill_lanes
+from numbaconv.cpu.packing.lanes import copy_lanes, fill_lanes, prefetch
 from numbaconv.cpu.packing.rows import CopyRunArguments
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import ZEROS, read_shape
+
+# Channels by which pixels of pointwise layers are asked for ahead of time.
+CHANNELS_AHEAD = 4
 
 
 class Functions(NamedTuple):
@@ -177,12 +180,14 @@ def pack_lines(panels, job, reads, group, begin, panel_count, k0, k1):
         run, panel = min(pixels - at, left - j), j // b.nr
         at += n * s.in_strides[0] + (row - n * s.output[1]) * s.in_strides[3]
         x = shift(image, at + (group * s.c_in + k0) * s.in_strides[1])
+        ahead = CHANNELS_AHEAD * s.in_strides[1]
         for k in range(k1 - k0):
             source, target = shift(x, k * s.in_strides[1]), shift(panels, panel * apart + k * b.nr)
             column, i = j - panel * b.nr, 0
             while i < run:
                 width, v = min(b.nr - column, run - i), 0
                 while v < width:
+                    prefetch(shift(source, ahead + i + v))
                     copy_lanes(shift(target, column + v), shift(source, i + v), width - v)
                     v += lanes
                 target = shift(target, apart)
