@@ -45,8 +45,8 @@ class Header(NamedTuple):
     tile, prefetching_tile, band : int
         Addresses of register tiles. Those of functions are set in the template, and are 0 for what
         the problem does not need.
-    sum_again : int
-        Address of the function that sums again what a tile has marked.
+    cut_off : int
+        Address of the function that makes integers of sums.
     fill_halo : int
         Address of the function that copies a halo tile.
     add_tile : int
@@ -114,7 +114,7 @@ class Header(NamedTuple):
     tile: int
     prefetching_tile: int
     band: int
-    sum_again: int
+    cut_off: int
     fill_halo: int
     add_tile: int
     activate: int

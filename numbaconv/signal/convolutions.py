@@ -294,16 +294,16 @@ def sepfir2d(input: Any, hrow: Any, hcol: Any) -> np.ndarray:
         raise ValueError(f"input must have two axes, got {x.ndim}")
     dtype = np.promote_types(x.dtype, np.float32)
     rows, columns = _taps("hrow", hrow, dtype), _taps("hcol", hcol, dtype)
-    x = x.astype(dtype, copy=False)
+    image: np.ndarray = x.astype(dtype, copy=False)
     if rows.dtype.kind == columns.dtype.kind == "f":
-        return apply(x, find_output(None, x), [_turned(columns, 0), _turned(rows, 1)], 0.0)
+        return apply(image, find_output(None, image), [_turned(columns, 0), _turned(rows, 1)], 0.0)
     for axis, taps in ((1, rows), (0, columns)):
 
         def filtered(part: Any, real: Any, out: Any, cval: Any, axis: int = axis) -> np.ndarray:
             return apply(part, find_output(out, part), [_turned(real, axis)], cval)
 
-        x = apply_complex_weights(x, taps, find_output(None, x), 0.0, filtered)
-    return x
+        image = apply_complex_weights(image, taps, find_output(None, image), 0.0, filtered)
+    return image
 
 
 def _taps(name: str, kernel: Any, dtype: np.dtype[Any]) -> np.ndarray:

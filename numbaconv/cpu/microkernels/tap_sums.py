@@ -5,14 +5,11 @@
 Whatever axis a filter runs along, its taps are rows that begin elsewhere, so this one kernel serves
 every axis. The taps of a symmetric (antisymmetric) kernel come in pairs, whose sum (difference) is
 multiplied once, in the order in which SciPy adds. In float64 no multiply-add is fused: results are
-then SciPy's to the last bit, and what it truncates to integers is the same. float32 comes as close
-to that as the sums of small integers can be off: what is nearer to an integer is marked, and summed
-again by `sum_again`.
+then SciPy's to the last bit, and what it truncates to integers is the same.
 
 Whole vectors are read and written: source and target are scratch, with room behind each row.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,17 +42,15 @@ class TapSumsArguments(NamedTuple):
     offsets, offset_step : pointer, int
         An offset for each tap, and integers from one row's list to the next one's.
     weights : pointer
-        The divisor or, of marked sums, one half less what these may be off; then a weight for each
-        tap, or for the middle one and each pair.
+        The divisor, then a weight for each tap, or for the middle one and each pair.
     taps : int
         Taps, or pairs; at least one.
     kind : int
         SINGLE, SUMS or DIFFERENCES.
     rows, vectors : int
         Rows, and vectors of each; at least one.
-    divides, truncates, marks : int
-        1: sums are divided; are truncated to integers; are too, but those are NaN which may be off
-        by more than they are from an integer. That is asked for in float32 alone.
+    divides, truncates : int
+        1: sums are divided; are truncated to integers.
     """
 
     target: Elements
@@ -71,14 +66,12 @@ class TapSumsArguments(NamedTuple):
     vectors: int
     divides: int
     truncates: int
-    marks: int
 
 
 def _emit(builder, dtype, o):
     """A case for each kind."""
     v = Vectors(builder, dtype)
-    flags = {name: is_set(builder, getattr(o, name)) for name in ("divides", "truncates", "marks")}
-    o = o._replace(**flags)
+    o = o._replace(divides=is_set(builder, o.divides), truncates=is_set(builder, o.truncates))
     sections = _sections(builder, o.vectors)
     for kind in (SINGLE, SUMS, DIFFERENCES):
         with builder.if_then(builder.icmp_signed("==", o.kind, i64(kind))):
@@ -166,23 +159,7 @@ def _finished(v, sums, o):
     """The sums, divided and truncated where that is asked for."""
     divisor = v.broadcast(o.weights)
     sums = _where(v, o.divides, sums, lambda x: v.builder.fdiv(x, divisor))
-    sums = _where(v, o.truncates, sums, v.truncate)
-    if v.element == ir.DoubleType():
-        return sums
-    return _where(v, o.marks, sums, lambda x: _marked(v, x, divisor))
-
-
-def _marked(v, x, limit):
-    """Sums truncated, NaN near an integer other than zero: fractions further from 1/2 than a limit.
-
-    Next to zero either side becomes zero.
-    """
-    builder, half = v.builder, v.constant(0.5)
-    whole = v.truncate(x)
-    fraction = builder.fsub(v.absolute(builder.fsub(x, whole)), half)
-    near = builder.fcmp_ordered(">", v.absolute(fraction), limit)
-    large = builder.fcmp_ordered(">", v.absolute(x), half)
-    return builder.select(builder.and_(near, large), v.constant(math.nan), whole)
+    return _where(v, o.truncates, sums, v.truncate)
 
 
 def _where(v, flag, values, change):
@@ -220,8 +197,4 @@ def tap_sums(o):
                 total = total / o.weights[0]
             if o.truncates:
                 total = np.trunc(total)
-            if o.marks:
-                fraction = np.abs(np.abs(total - np.trunc(total)) - 0.5)
-                near = (fraction > o.weights[0]) & (np.abs(total) > 0.5)
-                total = np.where(near, np.nan, np.trunc(total))
             o.target[r * o.target_step : r * o.target_step + count] = total

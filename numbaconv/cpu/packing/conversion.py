@@ -66,10 +66,10 @@ def _moving(convert):
 def _rounded(context, builder, value, source, target):
     """The nearest integer, of two the even one; the nearest of the type; zero of NaN."""
     del context
-    number = {32: "f32", 64: "f64"}[source.bitwidth]
-    value = _intrinsic(builder, f"llvm.rint.{number}", value.type, value)
     integer = ir.IntType(target.bitwidth)
     if target.bitwidth > 16:
+        number = {32: "f32", 64: "f64"}[source.bitwidth]
+        value = _intrinsic(builder, f"llvm.rint.{number}", value.type, value)
         letter = "s" if target.signed else "u"
         name = f"llvm.fpto{letter}i.sat.i{target.bitwidth}.{number}"
         return _intrinsic(builder, name, integer, value)
@@ -80,7 +80,10 @@ def _rounded(context, builder, value, source, target):
         value = builder.select(builder.fcmp_ordered("ord", value, value), value, zero)
     value = builder.select(builder.fcmp_ordered(">", value, low), value, low)
     value = builder.select(builder.fcmp_ordered("<", value, high), value, high)
-    return builder.trunc(builder.fptosi(value, ir.IntType(32)), integer)
+    # Added to a number whose last digit is one, it is rounded, and stands in the last bits.
+    ones = ir.Constant(value.type, 1.5 * 2 ** {32: 23, 64: 52}[source.bitwidth])
+    bits = builder.bitcast(builder.fadd(value, ones), ir.IntType(source.bitwidth))
+    return builder.trunc(bits, integer)
 
 
 def _intrinsic(builder, name, result, value):

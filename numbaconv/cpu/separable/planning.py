@@ -15,7 +15,7 @@ from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking
 from numbaconv.cpu.job import AT, new_template
 from numbaconv.cpu.launching import set_launch
-from numbaconv.cpu.microkernels.sum_again import sum_again
+from numbaconv.cpu.microkernels.cut_off import cut_off
 from numbaconv.cpu.microkernels.tap_sums import DIFFERENCES, SINGLE, SUMS, tap_sums
 from numbaconv.cpu.packing.conversion import (
     read_row,
@@ -228,20 +228,19 @@ class _Table:
             weights=self.place_weights(each, weights),
             divides=int(each.divisor != 1),
             truncates=int(self.problem.truncates and not last and not each.margin),
-            again=self.place_exact(each, weights),
+            exact=self.place_exact(each, weights),
         )
 
     def place_weights(self, each: Pass | Kernel, weights: Sequence[float]) -> int:
         """Append the weights as they are listed; return where they lie."""
-        first = each.divisor if isinstance(each, Pass) else 1.0
-        self.weights += [0.5 - each.margin if each.margin else first, *weights]
+        self.weights += [each.divisor if isinstance(each, Pass) else 1.0, *weights]
         return len(self.weights) - len(weights) - 1
 
     def place_exact(self, each: Pass | Kernel, weights: Sequence[float]) -> int:
-        """Append the weights in float64 if sums may be computed again; return where they lie."""
+        """Append the weights in float64 if some sums need them; return where they lie."""
         if not each.margin:
             return 0
-        return self.place(np.array([0.0, *weights]).view(np.int64).tolist())
+        return self.place(np.array([0.5 - each.margin, *weights]).view(np.int64).tolist())
 
 
 def task_blocks(pieces: int, rows: int, window: int, threads: int) -> tuple[int, int]:
@@ -457,7 +456,7 @@ def kernel_taps(table: _Table, kernel: Kernel, roles: Roles, windows: Windows) -
         entries=taps,
         offsets=table.place(triples),
         weights=table.place_weights(kernel, kernel.weights),
-        again=table.place_exact(kernel, kernel.weights),
+        exact=table.place_exact(kernel, kernel.weights),
     )
 
 
@@ -505,8 +504,8 @@ def write_job(problem: Problem, walk: Walk, taps: list[Taps], threads: int) -> n
     job: np.ndarray = new_template()
     set_launch(job, threads)
     job[AT.worker], job[AT.tile] = walk_work.address(element), tap_sums.address(element)
-    if any(each.again for each in taps):
-        job[AT.sum_again] = sum_again.address(element)
+    if any(each.exact for each in taps):
+        job[AT.cut_off] = cut_off.address(element)
     job[AT.fill_halo] = read_row.address((element, numba.from_dtype(problem.in_dtype)))
     job[AT.store] = way_out(problem, threads).address(
         (element, numba.from_dtype(problem.out_dtype))

@@ -154,7 +154,6 @@ def sum_phase(job, table, entry, weights, rows, sums, target, results):
             vectors=(results + job[AT.lanes] - 1) // job[AT.lanes],
             divides=0,
             truncates=0,
-            marks=0,
         ),
     )
     call(job[AT.band], WriteRowArguments(sums, target, table[CUT.turn], results))

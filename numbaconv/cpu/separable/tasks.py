@@ -19,7 +19,7 @@ from numbaconv.codegen.pointers import (
     shift,
 )
 from numbaconv.cpu.job import AT, WorkerArguments, next_task
-from numbaconv.cpu.microkernels.sum_again import SumAgainArguments
+from numbaconv.cpu.microkernels.cut_off import CutOffArguments
 from numbaconv.cpu.microkernels.tap_sums import TapSumsArguments
 from numbaconv.cpu.packing.conversion import ReadRowArguments, WriteRowArguments
 from numbaconv.cpu.separable.borders import CONSTANT
@@ -145,8 +145,7 @@ def sum_taps(
     width,
 ):
     """Make a pass: `taps` are the places of its taps in the table, `lists` those of each row."""
-    vectors, again = (width + job[AT.lanes] - 1) // job[AT.lanes], table[taps.again]
-    marks = 1 if again > 0 else 0
+    vectors, exact = (width + job[AT.lanes] - 1) // job[AT.lanes], table[taps.exact]
     call(
         job[AT.tile],
         TapSumsArguments(
@@ -163,20 +162,19 @@ def sum_taps(
             vectors=vectors,
             divides=table[taps.divides],
             truncates=table[taps.truncates],
-            marks=marks,
         ),
     )
-    if again > 0:
+    if exact > 0:
         call(
-            job[AT.sum_again],
-            SumAgainArguments(
+            job[AT.cut_off],
+            CutOffArguments(
                 target=target,
                 target_step=target_step,
                 source=source,
                 source_step=source_step,
                 offsets=lists,
                 offset_step=list_step,
-                weights=shift(table, again),
+                weights=shift(table, exact),
                 taps=table[taps.taps],
                 kind=table[taps.kind],
                 rows=rows,

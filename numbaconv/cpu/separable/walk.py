@@ -33,9 +33,9 @@ class Taps(NamedTuple):
         Where among the weights theirs begin.
     divides, truncates : int
         What happens to the sums.
-    again : int
-        Where in the table the bits of the weights in float64 begin, as `sum_again` takes them; 0:
-        sums are as they are to be.
+    exact : int
+        Where in the table the weights in float64 begin, as `cut_off` takes them; 0: it is not
+        called.
     """
 
     taps: int = 0
@@ -45,7 +45,7 @@ class Taps(NamedTuple):
     weights: int = 0
     divides: int = 0
     truncates: int = 0
-    again: int = 0
+    exact: int = 0
 
 
 class Walk(NamedTuple):

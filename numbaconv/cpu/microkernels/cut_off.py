@@ -1,4 +1,8 @@
-"""Sums of whole numbers in float64, where `tap_sums` in float32 cannot tell the integer."""
+"""Sums in float32 to integers: the fraction cut off, as that of the sum in float64 would be.
+
+Sums of whole numbers by `tap_sums` are off by no more than a bound. What is nearer to an integer is
+summed again, in float64, in the order in which SciPy adds.
+"""
 
 from typing import Any, NamedTuple
 
@@ -15,14 +19,14 @@ from numbaconv.cpu.microkernels.accumulators import carried_loop
 from numbaconv.cpu.microkernels.tap_sums import DIFFERENCES, SINGLE, SUMS, emit_sums
 
 
-class SumAgainArguments(NamedTuple):
-    """What `sum_again` takes: as `TapSumsArguments`, but for the weights.
+class CutOffArguments(NamedTuple):
+    """What `cut_off` takes: as `TapSumsArguments`, but for the weights. The target has the sums.
 
     Attributes
     ----------
     weights : pointer
-        The bits of float64: of any number, then of a weight for each tap, or for the middle one and
-        each pair.
+        The bits of float64: of one half less the bound, then of a weight for each tap, or for the
+        middle one and each pair.
     """
 
     target: Elements
@@ -44,7 +48,11 @@ def _emit(builder, dtype, o):
     Where an image is flat all sums are of one number, and next to an integer if the weights add up
     to one: the sum of the last number is remembered.
     """
+    if dtype == types.float64:  # which `tap_sums` itself cuts off
+        return
     v = Vectors(builder, dtype)
+    weights = builder.bitcast(o.weights, ir.DoubleType().as_pointer())
+    limit = v.splat(builder.fptrunc(builder.load(weights), v.element))
     last, sum_of_last = (cgutils.alloca_once_value(builder, v.constant(np.nan)) for _ in range(2))
     with cgutils.for_range(builder, o.rows) as rows:
         target, source, offsets = (
@@ -58,25 +66,36 @@ def _emit(builder, dtype, o):
         with cgutils.for_range(builder, o.vectors) as columns:
             at = builder.mul(columns.index, i64(v.lanes))
             sums, pixels = v.at(target, at), v.at(source, at)
-            with builder.if_then(_any_lane(v, "uno", v.load(sums), v.load(sums)), likely=False):
+            near = _emit_whole(v, sums, limit)
+            with builder.if_then(near, likely=False):
                 number, differs = _emit_comparison(v, o, pixels, offsets)
-                is_last = builder.not_(_any_lane(v, "une", number, builder.load(last)))
-                with builder.if_else(builder.and_(is_last, builder.not_(differs))) as (old, new):
-                    with old:
-                        v.store(builder.load(sum_of_last), sums)
+                is_new = _any_set(v, builder.fcmp_unordered("une", number, builder.load(last)))
+                with builder.if_else(builder.or_(is_new, differs)) as (new, old):
                     with new:
-                        _emit_sums(v, o, pixels, offsets, sums)
+                        _emit_sums(v, o, weights, pixels, offsets, sums)
                         with builder.if_then(builder.not_(differs)):
                             builder.store(number, last)
                             builder.store(v.load(sums), sum_of_last)
+                    with old:
+                        v.store(builder.load(sum_of_last), sums)
 
 
-def _any_lane(v, comparison, a, b):
-    """Whether a comparison of floats holds in any lane."""
-    return _any_set(v, v.builder.fcmp_unordered(comparison, a, b))
+def _emit_whole(v, target, limit):
+    """Cut a vector off; return whether any sum was nearer to an integer other than zero.
+
+    Its fraction is further from one half than a limit. Next to zero either side becomes zero.
+    """
+    builder, half = v.builder, v.constant(0.5)
+    x = v.load(target)
+    whole = v.truncate(x)
+    v.store(whole, target)
+    fraction = v.absolute(builder.fsub(v.absolute(builder.fsub(x, whole)), half))
+    near = builder.fcmp_ordered(">", fraction, limit)
+    return _any_set(v, builder.and_(near, builder.fcmp_ordered(">", v.absolute(x), half)))
 
 
 def _any_set(v, mask):
+    """Whether a mask has any lane."""
     bits = v.builder.bitcast(mask, ir.IntType(v.lanes))
     return v.builder.icmp_signed("!=", bits, ir.Constant(bits.type, 0))
 
@@ -101,11 +120,10 @@ def _emit_comparison(v, o, source, offsets):
     return number, _any_set(v, builder.icmp_signed("!=", differences, v.integer(0)))
 
 
-def _emit_sums(v, o, source, offsets, target):
-    """Store the sums of a vector: a case for each kind."""
+def _emit_sums(v, o, weights, source, offsets, target):
+    """Store the sums of a vector, cut off: a case for each kind."""
     builder = v.builder
     wide = Vectors(builder, types.float64, lanes=v.lanes)
-    weights = builder.bitcast(o.weights, wide.element.as_pointer())
     for kind in (SINGLE, SUMS, DIFFERENCES):
         with builder.if_then(builder.icmp_signed("==", o.kind, i64(kind))):
             [new] = emit_sums(
@@ -115,16 +133,20 @@ def _emit_sums(v, o, source, offsets, target):
             v.store(builder.fptrunc(wide.truncate(new), v.vector), target)
 
 
-@emitted(SumAgainArguments, _emit)
-def sum_again(o):
-    """Sum those vectors again, truncated, in which a sum is NaN."""
+@emitted(CutOffArguments, _emit)
+def cut_off(o):
+    """Cut off the fractions of sums."""
     lanes = VECTOR_BYTES // o.target.itemsize
+    limit = o.weights[:1].view(np.float64).astype(np.float32)
     for r in range(o.rows):
         target, source = o.target[r * o.target_step :], o.source[r * o.source_step :]
         offsets = o.offsets[r * o.offset_step :][: 2 * o.taps + 1]
         for j in range(0, o.vectors * lanes, lanes):
-            if np.isnan(target[j : j + lanes]).any():
-                with np.errstate(all="ignore"):  # behind a row lies anything
+            with np.errstate(all="ignore"):  # behind a row lies anything
+                x = target[j : j + lanes].copy()
+                target[j : j + lanes] = np.trunc(x)
+                fraction = np.abs(np.abs(x - np.trunc(x)) - np.float32(0.5))
+                if ((fraction > limit) & (np.abs(x) > 0.5)).any():
                     target[j : j + lanes] = _sums(o, [source[at + j :][:lanes] for at in offsets])
 
 
