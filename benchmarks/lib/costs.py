@@ -17,10 +17,10 @@ NEAR = 2.0
 
 def counts_of(name: str, s: Any, lanes: int) -> dict[str, float]:
     """Return what a lowering counts for a whole problem."""
-    from numbaconv.cpu.direct.cost import COUNTS
+    from numbaconv.cpu.direct.cost import count
 
     rows = s.n * s.groups * s.output[0] * s.output[1]
-    counts = {what: rows * count for what, count in COUNTS[name](s, lanes).items()}
+    counts = {what: rows * many for what, many in count(name, s, lanes).items()}
     read, written = s.n * s.in_strides[0], s.n * s.out_strides[0]
     if 4 * (read + written) > LARGE:
         counts |= {READ: read / lanes, WRITTEN: written / lanes}
@@ -48,7 +48,7 @@ def fit(timed: Iterable[tuple[Any, dict[str, float]]], lanes: int) -> dict[str, 
             rows.append(counts_of(name, s, lanes))
             seconds.append(1e9 * times[name])
             weights.append(1.0 if times[name] <= NEAR * best else NEAR * best / times[name] / 2)
-    names = sorted({what for row in rows for what in row} - {"packed_by_tap"})
+    names = sorted({what for row in rows for what in row})
     counted = np.array([[row.get(what, 0.0) for what in names] for row in rows])
     measured, weight = np.array(seconds), np.array(weights)
     first = nnls(counted / measured[:, None] * weight[:, None], weight)[0]

@@ -3,6 +3,7 @@
 Backends leave out the others: rows of them, or zones of the output.
 """
 
+import functools
 from typing import NamedTuple
 
 from numbaconv.codegen.jit import inline
@@ -44,13 +45,14 @@ def taps_until(s, axis, taps):
     return until
 
 
+@functools.lru_cache(maxsize=256)  # each lowering asks, of each axis
 def axis_taps(s, axis):
     """List the runs of outputs under the same taps: the taps, and the first output behind."""
     if s.padding_mode[axis] != ZEROS:
-        return [(Taps(0, s.kernel[axis]), s.output[axis])]
+        return ((Taps(0, s.kernel[axis]), s.output[axis]),)
     runs, first = [], 0
     while first < s.output[axis]:
         taps = taps_inside(s, axis, first)
         first = taps_until(s, axis, taps)
         runs.append((taps, first))
-    return runs
+    return tuple(runs)

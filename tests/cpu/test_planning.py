@@ -144,7 +144,7 @@ def test_packed_weights_serve_many_pixels():
     near = [direct.lower(layer_of(n, 256, 256, 1), FLOAT, 2).name for n in (4, 5)]
     assert near[0] == "dots" != near[1]
     channels = 100_001  # read in place; and a panel of them all would leave the cache
-    wide = direct.lower(layer_of(64, channels, 1000, 1), FLOAT, 2)
+    wide = direct.lower_as("matrix_transposed", layer_of(64, channels, 1000, 1), FLOAT, 2)
     assert wide.fill_halo is None
     assert wide.blocks.kc < channels
 
@@ -383,7 +383,7 @@ def test_filters_taller_than_a_strip_take_the_lanes_that_are_full():
     short = LANES * 3 // 4
     assert served(4 * LANES, short, 9) == "depthwise_channels"
     assert served(4 * LANES, short, 7) == "depthwise_planes"
-    assert served(LANES * 3 // 2, LANES, 9) == "depthwise_planes"
+    assert served(LANES * 9 // 8, LANES, 9) == "depthwise_planes"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -53,6 +53,9 @@ MOST_PAGES, PAGE_BYTES = 96, 4096
 # Channels that a first-level cache has room for in the same places: it has 8 or 12 ways, of which
 # results take some.
 FEW_CHANNELS = 6
+# Zones of columns, at most, that are compared: under more taps than half of them zones were never
+# the best.
+MOST_ZONES = 32
 
 # From so many input and output channels on, pixels are packed where rows leave lanes over, if that
 # takes more multiply-adds a vector of results than moving it: see `uses_panels`.
@@ -193,8 +196,8 @@ def uses_interleaved(s, lanes):
     )
 
 
-def uses_channels(s, lanes):
-    """Depthwise, with channels enough to fill a vector, unless rows of pixels do better.
+def uses_channels(s):
+    """Depthwise layers, unless rows of pixels do better.
 
     They do so where the copy to lanes and back costs more than it saves: on wide rows that are
     neighbours in memory, under filters of 5x5 and more, or of elements that are converted.
@@ -203,17 +206,20 @@ def uses_channels(s, lanes):
     neighbours = s.out_strides[1] == 1 or s.out_strides[4] == 1  # not in a phase of a gradient
     large = (kernel_taps(s) >= 25 or not reads_in_place(s)) and wide_rows
     folds = uses_folds(s) and s.in_strides[4] == 1
-    fills = is_depthwise(s) and s.groups >= lanes
-    return fills and neighbours and not large and not folds
+    return neighbours and not large and not folds
 
 
 def depthwise_lowerings(s, lanes):
-    """Name the lowerings made for depthwise layers that serve a problem: `cost` compares them."""
+    """Name the lowerings made for depthwise layers that may serve a problem.
+
+    Lanes are channels only where these fill half a vector.
+    """
     names = ["depthwise_planes"] if uses_planes(s) else []
     interleaved = uses_interleaved(s, lanes)
-    channels = is_depthwise(s) and (interleaved or uses_channels(s, lanes))
+    fills = is_depthwise(s) and 2 * s.groups >= lanes
+    channels = fills and (interleaved or uses_channels(s))
     if (interleaved or channels) and has_padded_channels(s):
-        return names or ["patch_matrix"]
+        return names
     names += ["depthwise_channels"] if channels else []
     return [*names, "depthwise_interleaved"] if interleaved else names
 
@@ -252,6 +258,11 @@ def fills_lanes(s, lanes):
 def has_zones(s):
     """Whether zones can be computed: their columns are neighbours, what is left out are zeros."""
     return s.stride[2] == 1 and pads_zeros(s) and reads_in_place(s)
+
+
+def has_few_zones(s):
+    """Whether zones of columns are so few that it pays to look at them: see `MOST_ZONES`."""
+    return min(2 * s.kernel[2], s.output[2]) <= MOST_ZONES
 
 
 def is_signal(s):
@@ -404,32 +415,33 @@ def special_lowering(s, lanes):
     """
     if uses_dots(s, lanes):
         return "dots"
-    if depthwise_lowerings(s, lanes):
-        return None
-    if uses_folds(s) or (is_depthwise(s) and has_bands(s)):
+    folds = uses_folds(s) and not depthwise_lowerings(s, lanes)
+    if folds or (is_depthwise(s) and s.groups == 1 and has_bands(s)):
         if has_padded_halo(s):
             return "patch_matrix"
-        return "filter_folds" if uses_folds(s) else "filter_rows"
+        return "filter_folds" if folds else "filter_rows"
     if uses_panels(s, lanes):
         return "patch_matrix"
     return None
 
 
 def comparable(s, lanes):
-    """Name the lowerings that `cost` compares: those made for depthwise layers, or the others.
+    """Name the lowerings that `cost` compares.
 
     One whose halo tiles would be nearly all padding is left out; panels hold what the taps read.
+    Filters of a single channel each never repay panels and zones, nor vectors of a single output.
     """
-    if names := depthwise_lowerings(s, lanes):
-        return names
-    names = ["patch_matrix"]
-    if has_zones(s):
-        names.append("matrix_zones")
-    padded = has_padded_halo(s)
+    names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
+    filters = s.c_in == 1 and s.groups > 1
     if not padded or reads_rows_in_place(s, lanes):
         names.append("matrix")
-    if not padded or reads_pixels_in_place(s, lanes):
+    few = filters and s.c_out == 1 and len(names) > 1
+    if not few and (not padded or reads_pixels_in_place(s, lanes)):
         names.append("matrix_transposed")
-    if has_bands(s) and not padded:
+    if uses_bands(s) and not padded:
         names.append("filter_rows")
+    if not filters or padded:
+        names.append("patch_matrix")
+        if has_zones(s) and has_few_zones(s):
+            names.append("matrix_zones")
     return names

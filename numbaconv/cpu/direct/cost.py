@@ -19,94 +19,99 @@ from numbaconv.cpu.direct.counts import (
     count_panels,
     count_transposed,
     count_zones,
+    image_of,
 )
 from numbaconv.cpu.direct.depthwise_counts import count_channels, count_interleaved, count_planes
 from numbaconv.problem.shape import ConvShape
 
 # Cycles of what is counted. `python benchmarks/choose.py --fit` measures and prints this table.
 CYCLES: Counts = {
-    # Of all lowerings: a cycle of a register tile, as `step` counts; tasks; channels, vectors and
-    # elements that are copied to a halo tile or a panel, vectors of padding rows, rows that are
-    # copied by elements, vectors that are split into two phases; rows, vectors of channels and
-    # vectors of columns that are transposed, and what these take more where each comes from beyond
-    # the second-level cache; vectors from there; weights that are packed tap by tap; pages that are
-    # looked up.
+    # Of all lowerings: a cycle of a register tile, as `step` counts; tasks; vectors of weights or
+    # pixels that come from beyond the second-level cache; pages that are looked up; pieces that are
+    # transposed; results that are stored to a cache line of their own beyond that cache.
     "step": 1.0,
-    "task": 170,
-    "copied_channel": 19,
-    "copied_vector": 4.8,
-    "copied_element": 0.73,
-    "padded_vector": 1.2,
-    "strided_row": 22,
-    "split_vector": 9.2,
-    "transposed_row": 110,
-    "transposed_vector": 3,
-    "transposed_result": 5.5,
-    "transposed_far": 5,
-    "far_vector": 17,
-    "packed_by_tap": 0.9,
-    "page": 4.5,
-    # Vectors of results; tiles; vectors of results that are no neighbours in the output, or that
-    # are moved there in segments.
-    "matrix.result": 1.7,
-    "matrix.tile": 2.3,
+    "task": 224,
+    "far_vector": 9.1,
+    "page": 4.34,
+    "transposed_piece": 17.8,
+    "far_store": 8.72,
+    # Copies to halo tiles, panels and zones: calls; channels that are copied by vectors; vectors
+    # that are copied, with a mask for the padding, every second element of two, or split into two
+    # phases; elements; those that are in a line of their own beyond the second-level cache, and
+    # pixels whose channels are; vectors of padding; vectors of tiles that the first-level cache
+    # does not hold.
+    "halo.call": 68.2,
+    "halo.channel": 4.31,
+    "copied_vector": 4.38,
+    "masked_vector": 3.72,
+    "even_vector": 6.48,
+    "split_vector": 11.6,
+    "copied_element": 1.16,
+    "far_element": 1.19,
+    "halo.far": 4.73,
+    "filled_vector": 2.8,
+    "halo.vector": 1.9,
+    # Vectors of results; tiles, and lists of channels of each; vectors of results that are moved to
+    # the output, or by segments.
+    "matrix.result": 1.86,
+    "matrix.tile": 4.29,
+    "matrix.round": 1.93,
     "matrix.moved": 12,
-    "matrix.segment": 5.3,
-    # Vectors of results, those that are moved to the output, or stored in several columns of it;
-    # lines of pixels that no cache holds; lines that the first-level cache holds no longer when
-    # they are read again.
-    "matrix_transposed.result": 1.9,
-    "matrix_transposed.moved": 4.9,
-    "matrix_transposed.apart": 3,
-    "matrix_transposed.tile": 63,
-    "matrix_transposed.line": 3.2,
-    "matrix_transposed.again": 3.5,
-    # Calls for a row of the filter.
-    "matrix_zones.result": 4.6,
-    "matrix_zones.moved": 3.2,
-    "matrix_zones.call": 49,
-    # Vectors of a row that is one run of memory; runs of pixels under a tap, and their channels.
-    "patch_matrix.result": 2,
-    "patch_matrix.tile": 3.1,
-    "patch_matrix.moved": 14,
-    "patch_matrix.line": 4.9,
-    "patch_matrix.run": 56,
-    "patch_matrix.row": 2.5,
-    # Products and loads of vectors; results, read and written for each input channel; ends of rows
-    # under each tap.
-    "filter_rows.product": 0.54,
-    "filter_rows.load": 0.42,
-    "filter_rows.result": 3.3,
-    "filter_rows.end": 11,
-    "filter_rows.moved": 39,
-    # Products, loads, loads that are split into two phases or masked; results, and those that are
-    # read again for the next strip; strips of a plane; rows of small planes.
-    "depthwise_planes.product": 0.57,
-    "depthwise_planes.load": 0.42,
-    "depthwise_planes.split": 1.3,
-    "depthwise_planes.masked": 0.58,
-    "depthwise_planes.result": 4.3,
-    "depthwise_planes.again": 2.8,
-    "depthwise_planes.call": 8.3,
-    "depthwise_planes.small_row": 9.8,
+    "matrix.segment": 20.7,
+    # Vectors of results, or those that are stored in several columns; tiles, and lists of
+    # channels of each; lines of pixels that the first-level cache holds no longer.
+    "matrix_transposed.result": 1.27,
+    "matrix_transposed.apart": 1.49,
+    "matrix_transposed.tile": 48.1,
+    "matrix_transposed.round": 2.9,
+    "matrix_transposed.again": 1.78,
+    # Vectors of results; calls for a row of the filter.
+    "matrix_zones.result": 4.17,
+    "matrix_zones.call": 68.2,
+    # Vectors of results; tiles; vectors that are moved to the output; vectors of a row that is one
+    # run of memory; runs of pixels under a tap, and their channels.
+    "patch_matrix.result": 5.46,
+    "patch_matrix.tile": 5.28,
+    "patch_matrix.moved": 16.6,
+    "patch_matrix.line": 5.13,
+    "patch_matrix.run": 95.6,
+    "patch_matrix.row": 4.64,
+    # Cycles of register blocks; results, read and written for each input channel; bands of an
+    # output channel, and calls for each input channel; vectors of results that are moved.
+    "filter_rows.step": 1.61,
+    "filter_rows.result": 7.55,
+    "filter_rows.pass": 30.4,
+    "filter_rows.call": 15.5,
+    "filter_rows.moved": 11.2,
+    # Products, loads, loads that are split into two phases or masked; results; strips of a plane;
+    # rows of small planes.
+    "depthwise_planes.product": 0.563,
+    "depthwise_planes.load": 0.438,
+    "depthwise_planes.split": 2.98,
+    "depthwise_planes.masked": 1.11,
+    "depthwise_planes.result": 5.12,
+    "depthwise_planes.call": 7.64,
+    "depthwise_planes.small_row": 13.4,
     # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding; results
     # that are transposed back.
-    "depthwise_channels.step": 1.4,
-    "depthwise_channels.call": 66,
-    "depthwise_channels.copied": 4.5,
-    "depthwise_channels.transposed": 7.4,
-    "depthwise_channels.padding": 1.8,
-    "depthwise_channels.moved": 2,
-    # Taps of a tile; vectors of results, and of pixels that are copied; rows of these, and vectors
-    # of padding; elements of which each is copied for each of its outputs, or to a phase; repeated
-    # weights.
-    "depthwise_interleaved.step": 1.0,
-    "depthwise_interleaved.result": 7.3,
-    "depthwise_interleaved.copied": 3,
-    "depthwise_interleaved.row": 7,
-    "depthwise_interleaved.padding": 5,
-    "depthwise_interleaved.element": 0.88,
-    "depthwise_interleaved.repeated": 0.37,
+    "depthwise_channels.step": 1.17,
+    "depthwise_channels.call": 37.8,
+    "depthwise_channels.copied": 5.46,
+    "depthwise_channels.transposed": 7.94,
+    "depthwise_channels.padding": 4.96,
+    "depthwise_channels.moved": 6.41,
+    # Cycles of register blocks; calls; vectors of results; rows that are copied, their vectors, and
+    # vectors of padding; elements that are copied to a phase or for their outputs, once and again;
+    # repeated weights.
+    "depthwise_interleaved.step": 1.19,
+    "depthwise_interleaved.call": 114,
+    "depthwise_interleaved.result": 5.22,
+    "depthwise_interleaved.row": 45.7,
+    "depthwise_interleaved.copied": 0.0238,
+    "depthwise_interleaved.padding": 7.32,
+    "depthwise_interleaved.element": 0.925,
+    "depthwise_interleaved.again": 0.349,
+    "depthwise_interleaved.repeated": 2.07,
 }
 
 
@@ -122,6 +127,11 @@ COUNTS: dict[str, Callable[[ConvShape, int], Counts]] = {
 }
 
 
+def count(name: str, s: ConvShape, lanes: int) -> Counts:
+    """Return what a lowering does for a row of outputs of a group."""
+    return COUNTS[name](image_of(s), lanes)
+
+
 def costs(s: ConvShape, lanes: int) -> dict[str, float]:
     """Return the predicted cycles, for a row of outputs of a group, of each lowering compared.
 
@@ -129,8 +139,9 @@ def costs(s: ConvShape, lanes: int) -> dict[str, float]:
     """
     if (only := special_lowering(s, lanes)) is not None:
         return {only: 0.0}
+    one = image_of(s)
     return {
-        name: sum(CYCLES[what] * count for what, count in COUNTS[name](s, lanes).items())
+        name: sum(CYCLES[what] * many for what, many in COUNTS[name](one, lanes).items())
         for name in comparable(s, lanes)
     }
 

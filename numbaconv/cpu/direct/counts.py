@@ -6,6 +6,8 @@ there, and sums have one order everywhere.
 """
 
 import functools
+from math import prod
+from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
@@ -20,64 +22,90 @@ from numbaconv.cpu.blocking import (
     TILE_VECTORS,
     most_rows,
 )
-from numbaconv.cpu.direct.blocks import USUAL_COLUMNS, USUAL_PIXELS
+from numbaconv.cpu.direct import filter_blocks, matrix_blocks
+from numbaconv.cpu.direct.blocks import MatrixBlocks
 from numbaconv.cpu.direct.choice import (
     MOST_PAGES,
     PAGE_BYTES,
+    SHORT_VECTORS,
     columns_in_line,
+    has_few_zones,
     pages_of_pixels,
     reads_bands_in_place,
     reads_pixels_in_place,
     reads_rows_in_place,
     reads_signals_in_place,
 )
+from numbaconv.cpu.direct.halo_counts import FIRST_LEVEL, Counts, count_halo, transposed_pieces
+from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.im2col.panels import fills_zones
 from numbaconv.cpu.packing.halo import axis_phase_count, axis_reach
-from numbaconv.problem.shape import ConvShape, kernel_taps
+from numbaconv.problem.padding_modes import steps_to
+from numbaconv.problem.shape import ZEROS, ConvShape, kernel_taps, with_value
 from numbaconv.problem.simplest import SHORT_ROW
-from numbaconv.problem.taps import Taps, axis_taps
-
-Counts = dict[str, float]
+from numbaconv.problem.taps import axis_taps
 
 # What a core does in a cycle: multiply-adds and loads of vectors; and the cycles that a sum waits
 # for the one before it. So it is on x86 from Haswell and Zen on, and on the larger Arm cores.
 MULTIPLY_ADDS, LOADS, LATENCY = 2, 2, 4
 
-# Bytes of a first-level cache: 32 to 64 KiB.
-FIRST_LEVEL = 48 << 10
+# Instructions that a core has under way, about: 224 to 512.
+AHEAD = 256
+
+# Taps of an axis of which it is counted what they read.
+MOST_ASKED = 32
+
+# As `matrix_transposed` has it.
+STAGE_PIXELS = 64
+
+# As `matrix` has them: of rows of fewer vectors those with the same taps are computed at once, if a
+# call takes less than so many multiply-adds of vectors.
+NARROW_COLUMNS, CALL_COST = 5 * TILE_VECTORS, 150
+
+
+class Share(NamedTuple):
+    """Shares of the taps of an axis that read more than padding.
+
+    Attributes
+    ----------
+    inside : float
+        Over all outputs.
+    reached : float
+        For any of them.
+    """
+
+    inside: float
+    reached: float
 
 
 @functools.lru_cache(maxsize=64)  # each lowering asks
-def tap_shares(s: ConvShape) -> list[tuple[float, float]]:
-    """Return two shares of the taps of each axis: those that read more than padding.
-
-    Over all of its outputs, and for any of them.
-    """
+def tap_shares(s: ConvShape) -> list[Share]:
+    """Return the share of each axis. Of very many taps some stand for all."""
     shares = []
-    for axis, (kernel, output) in enumerate(zip(s.kernel, s.output, strict=True)):
-        runs = axis_taps(s, axis) if s.padding[axis] else [(Taps(0, kernel), output)]
-        count, first = 0, 0
-        for taps, until in runs:
-            count += (until - first) * (taps.end - taps.begin)
-            first = until
-        reached = max(taps.end for taps, _ in runs) - min(taps.begin for taps, _ in runs)
-        shares.append((count / (output * kernel), reached / kernel))
+    for axis, kernel in enumerate(s.kernel):
+        if s.padding[axis] == 0 or s.padding_mode[axis] != ZEROS:
+            shares.append(Share(1.0, 1.0))
+            continue
+        size, output, stride = s.size[axis], s.output[axis], s.stride[axis]
+        count, reached, every = 0, 0, ceil_div(kernel, MOST_ASKED)
+        for tap in range(0, kernel, every):
+            first = tap * s.dilation[axis] - s.padding[axis]  # what it reads for the first output
+            outputs = min(output, steps_to(max(0, size - first), stride))
+            outputs -= min(output, steps_to(max(0, -first), stride))
+            count += outputs
+            reached += outputs > 0
+        asked = ceil_div(kernel, every)
+        shares.append(Share(count / (output * asked), max(1, reached) / asked))
     return shares
 
 
-def inside(s: ConvShape, axis: int) -> float:
-    """Share of the taps of an axis, over all of its outputs, that read more than padding."""
-    return tap_shares(s)[axis][0]
+def step(rows: float, vectors: int, steps: float) -> float:
+    """Cycles of one of some steps of a register tile: multiply-adds, loads, or the wait for sums.
 
-
-def reached(s: ConvShape, axis: int) -> float:
-    """Share of the taps of an axis that read more than padding for any of its outputs."""
-    return tap_shares(s)[axis][1]
-
-
-def step(rows: float, vectors: int) -> float:
-    """Cycles of a step of a register tile: its multiply-adds, its loads, or the wait for sums."""
-    return max(rows * vectors / MULTIPLY_ADDS, (rows + vectors) / LOADS, LATENCY)
+    While sums of one tile wait, a core computes the next, as far as it sees ahead.
+    """
+    seen = steps * (rows * vectors + rows + vectors) / AHEAD
+    return max(rows * vectors / MULTIPLY_ADDS, (rows + vectors) / LOADS, LATENCY * min(1, seen))
 
 
 def equal_parts(count: int, most: int) -> list[tuple[float, int]]:
@@ -100,6 +128,19 @@ def crosses_rows(s: ConvShape) -> bool:
     return s.kernel[1] > 1
 
 
+def joins_rows(s: ConvShape) -> bool:
+    """Whether `matrix` joins the rows of a halo tile: windows do not overlap, nor read padding."""
+    apart = axis_reach(s.kernel[2], s.stride[2], s.dilation[2]) == 0
+    neighbours = s.out_strides[3] == s.output[2] * s.out_strides[4]
+    return apart and neighbours and tap_shares(s)[1].inside == 1
+
+
+def stores_far(s: ConvShape, lanes: int) -> bool:
+    """Whether results of a pixel are stored by parts, and no cache holds it in the meantime."""
+    size = s.groups * s.c_out * prod(s.output) * itemsize(lanes)
+    return s.out_strides[1] == 1 and size > blocking.SECOND_LEVEL
+
+
 def crossed_pixels(s: ConvShape) -> int:
     """Pixels of a result along the axes that taps cross, and along its rows."""
     planes, rows, cols = s.output
@@ -111,66 +152,39 @@ def itemsize(lanes: int) -> int:
     return VECTOR_BYTES // lanes
 
 
-def task_rows(s: ConvShape, lanes: int) -> float:
-    """Rows of outputs of a task, about: as many as its halo tile keeps in cache, and enough."""
-    cols = min(s.output[2], USUAL_COLUMNS)
-    enough = max(1, USUAL_PIXELS // cols)
-    if not crosses_rows(s):
-        return min(s.output[1], enough) if kernel_taps(s) == 1 else enough
-    pitch = cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])
-    phases = phases_of(s, 1) * phases_of(s, 2)
-    row = s.c_in * s.kernel[0] * phases * pitch * itemsize(lanes)
-    in_cache = blocking.CACHE_BYTES // row - axis_reach(s.kernel[1], s.stride[1], s.dilation[1])
-    return float(min(s.output[1], max(in_cache, enough)))
-
-
 def phases_of(s: ConvShape, axis: int) -> int:
     """Phases of a stride that taps touch along an axis."""
     phases: int = axis_phase_count(s.kernel[axis], s.stride[axis], s.dilation[axis])
     return phases
 
 
-def count_halo(s: ConvShape, lanes: int) -> Counts:
-    """Count what a halo tile copies for a row of outputs, all channels of a group.
+def count_tasks(s: ConvShape, lanes: int, b: MatrixBlocks) -> Counts:
+    """Count tasks for a row of outputs, and weights that each reads from beyond the cache."""
+    rows = b.rows * min(1, b.cols / s.output[2])
+    return {"task": 1 / rows, "far_vector": far_weights(s, lanes, rows)}
 
-    Where rows are not copied by vectors, each row of padding is a call of its own.
+
+def added(counts: Counts, more: Counts) -> Counts:
+    """Add counts to others, and return these."""
+    for what, count in more.items():
+        counts[what] = counts.get(what, 0) + count
+    return counts
+
+
+def image_of(s: ConvShape) -> ConvShape:
+    """Return what is counted of a batch: one image, or all under a single tap.
+
+    Rows that no tap crosses may be images: one is counted.
     """
-    cols = min(s.output[2], USUAL_COLUMNS)
-    pitch = cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])
-    phases = phases_of(s, 2)
-    many = task_rows(s, lanes)
-    rows = s.kernel[0] * s.output[2] / cols
-    real = rows * inside(s, 0)
-    if crosses_rows(s):
-        reach = axis_reach(s.kernel[1], s.stride[1], s.dilation[1])
-        again = phases_of(s, 1) * (many + reach) / many
-        rows *= again
-        real *= min(again, s.size[1] / s.output[1] * ceil_div(s.output[1], int(many)))
-    if s.in_strides[4] != 1 and s.in_strides[1] == 1 and s.c_in > 1:
-        calls = rows * phases * ceil_div(s.c_in, lanes)
-        return {"transposed_row": calls} | count_transposing(s, lanes, real * phases * pitch)
-    rows, real, vectors = rows * s.c_in, real * s.c_in, ceil_div(pitch, lanes)
-    counts: Counts = {
-        "copied_channel": s.c_in * s.kernel[0] / many,
-        "padded_vector": (rows - real) * phases * vectors,
+    if kernel_taps(s) == 1 or (s.n == 1 and s.kernel[1] > 1):
+        return s
+    if s.kernel[1] > 1:
+        return s._replace(n=1)
+    one = {
+        field: with_value(getattr(s, field), 1, value)
+        for field, value in (("size", 1), ("output", 1), ("stride", 1), ("padding", 0))
     }
-    if s.in_strides[4] == 1 and s.stride[2] == 1:
-        return counts | {"copied_vector": real * vectors}
-    if s.in_strides[4] == 1 and s.stride[2] == 2 and s.dilation[2] % 2 == 1 and phases == 2:
-        return counts | {"split_vector": real * vectors}
-    elements = real * min(phases * pitch, s.size[2])
-    return {"strided_row": rows * phases, "copied_element": elements}
-
-
-def count_transposing(s: ConvShape, lanes: int, pixels: float) -> Counts:
-    """Count pixels whose channels are transposed; each of a large image is a line by itself."""
-    vectors = pixels * ceil_div(s.c_in, lanes)
-    far = s.in_strides[0] * itemsize(lanes) > blocking.SECOND_LEVEL
-    return {
-        "transposed_vector": vectors,
-        "transposed_result": pixels * s.c_in / lanes,
-        "transposed_far": vectors if far else 0,
-    }
+    return s._replace(n=1, **one)
 
 
 def far_weights(s: ConvShape, lanes: int, rows: float) -> float:
@@ -180,58 +194,78 @@ def far_weights(s: ConvShape, lanes: int, rows: float) -> float:
     """
     single = kernel_taps(s) == 1
     most = s.n * s.output[0] * s.output[1] if single else crossed_pixels(s) / s.output[2]
-    size = s.c_in * kernel_taps(s) * s.c_out * reached(s, 0) * reached(s, 1) * reached(s, 2)
+    size = s.c_in * kernel_taps(s) * s.c_out
+    if size * itemsize(lanes) <= blocking.SECOND_LEVEL:
+        return 0.0
+    for share in tap_shares(s):
+        size *= share.reached
     far = max(0.0, size - blocking.SECOND_LEVEL / itemsize(lanes))
     return float(far / lanes / min(rows, most))
 
 
-def count_packing(s: ConvShape) -> Counts:
-    """Count weights that plain calls pack tap by tap, which takes longer than channel by channel.
-
-    Prepared layers pack them once. So they count half.
-    """
-    taps, rows = kernel_taps(s), crossed_pixels(s) / s.output[2]
-    return {"packed_by_tap": s.c_in * taps * s.c_out / rows / 2 if taps > 1 else 0}
-
-
 def count_matrix(s: ConvShape, lanes: int) -> Counts:
     """Count for `matrix`."""
-    k_size, cols, line = s.c_in * kernel_taps(s), s.output[2], columns_in_line(s)
+    depth, height, _ = tap_shares(s)
+    taps, cols = kernel_taps(s), s.output[2]
+    in_place = reads_rows_in_place(s, lanes)
+    b = matrix_blocks.cut(s, itemsize(lanes), 1, False, in_place)
+    parts = ceil_div(s.c_in, b.kc)
+    line = b.rows * cols if joins_rows(s) else columns_in_line(s)
+    k_size = s.c_in * taps
     blocks = equal_parts(s.c_out, most_rows(k_size))
     tiles = sum(many for many, _ in blocks)
     vectors = ceil_div(line, lanes)
     pairs, single = vectors // 2 * cols / line, vectors % 2 * cols / line
-    used = k_size * inside(s, 0) * inside(s, 1)
+    used = k_size * depth.inside * height.inside
     counts: Counts = {}
     flat = (cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])) / lanes
     saved = 2 * pairs + single - flat
-    if crosses_rows(s) and s.output[1] > 1 and saved * k_size > SEGMENT_COST * (saved + flat):
-        pairs, single, used = flat / 2, 0, k_size * inside(s, 0)
-        counts["matrix.segment"] = flat * s.c_out
+    if crosses_rows(s) and b.rows > 1 and saved * b.kc * taps > SEGMENT_COST * (saved + flat):
+        pairs, single, used = flat / 2, 0, k_size * depth.inside
+        counts["matrix.segment"] = flat * s.c_out * (2 * parts - 1)
+    elif s.out_strides[4] == 1 and cols < NARROW_COLUMNS * lanes:
+        # Rows of a column are computed together, those at the padding too, if that is short.
+        apart = b.kc * taps / s.kernel[1] * most_rows(k_size) * min(cols, TILE_VECTORS * lanes)
+        used = used if apart > CALL_COST * lanes else k_size * depth.inside
     results = (2 * pairs + single) * s.c_out
     counts["step"] = used * sum(
-        many * (pairs * step(rows, 2) + single * step(rows, 1)) for many, rows in blocks
+        many * (pairs * step(rows, 2, used) + single * step(rows, 1, used)) for many, rows in blocks
     )
-    counts["matrix.tile"] = (pairs + single) * tiles
-    counts["matrix.result"] = results
+    counts["matrix.tile"] = (pairs + single) * tiles * parts
+    counts["matrix.round"] = (pairs + single) * tiles * s.c_in / channels_together(s, b.kc)
+    counts["matrix.result"] = results * parts
     if s.out_strides[4] != 1:
-        counts["matrix.moved"] = results
-    signal = reads_signals_in_place(s, lanes) and (kernel_taps(s) == 1 or cols > SHORT_ROW)
-    if not (signal or reads_rows_in_place(s, lanes)):
-        counts |= count_halo(s, lanes)
-    elif kernel_taps(s) == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
+        moved = (2 * parts - 1) * ceil_div(cols, TILE_VECTORS * lanes)
+        if s.out_strides[1] == 1:
+            pieces = sum(
+                many * transposed_pieces(rows, TILE_VECTORS * lanes, lanes) for many, rows in blocks
+            )
+            counts["transposed_piece"] = moved * pieces
+        else:
+            counts["matrix.moved"] = moved * TILE_VECTORS * s.c_out
+        if stores_far(s, lanes):
+            counts["far_store"] = cols * tiles
+    copied = 0.0 if in_place else 1.0
+    if reads_signals_in_place(s, lanes) and (taps == 1 or cols > SHORT_ROW):
+        copied = min(1, 2 / b.col_blocks) if s.padding[2] > 0 else 0.0  # the tasks at both ends
+    if copied > 0:
+        halo = count_halo(s, lanes, b, s.kernel[0] * depth.inside, tiles)
+        added(counts, {what: copied * count for what, count in halo.items()})
+    elif taps == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
         counts["page"] = pages_of_pixels(s, lanes) * (pairs + single) * tiles
-    rows = task_rows(s, lanes)
-    return counts | {"far_vector": far_weights(s, lanes, rows)} | {"task": 1 / rows}
+    return added(counts, count_tasks(s, lanes, b))
 
 
 def count_transposed(s: ConvShape, lanes: int) -> Counts:
     """Count for `matrix_transposed`."""
+    depth, height, width = tap_shares(s)
     k_size, cols = s.c_in * kernel_taps(s), s.output[2]
     channels = vectors_of_channels(s, lanes)
     blocks = sum(many for many, _ in channels)
     in_place = reads_pixels_in_place(s, lanes)
-    used = k_size * inside(s, 0) * inside(s, 1) * (inside(s, 2) if in_place else 1)
+    b = matrix_blocks.cut(s, itemsize(lanes), 1, True, in_place)
+    parts = ceil_div(s.c_in, b.kc)
+    used = k_size * depth.inside * height.inside * (width.inside if in_place else 1)
     neighbours = s.out_strides[3] == cols * s.out_strides[4]
     crossed = crosses_rows(s) or kernel_taps(s) == 1
     if 2 * cols <= TILE_ROWS and neighbours and crossed and s.output[1] > 1:
@@ -239,68 +273,90 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     else:
         pixels = equal_parts(cols, TILE_ROWS)
     tiles = sum(many for many, _ in pixels) * blocks
-    steps = sum(n * m * step(rows, vectors) for n, rows in pixels for m, vectors in channels)
+    steps = sum(n * m * step(rows, v, used) for n, rows in pixels for m, v in channels)
     counts: Counts = {
         "step": used * steps,
-        "matrix_transposed.tile": tiles,
-        "matrix_transposed.result": cols * s.c_out / lanes,
+        "matrix_transposed.tile": tiles * parts,
+        "matrix_transposed.round": tiles * s.c_in / channels_together(s, b.kc),
+        "matrix_transposed.result": cols * s.c_out / lanes * parts,
     }
     if s.out_strides[1] != 1:
-        counts["matrix_transposed.moved"] = cols * s.c_out / lanes
+        together = 1
+        if neighbours and b.cols == cols:
+            together = max(1, min(STAGE_PIXELS, SHORT_VECTORS * lanes) // (2 * cols) * 2)
+            together = min(together, b.rows)
+        most = min(s.c_out, TILE_VECTORS * lanes)
+        pieces = blocks * b.col_blocks * transposed_pieces(together * b.cols, most, lanes)
+        counts["transposed_piece"] = pieces / together * (2 * parts - 1)
     elif blocks > 1:
         counts["matrix_transposed.apart"] = cols * s.c_out / lanes
+    if stores_far(s, lanes):
+        counts["far_store"] = cols * blocks
     if not in_place:
-        counts |= count_halo(s, lanes)
+        added(counts, count_halo(s, lanes, b, s.kernel[0] * depth.inside, blocks))
     elif s.in_strides[1] != 1:
         if kernel_taps(s) == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
             counts["page"] = pages_of_pixels(s, lanes) * tiles
-        lines = s.c_in * s.kernel[0] * cols * min(1, s.stride[2] / lanes)
-        read = s.c_in * s.kernel[0] * s.kernel[1] * CACHE_LINE
-        if kernel_taps(s) > 1 and read >= FIRST_LEVEL:
+        # Lines of pixels that are not in the first-level cache any more.
+        per_line = CACHE_LINE // itemsize(lanes)
+        lines = s.c_in * s.kernel[0] * (cols * min(1, s.stride[2] / per_line) + len(pixels) / 2)
+        if s.c_in * s.size[0] * s.size[1] * s.size[2] * itemsize(lanes) >= FIRST_LEVEL:
             counts["matrix_transposed.again"] = lines * s.kernel[1] * blocks
-        if s.in_strides[0] * itemsize(lanes) > blocking.CACHE_BYTES:
-            counts["matrix_transposed.line"] = lines * min(s.kernel[1], s.stride[1])
-    rows = task_rows(s, lanes)
-    return counts | {"far_vector": far_weights(s, lanes, rows)} | {"task": 1 / rows}
+    return added(counts, count_tasks(s, lanes, b))
 
 
 def count_zones(s: ConvShape, lanes: int) -> Counts:
     """Count for `matrix_zones`."""
+    depth, height, _ = tap_shares(s)
     cols, channels = s.output[2], vectors_of_channels(s, lanes)
     blocks = sum(many for many, _ in channels)
-    steps, calls, first = 0.0, 0.0, 0
+    steps, calls, moved, first = 0.0, 0.0, 0.0, 0
+    width = min(s.c_out, TILE_VECTORS * lanes)
     for taps, until in axis_taps(s, 2):
-        width, many = until - first, taps.end - taps.begin
-        if 2 * width <= TILE_ROWS and s.output[1] > 1:
-            pixels = [(0.5, 2 * width)]
+        columns, many = until - first, taps.end - taps.begin
+        if 2 * columns <= TILE_ROWS and s.output[1] > 1:
+            pixels = [(0.5, 2 * columns)]
         else:
-            pixels = equal_parts(width, TILE_ROWS)
-        steps += many * sum(n * m * step(rows, v) for n, rows in pixels for m, v in channels)
+            pixels = equal_parts(columns, TILE_ROWS)
+        steps += many * sum(
+            n * m * step(rows, v, many * s.c_in) for n, rows in pixels for m, v in channels
+        )
         calls += blocks * sum(n for n, _ in pixels) if many else 0
+        for n, rows in equal_parts(columns, TILE_ROWS):  # rows of a pair are stored one by one
+            moved += blocks * n * transposed_pieces(rows, width, lanes)
         first = until
-    rows_used = s.kernel[0] * s.kernel[1] * inside(s, 0) * inside(s, 1)
-    copied = s.kernel[0] * inside(s, 0) * (s.size[1] / s.output[1] if crosses_rows(s) else 1)
+    rows_used = s.kernel[0] * s.kernel[1] * depth.inside * height.inside
+    copied = s.kernel[0] * depth.inside * (s.size[1] / s.output[1] if crosses_rows(s) else 1)
     counts: Counts = {
         "step": steps * s.c_in * rows_used,
         "matrix_zones.call": calls * rows_used,
         "matrix_zones.result": cols * s.c_out / lanes,
     }
     if s.out_strides[1] != 1:
-        counts["matrix_zones.moved"] = cols * s.c_out / lanes
-    rows = s.output[1] if crosses_rows(s) else task_rows(s, lanes)
+        counts["transposed_piece"] = moved
+    elif stores_far(s, lanes):
+        counts["far_store"] = cols * blocks
+    rows = s.output[1] if crosses_rows(s) else zone_rows(s, lanes)
     pages = s.c_in * min(1, s.size[2] * itemsize(lanes) / PAGE_BYTES)
     if pages > MOST_PAGES:
         counts["page"] = pages * calls * rows_used
     if s.in_strides[1] == 1:
-        counts |= count_transposing(s, lanes, copied * s.size[2])
+        pieces = copied * transposed_pieces(s.size[2], s.c_in, lanes)
+        added(counts, {"transposed_piece": pieces})
     else:
-        counts["copied_channel"] = s.c_in * s.kernel[0] / rows
+        counts["halo.channel"] = copied * s.c_in
         counts["copied_vector"] = copied * s.c_in * ceil_div(s.size[2], lanes)
     row = s.c_in * s.size[2] / lanes
     if row * VECTOR_BYTES > 2 * blocking.CACHE_BYTES:  # each block of channels reads it again
         counts["far_vector"] = copied * row * (1 + blocks)
     counts["far_vector"] = counts.get("far_vector", 0) + far_weights(s, lanes, rows)
-    return counts | count_packing(s) | {"task": 1 / rows}
+    return counts | {"task": 1 / rows}
+
+
+def zone_rows(s: ConvShape, lanes: int) -> float:
+    """Rows of a task of `matrix_zones` whose taps cross none: what it copies stays in cache."""
+    row = s.c_in * s.kernel[0] * s.size[2] * itemsize(lanes)
+    return min(s.output[1], max(1, blocking.CACHE_BYTES // row))
 
 
 def count_panels(s: ConvShape, lanes: int) -> Counts:
@@ -308,13 +364,19 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     taps, cols, width = kernel_taps(s), s.output[2], TILE_VECTORS * lanes
     k_size = s.c_in * taps
     blocks = equal_parts(s.c_out, TILE_ROWS)
+    parts = ceil_div(k_size, MOST_K)
     # Pixels of an image are panel after panel; how many of these panels are cut by its ends.
     image = max(columns_in_line(s), crossed_pixels(s))
     together = image * (s.n if taps == 1 else 1)  # sums of one tap have one order everywhere
-    zoned = s.kernel[0] == 1 and fills_zones(s, width)
+    depth, height, across = tap_shares(s)
+    zoned = s.kernel[0] == 1 and has_few_zones(s) and fills_zones(s, width)
     # Of one zone, taps that no pixel reads are left out.
-    shares = inside if zoned else reached
-    used = taps * shares(s, 1) * shares(s, 2)
+    plane = height.reached * across.reached
+    if zoned:
+        plane = height.inside * across.inside
+    planes = 1 + width / (s.output[1] * cols)  # that the pixels of a panel are in
+    used = taps * plane * min(depth.reached, depth.inside * planes)
+    k_used = s.c_in * used
     vectors = cols / lanes * max(1, lanes / together)
     cut = min(1, width / image) if image % width else 0
     if crosses_rows(s) and s.out_strides[3] != cols * s.out_strides[4]:
@@ -322,49 +384,89 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     if zoned or s.out_strides[4] != 1:
         cut = 1
     counts: Counts = {
-        "step": s.c_in * used * vectors / 2 * sum(many * step(size, 2) for many, size in blocks),
-        "patch_matrix.tile": vectors / 2 * sum(many for many, _ in blocks),
-        "patch_matrix.result": vectors * s.c_out,
-        "patch_matrix.moved": vectors * s.c_out * cut,
+        "step": k_used * vectors / 2 * sum(many * step(size, 2, k_used) for many, size in blocks),
+        "patch_matrix.tile": vectors / 2 * sum(many for many, _ in blocks) * parts,
+        "patch_matrix.result": vectors * s.c_out * parts,
     }
+    if s.out_strides[4] != 1 and s.out_strides[1] == 1:
+        pieces = sum(many * transposed_pieces(size, width, lanes) for many, size in blocks)
+        counts["transposed_piece"] = vectors / 2 * pieces * (2 * parts - 1)
+        if stores_far(s, lanes):
+            counts["far_store"] = cols * sum(many for many, _ in blocks)
+    else:
+        counts["patch_matrix.moved"] = vectors * s.c_out * cut * (2 * parts - 1)
     if taps == 1 and max(s.padding) == 0 and max(s.stride) == 1 and s.in_strides[4] == 1:
         counts["patch_matrix.line"] = s.c_in * vectors
     else:
-        runs = taps * (1 + vectors / 2)  # those of padding are set to zero
+        ends = 1 + vectors / 2  # runs of pixels in one row, in one panel
+        runs = taps * ends  # those of padding are set to zero
         counts["patch_matrix.run"] = runs
         counts["patch_matrix.row"] = runs * s.c_in
-        if s.in_strides[1] == 1:
-            counts |= count_transposing(s, lanes, used * cols)
-        elif s.in_strides[4] == 1 and s.stride[2] == 1:
+        counts["filled_vector"] = (taps - used) * s.c_in * vectors
+        step_of = s.in_strides[4] * s.stride[2]
+        if s.in_strides[1] == 1 and s.c_in > 1:
+            run = max(1, round(cols / ends))
+            pieces = used * ends * transposed_pieces(run, s.c_in, lanes)
+            added(counts, {"transposed_piece": pieces})
+        elif step_of == 1:
             counts["copied_vector"] = s.c_in * used * vectors
+        elif step_of == 2:
+            counts["even_vector"] = s.c_in * used * vectors
         else:
             counts["copied_element"] = s.c_in * used * vectors * lanes
     room = blocking.CACHE_BYTES * 5 // 8 // itemsize(lanes) // min(k_size, MOST_K)
     rows = max(width, room) / cols
-    return (
-        counts | {"far_vector": far_weights(s, lanes, rows)} | count_packing(s) | {"task": 1 / rows}
-    )
+    return counts | {"far_vector": far_weights(s, lanes, rows)} | {"task": 1 / rows}
+
+
+def band_heights(rows: int) -> list[tuple[int, int]]:
+    """How many bands have how many rows, of so many that share input rows."""
+    found = []
+    for height in reversed(BAND_ROWS):
+        found.append((rows // height, height))
+        rows %= height
+    return found
 
 
 def count_bands(s: ConvShape, lanes: int) -> Counts:
     """Count for `filter_rows`."""
-    vectors = ceil_div(s.output[2], lanes)
+    depth = tap_shares(s)[0]
     kd, kh, kw = s.kernel
-    height, phases_h, phases_w = min(BAND_ROWS[-1], s.output[1]), phases_of(s, 1), phases_of(s, 2)
-    if not crosses_rows(s):
-        height = BAND_ROWS[-1]
-    sums = s.c_out * s.c_in * kd * inside(s, 0)
+    phases_h = phases_of(s, 1)
+    b = filter_blocks.cut(s, itemsize(lanes), 1, False)
+    apart = min(s.dilation[1], b.rows)
+    each, more = divmod(b.rows, apart)
+    bands = [(apart - more, each), (more, each + 1)] if more else [(apart, each)]
+    heights = [(many * n, height) for many, rows in bands for n, height in band_heights(rows) if n]
+    vectors = ceil_div(b.cols, lanes)
+    widths = [(vectors // w, w) for w in BAND_VECTORS[-1:] if vectors >= w]
+    left = vectors % BAND_VECTORS[-1]
+    widths += [(1, w) for w in BAND_VECTORS[:-1] if left & w]
+    sums = s.c_out * s.c_in * kd * depth.inside * b.col_blocks / b.rows
+    taps = kh * kw
+
+    def cycles(height: int, width: int) -> float:
+        products, loads = height * width * taps, (phases_h * (height - 1) + kh) * kw * width
+        waits = LATENCY * taps * min(1, (products + loads) / AHEAD)
+        return max(products / MULTIPLY_ADDS, (loads + height * taps) / LOADS, waits)
+
     counts: Counts = {
-        "filter_rows.product": sums * vectors * kw * kh,
-        "filter_rows.load": sums * vectors * kw * (phases_h * (height - 1) + kh) / height,
-        "filter_rows.result": sums * vectors * phases_h * phases_w,
-        "filter_rows.end": sums * kw * phases_h / height,
+        "filter_rows.step": sums * sum(m * n * cycles(h, w) for m, h in heights for n, w in widths),
+        "filter_rows.result": sums * sum(m * h for m, h in heights) * vectors * phases_h,
+        "filter_rows.pass": s.c_out
+        * b.col_blocks
+        / b.rows
+        * sum(m for m, _ in heights)
+        * len(widths),
+        "filter_rows.call": sums * sum(m for m, _ in heights) * len(widths) * phases_h,
     }
     if s.out_strides[4] != 1:
-        counts["filter_rows.moved"] = vectors * s.c_out
+        counts["filter_rows.moved"] = vectors * b.col_blocks * s.c_out
+        if stores_far(s, lanes):
+            counts["far_store"] = s.output[2] * s.c_out
     if not (reads_bands_in_place(s) and vectors > 4 * BAND_VECTORS[-1]):
-        counts |= count_halo(s, lanes)
-    rows = task_rows(s, lanes)
-    planes = s.c_in * s.kernel[0] * phases_h * phases_w * rows * s.output[2] * itemsize(lanes)
-    together = min(s.groups, max(1, blocking.CACHE_BYTES // 8 // planes))
-    return counts | {"task": 1 / rows / together}
+        planes = kd * depth.inside
+        halo = count_halo(s, lanes, b, planes, s.c_out)
+        kept = kd if kd > 1 and s.stride[0] == s.dilation[0] == 1 and b.kc == s.c_in else 1
+        added(counts, {what: count / kept for what, count in halo.items()})
+    return added(counts, {"task": 1 / b.rows / b.groups * b.col_blocks})

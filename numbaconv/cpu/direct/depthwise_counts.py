@@ -1,19 +1,32 @@
 """What each lowering of depthwise layers does on a problem, for a row of outputs of one channel."""
 
-from numbaconv.codegen.integers import ceil_div
+import itertools
+from typing import NamedTuple
+
+from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import STRIP_ROWS, most_of, strip_vectors
-from numbaconv.cpu.direct.blocks import columns_of_pixels, rows_in_cache
+from numbaconv.cpu.blocking import INTERLEAVED_ROWS, STRIP_ROWS, most_of, strip_vectors
+from numbaconv.cpu.direct.blocks import PIXEL_COLUMNS_UNIT, columns_of_pixels, rows_in_cache
 from numbaconv.cpu.direct.choice import (
     CHANNEL_COLUMNS,
     period_of,
     reads_in_place,
     uses_small_planes,
 )
-from numbaconv.cpu.direct.counts import Counts, inside, itemsize, step
+from numbaconv.cpu.direct.counts import (
+    AHEAD,
+    LATENCY,
+    LOADS,
+    MULTIPLY_ADDS,
+    Counts,
+    itemsize,
+    step,
+    tap_shares,
+)
+from numbaconv.cpu.direct.halo_counts import is_large
 from numbaconv.cpu.direct.tasks import halo_extents
 from numbaconv.problem.shape import ConvShape, kernel_taps
-from numbaconv.problem.taps import axis_taps
+from numbaconv.problem.taps import axis_taps, first_read
 
 
 def strip_heights(rows: int) -> list[int]:
@@ -30,16 +43,21 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
     if uses_small_planes(s, lanes):
         return {"depthwise_planes.small_row": 1}
     kd, kh, kw = s.kernel
-    vectors, heights, depth = ceil_div(s.output[2], lanes), strip_heights(kh), kd * inside(s, 0)
+    vectors, heights, depth = (
+        ceil_div(s.output[2], lanes),
+        strip_heights(kh),
+        kd * tap_shares(s)[0].inside,
+    )
     passes = depth * len(heights)
     strips = depth * sum(ceil_div(vectors, strip_vectors(h, s.stride[1])) for h in heights)
     apart = min(s.dilation[1], s.output[1])
-    loads = passes * vectors * kw
+    rows, above = (s.output[1] - 1) * s.stride[1] + (kh - 1) * s.dilation[1] + 1, s.padding[1]
+    real = max(1, min(rows - above, s.size[1]))
+    loads = passes * vectors * kw * real / s.output[1] / s.stride[1]
     counts: Counts = {
-        "depthwise_planes.product": depth * inside(s, 1) * vectors * kw * kh,
+        "depthwise_planes.product": depth * tap_shares(s)[1].inside * vectors * kw * kh,
         "depthwise_planes.load": loads * s.stride[1],
         "depthwise_planes.result": passes * vectors,
-        "depthwise_planes.again": max(0, passes - 1) * vectors,
         "depthwise_planes.call": strips * apart / s.output[1],
     }
     if s.stride[2] == 2:
@@ -50,10 +68,10 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
     return counts
 
 
-def tile_steps(pixels: float, lanes: int) -> float:
+def tile_steps(pixels: float, lanes: int, taps: int) -> float:
     """Cycles of a tap on so many pixels of a row, in equal tiles of at most `lanes` pixels."""
     tiles = ceil_div(max(1, int(pixels)), lanes)
-    return tiles * step(pixels / tiles, 1)
+    return tiles * step(pixels / tiles, 1, taps)
 
 
 def halo_rows(s: ConvShape, cols: int, channels: int, lanes: int) -> tuple[int, float, float]:
@@ -72,7 +90,7 @@ def halo_rows(s: ConvShape, cols: int, channels: int, lanes: int) -> tuple[int, 
 
     rows = rows_in_cache(height, 1, 1, blocking.CACHE_BYTES // itemsize(lanes), size)
     copied = kd * halo_extents(s, rows, cols)[0] / rows
-    real = inside(s, 0) * min(1, s.size[1] / halo_extents(s, height, cols)[0])
+    real = tap_shares(s)[0].inside * min(1, s.size[1] / halo_extents(s, height, cols)[0])
     return ceil_div(height, rows), copied, copied * real
 
 
@@ -84,7 +102,7 @@ def count_channels(s: ConvShape, lanes: int) -> Counts:
     _, rows, real = halo_rows(s, cols, lanes, lanes)
     pixels = real * min(width, s.size[2])
     counts: Counts = {
-        "depthwise_channels.step": kernel_taps(s) * tile_steps(cols, lanes),
+        "depthwise_channels.step": kernel_taps(s) * tile_steps(cols, lanes, kernel_taps(s)),
         "depthwise_channels.call": ceil_div(cols, lanes),
         "depthwise_channels.padding": rows * width - pixels,
     }
@@ -92,7 +110,7 @@ def count_channels(s: ConvShape, lanes: int) -> Counts:
         counts["depthwise_channels.transposed"] = pixels
     else:
         counts["depthwise_channels.copied"] = pixels
-        if s.groups > lanes and s.in_strides[0] * itemsize(lanes) > blocking.SECOND_LEVEL:
+        if s.groups > lanes and is_large(s, lanes):
             counts["far_vector"] = pixels  # each is in a cache line, or page, of its own
     if s.out_strides[1] != 1:
         counts["depthwise_channels.moved"] = cols
@@ -100,46 +118,128 @@ def count_channels(s: ConvShape, lanes: int) -> Counts:
     return {what: count * share for what, count in counts.items()}
 
 
-def share_in_place(s: ConvShape, row_blocks: int, col_blocks: int) -> float:
-    """Share of the tasks of `depthwise_interleaved` that lie off the padding, and copy nothing.
+class Segment(NamedTuple):
+    """Outputs of an axis that are computed together.
 
-    Of the others the edges are copied: what that takes, for a whole task, is in the constants.
+    Attributes
+    ----------
+    many, outputs : int
+        How many such segments there are, and how many outputs each has.
+    read, real : int
+        Elements that it reads, and how many of these are no padding.
     """
-    if s.stride[2] > 1 or s.c_out > 1 or not reads_in_place(s):
-        return 0.0
-    share, first = 0, 0
-    for taps, until in axis_taps(s, 0):
-        share += (until - first) * (taps.end - taps.begin == s.kernel[0])
-        first = until
-    free = share / s.output[0]
-    for axis, blocks in ((1, row_blocks), (2, col_blocks)):
-        if s.padding[axis] > 0:
-            free *= max(0, blocks - 2) / blocks
-    return free
+
+    many: int
+    outputs: int
+    read: int
+    real: int
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no padding is read."""
+        return self.read == self.real
+
+
+def segments_of(s: ConvShape, axis: int, first: int, count: int, most: int) -> list[Segment]:
+    """Cut some outputs of an axis into equal blocks; of those in the middle one stands for all."""
+    if count == 0:
+        return []
+    blocks, found = ceil_div(count, most), []
+    size = ceil_div(count, blocks)
+    for many, block in ((1, 0), (blocks - 2, blocks // 2), (min(1, blocks - 1), blocks - 1)):
+        if many > 0:
+            outputs = min(size, count - block * size)
+            begin = first_read(s, axis, first + block * size)
+            read = (outputs - 1) * s.stride[axis] + (s.kernel[axis] - 1) * s.dilation[axis] + 1
+            real = max(0, min(begin + read, s.size[axis]) - max(begin, 0))
+            found.append(Segment(many, outputs, read, real))
+    return found
+
+
+def edges_apart(s: ConvShape, axis: int, most: int, unit: int) -> list[Segment]:
+    """Cut the outputs of an axis as `depthwise_interleaved` does where it reads in place.
+
+    Those off the padding, multiples of a unit, are apart from the others if they are enough.
+    """
+    count = s.output[axis]
+    begin = round_up(ceil_div(s.padding[axis], s.stride[axis]), unit)
+    reach = (s.kernel[axis] - 1) * s.dilation[axis]
+    end = min(max(0, ceil_div(s.size[axis] - reach + s.padding[axis], s.stride[axis])), count)
+    end = end if end == count else end // unit * unit
+    if end - begin < 4 * unit:
+        return segments_of(s, axis, 0, count, most)
+    parts = ((0, begin), (begin, end - begin), (end, count - end))
+    return [segment for first, many in parts for segment in segments_of(s, axis, first, many, most)]
+
+
+def block_cycles(s: ConvShape, rows: int, vectors: int) -> float:
+    """Cycles of a tap of a register block of `depthwise_interleaved`."""
+    taps, kh = kernel_taps(s), s.kernel[1]
+    shares = rows > 1 and s.stride[1] == s.dilation[1] == 1 and kh > 1
+    pixels = vectors * (rows + kh - 1) / kh if shares else vectors * rows
+    weights = rows if shares else 1
+    waits = LATENCY * min(1, taps * (rows * vectors + pixels) / AHEAD)
+    return max(rows * vectors / MULTIPLY_ADDS, (pixels + weights) / LOADS, waits)
+
+
+def rows_together(s: ConvShape, rows: int) -> list[tuple[int, int]]:
+    """How many register blocks have how many rows, of so many in all."""
+    shares = s.stride[1] == s.dilation[1] == 1 and s.kernel[1] > 1
+    most = min(INTERLEAVED_ROWS, s.kernel[1]) if shares else INTERLEAVED_ROWS
+    return [(rows // most, most), (min(1, rows % most), rows % most)]
 
 
 def count_interleaved(s: ConvShape, lanes: int) -> Counts:
     """Count for `depthwise_interleaved`."""
     channels, taps = s.groups * s.c_out, kernel_taps(s)
     cols = columns_of_pixels(s, itemsize(lanes))
-    blocks = ceil_div(s.output[2], cols)
-    width = halo_extents(s, 1, cols)[1]
-    row_blocks, rows, real = halo_rows(s, cols, channels, lanes)
-    vectors = ceil_div(cols * channels, lanes)
-    calls = min(period_of(s, lanes), vectors)
-    copied = 1 - share_in_place(s, row_blocks, blocks)
-    pixels = real * min(width, s.size[2])
-    counts: Counts = {
-        "depthwise_interleaved.step": taps * calls * tile_steps(vectors / calls, lanes),
-        "depthwise_interleaved.result": vectors,
-        "depthwise_interleaved.copied": copied * pixels * channels / lanes,
-        "depthwise_interleaved.row": copied * rows,
-        "depthwise_interleaved.padding": copied * (rows * width - pixels) * channels / lanes,
-    }
-    if s.stride[2] > 1 or s.c_out > 1:
-        counts["depthwise_interleaved.element"] = pixels * channels
-    counts = {what: blocks * count for what, count in counts.items()}
+    row_blocks, _, _ = halo_rows(s, cols, channels, lanes)
+    rows = ceil_div(s.output[1], row_blocks)
+    in_place = s.stride[2] == s.c_out == 1 and reads_in_place(s)
+    if in_place:
+        down = edges_apart(s, 1, rows, 1)
+        across = edges_apart(s, 2, cols, PIXEL_COLUMNS_UNIT)
+    else:
+        down = segments_of(s, 1, 0, s.output[1], rows)
+        across = segments_of(s, 2, 0, s.output[2], cols)
+    free = planes_off_padding(s) if in_place else 0.0
+    planes, real_planes = s.kernel[0], s.kernel[0] * tap_shares(s)[0].inside
+    counts = dict.fromkeys(
+        ("step", "result", "call", "row", "copied", "padding", "element", "again"), 0.0
+    )
+    for high, wide in itertools.product(down, across):
+        parts = high.many * wide.many
+        vectors, period = ceil_div(wide.outputs * channels, lanes), period_of(s, lanes)
+        each = vectors / min(period, vectors)  # vectors that share weights
+        blocks = [(each // 4, 4), (1, each % 4)] if each > 4 else [(1, each)]
+        steps = sum(
+            n * m * block_cycles(s, r, v)
+            for n, r in rows_together(s, high.outputs)
+            for m, v in blocks
+        )
+        counts["step"] += parts * taps * steps * min(period, vectors)
+        counts["call"] += parts * sum(n for n, _ in rows_together(s, high.outputs))
+        counts["result"] += parts * high.outputs * vectors
+        copied = parts * (1 - free * (high.is_clean and wide.is_clean))
+        real = copied * real_planes * high.real
+        counts["row"] += real
+        counts["copied"] += real * wide.real * s.groups / lanes
+        padding = real * (wide.read - wide.real) * ceil_div(s.groups, lanes)
+        padding += (copied * planes * high.read - real) * wide.read * channels / lanes
+        counts["padding"] += padding
+        if s.stride[2] > 1 or s.c_out > 1:
+            counts["element"] += real * wide.read * s.groups
+            counts["again"] += real * wide.read * (channels - s.groups)
+    counts = {what: count / s.output[1] for what, count in counts.items()}
     # Once for all rows, of the image that is alone.
-    repeated = channels * (taps + 1) / (s.output[0] * s.output[1])
-    counts["depthwise_interleaved.repeated"] = repeated
-    return {what: count / s.groups for what, count in counts.items()}
+    counts["repeated"] = period_of(s, lanes) * lanes * (taps + 1) / (s.output[0] * s.output[1])
+    return {f"depthwise_interleaved.{what}": n / s.groups for what, n in counts.items()}
+
+
+def planes_off_padding(s: ConvShape) -> float:
+    """Share of the planes of outputs for which no plane of the filter reads padding."""
+    whole, first = 0, 0
+    for taps, until in axis_taps(s, 0):
+        whole += (until - first) * (taps.end - taps.begin == s.kernel[0])
+        first = until
+    return whole / s.output[0]

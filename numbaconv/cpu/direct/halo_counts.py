@@ -1,0 +1,136 @@
+"""What it takes to copy the halo tiles of tasks: counts that `cost` adds up.
+
+They follow the loops of `packing.halo`: rows of an image are copied by vectors, transposed, or
+element by element; padding is filled. A call copies all input rows of a phase of a channel, one row
+of padding, or one row of channels that are neighbours in memory.
+"""
+
+from math import prod
+from typing import NamedTuple
+
+from numbaconv.codegen.integers import ceil_div
+from numbaconv.codegen.pointers import CACHE_LINE
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu import blocking
+from numbaconv.cpu.direct.blocks import MatrixBlocks
+from numbaconv.cpu.packing.halo import axis_reach, copies_vectors, halo_layout, splits_rows
+from numbaconv.cpu.packing.lanes import piece_columns, piece_rows
+from numbaconv.problem.padding_modes import steps_to
+from numbaconv.problem.shape import ConvShape
+
+Counts = dict[str, float]
+
+# Bytes of a first-level cache: 32 to 64 KiB.
+FIRST_LEVEL = 48 << 10
+
+
+def transposed_pieces(rows: float, columns: int, lanes: int) -> float:
+    """Pieces in which a block is transposed, whole ones or not."""
+    return ceil_div(rows, piece_rows(lanes)) * ceil_div(columns, piece_columns(lanes))
+
+
+class Extent(NamedTuple):
+    """What the halo tiles of an axis hold in a phase of it, all together.
+
+    Attributes
+    ----------
+    all, real : int
+        Elements; those that are no padding.
+    vectors, pieces, filled : int
+        Vectors of the real ones, pieces that are as high, and vectors of padding beside them: each
+        tile has its own.
+    """
+
+    all: int
+    real: int
+    vectors: int
+    pieces: int
+    filled: int
+
+
+def extent_of(s: ConvShape, axis: int, count: int, blocks: int, lanes: int) -> Extent:
+    """Return what halo tiles of so many outputs hold. Those between the ends count as one does."""
+    step, length = (
+        s.stride[axis],
+        count + axis_reach(s.kernel[axis], s.stride[axis], s.dilation[axis]),
+    )
+    real = vectors = pieces = filled = 0
+    for many, block in ((1, 0), (blocks - 2, blocks // 2), (1, blocks - 1)):
+        if many < 1 or (block == 0 and real + filled > 0):
+            continue
+        first = block * count * step - s.padding[axis]
+        begin = min(steps_to(max(-first, 0), step), length)
+        end = max(min(steps_to(s.size[axis] - first, step), length), begin)
+        real += many * (end - begin)
+        vectors += many * ceil_div(end - begin, lanes)
+        pieces += many * ceil_div(end - begin, piece_rows(lanes))
+        filled += many * (ceil_div(begin, lanes) + ceil_div(length - end, lanes))
+    return Extent(blocks * length, real, vectors, pieces, filled)
+
+
+def is_large(s: ConvShape, lanes: int) -> bool:
+    """Whether the second-level cache does not hold an image."""
+    return s.groups * s.c_in * prod(s.size) * VECTOR_BYTES > blocking.SECOND_LEVEL * lanes
+
+
+def count_halo(s: ConvShape, lanes: int, b: MatrixBlocks, planes: float, blocks: int) -> Counts:
+    """Count what halo tiles copy for a row of outputs, all channels of a group.
+
+    Parameters
+    ----------
+    planes : float
+        How many planes of the filter read more than padding, about.
+    blocks : int
+        How often a tile is read: once for each block of output channels.
+    """
+    halo = halo_layout(s, b.rows, b.cols, VECTOR_BYTES // lanes)
+    down = extent_of(s, 1, b.rows, b.row_blocks, lanes)
+    across = extent_of(s, 2, b.cols, b.col_blocks, lanes)
+    tiles, phases = b.row_blocks * b.col_blocks, halo.phases_h * halo.phases_w
+    rows = s.kernel[0] * down.all * halo.phases_h  # of a block of columns, and a channel
+    real = planes * down.real * halo.phases_h
+    padding = (rows - real) * b.col_blocks
+    each = s.c_in / s.output[1]
+    whole = ceil_div(halo.pitch, lanes)
+    vectors = each * rows * halo.phases_w * across.all / lanes
+    counts: Counts = {}
+    size = b.groups * b.kc * halo.channel * VECTOR_BYTES // lanes
+    if size > FIRST_LEVEL:
+        counts["halo.vector"] = vectors
+    if size > blocking.CACHE_BYTES:  # so much of it leaves the second-level cache again
+        counts["far_vector"] = vectors * blocks * min(1, size / blocking.CACHE_BYTES - 1)
+    if s.in_strides[1] == 1 and s.c_in > 1:
+        together = ceil_div(s.c_in, lanes)
+        pieces = real * halo.phases_w * across.pieces * ceil_div(s.c_in, piece_columns(lanes))
+        far = is_large(s, lanes)
+        return counts | {
+            "halo.call": rows * b.col_blocks * halo.phases_w * together / s.output[1],
+            "transposed_piece": pieces / s.output[1],
+            "halo.far": far * real * halo.phases_w * across.real * together / s.output[1],
+            "filled_vector": each * halo.phases_w * (real * across.filled + padding * whole),
+        }
+    if copies_vectors(s, halo, lanes):
+        what = "split_vector" if halo.phases_w > 1 else "masked_vector"
+        return counts | {
+            "halo.channel": each * tiles * s.kernel[0] * halo.phases_h,
+            what: each * real * b.col_blocks * whole,
+            "filled_vector": each * padding * halo.phases_w * halo.pitch / lanes,
+        }
+    if splits_rows(s, halo):
+        pieces = across.pieces * ceil_div(halo.phases_w, piece_columns(lanes))
+        edges = (across.all - across.real) * halo.phases_w
+        return counts | {
+            "halo.call": each * rows * b.col_blocks,
+            "transposed_piece": each * real * pieces,
+            "copied_element": each * real * edges,
+            "filled_vector": each * padding * halo.phases_w * whole,
+        }
+    calls = s.kernel[0] * phases * tiles + padding * halo.phases_w
+    counts["halo.call"] = each * calls
+    counts["filled_vector"] = each * halo.phases_w * (real * across.filled + padding * whole)
+    step = s.stride[2] * s.in_strides[4]
+    what = {1: "copied_vector", 2: "even_vector"}.get(step, "copied_element")
+    many = across.vectors if step <= 2 else across.real
+    if is_large(s, lanes) and s.in_strides[4] * VECTOR_BYTES >= CACHE_LINE * lanes:
+        counts["far_element"] = each * real * halo.phases_w * many
+    return counts | {what: each * real * halo.phases_w * many}
