@@ -1,9 +1,13 @@
 """The commands of ``python -m numbaconv``; needs typer and rich."""
 
 import time
+from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
+import numba
 import numpy as np
 import typer
 from rich.console import Console
@@ -68,45 +72,78 @@ def build_kernels(
 
 @app.command()
 def warmup(
-    all_dtypes: Annotated[
-        bool, typer.Option("--all", help="Every supported dtype, not only float32 and float64.")
-    ] = False,
+    dtypes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help=f"Of the arrays: {', '.join(SUPPORTED)}.",
+            show_default=" ".join(COMMON),
+            metavar="[DTYPE]...",
+        ),
+    ] = None,
+    all_dtypes: Annotated[bool, typer.Option("--all", help="Every supported dtype.")] = False,
 ) -> None:
-    """Compile the common kernels into the cache, so that no later process has to wait for them."""
-    dtypes = SUPPORTED if all_dtypes else COMMON
+    """Compile the common kernels into the cache, so that no later process has to wait for them.
+
+    These are kernels of plain and prepared layers, with the channels first or last, of transposed
+    convolutions and gradients, on each backend of the CPU; filters of images and signals; and what
+    compiled functions of yours call. Other combinations of dtypes, and your own functions, are
+    compiled by their first call.
+    """
+    chosen = SUPPORTED if all_dtypes else tuple(dtypes or COMMON)
+    for dtype in chosen:
+        if dtype not in SUPPORTED:
+            raise typer.BadParameter(f"{dtype!r} is none of {', '.join(SUPPORTED)}")
     # What runs on a GPU is compiled for the device that is there, when it is first used.
     backends = [name for name in nc.available_backends() if name != "cuda"]
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        (f"{backend}, {dtype}, {problem}", partial(_call_layers, problem, dtype, backend))
+        for backend, dtype, problem in product(backends, chosen, PROBLEMS)
+    ]
+    calls += [(f"compiled code, {dtype}", partial(_call_compiled, dtype)) for dtype in chosen]
+    images = dict.fromkeys((*FILTERED, *chosen))
+    calls += [(f"filters, {dtype}", partial(_call_filters, dtype)) for dtype in images]
     console = Console()
     start = time.perf_counter()
     columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task(
-            "", total=len(backends) * len(dtypes) * len(PROBLEMS) + len(FILTERED)
-        )
-        for backend in backends:
-            for dtype in dtypes:
-                for problem, (input_shape, weight_shape, padding, dilation) in PROBLEMS.items():
-                    progress.update(task, description=f"{backend}, {dtype}, {problem}")
-                    x, w = np.ones(input_shape, dtype), np.ones(weight_shape, dtype)
-                    options: dict[str, Any] = {
-                        "padding": padding,
-                        "dilation": dilation,
-                        "groups": input_shape[1] // weight_shape[1],
-                        "activation": "relu" if dtype in COMMON else None,
-                        "backend": backend,
-                    }
-                    nc.conv2d(x, w, **options)
-                    nc.prepare(w, **options)(x)
-                    progress.advance(task)
-        for dtype in FILTERED:
-            progress.update(task, description=f"filters, {dtype}")
-            nc.ndimage.gaussian_filter(np.ones((64, 64), dtype), 1)
-            nc.signal.upfirdn(np.ones(2, dtype), np.ones(64, dtype), 2)
-            photograph, box = np.ones((64, 64, 3), dtype), np.ones((3, 1, 3, 3), np.float32)
-            nc.conv2d(photograph, box, groups=3, data_format="channels_last")
+        task = progress.add_task("", total=len(calls))
+        for description, call in calls:
+            progress.update(task, description=description)
+            call()
             progress.advance(task)
         progress.update(task, description="done")
     console.print(
-        f"{', '.join(backends)} are compiled for {', '.join(dtypes)} "
+        f"{', '.join(backends)} are compiled for {', '.join(chosen)} "
         f"({time.perf_counter() - start:.1f} s)"
     )
+
+
+def _call_layers(problem: str, dtype: str, backend: str) -> None:
+    """Make the calls for which a problem has kernels: both ways, and in each order of channels."""
+    input_shape, weight_shape, padding, dilation = PROBLEMS[problem]
+    x, w = np.ones(input_shape, dtype), np.ones(weight_shape, dtype)
+    options: dict[str, Any] = {"padding": padding, "dilation": dilation, "backend": backend}
+    options["groups"] = input_shape[1] // weight_shape[1]
+    activation = "relu" if np.dtype(dtype).kind == "f" else None
+    y = nc.conv2d(x, w, **options, activation=activation)
+    nc.prepare(w, **options, activation=activation)(x)
+    nc.conv2d(np.moveaxis(x, 1, -1).copy(), w, **options, data_format="channels_last")
+    nc.conv_transpose2d(y, w, **options)
+    nc.grad.conv2d_input(x.shape, w, y, **options)
+    nc.grad.conv2d_weight(x, w.shape, y, **options)
+
+
+def _call_compiled(dtype: str) -> None:
+    """Make a call from a compiled function, which Numba has for all dtypes but float16."""
+    if dtype != "float16":
+        blur = numba.njit(lambda x, w: nc.conv2d(x, w, padding=1))
+        blur(np.ones((1, 1, 16, 16), dtype), np.ones((1, 1, 3, 3), dtype))
+
+
+def _call_filters(dtype: str) -> None:
+    """Make calls of filters, of a photograph among them."""
+    if np.dtype(dtype).kind != "c":
+        nc.ndimage.gaussian_filter(np.ones((64, 64), dtype), 1)
+    nc.signal.upfirdn(np.ones(2, dtype), np.ones(64, dtype), 2)
+    photograph, box = np.ones((64, 64, 3), dtype), np.ones((3, 1, 3, 3), np.float32)
+    nc.conv2d(photograph, box, groups=3, data_format="channels_last")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.oracle.cases import REDUCED, Case
 
@@ -21,7 +21,13 @@ ROOT = Path(__file__).parents[1]
 # What asserts outside of files of tests tells the values, too.
 pytest.register_assert_rewrite("tests.njit.arrays", "tests.oracle.gradient_cases")
 
-settings.register_profile("numbaconv", derandomize=True, deadline=None, max_examples=60)
+settings.register_profile(
+    "numbaconv",
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],  # an emulated CPU is
+)
 settings.load_profile("numbaconv")
 
 

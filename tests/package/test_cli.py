@@ -11,19 +11,21 @@ from numbaconv.cpu.direct.choice import HAS_MASKS
 # Run after a warm-up in the same process, so that what it has compiled can be seen.
 AFTER_WARMUP = """
 import importlib, pkgutil
+from itertools import chain
 from numba import types
 from numbaconv.cli import app
 from numbaconv.codegen.jit import native
-from numbaconv.cpu import direct, fft, im2col, winograd
+from numbaconv.cpu import direct, fft, gradients, im2col, winograd
 app(["warmup"], standalone_mode=False)
-for engine in (direct, fft, im2col, winograd):
+for engine in (direct, fft, gradients, im2col, winograd):
     for module in pkgutil.iter_modules(engine.__path__, engine.__name__ + "."):
         functions = vars(importlib.import_module(module.name))
         for name, function in functions.items():
-            if isinstance(function, native) and not any(
-                types.float64 in ((dtype,) if not isinstance(dtype, tuple) else dtype)
-                for dtype in function._addresses
-            ):
+            if not isinstance(function, native):
+                continue
+            each = (d if isinstance(d, tuple) else (d,) for d in function._addresses)
+            # Those that Python calls are compiled for no elements.
+            if not {types.float64, types.int64}.intersection(chain.from_iterable(each)):
                 print("missing", name)
 """
 
@@ -40,6 +42,13 @@ def test_info():
     printed = output("-m", "numbaconv", "info")
     for line in ("numbaconv", "numba", "backend", "threads"):
         assert line in printed
+
+
+def test_warmup_refuses_what_is_no_dtype():
+    command = [sys.executable, "-m", "numbaconv", "warmup", "float32", "float31"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "'float31' is none of" in done.stderr
 
 
 def test_warmup_compiles_every_common_kernel():
