@@ -130,7 +130,8 @@ def _kinds(dtype: str, device: Device, **options: bool) -> list[Kind]:
     found = tiles.TILES[dtype]
     turing = device.capability < TF32_CAPABILITY
     found = _TINY[found] if SIMULATED else found
-    return [Kind(tile, dtype, turing=turing, **options) for tile in found]
+    kinds = (Kind(tile, dtype, turing=turing, **options) for tile in found)
+    return [kind for kind in kinds if kind.fits]
 
 
 def product_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from numbaconv.cuda.intrinsics import float32, float64, int32, int64, uint16, uint32
-from numbaconv.cuda.tiles import SHARED_BYTES, Tile
+from numbaconv.cuda.tiles import SHARED_BYTES, WARP, Tile
 
 MOST_STAGES = 4
 _TYPES = {"float32": float32, "float64": float64, "int32": int32, "int64": int64}
@@ -39,6 +39,14 @@ class Kind(NamedTuple):
     partial: bool = False
     turing: bool = False
     of_weights: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether the registers of a thread suffice.
+
+        They do not for coordinates beside 128 sums.
+        """
+        return not (self.mapped and self.tile.tensor and self.tile.m * self.tile.n > 64 * WARP)
 
     @property
     def stored(self) -> Any:

@@ -90,6 +90,7 @@ SIMT_DOUBLE = (
     Tile(16, 128, 8, 4, 2),
 )
 TENSOR = (
+    Tile(128, 256, 8, 64, 64, tensor=True),
     Tile(128, 128, 16, 64, 32, tensor=True),
     Tile(64, 128, 16, 32, 32, tensor=True),
     Tile(64, 64, 16, 32, 32, tensor=True),

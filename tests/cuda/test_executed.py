@@ -32,6 +32,7 @@ REDUCED = (
     mutants.FILTER,
     "kind float32 16x128x8x4x4 wide-mapped splits=3",
     "kind float64 32x64x8x4x2 mapped splits=1",
+    "kind float16 128x256x8x64x64 wide splits=1",
     "kind int32 32x64x8x4x4 weights splits=3",
     mutants.BROUGHT,
     "brought tf32 reflect",

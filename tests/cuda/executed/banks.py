@@ -25,11 +25,13 @@ PRODUCTS = (
     ("float32", tiles.SIMT[0], "wide"),
     ("float32", tiles.SIMT[0], "weights"),
     ("float64", tiles.SIMT_DOUBLE[0], "plain"),
-    ("tf32", tiles.TENSOR[0], "plain"),
-    ("tf32", tiles.TENSOR[0], "wide"),
-    ("tf32", tiles.TENSOR[0], "weights"),
+    ("tf32", tiles.TENSOR[1], "plain"),
+    ("tf32", tiles.TENSOR[1], "wide"),
+    ("tf32", tiles.TENSOR[1], "weights"),
+    ("float16", tiles.TENSOR[1], "wide"),
     ("float16", tiles.TENSOR[0], "wide"),
-    ("float16", tiles.TENSOR[0], "weights"),
+    ("tf32", tiles.TENSOR[0], "plain"),
+    ("float16", tiles.TENSOR[1], "weights"),
 )
 # Size of the maps, kernel, stride.
 FILTERS = ((56, 3, 1), (56, 3, 2), (14, 3, 1), (14, 3, 2), (7, 3, 1), (64, 7, 1))

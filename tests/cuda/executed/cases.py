@@ -16,6 +16,7 @@ import numpy as np
 
 import numbaconv as nc
 from numbaconv.cuda import cost, tiles
+from numbaconv.cuda.kind import Kind
 from numbaconv.dispatch.gpu import on_host
 from tests.cuda.arrays import OnDevice
 from tests.cuda.executed.device import GPU
@@ -157,6 +158,8 @@ def kinds() -> Iterator[tuple[str, Callable[[], None]]]:
         for tile in group:
             label = "x".join(map(str, tile[:5]))
             for option in OPTIONS:
+                if not Kind(tile, dtype, mapped=option.endswith("mapped")).fits:
+                    continue
                 for splits in (1, 3):
                     name = f"kind {dtype} {label} {option} splits={splits}"
                     arguments = (name, dtype, tile, option, splits, False)
