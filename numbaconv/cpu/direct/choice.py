@@ -53,6 +53,7 @@ MOST_PAGES, PAGE_BYTES = 96, 4096
 # Channels that a first-level cache has room for in the same places: it has 8 or 12 ways, of which
 # results take some.
 FEW_CHANNELS = 6
+
 # Zones of columns, at most, that are compared: under more taps than half of them zones were never
 # the best.
 MOST_ZONES = 32
