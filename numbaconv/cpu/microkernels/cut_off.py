@@ -116,6 +116,8 @@ def _emit_comparison(v, o, source, offsets):
 
     single = builder.icmp_signed("==", o.kind, i64(SINGLE))
     entries = builder.select(single, o.taps, builder.add(builder.shl(o.taps, i64(1)), i64(1)))
+    first = builder.fcmp_unordered("une", number, v.load(row(i64(0))))
+    entries = builder.select(_any_set(v, first), i64(1), entries)  # that is enough
     [[differences]] = carried_loop(builder, entries, [[v.integer(0)]], compare, "comparison")
     return number, _any_set(v, builder.icmp_signed("!=", differences, v.integer(0)))
 
@@ -123,14 +125,18 @@ def _emit_comparison(v, o, source, offsets):
 def _emit_sums(v, o, weights, source, offsets, target):
     """Store the sums of a vector, cut off: a case for each kind."""
     builder = v.builder
-    wide = Vectors(builder, types.float64, lanes=v.lanes)
+    wide, half = Vectors(builder, types.float64), ir.VectorType(v.element, v.lanes // 2)
+
+    def load(pointer: Any) -> Any:
+        address = builder.bitcast(pointer, half.as_pointer())
+        return builder.fpext(builder.load(address, align=v.align), wide.vector)
+
     for kind in (SINGLE, SUMS, DIFFERENCES):
         with builder.if_then(builder.icmp_signed("==", o.kind, i64(kind))):
-            [new] = emit_sums(
-                wide, 1, kind, o.taps, weights, source, offsets,
-                lambda pointer: builder.fpext(v.load(pointer), wide.vector),
-            )  # fmt: skip
-            v.store(builder.fptrunc(wide.truncate(new), v.vector), target)
+            sums = emit_sums(wide, 2, kind, o.taps, weights, source, offsets, load)
+            for j, value in enumerate(sums):
+                place = builder.bitcast(wide.column(target, j), half.as_pointer())
+                builder.store(builder.fptrunc(wide.truncate(value), half), place, align=v.align)
 
 
 @emitted(CutOffArguments, _emit)
