@@ -101,8 +101,10 @@ def numpy_free(context, block, nbytes):
 
 @cfunc(integer(integer))
 def library_malloc(nbytes):
-    add_ordered(indices_at(STATE), LENT, 1)
-    return new_block(nbytes, 0xFF)
+    block = new_block(nbytes, 0xFF)
+    if block != 0:
+        add_ordered(indices_at(STATE), LENT, 1)
+    return block
 
 
 @cfunc(types.void(integer))
