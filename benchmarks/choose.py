@@ -26,6 +26,8 @@ QUICK = 600
 """Problems that --quick draws from the grid."""
 FLOPS = (1e5, 2e9)
 """Problems smaller and larger than these are left out."""
+MOST_DRAWN = 7e8
+"""And those of no grid that are larger than this."""
 CLOSE = 1.05
 """A choice is good if it takes at most this many times as long as the best candidate."""
 BAD = 1.3
@@ -38,6 +40,9 @@ SHORTEST = 2e-4
 """Seconds of calls behind a figure, at least: the clock of the CPU is too coarse for less."""
 FEWEST_ROUNDS = 6
 """Turns of all candidates; the least time of each counts."""
+LONGEST = 4
+"""A problem on which every other turn says otherwise than those between is timed so many times as
+long, at most."""
 TABLE_NAMES = ("layers.csv", "tiny.csv", "sweep.csv", "cliffs.csv")
 LAYOUTS = ("channels_first", "channels_last")
 
@@ -73,6 +78,12 @@ class Choice(NamedTuple):
         """What the best candidate of every other turn loses in the turns between these."""
         first, second = self.halves
         return second[min(first, key=first.__getitem__)] / min(second.values())
+
+    @property
+    def floor(self) -> float:
+        """How many times as long the choice takes as itself, in every other turn."""
+        ratio = self.halves[0][self.chosen] / self.halves[1][self.chosen]
+        return max(ratio, 1 / ratio)
 
 
 def grid() -> list[Layer]:
@@ -157,24 +168,33 @@ def repeats(call: Run) -> int:
     return math.ceil(SHORTEST / (time.perf_counter() - start))
 
 
+def agree(halves: tuple[dict[str, float], dict[str, float]], chosen: str) -> bool:
+    """Whether the choice is good in both halves, or in neither."""
+    first, second = (half[chosen] <= CLOSE * min(half.values()) for half in halves)
+    return first == second
+
+
 def least_times(
     calls: dict[str, Run], chosen: str, seconds: float
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return the least times of calls that are timed in turn for so many seconds, in either half.
 
-    The halves are every other turn. There are FEWEST_ROUNDS at least.
+    The halves are every other turn. There are FEWEST_ROUNDS at least, and more as long as the
+    halves do not say the same of the choice.
     """
     clock = find_clock(cpu=True)
     count = {name: repeats(call) for name, call in calls.items()}
     halves = dict.fromkeys(calls, float("inf")), dict.fromkeys(calls, float("inf"))
-    near, end, rounds = list(calls), time.perf_counter() + seconds, 0
-    while rounds < FEWEST_ROUNDS or time.perf_counter() < end:
+    near, rounds, start = list(calls), 0, time.perf_counter()
+    while rounds < FEWEST_ROUNDS or time.perf_counter() < start + seconds * (
+        1 if agree(halves, chosen) else LONGEST
+    ):
         least = halves[rounds % 2]
         for name in near:
-            start = clock()
+            begin = clock()
             for _ in range(count[name]):
                 calls[name]()
-            least[name] = min(least[name], (clock() - start) / count[name])
+            least[name] = min(least[name], (clock() - begin) / count[name])
         if rounds == 1:
             best = min(least.values())
             near = [name for name in near if name == chosen or least[name] <= FAR * best]
@@ -264,6 +284,55 @@ def worst_choices(choices: list[Choice], count: int) -> Table:
     return table
 
 
+def draw(r: random.Random) -> tuple[Layer, str, str] | None:
+    """Draw a problem from no grid: its sizes, its kind, its layout; None if it is out of bounds."""
+
+    def channels(least: int, most: int = 1024) -> int:
+        many = round(math.exp(r.uniform(math.log(least), math.log(most))))
+        if many > 8 and r.random() < 0.6:
+            many = round(many / 8) * 8
+        return int(2 ** round(math.log2(many))) if many > 16 and r.random() < 0.4 else many
+
+    rank = r.choice((1, 2, 2, 2, 3))
+    least, most = {1: (50, 20000), 2: (5, 160), 3: (4, 28)}[rank]
+    size = [round(math.exp(r.uniform(math.log(least), math.log(most)))) for _ in range(rank)]
+    size = size[:1] * rank if r.random() < 0.7 else size
+    kernels = {1: (1, 2, 3, 3, 5, 9, 16, 40), 2: (1, 1, 1, 2, 3, 3, 3, 5, 7), 3: (1, 2, 3, 3)}
+    k = r.choice(kernels[rank])
+    stride, dilation = r.choice((1, 1, 1, 1, 2, 2, 3, k)), 1
+    if k > 1:
+        dilation = r.choice((1, 1, 1, 1, 1, 2, 3, 4, 8, 12))
+    kind, groups = r.choice(("dense",) * 6 + ("grouped", "depthwise", "few outputs")), 1
+    c_in, c_out = channels(1), channels(4)
+    if kind == "few outputs":
+        c_out = r.choice((1, 2, 3))
+    elif kind == "grouped":
+        groups = r.choice((2, 4, 8, 16, 32))
+        c_in, c_out = groups * channels(1, 64), groups * channels(1, 64)
+    elif kind == "depthwise":
+        c_in = groups = channels(2)
+        c_out = c_in * r.choice((1, 1, 1, 2))
+    reach = dilation * (k - 1)
+    padding = r.choice((reach // 2, reach // 2, 0))
+    n, what = r.choice((1, 1, 1, 2, 4, 8)), f"{rank}-D {kind}"
+    layout = r.choice((LAYOUTS[0],) * 3 + LAYOUTS[1:])
+    if min(size) + 2 * padding <= reach:
+        return None
+    layer = Layer(
+        "", what, n, c_in, tuple(size), c_out, (k,) * rank, stride, padding, dilation, groups
+    )
+    return (layer, what, layout) if FLOPS[0] <= layer.flops <= MOST_DRAWN else None
+
+
+def drawn_problems(count: int, seed: int) -> list[tuple[Layer, str, str]]:
+    """Draw so many problems from no grid."""
+    r, found = random.Random(seed), list[tuple[Layer, str, str]]()
+    while len(found) < count:
+        if (problem := draw(r)) is not None:
+            found.append(problem)
+    return found
+
+
 def problems(count: int, seed: int) -> list[tuple[Layer, str, str]]:
     """Draw problems from the grid, and add those of the tables in both layouts.
 
@@ -283,6 +352,7 @@ def problems(count: int, seed: int) -> list[tuple[Layer, str, str]]:
 def main(
     count: Annotated[int | None, typer.Option(min=0, help="Draw so many from the grid.")] = None,
     quick: Annotated[bool, typer.Option(help=f"Draw {QUICK}: a quarter of an hour.")] = False,
+    anew: Annotated[int, typer.Option(min=0, help="Draw so many of any sizes instead.")] = 0,
     seed: Annotated[int, typer.Option(help="Which problems are drawn.")] = 0,
     seconds: Annotated[float, typer.Option(help="Time for each problem.")] = 0.2,
     tables: Annotated[bool, typer.Option(help="Whether to add those of the tables.")] = True,
@@ -299,6 +369,8 @@ def main(
     whole = len(grid())
     drawn = min(QUICK if quick and count is None else whole if count is None else count, whole)
     todo = [p for p in problems(drawn, seed) if tables or p[1] not in TABLE_NAMES]
+    if anew:
+        todo = drawn_problems(anew, seed)
     console = Console(width=None if sys.stdout.isatty() else 150)
     choices = [judge(*p, seconds, prepared or fit) for p in track(todo, "timing", console=console)]
     for table in (worst_choices(choices, worst), confusions(choices), summary(choices)):
@@ -307,7 +379,9 @@ def main(
     share = 100 * good / len(choices)
     console.print(f"{good} of {len(choices)} choices ({share:.0f}%) within 5% of the best")
     noisy = 100 * sum(choice.noise > CLOSE for choice in choices) / len(choices)
-    console.print(f"noise: of {noisy:.0f}% the best in every other turn is not so in the others")
+    console.print(f"noise: of {noisy:.1f}% the best in every other turn is not so in the others")
+    floor = 100 * sum(choice.floor > CLOSE for choice in choices) / len(choices)
+    console.print(f"noise floor: {floor:.1f}% of the choices take 5% longer than themselves")
     console.print(describe(), soft_wrap=True)
     if fit:
         from benchmarks.lib.costs import fit as fitted

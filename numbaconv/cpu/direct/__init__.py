@@ -18,12 +18,13 @@ matrix_transposed      short rows, strides, channels last                  outpu
 matrix                 the others: long rows                               pixels of a row
 =====================  ==================================================  ======================
 
-`choice` has rules for dots and filters; the others are compared by `cost`: those of depthwise
-layers among themselves, the rest with the panels of `im2col`. A problem whose halo tiles would be
+`choice` has rules for dots and filters; the others, and the panels of `im2col`, are compared by
+`cost`. A problem whose halo tiles would be
 nearly all padding, under a stray stride or dilation, goes to those that copy none.
 
-Read `choice`, `cost`, `counts`, `blocks` (how the output is cut into tasks), `tasks` (which outputs
-a task covers, where it reads), `tap_lists` (taps without those of padding), then a lowering.
+Read `choice`, `cost`, `counts`, `halo_counts`, `blocks` (how the output is cut into tasks), `tasks`
+(which outputs a task covers, where it reads), `tap_lists` (taps without those of padding), then a
+lowering.
 Imports: what lies below it in `numbaconv.cpu`, and `im2col`.
 """
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from numbaconv.cpu.direct.choice import comparable, special_lowering
 from numbaconv.cpu.direct.counts import (
-    Counts,
     count_bands,
     count_matrix,
     count_panels,
@@ -22,6 +21,7 @@ from numbaconv.cpu.direct.counts import (
     image_of,
 )
 from numbaconv.cpu.direct.depthwise_counts import count_channels, count_interleaved, count_planes
+from numbaconv.cpu.direct.halo_counts import Counts
 from numbaconv.problem.shape import ConvShape
 
 # Cycles of what is counted. `python benchmarks/choose.py --fit` measures and prints this table.

@@ -322,8 +322,8 @@ def count_zones(s: ConvShape, lanes: int) -> Counts:
             n * m * step(rows, v, many * s.c_in) for n, rows in pixels for m, v in channels
         )
         calls += blocks * sum(n for n, _ in pixels) if many else 0
-        for n, rows in equal_parts(columns, TILE_ROWS):  # rows of a pair are stored one by one
-            moved += blocks * n * transposed_pieces(rows, width, lanes)
+        for n, part in equal_parts(columns, TILE_ROWS):  # rows of a pair are stored one by one
+            moved += blocks * n * transposed_pieces(part, width, lanes)
         first = until
     rows_used = s.kernel[0] * s.kernel[1] * depth.inside * height.inside
     copied = s.kernel[0] * depth.inside * (s.size[1] / s.output[1] if crosses_rows(s) else 1)

@@ -18,12 +18,11 @@ from numbaconv.cpu.direct.counts import (
     LATENCY,
     LOADS,
     MULTIPLY_ADDS,
-    Counts,
     itemsize,
     step,
     tap_shares,
 )
-from numbaconv.cpu.direct.halo_counts import is_large
+from numbaconv.cpu.direct.halo_counts import Counts, is_large
 from numbaconv.cpu.direct.tasks import halo_extents
 from numbaconv.problem.shape import ConvShape, kernel_taps
 from numbaconv.problem.taps import axis_taps, first_read
@@ -174,7 +173,8 @@ def edges_apart(s: ConvShape, axis: int, most: int, unit: int) -> list[Segment]:
 
 def block_cycles(s: ConvShape, rows: int, vectors: int) -> float:
     """Cycles of a tap of a register block of `depthwise_interleaved`."""
-    taps, kh = kernel_taps(s), s.kernel[1]
+    taps: int = kernel_taps(s)
+    kh = s.kernel[1]
     shares = rows > 1 and s.stride[1] == s.dilation[1] == 1 and kh > 1
     pixels = vectors * (rows + kh - 1) / kh if shares else vectors * rows
     weights = rows if shares else 1

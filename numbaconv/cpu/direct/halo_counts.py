@@ -24,9 +24,11 @@ Counts = dict[str, float]
 FIRST_LEVEL = 48 << 10
 
 
-def transposed_pieces(rows: float, columns: int, lanes: int) -> float:
+def transposed_pieces(rows: int, columns: int, lanes: int) -> int:
     """Pieces in which a block is transposed, whole ones or not."""
-    return ceil_div(rows, piece_rows(lanes)) * ceil_div(columns, piece_columns(lanes))
+    high: int = piece_rows(lanes)
+    wide: int = piece_columns(lanes)
+    return ceil_div(rows, high) * ceil_div(columns, wide)
 
 
 class Extent(NamedTuple):
@@ -73,14 +75,14 @@ def is_large(s: ConvShape, lanes: int) -> bool:
     return s.groups * s.c_in * prod(s.size) * VECTOR_BYTES > blocking.SECOND_LEVEL * lanes
 
 
-def count_halo(s: ConvShape, lanes: int, b: MatrixBlocks, planes: float, blocks: int) -> Counts:
+def count_halo(s: ConvShape, lanes: int, b: MatrixBlocks, planes: float, blocks: float) -> Counts:
     """Count what halo tiles copy for a row of outputs, all channels of a group.
 
     Parameters
     ----------
     planes : float
         How many planes of the filter read more than padding, about.
-    blocks : int
+    blocks : float
         How often a tile is read: once for each block of output channels.
     """
     halo = halo_layout(s, b.rows, b.cols, VECTOR_BYTES // lanes)
