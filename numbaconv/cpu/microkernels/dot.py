@@ -8,6 +8,7 @@ behind it, and what lies there cannot get into the sums. Others are not: a maske
 units that multiply, too.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -113,26 +114,19 @@ def _emit_block(vectors, mr, nt, o):
     rest = builder.srem(o.cols, lanes)
     mask = vectors.first_lanes(rest)
 
-    def add(values, at_g, at_x, load):
-        gs = [load(vectors.at(channel, at_g)) for channel in channels]
-        new: list[list[ir.Value]] = [[] for _ in gs]
-        for t, tap in enumerate(taps):
-            pixels = load(vectors.at(tap, at_x))
-            for i, gradient in enumerate(gs):
-                new[i].append(vectors.multiply_add(gradient, pixels, values[i][t]))
-        return new
-
     def row(r, values):
         of_x, of_g = builder.mul(r, o.x_row), builder.mul(r, o.g_row)
 
         def step(j, values):
             p = builder.mul(j, lanes)
-            return add(values, builder.add(of_g, p), builder.add(of_x, p), vectors.load)
+            operands = channels, builder.add(of_g, p), taps, builder.add(of_x, p)
+            return _multiplied(vectors, values, *operands, vectors.load)
 
         def last(values):
             p = builder.mul(whole, lanes)
-            at_g, at_x = builder.add(of_g, p), builder.add(of_x, p)
-            return add(values, at_g, at_x, lambda pointer: vectors.load_masked(pointer, mask))
+            operands = channels, builder.add(of_g, p), taps, builder.add(of_x, p)
+            masked = functools.partial(vectors.load_masked, mask=mask)
+            return _multiplied(vectors, values, *operands, masked)
 
         values = if_any(
             builder,
@@ -146,6 +140,17 @@ def _emit_block(vectors, mr, nt, o):
     for i in range(mr):
         of_row = builder.select(builder.icmp_signed("<", i64(i), o.channels), o.taps, i64(0))
         _store_sums(vectors, o, vectors.at(o.c, builder.mul(o.c_row, i64(i))), values[i], of_row)
+
+
+def _multiplied(vectors, values, channels, at_g, taps, at_x, load):
+    """Add the products of a vector of each channel and one of each tap to the values."""
+    gs = [load(vectors.at(channel, at_g)) for channel in channels]
+    new: list[list[ir.Value]] = [[] for _ in gs]
+    for t, tap in enumerate(taps):
+        pixels = load(vectors.at(tap, at_x))
+        for i, gradient in enumerate(gs):
+            new[i].append(vectors.multiply_add(gradient, pixels, values[i][t]))
+    return new
 
 
 def _sums_of_lanes(vectors, values):
