@@ -136,6 +136,7 @@ def main(
     cpu: Annotated[bool, typer.Option(help="CPU time of one thread, the least of calls.")] = False,
     most: Annotated[float, typer.Option(help="Leave out rows of more GFLOP.")] = math.inf,
     backward: Annotated[bool, typer.Option(help="Both gradients of each row instead.")] = False,
+    beside: Annotated[bool, typer.Option(help="With --backward: the rows themselves too.")] = False,
     quick: Annotated[bool, typer.Option(help="One short pass: a rough idea.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a picture.")] = None,
     distribution: Annotated[
@@ -160,7 +161,8 @@ def main(
         raise typer.BadParameter("--kinds is of the rows in this folder, --table of others")
     try:
         own = add_table(table) if table else []
-        picked = select(_split(rows) or own, _split(kinds), backward)
+        chosen = _split(rows) or own, _split(kinds)
+        picked = [*(select(*chosen) if backward and beside else ()), *select(*chosen, backward)]
         ids = [layer.id for layer in picked if layer.flops <= most * 1e9]
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error

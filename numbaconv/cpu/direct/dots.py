@@ -16,7 +16,7 @@ import numpy as np
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
-from numbaconv.cpu.blocking import most_of, share
+from numbaconv.cpu.blocking import share
 from numbaconv.cpu.direct.blocks import wanted_tasks
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import (
@@ -102,13 +102,13 @@ def multiply_group(job, s, x, weights, bias, out, first, pixels, channels):
     rows = pixels[1] - pixels[0]
     c = channels[0]
     while c < channels[1]:
-        nt = most_of(DOT_COLUMNS, channels[1] - c)
+        nt = min(DOT_COLUMNS[-1], channels[1] - c)
         at = first + pixels[0] * s.out_strides[4] + c
         target = shift(out, at)
         fill_with_bias(target, s.out_strides[4], rows, shift(bias, c), nt)
         p = 0
         while p < rows:
-            mr = most_of(DOT_ROWS, rows - p)
+            mr = min(DOT_ROWS[-1], rows - p)
             call(
                 job[AT.tile],
                 DotArguments(
@@ -117,6 +117,7 @@ def multiply_group(job, s, x, weights, bias, out, first, pixels, channels):
                     rows=1,
                     cols=s.c_in,
                     g=shift(x, (pixels[0] + p) * s.in_strides[4]),
+                    first=0,
                     g_channel=s.in_strides[4],
                     g_row=0,
                     x=shift(weights, c * s.c_in),

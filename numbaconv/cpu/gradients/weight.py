@@ -10,7 +10,7 @@ from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.arrays import flat_channels, narrowed
 from numbaconv.cpu.gradients import weight_tasks
-from numbaconv.cpu.gradients.weight_dots import dots_work
+from numbaconv.cpu.gradients.weight_dots import dot_scratch, dots_work
 from numbaconv.cpu.gradients.weight_products import products_work, tile_sizes
 from numbaconv.cpu.gradients.weight_tasks import GRADIENT_AT, finish_work
 from numbaconv.cpu.job import (
@@ -64,7 +64,7 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     if b.dots:
         halo = halo_layout(s, b.rows, b.cols, itemsize)
         set_entries(job, HALO, halo)
-        job[AT.scratch_size] = weight_tasks.dot_scratch(s, b, lanes)
+        job[AT.scratch_size] = dot_scratch(s, b, halo)
         job[AT.worker], job[GRADIENT_AT.dot] = dots_work.address(how.numba), dot.address(how.numba)
         job[AT.fill_halo] = filler(s, halo, lanes).address((how.numba, how.numba))
         table = tap_offsets(s, halo, s.c_in)

@@ -6,11 +6,19 @@ it, which a halo tile makes neighbours in memory.
 
 Loops of a task: groups; chunks of pixels, with their halo tile; register blocks of output
 channels and of (channel, tap); the block's own loops over rows and columns of pixels.
+
+Where a group has too few output channels to fill a block, its rows are taps too: a tap that lies
+some elements behind another multiplies the same elements of the input by the gradient from so many
+elements before. So the gradient is copied, at the distances of the halo tile and between zeros, and
+both are one long row. Products with these zeros are NaN where the input is not finite. Then sums
+are not, and those of that group are computed again, without them.
 """
+
+import math
+from typing import NamedTuple
 
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, indices_at, pointer_at, shift
-from numbaconv.cpu.blocking import most_of
 from numbaconv.cpu.gradients.weight_tasks import (
     GRADIENT_AT,
     gradient_index,
@@ -21,6 +29,7 @@ from numbaconv.cpu.gradients.weight_tasks import (
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS, DotArguments
 from numbaconv.cpu.packing.halo import FillHaloArguments, read_halo
+from numbaconv.cpu.packing.rows import fill, pad_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 
 
@@ -28,20 +37,17 @@ from numbaconv.problem.shape import kernel_taps, read_shape
 def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels, accumulate):
     """All weights of some output channels: blocks of MR channels x NT (channel, tap)s."""
     size = s.c_in * kernel_taps(s)
-    oc = 0
-    while oc < channels:
-        mr = most_of(DOT_ROWS, channels - oc)
-        t = 0
-        while t < size:
-            nt = most_of(DOT_COLUMNS, size - t)
+    for oc in range(0, channels, DOT_ROWS[-1]):
+        for t in range(0, size, DOT_COLUMNS[-1]):
             call(
                 job[GRADIENT_AT.dot],
                 DotArguments(
-                    channels=mr,
-                    taps=nt,
+                    channels=min(DOT_ROWS[-1], channels - oc),
+                    taps=min(DOT_COLUMNS[-1], size - t),
                     rows=chunk.rows,
                     cols=chunk.cols,
                     g=shift(gradient, oc * s.out_strides[1]),
+                    first=0,
                     g_channel=s.out_strides[1],
                     g_row=s.out_strides[3],
                     x=halo,
@@ -52,49 +58,183 @@ def add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels,
                     accumulate=accumulate,
                 ),
             )
-            t += nt
-        oc += mr
+
+
+@inline
+def is_line(s):
+    """Whether the filter has a single line of taps, which is cut into the rows of blocks."""
+    return s.kernel[1] == 1
+
+
+@inline
+def zeros_beside(s, layout):
+    """Zeros that the copy of a gradient has at each end: as far as the rows of a block reach."""
+    if is_line(s):
+        return (s.kernel[2] - 1) * s.dilation[2]
+    return (min(DOT_ROWS[-1], s.kernel[1]) - 1) * s.dilation[1] * layout.pitch
+
+
+@inline
+def copy_gradient(copy, s, layout, chunk, gradient, lanes):
+    """Copy a chunk of a channel's gradient between zeros."""
+    zeros, pitch = zeros_beside(s, layout), layout.pitch
+    row_step, cols = s.out_strides[3], chunk.cols
+    inside = shift(copy, zeros)
+    fill(copy, zeros, 0, lanes)
+    pad_rows(inside, pitch, gradient, row_step, chunk.rows, 0, pitch, cols, 0, lanes)
+    fill(shift(inside, chunk.rows * pitch), zeros, 0, lanes)
+
+
+@inline
+def add_blocks_of_taps(job, s, layout, chunk, copy, halo, offsets, sums, accumulate):
+    """All weights of an output channel, from the copy of its gradient: blocks of taps x taps.
+
+    The rows of a block are lines of the filter, or pieces of its only one. Where the rows of the
+    tile are as long as the chunk's, all of them are one.
+    """
+    joins, line_only = chunk.cols == layout.cols, is_line(s)
+    length = s.kernel[2]
+    for first in range(0, s.c_in * kernel_taps(s), s.kernel[1] * length):
+        line, t = 0, 0
+        while line < s.kernel[1]:
+            mr, nt = min(DOT_ROWS[-1], s.kernel[1] - line), min(DOT_COLUMNS[-1], length - t)
+            down, across, c_row = s.dilation[1], 0, length
+            if line_only:
+                mr = min(DOT_ROWS[-1], -((t - length) // DOT_COLUMNS[-1]))
+                nt = min(DOT_COLUMNS[-1], (length - t) // mr)
+                down, across, c_row = 0, nt * s.dilation[2], nt
+            rows, cols = chunk.rows + (mr - 1) * down, chunk.cols + (mr - 1) * across
+            tap = first + line * length + t
+            call(
+                job[GRADIENT_AT.dot],
+                DotArguments(
+                    channels=mr,
+                    taps=nt,
+                    rows=1 if joins else rows,
+                    cols=(rows - 1) * layout.pitch + cols if joins else cols,
+                    g=copy,
+                    first=zeros_beside(s, layout),
+                    g_channel=-(down * layout.pitch + across),
+                    g_row=layout.pitch,
+                    x=halo,
+                    x_row=layout.pitch,
+                    offsets=shift(offsets, tap),
+                    c=shift(sums, tap),
+                    c_row=c_row,
+                    accumulate=accumulate,
+                ),
+            )
+            t += mr * nt if line_only else nt
+            if t >= length:
+                line, t = line + mr, 0
+
+
+@inline
+def are_finite(sums, count):
+    """Whether so many sums are neither infinite nor NaN."""
+    finite = True
+    for i in range(count):
+        finite = finite and -math.inf < sums[i] < math.inf
+    return finite
+
+
+class DotMemory(NamedTuple):
+    """A worker's scratch: halo tiles of some groups, and the copy of a gradient."""
+
+    halo: object
+    copy: object
+
+
+@inline
+def dot_memory(scratch, s, b, layout):
+    """Cut a worker's scratch into its parts."""
+    return DotMemory(scratch, shift(scratch, b.together * s.c_in * layout.channel))
+
+
+def dot_scratch(s, b, layout):
+    """Elements of a worker's scratch."""
+    size = b.together * s.c_in * layout.channel
+    return size + b.rows * layout.pitch + 2 * zeros_beside(s, layout) if b.shifts else size
+
+
+@inline
+def fill_tiles(job, m, s, chunk, group, groups):
+    """Copy what a chunk reads of some groups."""
+    n = chunk.plane // s.output[0]
+    call(
+        job[AT.fill_halo],
+        FillHaloArguments(
+            target=m.halo,
+            x=shift(pointer_at(job[AT.x], m.halo), n * s.in_strides[0]),
+            job=job,
+            channel0=group * s.c_in,
+            channels=groups * s.c_in,
+            d0=(chunk.plane - n * s.output[0]) * s.stride[0] - s.padding[0],
+            h0=chunk.oh * s.stride[1] - s.padding[1],
+            w0=chunk.ow * s.stride[2] - s.padding[2],
+            rows=chunk.rows,
+            cols=chunk.cols,
+            kept=0,
+            rotation=0,
+        ),
+    )
+
+
+@inline
+def add_group(job, m, s, layout, chunk, halo, gradient, sums, channels, accumulate, by_taps):
+    """Add a chunk to the sums of some output channels of a group."""
+    size, offsets = s.c_in * kernel_taps(s), indices_at(job[AT.table])
+    if by_taps:
+        for oc in range(channels):
+            of = shift(gradient, oc * s.out_strides[1])
+            copy_gradient(m.copy, s, layout, chunk, of, job[AT.lanes])
+            of_sums = shift(sums, oc * size)
+            add_blocks_of_taps(job, s, layout, chunk, m.copy, halo, offsets, of_sums, accumulate)
+    else:
+        add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels, accumulate)
 
 
 @native(WorkerArguments)
 def dots_work(worker, job, like):
     """Do tasks until none is left."""
     s, b, layout = read_shape(job, SHAPE), read_blocks(job), read_halo(job)
-    x, gradient = pointer_at(job[AT.x], like), pointer_at(job[GRADIENT_AT.gradient], like)
-    halo = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
-    size, table = s.c_in * kernel_taps(s), indices_at(job[AT.table])
+    gradient, sums = (
+        pointer_at(job[GRADIENT_AT.gradient], like),
+        pointer_at(job[GRADIENT_AT.sums], like),
+    )
+    scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
+    m = dot_memory(scratch, s, b, layout)
+    size = s.c_in * kernel_taps(s)
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
-        for g in range(part.g0, part.g1):
-            channel = g * s.c_out + part.oc0 * b.mr
-            channels = min(part.oc1 * b.mr, s.c_out) - part.oc0 * b.mr
-            at = (part.slab * s.groups * s.c_out + channel) * size
-            sums = shift(pointer_at(job[GRADIENT_AT.sums], like), at)
-            for i in range(part.chunk0, part.chunk1):
-                c = locate_chunk(i, s, b)
-                n = c.plane // s.output[0]
-                d = (c.plane - n * s.output[0]) * s.stride[0] - s.padding[0]
-                h, w = c.oh * s.stride[1] - s.padding[1], c.ow * s.stride[2] - s.padding[2]
-                image = shift(x, n * s.in_strides[0])
-                call(
-                    job[AT.fill_halo],
-                    FillHaloArguments(
-                        target=halo,
-                        x=image,
-                        job=job,
-                        channel0=g * s.c_in,
-                        channels=s.c_in,
-                        d0=d,
-                        h0=h,
-                        w0=w,
-                        rows=c.rows,
-                        cols=c.cols,
-                        kept=0,
-                        rotation=0,
-                    ),
-                )
-                source = shift(gradient, gradient_index(s, c.plane, channel, c.oh, c.ow))
-                accumulate = i > part.chunk0
-                add_products(job, s, layout, c, source, halo, table, sums, channels, accumulate)
+        first_channel = part.oc0 * b.mr
+        channels = min(part.oc1 * b.mr, s.c_out) - first_channel
+        slab = part.slab * s.groups
+        for g in range(part.g0, part.g1, b.together):
+            many = min(b.together, part.g1 - g)
+            # All of these groups, and then each again whose sums are not finite.
+            for again in range(1 + many if b.shifts != 0 else 1):
+                first, count = (g + again - 1, 1) if again > 0 else (g, many)
+                of_first = shift(sums, ((slab + first) * s.c_out + first_channel) * size)
+                if again > 0 and are_finite(of_first, channels * size):
+                    continue
+                for i in range(part.chunk0, part.chunk1):
+                    c = locate_chunk(i, s, b)
+                    fill_tiles(job, m, s, c, first, count)
+                    at = gradient_index(s, c.plane, first * s.c_out + first_channel, c.oh, c.ow)
+                    for k in range(count):
+                        add_group(
+                            job,
+                            m,
+                            s,
+                            layout,
+                            c,
+                            shift(m.halo, k * s.c_in * layout.channel),
+                            shift(gradient, at + k * s.c_out * s.out_strides[1]),
+                            shift(of_first, k * s.c_out * size),
+                            channels,
+                            i > part.chunk0,
+                            b.shifts != 0 and again == 0,
+                        )
         number, queue = next_task(job, b.tasks, worker, queue)

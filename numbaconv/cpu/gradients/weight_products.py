@@ -74,10 +74,10 @@ def tile_axis(outputs, kernel, stride, dilation, patches):
 
 @inline
 def tile_sizes(s, b):
-    """Elements that the tile of the input takes; pixels of a chunk."""
+    """Elements that the tile of the input takes; pixels in the lists of a chunk."""
     down = tile_axis(b.rows, s.kernel[1], s.stride[1], s.dilation[1], b.patches)
     across = tile_axis(b.cols, s.kernel[2], s.stride[2], s.dilation[2], b.patches)
-    pixels = b.planes * b.rows * b.cols
+    pixels = b.lists * b.planes * b.rows * b.cols
     places = b.planes * s.kernel[0] * down.pieces * down.length * across.pieces * across.length
     return places * b.nr, pixels
 
@@ -96,14 +96,22 @@ def copy_channels(job, tile, x, x_step, step, channels, count, nr):
 
 
 @inline
+def outputs_inside(first, count, stride, size):
+    """Of some outputs, of which the first reads element `first`, those that read no padding.
+
+    Returns the first of them, and the one behind the last.
+    """
+    begin = min(max(stride - 1 - first, 0) // stride, count)
+    return begin, max(min((size - first + stride - 1) // stride, count), begin)
+
+
+@inline
 def fill_row(job, m, s, tile, of, w0, across, channels, inside, nr):
     """One row of the tile: pieces of an input row, zeros where they reach into the padding."""
     for piece in range(across.pieces):
         target = shift(tile, piece * across.length * nr)
         first = w0 + piece * across.apart
-        begin = min(max(across.step - 1 - first, 0) // across.step, across.length)
-        end = (s.size[2] - first + across.step - 1) // across.step
-        end = max(min(end, across.length), begin)
+        begin, end = outputs_inside(first, across.length, across.step, s.size[2])
         if not inside:
             begin, end = across.length, across.length
         fill(target, begin * nr, 0, job[AT.lanes])
@@ -144,60 +152,96 @@ def fill_tile(job, m, s, b, chunk, down, across, channel, channels):
 
 
 @inline
+def columns_inside(s, b, chunk, kw):
+    """The columns of a chunk that a tap multiplies: all, where there is one list of pixels."""
+    if b.lists == 1:
+        return 0, chunk.cols
+    first = chunk.ow * s.stride[2] - s.padding[2] + kw * s.dilation[2]
+    return outputs_inside(first, chunk.cols, s.stride[2], s.size[2])
+
+
+@inline
+def rows_inside(s, chunk, kd, kh):
+    """The rows of a chunk whose pixels a tap multiplies."""
+    d = chunk.plane % s.output[0] * s.stride[0] - s.padding[0] + kd * s.dilation[0]
+    if chunk.planes == 1 and not 0 <= d < s.size[0]:
+        return 0, 0
+    first = chunk.oh * s.stride[1] - s.padding[1] + kh * s.dilation[1]
+    return outputs_inside(first, chunk.rows, s.stride[1], s.size[1])
+
+
+@inline
 def set_places(m, s, b, chunk, down, across):
-    """Write where the pixels of a chunk lie: in G, and in the tile as the first tap sees it."""
+    """Write where the pixels of a chunk lie: in G, and in the tile as the first tap sees it.
+
+    Each list is in the order of rows, so that the rows that a tap multiplies are a piece of it.
+    """
     pitch = across.pieces * across.length
     plane = s.kernel[0] * down.pieces * down.length * pitch
-    k = 0
-    for i in range(chunk.planes):
+    for each in range(b.lists):
+        begin, end = columns_inside(s, b, chunk, each)
+        k = each * b.planes * b.rows * b.cols
         for r in range(chunk.rows):
-            at = gradient_index(s, chunk.plane + i, 0, chunk.oh + r, chunk.ow)
-            place = i * plane + r * down.per_output * pitch
-            for c in range(chunk.cols):
-                m.places[2 * k] = at + c
-                m.places[2 * k + 1] = (place + c * across.per_output) * b.nr
-                k += 1
+            for i in range(chunk.planes):
+                at = gradient_index(s, chunk.plane + i, 0, chunk.oh + r, chunk.ow)
+                place = i * plane + r * down.per_output * pitch
+                for c in range(begin, end):
+                    m.places[2 * k] = at + c
+                    m.places[2 * k + 1] = (place + c * across.per_output) * b.nr
+                    k += 1
 
 
 @inline
 def multiply_block(job, m, s, b, chunk, down, across, sums, rows, gradient, width, accumulate):
-    """One register block of output channels times the tile, tap by tap."""
+    """One register block of output channels times the tile, tap by tap.
+
+    A tap leaves out the pixels for which it reads padding, as far as the lists tell them apart.
+    """
     taps = kernel_taps(s)
     vectors = (width + job[AT.lanes] - 1) // job[AT.lanes]
-    count = chunk.planes * chunk.rows * chunk.cols
     pitch = across.pieces * across.length
     tap = 0
     for kd in range(s.kernel[0]):
         for kh in range(s.kernel[1]):
+            first_row, end_row = rows_inside(s, chunk, kd, kh)
+            row = kd * down.pieces * down.length + kh * down.per_tap
             for kw in range(s.kernel[2]):
-                row = kd * down.pieces * down.length + kh * down.per_tap
-                call(
-                    job[AT.tile],
-                    PixelTileArguments(
-                        rows=rows,
-                        vectors=vectors,
-                        channels=1,
-                        taps=count,
-                        first_taps=0,
-                        last_taps=0,
-                        column_taps=0,
-                        halves=0,
-                        table=m.places,
-                        x=gradient,
-                        first=0,
-                        x_channel=0,
-                        x_step=s.out_strides[1],
-                        jump=first_half(rows) * s.out_strides[1],
-                        prefetch_distance=0,
-                        w=shift(m.tile, (row * pitch + kw * across.per_tap) * b.nr),
-                        w_channel=0,
-                        c=shift(sums, tap * s.c_in),
-                        row_step=taps * s.c_in,
-                        bias=m.zeros,
-                        accumulate=accumulate,
-                        last=width - (vectors - 1) * job[AT.lanes],
-                    ),
-                )
+                begin, end = columns_inside(s, b, chunk, kw)
+                of_row = chunk.planes * (end - begin)
+                pixels = (end_row - first_row) * of_row
+                at = min(kw, b.lists - 1) * b.planes * b.rows * b.cols + first_row * of_row
+                c = shift(sums, tap * s.c_in)
+                if pixels > 0:
+                    call(
+                        job[AT.tile],
+                        PixelTileArguments(
+                            rows=rows,
+                            vectors=vectors,
+                            channels=1,
+                            taps=pixels,
+                            first_taps=0,
+                            last_taps=0,
+                            column_taps=0,
+                            halves=0,
+                            table=shift(m.places, 2 * at),
+                            x=gradient,
+                            first=0,
+                            x_channel=0,
+                            x_step=s.out_strides[1],
+                            jump=first_half(rows) * s.out_strides[1],
+                            prefetch_distance=0,
+                            w=shift(m.tile, (row * pitch + kw * across.per_tap) * b.nr),
+                            w_channel=0,
+                            c=c,
+                            row_step=taps * s.c_in,
+                            bias=m.zeros,
+                            accumulate=accumulate,
+                            last=width - (vectors - 1) * job[AT.lanes],
+                        ),
+                    )
+                elif not accumulate:
+                    for i in range(rows):
+                        fill(shift(c, i * taps * s.c_in), width, 0, job[AT.lanes])
                 tap += 1
 
 

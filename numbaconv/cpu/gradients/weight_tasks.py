@@ -27,7 +27,7 @@ from numbaconv.codegen.pointers import (
 )
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import BAND_VECTORS, TILE_VECTORS, share
+from numbaconv.cpu.blocking import TILE_VECTORS, share
 from numbaconv.cpu.job import (
     AT,
     COMPLETE,
@@ -46,13 +46,16 @@ from numbaconv.cpu.job import (
     take_workspace,
 )
 from numbaconv.cpu.microkernels.dot import DOT_ROWS
-from numbaconv.cpu.packing.halo import halo_layout, has_padded_halo
+from numbaconv.cpu.packing.halo import axis_reach, halo_layout, has_padded_halo
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import image_pixels, kernel_taps, read_shape
 
 # Pixels of a chunk: sums are loaded and stored once for so many multiply-adds each.
 MOST_PIXELS, LEAST_PIXELS = 512, 128
+# Columns of taps, at most, that have lists of their own of a chunk's pixels, and the share of their
+# pixels that must be padding.
+MOST_LISTS, PADDED_SHARE = 7, 0.05
 # Elements that the sums of all slabs may take, and pixels that a slab should have.
 MOST_SUMS = 1 << 20
 SLAB_PIXELS, MOST_SLABS = 384, 8
@@ -64,6 +67,12 @@ TRANSPOSED, DOT_CYCLES = 0.6, 0.8
 # Of pointwise layers, `weight_dots` takes rows of so many pixels or more, which are worth adding up
 # a vector's lanes, and so many input channels at most, which it copies.
 DOT_PIXELS, MOST_DOT_CHANNELS = 128, 32
+# Bytes that a chunk of `weight_dots` should take of the nearest cache, and pixels of a single row,
+# where groups have few output channels: then all of it is read again by few register blocks. Of
+# more channels it streams.
+NEAR_BYTES, NEAR_PIXELS = 40 << 10, 1600
+# Taps of a plane of the filter that are worth copying the gradient, for blocks of taps.
+LEAST_TAPS = 9
 # Elements of the result that a task of `finish_work` puts together.
 FINISHED = 4096
 
@@ -87,8 +96,15 @@ class GradientBlocks(NamedTuple):
         Parts of groups and channels, each a task of every slab.
     dots : int
         1: `weight_dots`; 0: `weight_products`.
+    shifts : int
+        1: rows of the blocks of `weight_dots` are taps, as output channels are too few.
+    together : int
+        Groups whose halo tiles are copied together for `weight_dots`.
     patches : int
         1: every tap has its own copy of the pixels that it reads (im2col).
+    lists : int
+        Lists of a chunk's pixels: one, or for each column of taps one of those for which it reads
+        no padding.
     tasks : int
         Tasks of the problem.
     """
@@ -108,7 +124,10 @@ class GradientBlocks(NamedTuple):
     oc_parts: int
     ic_parts: int
     dots: int
+    shifts: int
+    together: int
     patches: int
+    lists: int
     tasks: int
 
 
@@ -210,14 +229,21 @@ def exchanged(s, lanes):
     return (other, True) if costs[1] < costs[0] else (s, False)
 
 
+def _dot_elements(s, rows, cols, itemsize):
+    """Elements of the halo tile of a chunk, and of as many pixels for each of its channels."""
+    return s.c_in * (halo_layout(s, rows, cols, itemsize).channel + rows * cols)
+
+
 def _pixels_of_chunk(s, itemsize, dots):
-    """Planes, rows and columns of a chunk; for dots a halo tile of it must fit the cache."""
+    """Planes, rows and columns of a chunk; for dots what it reads should fit the nearest cache."""
     _, oh, ow = s.output
     budget = blocking.CACHE_BYTES // itemsize
     if dots:
-        cols = min(ow, 1024)
-        rows = oh
-        while rows > 1 and s.c_in * halo_layout(s, rows, cols, itemsize).channel > budget:
+        few = s.c_out < DOT_ROWS[-1]
+        budget, most = (NEAR_BYTES // itemsize, NEAR_PIXELS // oh) if few else (budget, 1024)
+        cols = ceil_div(ow, ceil_div(ow, max(most, 256)))
+        rows, least = oh, max(1, axis_reach(s.kernel[1], s.stride[1], s.dilation[1]) if few else 1)
+        while rows > least and _dot_elements(s, rows, cols, itemsize) > budget:
             rows = ceil_div(rows, 2)
         return 1, rows, cols
     most = min(max(budget // max(s.c_out, 1), LEAST_PIXELS), MOST_PIXELS)
@@ -225,6 +251,27 @@ def _pixels_of_chunk(s, itemsize, dots):
     rows = min(oh, max(1, most // cols))
     planes = max(1, most // (oh * ow)) if rows == oh and cols == ow else 1
     return min(planes, s.n * s.output[0]), rows, cols
+
+
+def _has_rows_of_taps(s):
+    """Whether rows of the blocks of `weight_dots` are taps: where that is worth copying G."""
+    _, high, wide = s.kernel
+    apart = all(step == 1 for step in s.stride[1:])
+    return s.c_out < DOT_ROWS[-1] and apart and wide > 1 and high * wide >= LEAST_TAPS
+
+
+def _lists_of_pixels(s):
+    """Lists of a chunk's pixels: more than one where padding takes a good share of the columns."""
+    _, _, taps = s.kernel
+    if taps > MOST_LISTS:
+        return 1
+    size, outputs, stride, padding = s.size[2], s.output[2], s.stride[2], s.padding[2]
+    read = 0
+    for tap in range(taps):
+        first = tap * s.dilation[2] - padding
+        begin, end = max(0, ceil_div(-first, stride)), ceil_div(size - first, stride)
+        read += max(0, min(end, outputs) - begin)
+    return taps if read < (1 - PADDED_SHARE) * taps * outputs else 1
 
 
 def cut(s, itemsize, threads, patches):
@@ -255,6 +302,10 @@ def cut(s, itemsize, threads, patches):
     group_parts = min(s.groups, wanted) if dots else s.groups
     ic_parts = min(ic_blocks, ceil_div(wanted, group_parts))
     oc_parts = min(oc_blocks, ceil_div(wanted, group_parts * ic_parts))
+    together = (
+        max(1, NEAR_BYTES // itemsize // _dot_elements(s, rows, cols, itemsize)) if dots else 1
+    )
+    together = min(together, ceil_div(s.groups, group_parts))
     return GradientBlocks(
         mr,
         oc_blocks,
@@ -271,15 +322,12 @@ def cut(s, itemsize, threads, patches):
         oc_parts,
         ic_parts,
         int(dots),
+        int(dots and _has_rows_of_taps(s)),
+        together,
         int(patches),
+        1 if dots else _lists_of_pixels(s),
         slabs * group_parts * oc_parts * ic_parts,
     )
-
-
-def dot_scratch(s, b, lanes):
-    """Elements of a worker's scratch for `weight_dots`: a halo tile, and slack for vectors."""
-    halo = halo_layout(s, b.rows, b.cols, VECTOR_BYTES // lanes)
-    return s.c_in * halo.channel + halo.pitch + BAND_VECTORS[-1] * lanes
 
 
 @inline

@@ -1,0 +1,94 @@
+"""Gradients of weights whose cuts depend on padding, on few channels, and on what is not finite."""
+
+import numpy as np
+import pytest
+
+import numbaconv as nc
+from tests.oracle import reference
+
+DRAWS = 30
+
+
+def draw_few_channels(rng: np.random.Generator):
+    """A problem of groups of few channels: lanes are pixels, and rows of blocks may be taps."""
+    high, wide = rng.integers(1, 10), rng.integers(1, 13)
+    dilation = tuple(int(d) for d in rng.integers(1, 3, 2))
+    # Maps wider than a chunk, whose last chunk is narrower, and maps of a few pixels.
+    wider = int(rng.choice([0, 3, 20, 517]))
+    reach = [(k - 1) * d + 1 for k, d in zip((high, wide), dilation, strict=True)]
+    size = (reach[0] + int(rng.integers(0, 30 if wider < 99 else 5)), reach[1] + wider)
+    groups, c_in, c_out = (int(rng.integers(1, most)) for most in (12, 3, 5))
+    stride = (1, 1) if rng.random() < 0.7 else (2, int(rng.integers(1, 3)))
+    padding = tuple(int(rng.integers(0, r)) for r in reach)
+    n = int(rng.integers(1, 3))
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return (n, groups * c_in, *size), (groups * c_out, c_in, int(high), int(wide)), options
+
+
+def draw_padded(rng: np.random.Generator):
+    """A problem of many channels whose taps often read padding: lists of pixels for each column."""
+    kernel, dilation = rng.integers(1, 6, 3), rng.integers(1, 5, 3)
+    kernel[0] = min(kernel[0], 3)
+    stride, padding = rng.integers(1, 4, 3), (kernel - 1) * dilation
+    padding = np.minimum(padding, rng.integers(0, 9, 3))
+    least = np.maximum((kernel - 1) * dilation + 1 - 2 * padding, 1)
+    size = least + rng.integers(0, 9, 3)
+    pairs = (("stride", stride), ("padding", padding), ("dilation", dilation))
+    options = {name: tuple(int(v) for v in values) for name, values in pairs}
+    c_in, c_out, n = (int(rng.integers(1, most)) for most in (40, 40, 4))
+    return (n, c_in, *map(int, size)), (c_out, c_in, *map(int, kernel)), options | {"groups": 1}
+
+
+def operands(rng: np.random.Generator, shapes, dtype: str):
+    return [rng.integers(-4, 5, shape).astype(dtype) for shape in shapes]
+
+
+def output_shape(x_shape, w_shape, options):
+    steps = (options[name] for name in ("stride", "padding", "dilation"))
+    axes = zip(x_shape[2:], w_shape[2:], *steps, strict=True)
+    sizes = ((n + 2 * p - (k - 1) * d - 1) // s + 1 for n, k, s, p, d in axes)
+    return (x_shape[0], w_shape[0], *sizes)
+
+
+def weight_gradient(x, w_shape, g, options):
+    return getattr(nc.grad, f"conv{x.ndim - 2}d_weight")(x, w_shape, g, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("draw", [draw_few_channels, draw_padded])
+def test_exact(draw, dtype: str):
+    rng = np.random.default_rng(len(dtype) + 10 * (draw is draw_padded))
+    for _ in range(DRAWS):
+        x_shape, w_shape, options = draw(rng)
+        x, g = operands(rng, (x_shape, output_shape(x_shape, w_shape, options)), dtype)
+        expected = reference.conv_weight_by_taps(x, w_shape, g, **options)
+        got = weight_gradient(x, w_shape, g, options)
+        np.testing.assert_array_equal(got, expected, f"{x_shape}, {w_shape}, {options}")
+
+
+def test_what_is_not_finite_stays_in_its_window():
+    """The sums of other taps, and of other channels, are what they are without it."""
+    rng = np.random.default_rng(5)
+    for _ in range(DRAWS):
+        x_shape, w_shape, options = draw_few_channels(rng)
+        x, g = operands(rng, (x_shape, output_shape(x_shape, w_shape, options)), "float32")
+        for array in (x, g):
+            at = tuple(int(rng.choice([0, n // 2, n - 1])) for n in array.shape)
+            array[at] = rng.choice([np.nan, np.inf, -np.inf])
+            with np.errstate(all="ignore"):
+                expected = reference.conv_weight_by_taps(x, w_shape, g, **options)
+            got = weight_gradient(x, w_shape, g, options)
+            np.testing.assert_array_equal(got, expected, f"{x_shape}, {w_shape}, {options}")
+            array[at] = 1
+
+
+def test_same_bits_beside_what_is_not_finite():
+    """The channels beside one that is not finite are added in the same order as alone."""
+    rng = np.random.default_rng(6)
+    x, g = rng.standard_normal((2, 2, 13, 14, 14), dtype=np.float32)
+    options = {"padding": 1, "groups": 13}
+    before = nc.grad.conv2d_weight(x, (13, 1, 3, 3), g, **options)
+    x[:, 5] = np.nan
+    after = nc.grad.conv2d_weight(x, (13, 1, 3, 3), g, **options)
+    assert np.isnan(after[5]).all()
+    np.testing.assert_array_equal(np.delete(before, 5, 0), np.delete(after, 5, 0))
