@@ -24,6 +24,7 @@ from numbaconv.cpu.direct.blocks import USUAL_COLUMNS, USUAL_PIXELS
 from numbaconv.cpu.direct.choice import (
     MOST_PAGES,
     PAGE_BYTES,
+    cached_pixels,
     columns_in_line,
     pages_of_pixels,
     reads_bands_in_place,
@@ -261,6 +262,8 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
         if s.in_strides[0] * itemsize(lanes) > blocking.CACHE_BYTES:
             counts["matrix_transposed.line"] = lines * min(s.kernel[1], s.stride[1])
     rows = task_rows(s, lanes)
+    if in_place and (cached := cached_pixels(s, lanes)) is not None:
+        rows = min(rows, cached / cols)
     return counts | {"far_vector": far_weights(s, lanes, rows)} | {"task": 1 / rows}
 
 
