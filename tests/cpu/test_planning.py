@@ -20,7 +20,7 @@ from numbaconv.cpu.direct import (
     matrix_transposed,
 )
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
-from numbaconv.cpu.direct.choice import comparable, crosses_lines
+from numbaconv.cpu.direct.choice import cached_pixels, comparable, crosses_lines
 from numbaconv.cpu.direct.dots import locate_dots
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import locate_task
@@ -482,3 +482,21 @@ def test_register_block_fits_the_registers():
 def test_integers(a: int, b: int):
     assert ceil_div(a, b) == len(range(0, a, b))
     assert round_up(a, b) == next(m for m in range(a, a + b) if m % b == 0)
+
+
+def test_pixels_of_a_task_stay_in_cache_beside_the_weights(monkeypatch: pytest.MonkeyPatch):
+    """A page apart they are read in place then, and else copied; a stride leaves pages out."""
+    monkeypatch.setattr(blocking, "CACHE_BYTES", 1 << 20)
+    for images, c_out, stride, bound in (
+        (1, 256, 1, 256),
+        (9, 256, 1, 256),
+        (1, 257, 1, None),
+        (1, 256, 2, None),
+    ):
+        image, weight = (images, 31, 31, 1024), (c_out, 1024, 1, 1)
+        s = simplest(shape_of(image, weight, stride, layout=CHANNELS_LAST))
+        assert cached_pixels(s, LANES) == bound
+        low = direct.lower_as("matrix_transposed", s, FLOAT, 1)
+        assert (low.fill_halo is None) == (bound is not None)
+        if bound is not None:
+            assert bound // 2 < low.blocks.rows * low.blocks.cols <= bound

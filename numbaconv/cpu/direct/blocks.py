@@ -99,7 +99,7 @@ def fit_cache(s, cols, mr, itemsize):
     """
     budget = blocking.CACHE_BYTES
     panel = mr * s.c_in * kernel_taps(s) * itemsize
-    usual, fewest = usual_rows(s, cols), rows_of(s, cols, FEWEST_PIXELS)
+    usual, fewest = (rows_of(s, cols, pixels) for pixels in (USUAL_PIXELS, FEWEST_PIXELS))
     halo, small_halo = (
         halo_layout(s, rows, cols, itemsize).channel * itemsize for rows in (usual, fewest)
     )
@@ -116,11 +116,6 @@ def fit_cache(s, cols, mr, itemsize):
 def rows_of(s, cols, pixels):
     """Rows of so many columns that have about so many pixels."""
     return min(s.output[1], max(1, pixels // cols))
-
-
-def usual_rows(s, cols):
-    """Rows of a task that use a panel of weights often enough."""
-    return rows_of(s, cols, USUAL_PIXELS)
 
 
 def more_rows(s, rows, cols, kc, planes, threads, itemsize):

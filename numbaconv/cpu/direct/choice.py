@@ -10,6 +10,7 @@ from math import gcd
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
+from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
     SECOND_LEVEL,
@@ -338,10 +339,25 @@ def reads_pixels_in_place(s, lanes):
 
     It reads pixels one by one, at any distance, and prefetches those of later channels, so it needs
     none if the taps that it leaves out are all that read padding. Pixels a page apart, as of 1024
-    channels that are innermost, all want the same few places in the first-level cache.
+    channels that are innermost, all want the same few places in the first-level cache. Where pixels
+    and weights stay in the next one that costs less than to copy them.
     """
     apart = s.stride[2] * s.in_strides[4] * VECTOR_BYTES % (4096 * lanes) != 0
-    return leaves_out_padding(s) and apart and reads_in_place(s)
+    spread = apart or cached_pixels(s, lanes) is not None
+    return leaves_out_padding(s) and spread and reads_in_place(s)
+
+
+def cached_pixels(s, lanes):
+    """Pixels of a task that stay in cache beside all weights, or None where these do not.
+
+    In a pointwise layer with the channels last, whose pixels lie dense: each block of output
+    channels reads them again. Half of the cache is for the pixels, and half for the weights.
+    """
+    pixel, most = s.c_in * VECTOR_BYTES, blocking.CACHE_BYTES * lanes
+    dense = s.in_strides[1] == 1 and s.in_strides[4] == s.groups * s.c_in
+    if not (is_pointwise(s) and dense and pixel * s.c_out <= most):
+        return None
+    return max(2 * TILE_ROWS, most // pixel)
 
 
 def reads_rows_in_place(s, lanes):

@@ -17,9 +17,9 @@ from numbaconv.cpu.direct.blocks import (
     fit_cache,
     halo_elements,
     more_rows,
-    usual_rows,
+    rows_of,
 )
-from numbaconv.cpu.direct.choice import SHORT_VECTORS
+from numbaconv.cpu.direct.choice import SHORT_VECTORS, cached_pixels
 from numbaconv.cpu.direct.tap_lists import tap_table
 from numbaconv.cpu.direct.tasks import tile_size
 from numbaconv.cpu.lowering import Packing
@@ -112,11 +112,14 @@ def cut(s, itemsize, threads, transposed, in_place):
     widest = widest_columns(s, itemsize, threads, oc_blocks, tile)
     if transposed and s.out_strides[1] != 1:
         widest = min(widest, SHORT_VECTORS * lanes)  # of a stage
+    pixels = USUAL_PIXELS
+    if in_place and (cached := cached_pixels(s, lanes)) is not None:
+        pixels, widest = min(pixels, cached), min(widest, cached)
     cols = cut_evenly(s, widest, 1 if transposed else tile, threads)
     col_blocks = ceil_div(s.output[2], cols)
     planes = s.n * s.groups * s.output[0] * col_blocks
     if in_place:
-        rows, kc = usual_rows(s, cols), channels_of_panel(s, mr, itemsize)
+        rows, kc = rows_of(s, cols, pixels), channels_of_panel(s, mr, itemsize)
     else:
         rows, kc = fit_cache(s, cols, mr, itemsize)
     rows = more_rows(s, rows, cols, kc, planes, threads, itemsize)
