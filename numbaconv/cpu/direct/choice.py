@@ -433,7 +433,8 @@ def special_lowering(s, lanes):
     if uses_dots(s, lanes):
         return "dots"
     folds = uses_folds(s) and not depthwise_lowerings(s, lanes)
-    if folds or (is_depthwise(s) and s.groups == 1 and has_bands(s)):
+    image = s.c_in == s.groups == 1 and (s.c_out == 1 or max(s.dilation) == 1)
+    if folds or (image and uses_bands(s)):
         if has_padded_halo(s):
             return "patch_matrix"
         return "filter_folds" if folds else "filter_rows"
