@@ -33,7 +33,7 @@ class _Memory:
 
 def first_byte(array: np.ndarray) -> int:
     """Return the address of a shadow's first element."""
-    base = array.base  # of a shadow that is no view its memory, which NumPy would describe anew
+    base: Any = array.base  # of a shadow that is no view: NumPy would describe its memory anew
     whole = base if type(base) is _Memory else array
     return int(whole.__array_interface__["data"][0])
 

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import weakref
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class Workspace:
         return sum(int(array.size) for array in list(self._buffers.values()) if array is not None)
 
 
-class _Shelf(dict[str, Workspace]):
+class _Shelf(dict[str, Any]):
     """Workspaces that no call has, by device and stream."""
 
 
@@ -101,16 +102,22 @@ def release() -> int:
     What a call has at the time is on no shelf, and is kept when that call gives it back.
     """
     shelves = [_kept, *(shelf for of in _of_threads.valuerefs() if (shelf := of()) is not None)]
-    freed: dict[int, int] = {}
+    freed: Counter[int] = Counter()
     for shelf in shelves:
-        with contextlib.suppress(KeyError):  # it is empty
-            while True:
-                _, workspace = shelf.popitem()
-                freed[workspace.device] = freed.get(workspace.device, 0) + workspace.nbytes
-    workspace = None
+        freed += _empty(shelf)
     for number in freed:
         memory.free_pending(number)
-    return sum(freed.values())
+    return freed.total()
+
+
+def _empty(shelf: _Shelf) -> Counter[int]:
+    """Drop what is on a shelf, and return its bytes on each device."""
+    freed: Counter[int] = Counter()
+    with contextlib.suppress(KeyError):  # it is empty
+        while True:
+            _, workspace = shelf.popitem()
+            freed[workspace.device] += workspace.nbytes
+    return freed
 
 
 also_release(release)

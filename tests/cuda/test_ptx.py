@@ -131,9 +131,9 @@ def kinds() -> list[Kind]:
         *(Kind(tile, "float32", wide=i % 2 == 1) for i, tile in enumerate(tiles.SIMT)),
         Kind(tiles.SIMT[0], "float32", mapped=True),
         *(Kind(tile, "float64", partial=True) for tile in tiles.SIMT_DOUBLE),
-        *(Kind(tile, "float16", wide=i % 2 == 1) for i, tile in enumerate(tiles.TENSOR)),
+        *(Kind(tile, "float16", wide=i % 2 == 1) for i, tile in enumerate(tiles.TENSOR[1:])),
         *(Kind(tile, "float16", mapped=True) for tile in tiles.TENSOR[4:]),
-        *(Kind(tile, "tf32", wide=i % 2 == 0) for i, tile in enumerate(tiles.TENSOR[:4])),
+        *(Kind(tile, "tf32", wide=i % 2 == 0) for i, tile in enumerate(tiles.TENSOR[1:4])),
         Kind(tiles.SIMT[1], "int32"),
         *(
             Kind(tile, "float32", partial=i % 2 == 0, of_weights=True)
@@ -144,8 +144,11 @@ def kinds() -> list[Kind]:
         Kind(tiles.SIMT_DOUBLE[-1], "int64", of_weights=True),
         *(
             Kind(tile, ("tf32", "float16")[i % 2], partial=True, of_weights=True)
-            for i, tile in enumerate(tiles.TENSOR)
+            for i, tile in enumerate(tiles.TENSOR[1:])
         ),
+        Kind(tiles.TENSOR[0], "float16", wide=True),
+        Kind(tiles.TENSOR[0], "tf32", partial=True),
+        Kind(tiles.TENSOR[0], "float16", of_weights=True),
     ]
 
 
