@@ -109,7 +109,7 @@ def conv(
     precision : {"ieee", "tf32", "fast"}, optional
         How "cuda" multiplies float32: "ieee" as IEEE says, "tf32" and "fast" on tensor cores with
         factors rounded to 10 bits of mantissa. On the CPU "fast" lets "auto" take "winograd", whose
-        errors are 1.4 to 2.7 times those of sums. Without it the environment variable
+        errors are usually 1.4 to 2.7 times those of sums. Without it the environment variable
         ``NUMBACONV_PRECISION`` decides, else "ieee". CPU backends refuse "tf32".
 
     Returns
