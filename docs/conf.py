@@ -6,7 +6,9 @@ the code. So the clone itself is the source folder. Links to code lead to pages 
 
 from __future__ import annotations
 
+import html
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from pygments.lexers import TextLexer, get_lexer_for_filename
 from pygments.util import ClassNotFound
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx_gallery.directives import imgsgnode
 
 import numbaconv
 
@@ -101,6 +104,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "numbaconv"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_extra_path = ["_root"]  # index.html, which leads to the home page
 html_copy_source = html_show_sourcelink = False
 html_theme_options = {
@@ -154,6 +158,29 @@ def trim_code(app: Sphinx, doctree: nodes.document) -> None:
         node.children = [nodes.Text(node.rawsource)]
 
 
+def title_of(example: str) -> str:
+    """The title of a short example, which is the first line of its text."""
+    return (ROOT / "examples" / "short" / f"{example}.py").read_text().splitlines()[1]
+
+
+def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
+    """Give pictures of the gallery a text: the title of the example, and those of its axes."""
+    for node in doctree.findall(nodes.image):
+        if found := re.search(r"sphx_glr_(\w+)_thumb", node["uri"]):
+            node["alt"] = title_of(found[1])
+    for node in doctree.findall(imgsgnode):
+        example = Path(app.env.docname).name
+        title, axes = title_of(example), node["alt"].replace('"', "'")
+        has_titles = axes != example.replace("_", " ")  # else it is the name of the file
+        node["alt"] = html.escape(f"{title}: {axes}" if has_titles else title)
+
+
+def name_home(app: Sphinx, page: str, _: str, context: dict[str, Any], *__: Any) -> None:
+    """Take the name of the site from the title of its home page, which is the same."""
+    if page == root_doc:
+        context["docstitle"] = ""
+
+
 def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Make a page of each file that some page links to."""
     for page in sorted(app.env.source_pages):
@@ -179,4 +206,6 @@ def setup(app: Sphinx) -> None:
     app.connect("env-before-read-docs", remember_source_pages)
     app.connect("doctree-read", link_files, priority=100)  # before files are collected
     app.connect("doctree-read", trim_code)
+    app.connect("doctree-read", describe_pictures)
+    app.connect("html-page-context", name_home)
     app.connect("html-collect-pages", source_pages)

@@ -1,6 +1,6 @@
 """
-Bytes in, bytes out
-===================
+Sharpen a photograph: bytes in, bytes out
+=========================================
 
 A sum of bytes need not fit a byte. SciPy cuts off its fraction and lets it wrap around: white
 turns black. ``rounding="saturate"`` rounds, and stops at black and white.
@@ -15,7 +15,7 @@ from numbaconv import ndimage
 photo = load_sample_image("flower.jpg")[100:360, 160:480]
 
 # %%
-# The photograph once more, minus its blur: what is sharp counts double.
+# The photograph, plus twice what its blur takes away: what is sharp counts three times.
 y, x = np.mgrid[-4:5, -4:5]
 gaussian = np.exp(-(x**2 + y**2) / (2 * 1.5**2))
 unsharp = 3.0 * ((x == 0) & (y == 0)) - 2.0 * gaussian / gaussian.sum()

@@ -40,7 +40,7 @@ def choose_backend(s: ConvShape, dtype: np.dtype) -> Choice:
 
 
 def choose_if_fast(usual: Choice, s: ConvShape, dtype: np.dtype, packs: bool = False) -> Choice:
-    """Return the same for a caller who allows errors a few times those of sums.
+    """Return the same for a caller who allows the errors of `winograd`, larger than those of sums.
 
     `packs` says that weights are used once, as those of gradients are. Weights of layers are used
     again and again, and a call without a layer is to have the same bits.

@@ -26,8 +26,10 @@ def window_of(
     weights = np.asarray(weights, np.float64)
     origins = sequence(origin, len(places), "origin")
     if weights.ndim != len(places) or not weights.size:
+        hint = f"; pass axes={places[:-1]}" if weights.ndim == len(places) - 1 > 0 else ""
         raise RuntimeError(
             f"weights: {weights.shape} must have an axis for each of {len(places)} axes, none empty"
+            + hint
         )
     if len(places) < image.ndim:
         weights = np.expand_dims(weights, [i for i in range(image.ndim) if i not in places])

@@ -88,6 +88,13 @@ def test_the_same_error(name: str):
     assert str(got)
 
 
+def test_colours_are_told_to_pass_axes():
+    with pytest.raises(RuntimeError, match=r"3 axes, none empty; pass axes=\(0, 1\)$"):
+        nc.ndimage.correlate(np.ones((8, 8, 3)), np.ones((3, 3)))
+    with pytest.raises(RuntimeError, match=r"1 axes, none empty$"):
+        nc.ndimage.correlate(np.ones(8), np.ones((3, 3)))
+
+
 def test_rounding_is_one_of_two():
     for name, arguments in {"gaussian_filter": (1,), "correlate": (W,), "sobel": ()}.items():
         with pytest.raises(ValueError, match="rounding must be 'truncate' or 'saturate', not 'up'"):

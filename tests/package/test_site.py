@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,21 @@ def test_short_examples_ran_and_drew(site: Path):
     for example in (ROOT / "examples" / "short").glob("*.py"):
         assert f"short/{example.stem}.html" in gallery
         assert list((site / "_images").glob(f"sphx_glr_{example.stem}_001.png"))
+
+
+def test_pictures_have_texts(site: Path):
+    for page in (site / "docs").rglob("*.html"):
+        assert not re.search(r'<img[^>]*alt=""', page.read_text()), page
+
+
+def test_anchors_of_the_indexes_are_there(site: Path):
+    for index in ("genindex", "py-modindex"):
+        links = re.findall(
+            r'href="(docs/[^"]+)#(module-[^"]+)"', (site / f"{index}.html").read_text()
+        )
+        assert links
+        for page, anchor in links:
+            assert f'id="{anchor}"' in (site / page).read_text()
 
 
 def test_names_in_docstrings_lead_to_the_reference(site: Path):
