@@ -102,8 +102,11 @@ def count_halo(s: ConvShape, lanes: int, b: MatrixBlocks, planes: float, blocks:
     if size > blocking.CACHE_BYTES:  # so much of it leaves the second-level cache again
         counts["far_vector"] = vectors * blocks * min(1, size / blocking.CACHE_BYTES - 1)
     if s.in_strides[1] == 1 and s.c_in > 1:
-        together = ceil_div(s.c_in, lanes)
-        pieces = real * halo.phases_w * across.pieces * ceil_div(s.c_in, piece_columns(lanes))
+        kc = min(b.kc, s.c_in)  # each slice of channels reads their lines again
+        slices = s.c_in / kc
+        together = slices * ceil_div(kc, lanes)
+        columns = slices * ceil_div(kc, piece_columns(lanes))
+        pieces = real * halo.phases_w * across.pieces * columns
         far = is_large(s, lanes)
         return counts | {
             "halo.call": rows * b.col_blocks * halo.phases_w * together / s.output[1],
