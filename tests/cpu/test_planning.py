@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -29,6 +30,7 @@ from numbaconv.cpu.gradients.adjoint_chain import Part, find_parts
 from numbaconv.cpu.im2col.panels import locate_panel
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.dtypes import arithmetic
+from numbaconv.problem.forward import describe
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, Layout
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.shape import ConvShape
@@ -500,3 +502,31 @@ def test_pixels_of_a_task_stay_in_cache_beside_the_weights(monkeypatch: pytest.M
         assert (low.fill_halo is None) == (bound is not None)
         if bound is not None:
             assert bound // 2 < low.blocks.rows * low.blocks.cols <= bound
+
+
+def test_every_problem_has_a_cost():
+    """Of axes without elements too, far padding, and phases of gradients, whose padding is cut."""
+    rng = random.Random(0)
+    for _ in range(400):
+        rank, groups = rng.randint(1, 3), rng.choice((1, 1, 2, 3, 64))
+        channels, outputs = rng.choice((1, 1, 2, 16, 64)), rng.choice((1, 1, 2, 5, 70))
+        size, kernel = (
+            [rng.choice((1, 2, 3, 5, 8, 16, 33)) for _ in range(rank)] for _ in range(2)
+        )
+        size[0] = rng.choice((0, 1, 100, 224))
+        last = rng.choice((False, True))
+        image = (*size, groups * channels) if last else (groups * channels, *size)
+        stride, dilation = (tuple(rng.choice((1, 1, 2, 7)) for _ in range(rank)) for _ in range(2))
+        padding = tuple((rng.choice((0, 1, 40)), rng.choice((0, 2, 40))) for _ in range(rank))
+        options = stride, padding, dilation, groups, "zeros", Layout(last, last)
+        try:
+            problem = describe(
+                (rng.choice((1, 2, 64)), *image), (groups * outputs, channels, *kernel), *options
+            )
+        except ValueError:
+            continue
+        for s in (problem.shape, *(phase.shape for phase in find_phases(problem.shape))):
+            if s.flops:
+                cycles = cost.costs(simplest(s), 16)
+                assert cycles
+                assert all(0 <= each < math.inf for each in cycles.values())

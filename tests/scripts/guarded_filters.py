@@ -38,13 +38,16 @@ def check(call: Call, is_compiled: bool) -> None:
     function = getattr(nc.ndimage, call.name)
     make = function_of(call, is_compiled)
     expected = function(call.image, *call.arguments, **call.options)
-    for _ in at_both_ends(str(call)):
+
+    def run() -> None:
         image = call.image.copy(order="C")
         if call.image.ndim > 1 and call.image.strides[0] < call.image.strides[-1]:
             image = call.image.T.copy(order="C").T
         out = np.full(expected.shape, filler(expected.dtype), expected.dtype)
         make(image, out)
         np.testing.assert_array_equal(out, expected)
+
+    at_both_ends(str(call), run)
 
 
 def check_signal(name: str, seed: str) -> None:
@@ -57,9 +60,12 @@ def check_signal(name: str, seed: str) -> None:
 
     function = getattr(nc.signal, name)
     expected = function(*copies(), **call.options)
-    for _ in at_both_ends(f"{name} of {seed!r}"):
+
+    def run() -> None:
         got = function(*copies(), **call.options)
         np.testing.assert_equal(got, expected)  # of lfilter, maybe two arrays
+
+    at_both_ends(f"{name} of {seed!r}", run)
 
 
 def main() -> None:

@@ -355,7 +355,7 @@ def count_zones(s: ConvShape, lanes: int) -> Counts:
 
 def zone_rows(s: ConvShape, lanes: int) -> float:
     """Rows of a task of `matrix_zones` whose taps cross none: what it copies stays in cache."""
-    row = s.c_in * s.kernel[0] * s.size[2] * itemsize(lanes)
+    row = max(1, s.c_in * s.kernel[0] * s.size[2]) * itemsize(lanes)
     return min(s.output[1], max(1, blocking.CACHE_BYTES // row))
 
 

@@ -161,7 +161,7 @@ def edges_apart(s: ConvShape, axis: int, most: int, unit: int) -> list[Segment]:
     Those off the padding, multiples of a unit, are apart from the others if they are enough.
     """
     count = s.output[axis]
-    begin = round_up(ceil_div(s.padding[axis], s.stride[axis]), unit)
+    begin = round_up(max(0, ceil_div(s.padding[axis], s.stride[axis])), unit)
     reach = (s.kernel[axis] - 1) * s.dilation[axis]
     end = min(max(0, ceil_div(s.size[axis] - reach + s.padding[axis], s.stride[axis])), count)
     end = end if end == count else end // unit * unit
