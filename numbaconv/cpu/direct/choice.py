@@ -90,6 +90,11 @@ def is_patches(s):
     return apart and kernel_taps(s) > 1
 
 
+def stores_apart(s):
+    """Whether results are no neighbours in the output: in a phase of a gradient."""
+    return 1 not in (s.out_strides[1], s.out_strides[4])
+
+
 def has_folds(s):
     """Whether taps are neighbours in a row."""
     return s.kernel[1] == 1 and s.dilation[2] == 1
@@ -212,10 +217,9 @@ def uses_channels(s):
     neighbours in memory, under filters of 5x5 and more, or of elements that are converted.
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
-    neighbours = s.out_strides[1] == 1 or s.out_strides[4] == 1  # not in a phase of a gradient
     large = (kernel_taps(s) >= 25 or not reads_in_place(s)) and wide_rows
     folds = uses_folds(s) and s.in_strides[4] == 1
-    return neighbours and not large and not folds
+    return not (stores_apart(s) or large or folds)
 
 
 def depthwise_lowerings(s, lanes):
@@ -435,13 +439,16 @@ def special_lowering(s, lanes):
 
     Those of filters are made for them, and none other is near. Dot products add in another order
     than the others, whose sums are the same in any batch. What tiles of single taps wait for the
-    memory is not counted well enough, so a rule says when panels serve them.
+    memory is not counted well enough, so a rule says when panels serve them; nor is what results
+    take that are no neighbours, so depthwise layers among those are bands.
     """
     if uses_dots(s, lanes):
         return "dots"
-    folds = uses_folds(s) and not depthwise_lowerings(s, lanes)
+    filters = not depthwise_lowerings(s, lanes)
+    folds = uses_folds(s) and filters
     image = s.c_in == s.groups == 1 and (s.c_out == 1 or max(s.dilation) == 1)
-    if folds or (image and uses_bands(s)):
+    phase = filters and is_depthwise(s) and stores_apart(s)
+    if folds or ((image or phase) and uses_bands(s)):
         if has_padded_halo(s):
             return "patch_matrix"
         return "filter_folds" if folds else "filter_rows"
