@@ -4,42 +4,26 @@ Sums of whole numbers by `tap_sums` are off by no more than a bound. What is nea
 summed again, in float64, in the order in which SciPy adds.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
 from numbaconv.cpu.microkernels.accumulators import carried_loop
-from numbaconv.cpu.microkernels.tap_sums import DIFFERENCES, SINGLE, SUMS, emit_sums
-
-
-class CutOffArguments(NamedTuple):
-    """What `cut_off` takes: as `TapSumsArguments`, but for the weights. The target has the sums.
-
-    Attributes
-    ----------
-    weights : pointer
-        The bits of float64: of one half less the bound, then of a weight for each tap, or for the
-        middle one and each pair.
-    """
-
-    target: Elements
-    target_step: int
-    source: Elements
-    source_step: int
-    offsets: Indices
-    offset_step: int
-    weights: Indices
-    taps: int
-    kind: int
-    rows: int
-    vectors: int
+from numbaconv.cpu.microkernels.tap_sums import (
+    DIFFERENCES,
+    SINGLE,
+    SUMS,
+    TapSumsArguments,
+    emit_sums,
+    row_of,
+    sum_rows,
+)
 
 
 def _emit(builder, dtype, o):
@@ -51,18 +35,11 @@ def _emit(builder, dtype, o):
     if dtype == types.float64:  # which `tap_sums` itself cuts off
         return
     v = Vectors(builder, dtype)
-    weights = builder.bitcast(o.weights, ir.DoubleType().as_pointer())
+    weights = builder.bitcast(o.exact, ir.DoubleType().as_pointer())
     limit = v.splat(builder.fptrunc(builder.load(weights), v.element))
     last, sum_of_last = (cgutils.alloca_once_value(builder, v.constant(np.nan)) for _ in range(2))
     with cgutils.for_range(builder, o.rows) as rows:
-        target, source, offsets = (
-            v.at(pointer, builder.mul(rows.index, step))
-            for pointer, step in (
-                (o.target, o.target_step),
-                (o.source, o.source_step),
-                (o.offsets, o.offset_step),
-            )
-        )
+        target, source, offsets = row_of(v, o, rows.index)
         with cgutils.for_range(builder, o.vectors) as columns:
             at = builder.mul(columns.index, i64(v.lanes))
             sums, pixels = v.at(target, at), v.at(source, at)
@@ -139,11 +116,12 @@ def _emit_sums(v, o, weights, source, offsets, target):
                 builder.store(builder.fptrunc(wide.truncate(value), half), place, align=v.align)
 
 
-@emitted(CutOffArguments, _emit)
+@emitted(TapSumsArguments, _emit)
 def cut_off(o):
-    """Cut off the fractions of sums."""
+    """Cut off the fractions of sums, which the target has."""
     lanes = VECTOR_BYTES // o.target.itemsize
-    limit = o.weights[:1].view(np.float64).astype(np.float32)
+    weights = o.exact[: o.taps + 2].view(np.float64)
+    limit = weights[:1].astype(np.float32)
     for r in range(o.rows):
         target, source = o.target[r * o.target_step :], o.source[r * o.source_step :]
         offsets = o.offsets[r * o.offset_step :][: 2 * o.taps + 1]
@@ -153,15 +131,5 @@ def cut_off(o):
                 target[j : j + lanes] = np.trunc(x)
                 fraction = np.abs(np.abs(x - np.trunc(x)) - np.float32(0.5))
                 if ((fraction > limit) & (np.abs(x) > 0.5)).any():
-                    target[j : j + lanes] = _sums(o, [source[at + j :][:lanes] for at in offsets])
-
-
-def _sums(o, rows):
-    """One vector of sums, of the rows that its taps read."""
-    weights, rows = o.weights[: o.taps + 2].view(np.float64), [row.astype(float) for row in rows]
-    if o.kind == SINGLE:
-        return np.trunc(sum(weights[1 + t] * rows[t] for t in range(o.taps)))
-    sign, total = 1 if o.kind == SUMS else -1, weights[1] * rows[0]
-    for t in range(1, o.taps + 1):
-        total = total + weights[1 + t] * (rows[2 * t - 1] + sign * rows[2 * t])
-    return np.trunc(total)
+                    rows = [source[at + j :][:lanes].astype(float) for at in offsets]
+                    target[j : j + lanes] = np.trunc(sum_rows(o, weights, rows))

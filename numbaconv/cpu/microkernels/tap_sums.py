@@ -31,7 +31,7 @@ SINGLE, SUMS, DIFFERENCES = range(3)
 
 
 class TapSumsArguments(NamedTuple):
-    """What `tap_sums` takes.
+    """What `tap_sums` takes, and `cut_off` after it.
 
     Attributes
     ----------
@@ -43,6 +43,9 @@ class TapSumsArguments(NamedTuple):
         An offset for each tap, and integers from one row's list to the next one's.
     weights : pointer
         The divisor, then a weight for each tap, or for the middle one and each pair.
+    exact : pointer
+        The bits of float64, for `cut_off` alone: of one half less what sums may be off, then of the
+        weights as above.
     taps : int
         Taps, or pairs; at least one.
     kind : int
@@ -60,6 +63,7 @@ class TapSumsArguments(NamedTuple):
     offsets: Indices
     offset_step: int
     weights: Elements
+    exact: Indices
     taps: int
     kind: int
     rows: int
@@ -106,18 +110,17 @@ def _emit_blocks(v, width, first, count, kind, o):
         inside = builder.icmp_signed("<", begin, last)
         at = builder.mul(builder.select(inside, begin, last), i64(v.lanes))
         with cgutils.for_range(builder, o.rows) as rows:
-            target, source, offsets = (
-                v.at(pointer, builder.mul(rows.index, step))
-                for pointer, step in (
-                    (o.target, o.target_step),
-                    (o.source, o.source_step),
-                    (o.offsets, o.offset_step),
-                )
-            )
+            target, source, offsets = row_of(v, o, rows.index)
             sums = emit_sums(v, width, kind, o.taps, o.weights, v.at(source, at), offsets)
             sums = _finished(v, sums, o)
             for j, value in enumerate(sums):
                 v.store(value, v.column(v.at(target, at), j))
+
+
+def row_of(v, o, r):
+    """Where a row's sums are stored, what they read, and its list of offsets."""
+    pointers = (o.target, o.target_step), (o.source, o.source_step), (o.offsets, o.offset_step)
+    return [v.at(pointer, v.builder.mul(r, step)) for pointer, step in pointers]
 
 
 def emit_sums(v, width, kind, taps, weights, source, offsets, load=None):
@@ -178,6 +181,16 @@ def _where(v, flag, values, change):
     return joined
 
 
+def sum_rows(o, weights, rows):
+    """The twin of `emit_sums`."""
+    if o.kind == SINGLE:
+        return sum(weights[1 + t] * rows[t] for t in range(o.taps))
+    sign, total = 1 if o.kind == SUMS else -1, weights[1] * rows[0]
+    for t in range(1, o.taps + 1):
+        total = total + weights[1 + t] * (rows[2 * t - 1] + sign * rows[2 * t])
+    return total
+
+
 @emitted(TapSumsArguments, _emit)
 def tap_sums(o):
     """Store rows of sums over taps."""
@@ -186,13 +199,7 @@ def tap_sums(o):
         for r in range(o.rows):
             source, offsets = o.source[r * o.source_step :], o.offsets[r * o.offset_step :]
             rows = [source[at : at + count] for at in offsets[: 2 * o.taps + 1]]
-            if o.kind == SINGLE:
-                total = sum(o.weights[1 + t] * rows[t] for t in range(o.taps))
-            else:
-                sign = 1 if o.kind == SUMS else -1
-                total = o.weights[1] * rows[0]
-                for t in range(1, o.taps + 1):
-                    total = total + o.weights[1 + t] * (rows[2 * t - 1] + sign * rows[2 * t])
+            total = sum_rows(o, o.weights, rows)
             if o.divides:
                 total = total / o.weights[0]
             if o.truncates:

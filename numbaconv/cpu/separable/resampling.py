@@ -148,6 +148,7 @@ def sum_phase(job, table, entry, weights, rows, sums, target, results):
             offsets=shift(table, entry[ENTRY.offsets]),
             offset_step=0,
             weights=shift(weights, entry[ENTRY.weights]),
+            exact=table,
             taps=entry[ENTRY.taps],
             kind=SINGLE,
             rows=1,

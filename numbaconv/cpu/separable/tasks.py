@@ -19,7 +19,6 @@ from numbaconv.codegen.pointers import (
     shift,
 )
 from numbaconv.cpu.job import AT, WorkerArguments, next_task
-from numbaconv.cpu.microkernels.cut_off import CutOffArguments
 from numbaconv.cpu.microkernels.tap_sums import TapSumsArguments
 from numbaconv.cpu.packing.conversion import ReadRowArguments, WriteRowArguments
 from numbaconv.cpu.separable.borders import CONSTANT
@@ -145,42 +144,26 @@ def sum_taps(
     width,
 ):
     """Make a pass: `taps` are the places of its taps in the table, `lists` those of each row."""
-    vectors, exact = (width + job[AT.lanes] - 1) // job[AT.lanes], table[taps.exact]
-    call(
-        job[AT.tile],
-        TapSumsArguments(
-            target=target,
-            target_step=target_step,
-            source=source,
-            source_step=source_step,
-            offsets=lists,
-            offset_step=list_step,
-            weights=shift(weights, table[taps.weights]),
-            taps=table[taps.taps],
-            kind=table[taps.kind],
-            rows=rows,
-            vectors=vectors,
-            divides=table[taps.divides],
-            truncates=table[taps.truncates],
-        ),
+    exact = table[taps.exact]
+    arguments = TapSumsArguments(
+        target=target,
+        target_step=target_step,
+        source=source,
+        source_step=source_step,
+        offsets=lists,
+        offset_step=list_step,
+        weights=shift(weights, table[taps.weights]),
+        exact=shift(table, exact),
+        taps=table[taps.taps],
+        kind=table[taps.kind],
+        rows=rows,
+        vectors=(width + job[AT.lanes] - 1) // job[AT.lanes],
+        divides=table[taps.divides],
+        truncates=table[taps.truncates],
     )
+    call(job[AT.tile], arguments)
     if exact > 0:
-        call(
-            job[AT.cut_off],
-            CutOffArguments(
-                target=target,
-                target_step=target_step,
-                source=source,
-                source_step=source_step,
-                offsets=lists,
-                offset_step=list_step,
-                weights=shift(table, exact),
-                taps=table[taps.taps],
-                kind=table[taps.kind],
-                rows=rows,
-                vectors=vectors,
-            ),
-        )
+        call(job[AT.cut_off], arguments)
 
 
 @inline
