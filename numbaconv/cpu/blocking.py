@@ -25,6 +25,18 @@ MOST_SINGLE = 32
 # segments. That takes as long as so many multiply-adds for each vector.
 SEGMENT_COST = 20
 
+# Rows of fewer tiles are narrow: pixels are taken down their columns, as one call then computes all
+# rows.
+NARROW_TILES = 5
+
+# A call for some rows of a column with taps of their own takes as long as so many multiply-adds of
+# vectors: rows at the border of a short k have all taps, those that read padding too.
+CALL_COST = 150
+
+# `matrix_transposed`: pixels that are moved to the output at once, where a row has fewer: whole
+# cache lines of each channel, and ragged ends only once.
+STAGE_PIXELS = 64
+
 # `patch_matrix`: longer products are cut into slices of k: each cut reads C once more.
 MOST_K = 1280
 

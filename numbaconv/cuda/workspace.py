@@ -79,7 +79,10 @@ class Workspace:
 
 
 class _Shelf(dict[str, Any]):
-    """Workspaces that no call has, by device and stream."""
+    """Workspaces that no call has, by device and stream.
+
+    A class of its own, as a plain dict takes no weak reference.
+    """
 
 
 _kept = _Shelf()

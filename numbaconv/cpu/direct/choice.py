@@ -21,7 +21,13 @@ from numbaconv.cpu.blocking import (
     TILE_ROWS,
 )
 from numbaconv.cpu.direct.tap_lists import leaves_out_padding
-from numbaconv.cpu.packing.halo import axis_phase_count, copies_padding, has_padded_halo, is_far_out
+from numbaconv.cpu.packing.halo import (
+    axis_phase_count,
+    axis_reach,
+    copies_padding,
+    has_padded_halo,
+    is_far_out,
+)
 from numbaconv.problem.shape import kernel_taps, pads_zeros
 
 # Up to so many pixels, dot products with unpacked weights take no longer than packed ones; and up
@@ -85,8 +91,7 @@ def has_bands(s):
 
 def is_patches(s):
     """Whether no two windows overlap, of several taps each."""
-    reach = ((k - 1) * d + 1 for k, d in zip(s.kernel, s.dilation, strict=True))
-    apart = all(step >= r for step, r in zip(s.stride, reach, strict=True))
+    apart = all(axis_reach(s.kernel[i], s.stride[i], s.dilation[i]) == 0 for i in range(3))
     return apart and kernel_taps(s) > 1
 
 
@@ -444,10 +449,10 @@ def special_lowering(s, lanes):
     """
     if uses_dots(s, lanes):
         return "dots"
-    filters = not depthwise_lowerings(s, lanes)
-    folds = uses_folds(s) and filters
+    left = not depthwise_lowerings(s, lanes)
+    folds = uses_folds(s) and left
     image = s.c_in == s.groups == 1 and (s.c_out == 1 or max(s.dilation) == 1)
-    phase = filters and is_depthwise(s) and stores_apart(s)
+    phase = left and is_depthwise(s) and stores_apart(s)
     if folds or ((image or phase) and uses_bands(s)):
         if has_padded_halo(s):
             return "patch_matrix"
@@ -463,8 +468,8 @@ def comparable(s, lanes):
     One whose halo tiles would be nearly all padding is left out; panels hold what the taps read.
     Filters of a single channel each never repay panels and zones, nor vectors of a single output.
     Where channels are neighbours in memory these are taken together, and so they are by vectors of
-    16 bytes: `matrix` took 1.2 to 2 times as long there. Pixels that are read once do not repay a
-    halo tile if their channels have to be transposed: panels took 0.5 to 0.9 of the time.
+    16 bytes. Pixels that are read once do not repay a halo tile if their channels have to be
+    transposed.
     """
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
     filters = s.c_in == 1 and s.groups > 1

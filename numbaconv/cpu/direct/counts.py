@@ -16,7 +16,9 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
+    CALL_COST,
     MOST_K,
+    NARROW_TILES,
     SEGMENT_COST,
     TILE_ROWS,
     TILE_VECTORS,
@@ -27,7 +29,6 @@ from numbaconv.cpu.direct.blocks import MatrixBlocks
 from numbaconv.cpu.direct.choice import (
     MOST_PAGES,
     PAGE_BYTES,
-    SHORT_VECTORS,
     columns_in_line,
     has_few_zones,
     pages_of_pixels,
@@ -38,6 +39,7 @@ from numbaconv.cpu.direct.choice import (
 )
 from numbaconv.cpu.direct.halo_counts import FIRST_LEVEL, Counts, count_halo, transposed_pieces
 from numbaconv.cpu.direct.tap_lists import channels_together
+from numbaconv.cpu.direct.tasks import pairs_rows, rows_of_stage
 from numbaconv.cpu.im2col.panels import fills_zones
 from numbaconv.cpu.packing.halo import axis_phase_count, axis_reach
 from numbaconv.problem.padding_modes import steps_to
@@ -54,13 +56,6 @@ AHEAD = 256
 
 # Taps of an axis of which it is counted what they read.
 MOST_ASKED = 32
-
-# As `matrix_transposed` has it.
-STAGE_PIXELS = 64
-
-# As `matrix` has them: of rows of fewer vectors those with the same taps are computed at once, if a
-# call takes less than so many multiply-adds of vectors.
-NARROW_COLUMNS, CALL_COST = 5 * TILE_VECTORS, 150
 
 
 class Share(NamedTuple):
@@ -223,7 +218,7 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     if crosses_rows(s) and b.rows > 1 and saved * b.kc * taps > SEGMENT_COST * (saved + flat):
         pairs, single, used = flat / 2, 0, k_size * depth.inside
         counts["matrix.segment"] = flat * s.c_out * (2 * parts - 1)
-    elif s.out_strides[4] == 1 and cols < NARROW_COLUMNS * lanes:
+    elif s.out_strides[4] == 1 and cols < NARROW_TILES * TILE_VECTORS * lanes:
         # Rows of a column are computed together, those at the padding too, if that is short.
         apart = b.kc * taps / s.kernel[1] * most_rows(k_size) * min(cols, TILE_VECTORS * lanes)
         used = used if apart > CALL_COST * lanes else k_size * depth.inside
@@ -266,9 +261,8 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     b = matrix_blocks.cut(s, itemsize(lanes), 1, True, in_place)
     parts = ceil_div(s.c_in, b.kc)
     used = k_size * depth.inside * height.inside * (width.inside if in_place else 1)
-    neighbours = s.out_strides[3] == cols * s.out_strides[4]
     crossed = crosses_rows(s) or kernel_taps(s) == 1
-    if 2 * cols <= TILE_ROWS and neighbours and crossed and s.output[1] > 1:
+    if pairs_rows(s, cols) and crossed and s.output[1] > 1:
         pixels = [(0.5, 2 * cols)]
     else:
         pixels = equal_parts(cols, TILE_ROWS)
@@ -281,10 +275,7 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
         "matrix_transposed.result": cols * s.c_out / lanes * parts,
     }
     if s.out_strides[1] != 1:
-        together = 1
-        if neighbours and b.cols == cols:
-            together = max(1, min(STAGE_PIXELS, SHORT_VECTORS * lanes) // (2 * cols) * 2)
-            together = min(together, b.rows)
+        together = min(rows_of_stage(s, b.cols, lanes), b.rows)
         most = min(s.c_out, TILE_VECTORS * lanes)
         pieces = blocks * b.col_blocks * transposed_pieces(together * b.cols, most, lanes)
         counts["transposed_piece"] = pieces / together * (2 * parts - 1)
@@ -349,8 +340,7 @@ def count_zones(s: ConvShape, lanes: int) -> Counts:
     row = s.c_in * s.size[2] / lanes
     if row * VECTOR_BYTES > 2 * blocking.CACHE_BYTES:  # each block of channels reads it again
         counts["far_vector"] = copied * row * (1 + blocks)
-    counts["far_vector"] = counts.get("far_vector", 0) + far_weights(s, lanes, rows)
-    return counts | {"task": 1 / rows}
+    return added(counts, {"task": 1 / rows, "far_vector": far_weights(s, lanes, rows)})
 
 
 def zone_rows(s: ConvShape, lanes: int) -> float:
@@ -416,7 +406,7 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
             counts["copied_element"] = s.c_in * used * vectors * lanes
     room = blocking.CACHE_BYTES * 5 // 8 // itemsize(lanes) // min(k_size, MOST_K)
     rows = max(width, room) / cols
-    return counts | {"far_vector": far_weights(s, lanes, rows)} | {"task": 1 / rows}
+    return counts | {"task": 1 / rows, "far_vector": far_weights(s, lanes, rows)}
 
 
 def band_heights(rows: int) -> list[tuple[int, int]]:
@@ -450,15 +440,12 @@ def count_bands(s: ConvShape, lanes: int) -> Counts:
         waits = LATENCY * taps * min(1, (products + loads) / AHEAD)
         return max(products / MULTIPLY_ADDS, (loads + height * taps) / LOADS, waits)
 
+    passes = sum(many for many, _ in heights) * len(widths)
     counts: Counts = {
         "filter_rows.step": sums * sum(m * n * cycles(h, w) for m, h in heights for n, w in widths),
         "filter_rows.result": sums * sum(m * h for m, h in heights) * vectors * phases_h,
-        "filter_rows.pass": s.c_out
-        * b.col_blocks
-        / b.rows
-        * sum(m for m, _ in heights)
-        * len(widths),
-        "filter_rows.call": sums * sum(m for m, _ in heights) * len(widths) * phases_h,
+        "filter_rows.pass": s.c_out * b.col_blocks / b.rows * passes,
+        "filter_rows.call": sums * passes * phases_h,
     }
     if s.out_strides[4] != 1:
         counts["filter_rows.moved"] = vectors * b.col_blocks * s.c_out

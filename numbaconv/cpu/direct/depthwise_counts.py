@@ -3,9 +3,9 @@
 import itertools
 from typing import NamedTuple
 
-from numbaconv.codegen.integers import ceil_div, round_up
+from numbaconv.codegen.integers import ceil_div
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import INTERLEAVED_ROWS, STRIP_ROWS, most_of, strip_vectors
+from numbaconv.cpu.blocking import STRIP_ROWS, most_of, strip_vectors
 from numbaconv.cpu.direct.blocks import PIXEL_COLUMNS_UNIT, columns_of_pixels, rows_in_cache
 from numbaconv.cpu.direct.choice import (
     CHANNEL_COLUMNS,
@@ -22,8 +22,8 @@ from numbaconv.cpu.direct.counts import (
     step,
     tap_shares,
 )
-from numbaconv.cpu.direct.halo_counts import Counts, is_large
-from numbaconv.cpu.direct.tasks import halo_extents
+from numbaconv.cpu.direct.halo_counts import Counts, ends_and_middle, is_large
+from numbaconv.cpu.direct.tasks import halo_extents, off_padding, rows_at_once, rows_share
 from numbaconv.problem.shape import ConvShape, kernel_taps
 from numbaconv.problem.taps import axis_taps, first_read
 
@@ -42,11 +42,8 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
     if uses_small_planes(s, lanes):
         return {"depthwise_planes.small_row": 1}
     kd, kh, kw = s.kernel
-    vectors, heights, depth = (
-        ceil_div(s.output[2], lanes),
-        strip_heights(kh),
-        kd * tap_shares(s)[0].inside,
-    )
+    vectors, heights = ceil_div(s.output[2], lanes), strip_heights(kh)
+    depth = kd * tap_shares(s)[0].inside
     passes = depth * len(heights)
     strips = depth * sum(ceil_div(vectors, strip_vectors(h, s.stride[1])) for h in heights)
     apart = min(s.dilation[1], s.output[1])
@@ -145,28 +142,22 @@ def segments_of(s: ConvShape, axis: int, first: int, count: int, most: int) -> l
         return []
     blocks, found = ceil_div(count, most), []
     size = ceil_div(count, blocks)
-    for many, block in ((1, 0), (blocks - 2, blocks // 2), (min(1, blocks - 1), blocks - 1)):
-        if many > 0:
-            outputs = min(size, count - block * size)
-            begin = first_read(s, axis, first + block * size)
-            read = (outputs - 1) * s.stride[axis] + (s.kernel[axis] - 1) * s.dilation[axis] + 1
-            real = max(0, min(begin + read, s.size[axis]) - max(begin, 0))
-            found.append(Segment(many, outputs, read, real))
+    for many, block in ends_and_middle(blocks):
+        outputs = min(size, count - block * size)
+        begin = first_read(s, axis, first + block * size)
+        read = (outputs - 1) * s.stride[axis] + (s.kernel[axis] - 1) * s.dilation[axis] + 1
+        real = max(0, min(begin + read, s.size[axis]) - max(begin, 0))
+        found.append(Segment(many, outputs, read, real))
     return found
 
 
 def edges_apart(s: ConvShape, axis: int, most: int, unit: int) -> list[Segment]:
     """Cut the outputs of an axis as `depthwise_interleaved` does where it reads in place.
 
-    Those off the padding, multiples of a unit, are apart from the others if they are enough.
+    Those off the padding are apart from the others.
     """
     count = s.output[axis]
-    begin = round_up(max(0, ceil_div(s.padding[axis], s.stride[axis])), unit)
-    reach = (s.kernel[axis] - 1) * s.dilation[axis]
-    end = min(max(0, ceil_div(s.size[axis] - reach + s.padding[axis], s.stride[axis])), count)
-    end = end if end == count else end // unit * unit
-    if end - begin < 4 * unit:
-        return segments_of(s, axis, 0, count, most)
+    begin, end = off_padding(s, axis, 0, count, unit)
     parts = ((0, begin), (begin, end - begin), (end, count - end))
     return [segment for first, many in parts for segment in segments_of(s, axis, first, many, most)]
 
@@ -175,7 +166,7 @@ def block_cycles(s: ConvShape, rows: int, vectors: int) -> float:
     """Cycles of a tap of a register block of `depthwise_interleaved`."""
     taps: int = kernel_taps(s)
     kh = s.kernel[1]
-    shares = rows > 1 and s.stride[1] == s.dilation[1] == 1 and kh > 1
+    shares = rows > 1 and rows_share(s)
     pixels = vectors * (rows + kh - 1) / kh if shares else vectors * rows
     weights = rows if shares else 1
     waits = LATENCY * min(1, taps * (rows * vectors + pixels) / AHEAD)
@@ -184,8 +175,7 @@ def block_cycles(s: ConvShape, rows: int, vectors: int) -> float:
 
 def rows_together(s: ConvShape, rows: int) -> list[tuple[int, int]]:
     """How many register blocks have how many rows, of so many in all."""
-    shares = s.stride[1] == s.dilation[1] == 1 and s.kernel[1] > 1
-    most = min(INTERLEAVED_ROWS, s.kernel[1]) if shares else INTERLEAVED_ROWS
+    most = rows_at_once(s)
     return [(rows // most, most), (min(1, rows % most), rows % most)]
 
 

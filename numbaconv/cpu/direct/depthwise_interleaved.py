@@ -30,7 +30,6 @@ from numbaconv.codegen.pointers import (
 )
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import INTERLEAVED_ROWS
 from numbaconv.cpu.direct.blocks import (
     PIXEL_COLUMNS_UNIT,
     MatrixBlocks,
@@ -42,9 +41,12 @@ from numbaconv.cpu.direct.tasks import (
     Task,
     halo_extents,
     locate_task,
+    off_padding,
     out_index,
     pixels_read,
     read_blocks,
+    rows_at_once,
+    rows_share,
 )
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import (
@@ -66,7 +68,7 @@ from numbaconv.cpu.packing.conversion import (
     write_row,
 )
 from numbaconv.cpu.packing.rows import fill
-from numbaconv.problem.padding_modes import padded_index, steps_to
+from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.taps import first_read
 
@@ -253,18 +255,6 @@ def is_read_in_place(job, s, t):
 
 
 @inline
-def rows_share(s):
-    """Whether neighbouring rows of results read the same rows of the input."""
-    return s.stride[1] == 1 and s.dilation[1] == 1 and s.kernel[1] > 1
-
-
-@inline
-def rows_at_once(s):
-    """Rows of results that a tile sums, at most."""
-    return min(INTERLEAVED_ROWS, s.kernel[1]) if rows_share(s) else INTERLEAVED_ROWS
-
-
-@inline
 def tile_kernel(s, rows):
     """The filter as a tile sees it: all taps are columns where no rows share what they read."""
     return s.kernel if rows_share(s) and rows > 1 else (1, 1, kernel_taps(s))
@@ -337,17 +327,6 @@ def interleaved_part(job, m, tile, s, t):
             )
             finish_rows(job, results, step, s, rows, width, at, is_moved)
         r += rows
-
-
-@inline
-def off_padding(s, axis, first, count, unit):
-    """Where those of `count` outputs begin and end that read no padding: multiples of a unit."""
-    read, reach = first_read(s, axis, first), (s.kernel[axis] - 1) * s.dilation[axis]
-    begin = steps_to(max(-read, 0), s.stride[axis])
-    begin = (begin + unit - 1) // unit * unit
-    end = min(steps_to(max(s.size[axis] - reach - read, 0), s.stride[axis]), count)
-    end = end if end == count else end // unit * unit
-    return (begin, end) if end - begin >= 4 * unit else (0, count)
 
 
 @inline

@@ -31,6 +31,12 @@ def transposed_pieces(rows: int, columns: int, lanes: int) -> int:
     return ceil_div(rows, high) * ceil_div(columns, wide)
 
 
+def ends_and_middle(blocks: int) -> list[tuple[int, int]]:
+    """List blocks that stand for all, and for how many: those at the ends, and one in between."""
+    found = (1, 0), (blocks - 2, blocks // 2), (min(1, blocks - 1), blocks - 1)
+    return [(many, block) for many, block in found if many > 0]
+
+
 class Extent(NamedTuple):
     """What the halo tiles of an axis hold in a phase of it, all together.
 
@@ -52,14 +58,10 @@ class Extent(NamedTuple):
 
 def extent_of(s: ConvShape, axis: int, count: int, blocks: int, lanes: int) -> Extent:
     """Return what halo tiles of so many outputs hold. Those between the ends count as one does."""
-    step, length = (
-        s.stride[axis],
-        count + axis_reach(s.kernel[axis], s.stride[axis], s.dilation[axis]),
-    )
+    step = s.stride[axis]
+    length = count + axis_reach(s.kernel[axis], step, s.dilation[axis])
     real = vectors = pieces = filled = 0
-    for many, block in ((1, 0), (blocks - 2, blocks // 2), (1, blocks - 1)):
-        if many < 1 or (block == 0 and real + filled > 0):
-            continue
+    for many, block in ends_and_middle(blocks):
         first = block * count * step - s.padding[axis]
         begin = min(steps_to(max(-first, 0), step), length)
         end = max(min(steps_to(s.size[axis] - first, step), length), begin)

@@ -12,7 +12,13 @@ from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pipeline import lightly
 from numbaconv.codegen.pointers import call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import SEGMENT_COST, TILE_VECTORS, share
+from numbaconv.cpu.blocking import (
+    CALL_COST,
+    NARROW_TILES,
+    SEGMENT_COST,
+    TILE_VECTORS,
+    share,
+)
 from numbaconv.cpu.direct.choice import reads_rows_in_place, reads_signals_in_place, stays_cached
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import all_taps, plane_taps, row_taps, rows_until
@@ -38,14 +44,6 @@ TILES_AHEAD = 4
 # Tiles of one call: many, as lines of C are asked for across them, but so few that their outputs
 # are still in cache when they are finished.
 MOST_TILES = 32
-
-# Rows of fewer tiles are narrow: pixels are taken down their columns, as one call then computes all
-# rows.
-NARROW_TILES = 5
-
-# A call for some rows of a column with taps of their own takes as long as so many multiply-adds of
-# vectors: rows at the border of a short k have all taps, those that read padding too.
-CALL_COST = 150
 
 
 @inline

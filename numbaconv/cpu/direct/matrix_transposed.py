@@ -18,7 +18,6 @@ from numbaconv.codegen.pointers import CACHE_LINE, call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.direct.choice import (
-    SHORT_VECTORS,
     reads_in_place,
     reads_pixels_in_place,
     stays_cached,
@@ -37,7 +36,9 @@ from numbaconv.cpu.direct.tasks import (
     open_panel,
     open_view,
     out_index,
+    pairs_rows,
     read_blocks,
+    rows_of_stage,
 )
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
@@ -53,24 +54,6 @@ TAPS_AHEAD = 36
 
 # Up to so many taps a channel, asking for each takes longer than a cache does to deliver it.
 FEW_TAPS = 4
-
-# Pixels that are moved to the output at once, where a row has fewer: whole cache lines of each
-# channel, and ragged ends only once.
-STAGE_PIXELS = 64
-
-
-@inline
-def pairs_rows(s, t):
-    """Whether two rows make a tile: both fit, and lie behind one another in the output."""
-    return s.out_strides[3] == t.cols * s.out_strides[4] and 2 * t.cols <= TILE_ROWS
-
-
-@inline
-def rows_of_stage(s, t, lanes):
-    """Rows that are moved at once: an even number if they are neighbours in the output, or one."""
-    if s.out_strides[3] != t.cols * s.out_strides[4]:
-        return 1
-    return max(1, min(STAGE_PIXELS, SHORT_VECTORS * lanes) // (2 * t.cols) * 2)
 
 
 class Target(NamedTuple):
@@ -92,7 +75,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
     vectors = (panel.width + lanes - 1) // lanes
     bias = shift(m.bias, panel.channel)
     chunks = (t.cols + TILE_ROWS - 1) // TILE_ROWS
-    pairs = pairs_rows(s, t)
+    pairs = pairs_rows(s, t.cols)
     used = row_taps(plane, t.oh + r)
     left_out = columns_left_out(s)
     i = 0
@@ -175,7 +158,7 @@ def transposed_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
     view = open_view(m, s, job, t, c0, channels, 0, 0)
     final = c0 + channels == s.c_in
-    together = rows_of_stage(s, t, job[AT.lanes])
+    together = rows_of_stage(s, t.cols, job[AT.lanes])
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
         panel = open_panel(job, m, s, b, t, block, c0, channels)

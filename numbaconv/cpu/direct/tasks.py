@@ -7,6 +7,9 @@ from numbaconv.codegen.pointers import behind, call, entries, indices_at, pointe
 from numbaconv.cpu.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
+    INTERLEAVED_ROWS,
+    STAGE_PIXELS,
+    TILE_ROWS,
     TILE_VECTORS,
     share,
 )
@@ -16,6 +19,7 @@ from numbaconv.cpu.job import AT, BLOCKS
 from numbaconv.cpu.packing.halo import FillHaloArguments, Halo, read_halo
 from numbaconv.cpu.packing.rows import fill
 from numbaconv.cpu.packing.weights import PackPanelArguments, block_rows
+from numbaconv.problem.padding_modes import steps_to
 from numbaconv.problem.shape import kernel_taps
 from numbaconv.problem.taps import first_read
 
@@ -98,6 +102,46 @@ class Task(NamedTuple):
 def tile_size(lanes):
     """Elements of what is moved to the output in pieces: a tile, or a short row by channels."""
     return max(SHORT_VECTORS * lanes * TILE_VECTORS, BAND_ROWS[-1] * BAND_VECTORS[-1]) * lanes
+
+
+@inline
+def pairs_rows(s, cols):
+    """Whether two rows make a tile of pixels: they fit, and are neighbours in the output."""
+    return s.out_strides[3] == cols * s.out_strides[4] and 2 * cols <= TILE_ROWS
+
+
+@inline
+def rows_of_stage(s, cols, lanes):
+    """Rows that are moved at once: an even number if they are neighbours in the output, or one."""
+    if s.out_strides[3] != cols * s.out_strides[4]:
+        return 1
+    return max(1, min(STAGE_PIXELS, SHORT_VECTORS * lanes) // (2 * cols) * 2)
+
+
+@inline
+def rows_share(s):
+    """Whether neighbouring rows of results read the same rows of the input."""
+    return s.stride[1] == 1 and s.dilation[1] == 1 and s.kernel[1] > 1
+
+
+@inline
+def rows_at_once(s):
+    """Rows of results that an interleaved tile sums, at most."""
+    return min(INTERLEAVED_ROWS, s.kernel[1]) if rows_share(s) else INTERLEAVED_ROWS
+
+
+@inline
+def off_padding(s, axis, first, count, unit):
+    """Where those of `count` outputs begin and end that read no padding: multiples of a unit.
+
+    All of them, if those are few.
+    """
+    read, reach = first_read(s, axis, first), (s.kernel[axis] - 1) * s.dilation[axis]
+    begin = steps_to(max(-read, 0), s.stride[axis])
+    begin = (begin + unit - 1) // unit * unit
+    end = min(steps_to(max(s.size[axis] - reach - read, 0), s.stride[axis]), count)
+    end = end if end == count else end // unit * unit
+    return (begin, end) if end - begin >= 4 * unit else (0, count)
 
 
 @inline

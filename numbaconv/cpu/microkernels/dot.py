@@ -89,13 +89,10 @@ def _smallest(builder, sizes, count):
 
 def _up_to(builder, i, count):
     """The number of a row or column, or of the last one if there are not so many."""
-    return (
-        i64(0)
-        if i == 0
-        else builder.select(
-            builder.icmp_signed("<", i64(i), count), i64(i), builder.sub(count, i64(1))
-        )
-    )
+    if i == 0:
+        return i64(0)
+    inside = builder.icmp_signed("<", i64(i), count)
+    return builder.select(inside, i64(i), builder.sub(count, i64(1)))
 
 
 def _emit_block(vectors, mr, nt, o):
