@@ -30,7 +30,6 @@ from numbaconv.cpu.gradients.adjoint_chain import Part, find_parts
 from numbaconv.cpu.im2col.panels import locate_panel
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.dtypes import arithmetic
-from numbaconv.problem.forward import describe
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, Layout
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.shape import ConvShape
@@ -518,15 +517,34 @@ def test_every_problem_has_a_cost():
         image = (*size, groups * channels) if last else (groups * channels, *size)
         stride, dilation = (tuple(rng.choice((1, 1, 2, 7)) for _ in range(rank)) for _ in range(2))
         padding = tuple((rng.choice((0, 1, 40)), rng.choice((0, 2, 40))) for _ in range(rank))
-        options = stride, padding, dilation, groups, "zeros", Layout(last, last)
+        options = stride, padding, dilation, groups, Layout(last, last)
+        weight = (groups * outputs, channels, *kernel)
         try:
-            problem = describe(
-                (rng.choice((1, 2, 64)), *image), (groups * outputs, channels, *kernel), *options
-            )
+            whole = shape_of((rng.choice((1, 2, 64)), *image), weight, *options)
         except ValueError:
             continue
-        for s in (problem.shape, *(phase.shape for phase in find_phases(problem.shape))):
+        for s in (whole, *(phase.shape for phase in find_phases(whole))):
             if s.flops:
                 cycles = cost.costs(simplest(s), 16)
                 assert cycles
                 assert all(0 <= each < math.inf for each in cycles.values())
+
+
+def test_depthwise_layers_with_the_channels_last_take_these_together():
+    s = shape_of((64, 7, 7, 512), (512, 1, 7, 7), layout=CHANNELS_LAST, groups=512)
+    assert comparable(simplest(s), LANES) == ["depthwise_channels"]
+
+
+@pytest.mark.parametrize("layout", [CHANNELS_FIRST, CHANNELS_LAST])
+def test_patches_whose_channels_would_be_transposed_have_no_halo_tile(layout: Layout):
+    last = layout == CHANNELS_LAST
+    image = (8, 28, 28, 64) if last else (8, 64, 28, 28)
+    names = comparable(simplest(shape_of(image, (4, 64, 4, 4), stride=4, layout=layout)), LANES)
+    assert "patch_matrix" in names
+    assert ("matrix" in names) != last
+
+
+def test_phases_of_depthwise_gradients_are_bands():
+    s = shape_of((1, 64, 57, 57), (64, 1, 3, 3), stride=2, groups=64)
+    phases = [simplest(phase.shape) for phase in find_phases(s) if phase.shape.taps == 4]
+    assert [cost.special_lowering(phase, LANES) for phase in phases] == ["filter_rows"]
