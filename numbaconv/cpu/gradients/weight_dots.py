@@ -194,47 +194,53 @@ def add_group(job, m, s, layout, chunk, halo, gradient, sums, channels, accumula
         add_products(job, s, layout, chunk, gradient, halo, offsets, sums, channels, accumulate)
 
 
+@inline
+def add_chunks(job, m, s, b, layout, part, first, count, sums, by_taps):
+    """Compute the sums of a task's output channels in some groups, whose sums begin at `sums`."""
+    gradient = pointer_at(job[GRADIENT_AT.gradient], sums)
+    first_channel, channels = channels_of(s, b, part)
+    size = s.c_in * kernel_taps(s)
+    for i in range(part.chunk0, part.chunk1):
+        c = locate_chunk(i, s, b)
+        fill_tiles(job, m, s, c, first, count)
+        at = gradient_index(s, c.plane, first * s.c_out + first_channel, c.oh, c.ow)
+        for k in range(count):
+            halo = shift(m.halo, k * s.c_in * layout.channel)
+            of_group = shift(gradient, at + k * s.c_out * s.out_strides[1])
+            of_sums, accumulate = shift(sums, k * s.c_out * size), i > part.chunk0
+            add_group(job, m, s, layout, c, halo, of_group, of_sums, channels, accumulate, by_taps)
+
+
+@inline
+def channels_of(s, b, part):
+    """The first output channel of a task in each group, and how many it has there."""
+    first = part.oc0 * b.mr
+    return first, min(part.oc1 * b.mr, s.c_out) - first
+
+
 @native(WorkerArguments)
 def dots_work(worker, job, like):
-    """Do tasks until none is left."""
+    """Do tasks until none is left: groups, as many as fit the scratch.
+
+    Where rows of blocks are taps, each group whose sums are not finite is then computed again.
+    """
     s, b, layout = read_shape(job, SHAPE), read_blocks(job), read_halo(job)
-    gradient, sums = (
-        pointer_at(job[GRADIENT_AT.gradient], like),
-        pointer_at(job[GRADIENT_AT.sums], like),
-    )
+    sums = pointer_at(job[GRADIENT_AT.sums], like)
     scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
-    m = dot_memory(scratch, s, b, layout)
-    size = s.c_in * kernel_taps(s)
+    m, size, by_taps = dot_memory(scratch, s, b, layout), s.c_in * kernel_taps(s), b.shifts != 0
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         part = locate_part(number, s, b)
-        first_channel = part.oc0 * b.mr
-        channels = min(part.oc1 * b.mr, s.c_out) - first_channel
-        slab = part.slab * s.groups
+        first_channel, channels = channels_of(s, b, part)
+        of_task = shift(sums, (part.slab * s.groups * s.c_out + first_channel) * size)
         for g in range(part.g0, part.g1, b.together):
             many = min(b.together, part.g1 - g)
-            # All of these groups, and then each again whose sums are not finite.
-            for again in range(1 + many if b.shifts != 0 else 1):
+            # All of these, and then each again whose sums are not finite: in one loop, as each call of
+            # an inlined function is compiled anew.
+            for again in range(1 + many if by_taps else 1):
                 first, count = (g + again - 1, 1) if again > 0 else (g, many)
-                of_first = shift(sums, ((slab + first) * s.c_out + first_channel) * size)
-                if again > 0 and are_finite(of_first, channels * size):
-                    continue
-                for i in range(part.chunk0, part.chunk1):
-                    c = locate_chunk(i, s, b)
-                    fill_tiles(job, m, s, c, first, count)
-                    at = gradient_index(s, c.plane, first * s.c_out + first_channel, c.oh, c.ow)
-                    for k in range(count):
-                        add_group(
-                            job,
-                            m,
-                            s,
-                            layout,
-                            c,
-                            shift(m.halo, k * s.c_in * layout.channel),
-                            shift(gradient, at + k * s.c_out * s.out_strides[1]),
-                            shift(of_first, k * s.c_out * size),
-                            channels,
-                            i > part.chunk0,
-                            b.shifts != 0 and again == 0,
-                        )
+                of_first = shift(of_task, first * s.c_out * size)
+                if again == 0 or not are_finite(of_first, channels * size):
+                    whole = by_taps and again == 0
+                    add_chunks(job, m, s, b, layout, part, first, count, of_first, whole)
         number, queue = next_task(job, b.tasks, worker, queue)
