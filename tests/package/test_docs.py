@@ -17,6 +17,7 @@ EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.re
 FENCED = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"`[^`]*`")
 LINK = re.compile(r"\]\(\s*<?([^)>\s]+)")
+FILE_NAME = re.compile(r"\[`?[\w./-]+\.md`?\]\(")
 LINK_TARGET = re.compile(r"\]\([^)]*\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 PATH = re.compile(rf"(?<![\w./~-])(?:{'|'.join(FOLDERS)})/[\w./*-]*")
@@ -98,6 +99,12 @@ def test_paths_exist(page: Path):
 @EVERY_PAGE
 def test_modules_import(page: Path):
     assert missing_names(page.read_text()) == []
+
+
+@EVERY_PAGE
+def test_links_to_pages_have_words(page: Path):
+    """Not the names of their files: on the site pages have titles."""
+    assert FILE_NAME.findall(FENCED.sub("", page.read_text())) == []
 
 
 def test_every_page_of_docs_is_linked():

@@ -71,3 +71,10 @@ def test_system_without_fork_locks_and_users(
     assert stamps
     run_script("-c", OTHER_SYSTEM + CALLS + "\nassert not asked, asked", **settings)
     assert {path: path.stat().st_mtime_ns for path in cache_files(tmp_path)} == stamps
+
+
+def test_integers_of_32_bits_are_refused(run_script: Script):
+    """As NumPy 1.26 has them under Windows: tables would be read past their ends."""
+    code = "import numba, numpy\nnumpy.int_ = numpy.int32\nimport numbaconv\nnumbaconv.conv2d"
+    with pytest.raises(AssertionError, match="ImportError: numbaconv needs integers of 64 bits"):
+        run_script("-c", code)
