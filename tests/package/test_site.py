@@ -86,6 +86,19 @@ def test_pictures_have_texts(site: Path):
         assert not re.search(r'<img[^>]*alt=""', page.read_text()), page
 
 
+def test_pictures_fit_dark_pages(site: Path):
+    """The theme leaves all alone, and the style sheet turns those that are drawn on white."""
+    drawn = set()
+    for page in (site / "docs").rglob("*.html"):
+        for picture in re.findall("<img[^>]*>", page.read_text()):
+            assert "dark-light" in picture, page
+            if "drawing" in picture:
+                drawn |= set(re.findall(r'/(\w+)\.png"', picture))
+    assert {"tile", "speed", "sphx_glr_plot_stream_001", "sphx_glr_plot_stream_thumb"} <= drawn
+    assert not {"features", "deblurred", "sphx_glr_plot_edges_001"} & drawn
+    assert "img.drawing" in (site / "_static" / "site.css").read_text()
+
+
 def test_anchors_of_the_indexes_are_there(site: Path):
     for index in ("genindex", "py-modindex"):
         links = re.findall(
