@@ -183,7 +183,7 @@ def trim_code(app: Sphinx, doctree: nodes.document) -> None:
 
 def title_of(example: str) -> str:
     """The title of a short example, which is the first line of its text."""
-    return (ROOT / "examples" / "short" / f"{example}.py").read_text().splitlines()[1]
+    return (ROOT / "examples" / "short" / f"{example}.py").read_text("utf-8").splitlines()[1]
 
 
 def mark_pictures(app: Sphinx, doctree: nodes.document) -> None:
@@ -221,7 +221,7 @@ def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Make a page of each file that some page links to."""
     for page in sorted(app.env.source_pages):
         name = page.removeprefix("source/")
-        text = (ROOT / name).read_text()
+        text = (ROOT / name).read_text("utf-8")
         try:
             lexer = get_lexer_for_filename(name)
         except ClassNotFound:

@@ -14,7 +14,7 @@ import pytest
 import numbaconv as nc
 from tests.conftest import ROOT
 
-PROJECT = (ROOT / "pyproject.toml").read_text()
+PROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
 of_a_checkout = pytest.mark.skipif(
     "[project.urls]\n" in PROJECT, reason="this source archive was prepared for an index"
 )
@@ -30,7 +30,7 @@ def for_index() -> ModuleType:
 
 
 def test_versions_agree():
-    assert f"\nversion: {nc.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {nc.__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
 
 
 def test_notes_of_the_version_are_there():
@@ -39,7 +39,7 @@ def test_notes_of_the_version_are_there():
 
 @of_a_checkout
 def test_links_of_an_index_are_absolute():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text("utf-8")
     made = for_index().absolute(text, "https://example.org/nc", "v1")
     targets = re.findall(r"\]\(([^)]*)\)", made)
     assert [target for target in targets if not target.startswith("https://")] == []
@@ -62,12 +62,12 @@ def test_recipe_of_conda_has_the_version_and_the_requirements():
 
     # As conda-build has them.
     def load_file_data(path: str, from_recipe_dir: bool) -> Any:
-        return tomllib.loads(Path(folder, path).read_text())
+        return tomllib.loads(Path(folder, path).read_text("utf-8"))
 
     def load_file_regex(load_file: str, regex_pattern: str, from_recipe_dir: bool) -> Any:
-        return re.search(regex_pattern, Path(folder, load_file).read_text())
+        return re.search(regex_pattern, Path(folder, load_file).read_text("utf-8"))
 
-    template = jinja2.Template((folder / "meta.yaml").read_text())
+    template = jinja2.Template((folder / "meta.yaml").read_text("utf-8"))
     recipe = yaml.safe_load(
         template.render(
             load_file_data=load_file_data, load_file_regex=load_file_regex, PYTHON="python"
