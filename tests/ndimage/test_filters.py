@@ -229,12 +229,11 @@ def test_any_number_of_threads_gives_the_same_bits(run_script: Script):
 
 
 PEAK = """
-import resource, numpy as np
+import numpy as np
 from numbaconv import ndimage
 from numbaconv.cpu.separable import planning
+from tests.peak_memory import peak_bytes
 planning.last_level_caches = lambda threads: 0  # small images compile what large ones need
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 def calls(x, y, photo, blurred):
     ndimage.gaussian_filter(x, 3, output=y)
     ndimage.sobel(x, output=y)
@@ -247,9 +246,9 @@ def arrays(n):
     return x, x.copy(), photo, photo.copy()
 calls(*arrays(600))
 given = arrays(4000)
-before = peak()
+before = peak_bytes()
 calls(*given)
-print((peak() - before) / given[0].nbytes)
+print((peak_bytes() - before) / given[0].nbytes)
 """
 
 
