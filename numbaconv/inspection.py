@@ -29,6 +29,8 @@ from numbaconv.dispatch.gpu import Call, plan_on_device, refuse_on_cpu
 from numbaconv.dispatch.gradients import choose_parts, choose_weight_gradient
 from numbaconv.dispatch.precision import find_precision
 from numbaconv.errors import BackendUnavailableError
+from numbaconv.problem.backward import check_transposed_weight
+from numbaconv.problem.forward import check_weight
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import (
     AdjointPlan,
@@ -227,6 +229,7 @@ def _backward_plan(
             where = "of='forward'" + " and of='transposed'" * (name in shared)
             raise ValueError(f"{name} is for {where}, got {getattr(options, name)!r}")
     x, weight, bias = arrays.values()
+    (check_transposed_weight if of == "transposed" else check_weight)(weight)
     rank, (stride, padding, dilation, groups, _, *words) = weight.ndim - 2, options
     if of == "transposed":
         transposed = stride, padding, output_padding, groups, dilation, *words[:2]
