@@ -14,6 +14,7 @@ from numba import cuda
 
 from numbaconv.cuda.device import device, make_finish, read_shape, sum_type
 from numbaconv.cuda.filter_tiles import (
+    MOST_OUTPUTS,
     MOST_THREADS,
     PATCH,
     TOGETHER,
@@ -63,7 +64,6 @@ from numbaconv.cuda.tiles import WARP
 from numbaconv.problem.shape import ConvShape
 
 MOST_SUMS = 50  # registers of a thread: 7 x 7 taps of float32, 5 x 5 of float64
-MOST_OUTPUTS = 4  # channels of a group, above which its matrix product has rows enough
 ENOUGH_BLOCKS = 8  # for a multiprocessor
 
 

@@ -20,12 +20,13 @@ from numbaconv.cuda.intrinsics import (
     uint16,
     within,
 )
+from numbaconv.cuda.tiles import SHARED_BYTES
 from numbaconv.problem.shape import ConvShape
 
 PATCH = 4  # rows and columns of outputs that a thread has
 MOST_THREADS = 256
 MOST_ROWS = 8  # of threads
-SHARED_BYTES = 48 * 1024
+MOST_OUTPUTS = 4  # channels of a group, above which its matrix product has rows enough
 ENOUGH_BYTES = 40 * 1024  # with more, some devices hold one block a multiprocessor only
 BANKS = 32
 TURN = 8  # threads whose vectors are read together

@@ -64,7 +64,6 @@ from numbaconv.problem.activations import NONE
 from numbaconv.problem.shape import ConvShape, pads_zeros
 
 BLOCKS = {32: 2}
-MOST_OUTPUTS = 4  # channels of a group, above which its matrix product has rows enough
 
 
 class Filter(NamedTuple):
