@@ -184,6 +184,13 @@ def explain(
         None if bias is None else input_array("bias", read_array("bias", bias)),
         options,
     )
+    return _explain_convolution(plan, backend, stream, precision)
+
+
+def _explain_convolution(
+    plan: Plan, backend: str | None, stream: Any, precision: str | None
+) -> Explanation:
+    """Say the same of a planned convolution of arrays in host memory."""
     name, source = requested_backend(backend)
     if name != AUTO:
         load_backend(name, source)
@@ -198,9 +205,8 @@ def explain(
             cycles = _compared(plan) if name == "direct" else None
     else:
         lowering = _on_gpu(plan, precision)
-    return Explanation(
-        name, source, reason, lowering, plan.shape, plan.out_shape, plan.result, cycles
-    )
+    result = plan.shape, plan.out_shape, plan.result
+    return Explanation(name, source, reason, lowering, *result, cycles)
 
 
 def _compared(plan: Plan) -> dict[str, float] | None:
