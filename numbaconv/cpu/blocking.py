@@ -100,6 +100,9 @@ def strip_vectors(kh, stride):
 SECOND_LEVEL = second_level_cache()
 CACHE_BYTES = SECOND_LEVEL // 2
 
+# Bytes of a first-level cache: 32 to 64 KiB.
+FIRST_LEVEL = 48 << 10
+
 
 # Tasks for each thread: enough that the last one running is a small part of the whole.
 TASKS_PER_THREAD = 4

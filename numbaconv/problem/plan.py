@@ -42,6 +42,7 @@ from numbaconv.problem.validation import (
     check_array,
     check_data_format,
     freeze,
+    is_sequence,
     padding_codes,
     plain_modes,
     plain_word,
@@ -360,6 +361,9 @@ class WeightPlan:
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 
 
+AnyPlan = Plan | AdjointPlan
+
+
 def kept_plan(key: tuple[Any, ...], make: Any) -> Any:
     """Return the plan of a call, kept from an earlier one with the same key or made now."""
     plan = _adjoint_plans.get(key)
@@ -388,8 +392,8 @@ def frozen_options(**options: Any) -> dict[str, Any]:
 
 
 def frozen_sizes(name: str, sizes: Any) -> Any:
-    """Return a shape in a form that can be a dict key."""
-    if not isinstance(sizes, (tuple, list, np.ndarray)):
+    """Return a shape, a tuple then, in a form that can be a dict key."""
+    if not is_sequence(sizes):
         raise TypeError(f"{name} must be a tuple of ints, got {type(sizes).__name__}")
     return freeze(name, sizes)
 

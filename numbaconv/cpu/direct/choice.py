@@ -13,6 +13,7 @@ from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
+    FIRST_LEVEL,
     SECOND_LEVEL,
     SHALLOW_K,
     SMALL_FILTERS,
@@ -73,9 +74,10 @@ MOST_ZONES = 32
 # takes more multiply-adds a vector of results than moving it: see `uses_panels`.
 PANEL_K, PANEL_OUTPUTS, MOVE_COST = 256, 96, 13
 
-# From so many register blocks on, pixels of an image that a first-level cache does not hold are
-# packed so that vectors as wide as a cache line begin at one: see `crosses_lines`.
-PANEL_BLOCKS, FIRST_LEVEL_BYTES = 10, 1 << 15
+# From so many register blocks on, pixels of an image are packed so that vectors as wide as a cache
+# line begin at one, if a first-level cache does not hold them beside weights and results: see
+# `crosses_lines`.
+PANEL_BLOCKS, NEAR_BYTES = 10, 2 * FIRST_LEVEL // 3
 
 
 def reads_in_place(s):
@@ -313,7 +315,7 @@ def crosses_lines(s, lanes):
     where lines come from beyond the first-level cache.
     """
     many = s.c_in > SHALLOW_K and s.c_out > (PANEL_BLOCKS - 1) * TILE_ROWS
-    far = s.c_in * columns_in_line(s) * VECTOR_BYTES > FIRST_LEVEL_BYTES * lanes
+    far = s.c_in * columns_in_line(s) * VECTOR_BYTES > NEAR_BYTES * lanes
     return VECTOR_BYTES == CACHE_LINE and many and far and reads_in_place(s)
 
 

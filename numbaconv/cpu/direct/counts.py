@@ -37,7 +37,7 @@ from numbaconv.cpu.direct.choice import (
     reads_rows_in_place,
     reads_signals_in_place,
 )
-from numbaconv.cpu.direct.halo_counts import FIRST_LEVEL, Counts, count_halo, transposed_pieces
+from numbaconv.cpu.direct.halo_counts import Counts, count_halo, transposed_pieces
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import pairs_rows, rows_of_stage
 from numbaconv.cpu.im2col.panels import fills_zones
@@ -291,7 +291,7 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
         # Lines of pixels that are not in the first-level cache any more.
         per_line = CACHE_LINE // itemsize(lanes)
         lines = s.c_in * s.kernel[0] * (cols * min(1, s.stride[2] / per_line) + len(pixels) / 2)
-        if s.c_in * s.size[0] * s.size[1] * s.size[2] * itemsize(lanes) >= FIRST_LEVEL:
+        if s.c_in * s.size[0] * s.size[1] * s.size[2] * itemsize(lanes) >= blocking.FIRST_LEVEL:
             counts["matrix_transposed.again"] = lines * s.kernel[1] * blocks
     return added(counts, count_tasks(s, lanes, b))
 
