@@ -19,7 +19,12 @@ from numbaconv.cpu.blocking import (
     TILE_VECTORS,
     share,
 )
-from numbaconv.cpu.direct.choice import reads_rows_in_place, reads_signals_in_place, stays_cached
+from numbaconv.cpu.direct.choice import (
+    adds_by_parts,
+    reads_rows_in_place,
+    reads_signals_in_place,
+    stays_cached,
+)
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import all_taps, plane_taps, row_taps, rows_until
 from numbaconv.cpu.direct.tasks import (
@@ -295,7 +300,8 @@ def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
     lanes = VECTOR_BYTES // itemsize
     in_place, inside = reads_rows_in_place(s, lanes), reads_signals_in_place(s, lanes)
-    ahead = 0 if stays_cached(s, lanes) else TILES_AHEAD * TILE_VECTORS * lanes
+    near = stays_cached(s, lanes) and not adds_by_parts(s, lanes)
+    ahead = 0 if near else TILES_AHEAD * TILE_VECTORS * lanes
     return Lowering(
         "matrix",
         multiply_work,
