@@ -15,6 +15,7 @@ from numbaconv.cpu import blocking, direct, im2col
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import (
     cost,
+    counts,
     depthwise_planes,
     matrix,
     matrix_blocks,
@@ -370,6 +371,13 @@ def test_channels_that_share_places_are_copied_unless_they_are_few():
     for channels, copies in (2, False), (6, False), (7, True):
         s = simplest(shape_of((1, channels, 64, 64), (24, channels, 1, 1)))
         assert (matrix.lower(s, 4, 1).fill_halo is not None) == copies
+
+
+def test_rows_of_one_vector_are_one_long_row_where_they_waste_no_more():
+    """Tiles of two vectors read each weight half as often."""
+    for cols, joined in (LANES - 1, True), (LANES, True), (2 * LANES, False):
+        s = shape_of((1, 64, cols, cols), (33, 64, 3, 3), padding=1)
+        assert ("matrix.segment" in counts.count_matrix(s, LANES)) == joined
 
 
 def test_few_register_blocks_read_far_pixels_by_parts_of_the_channels():

@@ -16,6 +16,7 @@ from numbaconv.cpu.blocking import (
     CALL_COST,
     NARROW_TILES,
     SEGMENT_COST,
+    SINGLES,
     TILE_VECTORS,
     share,
 )
@@ -269,6 +270,8 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     t = join_rows(s, view, t)
     lanes, k_size = job[AT.lanes], channels * kernel_taps(s)
     by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
+    if t.cols <= lanes:
+        by_rows += t.rows // SINGLES
     saved = by_rows - ((t.rows - 1) * view.layout.pitch + t.cols + lanes - 1) // lanes
     narrow = t.cols < NARROW_TILES * TILE_VECTORS * lanes
     down = narrow and s.out_strides[4] == 1 and saved * k_size <= SEGMENT_COST * by_rows
