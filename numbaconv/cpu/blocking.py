@@ -25,6 +25,10 @@ MOST_SINGLE = 32
 # segments. That takes as long as so many multiply-adds for each vector.
 SEGMENT_COST = 20
 
+# `matrix`: a tile of a single vector loads a weight for each multiply-add. So many take as long as
+# one vector more would in tiles of two, which one long row of all pixels has.
+SINGLES = 3
+
 # Rows of fewer tiles are narrow: pixels are taken down their columns, as one call then computes all
 # rows.
 NARROW_TILES = 5

@@ -17,13 +17,14 @@ from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import (
     choice,
     cost,
+    counts,
     depthwise_planes,
     matrix,
     matrix_blocks,
     matrix_transposed,
 )
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
-from numbaconv.cpu.direct.choice import cached_pixels, comparable, crosses_lines
+from numbaconv.cpu.direct.choice import FEW_BLOCKS, cached_pixels, comparable, crosses_lines
 from numbaconv.cpu.direct.dots import locate_dots
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import locate_task
@@ -217,6 +218,8 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 12, 100, 100), (256, 12, 1, 1), {}),  # few products beside the results
         ((1, 172, 110, 110), (3, 172, 1, 1), {}),  # few outputs of many channels
         ((1, 64, 30, 30), (16, 16, 3, 3), {"padding": 1, "groups": 4}),
+        ((2, 528, 16, 14, 14), (32, 528, 1, 1, 1), {}),  # few register blocks, far pixels
+        ((1, 192, 40, 40), (32, 192, 1, 1), {}),  # and those that a cache holds
     ],
     "matrix_transposed": [
         ((1, 512, 7, 7), (512, 512, 3, 3), {"padding": 1}),
@@ -370,6 +373,32 @@ def test_channels_that_share_places_are_copied_unless_they_are_few():
     for channels, copies in (2, False), (6, False), (7, True):
         s = simplest(shape_of((1, channels, 64, 64), (24, channels, 1, 1)))
         assert (matrix.lower(s, 4, 1).fill_halo is not None) == copies
+
+
+def test_rows_of_one_vector_are_one_long_row_where_they_waste_no_more():
+    """Tiles of two vectors read each weight half as often."""
+    for cols, joined in (LANES - 1, True), (LANES, True), (2 * LANES, False):
+        s = shape_of((1, 64, cols, cols), (33, 64, 3, 3), padding=1)
+        assert ("matrix.segment" in counts.count_matrix(s, LANES)) == joined
+
+
+def test_few_register_blocks_read_far_pixels_by_parts_of_the_channels():
+    """Each page once; pixels that stay in cache are read by all channels at once."""
+
+    def lowered(channels: int, blocks: int, pixels: int) -> Lowering:
+        s = shape_of((1, channels, pixels), (blocks * TILE_ROWS, channels, 1))
+        return direct.lower(s, FLOAT, 2)
+
+    far = blocking.SECOND_LEVEL // 4 // 256
+    for blocks in (1, FEW_BLOCKS):
+        parts = [lowered(channels, blocks, far).blocks.kc for channels in (256, 264, 265)]
+        assert parts == [32, 24, 20]  # multiples of what a list has
+        assert lowered(256, blocks, far).prefetching_tile is not None
+        near = lowered(128, blocks, 1000)
+        assert (near.name, near.blocks.kc) == ("matrix", 128)
+    assert lowered(256, FEW_BLOCKS + 1, far).name == "patch_matrix"
+    # A large power of two apart: so few channels at a time share places all the same.
+    assert lowered(256, 1, 1 << 16).fill_halo is None
 
 
 @pytest.mark.skipif(VECTOR_BYTES == 16, reason="vectors without masks")

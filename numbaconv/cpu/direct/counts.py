@@ -20,6 +20,7 @@ from numbaconv.cpu.blocking import (
     MOST_K,
     NARROW_TILES,
     SEGMENT_COST,
+    SINGLES,
     TILE_ROWS,
     TILE_VECTORS,
     most_rows,
@@ -214,7 +215,7 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     used = k_size * depth.inside * height.inside
     counts: Counts = {}
     flat = (cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])) / lanes
-    saved = 2 * pairs + single - flat
+    saved = 2 * pairs + single + (1 / SINGLES if cols <= lanes else 0) - flat
     if crosses_rows(s) and b.rows > 1 and saved * b.kc * taps > SEGMENT_COST * (saved + flat):
         pairs, single, used = flat / 2, 0, k_size * depth.inside
         counts["matrix.segment"] = flat * s.c_out * (2 * parts - 1)
