@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
+from numbaconv.cpu.gradients import weight_tasks
+from numbaconv.problem.simplest import with_fewest_axes
+from tests.cpu.shapes import shape_of
 from tests.oracle import reference
 
 DRAWS = 30
@@ -17,9 +20,10 @@ def draw_few_channels(rng: np.random.Generator):
     wider = int(rng.choice([0, 3, 20, 517]))
     reach = [(k - 1) * d + 1 for k, d in zip((high, wide), dilation, strict=True)]
     size = (reach[0] + int(rng.integers(0, 30 if wider < 99 else 5)), reach[1] + wider)
-    groups, c_in, c_out = (int(rng.integers(1, most)) for most in (12, 3, 5))
+    groups, c_in, c_out = (int(rng.integers(1, most)) for most in (12, 3, 7))
     stride = (1, 1) if rng.random() < 0.7 else (2, int(rng.integers(1, 3)))
-    padding = tuple(int(rng.integers(0, r)) for r in reach)
+    # Without padding the input is read in place.
+    padding = (0, 0) if rng.random() < 0.4 else tuple(int(rng.integers(0, r)) for r in reach)
     n = int(rng.integers(1, 3))
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return (n, groups * c_in, *size), (groups * c_out, c_in, int(high), int(wide)), options
@@ -37,6 +41,17 @@ def draw_padded(rng: np.random.Generator):
     options = {name: tuple(int(v) for v in values) for name, values in pairs}
     c_in, c_out, n = (int(rng.integers(1, most)) for most in (40, 40, 4))
     return (n, c_in, *map(int, size)), (c_out, c_in, *map(int, kernel)), options | {"groups": 1}
+
+
+def test_draws_take_every_way():
+    """What is drawn below is read in place or copied, and its rows of blocks are either's."""
+    rng, ways = np.random.default_rng(3), set()
+    for _ in range(10 * DRAWS):
+        x_shape, w_shape, options = draw_few_channels(rng)
+        s = with_fewest_axes(shape_of(x_shape, w_shape, **options))
+        blocks = weight_tasks.cut(s, 4, 2, patches=False)
+        ways.add((blocks.in_place, blocks.copies, blocks.shifts))
+    assert ways == {(i, *of_rows) for i in (0, 1) for of_rows in ((0, 0), (1, 0), (1, 1))}
 
 
 def operands(rng: np.random.Generator, shapes, dtype: str):
