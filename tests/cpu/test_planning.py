@@ -212,6 +212,7 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((8, 4, 5000), (16, 4, 1), {}),
         ((1, 64, 56, 56), (112, 64, 1, 1), {}),
         ((1, 64, 10, 10), (256, 64, 1, 1), {}),  # an image that the first-level cache holds
+        ((1, 220, 28, 28), (32, 220, 1, 1), {}),  # channels on many pages that a cache holds
         ((1, 12, 100, 100), (256, 12, 1, 1), {}),  # few products beside the results
         ((1, 172, 110, 110), (3, 172, 1, 1), {}),  # few outputs of many channels
         ((1, 64, 30, 30), (16, 16, 3, 3), {"padding": 1, "groups": 4}),
