@@ -37,7 +37,7 @@ from numbaconv.problem.out_dtype import frozen_dtype, sums_dtype
 from numbaconv.problem.padding_value import constant_parts, frozen_value
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.shape import CONSTANT, EXACT, ZEROS
-from numbaconv.problem.simplest import simplest, with_fewest_axes
+from numbaconv.problem.simplest import covered_map, simplest, with_fewest_axes
 from numbaconv.problem.validation import (
     check_array,
     check_data_format,
@@ -351,7 +351,7 @@ class WeightPlan:
 
     def __init__(self, problem: Problem, result: np.dtype, out_shape: tuple[int, ...]) -> None:
         self.shape, self.batched = problem.shape, problem.batched
-        self.simplest = with_fewest_axes(problem.shape)
+        self.simplest = covered_map(with_fewest_axes(problem.shape))
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
         self.multiply_adds = self.shape.flops // 2

@@ -141,6 +141,20 @@ def test_gradients_of_pointwise_weights_transpose_the_fewer_channels(
     assert (found.c_in, found.c_out)[:: -1 if exchanges else 1] == (channels, outputs)
 
 
+def test_groups_are_shared_before_rows_of_pixels_are():
+    """Sums of gradients of weights: a slab copies the rows around its own anew."""
+    many = weight_tasks.cut(
+        shape_of((1, 96, 56, 56), (96, 1, 7, 7), padding=3, groups=96), 4, 2, patches=False
+    )
+    assert (many.slabs, many.rows) == (1, 56)
+    few = weight_tasks.cut(
+        shape_of((1, 2, 56, 56), (2, 1, 7, 7), padding=3, groups=2), 4, 2, patches=False
+    )
+    assert few.slabs == few.chunks == 8
+    wide = shape_of((1, 24, 8, 12544), (24, 1, 5, 1), padding=(2, 0), groups=24)
+    assert weight_tasks.cut(wide, 4, 2, patches=False).rows == 8
+
+
 def test_packed_weights_serve_many_pixels():
     names = [direct.lower(layer_of(n, 2048, 1000, 1), FLOAT, 2).name for n in (1, 8, 9, 64)]
     assert names[:2] == ["dots", "dots"]
@@ -215,6 +229,7 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((8, 4, 5000), (16, 4, 1), {}),
         ((1, 64, 56, 56), (112, 64, 1, 1), {}),
         ((1, 64, 10, 10), (256, 64, 1, 1), {}),  # an image that the first-level cache holds
+        ((1, 220, 28, 28), (32, 220, 1, 1), {}),  # channels on many pages that a cache holds
         ((1, 12, 100, 100), (256, 12, 1, 1), {}),  # few products beside the results
         ((1, 172, 110, 110), (3, 172, 1, 1), {}),  # few outputs of many channels
         ((1, 64, 30, 30), (16, 16, 3, 3), {"padding": 1, "groups": 4}),

@@ -352,18 +352,19 @@ def uses_panels(s, lanes):
     """Layers of one tap whose pixels are better packed, once for all output channels.
 
     A tile that reads them in place takes a vector or two from each channel. Where channels lie on
-    more pages than are at hand, each register block looks all of these up again; packing does it
-    once, and two blocks repay it, where `uses_rows` does not hold. Panels are also full at the ends
-    of rows and of images, where tiles waste lanes, or end with a vector alone that loads a weight
-    for each multiply-add. With many channels on both sides that repays packing by itself; and so do
-    many register blocks where pixels in place lie across cache lines.
+    more pages than are at hand, and do not stay in cache, each register block looks all of these
+    up again; packing does it once, and two blocks repay it, where `uses_rows` does not hold. Panels
+    are also full at the ends of rows and of images, where tiles waste lanes, or end with a vector
+    alone that loads a weight for each multiply-add. With many channels on both sides that repays
+    packing by itself; and so do many register blocks where pixels in place lie across cache lines.
     """
     if kernel_taps(s) > 1 or max(s.padding) > 0 or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
     if is_pointwise(s) and s.output[0] == 1:
         if crosses_lines(s, lanes):
             return True
-        if pages_of_pixels(s, lanes) > MOST_PAGES:
+        cached = s.c_in * columns_in_line(s) * VECTOR_BYTES <= blocking.CACHE_BYTES * lanes
+        if pages_of_pixels(s, lanes) > MOST_PAGES and not cached:
             return s.c_out > TILE_ROWS
     cols = columns_in_line(s)
     wastes = s.c_in * (-cols % lanes) > MOVE_COST * cols
