@@ -235,8 +235,8 @@ def dots_work(worker, job, like):
         of_task = shift(sums, (part.slab * s.groups * s.c_out + first_channel) * size)
         for g in range(part.g0, part.g1, b.together):
             many = min(b.together, part.g1 - g)
-            # All of these, and then each again whose sums are not finite: in one loop, as each call of
-            # an inlined function is compiled anew.
+            # All of these, and then each again whose sums are not finite: in one loop, as each call
+            # of an inlined function is compiled anew.
             for again in range(1 + many if by_taps else 1):
                 first, count = (g + again - 1, 1) if again > 0 else (g, many)
                 of_first = shift(of_task, first * s.c_out * size)
