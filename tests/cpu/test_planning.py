@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from numbaconv.codegen.integers import ceil_div, round_up
+from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking, direct, im2col
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import (
+    choice,
     cost,
     depthwise_planes,
     matrix,
@@ -385,6 +387,30 @@ def test_filters_taller_than_a_strip_take_the_lanes_that_are_full():
     assert served(4 * LANES, short, 9) == "depthwise_channels"
     assert served(4 * LANES, short, 7) == "depthwise_planes"
     assert served(LANES * 9 // 8, LANES, 9) == "depthwise_planes"
+
+
+@pytest.mark.skipif(VECTOR_BYTES == 16, reason="vectors without masks")
+def test_strips_past_the_caches_store_whole_lines(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(choice, "last_level_caches", lambda threads: 0)
+    past_caches = 0
+    for width in range(64, 1024, 32):
+        s = shape_of((1, 2, 8, width), (2, 1, 3, 3), padding=1, groups=2)
+        low = depthwise_planes.lower(s, 4, 2)
+        firsts = low.table[1 : 1 + 5 * low.table[0] : 5]
+        begin_at_lines = (firsts % (CACHE_LINE // 4) == 0).all()
+        assert not low.nontemporal or begin_at_lines
+        past_caches += low.nontemporal
+    assert past_caches or VECTOR_BYTES < CACHE_LINE
+
+
+@pytest.mark.skipif(VECTOR_BYTES == 16, reason="vectors without masks")
+def test_rows_of_large_planes_are_few():
+    """A strip that goes down them reads few pages."""
+    for size, whole in ((32, True), (2000, False)):
+        s = shape_of((1, 4, size, size), (4, 1, 3, 3), padding=1, groups=4)
+        rows = depthwise_planes.lower(s, 4, 1).blocks.rows
+        assert (rows == size) == whole
+        assert whole or rows * size * 4 <= 2 * depthwise_planes.BLOCK_BYTES
 
 
 @pytest.mark.parametrize("seed", range(20))

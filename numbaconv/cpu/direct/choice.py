@@ -9,7 +9,7 @@ from math import gcd
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
+from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
@@ -41,6 +41,10 @@ DOT_LANES = 4
 
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
+
+# Taps, at most, of filters that get strips on planes that no cache holds: up to 5x5 if registers
+# suffice for wide strips.
+STRIP_TAPS = 25 if REGISTERS >= 32 else 24
 
 # Widest block of columns of `depthwise_channels`: its halo rows stay in the second-level cache,
 # under tall kernels too.
@@ -169,9 +173,9 @@ def uses_planes(s):
     """Strips of several planes, but where rows of a plane do better.
 
     Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
-    holds, filters of 5x5 and more get bands.
+    holds, large filters get bands.
     """
-    cached = kernel_taps(s) < 25 or s.output[1] * s.output[2] <= 1 << 17
+    cached = kernel_taps(s) <= STRIP_TAPS or s.output[1] * s.output[2] <= 1 << 17
     return has_strips(s) and s.groups > 1 and cached and not uses_folds(s)
 
 
