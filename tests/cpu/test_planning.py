@@ -251,7 +251,8 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
     ],
     "matrix_zones": [((1, 64, 9, 9), (64, 64, 3, 3), {"padding": 6, "dilation": 6})],
     "filter_rows": [
-        ((1, 1, 512, 512), (1, 1, 3, 3), {"padding": 1}),
+        ((1, 1, 512, 512), (1, 1, 9, 9), {"padding": 4}),
+        ((1, 1, 28, 28), (1, 1, 3, 3), {"padding": 1}),  # strips compile longer
         ((1, 3, 300, 300), (2, 3, 5, 5), {"padding": 2}),
     ],
     "filter_folds": [((1, 1, 20000), (1, 1, 101), {})],
@@ -259,7 +260,11 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 2048, 1, 1), (1000, 2048, 1, 1), {}),
         ((1, 40, 40, 160), (4, 160, 1, 1), {"layout": CHANNELS_LAST}),
     ],
-    "depthwise_planes": [((1, 64, 56, 56), (64, 1, 3, 3), {"padding": 1, "groups": 64})],
+    "depthwise_planes": [
+        ((1, 64, 56, 56), (64, 1, 3, 3), {"padding": 1, "groups": 64}),
+        ((1, 4, 512, 512), (4, 1, 5, 5), {"padding": 2, "groups": 4}),
+        ((1, 1, 512, 512), (1, 1, 3, 3), {"padding": 1}),
+    ],
     "depthwise_channels": [
         ((1, 14, 14, 512), (512, 1, 3, 3), {"padding": 1, "groups": 512, "layout": CHANNELS_LAST}),
         ((8, 10, 10, 72), (72, 1, 3, 3), {"stride": 2, "groups": 72, "layout": CHANNELS_LAST}),

@@ -46,6 +46,9 @@ HAS_MASKS = VECTOR_BYTES > 16
 # suffice for wide strips.
 STRIP_TAPS = 25 if REGISTERS >= 32 else 24
 
+# Pixels of an image of one channel, at least, that is worth compiling strips for.
+STRIP_PIXELS = 1 << 15
+
 # Widest block of columns of `depthwise_channels`: its halo rows stay in the second-level cache,
 # under tall kernels too.
 CHANNEL_COLUMNS = 256
@@ -173,13 +176,31 @@ def has_strips(s):
 
 
 def uses_planes(s):
-    """Strips of several planes, but where rows of a plane do better.
+    """Strips of several planes, but where rows of a plane do better."""
+    return s.groups > 1 and prefers_strips(s)
+
+
+def prefers_strips(s):
+    """Whether strips do better than rows of a plane.
 
     Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
     holds, large filters get bands.
     """
     cached = kernel_taps(s) <= STRIP_TAPS or s.output[1] * s.output[2] <= 1 << 17
-    return has_strips(s) and s.groups > 1 and cached and not uses_folds(s)
+    return has_strips(s) and cached and not uses_folds(s)
+
+
+def uses_one_plane(s, lanes):
+    """Strips of an image of one channel, under a filter as high as one.
+
+    They take longer to compile than bands, which small images do not repay. If registers are few,
+    bands do better on what the second-level cache does not hold, but under a stride.
+    """
+    large = s.output[1] * s.output[2] >= STRIP_PIXELS
+    cached = 2 * s.size[1] * s.size[2] * VECTOR_BYTES <= blocking.CACHE_BYTES * lanes
+    near = REGISTERS >= 32 or cached or s.stride[1] > 1
+    one_pass = s.kernel[0] == 1 and s.kernel[1] in STRIP_ROWS
+    return s.groups == 1 and one_pass and large and near and prefers_strips(s)
 
 
 def has_half(cols, lanes):
@@ -485,6 +506,8 @@ def special_lowering(s, lanes):
     """
     if uses_dots(s, lanes):
         return "dots"
+    if uses_one_plane(s, lanes):
+        return "depthwise_planes"
     left = not depthwise_lowerings(s, lanes)
     folds = uses_folds(s) and left
     image = s.c_in == s.groups == 1 and (s.c_out == 1 or max(s.dilation) == 1)
