@@ -101,6 +101,19 @@ def test_exact(draw, dtype: str):
         np.testing.assert_array_equal(got, expected, f"{x_shape}, {w_shape}, {options}")
 
 
+def test_rows_that_several_chunks_share_are_not_one_long_row():
+    """Filters one column wide on dense rows: what lies beside a chunk is another's, not zeros."""
+    rng = np.random.default_rng(8)
+    x_shape, w_shape = (1, 2, 7, 518), (2, 1, 3, 1)
+    options = {"stride": 1, "padding": 0, "dilation": 1, "groups": 2}
+    assert weight_tasks.cut(shape_of(x_shape, w_shape, groups=2), 4, 2, patches=False).cols < 518
+    x, g = operands(rng, (x_shape, (1, 2, 5, 518)), "float32")
+    expected = reference.conv_weight_by_taps(
+        x, w_shape, g, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=2
+    )
+    np.testing.assert_array_equal(weight_gradient(x, w_shape, g, options), expected)
+
+
 def taps_off_padding(x_shape, w_shape, at, options):
     """Which taps, of all weights, read elements of the input for one output, and no padding."""
     inside = np.ones(w_shape, bool)
