@@ -20,6 +20,7 @@ from numbaconv.cpu.blocking import (
     MOST_K,
     NARROW_TILES,
     SEGMENT_COST,
+    SINGLES,
     TILE_ROWS,
     TILE_VECTORS,
     most_rows,
@@ -37,7 +38,7 @@ from numbaconv.cpu.direct.choice import (
     reads_rows_in_place,
     reads_signals_in_place,
 )
-from numbaconv.cpu.direct.halo_counts import FIRST_LEVEL, Counts, count_halo, transposed_pieces
+from numbaconv.cpu.direct.halo_counts import Counts, count_halo, transposed_pieces
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import pairs_rows, rows_of_stage
 from numbaconv.cpu.im2col.panels import fills_zones
@@ -214,7 +215,7 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     used = k_size * depth.inside * height.inside
     counts: Counts = {}
     flat = (cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])) / lanes
-    saved = 2 * pairs + single - flat
+    saved = 2 * pairs + single + (1 / SINGLES if cols <= lanes else 0) - flat
     if crosses_rows(s) and b.rows > 1 and saved * b.kc * taps > SEGMENT_COST * (saved + flat):
         pairs, single, used = flat / 2, 0, k_size * depth.inside
         counts["matrix.segment"] = flat * s.c_out * (2 * parts - 1)
@@ -291,7 +292,7 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
         # Lines of pixels that are not in the first-level cache any more.
         per_line = CACHE_LINE // itemsize(lanes)
         lines = s.c_in * s.kernel[0] * (cols * min(1, s.stride[2] / per_line) + len(pixels) / 2)
-        if s.c_in * s.size[0] * s.size[1] * s.size[2] * itemsize(lanes) >= FIRST_LEVEL:
+        if s.c_in * s.size[0] * s.size[1] * s.size[2] * itemsize(lanes) >= blocking.FIRST_LEVEL:
             counts["matrix_transposed.again"] = lines * s.kernel[1] * blocks
     return added(counts, count_tasks(s, lanes, b))
 
