@@ -63,7 +63,7 @@ FEW_CHANNELS = 6
 
 # Zones of columns, at most, that are compared: under more taps than half of them zones were never
 # the best.
-MOST_ZONES = 32
+MOST_ZONES = 16
 
 # From so many input and output channels on, pixels are packed where rows leave lanes over, if that
 # takes more multiply-adds a vector of results than moving it: see `uses_panels`.
@@ -321,9 +321,11 @@ def uses_panels(s, lanes):
     once, and two blocks repay it. Panels are also full at the ends of rows and of images, where
     tiles waste lanes, or end with a vector alone that loads a weight for each multiply-add. With
     many channels on both sides that repays packing by itself; and so do many register blocks where
-    pixels in place lie across cache lines.
+    pixels in place lie across cache lines. Under a stride costs decide: nothing is read by vectors.
     """
     if kernel_taps(s) > 1 or max(s.padding) > 0 or s.in_strides[4] != 1 or s.out_strides[4] != 1:
+        return False
+    if max(s.stride) > 1:
         return False
     if is_pointwise(s) and s.output[0] == 1:
         if crosses_lines(s, lanes):
