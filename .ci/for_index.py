@@ -38,12 +38,12 @@ def addresses(address: str, tag: str) -> str:
 def main(address: str, tag: str) -> None:
     """Change README.md and pyproject.toml."""
     readme, project = ROOT / "README.md", ROOT / "pyproject.toml"
-    readme.write_text(absolute(readme.read_text(), address, tag))
+    readme.write_text(absolute(readme.read_text("utf-8"), address, tag), "utf-8")
     before = "[project.optional-dependencies]\n"
-    text = project.read_text()
+    text = project.read_text("utf-8")
     if text.count(before) != 1:
         raise SystemExit(f"pyproject.toml has no single {before.strip()}")
-    project.write_text(text.replace(before, addresses(address, tag) + before))
+    project.write_text(text.replace(before, addresses(address, tag) + before), "utf-8")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,28 @@ highlight_language = "python"
 copybutton_prompt_text = ">>> |... |\\$ "
 copybutton_prompt_is_regexp = True
 
+# --- Pictures, on light and dark pages --------------------------------------------------------
+
+# Lines, cells and text on white, by the names of their files: those of docs/img, and of short
+# examples. On dark pages the style sheet turns them into light on dark.
+DRAWINGS = re.compile(
+    r"(crossover|ladder|learning|lowerings|patches|polynomials|receptive"
+    r"|spectra|speed|sweep|tile)\.png"
+    r"|(sphx_glr_)?plot_(activations|game_of_life|learned_edge|missing_values|padding_modes|stream)"
+    r"(_\w+\.png|\.py)"
+)
+
+
+def draw_for_any_page(_: dict[str, Any], example: str) -> None:
+    """Have short examples draw photographs and maps on nothing, with texts that both pages show."""
+    if DRAWINGS.fullmatch(Path(example).name):
+        return
+    from matplotlib import rcParams
+
+    rcParams["figure.facecolor"] = "none"
+    rcParams["text.color"] = "#7b7b7b"  # as far from white as from the dark of the theme
+
+
 # --- The gallery ------------------------------------------------------------------------------
 
 # The short examples run as the site is built. The commands beside them need minutes, and data of
@@ -66,6 +88,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "remove_config_comments": True,
+    "reset_modules": ("matplotlib", draw_for_any_page),
     "show_memory": False,
     "show_signature": False,
 }
@@ -160,7 +183,20 @@ def trim_code(app: Sphinx, doctree: nodes.document) -> None:
 
 def title_of(example: str) -> str:
     """The title of a short example, which is the first line of its text."""
-    return (ROOT / "examples" / "short" / f"{example}.py").read_text().splitlines()[1]
+    return (ROOT / "examples" / "short" / f"{example}.py").read_text("utf-8").splitlines()[1]
+
+
+def mark_pictures(app: Sphinx, doctree: nodes.document) -> None:
+    """Keep the theme from changing pictures on dark pages, and have drawings turned there."""
+
+    def classes(node: nodes.Element) -> list[str]:
+        is_drawing = DRAWINGS.fullmatch(Path(node["uri"]).name)
+        return ["dark-light", "drawing"] if is_drawing else ["dark-light"]
+
+    for node in doctree.findall(nodes.image):
+        node["classes"] += classes(node)
+    for node in doctree.findall(imgsgnode):
+        node["class"] = [" ".join([*node["class"], *classes(node)])]
 
 
 def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
@@ -185,7 +221,7 @@ def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Make a page of each file that some page links to."""
     for page in sorted(app.env.source_pages):
         name = page.removeprefix("source/")
-        text = (ROOT / name).read_text()
+        text = (ROOT / name).read_text("utf-8")
         try:
             lexer = get_lexer_for_filename(name)
         except ClassNotFound:
@@ -206,6 +242,7 @@ def setup(app: Sphinx) -> None:
     app.connect("env-before-read-docs", remember_source_pages)
     app.connect("doctree-read", link_files, priority=100)  # before files are collected
     app.connect("doctree-read", trim_code)
+    app.connect("doctree-read", mark_pictures)
     app.connect("doctree-read", describe_pictures)
     app.connect("html-page-context", name_home)
     app.connect("html-collect-pages", source_pages)

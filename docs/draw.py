@@ -195,7 +195,7 @@ def draw_lowerings():
 def names_of(page: str) -> dict[str, Any]:
     """Run the examples of a page, and return the variables that they leave."""
     names: dict[str, Any] = {}
-    text = (IMAGES.parent / page).read_text()
+    text = (IMAGES.parent / page).read_text("utf-8")
     for example in doctest.DocTestParser().get_examples(text):
         exec(example.source, names)
     return names

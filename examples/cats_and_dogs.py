@@ -216,7 +216,7 @@ def draw_detectors(network: Network, losses: list[float], accuracies: list[float
 
 def draw_patches(network: Network, x: np.ndarray) -> Any:
     """Draw what excites eight detectors of the second layer and of the third: six patches each."""
-    figure = plt.figure(figsize=(10, 5.2), layout="constrained", facecolor="lightgrey")
+    figure = plt.figure(figsize=(10, 5.2), layout="constrained", facecolor="dimgrey")
     layers = list(views(network).items())[1:3]
     for part, (index, view), name in zip(
         figure.subfigures(1, 2), layers, ("second", "third"), strict=True
@@ -250,7 +250,7 @@ def draw_mistakes(
     """Draw held-out images that the network gets wrong, with what it takes them for."""
     found = network.forward(x).argmax(1)
     wrong = np.flatnonzero(found != labels)[:16]
-    figure = plt.figure(figsize=(10, 3.4), layout="constrained", facecolor="lightgrey")
+    figure = plt.figure(figsize=(10, 3.4), layout="constrained", facecolor="dimgrey")
     places = grid(figure, (2, 8), x[wrong, 0], cmap="gray")
     for axes, index in zip(places, wrong, strict=False):
         axes.set_title(
@@ -289,6 +289,7 @@ def main(
         f"{time.process_time() - cpu_start:.0f} s of CPU time"
     )
     output.mkdir(parents=True, exist_ok=True)
+    plt.style.use("dark_background")
     save(draw_detectors(network, losses, accuracies), output, "detectors")
     save(draw_patches(network, held_x), output, "patches")
     sure = {name: surest(network, held_x, animals.index(name)) for name in ("cat", "dog")}

@@ -10,7 +10,7 @@ memory it took. The size is an option, so that it can be a terabyte.
     python examples/terabyte.py --dask
 """
 
-import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +23,11 @@ import zarr
 from rich.console import Console
 
 import numbaconv as nc
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 console = Console()
 
@@ -104,9 +109,11 @@ def main(
             speed = source.nbytes / seconds / 1e6
             console.print(f"level {number}: {seconds:.2f} s, {speed:.0f} MB/s read")
             made.append(out)
-        # In KB on Linux: of the whole process, with Python, Numba and what wrote the volume.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        console.print(f"peak memory of the process: {peak:.0f} MB")
+        if resource is not None:
+            # Of the whole process, with Python, Numba and what wrote the volume.
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            megabytes = peak / (1e6 if sys.platform == "darwin" else 1e3)
+            console.print(f"peak memory of the process: {megabytes:.0f} MB")
         save_picture(made, output)
 
 

@@ -107,6 +107,7 @@ def save_picture(
     first = network.layers[0]
     layer = nc.prepare(first.weight, first.bias, padding=first.padding, activation="relu")
     maps = layer(image)
+    plt.style.use("dark_background")
     figure = plt.figure(figsize=(12, 6.4), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.9))
     curve, digit = left.subplots(2, 1)

@@ -1,6 +1,6 @@
 """Fast convolution for NumPy and Numba.
 
-There is one dispatcher, `conv`, and there are three backends that compute the same thing. Every
+There is one dispatcher, `conv`, and there are five backends that compute the same thing. Every
 convolution is the weight matrix times the patch matrix; the backends differ in where the patch
 matrix lives.
 

@@ -29,6 +29,8 @@ from numbaconv.dispatch.gpu import Call, plan_on_device, refuse_on_cpu
 from numbaconv.dispatch.gradients import choose_parts, choose_weight_gradient
 from numbaconv.dispatch.precision import find_precision
 from numbaconv.errors import BackendUnavailableError
+from numbaconv.problem.backward import check_transposed_weight
+from numbaconv.problem.forward import check_weight
 from numbaconv.problem.libraries import is_on_device, read_array
 from numbaconv.problem.plan import (
     AdjointPlan,
@@ -182,6 +184,13 @@ def explain(
         None if bias is None else input_array("bias", read_array("bias", bias)),
         options,
     )
+    return _explain_convolution(plan, backend, stream, precision)
+
+
+def _explain_convolution(
+    plan: Plan, backend: str | None, stream: Any, precision: str | None
+) -> Explanation:
+    """Say the same of a planned convolution of arrays in host memory."""
     name, source = requested_backend(backend)
     if name != AUTO:
         load_backend(name, source)
@@ -196,9 +205,8 @@ def explain(
             cycles = _compared(plan) if name == "direct" else None
     else:
         lowering = _on_gpu(plan, precision)
-    return Explanation(
-        name, source, reason, lowering, plan.shape, plan.out_shape, plan.result, cycles
-    )
+    result = plan.shape, plan.out_shape, plan.result
+    return Explanation(name, source, reason, lowering, *result, cycles)
 
 
 def _compared(plan: Plan) -> dict[str, float] | None:
@@ -227,6 +235,7 @@ def _backward_plan(
             where = "of='forward'" + " and of='transposed'" * (name in shared)
             raise ValueError(f"{name} is for {where}, got {getattr(options, name)!r}")
     x, weight, bias = arrays.values()
+    (check_transposed_weight if of == "transposed" else check_weight)(weight)
     rank, (stride, padding, dilation, groups, _, *words) = weight.ndim - 2, options
     if of == "transposed":
         transposed = stride, padding, output_padding, groups, dilation, *words[:2]

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from numbaconv.cpu.arrays import AnyPlan, flat_bias
+from numbaconv.cpu.arrays import flat_bias
 from numbaconv.dispatch.gpu import layer_on_device, on_host, refuse_add
 from numbaconv.foreign import call_foreign, is_foreign
 from numbaconv.problem.libraries import is_on_device
-from numbaconv.problem.plan import array_key, keep
+from numbaconv.problem.plan import AnyPlan, array_key, keep
 from numbaconv.problem.validation import base_array, input_array
 from numbaconv.runtime.shared_table import kept
 

@@ -22,22 +22,22 @@ from numbaconv.foreign import call_foreign, is_foreign, lazily
 from numbaconv.problem.dtypes import promoted
 from numbaconv.problem.libraries import check_sizes, is_lazy
 from numbaconv.problem.validation import (
+    LETTERS,
     Pairs,
     check_addressable,
     check_array,
     input_array,
     integer,
+    is_sequence,
     padding_pairs,
     per_axis,
 )
 from numbaconv.problem.validation import output_size as positions_along
 
-_LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}
-
 
 def _kernel_axes(kernel_size: Any, array_rank: int, name: str) -> tuple[int, ...]:
     """Return the kernel as a tuple; for an int, of as many axes as the array has."""
-    if isinstance(kernel_size, (tuple, list)):
+    if is_sequence(kernel_size):
         rank = len(kernel_size)
     else:
         integer("kernel_size", kernel_size, 1)
@@ -146,7 +146,7 @@ def im2col_patches(
     rank = len(kernel)
     if input.ndim not in (rank + 1, rank + 2):
         raise ValueError(
-            f"input must have shape (N, C, {_LETTERS[rank]}) or (C, {_LETTERS[rank]}) for the "
+            f"input must have shape (N, C, {LETTERS[rank]}) or (C, {LETTERS[rank]}) for the "
             f"kernel_size {kernel_size!r}; got shape {input.shape}"
         )
     strides = per_axis("stride", stride, rank)
@@ -170,7 +170,7 @@ def col2im_patches(
             f"columns must have shape (N, C * prod(kernel_size), L) or without N, "
             f"got shape {columns.shape}"
         )
-    rank = next((len(v) for v in (output_size, kernel_size) if isinstance(v, (tuple, list))), 2)
+    rank = next((len(v) for v in (output_size, kernel_size) if is_sequence(v)), 2)
     size = per_axis("output_size", output_size, rank)
     kernel = _kernel_axes(kernel_size, rank, f"an output_size of {output_size!r}")
     if len(kernel) != rank:

@@ -37,8 +37,8 @@ def _in_bytes(memory: Any) -> int:
         if binary:
             factor = 1024 ** round(math.log(factor, 1000))
         return int(float(number) * factor)
-    if isinstance(memory, int) and not isinstance(memory, bool) and memory > 0:
-        return memory
+    if isinstance(memory, (int, np.integer)) and not isinstance(memory, bool) and memory > 0:
+        return int(memory)
     raise ValueError(f'memory must be a size such as "500 MB", or bytes, got {memory!r}')
 
 
@@ -135,6 +135,17 @@ def _read(source: Any, call: ByBlocks, reads: Sequence[Read]) -> np.ndarray:
     return block
 
 
+def _read_record(path: Path, head: str) -> list[str]:
+    """Return the whole lines of a record, of which `head` is the first if there is no file yet."""
+    if not path.exists():
+        return [head]
+    # A machine that failed may have left half a line.
+    kept, _, half = path.read_text().rpartition("\n")
+    if not kept and not head.startswith(half):
+        raise ValueError("not even the first line is whole")
+    return kept.splitlines() or [head]
+
+
 class _Record:
     """The file that knows which blocks are finished."""
 
@@ -143,14 +154,15 @@ class _Record:
         self.extents = extents
         if self.path is None:
             return
-        # A machine that failed may have left half a line.
-        kept = self.path.read_text().rpartition("\n")[0] if self.path.exists() else ""
-        head, *lines = kept.splitlines() or [json.dumps({"call": key, "extents": extents})]
-        known = json.loads(head)
-        if known["call"] != key:
+        try:
+            lines = _read_record(self.path, json.dumps({"call": key, "extents": extents}))
+            known, self.done = json.loads(lines[0]), set(map(int, lines[1:]))
+            call, self.extents = known["call"], tuple(known["extents"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"resume: {self.path} is no record of finished blocks") from error
+        if call != key:
             raise ValueError(f"resume: {self.path} is of another call; remove it to begin anew")
-        self.extents, self.done = tuple(known["extents"]), set(map(int, lines))
-        self.path.write_text("\n".join([head, *lines, ""]))
+        self.path.write_text("\n".join([*lines, ""]))
 
     def add(self, number: int, out: Any) -> None:
         """Note a block that has been written."""
@@ -181,13 +193,25 @@ def _progress(wanted: bool, done: int, total: int) -> Iterator[Callable[[], None
         yield lambda: bar.advance(task)
 
 
-def _check_out(out: Any, call: ByBlocks) -> Any:
+def _check_source(source: Any) -> None:
+    if not (hasattr(source, "shape") and hasattr(source, "dtype")):
+        raise TypeError(f"source must have a shape and a dtype, got {type(source).__name__}")
+
+
+def _check_out(out: Any, call: ByBlocks, source: Any, resume: Any) -> Any:
     if out is None:
+        if resume is not None:
+            raise ValueError("resume needs an out, which holds the blocks that are finished")
         return np.empty(call.shape, call.dtype)
+    if not (hasattr(out, "shape") and hasattr(out, "dtype")):
+        raise TypeError(f"out must have a shape and a dtype, got {type(out).__name__}")
     if tuple(out.shape) != call.shape:
         raise ValueError(f"out has shape {tuple(out.shape)}, the result has {call.shape}")
     if np.dtype(out.dtype) != call.dtype:
         raise TypeError(f"out has dtype {out.dtype}, the result has {call.dtype}")
+    both = isinstance(out, np.ndarray) and isinstance(source, np.ndarray)
+    if out is source or (both and np.may_share_memory(out, source)):
+        raise ValueError("out overlaps source, which is still read when blocks are stored")
     return out
 
 
@@ -221,7 +245,7 @@ def tiled(
         Whether a bar is shown, on terminals alone, if rich is installed.
     resume : path, optional
         File that keeps which blocks are finished. A call that was interrupted goes on where it was
-        if it is made again; a finished call is not computed again.
+        if it is made again with the same `out`; a finished call is not computed again.
     **options
         The function's other arguments, by name.
 
@@ -254,8 +278,9 @@ def tiled(
         name = getattr(function, "__name__", function)
         raise TypeError(f"function {name} cannot be computed by blocks")
     limit = _in_bytes(memory)
+    _check_source(source)
     call: ByBlocks = describe(arguments_of(function, source, **options))
-    out = _check_out(out, call)
+    out = _check_out(out, call, source, resume)
     sources = {_SOURCE: source} | {
         name: np.broadcast_to(array, source.shape) for name, array in call.beside.items()
     }

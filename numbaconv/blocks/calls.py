@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -122,15 +122,47 @@ def zero_padded_windows(
     return [Window(n, o, (k - 1) * d, s, lo, hi) for n, o, k, s, d, (lo, hi) in each]
 
 
+def _steps(options: dict[str, Any], rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Stride and dilation of a call along each axis."""
+    stride, dilation = (per_axis(name, options[name], rank) for name in ("stride", "dilation"))
+    return stride, dilation
+
+
+def _image_axes(
+    shape: tuple[int, ...], channels_last: bool, spatial: Sequence[Axis], channels: int
+) -> list[Axis]:
+    """The axes of a source of some shape; the result has so many channels, each of all of its."""
+    where, place = _spatial(shape, len(spatial), channels_last)
+    axes: list[Axis] = [Along(n, n) for n in shape]
+    axes[where] = spatial
+    axes[place] = Along(shape[place], channels, splits=False)
+    return axes
+
+
 def per_axis_modes(padding_mode: Any, rank: int) -> tuple[str, ...]:
     """The padding mode of each axis."""
     return (padding_mode,) * rank if isinstance(padding_mode, str) else tuple(padding_mode)
 
 
+class Planned(NamedTuple):
+    """Axes of a call, and the dtypes of its result and of its sums."""
+
+    axes: list[Axis]
+    result: np.dtype[Any]
+    sums: np.dtype[Any]
+
+
 class WithWeights(ByBlocks):
-    """A function of an input, weights and a bias, or a prepared layer of it."""
+    """A function of an input, weights and a bias, or a prepared layer of it.
+
+    Attributes
+    ----------
+    sums : dtype
+        Of its sums.
+    """
 
     options_type: type[Options] | type[TransposedOptions]
+    sums: np.dtype[Any]
 
     @classmethod
     def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> ByBlocks:
@@ -138,40 +170,41 @@ class WithWeights(ByBlocks):
         arrays = {name: given.get(name) for name in ("weight", "bias")}
         options = {name: given[name] for name in cls.options_type._fields}
         more = {name: given[name] for name in ("backend", "precision") if name in given}
-        return cls._adding(function, given["input"], arrays, options, more, given["add"])
+        planned, cut = cls._planned(given["input"], arrays, options, given["add"])
+        return cls._of_planned(function, arrays, options | more, planned, cut)
 
     @classmethod
     def of_layer(cls, layer: Any, given: dict[str, Any]) -> ByBlocks:
         """Describe a call of a prepared layer."""
         now = layer.weights
         arrays = {"weight": now.weight, "bias": now.bias}
-        options, add = layer.options._asdict(), given.get("add")
-        return cls._adding(layer, given["x"], arrays, options, None, add)
+        options = layer.options._asdict()
+        planned, cut = cls._planned(given["x"], arrays, options, given.get("add"))
+        return cls._of_planned(layer, {}, options, planned, cut)  # it has its arrays
 
     @classmethod
-    def _adding(
-        cls, function: Any, x: Any, arrays: Any, options: Any, more: Any, add: Any
+    def _of_planned(
+        cls, function: Any, arrays: Any, options: Any, planned: Planned, cut: Any
     ) -> ByBlocks:
-        """Describe a call that may add an array: of that a block adds its own elements."""
-        slices = isinstance(getattr(add, "dtype", None), np.dtype)  # of Dask, a file, ...
-        if add is not None and (isinstance(add, np.ndarray) or not slices):
-            add = input_array("add", add)
-        seen = None if add is None else stand_in(add)
-        call = cls._described(function, x, arrays, options, more, seen)
-        call.cut = {} if add is None else {"add": add}
+        call = cls(function, arrays, options, planned.axes, planned.result)
+        call.sums, call.cut = planned.sums, cut
         return call
 
     @classmethod
-    def _described(
-        cls,
-        function: Any,
-        x: Any,
-        arrays: dict[str, Any],
-        options: dict[str, Any],
-        more: Any,
-        add: Any,
-    ) -> ByBlocks:
-        """Describe a call; without `more` options it is that of a layer, which has its arrays."""
+    def _planned(
+        cls, x: Any, arrays: dict[str, Any], options: dict[str, Any], add: Any
+    ) -> tuple[Planned, dict[str, Any]]:
+        """Plan a call that may add an array, of which a block adds its own elements."""
+        slices = isinstance(getattr(add, "dtype", None), np.dtype)  # of Dask, a file, ...
+        if add is not None and (isinstance(add, np.ndarray) or not slices):
+            add = input_array("add", add)
+        given = x, arrays["weight"], arrays["bias"], add
+        seen = (None if array is None else stand_in(array) for array in given)
+        return cls._plan(options, *seen), {} if add is None else {"add": add}
+
+    @classmethod
+    def _plan(cls, options: dict[str, Any], x: Any, weight: Any, bias: Any, add: Any) -> Planned:
+        """Plan a call with stand-ins for its arrays."""
         raise NotImplementedError
 
     def _apply(self, block: Any, arrays: dict[str, Any], **changed: Any) -> Any:
@@ -183,33 +216,20 @@ class WithWeights(ByBlocks):
 
 
 class Convolution(WithWeights):
-    """`conv`, or a prepared layer; `sums` is the dtype of its sums."""
+    """`conv`, or a prepared layer."""
 
     options_type = Options
-    sums: np.dtype[Any]
 
     @classmethod
-    def _described(
-        cls,
-        function: Any,
-        x: Any,
-        arrays: dict[str, Any],
-        options: dict[str, Any],
-        more: Any,
-        add: Any,
-    ) -> "Convolution":
-        seen = {name: None if a is None else stand_in(a) for name, a in arrays.items()}
+    def _plan(cls, options: dict[str, Any], x: Any, weight: Any, bias: Any, add: Any) -> Planned:
         named = Options(**options)
-        plan = find_plan(stand_in(x), seen["weight"], seen["bias"], tuple(named), add)
-        kernel = arrays["weight"].shape[2:]
+        plan = find_plan(x, weight, bias, tuple(named), add)
+        kernel = weight.shape[2:]
         rank, last = len(kernel), named.data_format == "channels_last"
         where, channels = _spatial(x.shape, rank, last)
-        size = x.shape[where]
-        strides, dilations = (
-            per_axis(name, options[name], rank) for name in ("stride", "dilation")
-        )
+        size, (strides, dilations) = x.shape[where], _steps(options, rank)
         pairs = padding_pairs(named.padding, size, kernel, strides, dilations)
-        modes, spatial = per_axis_modes(named.padding_mode, rank), []
+        modes, spatial = per_axis_modes(named.padding_mode, rank), list[Axis]()
         for n, o, k, s, d, (lo, hi), mode in zip(
             size, plan.out_shape[where], kernel, strides, dilations, pairs, modes, strict=True
         ):
@@ -217,15 +237,8 @@ class Convolution(WithWeights):
                 spatial.append(Window(n + lo + hi, o, (k - 1) * d, s, 0, 0, wrap=(lo, hi)))
             else:
                 spatial.append(Window(n, o, (k - 1) * d, s, lo, hi, mode != "zeros"))
-        axes: list[Axis] = [Along(n, n) for n in x.shape]
-        axes[where] = spatial
-        axes[channels] = Along(x.shape[channels], plan.out_shape[channels], splits=False)
-        if more is None:  # a layer has its arrays and options
-            call = cls(function, {}, options, axes, plan.result)
-        else:
-            call = cls(function, arrays, options | more, axes, plan.result)
-        call.sums = plan.sums
-        return call
+        axes = _image_axes(x.shape, last, spatial, plan.out_shape[channels])
+        return Planned(axes, plan.result, plan.sums)
 
     def run(self, block: Any, reads: Sequence[Read], arrays: dict[str, Any]) -> Any:
         """Convolve a block: with its own padding of zeros, or padded from what is near the end."""
@@ -297,34 +310,17 @@ class Transposed(WithWeights, Spreading):
     options_type = TransposedOptions
 
     @classmethod
-    def _described(
-        cls,
-        function: Any,
-        x: Any,
-        arrays: dict[str, Any],
-        options: dict[str, Any],
-        more: Any,
-        add: Any,
-    ) -> "Transposed":
-        weight, bias = (None if a is None else stand_in(a) for a in arrays.values())
-        kernel = arrays["weight"].shape[2:]
-        rank, named = len(kernel), TransposedOptions(**options)
-        plan = find_transposed_plan(rank, stand_in(x), weight, bias, named, add)
-        where, channels = _spatial(x.shape, rank, named.data_format == "channels_last")
-        strides, dilations = (
-            per_axis(name, options[name], rank) for name in ("stride", "dilation")
-        )
+    def _plan(cls, options: dict[str, Any], x: Any, weight: Any, bias: Any, add: Any) -> Planned:
+        kernel, named = weight.shape[2:], TransposedOptions(**options)
+        rank, last = len(kernel), named.data_format == "channels_last"
+        plan = find_transposed_plan(rank, x, weight, bias, named, add)
+        where, channels = _spatial(x.shape, rank, last)
         before = plan.shape.padding[-rank:]
-        sizes = x.shape[where], plan.out_shape[where]
-        axes: list[Axis] = [Along(n, n) for n in x.shape]
-        axes[where] = [
-            Spread(n, o, (k - 1) * d, s, lo)
-            for n, o, k, s, d, lo in zip(*sizes, kernel, strides, dilations, before, strict=True)
-        ]
-        axes[channels] = Along(x.shape[channels], plan.out_shape[channels], splits=False)
-        if more is None:  # a layer has its arrays and options
-            return cls(function, {}, options, axes, plan.result)
-        return cls(function, arrays, options | more, axes, plan.result)
+        sizes = x.shape[where], plan.out_shape[where], kernel
+        each = zip(*sizes, *_steps(options, rank), before, strict=True)
+        spatial = [Spread(n, o, (k - 1) * d, s, lo) for n, o, k, s, d, lo in each]
+        axes = _image_axes(x.shape, last, spatial, plan.out_shape[channels])
+        return Planned(axes, plan.result, plan.result)
 
     def _whole(self, block: Any, pairs: Pairs, arrays: dict[str, Any]) -> Any:
         return self._apply(block, arrays, padding=pairs, output_padding=0)
@@ -356,13 +352,11 @@ class InputGradient(Spreading):
         seen, options = (stand_in(weight), stand_in(g)), [given[name] for name in names]
         plan = find_input_plan(rank, size, *seen, *options)
         where, channels = _spatial(size, rank, False)
-        strides, dilations = (per_axis(name, given[name], rank) for name in ("stride", "dilation"))
-        kernel = weight.shape[2:]
+        kernel, (strides, dilations) = weight.shape[2:], _steps(given, rank)
         pairs = padding_pairs(given["padding"], size[where], kernel, strides, dilations)
         each = zip(g.shape[where], size[where], kernel, strides, dilations, pairs, strict=True)
-        axes: list[Axis] = [Along(n, n) for n in g.shape]
-        axes[where] = [Spread(n, o, (k - 1) * d, s, lo) for n, o, k, s, d, (lo, _) in each]
-        axes[channels] = Along(g.shape[channels], size[channels], splits=False)
+        spatial = [Spread(n, o, (k - 1) * d, s, lo) for n, o, k, s, d, (lo, _) in each]
+        axes = _image_axes(g.shape, False, spatial, size[channels])
         kept = {name: given[name] for name in ("rank", *names, "stream", "backend", "precision")}
         return cls(function, {"weight": weight}, kept, axes, plan.result)
 
@@ -388,13 +382,10 @@ class WeightGradient(ByBlocks):
         options = [given[name] for name in names]
         plan = find_weight_plan(rank, stand_in(x), size, stand_in(g), *options)
         where, channels = _spatial(x.shape, rank, False)
-        strides, dilations = (per_axis(name, given[name], rank) for name in ("stride", "dilation"))
-        pairs = padding_pairs(given["padding"], x.shape[where], size[2:], strides, dilations)
-        axes: list[Axis] = [Along(n, n) for n in x.shape]
-        axes[where] = zero_padded_windows(
-            x.shape[where], g.shape[where], size[2:], strides, dilations, pairs
-        )
-        axes[channels] = Along(x.shape[channels], g.shape[channels], splits=False)
+        sizes, steps = (x.shape[where], size[2:]), _steps(given, rank)
+        pairs = padding_pairs(given["padding"], *sizes, *steps)
+        spatial = zero_padded_windows(sizes[0], g.shape[where], sizes[1], *steps, pairs)
+        axes = _image_axes(x.shape, False, spatial, g.shape[channels])
         kept = ("rank", "weight_size", *names, "stream", "backend", "precision")
         call = cls(function, {}, {name: given[name] for name in kept}, axes, plan.result)
         call.cut, call.sum_shape = {"grad_output": g}, size

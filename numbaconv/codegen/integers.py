@@ -3,6 +3,15 @@
 Compiled code writes ``-(-a // b)`` out: each helper that a kernel calls costs compile time.
 """
 
+import numpy as np
+
+# Tables of offsets are arrays of NumPy's own integer, and compiled code reads them as int64.
+if np.dtype(np.int_).itemsize < 8:
+    raise ImportError(
+        f"numbaconv needs integers of 64 bits, and those of NumPy {np.__version__} have 32 here: "
+        "it takes Python of 64 bits, and NumPy 2 or newer where that is for Windows"
+    )
+
 
 def ceil_div(a: int, b: int) -> int:
     """Divide and round up."""

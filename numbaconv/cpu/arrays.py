@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from numbaconv.problem.dtypes import Arithmetic
-from numbaconv.problem.plan import AdjointPlan, Plan
+from numbaconv.problem.plan import AnyPlan
 from numbaconv.runtime import result_memory
 from numbaconv.runtime.capture import contiguous
 
-AnyPlan = Plan | AdjointPlan
 Deliver = Callable[[np.ndarray, AnyPlan, Any], np.ndarray]
 
 

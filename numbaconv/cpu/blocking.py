@@ -25,6 +25,10 @@ MOST_SINGLE = 32
 # segments. That takes as long as so many multiply-adds for each vector.
 SEGMENT_COST = 20
 
+# `matrix`: a tile of a single vector loads a weight for each multiply-add. So many take as long as
+# one vector more would in tiles of two, which one long row of all pixels has.
+SINGLES = 3
+
 # Rows of fewer tiles are narrow: pixels are taken down their columns, as one call then computes all
 # rows.
 NARROW_TILES = 5
@@ -99,6 +103,9 @@ def strip_vectors(kh, stride):
 # cache beside the weights that stream past: half of it.
 SECOND_LEVEL = second_level_cache()
 CACHE_BYTES = SECOND_LEVEL // 2
+
+# Bytes of a first-level cache: 32 to 64 KiB.
+FIRST_LEVEL = 48 << 10
 
 
 # Tasks for each thread: enough that the last one running is a small part of the whole.

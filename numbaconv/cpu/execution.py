@@ -11,7 +11,6 @@ from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import job as _job
 from numbaconv.cpu.arrays import (
-    AnyPlan,
     flat_add,
     flat_bias,
     flat_input,
@@ -25,7 +24,7 @@ from numbaconv.cpu.packing.reading import element_type
 from numbaconv.cpu.packing.weights import pack_panel, pack_work
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
-from numbaconv.problem.plan import Plan
+from numbaconv.problem.plan import AnyPlan, Plan
 from numbaconv.problem.shape import ConvShape
 from numbaconv.runtime.threads import launch_lock, thread_limit
 

@@ -166,7 +166,7 @@ AT: Header = places(Header, 0)
 
 # Behind the header lie the engine's blocks, the layout of its halo tiles, the ConvShape, and what
 # gradients add: see `gradients.adjoint_chain` and `gradients.weight_tasks`.
-MOST_BLOCKS, MOST_HALO, MOST_GRADIENT = 12, 12, 28
+MOST_BLOCKS, MOST_HALO, MOST_GRADIENT = 12, 12, 29
 BLOCKS = len(Header._fields)
 HALO = BLOCKS + MOST_BLOCKS
 SHAPE = HALO + MOST_HALO

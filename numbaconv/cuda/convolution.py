@@ -15,7 +15,7 @@ from numbaconv.cuda import (
     tiles,
     transposition,
 )
-from numbaconv.cuda.filter_tiles import Block
+from numbaconv.cuda.filter_tiles import MOST_OUTPUTS, Block
 from numbaconv.cuda.kernels import Kernel
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.memory import (
@@ -175,7 +175,7 @@ def gradient_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:
 
 def find_block(s: ConvShape, how: Arithmetic) -> Block | None:
     """Return the block of the kernel of filters; None where a product computes it."""
-    if s.c_in != 1 or s.c_out > filters.MOST_OUTPUTS:
+    if s.c_in != 1 or s.c_out > MOST_OUTPUTS:
         return None
     return filters.choose_block(s, max(how.compute.itemsize, 4))
 

@@ -9,11 +9,13 @@ from numbaconv.cuda.intrinsics import (
     SIMULATED,
     float32,
     float64,
+    from_half,
     int32,
     int64,
     load,
     quotient,
     to_half,
+    uint16,
     within,
 )
 from numbaconv.cuda.problem import ACTIVATION, HAS_BIAS, NOWHERE
@@ -158,6 +160,12 @@ def same(value):
 def sum_type(dtype: str) -> Any:
     """Numba type in which elements of a dtype are added up."""
     return {"float64": float64, "int32": int32, "int64": int64}.get(dtype, float32)
+
+
+def stored_as(dtype: str) -> tuple[Any, Any]:
+    """Numba type of elements of a dtype in memory, and what makes a number to add up of one."""
+    total = sum_type(dtype)
+    return (uint16, from_half) if dtype == "float16" else (total, total)
 
 
 def make_finish(dtype: str, partial: bool = False, plain: bool = False) -> Any:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from numba import cuda
 
-from numbaconv.cuda.device import device, make_finish, read_shape, sum_type
+from numbaconv.cuda.device import device, make_finish, read_shape, stored_as, sum_type
 from numbaconv.cuda.filter_tiles import (
+    MOST_OUTPUTS,
     MOST_THREADS,
     PATCH,
     TOGETHER,
@@ -28,7 +29,6 @@ from numbaconv.cuda.filter_tiles import (
 )
 from numbaconv.cuda.intrinsics import (
     SHARED_ALIGNMENT,
-    from_half,
     int32,
     int64,
     load,
@@ -44,7 +44,6 @@ from numbaconv.cuda.intrinsics import (
     shared_address,
     store,
     store_apart,
-    uint16,
 )
 from numbaconv.cuda.kernels import Source
 from numbaconv.cuda.problem import (
@@ -63,7 +62,6 @@ from numbaconv.cuda.tiles import WARP
 from numbaconv.problem.shape import ConvShape
 
 MOST_SUMS = 50  # registers of a thread: 7 x 7 taps of float32, 5 x 5 of float64
-MOST_OUTPUTS = 4  # channels of a group, above which its matrix product has rows enough
 ENOUGH_BLOCKS = 8  # for a multiprocessor
 
 
@@ -154,7 +152,7 @@ def settings(s: ConvShape, plan: Plan) -> dict[int, int]:
 def make_kernel(kind: FilterGradient) -> Source:
     """Return the kernel of a kind, to be called with addresses: (x, gradient, bias, y, job)."""
     total, across = sum_type(kind.dtype), kind.stride[1]
-    stored = uint16 if kind.dtype == "float16" else total
+    stored, _ = stored_as(kind.dtype)
     zeros = make_zeros(kind.rows * kind.taps, total)
     stage = make_stage(kind.dtype, across, False)
     add, add_up = make_add(kind), make_add_up(kind)
@@ -240,8 +238,7 @@ def make_add(kind: FilterGradient) -> Any:
     it may be infinite, and would make a NaN: then only the pixels that there are, are taken.
     """
     total = sum_type(kind.dtype)
-    stored = uint16 if kind.dtype == "float16" else total
-    value_of = from_half if kind.dtype == "float16" else total
+    stored, value_of = stored_as(kind.dtype)
     down, across = kind.stride
     add_pixel = make_tap_products(kind.rows, kind.taps, across, total)
 
@@ -332,7 +329,7 @@ def make_add_up(kind: FilterGradient) -> Any:
     """
     total, taps = sum_type(kind.dtype), kind.taps
     pick_row = make_row(kind.rows, taps)
-    stored = uint16 if kind.dtype == "float16" and not kind.partial else total
+    stored = total if kind.partial else stored_as(kind.dtype)[0]
     finish = make_finish(kind.dtype, kind.partial)
     apart = WARP + 1
 

@@ -9,23 +9,22 @@ a plain row one by one.
 
 from typing import Any, NamedTuple
 
-from numbaconv.cuda.device import device, padded_index, sum_type
+from numbaconv.cuda.device import device, padded_index, stored_as, sum_type
 from numbaconv.cuda.intrinsics import (
-    from_half,
     int32,
     load,
     move_on,
     quotient,
     store,
-    uint16,
     within,
 )
+from numbaconv.cuda.tiles import SHARED_BYTES
 from numbaconv.problem.shape import ConvShape
 
 PATCH = 4  # rows and columns of outputs that a thread has
 MOST_THREADS = 256
 MOST_ROWS = 8  # of threads
-SHARED_BYTES = 48 * 1024
+MOST_OUTPUTS = 4  # channels of a group, above which its matrix product has rows enough
 ENOUGH_BYTES = 40 * 1024  # with more, some devices hold one block a multiprocessor only
 BANKS = 32
 TURN = 8  # threads whose vectors are read together
@@ -153,8 +152,7 @@ def make_stage(dtype: str, stride: int, mapped: bool) -> Any:
         Whether padding reads elements of the input.
     """
     total = sum_type(dtype)
-    stored = uint16 if dtype == "float16" else total
-    value_of = from_half if dtype == "float16" else total
+    stored, value_of = stored_as(dtype)
 
     @device
     def fetch(x, at, there, h, w, s):

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from numba import cuda
 
-from numbaconv.cuda.device import device, make_finish, padded_index, read_shape, same, sum_type
+from numbaconv.cuda.device import (
+    device,
+    make_finish,
+    padded_index,
+    read_shape,
+    same,
+    stored_as,
+    sum_type,
+)
 from numbaconv.cuda.filter_tiles import (
     MOST_THREADS,
     PATCH,
@@ -26,7 +34,6 @@ from numbaconv.cuda.filter_tiles import (
 from numbaconv.cuda.filter_tiles import choose_block as choose_block_of
 from numbaconv.cuda.intrinsics import (
     SHARED_ALIGNMENT,
-    from_half,
     int32,
     int64,
     is_aligned,
@@ -44,7 +51,6 @@ from numbaconv.cuda.intrinsics import (
     store,
     store_wide,
     to_half,
-    uint16,
     within,
 )
 from numbaconv.cuda.kernels import Source
@@ -64,7 +70,6 @@ from numbaconv.problem.activations import NONE
 from numbaconv.problem.shape import ConvShape, pads_zeros
 
 BLOCKS = {32: 2}
-MOST_OUTPUTS = 4  # channels of a group, above which its matrix product has rows enough
 
 
 class Filter(NamedTuple):
@@ -146,8 +151,7 @@ def settings(s: ConvShape, block: Block) -> dict[int, int]:
 def make_stage_taps(kind: Filter) -> Any:
     """Return the function that brings one depth of a channel's taps to shared memory."""
     total = sum_type(kind.dtype)
-    stored = uint16 if kind.dtype == "float16" else total
-    value_of = from_half if kind.dtype == "float16" else total
+    stored, value_of = stored_as(kind.dtype)
     stride = max(kind.stride, 1)
 
     @device
@@ -333,7 +337,7 @@ def make_store_patch(dtype: str) -> Any:
     element, so that the activation is compiled once.
     """
     total = sum_type(dtype)
-    stored = uint16 if dtype == "float16" else total
+    stored, _ = stored_as(dtype)
     is_wide = dtype != "float16"
     convert = to_half if dtype == "float16" else same
     finish = make_finish(dtype)

@@ -9,6 +9,10 @@ environment variable ``NUMBACONV_BACKEND``, else ``auto``.
     What ``auto`` does: a function of the problem. ``benchmarks/choose.py`` measures how good it is.
 `host`
     Calls with NumPy arrays: to a CPU engine, or to the GPU and back.
+`gradients`
+    Gradients and transposed convolutions on the CPU: which engines compute them.
+`precision`
+    How exact a call has to be: the argument ``precision=``, else ``NUMBACONV_PRECISION``.
 `gpu`
     Calls with arrays on a GPU, their streams and their precision. It imports nothing of CUDA.
 """

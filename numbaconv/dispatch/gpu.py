@@ -12,10 +12,8 @@ import numpy as np
 from numbaconv.dispatch.backends import AUTO, CUDA, load_backend, requested_backend
 from numbaconv.dispatch.precision import TF32, find_precision
 from numbaconv.problem.libraries import is_on_device, read_array
-from numbaconv.problem.plan import AdjointPlan, Plan, find_plan
+from numbaconv.problem.plan import AnyPlan, Plan, find_plan
 from numbaconv.problem.validation import base_array, check_out, input_array
-
-AnyPlan = Plan | AdjointPlan
 
 
 def refuse_on_cpu(name: str, stream: Any, precision: str | None) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from numbaconv.cpu.separable.borders import CONSTANT, MIRROR, NEAREST, REFLECT, WRAP
 from numbaconv.cpu.separable.execution import new_array
+from numbaconv.problem.dtypes import is_supported
 from numbaconv.problem.validation import unmasked
 
 MODES = {
@@ -93,7 +94,7 @@ def check_rounding(rounding: Any) -> bool:
 def check_supported(*arrays: np.ndarray) -> None:
     """Refuse dtypes that there are no kernels for."""
     for a in arrays:
-        if a.dtype.kind not in "biufc" or a.dtype.itemsize > (16 if a.dtype.kind == "c" else 8):
+        if not is_supported(a.dtype):
             raise RuntimeError(f"array type {a.dtype!r} not supported")
 
 

@@ -211,7 +211,7 @@ def gaussian_filter(
 ) -> np.ndarray:
     """Smooth an image of any rank with a Gaussian.
 
-    All axes are smoothed in one walk over the image, without an array between them.
+    Up to 256 taps, all axes are smoothed in one walk over the image, without an array between them.
 
     Parameters
     ----------

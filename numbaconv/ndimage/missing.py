@@ -108,13 +108,18 @@ def bools_of(mask: Any) -> Any:
     return bools
 
 
+def fitting_mask(mask: Any, shape: tuple[int, ...]) -> Any:
+    """A mask that can be broadcast to an image of a shape; one of Dask as it is."""
+    valid = mask.valid if isinstance(mask, PreparedMask) else bools_of(mask)
+    ahead = len(shape) - valid.ndim
+    if ahead < 0 or any(n not in (1, m) for n, m in zip(valid.shape, shape[ahead:], strict=True)):
+        raise ValueError(f"mask of shape {valid.shape} does not fit an image of {tuple(shape)}")
+    return valid
+
+
 def _valid(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Which values of an image of a shape a mask says are valid."""
-    valid = mask.valid if isinstance(mask, PreparedMask) else bools_of(read_array("mask", mask))
-    try:
-        return np.broadcast_to(valid, shape)
-    except ValueError:
-        raise ValueError(f"mask of shape {valid.shape} does not fit an image of {shape}") from None
+    return np.broadcast_to(fitting_mask(read_array("mask", mask), shape), shape)
 
 
 def find_mask(input: Any, mask: Any) -> tuple[np.ndarray, Any]:

@@ -12,12 +12,12 @@ from numbaconv.cpu.separable.execution import Arithmetic, filter_image
 from numbaconv.cpu.separable.planning import Kernel, Pass, listed_taps
 from numbaconv.ndimage.arguments import check_supported, real_constant
 from numbaconv.ndimage.large_kernels import correlate_large
+from numbaconv.problem.dtypes import EXACT_IN_SINGLE, largest_of
 
 Work = Sequence[Pass] | Kernel
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-_EXACT = 1 << 24  # integers below are exact in float32
-_ROUNDING = 1 / _EXACT  # of float32, relative
+_ROUNDING = 1 / EXACT_IN_SINGLE  # of float32, relative
 
 # How far sums in float32 may be off whose integers are wanted. By twice that, a vector has to be
 # summed again for each of its lanes.
@@ -33,13 +33,6 @@ def fits_single(dtype: np.dtype[Any]) -> bool:
     return bool(np.can_cast(dtype, SINGLE))
 
 
-def _largest(dtype: np.dtype[Any]) -> int:
-    if dtype.kind == "b":
-        return 1
-    limits = np.iinfo(dtype)
-    return max(-int(limits.min), int(limits.max))
-
-
 class _Whole(NamedTuple):
     """Whole numbers: the largest that there may be, and whether some may be below zero."""
 
@@ -48,8 +41,8 @@ class _Whole(NamedTuple):
 
 
 def _held(dtype: np.dtype[Any]) -> _Whole:
-    """What an array of integers may hold; one of bools is bytes."""
-    return _Whole(255 if dtype.kind == "b" else _largest(dtype), dtype.kind == "i")
+    """What an array of integers may hold."""
+    return _Whole(largest_of(dtype), dtype.kind == "i")
 
 
 @functools.lru_cache(maxsize=256)
@@ -113,10 +106,10 @@ def find_arithmetic(
         marked = _with_margins(source, result, work, constant)
         how = Arithmetic(DOUBLE if marked is None else SINGLE, truncates=True)
         return how, work if marked is None else marked
-    largest = max(_largest(source), abs(constant))
+    largest = max(largest_of(source), abs(constant))
     sums = [max(1.0, sum(map(abs, each.weights))) for each in passes]
     growth = max(sums, default=1) if divides else math.prod(sums)
-    how = Arithmetic(SINGLE if largest * growth < _EXACT else DOUBLE, truncates=divides)
+    how = Arithmetic(SINGLE if largest * growth < EXACT_IN_SINGLE else DOUBLE, truncates=divides)
     return how, work
 
 

@@ -12,7 +12,7 @@ from numbaconv.blocks.regions import Halo, Read
 from numbaconv.cpu.separable.borders import WRAP
 from numbaconv.ndimage.arguments import SATURATE, axis_index, axis_indices, mode_code, sequence
 from numbaconv.ndimage.gaussian import gaussian_radius
-from numbaconv.ndimage.missing import OMIT, PreparedMask, bools_of, whole_numbers
+from numbaconv.ndimage.missing import OMIT, fitting_mask, whole_numbers
 
 Reach = dict[int, tuple[int, int]]  # elements before and after, by axis
 Given = dict[str, Any]
@@ -143,15 +143,6 @@ def _wraps(given: Given, axes: list[int], ndim: int) -> dict[int, bool]:
     return dict(zip(axes, modes, strict=False))
 
 
-def _valid(mask: Any, shape: tuple[int, ...]) -> Any:
-    """A mask that fits an image of a shape."""
-    valid = mask.valid if isinstance(mask, PreparedMask) else bools_of(mask)
-    ahead = len(shape) - valid.ndim
-    if ahead < 0 or any(n not in (1, m) for n, m in zip(valid.shape, shape[ahead:], strict=True)):
-        raise ValueError(f"mask of shape {valid.shape} does not fit an image of {tuple(shape)}")
-    return valid
-
-
 class _OfValid(Filter):
     """A filter of an image some of whose values may be missing."""
 
@@ -197,7 +188,7 @@ def filters(
             return Filter(function, {}, options, axes, dtype)
         call = _OfValid(function, {}, options, axes, dtype)
         if mask is not None:
-            call.beside = {"mask": _valid(mask, x.shape)}
+            call.beside = {"mask": fitting_mask(mask, x.shape)}
         return call
 
     return describe

@@ -16,6 +16,7 @@ them a caller that another version compiled is told so.
 Read `protocol` (what caller and library agree on), `call_site`, `enter`, `steps`, then `planner`.
 Filters have typing of their own (`filter_overloads`, `filter_site`, `composed`), and their steps
 are what the public function does while it is captured (`filters`). `scipy_names` waits for SciPy.
+What a typing function is told of an argument: `kinds`.
 
 `overloads` tells Numba of all this, and `door` loads it at the first call. Imports: anything of the
 package but `numbaconv.cli`.

@@ -27,6 +27,7 @@ from numbaconv.codegen.pointers import call_for_integer
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.njit import protocol
 from numbaconv.njit.door import install_once
+from numbaconv.njit.kinds import given, is_none
 from numbaconv.njit.layer_type import WORDS, is_layer
 from numbaconv.njit.protocol import REQUEST
 from numbaconv.njit.request import BASES, parse
@@ -260,7 +261,7 @@ def _form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
     """Return the form (`request.Text`) of an argument, given as a type or a default value."""
     if isinstance(kind, types.StringLiteral):
         return "value", kind.literal_value
-    if _is_none(kind) or isinstance(kind, str):
+    if is_none(kind) or isinstance(kind, str):
         return "value", kind if isinstance(kind, str) else None
     if name == "out_dtype" and isinstance(kind, (types.DType, types.NumberClass)):
         return "value", as_dtype(kind.dtype).name
@@ -348,18 +349,15 @@ def describe(
     more_dtypes : dict of dtype, optional
         Of arrays that are not among the arguments, by their names.
     """
-    arguments = {
-        name: kind.value if isinstance(kind, types.Omitted) else kind
-        for name, kind in arguments.items()
-    }
-    given = {
+    arguments = {name: given(kind) for name, kind in arguments.items()}
+    arrays = {
         name: kind
         for name, kind in arguments.items()
-        if name in BASES and not (name in ("bias", "add", "out") and _is_none(kind))
+        if name in BASES and not (name in ("bias", "add", "out") and is_none(kind))
     }
-    for name, kind in given.items():
+    for name, kind in arrays.items():
         _check_array(function, name, kind)
-    promoted_arrays = {name: kind for name, kind in given.items() if name not in ("add", "out")}
+    promoted_arrays = {name: kind for name, kind in arrays.items() if name not in ("add", "out")}
     dtypes = {name: as_dtype(kind.dtype) for name, kind in promoted_arrays.items()}
     forms = {name: _form(function, name, kind) for name, kind in arguments.items()}
     result = _wanted(function, forms, arguments.get("layer"))
@@ -378,10 +376,6 @@ def _wanted(function: str, forms: dict[str, tuple[Any, ...]], layer: Any) -> np.
     if wanted == np.float16:
         raise TypingError(f"{public_name(function)}: compiled code has no results of float16")
     return wanted
-
-
-def _is_none(kind: Any) -> bool:
-    return kind is None or isinstance(kind, types.NoneType)
 
 
 def _rank(*sizes: Any) -> int | None:

@@ -13,12 +13,7 @@ from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 
 from numbaconv.ndimage.filters import generic_gradient_magnitude, generic_laplace
-
-
-def _value(kind: Any) -> Any:
-    """The default of an omitted argument, or its type."""
-    return kind.value if isinstance(kind, types.Omitted) else kind
-
+from numbaconv.njit.kinds import given, is_none
 
 # --- Streams ----------------------------------------------------------------------------------
 
@@ -28,7 +23,7 @@ def _lfilter(b, a, x, axis=-1, zi=None):
 
     perform = filter_site.find("signal.lfilter", {"x": x, "zi": zi, "axis": axis, "b": b, "a": a})
     split = filter_site.split
-    if _value(zi) is None or isinstance(zi, types.NoneType):
+    if is_none(zi):
 
         def filtered(b, a, x, axis=-1, zi=None):
             return perform((x, None, None), None, (axis,), b, a)
@@ -50,16 +45,15 @@ def _new_output(image: Any, output: Any) -> Any:
 
 @overload(_new_output)
 def _new_output_in_compiled_code(image, output):
-    output = _value(output)
     if isinstance(output, types.Array):
 
-        def given(image, output):
+        def checked(image, output):
             if output.shape != image.shape:
                 raise RuntimeError("output shape not correct")
             return output
 
-        return given
-    if output is None or isinstance(output, types.NoneType):
+        return checked
+    if is_none(output):
         return lambda image, output: np.zeros(image.shape, image.dtype)
     if isinstance(output, types.StringLiteral):
         dtype = np.dtype(output.literal_value)
@@ -73,8 +67,7 @@ def _places(image: Any, axes: Any) -> Any:
 
 @overload(_places)
 def _places_in_compiled_code(image, axes):
-    axes = _value(axes)
-    if axes is None or isinstance(axes, types.NoneType):
+    if is_none(axes):
         return lambda image, axes: np.arange(image.ndim)
     if isinstance(axes, types.Integer):
         return lambda image, axes: _checked_places(np.array([axes]), image.ndim)
@@ -94,8 +87,7 @@ def _checked_places(axes, rank):
 
 
 def _one_mode(mode: Any) -> str:
-    mode = _value(mode)
-    word = getattr(mode, "literal_value", mode)
+    word = getattr(mode, "literal_value", given(mode))
     if not isinstance(word, str):
         raise TypingError(f"mode is {mode}; pass a literal string, one for all axes")
     return word
@@ -139,8 +131,7 @@ def _added_up(squares: bool, mode: Any) -> Callable[..., Any]:
 
 
 def _check_keywords(keywords: Any) -> None:
-    keywords = _value(keywords)
-    if not (keywords is None or isinstance(keywords, types.NoneType)):
+    if not is_none(keywords):
         raise TypingError("extra_keywords cannot be passed in compiled code: use extra_arguments")
 
 

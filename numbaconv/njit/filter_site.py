@@ -27,16 +27,13 @@ from numbaconv.njit.call_site import (
     result_array,
     set_addresses,
 )
+from numbaconv.njit.kinds import given, is_none
 from numbaconv.njit.protocol import REQUEST
 from numbaconv.njit.request import BASES, VALUES, words_of
 
 Kinds = dict[str, Any]  # Numba types or default values, by the names of arguments
 
 # --- The types --------------------------------------------------------------------------------
-
-
-def _is_none(kind: Any) -> bool:
-    return kind is None or isinstance(kind, types.NoneType)
 
 
 def _array_dtype(where: str, kind: types.Array) -> np.dtype[Any]:
@@ -58,7 +55,7 @@ def _form(function: str, name: str, kind: Any) -> tuple[Any, ...]:
         return "values", _array_dtype(where, kind).name, kind.ndim
     if isinstance(kind, types.Array) and name in BASES:
         return "array", _array_dtype(where, kind).name, kind.ndim, bool(kind.mutable)
-    if _is_none(kind) or isinstance(kind, (str, types.StringLiteral)):
+    if is_none(kind) or isinstance(kind, (str, types.StringLiteral)):
         return "value", getattr(kind, "literal_value", kind if isinstance(kind, str) else None)
     if isinstance(kind, (types.BaseTuple, tuple)):
         return "tuple", tuple(_form(function, name, member) for member in kind)
@@ -107,11 +104,11 @@ def _of_image(kinds: Kinds) -> np.dtype[Any]:
     """As `ndimage.arguments.find_output` says."""
     image, output = _dtype_of(kinds["input"]), kinds.get("output")
     is_complex = image.kind == "c" or (
-        not _is_none(kinds.get("weights")) and _dtype_of(kinds["weights"]).kind == "c"
+        not is_none(kinds.get("weights")) and _dtype_of(kinds["weights"]).kind == "c"
     )
     if isinstance(output, types.Array):
         return as_dtype(output.dtype)
-    if _is_none(output):
+    if is_none(output):
         return np.promote_types(image, np.complex64) if is_complex else image
     if isinstance(output, types.DType | types.NumberClass):
         dtype = as_dtype(output.dtype)
@@ -141,7 +138,7 @@ def _of_new_rate(kinds: Kinds) -> np.dtype[Any]:
 
 
 def _of_stream(kinds: Kinds) -> np.dtype[Any]:
-    names = [name for name in ("b", "a", "x", "zi") if not _is_none(kinds[name])]
+    names = [name for name in ("b", "a", "x", "zi") if not is_none(kinds[name])]
     return np.result_type(*(_dtype_of(kinds[name]) for name in names))
 
 
@@ -316,10 +313,7 @@ def find(function: str, kinds: Kinds) -> Callable[..., Any]:
         Types or defaults of its arguments: arrays in the order of a request, then options, then
         coefficients.
     """
-    kinds = {
-        name: kind.value if isinstance(kind, types.Omitted) else kind
-        for name, kind in kinds.items()
-    }
+    kinds = {name: given(kind) for name, kind in kinds.items()}
     main = next(name for name in kinds if BASES.get(name) == 0)
     if not isinstance(kinds[main], types.Array):
         raise TypingError(

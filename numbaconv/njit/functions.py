@@ -29,6 +29,7 @@ from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.forward import check_rank
 from numbaconv.problem.plan import (
     AdjointPlan,
+    AnyPlan,
     Options,
     Plan,
     TransposedOptions,
@@ -39,8 +40,6 @@ from numbaconv.problem.plan import (
     find_weight_plan,
 )
 from numbaconv.runtime.threads import SERIAL_LIMIT
-
-AnyPlan = Plan | AdjointPlan
 
 # --- Convolutions -----------------------------------------------------------------------------
 

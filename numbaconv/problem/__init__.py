@@ -9,8 +9,10 @@ this order:
 3. `plan` makes of it what a call needs beside its data, and keeps that for the next call with the
    same shapes, dtypes and options.
 
-The other files answer questions about a problem: `dtypes`, `layout`, `activations`,
-`padding_modes`, `phases` (of a stride) and `taps` (those that read more than padding).
+The other files answer questions about arguments: `libraries` (whose arrays these are), `dtypes`,
+`out_dtype`, `layout`, `activations`, `padding_modes` and `padding_value`. And about problems:
+`simplest` (the same sums with fewer axes), `pieces` and `parts` (a convolution as several),
+`phases` (of a stride) and `taps` (those that read more than padding).
 
 Of the package these files import each other and ``numbaconv.codegen``: some of their functions are
 part of compiled code too.

@@ -17,6 +17,7 @@ from numbaconv.problem.forward import (
 from numbaconv.problem.layout import CHANNELS_FIRST, Layout
 from numbaconv.problem.shape import ZEROS, ConvShape
 from numbaconv.problem.validation import (
+    LETTERS,
     Pairs,
     check_addressable,
     check_array,
@@ -25,16 +26,15 @@ from numbaconv.problem.validation import (
     per_axis,
 )
 
-_LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}
 _SAME = ("same", "same_lower")
 
 
-def sizes_argument(name: str, sizes: Any, ranks: tuple[int, ...], what: str) -> tuple[int, ...]:
-    """Return a shape that was passed as an argument, of one of the numbers of axes in `ranks`."""
-    if not isinstance(sizes, (tuple, list, np.ndarray)):
-        raise TypeError(f"{name} must be a tuple of ints, got {type(sizes).__name__}")
+def sizes_argument(
+    name: str, sizes: tuple[Any, ...], ranks: tuple[int, ...], what: str
+) -> tuple[int, ...]:
+    """Return a frozen shape, of one of the numbers of axes in `ranks`, as integers."""
     if len(sizes) not in ranks:
-        raise ValueError(f"{name} must be {what}, got {tuple(sizes)!r}")
+        raise ValueError(f"{name} must be {what}, got {sizes!r}")
     return tuple(integer(name, size, 0) for size in sizes)
 
 
@@ -178,7 +178,7 @@ def input_gradient_problem(
     parts: int,
 ) -> Problem:
     """Validate the arguments of ``grad.conv*_input``."""
-    letters = _LETTERS[rank]
+    letters = LETTERS[rank]
     both = (rank + 1, rank + 2)
     _check_axes("weight", weight, (rank + 2,), f"(C_out, C_in/groups, K{letters[0]}, ...)")
     _check_axes("grad_output", grad_output, both, f"(N, C_out, O{letters[0]}, ...) or without N")
@@ -209,7 +209,7 @@ def weight_gradient_problem(
     parts: int,
 ) -> Problem:
     """Validate the arguments of ``grad.conv*_weight``."""
-    letters = _LETTERS[rank]
+    letters = LETTERS[rank]
     both = (rank + 1, rank + 2)
     _check_axes("input", input, both, f"(N, C_in, {letters}) or without N")
     _check_axes("grad_output", grad_output, both, f"(N, C_out, O{letters[0]}, ...) or without N")
@@ -283,7 +283,7 @@ def transposed_problem(
     Problem
         The convolution whose adjoint it is: from the result to the input.
     """
-    letters = _LETTERS[rank]
+    letters = LETTERS[rank]
     axes = f"(N, {letters}, C_in)" if layout.channels_last else f"(N, C_in, {letters})"
     _check_axes("input", input, (rank + 1, rank + 2), f"{axes} or without N")
     _check_axes("weight", weight, (rank + 2,), f"(C_in, C_out/groups, K{letters[0]}, ...)")

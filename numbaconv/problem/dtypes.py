@@ -55,6 +55,8 @@ _TABLE = {
 }
 SUPPORTED = tuple(_TABLE)
 
+EXACT_IN_SINGLE = 1 << 24  # float32 holds integers exactly up to here
+
 # Every call asks, and NumPy makes a dtype's name anew each time.
 _CHARS = frozenset(c for c in np.typecodes["All"] if np.dtype(c).name in (*SUPPORTED, "bool"))
 
@@ -97,9 +99,9 @@ def arithmetic(dtype: np.dtype) -> Arithmetic:
 def in_single(how: Arithmetic, largest: int) -> Arithmetic:
     """Return how integers are computed whose sums, and their parts, are at most so large.
 
-    Single precision holds them exactly up to 2^24, and multiplies and adds several times as fast.
+    Single precision multiplies and adds several times as fast.
     """
-    if how.compute.kind == "f" or largest > 1 << 24:
+    if how.compute.kind == "f" or largest > EXACT_IN_SINGLE:
         return how
     return _TABLE["float32"]
 

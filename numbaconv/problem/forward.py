@@ -151,7 +151,7 @@ def check_rank(name: str, weight: Any, rank: int) -> None:
     """Refuse a weight that is not for convolution along `rank` axes."""
     if not hasattr(weight, "shape") and is_array_like(weight):
         weight = input_array("weight", weight)
-    known = hasattr(weight, "shape") and not isinstance(weight, np.generic)
+    known = hasattr(weight, "shape") and not isinstance(weight, (np.generic, type))
     if known and len(weight.shape) != rank + 2:
         advice = "; x[None] and weight[None, None] have channels, numbaconv.ndimage needs none"
         raise ValueError(

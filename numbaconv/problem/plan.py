@@ -37,11 +37,12 @@ from numbaconv.problem.out_dtype import frozen_dtype, sums_dtype
 from numbaconv.problem.padding_value import constant_parts, frozen_value
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.shape import CONSTANT, EXACT, ZEROS
-from numbaconv.problem.simplest import simplest, with_fewest_axes
+from numbaconv.problem.simplest import covered_map, simplest, with_fewest_axes
 from numbaconv.problem.validation import (
     check_array,
     check_data_format,
     freeze,
+    is_sequence,
     padding_codes,
     plain_modes,
     plain_word,
@@ -350,7 +351,7 @@ class WeightPlan:
 
     def __init__(self, problem: Problem, result: np.dtype, out_shape: tuple[int, ...]) -> None:
         self.shape, self.batched = problem.shape, problem.batched
-        self.simplest = with_fewest_axes(problem.shape)
+        self.simplest = covered_map(with_fewest_axes(problem.shape))
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
         self.multiply_adds = self.shape.flops // 2
@@ -358,6 +359,9 @@ class WeightPlan:
         self.choice: Any = None  # what ``auto`` takes
         self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
+
+
+AnyPlan = Plan | AdjointPlan
 
 
 def kept_plan(key: tuple[Any, ...], make: Any) -> Any:
@@ -388,8 +392,8 @@ def frozen_options(**options: Any) -> dict[str, Any]:
 
 
 def frozen_sizes(name: str, sizes: Any) -> Any:
-    """Return a shape in a form that can be a dict key."""
-    if not isinstance(sizes, (tuple, list, np.ndarray)):
+    """Return a shape, a tuple then, in a form that can be a dict key."""
+    if not is_sequence(sizes):
         raise TypeError(f"{name} must be a tuple of ints, got {type(sizes).__name__}")
     return freeze(name, sizes)
 

@@ -24,6 +24,8 @@ _MOST_ELEMENTS = 2**56  # their size in bytes fits 64 bits
 
 Pairs = tuple[tuple[int, int], ...]
 
+LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}  # the spatial axes by their number, for errors
+
 
 def integer(name: str, value: Any, least: int) -> int:
     """Return a value as an int of at least `least`."""
@@ -44,13 +46,14 @@ def integer(name: str, value: Any, least: int) -> int:
     return number
 
 
-def _is_sequence(value: Any) -> bool:
+def is_sequence(value: Any) -> bool:
+    """Whether an option has an entry for each axis."""
     return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def per_axis(name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
     """Return an int, or a sequence of one int for each axis, as a tuple."""
-    if not _is_sequence(value):
+    if not is_sequence(value):
         return (integer(name, value, least),) * rank
     if len(value) != rank:
         raise ValueError(
@@ -67,7 +70,7 @@ def freeze(name: str, value: Any, depth: int = 2) -> Any:
     """
     if type(value) is str or value is None or (type(value) is int and abs(value) <= _LARGEST):
         return value
-    if not _is_sequence(value):
+    if not is_sequence(value):
         return integer(name, value, -_LARGEST)
     if not depth:
         raise ValueError(f"{name} is nested too deeply, down to {value!r}")
@@ -117,8 +120,8 @@ def _padding_pairs(
             f"padding must be an int, a tuple, (before, after) pairs or one of "
             f"{', '.join(PADDING_WORDS)}; got {padding!r}"
         )
-    if _is_sequence(padding) and any(_is_sequence(entry) for entry in padding):
-        if len(padding) != rank or not all(_is_sequence(e) and len(e) == 2 for e in padding):
+    if is_sequence(padding) and any(is_sequence(entry) for entry in padding):
+        if len(padding) != rank or not all(is_sequence(e) and len(e) == 2 for e in padding):
             raise ValueError(
                 f"padding must have one (before, after) pair for each of {rank} axes, "
                 f"got {padding!r}"

@@ -28,9 +28,10 @@ def places(layout: Any) -> Any:
 
 def integers(values: Any, length: int | None = None) -> np.ndarray:
     """Return the values of a tuple as an array; zeros fill it up to `length`."""
-    array = np.zeros(length or size(values), np.int64)
-    for value, place, room in zip(values, places(type(values)), sizes(values), strict=True):
+    layout = type(values)  # from Python 3.14 on, classes alone have annotations
+    array = np.zeros(length or size(layout), np.int64)
+    for value, place, room in zip(values, places(layout), sizes(layout), strict=True):
         if np.size(value) != room:
-            raise ValueError(f"{type(values).__name__} has room for {room} integers, not {value}")
+            raise ValueError(f"{layout.__name__} has room for {room} integers, not {value}")
         array[place : place + room] = value
     return array

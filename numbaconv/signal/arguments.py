@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.problem.dtypes import is_supported
 from numbaconv.problem.libraries import check_sizes, is_lazy, read_array
 from numbaconv.problem.validation import unmasked
 
@@ -40,9 +41,7 @@ def array_of(name: str, value: Any) -> Any:
 def numbers(name: str, value: Any) -> Any:
     """An array of a dtype that there are kernels for."""
     array = array_of(name, value)
-    if array.dtype.kind not in "biufc" or array.dtype.itemsize > (
-        16 if array.dtype.kind == "c" else 8
-    ):
+    if not is_supported(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}, which is not supported; scipy.signal is")
     return array
 
@@ -93,14 +92,6 @@ def convolved_axes(axes: Any, ndim: int) -> tuple[int, ...]:
     if len(set(indices)) != len(indices):
         raise ValueError(f"axes must be unique, got {axes!r}")
     return indices
-
-
-def axis_index(axis: Any, ndim: int) -> int:
-    """The place of one axis."""
-    axis = operator.index(axis)
-    if not -ndim <= axis < ndim:
-        raise np.exceptions.AxisError(axis, ndim)
-    return int(axis % ndim)
 
 
 def rate(name: str, value: Any) -> int:

@@ -1,6 +1,7 @@
 """Convolutions of two arrays of one rank: see `numbaconv.signal`."""
 
 from collections.abc import Sequence
+from numbers import Complex
 from typing import Any
 
 import numpy as np
@@ -362,23 +363,20 @@ def _two_images(in1: Any, in2: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
-    """A constant as the result's dtype has it."""
-    if np.size(value) != 1:
+    """A constant as the result's dtype has it; integers keep all their digits."""
+    number = np.ravel(value).tolist()[0] if np.size(value) == 1 else None
+    if not isinstance(number, Complex):
         raise ValueError(f"fillvalue must be one number, got {value!r}")
+    real: Any = number.real
     try:
-        number = complex(np.ravel(value)[0])
-    except TypeError:
-        raise ValueError(f"fillvalue must be a number, got {value!r}") from None
-    if dtype.kind == "c":
-        return number
-    held = number.imag == 0
-    if held and dtype.kind in "iu":
-        held = bool(np.iinfo(dtype).min <= number.real <= np.iinfo(dtype).max)
-        return int(number.real) if held else _refuse_fill_value(value, dtype)
-    return number.real if held else _refuse_fill_value(value, dtype)
-
-
-def _refuse_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:
+        if dtype.kind == "c":
+            return complex(number)
+        if number.imag == 0 and dtype.kind not in "iu":
+            return float(real)
+        if number.imag == 0 and np.iinfo(dtype).min <= real <= np.iinfo(dtype).max:
+            return int(real)
+    except OverflowError:
+        pass
     raise ValueError(f"fillvalue: {dtype} does not hold {value!r}")
 
 

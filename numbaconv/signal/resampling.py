@@ -11,8 +11,9 @@ from numbaconv.blocks.regions import Along, Read, Resampled
 from numbaconv.cpu.separable.execution import new_array
 from numbaconv.cpu.separable.resampling import Phase, Rates, resample
 from numbaconv.foreign import lazily
+from numbaconv.ndimage.arguments import axis_index
 from numbaconv.problem.libraries import is_lazy
-from numbaconv.signal.arguments import axis_index, coefficients, numbers, rate
+from numbaconv.signal.arguments import coefficients, numbers, rate
 from numbaconv.signal.extension import MODES, ends_of, lazily_extended
 
 # What is taken from the signal, and added to the result, in place of something beyond its ends.

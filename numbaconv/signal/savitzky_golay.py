@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.ndimage.arguments import axis_index
 from numbaconv.ndimage.filters import convolve1d
 from numbaconv.problem.libraries import is_lazy
-from numbaconv.signal.arguments import array_of, axis_index
+from numbaconv.signal.arguments import array_of
 
 _MODES = ("mirror", "constant", "nearest", "wrap", "interp")
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.ndimage.arguments import axis_index
 from numbaconv.problem.libraries import is_lazy
 from numbaconv.problem.validation import unmasked
 from numbaconv.runtime.capture import add, converted
-from numbaconv.signal.arguments import array_of, axis_index
+from numbaconv.signal.arguments import array_of
 from numbaconv.signal.sums import Window, along, convolved
 
 

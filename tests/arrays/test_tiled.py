@@ -187,7 +187,7 @@ def test_a_record_cut_short_loses_no_block(tmp_path: Path):
     """What a machine that failed left of the last line is no number of a block."""
     x = np.random.default_rng(0).random((64, 64))
     record = tmp_path / "blocks"
-    options: Any = {"memory": "20 kB", "resume": record, "size": 3}
+    options: Any = {"memory": "20 kB", "resume": record, "size": 3, "out": np.empty_like(x)}
     nc.tiled(nc.ndimage.uniform_filter, x, **options)
     lines = record.read_text().splitlines()
     assert len(lines) > 12
@@ -196,6 +196,33 @@ def test_a_record_cut_short_loses_no_block(tmp_path: Path):
     nc.tiled(nc.ndimage.uniform_filter, source, **options)
     assert len(source.reads) == len(lines) - 1 - 10
     assert sorted(map(int, record.read_text().splitlines()[1:])) == list(range(len(lines) - 1))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("notes", "notes\nof a user\n", "[1]\n"),
+        *('{"call": "x"}\n', '{"call": "x", "extents": [1]}\n?\n'),
+    ],
+)
+def test_no_other_file_is_taken_for_a_record(content: str, tmp_path: Path):
+    x, record = np.ones((8, 8)), tmp_path / "blocks"
+    record.write_text(content)
+    with pytest.raises(ValueError, match=r"resume: .*blocks is no record of finished blocks"):
+        nc.tiled(nc.ndimage.sobel, x, np.empty_like(x), resume=record)
+    assert record.read_text() == content
+
+
+def test_a_record_cut_short_in_its_first_line_begins_anew(tmp_path: Path):
+    x, record = np.random.default_rng(0).random((64, 64)), tmp_path / "blocks"
+    out = np.empty_like(x)
+    nc.tiled(nc.ndimage.sobel, x, out, memory="20 kB", resume=record)
+    whole = record.read_text()
+    record.write_text(whole[:20])
+    out[:] = 0
+    nc.tiled(nc.ndimage.sobel, x, out, memory="20 kB", resume=record)
+    assert record.read_text() == whole
+    np.testing.assert_array_equal(out, nc.ndimage.sobel(x))
 
 
 @pytest.mark.parametrize("kind", ["zarr", "h5py"])
@@ -227,6 +254,19 @@ def test_refusals():
         nc.tiled(nc.ndimage.sobel, x, np.ones((8, 8), np.float32))
     with pytest.raises(TypeError, match="sigma"):
         nc.tiled(nc.ndimage.gaussian_filter, x)
+    for out in (x, x[::-1]):
+        with pytest.raises(ValueError, match="out overlaps source"):
+            nc.tiled(nc.ndimage.sobel, x, out)
+    source = Counting(x)
+    with pytest.raises(ValueError, match="out overlaps source"):
+        nc.tiled(nc.ndimage.sobel, source, source)
+    with pytest.raises(ValueError, match="resume needs an out"):
+        nc.tiled(nc.ndimage.sobel, x, resume="blocks.txt")
+    with pytest.raises(TypeError, match="source must have a shape and a dtype, got list"):
+        nc.tiled(nc.ndimage.sobel, x.tolist())
+    with pytest.raises(TypeError, match="out must have a shape and a dtype, got list"):
+        nc.tiled(nc.ndimage.sobel, x, x.tolist())
+    assert tiling._in_bytes(np.int64(1000)) == 1000
     assert tiling._in_bytes("1.5 GiB") == 3 * 2**29
     assert tiling._in_bytes("500 MB") == 500_000_000
 

@@ -156,6 +156,14 @@ def test_int_kernel_size_takes_a_three_dimensional_array_for_a_batch_of_signals(
     check(nc.im2col(x, (3, 3)), reference.im2col(x, (3, 3)))
 
 
+def test_sizes_may_be_arrays():
+    x, sizes = np.arange(20.0).reshape(1, 4, 5), np.array([2, 3])
+    columns = nc.im2col(x, (2, 3))
+    np.testing.assert_array_equal(nc.im2col(x, sizes), columns)
+    image = nc.col2im(columns, np.array([4, 5]), sizes)
+    np.testing.assert_array_equal(image, nc.col2im(columns, (4, 5), (2, 3)))
+
+
 def test_positional_order_is_pytorchs():
     x = integers(BOTH_WAYS.input)
     arguments = ((3, 2), (2, 1), (1, 2), (1, 3))  # kernel_size, dilation, padding, stride

@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 
 from numbaconv.codegen.integers import ceil_div, round_up
+from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking, direct, im2col
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import (
+    choice,
     cost,
+    counts,
     depthwise_planes,
     matrix,
     matrix_blocks,
     matrix_transposed,
 )
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
-from numbaconv.cpu.direct.choice import cached_pixels, comparable, crosses_lines
+from numbaconv.cpu.direct.choice import FEW_BLOCKS, cached_pixels, comparable, crosses_lines
 from numbaconv.cpu.direct.dots import locate_dots
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import locate_task
@@ -138,6 +141,20 @@ def test_gradients_of_pointwise_weights_transpose_the_fewer_channels(
     assert (found.c_in, found.c_out)[:: -1 if exchanges else 1] == (channels, outputs)
 
 
+def test_groups_are_shared_before_rows_of_pixels_are():
+    """Sums of gradients of weights: a slab copies the rows around its own anew."""
+    many = weight_tasks.cut(
+        shape_of((1, 96, 56, 56), (96, 1, 7, 7), padding=3, groups=96), 4, 2, patches=False
+    )
+    assert (many.slabs, many.rows) == (1, 56)
+    few = weight_tasks.cut(
+        shape_of((1, 2, 56, 56), (2, 1, 7, 7), padding=3, groups=2), 4, 2, patches=False
+    )
+    assert few.slabs == few.chunks == 8
+    wide = shape_of((1, 24, 8, 12544), (24, 1, 5, 1), padding=(2, 0), groups=24)
+    assert weight_tasks.cut(wide, 4, 2, patches=False).rows == 8
+
+
 def test_packed_weights_serve_many_pixels():
     names = [direct.lower(layer_of(n, 2048, 1000, 1), FLOAT, 2).name for n in (1, 8, 9, 64)]
     assert names[:2] == ["dots", "dots"]
@@ -212,6 +229,7 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((8, 4, 5000), (16, 4, 1), {}),
         ((1, 64, 56, 56), (112, 64, 1, 1), {}),
         ((1, 64, 10, 10), (256, 64, 1, 1), {}),  # an image that the first-level cache holds
+        ((1, 220, 28, 28), (32, 220, 1, 1), {}),  # channels on many pages that a cache holds
         ((1, 12, 100, 100), (256, 12, 1, 1), {}),  # few products beside the results
         ((1, 172, 110, 110), (3, 172, 1, 1), {}),  # few outputs of many channels
         ((1, 64, 30, 30), (16, 16, 3, 3), {"padding": 1, "groups": 4}),
@@ -219,6 +237,8 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         # for between two taps.
         ((1, 57, 57, 128), (7, 128, 5, 5), {"dilation": 8, "layout": CHANNELS_LAST}),
         ((1, 512, 26, 26, 26), (3, 512, 2, 2, 2), {"dilation": 12}),
+        ((2, 528, 16, 14, 14), (32, 528, 1, 1, 1), {}),  # few register blocks, far pixels
+        ((1, 192, 40, 40), (32, 192, 1, 1), {}),  # and those that a cache holds
     ],
     "matrix_transposed": [
         ((1, 512, 7, 7), (512, 512, 3, 3), {"padding": 1}),
@@ -382,6 +402,32 @@ def test_channels_that_share_places_are_copied_unless_they_are_few():
         assert (matrix.lower(s, 4, 1).fill_halo is not None) == copies
 
 
+def test_rows_of_one_vector_are_one_long_row_where_they_waste_no_more():
+    """Tiles of two vectors read each weight half as often."""
+    for cols, joined in (LANES - 1, True), (LANES, True), (2 * LANES, False):
+        s = shape_of((1, 64, cols, cols), (33, 64, 3, 3), padding=1)
+        assert ("matrix.segment" in counts.count_matrix(s, LANES)) == joined
+
+
+def test_few_register_blocks_read_far_pixels_by_parts_of_the_channels():
+    """Each page once; pixels that stay in cache are read by all channels at once."""
+
+    def lowered(channels: int, blocks: int, pixels: int) -> Lowering:
+        s = shape_of((1, channels, pixels), (blocks * TILE_ROWS, channels, 1))
+        return direct.lower(s, FLOAT, 2)
+
+    far = blocking.SECOND_LEVEL // 4 // 256
+    for blocks in (1, FEW_BLOCKS):
+        parts = [lowered(channels, blocks, far).blocks.kc for channels in (256, 264, 265)]
+        assert parts == [32, 24, 20]  # multiples of what a list has
+        assert lowered(256, blocks, far).prefetching_tile is not None
+        near = lowered(128, blocks, 1000)
+        assert (near.name, near.blocks.kc) == ("matrix", 128)
+    assert lowered(256, FEW_BLOCKS + 1, far).name == "patch_matrix"
+    # A large power of two apart: so few channels at a time share places all the same.
+    assert lowered(256, 1, 1 << 16).fill_halo is None
+
+
 @pytest.mark.skipif(VECTOR_BYTES == 16, reason="vectors without masks")
 def test_filters_taller_than_a_strip_take_the_lanes_that_are_full():
     def served(channels: int, size: int, kernel: int) -> str:
@@ -397,6 +443,30 @@ def test_filters_taller_than_a_strip_take_the_lanes_that_are_full():
     assert served(4 * LANES, short, 9) == "depthwise_channels"
     assert served(4 * LANES, short, 7) == "depthwise_planes"
     assert served(LANES * 9 // 8, LANES, 9) == "depthwise_planes"
+
+
+@pytest.mark.skipif(VECTOR_BYTES == 16, reason="vectors without masks")
+def test_strips_past_the_caches_store_whole_lines(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(choice, "last_level_caches", lambda threads: 0)
+    past_caches = 0
+    for width in range(64, 1024, 32):
+        s = shape_of((1, 2, 8, width), (2, 1, 3, 3), padding=1, groups=2)
+        low = depthwise_planes.lower(s, 4, 2)
+        firsts = low.table[1 : 1 + 5 * low.table[0] : 5]
+        begin_at_lines = (firsts % (CACHE_LINE // 4) == 0).all()
+        assert not low.nontemporal or begin_at_lines
+        past_caches += low.nontemporal
+    assert past_caches or VECTOR_BYTES < CACHE_LINE
+
+
+@pytest.mark.skipif(VECTOR_BYTES == 16, reason="vectors without masks")
+def test_rows_of_large_planes_are_few():
+    """A strip that goes down them reads few pages."""
+    for size, whole in ((32, True), (2000, False)):
+        s = shape_of((1, 4, size, size), (4, 1, 3, 3), padding=1, groups=4)
+        rows = depthwise_planes.lower(s, 4, 1).blocks.rows
+        assert (rows == size) == whole
+        assert whole or rows * size * 4 <= 2 * depthwise_planes.BLOCK_BYTES
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.gradients import weight_tasks
+from numbaconv.problem.plan import find_weight_plan
+from numbaconv.problem.simplest import with_fewest_axes
+from tests.cpu.shapes import shape_of
 from tests.oracle import reference
 
 DRAWS = 30
@@ -17,9 +22,10 @@ def draw_few_channels(rng: np.random.Generator):
     wider = int(rng.choice([0, 3, 20, 517]))
     reach = [(k - 1) * d + 1 for k, d in zip((high, wide), dilation, strict=True)]
     size = (reach[0] + int(rng.integers(0, 30 if wider < 99 else 5)), reach[1] + wider)
-    groups, c_in, c_out = (int(rng.integers(1, most)) for most in (12, 3, 5))
+    groups, c_in, c_out = (int(rng.integers(1, most)) for most in (12, 3, 7))
     stride = (1, 1) if rng.random() < 0.7 else (2, int(rng.integers(1, 3)))
-    padding = tuple(int(rng.integers(0, r)) for r in reach)
+    # Without padding the input is read in place.
+    padding = (0, 0) if rng.random() < 0.4 else tuple(int(rng.integers(0, r)) for r in reach)
     n = int(rng.integers(1, 3))
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return (n, groups * c_in, *size), (groups * c_out, c_in, int(high), int(wide)), options
@@ -39,6 +45,35 @@ def draw_padded(rng: np.random.Generator):
     return (n, c_in, *map(int, size)), (c_out, c_in, *map(int, kernel)), options | {"groups": 1}
 
 
+def draw_covered(rng: np.random.Generator):
+    """A window that covers its map: its elements are channels of a product of the batch."""
+    rank, groups = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    kernel = tuple(int(k) for k in rng.integers(1, 7, rank))
+    n, c_in, c_out = (int(rng.integers(1, most)) for most in (30, 20, 20))
+    ones = (1,) * rank
+    options = {"stride": ones, "padding": (0,) * rank, "dilation": ones, "groups": groups}
+    return (n, groups * c_in, *kernel), (groups * c_out, c_in, *kernel), options
+
+
+@pytest.mark.skipif(VECTOR_BYTES < 32, reason="rows leave few lanes of short vectors over")
+def test_draws_take_every_way():
+    """What is drawn below is read in place or copied, and its rows of blocks are either's."""
+    rng, ways = np.random.default_rng(3), set()
+    for _ in range(10 * DRAWS):
+        x_shape, w_shape, options = draw_few_channels(rng)
+        s = with_fewest_axes(shape_of(x_shape, w_shape, **options))
+        blocks = weight_tasks.cut(s, 4, 2, patches=False)
+        ways.add((blocks.in_place, blocks.copies, blocks.shifts))
+    assert ways == {(i, *of_rows) for i in (0, 1) for of_rows in ((0, 0), (1, 0), (1, 1))}
+
+
+def test_windows_that_cover_their_map_are_products_of_the_batch():
+    x, g = np.zeros((4, 6, 5, 7), np.float32), np.zeros((4, 8, 1, 1), np.float32)
+    s = find_weight_plan(2, x, (8, 3, 5, 7), g, 1, 0, 1, 2).simplest
+    assert (s.groups, s.c_in, s.taps, s.size) == (2, 3 * 5 * 7, 1, (1, 1, 1))
+    assert find_weight_plan(2, x, (8, 3, 5, 6), g, (1, 2), 0, 1, 2).simplest.taps > 1
+
+
 def operands(rng: np.random.Generator, shapes, dtype: str):
     return [rng.integers(-4, 5, shape).astype(dtype) for shape in shapes]
 
@@ -55,9 +90,9 @@ def weight_gradient(x, w_shape, g, options):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("draw", [draw_few_channels, draw_padded])
+@pytest.mark.parametrize("draw", [draw_few_channels, draw_padded, draw_covered])
 def test_exact(draw, dtype: str):
-    rng = np.random.default_rng(len(dtype) + 10 * (draw is draw_padded))
+    rng = np.random.default_rng(len(draw.__name__))
     for _ in range(DRAWS):
         x_shape, w_shape, options = draw(rng)
         x, g = operands(rng, (x_shape, output_shape(x_shape, w_shape, options)), dtype)

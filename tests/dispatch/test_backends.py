@@ -299,6 +299,13 @@ def test_explain_gives_a_reason_of_its_own_for_what_auto_chose():
     assert str(chosen) != str(forced)
 
 
+@pytest.mark.parametrize("of", ["transposed", "input", "weight"])
+@pytest.mark.parametrize("weight", [None, np.ones((2, 2)), np.float32(1), np.ones((1,) * 6)])
+def test_explain_refuses_what_is_no_weight(of: str, weight: Any):
+    with pytest.raises((TypeError, ValueError), match=r"^weight must"):
+        nc.explain(np.ones((1, 2, 8, 8)), weight, of=of)
+
+
 def test_explain_takes_every_option_and_computes_nothing():
     y = nc.explain(
         np.zeros((1, 2**15, 2**15, 2), np.int8)[:, :9, :9],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,8 @@ def draw_call(rng: np.random.Generator) -> tuple[str, tuple[Any, ...], dict[str,
 
 @pytest.mark.parametrize("seed", range(8))
 def test_integers_are_those_of_scipy(seed: int):
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("SciPy's casts and sums are this machine's")
     rng = np.random.default_rng(seed)
     for _ in range(40):
         name, arguments, options = draw_call(rng)

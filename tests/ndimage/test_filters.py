@@ -10,7 +10,7 @@ import pytest
 
 import numbaconv as nc
 from numbaconv.cpu import blocking
-from numbaconv.cpu.separable import planning
+from numbaconv.cpu.separable import execution, planning
 from numbaconv.cpu.separable.borders import REFLECT
 from numbaconv.ndimage import kernels
 from tests.conftest import Script
@@ -229,12 +229,11 @@ def test_any_number_of_threads_gives_the_same_bits(run_script: Script):
 
 
 PEAK = """
-import resource, numpy as np
+import numpy as np
 from numbaconv import ndimage
 from numbaconv.cpu.separable import planning
+from tests.peak_memory import peak_bytes
 planning.last_level_caches = lambda threads: 0  # small images compile what large ones need
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 def calls(x, y, photo, blurred):
     ndimage.gaussian_filter(x, 3, output=y)
     ndimage.sobel(x, output=y)
@@ -247,9 +246,9 @@ def arrays(n):
     return x, x.copy(), photo, photo.copy()
 calls(*arrays(600))
 given = arrays(4000)
-before = peak()
+before = peak_bytes()
 calls(*given)
-print((peak() - before) / given[0].nbytes)
+print((peak_bytes() - before) / given[0].nbytes)
 """
 
 
@@ -257,6 +256,37 @@ def test_no_array_between_the_axes(run_script: Script):
     """A call takes no memory of the image's size beside the arrays that it is given."""
     pytest.importorskip("resource")
     assert float(run_script("-c", PEAK).stdout) < 0.2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_long_passes_have_walks_of_their_own_and_the_same_bits(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+):
+    walks: list[int] = []
+    make = execution.make_template
+
+    def counted(problem: Any, threads: int) -> Any:
+        walks.append(len(problem.work))
+        return make(problem, threads)
+
+    monkeypatch.setattr(execution, "make_template", counted)
+    x = (np.random.default_rng(0).random((3, 40, 50)) * 255).astype(dtype)
+    options: dict[str, Any] = {"mode": ("reflect", "wrap", "constant"), "rounding": "saturate"}
+    options |= {"cval": 7} if dtype == "float64" else {}
+    apart = nc.ndimage.gaussian_filter(x, (1, 40, 2), **options)
+    assert walks == [1, 1, 1]  # the pass along the rows is long
+    monkeypatch.setattr(execution, "MOST_TOGETHER", 1000)
+    together = nc.ndimage.gaussian_filter(x, (1, 40, 2), **options)
+    assert len(walks) < 6
+    np.testing.assert_array_equal(apart, together, strict=True)
+
+
+def test_passes_may_reach_far_beyond_the_image():
+    """Rows of so many elements, as many as a pass along the other axis reads, are terabytes."""
+    x = np.random.default_rng(0).random((7, 9))
+    near = nc.ndimage.gaussian_filter(x, 1e5)
+    np.testing.assert_allclose(near, x.mean(), rtol=1e-6)
+    np.testing.assert_array_equal(nc.ndimage.uniform_filter(x, 100_001).shape, x.shape)
 
 
 def test_plans_are_kept_by_what_they_depend_on():

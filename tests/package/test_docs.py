@@ -17,6 +17,7 @@ EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.re
 FENCED = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"`[^`]*`")
 LINK = re.compile(r"\]\(\s*<?([^)>\s]+)")
+FILE_NAME = re.compile(r"\[`?[\w./-]+\.md`?\]\(")
 LINK_TARGET = re.compile(r"\]\([^)]*\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 PATH = re.compile(rf"(?<![\w./~-])(?:{'|'.join(FOLDERS)})/[\w./*-]*")
@@ -46,7 +47,7 @@ def leads_somewhere(link: str, text: str, page: Path) -> bool:
     target = page.parent / name
     if not target.exists():
         return False
-    return not anchor or anchor in anchors(target.read_text() if name else text)
+    return not anchor or anchor in anchors(target.read_text("utf-8") if name else text)
 
 
 def broken_links(text: str, page: Path) -> list[str]:
@@ -87,27 +88,33 @@ def missing_names(text: str) -> list[str]:
 
 @EVERY_PAGE
 def test_links_lead_somewhere(page: Path):
-    assert broken_links(page.read_text(), page) == []
+    assert broken_links(page.read_text("utf-8"), page) == []
 
 
 @EVERY_PAGE
 def test_paths_exist(page: Path):
-    assert missing_paths(page.read_text()) == []
+    assert missing_paths(page.read_text("utf-8")) == []
 
 
 @EVERY_PAGE
 def test_modules_import(page: Path):
-    assert missing_names(page.read_text()) == []
+    assert missing_names(page.read_text("utf-8")) == []
+
+
+@EVERY_PAGE
+def test_links_to_pages_have_words(page: Path):
+    """Not the names of their files: on the site pages have titles."""
+    assert FILE_NAME.findall(FENCED.sub("", page.read_text("utf-8"))) == []
 
 
 def test_every_page_of_docs_is_linked():
-    """From the README, in some steps."""
+    """From the README or the home page, in some steps."""
     reached: set[Path] = set()
-    todo = [ROOT / "README.md"]
+    todo = [ROOT / "README.md", ROOT / "docs" / "index.md"]
     while todo:
         page = todo.pop()
         reached.add(page)
-        links = LINK.findall(FENCED.sub("", page.read_text()))
+        links = LINK.findall(FENCED.sub("", page.read_text("utf-8")))
         targets = {(page.parent / link.partition("#")[0]).resolve() for link in links}
         todo += (targets & set(PAGES)) - reached
     pages = {page for page in PAGES if page.parent.name == "docs"}

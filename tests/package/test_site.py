@@ -54,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_has_every_page(site: Path):
     assert [page for page in PAGES if not (site / page.with_suffix(".html")).exists()] == []
-    assert "docs/index.html" in (site / "index.html").read_text()
+    assert "docs/index.html" in (site / "index.html").read_text("utf-8")
 
 
 def test_reference_has_every_public_name(site: Path):
@@ -66,16 +66,18 @@ def test_reference_has_every_public_name(site: Path):
 
 
 def test_links_to_code_lead_to_its_source(site: Path):
-    layout = (site / "docs" / "layout.html").read_text()
+    layout = (site / "docs" / "layout.html").read_text("utf-8")
     assert 'href="../source/numbaconv/cpu/job.py.html"' in layout
     assert 'href="../source/numbaconv/cpu/__init__.py.html"' in layout  # the folder
-    assert "SHAPE_SIZE" in (site / "source" / "numbaconv" / "cpu" / "job.py.html").read_text()
+    assert "SHAPE_SIZE" in (site / "source" / "numbaconv" / "cpu" / "job.py.html").read_text(
+        "utf-8"
+    )
     downloads = {file.suffix for file in (site / "_downloads").rglob("*.*")}
     assert downloads == {".py", ".ipynb", ".zip"}  # of the gallery
 
 
 def test_short_examples_ran_and_drew(site: Path):
-    gallery = (site / "docs" / "gallery.html").read_text()
+    gallery = (site / "docs" / "gallery.html").read_text("utf-8")
     for example in (ROOT / "examples" / "short").glob("*.py"):
         assert f"short/{example.stem}.html" in gallery
         assert list((site / "_images").glob(f"sphx_glr_{example.stem}_001.png"))
@@ -83,28 +85,40 @@ def test_short_examples_ran_and_drew(site: Path):
 
 def test_pictures_have_texts(site: Path):
     for page in (site / "docs").rglob("*.html"):
-        assert not re.search(r'<img[^>]*alt=""', page.read_text()), page
+        assert not re.search(r'<img[^>]*alt=""', page.read_text("utf-8")), page
+
+
+def test_pictures_fit_dark_pages(site: Path):
+    """The theme leaves all alone, and the style sheet turns those that are drawn on white."""
+    drawn = set()
+    for page in (site / "docs").rglob("*.html"):
+        for picture in re.findall("<img[^>]*>", page.read_text("utf-8")):
+            assert "dark-light" in picture, page
+            if "drawing" in picture:
+                drawn |= set(re.findall(r'/(\w+)\.png"', picture))
+    assert {"tile", "speed", "sphx_glr_plot_stream_001", "sphx_glr_plot_stream_thumb"} <= drawn
+    assert not {"features", "deblurred", "sphx_glr_plot_edges_001"} & drawn
+    assert "img.drawing" in (site / "_static" / "site.css").read_text("utf-8")
 
 
 def test_anchors_of_the_indexes_are_there(site: Path):
     for index in ("genindex", "py-modindex"):
         links = re.findall(
-            r'href="(docs/[^"]+)#(module-[^"]+)"', (site / f"{index}.html").read_text()
+            r'href="(docs/[^"]+)#(module-[^"]+)"', (site / f"{index}.html").read_text("utf-8")
         )
         assert links
         for page, anchor in links:
-            assert f'id="{anchor}"' in (site / page).read_text()
+            assert f'id="{anchor}"' in (site / page).read_text("utf-8")
 
 
 def test_names_in_docstrings_lead_to_the_reference(site: Path):
-    assert (
-        'As in <a class="reference internal" href="#numbaconv.conv"'
-        in (site / "docs" / "api" / "convolution.html").read_text()
-    )
+    assert 'As in <a class="reference internal" href="#numbaconv.conv"' in (
+        site / "docs" / "api" / "convolution.html"
+    ).read_text("utf-8")
 
 
 def test_search_finds_names_and_words(site: Path):
-    text = (site / "searchindex.js").read_text()
+    text = (site / "searchindex.js").read_text("utf-8")
     index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
     names = {
         f"{module}.{entry[4] if isinstance(entry, list) else entry}"

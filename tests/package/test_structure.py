@@ -32,7 +32,7 @@ EXCEPTIONS: set[str] = set()
 
 def long_functions() -> Iterator[str]:
     for path in sorted((ROOT / "numbaconv").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, (ast.FunctionDef, ast.Lambda)):
                 continue
             if len(node.args.posonlyargs) + len(node.args.args) > MOST_PARAMETERS:

@@ -99,7 +99,7 @@ def test_one_notice_for_one_wait(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "later" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stream", ["None", "open('/dev/null')", "closed"])
+@pytest.mark.parametrize("stream", ["None", "open(os.devnull)", "closed"])
 def test_a_stream_that_cannot_be_written_to(stream: str, run_script: Script, tmp_path: Path):
     change = "sys.stderr.close()" if stream == "closed" else f"sys.stderr = {stream}"
     code = f"import os, sys; os.chdir({str(tmp_path)!r}); {change}\n" + NATIVE

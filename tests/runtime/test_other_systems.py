@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from numbaconv.codegen import cache
 from tests.conftest import Script
 from tests.runtime.cached import cache_files
 
@@ -71,3 +72,24 @@ def test_system_without_fork_locks_and_users(
     assert stamps
     run_script("-c", OTHER_SYSTEM + CALLS + "\nassert not asked, asked", **settings)
     assert {path: path.stat().st_mtime_ns for path in cache_files(tmp_path)} == stamps
+
+
+def test_a_file_that_another_process_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Windows does not replace it: it stays as it is, and nothing is left beside it."""
+    monkeypatch.setattr(cache, "cache_directory", lambda: tmp_path)
+    cache.store("symbol", "identity", b"code")
+
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(13, "Access is denied", str(target))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    cache.store("symbol", "identity", b"code")
+    assert cache.load("symbol", "identity") == b"code"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_integers_of_32_bits_are_refused(run_script: Script):
+    """As NumPy 1.26 has them under Windows: tables would be read past their ends."""
+    code = "import numba, numpy\nnumpy.int_ = numpy.int32\nimport numbaconv\nnumbaconv.conv2d"
+    with pytest.raises(AssertionError, match="ImportError: numbaconv needs integers of 64 bits"):
+        run_script("-c", code)

@@ -134,6 +134,23 @@ def test_integers_are_exact_and_bools_are_or():
     assert np.array_equal(signal.convolve(bits, bits | True, "same"), [[True, True], [True, True]])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("int64", 2**62 + 1), ("int64", -(2**63)), ("uint64", 2**64 - 1)]
+)
+def test_integers_beyond_the_edge_are_exact(dtype: str, value: int):
+    x, w = np.ones((2, 2), dtype), np.ones((1, 2), dtype)
+    y = nc.signal.convolve2d(x, w, fillvalue=value)
+    assert y.dtype == dtype
+    assert int(y[0, 0]) % 2**64 == (value + 1) % 2**64  # sums wrap
+
+
+@pytest.mark.parametrize("value", [2**64, 2**2000, -1, np.inf, np.nan, 1 + 1j, None, "3", [1, 2]])
+def test_a_constant_that_the_result_cannot_hold(value: Any):
+    x = np.ones((2, 2), np.uint64)
+    with pytest.raises(ValueError, match="fillvalue"):
+        nc.signal.convolve2d(x, x, fillvalue=value)
+
+
 def test_numbers_and_five_axes():
     assert signal.convolve(3, 2) == 6
     assert signal.correlate(3, 2j) == -6j

@@ -9,10 +9,11 @@ from math import gcd
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
+from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
+    FIRST_LEVEL,
     SECOND_LEVEL,
     SHALLOW_K,
     SMALL_FILTERS,
@@ -41,6 +42,10 @@ DOT_LANES = 4
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
 
+# Taps, at most, of filters that get strips on planes that no cache holds: up to 5x5 if registers
+# suffice for wide strips.
+STRIP_TAPS = 25 if REGISTERS >= 32 else 24
+
 # Widest block of columns of `depthwise_channels`: its halo rows stay in the second-level cache,
 # under tall kernels too.
 CHANNEL_COLUMNS = 256
@@ -65,13 +70,17 @@ FEW_CHANNELS = 6
 # the best.
 MOST_ZONES = 16
 
+# Register blocks, at most, that read pixels in place though their channels lie on more pages.
+FEW_BLOCKS = 3
+
 # From so many input and output channels on, pixels are packed where rows leave lanes over, if that
 # takes more multiply-adds a vector of results than moving it: see `uses_panels`.
 PANEL_K, PANEL_OUTPUTS, MOVE_COST = 256, 96, 13
 
-# From so many register blocks on, pixels of an image that a first-level cache does not hold are
-# packed so that vectors as wide as a cache line begin at one: see `crosses_lines`.
-PANEL_BLOCKS, FIRST_LEVEL_BYTES = 10, 1 << 15
+# From so many register blocks on, pixels of an image are packed so that vectors as wide as a cache
+# line begin at one, if a first-level cache does not hold them beside weights and results: see
+# `crosses_lines`.
+PANEL_BLOCKS, NEAR_BYTES = 10, 2 * FIRST_LEVEL // 3
 
 
 def reads_in_place(s):
@@ -167,9 +176,9 @@ def uses_planes(s):
     """Strips of several planes, but where rows of a plane do better.
 
     Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
-    holds, filters of 5x5 and more get bands.
+    holds, large filters get bands.
     """
-    cached = kernel_taps(s) < 25 or s.output[1] * s.output[2] <= 1 << 17
+    cached = kernel_taps(s) <= STRIP_TAPS or s.output[1] * s.output[2] <= 1 << 17
     return has_strips(s) and s.groups > 1 and cached and not uses_folds(s)
 
 
@@ -293,6 +302,32 @@ def pages_of_pixels(s, lanes):
     return s.c_in * min(1, s.in_strides[1] * VECTOR_BYTES / (PAGE_BYTES * lanes))
 
 
+def has_few_blocks(s, lanes):
+    """Whether few register blocks read channels that lie on more pages than are at hand.
+
+    They do not repay packing the pixels. What `matrix` reads in place are rows.
+    """
+    rows = is_pointwise(s) and is_signal(s) and s.in_strides[4] == s.out_strides[4] == 1
+    few = s.c_out <= FEW_BLOCKS * TILE_ROWS and pages_of_pixels(s, lanes) > MOST_PAGES
+    return rows and few and reads_in_place(s)
+
+
+def adds_by_parts(s, lanes):
+    """Whether `matrix` adds some channels of a task to all of its results, then the next ones.
+
+    Pixels that come from beyond the second-level cache are then read in long runs, each page once,
+    of so few channels that the prefetchers of the hardware follow all of them. The results of a
+    task, of few register blocks, stay in cache in the meantime.
+    """
+    size = s.n * (s.in_strides[0] + s.out_strides[0]) * VECTOR_BYTES
+    return has_few_blocks(s, lanes) and size > SECOND_LEVEL * lanes
+
+
+def uses_rows(s, lanes):
+    """Whether few register blocks read their pixels in place: see `has_few_blocks`."""
+    return has_few_blocks(s, lanes) and has_rows_apart(s, lanes) and s.c_out >= BAND_CHANNELS
+
+
 def columns_in_line(s):
     """Columns of a row of outputs, or of all rows of an image where `matrix` joins them.
 
@@ -309,7 +344,7 @@ def crosses_lines(s, lanes):
     where lines come from beyond the first-level cache.
     """
     many = s.c_in > SHALLOW_K and s.c_out > (PANEL_BLOCKS - 1) * TILE_ROWS
-    far = s.c_in * columns_in_line(s) * VECTOR_BYTES > FIRST_LEVEL_BYTES * lanes
+    far = s.c_in * columns_in_line(s) * VECTOR_BYTES > NEAR_BYTES * lanes
     return VECTOR_BYTES == CACHE_LINE and many and far and reads_in_place(s)
 
 
@@ -317,11 +352,12 @@ def uses_panels(s, lanes):
     """Layers of one tap whose pixels are better packed, once for all output channels.
 
     A tile that reads them in place takes a vector or two from each channel. Where channels lie on
-    more pages than are at hand, each register block looks all of these up again; packing does it
-    once, and two blocks repay it. Panels are also full at the ends of rows and of images, where
-    tiles waste lanes, or end with a vector alone that loads a weight for each multiply-add. With
-    many channels on both sides that repays packing by itself; and so do many register blocks where
-    pixels in place lie across cache lines. Under a stride costs decide: nothing is read by vectors.
+    more pages than are at hand, and do not stay in cache, each register block looks all of these
+    up again; packing does it once, and two blocks repay it, where `uses_rows` does not hold. Panels
+    are also full at the ends of rows and of images, where tiles waste lanes, or end with a vector
+    alone that loads a weight for each multiply-add. With many channels on both sides that repays
+    packing by itself; and so do many register blocks where pixels in place lie across cache lines.
+    Under a stride costs decide: nothing is read by vectors.
     """
     if kernel_taps(s) > 1 or max(s.padding) > 0 or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
@@ -330,7 +366,8 @@ def uses_panels(s, lanes):
     if is_pointwise(s) and s.output[0] == 1:
         if crosses_lines(s, lanes):
             return True
-        if pages_of_pixels(s, lanes) > MOST_PAGES:
+        cached = s.c_in * columns_in_line(s) * VECTOR_BYTES <= blocking.CACHE_BYTES * lanes
+        if pages_of_pixels(s, lanes) > MOST_PAGES and not cached:
             return s.c_out > TILE_ROWS
     cols = columns_in_line(s)
     wastes = s.c_in * (-cols % lanes) > MOVE_COST * cols
@@ -346,10 +383,10 @@ def stays_cached(s, lanes):
 def has_rows_apart(s, lanes):
     """Whether pixels are neighbours, and channels lie where caches have room for many at once.
 
-    A large power of two apart they push each other out, unless they are few.
+    A large power of two apart they push each other out, unless they are few, or added by parts.
     """
     apart = s.c_in <= FEW_CHANNELS or s.in_strides[1] * VECTOR_BYTES % (8192 * lanes) != 0
-    return s.in_strides[4] == 1 and apart
+    return s.in_strides[4] == 1 and (apart or adds_by_parts(s, lanes))
 
 
 def reads_pixels_in_place(s, lanes):
@@ -459,6 +496,8 @@ def special_lowering(s, lanes):
         if has_padded_halo(s):
             return "patch_matrix"
         return "filter_folds" if folds else "filter_rows"
+    if uses_rows(s, lanes):
+        return "matrix"
     if uses_panels(s, lanes):
         return "patch_matrix"
     return None

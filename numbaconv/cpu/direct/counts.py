@@ -22,6 +22,7 @@ from numbaconv.cpu.blocking import (
     MOST_K,
     NARROW_TILES,
     SEGMENT_COST,
+    SINGLES,
     TILE_ROWS,
     TILE_VECTORS,
     most_rows,
@@ -39,7 +40,7 @@ from numbaconv.cpu.direct.choice import (
     reads_rows_in_place,
     reads_signals_in_place,
 )
-from numbaconv.cpu.direct.halo_counts import FIRST_LEVEL, Counts, count_halo, transposed_pieces
+from numbaconv.cpu.direct.halo_counts import Counts, count_halo, transposed_pieces
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import pairs_rows, rows_of_stage
 from numbaconv.cpu.im2col.panels import fills_zones
@@ -216,7 +217,7 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     used = k_size * depth.inside * height.inside
     counts: Counts = {}
     flat = (cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])) / lanes
-    saved = 2 * pairs + single - flat
+    saved = 2 * pairs + single + (1 / SINGLES if cols <= lanes else 0) - flat
     if crosses_rows(s) and b.rows > 1 and saved * b.kc * taps > SEGMENT_COST * (saved + flat):
         pairs, single, used = flat / 2, 0, k_size * depth.inside
         counts["matrix.segment"] = flat * s.c_out * (2 * parts - 1)
@@ -263,7 +264,7 @@ def lines_of_pixels(s: ConvShape, lanes: int, tiles: int) -> Counts:
     kd, kh, _ = s.kernel
     size = itemsize(lanes)
     image = s.c_in * prod(s.size) * size
-    if image < FIRST_LEVEL or kernel_taps(s) == 1:
+    if image < blocking.FIRST_LEVEL or kernel_taps(s) == 1:
         return {}
     each = s.output[2] * min(1, s.stride[2] * size / CACHE_LINE) + tiles / 2
     window = image * min(1, ((kh - 1) * s.dilation[1] + 1) / s.size[1])
@@ -277,7 +278,7 @@ def pushed_out(s: ConvShape, lanes: int, pixels: int) -> float:
     So they do where channels are innermost, and so many that pixels lie a large power of two apart.
     """
     kd, kh, kw = s.kernel
-    places = FIRST_LEVEL // gcd(s.in_strides[4] * itemsize(lanes), PAGE_BYTES)
+    places = blocking.FIRST_LEVEL // gcd(s.in_strides[4] * itemsize(lanes), PAGE_BYTES)
     columns = min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
     return min(1.0, max(0.0, kd * kh * columns / places - 1))
 

@@ -11,6 +11,7 @@ time; the tile's own loops. Finished rows go to the output at once, past the cac
 no results.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import (
+    CACHE_LINE,
     before_line,
     behind,
     call,
@@ -64,7 +66,6 @@ from numbaconv.cpu.packing.conversion import (
     ReadRowArguments,
     WriteRowArguments,
     read_row,
-    write_past_caches,
     write_row,
 )
 from numbaconv.cpu.packing.rows import fill
@@ -93,6 +94,8 @@ class Interleaved(NamedTuple):
     read_row : int
         Elements of a row as it is read, before its channels are repeated or its columns split; 0 if
         it is read to where it belongs.
+    whole : int
+        Pixels that are whole vectors.
     past_caches : int
         1: neither image nor result stays in the caches.
     """
@@ -104,6 +107,7 @@ class Interleaved(NamedTuple):
     results: int
     pixels: int
     read_row: int
+    whole: int
     past_caches: int
 
 
@@ -133,8 +137,9 @@ def lay_out(s, rows, cols, lanes, past_caches=False):
     fitting = _RESULTS_BYTES * lanes // (VECTOR_BYTES * channels)
     pixels = min(cols, round_up(max(fitting, 1), PIXEL_COLUMNS_UNIT))
     results, read_row = round_up(pixels * channels, lanes), changes * width * s.groups
+    whole, plane = lanes // math.gcd(lanes, channels), height * row
     return Interleaved(
-        period_of(s, lanes), phase, row, height * row, results, pixels, read_row, int(past_caches)
+        period_of(s, lanes), phase, row, plane, results, pixels, read_row, whole, int(past_caches)
     )
 
 
@@ -272,13 +277,12 @@ def finish_rows(job, results, step, s, rows, width, first, is_moved):
 
 
 @inline
-def is_stored_by_tile(job, tile, s, target, width):
-    """Whether rows of results are whole vectors; past the caches also whole lines, and final."""
-    whole, step = width % job[AT.lanes] == 0, s.out_strides[3]
-    if tile.past_caches == 0:
-        return whole
+def goes_past_caches(job, tile, s, target):
+    """Whether rows of results are stored past the caches: whole lines, to which nothing is done."""
+    line = job[AT.lanes] * CACHE_LINE // VECTOR_BYTES
     final = job[AT.add_tile] == 0 and job[AT.activate] == 0
-    return whole and final and before_line(target) == 0 and step % job[AT.lanes] == 0
+    whole = before_line(target) == 0 and s.out_strides[3] % line == 0
+    return tile.past_caches != 0 and final and whole
 
 
 @inline
@@ -295,15 +299,18 @@ def interleaved_part(job, m, tile, s, t):
         fill_tile(job, m, tile, s, t)
     r = 0
     while r < t.rows:
-        rows = min(rows_at_once(s), t.rows - r)
+        rows, begin = min(rows_at_once(s), t.rows - r), 0
         kernel = tile_kernel(s, rows)
-        for begin in range(0, t.cols, tile.pixels):
-            width = min(tile.pixels, t.cols - begin) * channels
+        while begin < t.cols:
             at = first + r * s.out_strides[3] + begin * channels
             results, step = shift(m.out, at), s.out_strides[3]
-            is_moved = not is_stored_by_tile(job, tile, s, results, width)
+            pixels = min(tile.pixels, t.cols - begin)
+            is_moved = pixels < tile.whole
             if is_moved:
                 results, step = m.results, tile.results
+            else:
+                pixels -= pixels % tile.whole
+            width = pixels * channels
             call(
                 job[AT.tile],
                 InterleavedTileArguments(
@@ -321,11 +328,12 @@ def interleaved_part(job, m, tile, s, t):
                     c=results,
                     row_step=step,
                     bias=m.bias,
-                    nontemporal=int(tile.past_caches != 0 and not is_moved),
+                    nontemporal=int(not is_moved and goes_past_caches(job, tile, s, results)),
                     prefetches=tile.past_caches,
                 ),
             )
             finish_rows(job, results, step, s, rows, width, at, is_moved)
+            begin += pixels
         r += rows
 
 
@@ -393,5 +401,5 @@ def lower(s, itemsize, threads):
         layout=tile,
         fill_halo=read_row,
         taps_in_place=kernel_taps(s) * (s.stride[2] == s.c_out == 1 and reads_in_place(s)),
-        store=write_past_caches if past_caches else write_row,
+        store=write_row,
     )

@@ -12,7 +12,15 @@ import numpy as np
 
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import before_line, call, fence, indices_at, pointer_at, shift
+from numbaconv.codegen.pointers import (
+    CACHE_LINE,
+    before_line,
+    call,
+    fence,
+    indices_at,
+    pointer_at,
+    shift,
+)
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
@@ -35,6 +43,10 @@ from numbaconv.problem.shape import kernel_taps, read_shape
 # vectors, 1 for half a vector; where its masks begin in the table.
 _FIRST, _WIDTH, _VECTORS, _HALF, _MASKS, _STRIP_SIZE = range(6)
 
+# Of a large plane, what a strip reads going down a block of rows: wide rows lie on pages of their
+# own, and a core has the addresses of few pages at hand.
+BLOCK_BYTES = 1 << 16
+
 
 class PlaneMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, and the table of strips."""
@@ -51,8 +63,8 @@ def cut(s, itemsize, threads):
 
     Planes: so few that the threads have tasks enough, each as many, and that the next strip, or an
     activation, finds them in cache. More tasks cost more than an equal end saves: a task takes 0.1
-    us beside its strips, a plane of 7 x 7 as long. Rows: all, unless there are too few planes, or a
-    strip would come to rows that have left the second-level cache since the last one.
+    us beside its strips, a plane of 7 x 7 as long. Rows: all, unless there are too few planes, or
+    the second-level cache does not hold a plane and its results.
     """
     planes = s.n * s.groups * s.output[0]
     wanted = wanted_tasks(threads)
@@ -61,7 +73,9 @@ def cut(s, itemsize, threads):
     parts = ceil_div(s.groups, max(1, most))
     groups = ceil_div(s.groups, min(s.groups, round_up(parts, threads)))
     least = min(s.output[1], 4 * s.kernel[1])
-    most = max(least, budget // (s.size[2] * s.stride[1]))
+    row = s.size[2] * s.stride[1]
+    is_cached = 2 * row * s.output[1] <= budget
+    most = s.output[1] if is_cached else max(least, BLOCK_BYTES // itemsize // row)
     enough = min(ceil_div(wanted, planes), s.output[1] // least)
     row_blocks = max(ceil_div(s.output[1], most), enough)
     rows = ceil_div(s.output[1], row_blocks)
@@ -138,6 +152,12 @@ def list_strips(s, lanes):
     begins = dict(zip(masks, np.cumsum(sizes), strict=False))
     entries = [(*strip, begins[key]) for strip, key in zip(strips, keys, strict=True)]
     return np.concatenate(([len(strips)], *entries, *masks.values()))
+
+
+def begin_at_lines(table, itemsize):
+    """Whether strips begin at cache lines, if rows do: then each line is stored at once."""
+    first = table[1 : 1 + table[0] * _STRIP_SIZE].reshape(-1, _STRIP_SIZE)[:, _FIRST]
+    return bool((first * itemsize % CACHE_LINE == 0).all())
 
 
 @inline
@@ -226,12 +246,14 @@ def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
     lanes = VECTOR_BYTES // itemsize
     small = uses_small_planes(s, lanes)
+    table = list_strips(s, lanes)
+    past_caches = not small and nontemporal_planes(s, lanes, threads)
     return Lowering(
         "depthwise_planes",
         planes_work,
         small_planes if small else strip,
         cut(s, itemsize, threads),
-        list_strips(s, lanes),
+        table,
         scratch_size=0,
-        nontemporal=not small and nontemporal_planes(s, lanes, threads),
+        nontemporal=past_caches and begin_at_lines(table, itemsize),
     )

@@ -20,9 +20,6 @@ from numbaconv.problem.shape import ConvShape
 
 Counts = dict[str, float]
 
-# Bytes of a first-level cache: 32 to 64 KiB.
-FIRST_LEVEL = 48 << 10
-
 
 def transposed_pieces(rows: int, columns: int, lanes: int) -> int:
     """Pieces in which a block is transposed, whole ones or not."""
@@ -99,7 +96,7 @@ def count_halo(s: ConvShape, lanes: int, b: MatrixBlocks, planes: float, blocks:
     vectors = each * rows * halo.phases_w * across.all / lanes
     counts: Counts = {}
     size = b.groups * b.kc * halo.channel * VECTOR_BYTES // lanes
-    if size > FIRST_LEVEL:
+    if size > blocking.FIRST_LEVEL:
         counts["halo.vector"] = vectors
     if size > blocking.CACHE_BYTES:  # so much of it leaves the second-level cache again
         counts["far_vector"] = vectors * blocks * min(1, size / blocking.CACHE_BYTES - 1)

@@ -16,10 +16,16 @@ from numbaconv.cpu.blocking import (
     CALL_COST,
     NARROW_TILES,
     SEGMENT_COST,
+    SINGLES,
     TILE_VECTORS,
     share,
 )
-from numbaconv.cpu.direct.choice import reads_rows_in_place, reads_signals_in_place, stays_cached
+from numbaconv.cpu.direct.choice import (
+    adds_by_parts,
+    reads_rows_in_place,
+    reads_signals_in_place,
+    stays_cached,
+)
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import all_taps, plane_taps, row_taps, rows_until
 from numbaconv.cpu.direct.tasks import (
@@ -264,6 +270,8 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     t = join_rows(s, view, t)
     lanes, k_size = job[AT.lanes], channels * kernel_taps(s)
     by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
+    if t.cols <= lanes:
+        by_rows += t.rows // SINGLES
     saved = by_rows - ((t.rows - 1) * view.layout.pitch + t.cols + lanes - 1) // lanes
     narrow = t.cols < NARROW_TILES * TILE_VECTORS * lanes
     down = narrow and s.out_strides[4] == 1 and saved * k_size <= SEGMENT_COST * by_rows
@@ -295,7 +303,8 @@ def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
     lanes = VECTOR_BYTES // itemsize
     in_place, inside = reads_rows_in_place(s, lanes), reads_signals_in_place(s, lanes)
-    ahead = 0 if stays_cached(s, lanes) else TILES_AHEAD * TILE_VECTORS * lanes
+    near = stays_cached(s, lanes) and not adds_by_parts(s, lanes)
+    ahead = 0 if near else TILES_AHEAD * TILE_VECTORS * lanes
     return Lowering(
         "matrix",
         multiply_work,

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from numbaconv.codegen.integers import ceil_div, round_up
+from numbaconv.codegen.integers import ceil_div, largest_divisor, round_up
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, most_rows
+from numbaconv.cpu.blocking import MOST_SINGLE, TILE_ROWS, TILE_VECTORS, most_rows
 from numbaconv.cpu.direct.blocks import (
     FEWEST_PIXELS,
     USUAL_COLUMNS,
@@ -19,7 +19,11 @@ from numbaconv.cpu.direct.blocks import (
     more_rows,
     rows_of,
 )
-from numbaconv.cpu.direct.choice import SHORT_VECTORS, cached_pixels
+from numbaconv.cpu.direct.choice import (
+    SHORT_VECTORS,
+    adds_by_parts,
+    cached_pixels,
+)
 from numbaconv.cpu.direct.tap_lists import tap_table
 from numbaconv.cpu.direct.tasks import tile_size
 from numbaconv.cpu.lowering import Packing
@@ -29,6 +33,10 @@ from numbaconv.problem.shape import kernel_taps
 
 # Input channels up to which wide rows are better than all channels at once: see `in_parts`.
 MOST_IN_PARTS = 300
+
+# Where channels are added by parts: channels of a part, at least, but so few that prefetchers
+# follow each; and columns of a task, at most.
+FEWEST_AT_ONCE, PART_COLUMNS = 20, 2048
 
 
 def even_rows(s, mr, threads):
@@ -98,6 +106,11 @@ def channels_of_panel(s, mr, itemsize):
     return ceil_div(s.c_in, ceil_div(panel, blocking.CACHE_BYTES))
 
 
+def channels_of_part(s):
+    """Input channels at a time where `adds_by_parts` holds: a multiple of those of a list."""
+    return round_up(FEWEST_AT_ONCE, largest_divisor(s.c_in, MOST_SINGLE))
+
+
 def cut(s, itemsize, threads, transposed, in_place):
     """Choose the blocks of a problem.
 
@@ -112,13 +125,18 @@ def cut(s, itemsize, threads, transposed, in_place):
     widest = widest_columns(s, itemsize, threads, oc_blocks, tile)
     if transposed and s.out_strides[1] != 1:
         widest = min(widest, SHORT_VECTORS * lanes)  # of a stage
+    by_parts, part = not transposed and adds_by_parts(s, lanes), channels_of_part(s)
+    if by_parts:
+        widest = min(PART_COLUMNS, blocking.CACHE_BYTES // ((part + s.c_out) * itemsize))
     pixels = USUAL_PIXELS
     if in_place and (cached := cached_pixels(s, lanes)) is not None:
         pixels, widest = min(pixels, cached), min(widest, cached)
     cols = cut_evenly(s, widest, 1 if transposed else tile, threads)
     col_blocks = ceil_div(s.output[2], cols)
     planes = s.n * s.groups * s.output[0] * col_blocks
-    if in_place:
+    if by_parts:
+        rows, kc = 1, part
+    elif in_place:
         rows, kc = rows_of(s, cols, pixels), channels_of_panel(s, mr, itemsize)
     else:
         rows, kc = fit_cache(s, cols, mr, itemsize)

@@ -61,7 +61,7 @@ from numbaconv.problem.simplest import covered_map, simplest
 from numbaconv.runtime import result_memory
 from numbaconv.runtime.threads import launch_lock
 
-# Elements that a packing task writes, about.
+# Elements that a packing task reads, about.
 PACKED_ELEMENTS = 16384
 # Fewer elements than this are packed faster by one thread than brought from one core to another
 # (row M1 of `benchmarks/compare.py --backward`).
@@ -108,7 +108,7 @@ class ChainHeader(NamedTuple):
     transpose : int
         Address of `transpose`.
     packer, natural : int
-        Address of an engine's own packer, which packs what `pack_phase` has written, and how many
+        Address of an engine's own packer, which packs what `pack_phases` has written, and how many
         elements behind the packed weights that lies; 0: none.
     origin : int
         Index of the first output.
@@ -198,32 +198,43 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
         pack_taps(t, target, source, rows, job[CHAIN_AT.channel_step], tap_step)
 
 
-@native(WorkerArguments)
-def pack_phase(worker, job, like):
-    """Write the weights (C_in, C_out, taps) of an adjoint as panels [group][block][k][rows].
+@inline
+def pack_channels(job, like, first, end):
+    """Write the weights of some of the C_in channels of a phase as panels [group][block][k][rows].
 
-    And copies of the bias, where some channels in a row have the same.
-
-    The phase convolves from the C_in channels of the output's gradient to the C_out of the
-    input's. A task is some of the C_in channels, whose weights are read in the order of memory.
+    And copies of the bias, with the first of them, where some channels in a row have the same.
     """
     s, t = read_shape(job, SHAPE), read_taps(job)
     weights, packed = pointer_at(job[AT.weights], like), pointer_at(job[AT.packed], like)
     packed = shift(packed, job[CHAIN_AT.natural])
-    channels, blocks = s.groups * s.c_in, -(-s.c_out // job[CHAIN_AT.rows])
-    each = max(1, PACKED_ELEMENTS // (s.c_out * t.taps_d * t.taps_h * t.taps_w))
+    blocks = -(-s.c_out // job[CHAIN_AT.rows])
+    if first == 0 and job[CHAIN_AT.copies] != 0:
+        bias = pointer_at(job[CHAIN_AT.bias], like)
+        copies = pointer_at(job[AT.bias], like)
+        for i in range(job[CHAIN_AT.copies]):
+            copies[i] = bias[i // job[CHAIN_AT.alike]]
+    for channel in range(first, end):
+        g = channel // s.c_in
+        for block in range(blocks):
+            pack_phase_block(job, s, t, weights, packed, g, channel - g * s.c_in, block)
+
+
+@native(WorkerArguments)
+def pack_phases(worker, job, like):
+    """Pack the weights (C_in, C_out, taps) of an adjoint for all jobs of a chain.
+
+    A phase convolves from the C_in channels of the output's gradient to the C_out of the input's.
+    A task is some of the C_in channels, whose weights are read in the order of memory. All phases
+    take theirs while a cache holds them: those of one lie between those of the others.
+    """
+    s = read_shape(job, SHAPE)
+    channels, each = s.groups * s.c_in, max(1, PACKED_ELEMENTS // job[CHAIN_AT.input_step])
     tasks = -(-channels // each)
     task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
-        if task == 0 and job[CHAIN_AT.copies] != 0:
-            bias = pointer_at(job[CHAIN_AT.bias], like)
-            copies = pointer_at(job[AT.bias], like)
-            for i in range(job[CHAIN_AT.copies]):
-                copies[i] = bias[i // job[CHAIN_AT.alike]]
-        for channel in range(task * each, min(task * each + each, channels)):
-            g = channel // s.c_in
-            for block in range(blocks):
-                pack_phase_block(job, s, t, weights, packed, g, channel - g * s.c_in, block)
+        for j in range(job[CHAIN_AT.jobs]):
+            end = min(task * each + each, channels)
+            pack_channels(shift(job, j * JOB_SIZE), like, task * each, end)
         task, queue = next_task(job, tasks, worker, queue)
 
 
@@ -241,7 +252,7 @@ def chain_work(worker, job, like):
 
 @inline
 def pack_again(space, jobs):
-    """Let engines pack what `pack_phase` wrote for them, if any of a chain has a packer."""
+    """Let engines pack what `pack_phases` wrote for them, if any of a chain has a packer."""
     count, found = jobs[CHAIN_AT.jobs], False
     for j in range(count):
         job = indices_at(behind(space.jobs, j * JOB_SIZE, 8))
@@ -282,8 +293,7 @@ def carry_out_chain(templates, x, weights, packed, scratch, bias, add, out, pack
             job[AT.bias] = behind(job[AT.packed], job[CHAIN_AT.copied], itemsize)
         at += job[AT.packed_size]
     if packs:
-        jobs[CHAIN_AT.called] = AT.packer
-        launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.pack_workers])
+        launch(space.jobs, jobs[AT.packer], jobs[AT.pack_workers])
         pack_again(space, jobs)
     if works:
         for j in range(count):
@@ -438,7 +448,7 @@ def _make_job(part: Part, template: execution.Template, arithmetic: Arithmetic) 
         job[AT.weights_in_panels] = int(job[AT.pack_rows] > 0)
     job[CHAIN_AT.rows] = job[AT.pack_rows] or 1
     job[AT.pack_in_task] = 0
-    job[AT.packer] = pack_phase.address(element)
+    job[AT.packer] = pack_phases.address(element)
     job[CHAIN_AT.transpose] = transpose.address(element)
     job[CHAIN_AT.origin], job[CHAIN_AT.first] = part.origin, part.first
     job[CHAIN_AT.channel_step] = part.channel_step

@@ -10,7 +10,7 @@ from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.arrays import flat_channels, narrowed
 from numbaconv.cpu.gradients import weight_tasks
-from numbaconv.cpu.gradients.weight_dots import dot_scratch, dots_work
+from numbaconv.cpu.gradients.weight_dots import dot_scratch, dots_work, tile_layout
 from numbaconv.cpu.gradients.weight_products import products_work, tile_sizes
 from numbaconv.cpu.gradients.weight_tasks import GRADIENT_AT, finish_work
 from numbaconv.cpu.job import (
@@ -24,7 +24,7 @@ from numbaconv.cpu.job import (
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.dot import dot
 from numbaconv.cpu.microkernels.matrix_transposed import pixel_tile
-from numbaconv.cpu.packing.halo import filler, halo_layout, tap_offsets
+from numbaconv.cpu.packing.halo import filler, tap_offsets
 from numbaconv.cpu.packing.transpose import transpose
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.plan import WeightPlan
@@ -62,11 +62,12 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     job[GRADIENT_AT.exchanged] = exchanged
     job[GRADIENT_AT.transpose] = transpose.address(how.numba)
     if b.dots:
-        halo = halo_layout(s, b.rows, b.cols, itemsize)
+        halo = tile_layout(s, b, itemsize)
         set_entries(job, HALO, halo)
-        job[AT.scratch_size] = dot_scratch(s, b, halo)
+        job[AT.scratch_size] = dot_scratch(s, b, halo, lanes)
         job[AT.worker], job[GRADIENT_AT.dot] = dots_work.address(how.numba), dot.address(how.numba)
-        job[AT.fill_halo] = filler(s, halo, lanes).address((how.numba, how.numba))
+        if not b.in_place:
+            job[AT.fill_halo] = filler(s, halo, lanes).address((how.numba, how.numba))
         table = tap_offsets(s, halo, s.c_in)
     else:
         tile_of_x, pixels = tile_sizes(s, b)

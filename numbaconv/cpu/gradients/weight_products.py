@@ -25,6 +25,7 @@ from numbaconv.cpu.gradients.weight_tasks import (
 )
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.microkernels.matrix_transposed import PixelTileArguments, first_half
+from numbaconv.cpu.packing.lanes import copy_lanes
 from numbaconv.cpu.packing.rows import fill
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import block_rows
@@ -85,7 +86,14 @@ def tile_sizes(s, b):
 @inline
 def copy_channels(job, tile, x, x_step, step, channels, count, nr):
     """tile[i][c] = x[c][i * step]: a piece of a row, channels last."""
-    if step == 1:
+    if x_step == 1:  # they are already
+        for i in range(count):
+            j = 0
+            while j < channels:
+                at = i * step + j
+                copy_lanes(shift(tile, i * nr + j), shift(x, at), channels - j)
+                j += job[AT.lanes]
+    elif step == 1:
         piece = TransposeArguments(tile, nr, x, x_step, channels, count, job[AT.lanes])
         call(job[GRADIENT_AT.transpose], piece)
     else:

@@ -59,6 +59,9 @@ MOST_LISTS, PADDED_SHARE = 7, 0.05
 # Elements that the sums of all slabs may take, and pixels that a slab should have.
 MOST_SUMS = 1 << 20
 SLAB_PIXELS, MOST_SLABS = 384, 8
+# Slabs times groups, at most: threads share the groups, while each slab copies rows around it anew.
+# And chunks of a slab from which on slabs are about even, whatever the rows of a chunk.
+SLABS_AND_GROUPS, MANY_CHUNKS = 64, 4
 # Tasks for each thread, at the price of packing a chunk for each part of the channels.
 TASKS_PER_THREAD = 2
 # Cycles that transposing an element takes, and a vector's multiply-add of `weight_dots`; a register
@@ -71,8 +74,11 @@ DOT_PIXELS, MOST_DOT_CHANNELS = 128, 32
 # where groups have few output channels: then all of it is read again by few register blocks. Of
 # more channels it streams.
 NEAR_BYTES, NEAR_PIXELS = 40 << 10, 1600
-# Taps of a plane of the filter that are worth copying the gradient, for blocks of taps.
-LEAST_TAPS = 9
+# Taps of a plane of the filter that are worth copying the gradient, for blocks of taps; and of a
+# line that reads the input in place, so that otherwise nothing is copied.
+LEAST_TAPS, LEAST_IN_PLACE = 9, 18
+# Steps of a tap that the copy of a vector of the gradient takes.
+COPIED_STEPS = 12
 # Elements of the result that a task of `finish_work` puts together.
 FINISHED = 4096
 
@@ -96,8 +102,12 @@ class GradientBlocks(NamedTuple):
         Parts of groups and channels, each a task of every slab.
     dots : int
         1: `weight_dots`; 0: `weight_products`.
+    in_place : int
+        1: `weight_dots` reads the input where it lies, and not from halo tiles.
+    copies : int
+        1: the gradient of `weight_dots` is copied, so that rows are one long row.
     shifts : int
-        1: rows of the blocks of `weight_dots` are taps, as output channels are too few.
+        1: rows of the blocks of such copies are taps, as output channels are too few.
     together : int
         Groups whose halo tiles are copied together for `weight_dots`.
     patches : int
@@ -124,6 +134,8 @@ class GradientBlocks(NamedTuple):
     oc_parts: int
     ic_parts: int
     dots: int
+    in_place: int
+    copies: int
     shifts: int
     together: int
     patches: int
@@ -257,7 +269,31 @@ def _has_rows_of_taps(s):
     """Whether rows of the blocks of `weight_dots` are taps: where that is worth copying G."""
     _, high, wide = s.kernel
     apart = all(step == 1 for step in s.stride[1:])
-    return s.c_out < DOT_ROWS[-1] and apart and wide > 1 and high * wide >= LEAST_TAPS
+    least = LEAST_TAPS if high > 1 or not _reads_in_place(s, s.output[2], False) else LEAST_IN_PLACE
+    return s.c_out < DOT_ROWS[-1] and apart and wide > 1 and high * wide >= least
+
+
+def _has_short_rows(s, cols, lanes):
+    """Whether rows leave so many lanes over that it is worth copying G to a single row.
+
+    A row's steps are those of its taps: the copy saves some for each, and takes as long as several.
+    """
+    apart, pitch = ceil_div(cols, lanes), cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])
+    saved = (apart - pitch / lanes) * s.c_in * kernel_taps(s)
+    return s.output[1] > 1 and saved > COPIED_STEPS * ceil_div(pitch, lanes)
+
+
+def _reads_in_place(s, cols, copies):
+    """Whether the input is read where it lies: no tap reads padding, and elements are neighbours.
+
+    Where the gradient is copied at the distances of the input's rows, a chunk takes all of each.
+    """
+    axes = zip(s.size, s.output, s.kernel, s.stride, s.dilation, strict=True)
+    inside = all((out - 1) * step + (k - 1) * d < n for n, out, k, step, d in axes)
+    single = s.stride[1] == s.stride[2] == s.in_strides[4] == 1
+    whole = s.size[1] == 1 or (cols == s.output[2] and s.in_strides[3] == s.size[2])
+    few = s.c_out <= DOT_ROWS[-1]
+    return inside and max(s.padding) == 0 and single and few and (whole or not copies)
 
 
 def _lists_of_pixels(s):
@@ -283,12 +319,16 @@ def cut(s, itemsize, threads, patches):
     plane_blocks, col_blocks = ceil_div(all_planes, planes), ceil_div(s.output[2], cols)
     sums = s.groups * s.c_out * s.c_in * kernel_taps(s)
     slabs = MOST_SLABS
-    while slabs > 1 and (slabs * sums > MOST_SUMS or slabs * SLAB_PIXELS > s.n * image_pixels(s)):
+    pixels = s.n * image_pixels(s)
+    most = min(pixels // SLAB_PIXELS, MOST_SUMS // sums, SLABS_AND_GROUPS // s.groups)
+    while slabs > max(most, 1):
         slabs //= 2
     row_blocks = ceil_div(s.output[1], rows)
     if planes == 1:
         # Slabs of as many chunks each, as near as rows allow.
-        while all_planes * row_blocks * col_blocks % slabs and row_blocks < s.output[1]:
+        alike = all_planes * col_blocks
+        most = min(s.output[1], ceil_div(MANY_CHUNKS * slabs, alike))
+        while alike * row_blocks % slabs and row_blocks < most:
             row_blocks += 1
         rows = ceil_div(s.output[1], row_blocks)
         row_blocks = ceil_div(s.output[1], rows)
@@ -302,6 +342,8 @@ def cut(s, itemsize, threads, patches):
     group_parts = min(s.groups, wanted) if dots else s.groups
     ic_parts = min(ic_blocks, ceil_div(wanted, group_parts))
     oc_parts = min(oc_blocks, ceil_div(wanted, group_parts * ic_parts))
+    shifts = _has_rows_of_taps(s)
+    copies = shifts or _has_short_rows(s, cols, lanes)
     together = (
         max(1, NEAR_BYTES // itemsize // _dot_elements(s, rows, cols, itemsize)) if dots else 1
     )
@@ -322,7 +364,9 @@ def cut(s, itemsize, threads, patches):
         oc_parts,
         ic_parts,
         int(dots),
-        int(dots and _has_rows_of_taps(s)),
+        int(dots and _reads_in_place(s, cols, copies)),
+        int(dots and copies),
+        int(dots and shifts),
         together,
         int(patches),
         1 if dots else _lists_of_pixels(s),

@@ -4,7 +4,7 @@
 - `planning`: a walk becomes a job: the roles of the axes, and the sizes of blocks;
 - `walk`: what a job says of it, as integers;
 - `tasks`: the worker;
-- `rows`: conversions between the arrays' dtypes and that of the sums;
+- `resampling`: filters between sampling rates, phase by phase;
 - `borders`: SciPy's names for what lies outside of the image.
 
 Every pass is `microkernels.tap_sums`.

@@ -22,6 +22,10 @@ from numbaconv.runtime.threads import thread_limit
 
 _NONE = np.empty(0, np.int64)
 
+# Taps of a pass, at most, that is made in one walk with others. A ring has as many rows as one pass
+# reaches, of all lanes that another does: it soon is larger than any cache.
+MOST_TOGETHER = 256
+
 
 class Arithmetic(NamedTuple):
     """How sums are computed.
@@ -116,6 +120,8 @@ def _walks(
         if most > 2:
             most = most_passes(_problem(x, out, (), constant, how), left)
         while count < most and left[count].axis > left[count - 1].axis:
+            if max(len(each.weights) for each in left[: count + 1]) > MOST_TOGETHER:
+                break
             if how.truncates and not stays_within(left[count - 1], x.dtype, out.dtype, constant):
                 break
             count += 1
