@@ -269,6 +269,7 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
     "depthwise_planes": [
         ((1, 64, 56, 56), (64, 1, 3, 3), {"padding": 1, "groups": 64}),
         ((1, 32, 90, 17), (32, 1, 3, 3), {"padding": 1, "groups": 32}),  # masks at both ends
+        ((1, 512, 7, 7), (512, 1, 3, 3), {"padding": 1, "groups": 512}),  # planes in registers
     ],
     "depthwise_channels": [
         ((1, 14, 14, 512), (512, 1, 3, 3), {"padding": 1, "groups": 512, "layout": CHANNELS_LAST}),
