@@ -40,28 +40,40 @@ SHORTEST = 2e-4
 """Seconds of calls behind a figure, at least: the clock of the CPU is too coarse for less."""
 FEWEST_ROUNDS = 6
 """Turns of all candidates; the least time of each counts."""
-LONGEST = 4
-"""A problem on which every other turn says otherwise than those between is timed so many times as
-long, at most."""
+DOUBTED = 1.02
+"""A choice that seems to take so many times as long as a rival is timed against it again. Less than
+CLOSE, so that luck cannot hide a miss more often than it makes one."""
+SETS = 5
+"""Sets of arrays that it is timed again on, each in memory of its own; the median counts."""
 TABLE_NAMES = ("layers.csv", "tiny.csv", "sweep.csv", "cliffs.csv")
 LAYOUTS = ("channels_first", "channels_last")
 
 
 class Choice(NamedTuple):
-    """What was chosen for a problem, and how long each candidate takes."""
+    """What was chosen for a problem, and how long each candidate takes.
+
+    Attributes
+    ----------
+    layer, family, layout
+        The problem.
+    chosen : str
+        What numbaconv chooses.
+    seconds : dict of str to float
+        The least time of each candidate.
+    again : list of float
+        How many times as long the choice takes as the best of these, on each of some other sets of
+        arrays. Empty if the choice was not in doubt.
+    shape : ConvShape
+        The problem as engines see it.
+    """
 
     layer: Layer
     family: str
     layout: str
     chosen: str
-    halves: tuple[dict[str, float], dict[str, float]]
+    seconds: dict[str, float]
+    again: list[float]
     shape: Any = None
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """The least time of each candidate."""
-        first, second = self.halves
-        return {name: min(first[name], second[name]) for name in first}
 
     @property
     def best(self) -> str:
@@ -69,21 +81,26 @@ class Choice(NamedTuple):
         return min(self.seconds, key=self.seconds.__getitem__)
 
     @property
-    def loss(self) -> float:
-        """How many times as long the choice takes as the best candidate."""
+    def seeming_loss(self) -> float:
+        """How many times as long the choice takes as the candidate that was the fastest by chance.
+
+        The least of several times that are alike is one of luck.
+        """
         return self.seconds[self.chosen] / self.seconds[self.best]
 
     @property
-    def noise(self) -> float:
-        """What the best candidate of every other turn loses in the turns between these."""
-        first, second = self.halves
-        return second[min(first, key=first.__getitem__)] / min(second.values())
+    def loss(self) -> float:
+        """How many times as long the choice takes as the best candidate.
+
+        If that was in doubt, only what was timed since then counts.
+        """
+        return max(1.0, statistics.median(self.again)) if self.again else self.seeming_loss
 
     @property
-    def floor(self) -> float:
-        """How many times as long the choice takes as itself, in every other turn."""
-        ratio = self.halves[0][self.chosen] / self.halves[1][self.chosen]
-        return max(ratio, 1 / ratio)
+    def spread(self) -> float:
+        """By how much the loss differs from one set of arrays to the next, in half of them."""
+        middle = statistics.median(self.again)
+        return statistics.median(abs(loss / middle - 1) for loss in self.again)
 
 
 def grid() -> list[Layer]:
@@ -168,28 +185,16 @@ def repeats(call: Run) -> int:
     return math.ceil(SHORTEST / (time.perf_counter() - start))
 
 
-def agree(halves: tuple[dict[str, float], dict[str, float]], chosen: str) -> bool:
-    """Whether the choice is good in both halves, or in neither."""
-    first, second = (half[chosen] <= CLOSE * min(half.values()) for half in halves)
-    return first == second
+def least_times(calls: dict[str, Run], seconds: float) -> dict[str, float]:
+    """Return the least times of calls that are timed in turn for so many seconds.
 
-
-def least_times(
-    calls: dict[str, Run], chosen: str, seconds: float
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the least times of calls that are timed in turn for so many seconds, in either half.
-
-    The halves are every other turn. There are FEWEST_ROUNDS at least, and more as long as the
-    halves do not say the same of the choice.
+    Calls that take FAR longer than another are soon left alone.
     """
     clock = find_clock(cpu=True)
     count = {name: repeats(call) for name, call in calls.items()}
-    halves = dict.fromkeys(calls, float("inf")), dict.fromkeys(calls, float("inf"))
-    near, rounds, start = list(calls), 0, time.perf_counter()
-    while rounds < FEWEST_ROUNDS or time.perf_counter() < start + seconds * (
-        1 if agree(halves, chosen) else LONGEST
-    ):
-        least = halves[rounds % 2]
+    least = dict.fromkeys(calls, float("inf"))
+    near, rounds, end = list(calls), 0, clock() + seconds
+    while rounds < FEWEST_ROUNDS or clock() < end:
         for name in near:
             begin = clock()
             for _ in range(count[name]):
@@ -197,9 +202,35 @@ def least_times(
             least[name] = min(least[name], (clock() - begin) / count[name])
         if rounds == 1:
             best = min(least.values())
-            near = [name for name in near if name == chosen or least[name] <= FAR * best]
+            near = [name for name in near if least[name] <= FAR * best]
         rounds += 1
-    return halves
+    return least
+
+
+class Problem(NamedTuple):
+    """A planned problem, its arrays, and whether its weights come packed."""
+
+    plan: Any
+    x: Any
+    w: Any
+    prepared: bool
+
+    def call(self, engine: Any) -> Run:
+        """Return a call of an engine on arrays in memory of their own."""
+        from numbaconv.cpu import execution
+
+        x, w, kept = self.x.copy(), self.w.copy(), {} if self.prepared else None
+        return lambda: execution.execute(self.plan, engine, x, w, None, None, kept)
+
+
+def losses_again(problem: Problem, chosen: Any, rival: Any, seconds: float) -> list[float]:
+    """Return how many times as long one engine takes as another, on each of SETS of arrays."""
+    losses = []
+    for _ in range(SETS):
+        calls = {name: problem.call(x) for name, x in (("chosen", chosen), ("rival", rival))}
+        least = least_times(calls, seconds / SETS)
+        losses.append(least["chosen"] / least["rival"])
+    return losses
 
 
 def judge(layer: Layer, family: str, layout: str, seconds: float, prepared: bool) -> Choice:
@@ -207,7 +238,6 @@ def judge(layer: Layer, family: str, layout: str, seconds: float, prepared: bool
     import numpy as np
 
     import numbaconv as nc
-    from numbaconv.cpu import execution
     from numbaconv.problem.plan import find_plan
 
     x, w = arrays(layer)
@@ -217,13 +247,13 @@ def judge(layer: Layer, family: str, layout: str, seconds: float, prepared: bool
     plan = find_plan(x, w, None, options)
     chosen = nc.explain(x, w, None, *options[:4], data_format=layout).lowering
     assert chosen is not None
-    calls = {
-        name: lambda engine=engine, kept={} if prepared else None: execution.execute(
-            plan, engine, x, w, None, None, kept
-        )
-        for name, engine in engines(plan).items()
-    }
-    return Choice(layer, family, layout, chosen, least_times(calls, chosen, seconds), plan.simplest)
+    problem, found = Problem(plan, x, w, prepared), engines(plan)
+    least = least_times({name: problem.call(engine) for name, engine in found.items()}, seconds)
+    first = Choice(layer, family, layout, chosen, least, [], plan.simplest)
+    if first.seeming_loss <= DOUBTED:
+        return first
+    again = losses_again(problem, found[chosen], found[first.best], seconds)
+    return first._replace(again=again)
 
 
 def describe_problem(choice: Choice) -> str:
@@ -365,6 +395,10 @@ def main(
 
     CPU time of one thread, plain calls unless said otherwise. The problems are drawn from a grid;
     those of the tables of the benchmarks that are no larger are added, in both layouts.
+
+    The least of several times is partly luck. Where a candidate seems to be more than 2% faster
+    than the choice, both are timed again on five new sets of arrays, and the median of these ratios
+    alone counts.
     """
     whole = len(grid())
     drawn = min(QUICK if quick and count is None else whole if count is None else count, whole)
@@ -378,10 +412,12 @@ def main(
     good = sum(choice.loss <= CLOSE for choice in choices)
     share = 100 * good / len(choices)
     console.print(f"{good} of {len(choices)} choices ({share:.0f}%) within 5% of the best")
-    noisy = 100 * sum(choice.noise > CLOSE for choice in choices) / len(choices)
-    console.print(f"noise: of {noisy:.1f}% the best in every other turn is not so in the others")
-    floor = 100 * sum(choice.floor > CLOSE for choice in choices) / len(choices)
-    console.print(f"noise floor: {floor:.1f}% of the choices take 5% longer than themselves")
+    seeming = [choice for choice in choices if choice.seeming_loss > CLOSE]
+    proved = sum(choice.loss > CLOSE for choice in seeming)
+    console.print(f"{len(seeming)} seemed to miss that; timed again, {proved} of them do")
+    if doubted := [choice.spread for choice in choices if choice.again]:
+        half = 100 * statistics.median(doubted)
+        console.print(f"noise: half of the sets of arrays are within {half:.1f}% of the median")
     console.print(describe(), soft_wrap=True)
     if fit:
         from benchmarks.lib.costs import fit as fitted

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.cpu import blocking
 from numbaconv.cpu.job import MOST_BLOCKS, size_within
-from numbaconv.cpu.packing.halo import axis_reach, halo_layout
+from numbaconv.cpu.packing.halo import axis_reach, channel_sizes
 from numbaconv.problem.shape import kernel_taps
 
 # Pixels of a task: so many use a panel of weights often enough; so few, where they keep all input
@@ -98,19 +98,17 @@ def fit_cache(s, cols, mr, itemsize):
     or on a larger halo tile, while that and a panel of weights fit the cache.
     """
     budget = blocking.CACHE_BYTES
-    panel = mr * s.c_in * kernel_taps(s) * itemsize
-    usual, fewest = (rows_of(s, cols, pixels) for pixels in (USUAL_PIXELS, FEWEST_PIXELS))
-    halo, small_halo = (
-        halo_layout(s, rows, cols, itemsize).channel * itemsize for rows in (usual, fewest)
-    )
-    if s.c_in * halo <= budget:
+    size, usual = channel_sizes(s, cols, itemsize), rows_of(s, cols, USUAL_PIXELS)
+    channel = size(usual) * itemsize
+    if s.c_in * channel <= budget:
         return usual, s.c_in
-    if s.c_in * small_halo <= min(budget, 2 * budget - panel):
+    most = 2 * budget - mr * s.c_in * kernel_taps(s) * itemsize  # beside a panel of weights
+    fewest = rows_of(s, cols, FEWEST_PIXELS)
+    if s.c_in * size(fewest) * itemsize <= min(budget, most):
         return fewest, s.c_in
-    if s.c_in * halo <= 2 * budget - panel:
+    if s.c_in * channel <= most:
         return usual, s.c_in
-    channels = max(1, budget // halo)
-    return usual, ceil_div(s.c_in, ceil_div(s.c_in, channels))
+    return usual, ceil_div(s.c_in, ceil_div(s.c_in, max(1, budget // channel)))
 
 
 def rows_of(s, cols, pixels):
@@ -121,12 +119,8 @@ def rows_of(s, cols, pixels):
 def more_rows(s, rows, cols, kc, planes, threads, itemsize):
     """Twice the rows, and again, while the halo tile fits the cache and tasks are enough."""
     oh, budget = s.output[1], blocking.CACHE_BYTES // itemsize
-    wanted = wanted_tasks(threads)
-    while (
-        rows < oh
-        and kc * halo_layout(s, 2 * rows, cols, itemsize).channel <= budget
-        and planes * (oh // (2 * rows)) >= wanted
-    ):
+    wanted, size = wanted_tasks(threads), channel_sizes(s, cols, itemsize)
+    while rows < oh and kc * size(2 * rows) <= budget and planes * (oh // (2 * rows)) >= wanted:
         rows = min(oh, 2 * rows)
     return rows
 

@@ -71,7 +71,7 @@ FEW_CHANNELS = 6
 
 # Zones of columns, at most, that are compared: under more taps than half of them zones were never
 # the best.
-MOST_ZONES = 32
+MOST_ZONES = 16
 
 # Register blocks, at most, that read pixels in place though their channels lie on more pages.
 FEW_BLOCKS = 3
@@ -378,8 +378,11 @@ def uses_panels(s, lanes):
     are also full at the ends of rows and of images, where tiles waste lanes, or end with a vector
     alone that loads a weight for each multiply-add. With many channels on both sides that repays
     packing by itself; and so do many register blocks where pixels in place lie across cache lines.
+    Under a stride costs decide: nothing is read by vectors.
     """
     if kernel_taps(s) > 1 or max(s.padding) > 0 or s.in_strides[4] != 1 or s.out_strides[4] != 1:
+        return False
+    if max(s.stride) > 1:
         return False
     if is_pointwise(s) and s.output[0] == 1:
         if crosses_lines(s, lanes):

@@ -32,7 +32,7 @@ CYCLES: Counts = {
     "step": 1.0,
     "task": 224,
     "far_vector": 9.1,
-    "page": 4.34,
+    "page": 6,
     "transposed_piece": 17.8,
     "far_store": 8.72,
     # Copies to halo tiles, panels and zones: calls; channels that are copied by vectors; vectors
@@ -59,12 +59,15 @@ CYCLES: Counts = {
     "matrix.moved": 12,
     "matrix.segment": 20.7,
     # Vectors of results, or those that are stored in several columns; tiles, and lists of
-    # channels of each; lines of pixels that the first-level cache holds no longer.
+    # channels of each; lines of pixels that the first-level cache holds no longer, or the second;
+    # pixels that push each other out of the first.
     "matrix_transposed.result": 1.27,
     "matrix_transposed.apart": 1.49,
     "matrix_transposed.tile": 48.1,
     "matrix_transposed.round": 2.9,
     "matrix_transposed.again": 1.78,
+    "matrix_transposed.far": 4,
+    "matrix_transposed.crowded": 0.4,
     # Vectors of results; calls for a row of the filter.
     "matrix_zones.result": 4.17,
     "matrix_zones.call": 68.2,
@@ -88,10 +91,10 @@ CYCLES: Counts = {
     "depthwise_planes.product": 0.563,
     "depthwise_planes.load": 0.438,
     "depthwise_planes.split": 2.98,
-    "depthwise_planes.masked": 1.11,
+    "depthwise_planes.masked": 0.3,
     "depthwise_planes.result": 5.12,
     "depthwise_planes.call": 7.64,
-    "depthwise_planes.small_row": 13.4,
+    "depthwise_planes.small_row": 8,
     # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding; results
     # that are transposed back.
     "depthwise_channels.step": 1.17,

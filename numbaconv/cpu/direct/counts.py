@@ -6,7 +6,9 @@ there, and sums have one order everywhere.
 """
 
 import functools
-from math import prod
+import itertools
+from collections import Counter
+from math import gcd, prod
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
@@ -252,6 +254,35 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     return added(counts, count_tasks(s, lanes, b))
 
 
+def lines_of_pixels(s: ConvShape, lanes: int, tiles: int) -> Counts:
+    """Count lines of pixels that tiles of a row of outputs read in place, channels outermost.
+
+    Each tile reads all channels, so it finds none in the first-level cache that another tile left,
+    nor in the second where that has no room for all rows from the first tap to the last. Under a
+    single tap it waits for none, as it sees many channels ahead.
+    """
+    kd, kh, _ = s.kernel
+    size = itemsize(lanes)
+    image = s.c_in * prod(s.size) * size
+    if image < blocking.FIRST_LEVEL or kernel_taps(s) == 1:
+        return {}
+    each = s.output[2] * min(1, s.stride[2] * size / CACHE_LINE) + tiles / 2
+    window = image * min(1, ((kh - 1) * s.dilation[1] + 1) / s.size[1])
+    level = "far" if window > blocking.SECOND_LEVEL else "again"
+    return {f"matrix_transposed.{level}": s.c_in * kd * kh * each}
+
+
+def pushed_out(s: ConvShape, lanes: int, pixels: int) -> float:
+    """Share of the pixels that tiles read of a channel which others push out of the first level.
+
+    So they do where channels are innermost, and so many that pixels lie a large power of two apart.
+    """
+    kd, kh, kw = s.kernel
+    places = blocking.FIRST_LEVEL // gcd(s.in_strides[4] * itemsize(lanes), PAGE_BYTES)
+    columns = min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
+    return min(1.0, max(0.0, kd * kh * columns / places - 1))
+
+
 def count_transposed(s: ConvShape, lanes: int) -> Counts:
     """Count for `matrix_transposed`."""
     depth, height, width = tap_shares(s)
@@ -289,11 +320,11 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     elif s.in_strides[1] != 1:
         if kernel_taps(s) == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
             counts["page"] = pages_of_pixels(s, lanes) * tiles
-        # Lines of pixels that are not in the first-level cache any more.
-        per_line = CACHE_LINE // itemsize(lanes)
-        lines = s.c_in * s.kernel[0] * (cols * min(1, s.stride[2] / per_line) + len(pixels) / 2)
-        if s.c_in * s.size[0] * s.size[1] * s.size[2] * itemsize(lanes) >= blocking.FIRST_LEVEL:
-            counts["matrix_transposed.again"] = lines * s.kernel[1] * blocks
+        lines = lines_of_pixels(s, lanes, len(pixels))
+        added(counts, {what: count * blocks for what, count in lines.items()})
+    elif kernel_taps(s) > 1:
+        crowded = pushed_out(s, lanes, min(cols, TILE_ROWS))
+        counts["matrix_transposed.crowded"] = used * cols * blocks * crowded
     return added(counts, count_tasks(s, lanes, b))
 
 
@@ -302,21 +333,25 @@ def count_zones(s: ConvShape, lanes: int) -> Counts:
     depth, height, _ = tap_shares(s)
     cols, channels = s.output[2], vectors_of_channels(s, lanes)
     blocks = sum(many for many, _ in channels)
-    steps, calls, moved, first = 0.0, 0.0, 0.0, 0
+    steps, calls, moved = 0.0, 0.0, 0.0
     width = min(s.c_out, TILE_VECTORS * lanes)
-    for taps, until in axis_taps(s, 2):
-        columns, many = until - first, taps.end - taps.begin
+    runs = axis_taps(s, 2)
+    ends = itertools.pairwise([0, *(until for _, until in runs)])
+    kinds = Counter(
+        (until - first, taps.end - taps.begin)
+        for (first, until), (taps, _) in zip(ends, runs, strict=True)
+    )
+    for (columns, many), zones in kinds.items():
         if 2 * columns <= TILE_ROWS and s.output[1] > 1:
             pixels = [(0.5, 2 * columns)]
         else:
             pixels = equal_parts(columns, TILE_ROWS)
-        steps += many * sum(
-            n * m * step(rows, v, many * s.c_in) for n, rows in pixels for m, v in channels
-        )
-        calls += blocks * sum(n for n, _ in pixels) if many else 0
+        used = many * s.c_in
+        each = sum(n * m * step(rows, v, used) for n, rows in pixels for m, v in channels)
+        steps += zones * many * each
+        calls += zones * blocks * sum(n for n, _ in pixels) if many else 0
         for n, part in equal_parts(columns, TILE_ROWS):  # rows of a pair are stored one by one
-            moved += blocks * n * transposed_pieces(part, width, lanes)
-        first = until
+            moved += zones * blocks * n * transposed_pieces(part, width, lanes)
     rows_used = s.kernel[0] * s.kernel[1] * depth.inside * height.inside
     copied = s.kernel[0] * depth.inside * (s.size[1] / s.output[1] if crosses_rows(s) else 1)
     counts: Counts = {

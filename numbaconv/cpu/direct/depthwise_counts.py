@@ -4,6 +4,7 @@ import itertools
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
+from numbaconv.codegen.target import REGISTERS
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import STRIP_ROWS, most_of, strip_vectors
 from numbaconv.cpu.direct.blocks import PIXEL_COLUMNS_UNIT, columns_of_pixels, rows_in_cache
@@ -26,6 +27,10 @@ from numbaconv.cpu.direct.halo_counts import Counts, ends_and_middle, is_large
 from numbaconv.cpu.direct.tasks import halo_extents, off_padding, rows_at_once, rows_share
 from numbaconv.problem.shape import ConvShape, kernel_taps
 from numbaconv.problem.taps import axis_taps, first_read
+
+# Loads as which one with a mask counts. CPUs with 32 vector registers have others for masks; where
+# a mask takes one of 16, it leaves fewer for sums.
+MASKED = 1 if REGISTERS >= 32 else 4
 
 
 def strip_heights(rows: int) -> list[int]:
@@ -60,7 +65,7 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
         counts["depthwise_planes.split"] = loads
     reach = (kw - 1) * s.dilation[2]
     if vectors <= 2 and max(s.padding[2], reach - s.padding[2]) > 0:  # masks at both ends
-        counts["depthwise_planes.masked"] = loads * s.stride[1]
+        counts["depthwise_planes.masked"] = MASKED * loads * s.stride[1]
     return counts
 
 

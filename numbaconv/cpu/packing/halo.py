@@ -105,6 +105,13 @@ def halo_layout(s, rows, cols, itemsize):
     return Halo(reach, cols, phases_h, phases_w, pitch, plane, phase, depth, channel)
 
 
+def channel_sizes(s, cols, itemsize):
+    """Return what gives the elements of a channel of tiles so many columns wide, by their rows."""
+    none = halo_layout(s, 0, cols, itemsize)
+    each = s.kernel[0] * none.phases_h * none.phases_w * none.pitch
+    return lambda rows: odd_lines((rows + none.rows) * each, itemsize)
+
+
 def is_far_out(s):
     """Whether an axis of the padded input is far longer than the input: no layer, a stray option.
 
