@@ -55,7 +55,7 @@ def draw_covered(rng: np.random.Generator):
     return (n, groups * c_in, *kernel), (groups * c_out, c_in, *kernel), options
 
 
-@pytest.mark.skipif(VECTOR_BYTES < 32, reason="rows leave few lanes of short vectors over")
+@pytest.mark.skipif(VECTOR_BYTES < 64, reason="rows leave few lanes of short vectors over")
 def test_draws_take_every_way():
     """What is drawn below is read in place or copied, and its rows of blocks are either's."""
     rng, ways = np.random.default_rng(3), set()
