@@ -42,9 +42,9 @@ DOT_LANES = 4
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
 
-# Taps, at most, of filters that get strips on planes that no cache holds: up to 5x5 if registers
-# suffice for wide strips.
-STRIP_TAPS = 25 if REGISTERS >= 32 else 24
+# Planes of more pixels are large. There filters of so many taps, at most, get strips: up to 5x5 if
+# registers suffice for wide ones.
+LARGE_PLANE, STRIP_TAPS = 1 << 17, 25 if REGISTERS >= 32 else 24
 
 # Pixels of an image of one channel, at least, that is worth compiling strips for.
 STRIP_PIXELS = 1 << 15
@@ -186,8 +186,14 @@ def prefers_strips(s):
     Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
     holds, large filters get bands.
     """
-    cached = kernel_taps(s) <= STRIP_TAPS or s.output[1] * s.output[2] <= 1 << 17
-    return has_strips(s) and cached and not uses_folds(s)
+    suits = kernel_taps(s) <= STRIP_TAPS or s.output[1] * s.output[2] <= LARGE_PLANE
+    return has_strips(s) and suits and not uses_folds(s)
+
+
+def holds_plane(s, lanes):
+    """Whether the second-level cache holds what is read of a plane, and its results."""
+    read = s.size[2] * s.stride[1] * s.output[1]
+    return 2 * read * VECTOR_BYTES <= blocking.CACHE_BYTES * lanes
 
 
 def uses_one_plane(s, lanes):
@@ -197,8 +203,7 @@ def uses_one_plane(s, lanes):
     bands do better on what the second-level cache does not hold, but under a stride.
     """
     large = s.output[1] * s.output[2] >= STRIP_PIXELS
-    cached = 2 * s.size[1] * s.size[2] * VECTOR_BYTES <= blocking.CACHE_BYTES * lanes
-    near = REGISTERS >= 32 or cached or s.stride[1] > 1
+    near = REGISTERS >= 32 or holds_plane(s, lanes) or s.stride[1] > 1
     one_pass = s.kernel[0] == 1 and s.kernel[1] in STRIP_ROWS
     return s.groups == 1 and one_pass and large and near and prefers_strips(s)
 
@@ -358,6 +363,11 @@ def columns_in_line(s):
     return s.output[2] * (s.output[1] if kernel_taps(s) == 1 and neighbours else 1)
 
 
+def image_bytes(s, lanes):
+    """Bytes of the pixels of all input channels in such a row."""
+    return s.c_in * columns_in_line(s) * VECTOR_BYTES / lanes
+
+
 def crosses_lines(s, lanes):
     """Whether many register blocks would read pixels in place by vectors that cross cache lines.
 
@@ -365,7 +375,7 @@ def crosses_lines(s, lanes):
     where lines come from beyond the first-level cache.
     """
     many = s.c_in > SHALLOW_K and s.c_out > (PANEL_BLOCKS - 1) * TILE_ROWS
-    far = s.c_in * columns_in_line(s) * VECTOR_BYTES > NEAR_BYTES * lanes
+    far = image_bytes(s, lanes) > NEAR_BYTES
     return VECTOR_BYTES == CACHE_LINE and many and far and reads_in_place(s)
 
 
@@ -380,15 +390,14 @@ def uses_panels(s, lanes):
     packing by itself; and so do many register blocks where pixels in place lie across cache lines.
     Under a stride costs decide: nothing is read by vectors.
     """
-    if kernel_taps(s) > 1 or max(s.padding) > 0 or s.in_strides[4] != 1 or s.out_strides[4] != 1:
-        return False
-    if max(s.stride) > 1:
+    single = kernel_taps(s) == max(s.stride) == 1 and max(s.padding) == 0
+    if not single or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
     if is_pointwise(s) and s.output[0] == 1:
         if crosses_lines(s, lanes):
             return True
-        cached = s.c_in * columns_in_line(s) * VECTOR_BYTES <= blocking.CACHE_BYTES * lanes
-        if pages_of_pixels(s, lanes) > MOST_PAGES and not cached:
+        far = image_bytes(s, lanes) > blocking.CACHE_BYTES
+        if far and pages_of_pixels(s, lanes) > MOST_PAGES:
             return s.c_out > TILE_ROWS
     cols = columns_in_line(s)
     wastes = s.c_in * (-cols % lanes) > MOVE_COST * cols

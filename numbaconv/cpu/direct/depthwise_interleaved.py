@@ -11,7 +11,6 @@ time; the tile's own loops. Finished rows go to the output at once, past the cac
 no results.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -94,8 +93,6 @@ class Interleaved(NamedTuple):
     read_row : int
         Elements of a row as it is read, before its channels are repeated or its columns split; 0 if
         it is read to where it belongs.
-    whole : int
-        Pixels that are whole vectors.
     past_caches : int
         1: neither image nor result stays in the caches.
     """
@@ -107,7 +104,6 @@ class Interleaved(NamedTuple):
     results: int
     pixels: int
     read_row: int
-    whole: int
     past_caches: int
 
 
@@ -137,9 +133,8 @@ def lay_out(s, rows, cols, lanes, past_caches=False):
     fitting = _RESULTS_BYTES * lanes // (VECTOR_BYTES * channels)
     pixels = min(cols, round_up(max(fitting, 1), PIXEL_COLUMNS_UNIT))
     results, read_row = round_up(pixels * channels, lanes), changes * width * s.groups
-    whole, plane = lanes // math.gcd(lanes, channels), height * row
     return Interleaved(
-        period_of(s, lanes), phase, row, plane, results, pixels, read_row, whole, int(past_caches)
+        period_of(s, lanes), phase, row, height * row, results, pixels, read_row, int(past_caches)
     )
 
 
@@ -297,7 +292,7 @@ def interleaved_part(job, m, tile, s, t):
         plane, row = s.dilation[0] * s.in_strides[2], s.in_strides[3]
     else:
         fill_tile(job, m, tile, s, t)
-    r = 0
+    r, whole = 0, tile.period * lanes // channels  # pixels that are whole vectors
     while r < t.rows:
         rows, begin = min(rows_at_once(s), t.rows - r), 0
         kernel = tile_kernel(s, rows)
@@ -305,11 +300,11 @@ def interleaved_part(job, m, tile, s, t):
             at = first + r * s.out_strides[3] + begin * channels
             results, step = shift(m.out, at), s.out_strides[3]
             pixels = min(tile.pixels, t.cols - begin)
-            is_moved = pixels < tile.whole
+            is_moved = pixels < whole
             if is_moved:
                 results, step = m.results, tile.results
             else:
-                pixels -= pixels % tile.whole
+                pixels -= pixels % whole
             width = pixels * channels
             call(
                 job[AT.tile],

@@ -30,7 +30,12 @@ from numbaconv.cpu.blocking import (
     strip_vectors,
 )
 from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
-from numbaconv.cpu.direct.choice import has_half, nontemporal_planes, uses_small_planes
+from numbaconv.cpu.direct.choice import (
+    has_half,
+    holds_plane,
+    nontemporal_planes,
+    uses_small_planes,
+)
 from numbaconv.cpu.direct.tasks import locate_task, out_index, read_blocks
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
@@ -74,8 +79,8 @@ def cut(s, itemsize, threads):
     groups = ceil_div(s.groups, min(s.groups, round_up(parts, threads)))
     least = min(s.output[1], 4 * s.kernel[1])
     row = s.size[2] * s.stride[1]
-    is_cached = 2 * row * s.output[1] <= budget
-    most = s.output[1] if is_cached else max(least, BLOCK_BYTES // itemsize // row)
+    few = max(least, BLOCK_BYTES // itemsize // row)
+    most = s.output[1] if holds_plane(s, VECTOR_BYTES // itemsize) else few
     enough = min(ceil_div(wanted, planes), s.output[1] // least)
     row_blocks = max(ceil_div(s.output[1], most), enough)
     rows = ceil_div(s.output[1], row_blocks)

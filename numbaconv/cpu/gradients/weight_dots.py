@@ -38,6 +38,12 @@ ALIGNED_SHARE = 8
 
 
 @inline
+def as_one_row(joins, rows, cols, apart):
+    """Rows and columns of a chunk, whose rows lie so far apart: of one long row if that `joins`."""
+    return (1, (rows - 1) * apart + cols) if joins else (rows, cols)
+
+
+@inline
 def add_products(job, s, layout, chunk, g, tile, sums, channels, copies, apart, accumulate):
     """All weights of a block of output channels: blocks of NT (channel, tap)s.
 
@@ -47,14 +53,15 @@ def add_products(job, s, layout, chunk, g, tile, sums, channels, copies, apart, 
     size, offsets = s.c_in * kernel_taps(s), indices_at(job[AT.table])
     g_channel, g_row = (apart, layout.pitch) if copies else (s.out_strides[1], s.out_strides[3])
     joins = g_row == layout.pitch and chunk.cols == (layout.cols if copies else g_row)
+    rows, cols = as_one_row(joins, chunk.rows, chunk.cols, g_row)
     for t in range(0, size, DOT_COLUMNS[-1]):
         call(
             job[GRADIENT_AT.dot],
             DotArguments(
                 channels=channels,
                 taps=min(DOT_COLUMNS[-1], size - t),
-                rows=1 if joins else chunk.rows,
-                cols=(chunk.rows - 1) * g_row + chunk.cols if joins else chunk.cols,
+                rows=rows,
+                cols=cols,
                 g=g,
                 first=0,
                 g_channel=g_channel,
@@ -88,7 +95,7 @@ def zeros_beside(s, b, layout):
 @inline
 def copy_size(s, b, layout, lanes):
     """Elements of the copy of a channel's gradient: whole vectors, of a power of two of lanes."""
-    return b.rows * layout.pitch + 2 * zeros_beside(s, b, layout) + lanes - 1 & -lanes
+    return (b.rows * layout.pitch + 2 * zeros_beside(s, b, layout) + lanes - 1) & -lanes
 
 
 @inline
@@ -120,15 +127,16 @@ def add_blocks_of_taps(job, s, b, layout, chunk, copy, tile, sums, accumulate):
                 mr = min(DOT_ROWS[-1], -((t - length) // DOT_COLUMNS[-1]))
                 nt = min(DOT_COLUMNS[-1], (length - t) // mr)
                 down, across, c_row = 0, nt * s.dilation[2], nt
-            rows, cols = chunk.rows + (mr - 1) * down, chunk.cols + (mr - 1) * across
+            high, wide = chunk.rows + (mr - 1) * down, chunk.cols + (mr - 1) * across
+            rows, cols = as_one_row(joins, high, wide, layout.pitch)
             tap = first + line * length + t
             call(
                 job[GRADIENT_AT.dot],
                 DotArguments(
                     channels=mr,
                     taps=nt,
-                    rows=1 if joins else rows,
-                    cols=(rows - 1) * layout.pitch + cols if joins else cols,
+                    rows=rows,
+                    cols=cols,
                     g=copy,
                     first=zeros_beside(s, b, layout),
                     g_channel=-(down * layout.pitch + across),
