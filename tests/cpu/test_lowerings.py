@@ -70,8 +70,17 @@ C2   TMTZ  ZMTT  MMTT
 C3   FFFF  FFFF  FFFF
 """
 
+# The choice counts what a cache holds, so all machines are told of the same second-level cache.
 SCRIPT = """
-import csv, sys
+import csv, pathlib, sys
+
+read_text = pathlib.Path.read_text
+
+def told(path, *args, **kwargs):
+    return "2048K" if path.match("cache/index2/size") else read_text(path, *args, **kwargs)
+
+pathlib.Path.read_text = told
+
 import numpy as np
 from numbaconv.cpu import direct
 from numbaconv.problem.forward import describe
