@@ -622,6 +622,16 @@ def test_depthwise_layers_with_the_channels_last_take_these_together():
     assert comparable(simplest(s), LANES) == ["depthwise_channels"]
 
 
+@pytest.mark.skipif(LANES < 8, reason="by vectors of 16 bytes they are compared among themselves")
+def test_outputs_of_a_channel_are_compared_with_products():
+    """Each is copied as often as it has outputs, and under dilations tiles are wide."""
+    options = {"layout": CHANNELS_LAST, "groups": 32, "stride": 3, "padding": 24, "dilation": 12}
+    s = simplest(shape_of((1, 81, 29, 32), (128, 1, 5, 5), **options))
+    cycles = cost.costs(s, LANES)
+    assert {"depthwise_interleaved", "matrix", "matrix_transposed"} <= cycles.keys()
+    assert min(cycles, key=cycles.__getitem__) != "depthwise_interleaved"
+
+
 @pytest.mark.parametrize("layout", [CHANNELS_FIRST, CHANNELS_LAST])
 def test_patches_whose_channels_would_be_transposed_have_no_halo_tile(layout: Layout):
     last = layout == CHANNELS_LAST

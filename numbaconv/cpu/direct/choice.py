@@ -540,13 +540,14 @@ def comparable(s, lanes):
 
     One whose halo tiles would be nearly all padding is left out; panels hold what the taps read.
     Filters of a single channel each never repay panels and zones, nor vectors of a single output.
-    Where channels are neighbours in memory these are taken together, and so they are by vectors of
-    16 bytes. Pixels that are read once do not repay a halo tile if their channels have to be
-    transposed.
+    Those whose channels are neighbours in memory take these together, and so do those by vectors of
+    16 bytes; but several outputs of a channel repeat it. Pixels that are read once do not repay a
+    halo tile if their channels have to be transposed.
     """
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
     filters = s.c_in == 1 and s.groups > 1
-    if names and filters and (s.in_strides[1] == 1 or not HAS_MASKS):
+    together = s.in_strides[1] == 1 and s.c_out == 1
+    if names and filters and (together or not HAS_MASKS):
         return names
     once = is_patches(s) and s.in_strides[1] == 1
     if not once and (not padded or reads_rows_in_place(s, lanes)):
