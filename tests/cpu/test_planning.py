@@ -457,7 +457,8 @@ def test_strips_past_the_caches_store_whole_lines(monkeypatch: pytest.MonkeyPatc
     for width in range(64, 1024, 32):
         s = shape_of((1, 2, 8, width), (2, 1, 3, 3), padding=1, groups=2)
         low = depthwise_planes.lower(s, 4, 2)
-        firsts = low.table[1 : 1 + 5 * low.table[0] : 5]
+        size = depthwise_planes._STRIP_SIZE
+        firsts = low.table[1 : 1 + size * low.table[0] : size]
         begin_at_lines = (firsts % (CACHE_LINE // 4) == 0).all()
         assert not low.nontemporal or begin_at_lines
         past_caches += low.nontemporal

@@ -208,6 +208,11 @@ def uses_one_plane(s, lanes):
     return s.groups == 1 and one_pass and large and near and prefers_strips(s)
 
 
+def is_one_row(s):
+    """Whether a plane of results is one row, and so is what a plane of the filter reads."""
+    return s.output[1] == s.kernel[1] == 1
+
+
 def has_half(cols, lanes):
     """Whether half a vector holds so many columns."""
     return 2 * cols <= lanes

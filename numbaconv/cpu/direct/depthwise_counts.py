@@ -10,6 +10,7 @@ from numbaconv.cpu.blocking import STRIP_ROWS, most_of, strip_vectors
 from numbaconv.cpu.direct.blocks import PIXEL_COLUMNS_UNIT, columns_of_pixels, rows_in_cache
 from numbaconv.cpu.direct.choice import (
     CHANNEL_COLUMNS,
+    is_one_row,
     period_of,
     reads_in_place,
     uses_small_planes,
@@ -51,6 +52,8 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
     depth = kd * tap_shares(s)[0].inside
     passes = depth * len(heights)
     strips = depth * sum(ceil_div(vectors, strip_vectors(h, s.stride[1])) for h in heights)
+    if is_one_row(s):  # one call for all but those at its ends
+        strips = min(strips, 3 * depth)
     apart = min(s.dilation[1], s.output[1])
     rows, above = (s.output[1] - 1) * s.stride[1] + (kh - 1) * s.dilation[1] + 1, s.padding[1]
     real = max(1, min(rows - above, s.size[1]))

@@ -3,9 +3,11 @@
 The input is read in place: there is no halo tile, and nothing to pack. Loops of a task (some
 planes that are neighbours, a block of rows): columns, a strip at a time; rows a dilation apart; kd;
 rows of the filter, as many as the tile has sums for; the tile's own loops over planes, rows and kw.
-On small maps there is one strip, and a tile that has the sums of all rows in registers.
+Of a plane that is one row, strips side by side are a plane to the tile, each strip a row of it. On
+small maps there is one strip, and a tile that has the sums of all rows in registers.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +35,7 @@ from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
 from numbaconv.cpu.direct.choice import (
     has_half,
     holds_plane,
+    is_one_row,
     nontemporal_planes,
     uses_small_planes,
 )
@@ -45,8 +48,9 @@ from numbaconv.cpu.microkernels.strip import StripArguments, strip
 from numbaconv.problem.shape import kernel_taps, read_shape
 
 # Entries of a strip in the table of a job, after the number of strips: its first column, how many,
-# vectors, 1 for half a vector; where its masks begin in the table.
-_FIRST, _WIDTH, _VECTORS, _HALF, _MASKS, _STRIP_SIZE = range(6)
+# vectors, 1 for half a vector; how many strips like it lie side by side and are its rows, or 0;
+# where its masks begin in the table.
+_FIRST, _WIDTH, _VECTORS, _HALF, _BESIDE, _MASKS, _STRIP_SIZE = range(7)
 
 # Of a large plane, what a strip reads going down a block of rows: wide rows lie on pages of their
 # own, and a core has the addresses of few pages at hand.
@@ -92,8 +96,8 @@ def cut(s, itemsize, threads):
 def cut_strips(s, lanes, most):
     """(first column, columns, vectors, half) of each strip.
 
-    Strips have at most so many vectors and are about equal; half a vector takes what is left, if
-    that is enough.
+    Strips have at most so many vectors and are about equal, or as wide as that if they are taken
+    side by side; half a vector takes what is left, if that is enough.
     """
     cols = s.output[2]
     whole, left = divmod(cols, lanes)
@@ -104,11 +108,24 @@ def cut_strips(s, lanes, most):
     strips = []
     for i in range(count):
         first, end = share(whole, i, count)
+        if is_one_row(s):
+            first, end = i * most, min(whole, (i + 1) * most)
         width = min(end * lanes, cols) - first * lanes
         strips.append((first * lanes, width, end - first, 0))
     if half:
         strips.append((whole * lanes, left, 1, 1))
     return strips
+
+
+def beside(strips, keys, lanes):
+    """Join strips side by side that have the same masks: (strip, its key, how many) of each run."""
+    runs = itertools.groupby(
+        zip(strips, keys, strict=True),
+        key=lambda each: each if each[0][1] < each[0][2] * lanes else each[1],
+    )
+    for _, run in runs:
+        (strip, key), *others = run
+        yield strip, key, 1 + len(others)
 
 
 def mask_key(s, strip, lanes):
@@ -153,10 +170,13 @@ def list_strips(s, lanes):
         if all(read[:, 1:-stride].all() for read in inside.values()):
             break
     masks = {key: make_masks(read) for key, read in inside.items()}
-    sizes = [1 + len(strips) * _STRIP_SIZE, *(mask.size for mask in masks.values())]
+    runs = [(strip, key, 0) for strip, key in zip(strips, keys, strict=True)]
+    if is_one_row(s):
+        runs = list(beside(strips, keys, lanes))
+    sizes = [1 + len(runs) * _STRIP_SIZE, *(mask.size for mask in masks.values())]
     begins = dict(zip(masks, np.cumsum(sizes), strict=False))
-    entries = [(*strip, begins[key]) for strip, key in zip(strips, keys, strict=True)]
-    return np.concatenate(([len(strips)], *entries, *masks.values()))
+    entries = [(*strip, many, begins[key]) for strip, key, many in runs]
+    return np.concatenate(([len(runs)], *entries, *masks.values()))
 
 
 def begin_at_lines(table, itemsize):
@@ -179,6 +199,10 @@ def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
     out = shift(m.out, out_index(s, t, t.g) + residue * s.out_strides[3] + strip[_FIRST])
     input_rows = s.size[1] if 0 <= d < s.size[0] else 0
     nontemporal = job[AT.nontemporal] != 0 and before_line(out) == 0
+    rows, x_row, h_step = (t.rows - residue + apart - 1) // apart, apart * s.in_strides[3], apart
+    c_row, wide = apart * s.out_strides[3], strip[_VECTORS] * job[AT.lanes]
+    if strip[_BESIDE] > 0:
+        rows, x_row, h_step, c_row = strip[_BESIDE], wide, 0, wide
     call(
         job[AT.tile],
         StripArguments(
@@ -188,20 +212,20 @@ def planes_pass(job, m, s, t, strip, residue, kd, kh, height):
             half=strip[_HALF],
             kw=s.kernel[2],
             dilation=s.dilation[2],
-            rows=(t.rows - residue + apart - 1) // apart,
+            rows=rows,
             planes=t.groups,
             x=x,
             first=first,
-            x_row=apart * s.in_strides[3],
+            x_row=x_row,
             x_plane=s.in_strides[1],
             h=h,
-            h_step=apart,
+            h_step=h_step,
             height=input_rows,
             masks=shift(m.table, strip[_MASKS]),
             w=w,
             w_plane=taps,
             c=out,
-            c_row=apart * s.out_strides[3],
+            c_row=c_row,
             c_plane=s.out_strides[1],
             bias=shift(m.bias, t.g),
             accumulate=kd + kh > 0,
