@@ -63,6 +63,9 @@ def vector_unit() -> VectorUnit:
 
 VECTOR_BYTES, REGISTERS = vector_unit()
 
+# Zen 4 executes a vector of 64 bytes as two halves. Beside it all else takes half as long.
+HALVES_VECTORS = VECTOR_BYTES == 64 and machine().cpu == "znver4"
+
 
 def _cache_entry(level: int, name: str) -> str:
     """What Linux tells of the first core's cache; empty if it does not."""
@@ -75,6 +78,12 @@ def _cache_entry(level: int, name: str) -> str:
 def _cache_size(level: int, usual: int) -> int:
     digits = _cache_entry(level, "size").removesuffix("K")
     return int(digits) * 1024 if digits.isdigit() else usual
+
+
+def first_level_cache() -> int:
+    """Bytes of a core's first-level cache where Linux tells: 32 to 64 KiB; else 32 KiB."""
+    least, most = 32 * 1024, 64 * 1024
+    return min(max(_cache_size(0, least), least), most)
 
 
 def second_level_cache() -> int:

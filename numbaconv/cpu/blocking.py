@@ -4,7 +4,7 @@ BLIS's words: a register block is MR x NR values of C; cache blocks bound what a
 """
 
 from numbaconv.codegen.jit import inline
-from numbaconv.codegen.target import REGISTERS, second_level_cache
+from numbaconv.codegen.target import REGISTERS, first_level_cache, second_level_cache
 
 # Register block of `matrix.tile`: MR x NV accumulators, NV vectors of pixels and one
 # broadcast weight must fit: MR * NV + NV + 1 <= registers. Two vectors load least for each
@@ -104,8 +104,10 @@ def strip_vectors(kh, stride):
 SECOND_LEVEL = second_level_cache()
 CACHE_BYTES = SECOND_LEVEL // 2
 
-# Bytes of a first-level cache: 32 to 64 KiB.
+# Bytes of a usual first-level cache, and of the one there is: of lines a power of two apart it
+# holds so few that its very size matters.
 FIRST_LEVEL = 48 << 10
+FIRST_LEVEL_PLACES = first_level_cache()
 
 
 # Tasks for each thread: enough that the last one running is a small part of the whole.

@@ -35,27 +35,27 @@ TARGETS = ("skylake-avx512", "haswell", "generic")
 TABLE = """
 R1   MMTT  MMTT  MMTT
 R2   KKTT  MMTT  MMTT
-R3   TMTT  MMZT  MMMT
-R4   TKTT  TKTT  TKTT
+R3   TMTT  MMTT  MMMT
+R4   TKTK  TTTT  TKTT
 R5   TZTT  TMTT  TMTT
-R6   KMZZ  KMZZ  KMZZ
-R7   KKTK  KKTK  KKTK
-R8   TZTZ  ZZTT  ZZTT
-R9   TTTT  ZZZZ  ZZZZ
+R6   KMZZ  KMTT  KMZZ
+R7   KKTK  KKTZ  KKTK
+R8   TZTT  TZTT  ZZTT
+R9   TTTT  ZZTZ  ZZZZ
 V1   MMTT  MMTT  MMTT
 V2   MMTT  MMTT  MMTT
-V3   ZZTZ  ZZZZ  ZZZZ
+V3   ZZTZ  ZMZZ  ZZZZ
 G1   TTTT  TTTT  TTTT
 S1   MMTT  MMTT  MMTT
-U1   ZZZZ  ZZZZ  ZZZZ
+U1   ZZZZ  MMTT  ZZZZ
 M1   PPCI  PPII  CCII
-M2   PPCI  PPII  CCII
+M2   PPCI  PPCI  CCII
 M3   PPII  PPII  CCII
 X1   MMMT  MMMT  MMMT
 D1   ZZZZ  ZZZZ  ZZZZ
-T1   MMTT  MMMT  MMTT
+T1   MMTT  MMTT  MMTT
 B1   TZTT  TMTT  TMTT
-B2   KKTK  KKTK  KKTK
+B2   KKTK  KKTT  KKTK
 I1   PPPP  FFFF  FFFF
 I2   FFFF  FFFF  FFFF
 I3   FFFF  FFFF  FFFF
@@ -66,18 +66,20 @@ A2   MMTT  MMTT  MMTT
 A3   LLLL  LLLL  LLLL
 A4   MMTT  MMTT  MMTT
 C1   MZTZ  MMTT  MMTT
-C2   TMTZ  ZMTT  MMTT
+C2   TMTT  MMTT  MMTT
 C3   FFFF  FFFF  FFFF
 """
 
-# The choice counts what a cache holds, so all machines are told of the same second-level cache.
+# The choice counts what a cache holds, so all machines are told of the same caches.
 SCRIPT = """
 import csv, pathlib, sys
 
+SIZES = {"index0": "48K", "index2": "2048K"}
 read_text = pathlib.Path.read_text
 
 def told(path, *args, **kwargs):
-    return "2048K" if path.match("cache/index2/size") else read_text(path, *args, **kwargs)
+    told = SIZES.get(path.parent.name) if path.match("cache/*/size") else None
+    return read_text(path, *args, **kwargs) if told is None else told
 
 pathlib.Path.read_text = told
 

@@ -11,7 +11,7 @@ import pytest
 
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
 from numbaconv.cpu import blocking, direct, im2col
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import (
@@ -216,6 +216,13 @@ def test_stray_options_go_to_panels():
     assert {"matrix", "matrix_transposed", "filter_rows"} < set(comparable(near, LANES))
 
 
+@pytest.fixture(autouse=True)
+def usual_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everything take the cycles of the first column, whatever the CPU is."""
+    for what, cycles in cost.COLUMNS.items():
+        monkeypatch.setitem(cost.CYCLES, what, cycles[0])
+
+
 def chosen(image: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> str:
     """The lowering of a problem in its simplest form."""
     return direct.lower(simplest(shape_of(image, weight, **options)), FLOAT, 2).name
@@ -323,6 +330,13 @@ def test_dot_products_of_few_outputs_go_by_no_batch(stride: int, outputs: int):
     names = {chosen((n, 301, 8 * LANES), weight, **options) for n in (1, 2, 9)}
     assert ("dots" in names) == (stride == 1)
     assert len(names) == 1 or "dots" not in names
+
+
+def test_the_columns_are_of_three_kinds_of_cores():
+    column = 1 if HALVES_VECTORS else {64: 0, 32: 2, 16: 0}[VECTOR_BYTES]
+    assert column == cost._COLUMN
+    assert all(len(cycles) == 3 and min(cycles) >= 0 for cycles in cost.COLUMNS.values())
+    assert cost.COLUMNS["step"] == (1, 1, 1)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -621,6 +635,21 @@ def test_every_problem_has_a_cost():
 def test_depthwise_layers_with_the_channels_last_take_these_together():
     s = shape_of((64, 7, 7, 512), (512, 1, 7, 7), layout=CHANNELS_LAST, groups=512)
     assert comparable(simplest(s), LANES) == ["depthwise_channels"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "in_place"),
+    [(512, 3, False), (128, 3, True), (96, 3, True), (512, 1, True), (512, 7, False)],
+)
+def test_pixels_that_crowd_the_first_level_cache_are_copied(
+    monkeypatch: pytest.MonkeyPatch, channels: int, kernel: int, in_place: bool
+):
+    """Pixels of 512 channels lie 2 KiB apart: 32 KiB hold 16 of them."""
+    monkeypatch.setattr(choice, "FIRST_LEVEL_PLACES", 32 << 10)
+    image, weight = (1, 14, 14, channels), (32, channels, kernel, kernel)
+    s = shape_of(image, weight, padding=kernel // 2, layout=CHANNELS_LAST)
+    assert choice.crowds_cache(simplest(s), LANES) != in_place
+    assert not choice.crowds_cache(simplest(shape_of((1, channels, 14, 14), weight)), LANES)
 
 
 @pytest.mark.skipif(LANES < 8, reason="by vectors of 16 bytes they are compared among themselves")

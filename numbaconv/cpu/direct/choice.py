@@ -5,7 +5,7 @@ docs/decisions.md has, by name, what was measured for each rule.
 """
 
 from collections.abc import Callable
-from math import gcd
+from math import gcd, prod
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
@@ -14,12 +14,14 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
     FIRST_LEVEL,
+    FIRST_LEVEL_PLACES,
     SECOND_LEVEL,
     SHALLOW_K,
     SMALL_FILTERS,
     STRIP_ROWS,
     STRIP_STRIDES,
     TILE_ROWS,
+    TILE_VECTORS,
 )
 from numbaconv.cpu.direct.tap_lists import leaves_out_padding
 from numbaconv.cpu.packing.halo import (
@@ -432,9 +434,25 @@ def reads_pixels_in_place(s, lanes):
     channels that are innermost, all want the same few places in the first-level cache. Where pixels
     and weights stay in the next one that costs less than to copy them.
     """
-    apart = s.stride[2] * s.in_strides[4] * VECTOR_BYTES % (4096 * lanes) != 0
+    apart = s.stride[2] * s.in_strides[4] * VECTOR_BYTES % (PAGE_BYTES * lanes) != 0
     spread = apart or cached_pixels(s, lanes) is not None
-    return leaves_out_padding(s) and spread and reads_in_place(s)
+    return leaves_out_padding(s) and spread and reads_in_place(s) and not crowds_cache(s, lanes)
+
+
+def crowds_cache(s, lanes):
+    """Whether pixels that a tile reads of a channel push each other out of the first-level cache.
+
+    The tile reads their lines again for each channel of these. Where channels are innermost, and so
+    many that pixels lie a large power of two apart, there are few places for them. A copy costs
+    less, unless each pixel is read but once.
+    """
+    if s.in_strides[1] != 1 or kernel_taps(s) == 1:
+        return False
+    places = FIRST_LEVEL_PLACES // gcd(s.in_strides[4] * VECTOR_BYTES // lanes, PAGE_BYTES)
+    pixels, (kd, kh, kw) = min(s.output[2], TILE_ROWS), s.kernel
+    columns = min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
+    reads = kernel_taps(s) * prod(s.output) * ceil_div(s.c_out, TILE_VECTORS * lanes)
+    return kd * kh * columns > places and reads >= 2 * prod(s.size)
 
 
 def cached_pixels(s, lanes):

@@ -11,6 +11,7 @@ order everywhere. So the order of sums is the same in any batch and on any numbe
 
 from collections.abc import Callable
 
+from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
 from numbaconv.cpu.direct.choice import comparable, special_lowering
 from numbaconv.cpu.direct.counts import (
     count_bands,
@@ -24,98 +25,100 @@ from numbaconv.cpu.direct.depthwise_counts import count_channels, count_interlea
 from numbaconv.cpu.direct.halo_counts import Counts
 from numbaconv.problem.shape import ConvShape
 
-# Cycles of what is counted. `python benchmarks/choose.py --fit` measures and prints this table.
-CYCLES: Counts = {
+# Cycles of what is counted, those of a register tile being one: of cores that execute vectors of 64
+# bytes at once, and of vectors of 16; of cores that halve vectors of 64 bytes; of vectors of 32.
+# `python benchmarks/choose.py --fit` measures and prints a column.
+COLUMNS: dict[str, tuple[float, float, float]] = {
     # Of all lowerings: a cycle of a register tile, as `step` counts; tasks; vectors of weights or
     # pixels that come from beyond the second-level cache; pages that are looked up; pieces that are
     # transposed; results that are stored to a cache line of their own beyond that cache.
-    "step": 1.0,
-    "task": 224,
-    "far_vector": 9.1,
-    "page": 6,
-    "transposed_piece": 17.8,
-    "far_store": 8.72,
+    "step": (1.0, 1, 1),
+    "task": (224, 174, 232),
+    "far_vector": (9.1, 2.17, 3.13),
+    "page": (6, 1.69, 1.53),
+    "transposed_piece": (17.8, 14.6, 48.6),
+    "far_store": (8.72, 3.26, 1.59),
     # Copies to halo tiles, panels and zones: calls; channels that are copied by vectors; vectors
     # that are copied, with a mask for the padding, every second element of two, or split into two
     # phases; elements; those that are in a line of their own beyond the second-level cache, and
     # pixels whose channels are; vectors of padding; vectors of tiles that the first-level cache
     # does not hold.
-    "halo.call": 68.2,
-    "halo.channel": 4.31,
-    "copied_vector": 4.38,
-    "masked_vector": 3.72,
-    "even_vector": 6.48,
-    "split_vector": 11.6,
-    "copied_element": 1.16,
-    "far_element": 1.19,
-    "halo.far": 4.73,
-    "filled_vector": 2.8,
-    "halo.vector": 1.9,
+    "halo.call": (68.2, 70.4, 72.1),
+    "halo.channel": (4.31, 0.711, 11.6),
+    "copied_vector": (4.38, 2.9, 5.42),
+    "masked_vector": (3.72, 3.33, 10.8),
+    "even_vector": (6.48, 7.93, 25.8),
+    "split_vector": (11.6, 8.37, 38.2),
+    "copied_element": (1.16, 1.15, 2.03),
+    "far_element": (1.19, 1.75, 7.76),
+    "halo.far": (4.73, 4.48, 1.92),
+    "filled_vector": (2.8, 2.84, 8.71),
+    "halo.vector": (1.9, 0.466, 0),
     # Vectors of results; tiles, and lists of channels of each; vectors of results that are moved to
     # the output, or by segments.
-    "matrix.result": 1.86,
-    "matrix.tile": 4.29,
-    "matrix.round": 1.93,
-    "matrix.moved": 12,
-    "matrix.segment": 20.7,
+    "matrix.result": (1.86, 1.38, 2.51),
+    "matrix.tile": (4.29, 8.56, 4.94),
+    "matrix.round": (1.93, 1.16, 1.29),
+    "matrix.moved": (12, 12, 12),
+    "matrix.segment": (20.7, 14.3, 26.8),
     # Vectors of results, or those that are stored in several columns; tiles, and lists of
-    # channels of each; lines of pixels that the first-level cache holds no longer, or the second;
-    # pixels that push each other out of the first.
-    "matrix_transposed.result": 1.27,
-    "matrix_transposed.apart": 1.49,
-    "matrix_transposed.tile": 48.1,
-    "matrix_transposed.round": 2.9,
-    "matrix_transposed.again": 1.78,
-    "matrix_transposed.far": 4,
-    "matrix_transposed.crowded": 0.4,
+    # channels of each; lines of pixels that the first-level cache holds no longer, or the second.
+    "matrix_transposed.result": (1.27, 0, 0),
+    "matrix_transposed.apart": (1.49, 1.34, 0),
+    "matrix_transposed.tile": (48.1, 44.4, 74.2),
+    "matrix_transposed.round": (2.9, 0.381, 1.81),
+    "matrix_transposed.again": (1.78, 0.329, 1.59),
+    "matrix_transposed.far": (4, 1.9, 9.68),
     # Vectors of results; calls for a row of the filter.
-    "matrix_zones.result": 4.17,
-    "matrix_zones.call": 68.2,
+    "matrix_zones.result": (4.17, 4.15, 3.22),
+    "matrix_zones.call": (68.2, 56.2, 112),
     # Vectors of results; tiles; vectors that are moved to the output; vectors of a row that is one
     # run of memory; runs of pixels under a tap, and their channels.
-    "patch_matrix.result": 5.46,
-    "patch_matrix.tile": 5.28,
-    "patch_matrix.moved": 16.6,
-    "patch_matrix.line": 5.13,
-    "patch_matrix.run": 95.6,
-    "patch_matrix.row": 4.64,
+    "patch_matrix.result": (5.46, 5.47, 1.89),
+    "patch_matrix.tile": (5.28, 5.52, 8.11),
+    "patch_matrix.moved": (16.6, 17.4, 63.5),
+    "patch_matrix.line": (5.13, 4.06, 3.58),
+    "patch_matrix.run": (95.6, 78, 231),
+    "patch_matrix.row": (4.64, 2.49, 11.6),
     # Cycles of register blocks; results, read and written for each input channel; bands of an
     # output channel, and calls for each input channel; vectors of results that are moved.
-    "filter_rows.step": 1.61,
-    "filter_rows.result": 7.55,
-    "filter_rows.pass": 30.4,
-    "filter_rows.call": 15.5,
-    "filter_rows.moved": 11.2,
+    "filter_rows.step": (1.61, 1.33, 1.53),
+    "filter_rows.result": (7.55, 4.05, 4.02),
+    "filter_rows.pass": (30.4, 22.5, 44.3),
+    "filter_rows.call": (15.5, 24, 48.5),
+    "filter_rows.moved": (11.2, 13.1, 14.8),
     # Products, loads, loads that are split into two phases or masked; results; strips of a plane;
     # rows of small planes.
-    "depthwise_planes.product": 0.563,
-    "depthwise_planes.load": 0.438,
-    "depthwise_planes.split": 2.98,
-    "depthwise_planes.masked": 0.3,
-    "depthwise_planes.result": 5.12,
-    "depthwise_planes.call": 7.64,
-    "depthwise_planes.small_row": 8,
+    "depthwise_planes.product": (0.563, 0.291, 0.668),
+    "depthwise_planes.load": (0.438, 0.557, 0),
+    "depthwise_planes.split": (2.98, 0.454, 10.4),
+    "depthwise_planes.masked": (0.3, 0.125, 0.341),
+    "depthwise_planes.result": (5.12, 2.94, 3.92),
+    "depthwise_planes.call": (7.64, 7.59, 40.6),
+    "depthwise_planes.small_row": (8, 11.3, 22.1),
     # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding; results
     # that are transposed back.
-    "depthwise_channels.step": 1.17,
-    "depthwise_channels.call": 37.8,
-    "depthwise_channels.copied": 5.46,
-    "depthwise_channels.transposed": 7.94,
-    "depthwise_channels.padding": 4.96,
-    "depthwise_channels.moved": 6.41,
+    "depthwise_channels.step": (1.17, 1.36, 1.1),
+    "depthwise_channels.call": (37.8, 53.8, 85.4),
+    "depthwise_channels.copied": (5.46, 2.28, 4.41),
+    "depthwise_channels.transposed": (7.94, 5.91, 9.08),
+    "depthwise_channels.padding": (4.96, 2.7, 4.87),
+    "depthwise_channels.moved": (6.41, 3.81, 3.84),
     # Cycles of register blocks; calls; vectors of results; rows that are copied, their vectors, and
     # vectors of padding; elements that are copied to a phase or for their outputs, once and again;
     # repeated weights.
-    "depthwise_interleaved.step": 1.19,
-    "depthwise_interleaved.call": 114,
-    "depthwise_interleaved.result": 5.22,
-    "depthwise_interleaved.row": 45.7,
-    "depthwise_interleaved.copied": 0.0238,
-    "depthwise_interleaved.padding": 7.32,
-    "depthwise_interleaved.element": 0.925,
-    "depthwise_interleaved.again": 0.349,
-    "depthwise_interleaved.repeated": 2.07,
+    "depthwise_interleaved.step": (1.19, 1.27, 1.26),
+    "depthwise_interleaved.call": (114, 97.7, 83.7),
+    "depthwise_interleaved.result": (5.22, 4.53, 10.4),
+    "depthwise_interleaved.row": (45.7, 29.7, 25.4),
+    "depthwise_interleaved.copied": (0.0238, 2.03, 1.25),
+    "depthwise_interleaved.padding": (7.32, 2.64, 3.05),
+    "depthwise_interleaved.element": (0.925, 0.773, 1.01),
+    "depthwise_interleaved.again": (0.349, 0.497, 0.58),
+    "depthwise_interleaved.repeated": (2.07, 0.455, 0.688),
 }
+_COLUMN = 1 if HALVES_VECTORS else 2 if VECTOR_BYTES == 32 else 0
+CYCLES: Counts = {what: cycles[_COLUMN] for what, cycles in COLUMNS.items()}
 
 
 COUNTS: dict[str, Callable[[ConvShape, int], Counts]] = {

@@ -8,7 +8,7 @@ there, and sums have one order everywhere.
 import functools
 import itertools
 from collections import Counter
-from math import gcd, prod
+from math import prod
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
@@ -272,17 +272,6 @@ def lines_of_pixels(s: ConvShape, lanes: int, tiles: int) -> Counts:
     return {f"matrix_transposed.{level}": s.c_in * kd * kh * each}
 
 
-def pushed_out(s: ConvShape, lanes: int, pixels: int) -> float:
-    """Share of the pixels that tiles read of a channel which others push out of the first level.
-
-    So they do where channels are innermost, and so many that pixels lie a large power of two apart.
-    """
-    kd, kh, kw = s.kernel
-    places = blocking.FIRST_LEVEL // gcd(s.in_strides[4] * itemsize(lanes), PAGE_BYTES)
-    columns = min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
-    return min(1.0, max(0.0, kd * kh * columns / places - 1))
-
-
 def count_transposed(s: ConvShape, lanes: int) -> Counts:
     """Count for `matrix_transposed`."""
     depth, height, width = tap_shares(s)
@@ -322,9 +311,6 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
             counts["page"] = pages_of_pixels(s, lanes) * tiles
         lines = lines_of_pixels(s, lanes, len(pixels))
         added(counts, {what: count * blocks for what, count in lines.items()})
-    elif kernel_taps(s) > 1:
-        crowded = pushed_out(s, lanes, min(cols, TILE_ROWS))
-        counts["matrix_transposed.crowded"] = used * cols * blocks * crowded
     return added(counts, count_tasks(s, lanes, b))
 
 
