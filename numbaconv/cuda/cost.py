@@ -217,6 +217,11 @@ def choose(s: ConvShape, kinds: Iterable[Kind], device: Device, uses: int = 1) -
     return Prediction(Plan(kind.tile, count), least, s.flops / 2 / (least * peak))
 
 
+def passes(launches: int, moved: int, device: Device) -> float:
+    """Return the cycles of passes that read and write so many bytes of memory."""
+    return launches * LAUNCH + moved / (MEMORY_BYTES * device.processors)
+
+
 def after_bringing(found: Prediction, s: ConvShape, itemsize: int, device: Device) -> Prediction:
     """Add to a prediction that the channels of the input are brought together before.
 
@@ -232,5 +237,5 @@ def after_bringing(found: Prediction, s: ConvShape, itemsize: int, device: Devic
         Where it runs.
     """
     moved = 2 * itemsize * s.n * s.groups * s.c_in * math.prod(s.size)
-    cycles = found.cycles + LAUNCH + moved / (MEMORY_BYTES * device.processors)
+    cycles = found.cycles + passes(1, moved, device)
     return found._replace(cycles=cycles, share=found.share * found.cycles / cycles, brought=True)
