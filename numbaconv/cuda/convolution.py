@@ -182,12 +182,13 @@ def choose_winograd(
     """
     if precision != FAST or not winograd.serves(s, how):
         return None
-    tiling = winograd.tiling_of(s)
-    if refusal(tiling.product) is not None:
-        return None
-    product = choose_product(tiling.product, how.compute.name, device)[0]
-    plan = winograd.plan_of(s, tiling, product, device)
-    return plan if plan.cycles < sums.cycles else None
+    plans = [
+        winograd.plan_of(s, tiling, choose_product(tiling.product, "float32", device)[0], device)
+        for tiling in winograd.tilings_of(s)
+        if refusal(tiling.product) is None
+    ]
+    found = min(plans, key=lambda plan: plan.cycles, default=None)
+    return None if found is None or found.cycles >= sums.cycles else found
 
 
 def gradient_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:

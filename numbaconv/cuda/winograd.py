@@ -6,10 +6,11 @@ those of the weights: so each point is a group of one pointwise convolution, whi
 any other (`Tiling.product`). Passes before and after it evaluate and interpolate
 (`winograd_passes`).
 
-Read `serves` (which problems), `tiling_of` (how one is cut), then `Plan` and `plan_of` (its cost).
+Read `serves` (which problems), `tilings_of` (how one may be cut), then `plan_of` (what that costs).
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from numbaconv.problem.forward import memory_strides
 from numbaconv.problem.points import TAPS
 from numbaconv.problem.shape import ZEROS, ConvShape, may_round, pads_zeros
 
-OUTPUTS = 2  # m, along an axis with 3 taps
+OUTPUTS = (2, 4)  # what m may be, along all axes with 3 taps
 # Values of inputs and products at the points that are in memory at once: 256 MB.
 MOST_VALUES = 1 << 26
 
@@ -79,25 +80,32 @@ def serves(s: ConvShape, how: Arithmetic) -> bool:
     )
 
 
-def tiling_of(s: ConvShape) -> Tiling:
-    """Return how a problem is cut that is served."""
-    down, across = (OUTPUTS if taps == TAPS else 1 for taps in s.kernel[1:])
+def tilings_of(s: ConvShape) -> Iterator[Tiling]:
+    """Return how a problem may be cut that is served."""
+    for m in OUTPUTS:
+        down, across = (m if taps == TAPS else 1 for taps in s.kernel[1:])
+        yield _tiling_of(s, down, across)
+
+
+def _tiling_of(s: ConvShape, down: int, across: int) -> Tiling:
     tiles = s.n * s.output[0] * -(-s.output[1] // down) * -(-s.output[2] // across)
-    points = extent_of(down) * extent_of(across)
-    parts = -(-tiles * points * s.groups * (s.c_in + s.c_out) // MOST_VALUES)
+    groups = s.groups * extent_of(down) * extent_of(across)
+    parts = -(-tiles * groups * (s.c_in + s.c_out) // MOST_VALUES)
     row, one = (1, 1, -(-tiles // parts)), (1, 1, 1)
-    groups = points * s.groups
-    product = s._replace(
-        n=1,
-        groups=groups,
-        size=row,
-        kernel=one,
-        dilation=one,
-        padding=(0, 0, 0),
-        output=row,
-        padding_mode=(ZEROS,) * 3,
-        in_strides=memory_strides(groups * s.c_in, row, s.in_strides[1] == 1),
-        out_strides=memory_strides(groups * s.c_out, row, s.out_strides[1] == 1),
+    product = ConvShape(
+        1,
+        groups,
+        s.c_in,
+        s.c_out,
+        row,
+        one,
+        one,
+        one,
+        (0, 0, 0),
+        row,
+        (ZEROS,) * 3,
+        memory_strides(groups * s.c_in, row, s.in_strides[1] == 1),
+        memory_strides(groups * s.c_out, row, s.out_strides[1] == 1),
     )
     return Tiling((down, across), tiles, parts, product)
 
@@ -124,8 +132,8 @@ class Plan(NamedTuple):
         taps = " x ".join(str(TAPS) for m in self.tiling.outputs if m > 1)
         parts = "" if self.tiling.parts == 1 else f", in {self.tiling.parts} parts"
         return (
-            f"winograd F({outputs}, {taps}){parts}, {self.cycles:.0f} cycles with the passes, as "
-            f"predicted and not measured; at {self.tiling.points} points a {self.product}"
+            f"winograd F({outputs}, {taps}){parts}: {self.cycles:.0f} cycles, at each of "
+            f"{self.tiling.points} points a {self.product}"
         )
 
 
@@ -139,6 +147,7 @@ def plan_of(s: ConvShape, tiling: Tiling, product: cost.Prediction, device: Devi
     moved = inputs * (s.n * math.prod(s.size) + tiling.points * tiling.tiles)
     moved += outputs * (s.n * s.pixels + tiling.points * tiling.tiles)
     moved += s.weights + s.weights // s.taps * tiling.points
-    launches = 3 * tiling.parts  # of a part two passes and its product; the first product's is free
+    # Of the weights, and of each part two passes and a product; sums have one launch too.
+    launches = 1 + 3 * tiling.parts - 1
     cycles = tiling.parts * product.cycles + cost.passes(launches, 4 * moved, device)
     return Plan(tiling, product, cycles)

@@ -182,7 +182,7 @@ def make_interpolate(outputs: Outputs) -> Source:
     return Source(interpolate, THREADS)
 
 
-evaluate_kernel = functools.cache(functools.partial(Kernel, "evaluation", make_evaluate))
+evaluate_kernel = functools.cache(functools.partial(Kernel, "evaluation of inputs", make_evaluate))
 evaluate_taps_kernel = functools.cache(
     functools.partial(Kernel, "evaluation of weights", make_evaluate_taps)
 )
