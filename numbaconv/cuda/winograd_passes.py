@@ -39,6 +39,7 @@ from numbaconv.problem.shape import ConvShape
 from numbaconv.problem.toom_cook import Matrices, Matrix, matrices
 
 Outputs = tuple[int, int]
+BLOCKS = 2  # for a multiprocessor to hold: 128 registers for the 36 values of a tile
 ALL = int32(-1)  # rows or columns are inside
 _IDENTITY: Matrix = ((1,),)  # type: ignore[assignment]
 _ALONE = Matrices(_IDENTITY, _IDENTITY, _IDENTITY)  # of an axis with one tap
@@ -119,7 +120,7 @@ def make_evaluate(outputs: Outputs) -> Source:
             to = move_on(values, int64(channel) * strides[1] + tile * strides[4], float32)
             store_apart(to, channels * strides[1], transform(found))
 
-    return Source(evaluate, THREADS)
+    return Source(evaluate, THREADS, BLOCKS)
 
 
 def make_evaluate_taps(outputs: Outputs) -> Source:
@@ -145,7 +146,7 @@ def make_evaluate_taps(outputs: Outputs) -> Source:
             found = gather(of_row, channel * taps, columns, 1, there, there)
             store_apart(move_on(values, int64(i), float32), count, transform(found))
 
-    return Source(evaluate_taps, THREADS)
+    return Source(evaluate_taps, THREADS, BLOCKS)
 
 
 def make_interpolate(outputs: Outputs) -> Source:
@@ -179,7 +180,7 @@ def make_interpolate(outputs: Outputs) -> Source:
                         value = finish(pick(found, k)[0], bias, channel, header)
                         store(y, to + row * s.out_strides[3] + column * s.out_strides[4], value)
 
-    return Source(interpolate, THREADS)
+    return Source(interpolate, THREADS, BLOCKS)
 
 
 evaluate_kernel = functools.cache(functools.partial(Kernel, "evaluation of inputs", make_evaluate))
@@ -217,38 +218,31 @@ class Passes:
         """Return the values of dense weights at the points, in the buffer of a name."""
         count = self.product.rows * self.product.pitch
         values = workspace.buffer(name, count, w.dtype)
+        arguments = address(w), address(values), argument(self.jobs[0])
         kernel = evaluate_taps_kernel(self.tiling.outputs)
-        self._launch(kernel, count // self.tiling.points, (w, values), (self.jobs[0],), workspace)
+        self._launch(kernel, count // self.tiling.points, arguments, workspace)
         return values
 
     def run(self, x: Any, w: Any, bias: Any, y: np.ndarray, workspace: Workspace) -> None:
         """Compute as `convolution.Work.run` does, from weights that are values at the points."""
-        product, tiling = self.tiling.product, self.tiling
-        each = product.size[2]
-        job = self.jobs[bias is not None]
-        inputs, outputs = product.groups * product.c_in, product.groups * product.c_out
-        values = workspace.buffer("values at the points", inputs * each, y.dtype)
-        products = workspace.buffer("products at the points", outputs * each, y.dtype)
-        evaluate = evaluate_kernel(tiling.outputs)
-        interpolate = interpolate_kernel(tiling.outputs)
+        s, tiling, job = self.shape, self.tiling, argument(self.jobs[bias is not None])
+        each = tiling.product.size[2]
+        inputs, outputs = (s.groups * channels * each for channels in (s.c_in, s.c_out))
+        values = workspace.buffer("values at the points", tiling.points * inputs, y.dtype)
+        products = workspace.buffer("products at the points", tiling.points * outputs, y.dtype)
+        before, result = (address(x), address(values)), address(y)
+        after = address(products), result if bias is None else address(bias), result
+        evaluate, interpolate = (
+            kernel(tiling.outputs) for kernel in (evaluate_kernel, interpolate_kernel)
+        )
         for first in range(0, tiling.tiles, each):
             part = first, min(each, tiling.tiles - first), job
-            count = inputs // tiling.points * each
-            self._launch(evaluate, count, (x, values), part, workspace)
+            self._launch(evaluate, inputs, (*before, *part), workspace)
             self.product.run(values, w, None, products, workspace)
-            count = outputs // tiling.points * each
-            arrays = products, y if bias is None else bias, y
-            self._launch(interpolate, count, arrays, part, workspace)
+            self._launch(interpolate, outputs, (*after, *part), workspace)
 
     def _launch(
-        self,
-        kernel: Kernel,
-        count: int,
-        arrays: tuple[np.ndarray, ...],
-        others: tuple[Any, ...],
-        workspace: Workspace,
+        self, kernel: Kernel, count: int, arguments: tuple[Any, ...], workspace: Workspace
     ) -> None:
-        """Launch a pass over so many tiles."""
-        *numbers, job = others
-        arguments = (*map(address, arrays), *numbers, argument(job))
+        """Launch a pass that takes so many tiles of channels."""
         launch(kernel, *passes.grid(count), workspace.stream, arguments, self.shape)

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 import numbaconv as nc
-from numbaconv.cuda import cost, tiles, winograd
+from numbaconv.cuda import cost, tiles
 from numbaconv.cuda.kind import Kind
 from numbaconv.dispatch.gpu import on_host
 from tests.cuda.arrays import OnDevice
 from tests.cuda.executed.device import GPU
+from tests.cuda.minimal import UNIT, minimal
 from tests.oracle import reference
 from tests.oracle.cases import Array, Case, integer_arrays, normal_arrays, problem
 from tests.oracle.gradient_cases import integer_operands, names
@@ -223,7 +224,6 @@ def brought() -> Iterator[tuple[str, Callable[[], None]]]:
 
 # Winograd's minimal filtering.
 
-UNIT = 64 * 2.0**-24  # of the largest output: within that the CPU's engine is, which is tested so
 # Input, weight and options; no tile divides these sizes.
 WINOGRAD: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "image": ((2, 3, 7, 9), (5, 3, 3, 3), {"padding": 1}),
@@ -233,18 +233,6 @@ WINOGRAD: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "columns": ((2, 4, 13, 3), (4, 4, 3, 1), {"padding": (1, 2)}),
     "planes": ((2, 3, 4, 6, 5), (5, 3, 1, 3, 3), {"padding": (1, 1, 0)}),
 }
-
-
-@contextlib.contextmanager
-def minimal(outputs: int, most_values: int = winograd.MOST_VALUES) -> Iterator[None]:
-    """Take Winograd's wherever it is served, with so many outputs, as if it cost nothing."""
-    before = winograd.plan_of, winograd.OUTPUTS, winograd.MOST_VALUES
-    winograd.plan_of = lambda *arguments: before[0](*arguments)._replace(cycles=0.0)
-    winograd.OUTPUTS, winograd.MOST_VALUES = (outputs,), most_values
-    try:
-        yield
-    finally:
-        winograd.plan_of, winograd.OUTPUTS, winograd.MOST_VALUES = before
 
 
 def check_launched(weights: int, inputs: int) -> None:
