@@ -94,7 +94,8 @@ def make_inside(extent: int) -> Any:
 def make_evaluate(outputs: Outputs) -> Source:
     """Return the kernel that evaluates the tiles of an input: (x, values, first, count, job).
 
-    It takes `count` tiles from the first on, and zeros stand for those past the last one.
+    It takes `count` tiles from the first on. What the product has room for besides gets the values
+    of a tile too, and nothing reads what comes of them.
     """
     down, across = _matrices(outputs)
     extents = tuple(map(extent_of, outputs))
@@ -108,15 +109,13 @@ def make_evaluate(outputs: Outputs) -> Source:
         channels, tiles, strides = s.groups * s.c_in, product.size[2], product.in_strides
         for i in range(cuda.grid(1), channels * tiles, cuda.gridsize(1)):
             channel, tile = find_item(i, channels, tiles, strides)
-            there = tile < count
-            image, d, h, w = find_tile(int32(first + tile) if there else int32(0), s)
+            image, d, h, w = find_tile(int32(first + tile if tile < count else 0), s)
             d, h, w = d - s.padding[0], h - s.padding[1], w - s.padding[2]
             plane = move_on(x, int64(image) * s.in_strides[0] + channel * s.in_strides[1], float32)
             at = d * s.in_strides[2] + h * s.in_strides[3] + w * s.in_strides[4]
-            rows = rows_inside(h, s.size[1]) if there and within(d, s.size[0]) else int32(0)
+            rows = rows_inside(h, s.size[1]) if within(d, s.size[0]) else int32(0)
             columns = columns_inside(w, s.size[2])
-            steps = s.in_strides[3], s.in_strides[4]
-            found = gather(plane, at, steps[0], steps[1], rows, columns)
+            found = gather(plane, at, s.in_strides[3], s.in_strides[4], rows, columns)
             to = move_on(values, int64(channel) * strides[1] + tile * strides[4], float32)
             store_apart(to, channels * strides[1], transform(found))
 
@@ -227,19 +226,19 @@ class Passes:
         """Compute as `convolution.Work.run` does, from weights that are values at the points."""
         s, tiling, job = self.shape, self.tiling, argument(self.jobs[bias is not None])
         each = tiling.product.size[2]
-        inputs, outputs = (s.groups * channels * each for channels in (s.c_in, s.c_out))
+        inputs, outputs = s.groups * s.c_in * each, s.groups * s.c_out * each
         values = workspace.buffer("values at the points", tiling.points * inputs, y.dtype)
         products = workspace.buffer("products at the points", tiling.points * outputs, y.dtype)
-        before, result = (address(x), address(values)), address(y)
-        after = address(products), result if bias is None else address(bias), result
-        evaluate, interpolate = (
-            kernel(tiling.outputs) for kernel in (evaluate_kernel, interpolate_kernel)
-        )
+        result = address(y)
+        to_points = address(x), address(values)
+        from_points = address(products), result if bias is None else address(bias), result
         for first in range(0, tiling.tiles, each):
             part = first, min(each, tiling.tiles - first), job
-            self._launch(evaluate, inputs, (*before, *part), workspace)
+            kernel = evaluate_kernel(tiling.outputs)
+            self._launch(kernel, inputs, (*to_points, *part), workspace)
             self.product.run(values, w, None, products, workspace)
-            self._launch(interpolate, outputs, (*after, *part), workspace)
+            kernel = interpolate_kernel(tiling.outputs)
+            self._launch(kernel, outputs, (*from_points, *part), workspace)
 
     def _launch(
         self, kernel: Kernel, count: int, arguments: tuple[Any, ...], workspace: Workspace
