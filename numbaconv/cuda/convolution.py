@@ -170,6 +170,15 @@ def choose_product(
     return found, kinds[0], s
 
 
+def winograd_plans(s: ConvShape, device: Device) -> list[winograd.Plan]:
+    """Return what each tiling of Winograd's costs, for a problem that it serves."""
+    tilings = (t for t in winograd.tilings_of(s) if refusal(t.product) is None)
+    return [
+        winograd.plan_of(s, tiling, choose_product(tiling.product, "float32", device)[0], device)
+        for tiling in tilings
+    ]
+
+
 def choose_winograd(
     s: ConvShape, how: Arithmetic, precision: str, device: Device, sums: cost.Prediction
 ) -> winograd.Plan | None:
@@ -182,12 +191,7 @@ def choose_winograd(
     """
     if precision != FAST or not winograd.serves(s, how):
         return None
-    plans = [
-        winograd.plan_of(s, tiling, choose_product(tiling.product, "float32", device)[0], device)
-        for tiling in winograd.tilings_of(s)
-        if refusal(tiling.product) is None
-    ]
-    found = min(plans, key=lambda plan: plan.cycles, default=None)
+    found = min(winograd_plans(s, device), key=lambda plan: plan.cycles, default=None)
     return None if found is None or found.cycles >= sums.cycles else found
 
 

@@ -33,6 +33,7 @@ from numbaconv.cuda.convolution import (  # noqa: E402
     product_kinds,
     product_of_weights,
     storage,
+    winograd_plans,
 )
 from numbaconv.cuda.toolkit import Device  # noqa: E402
 from numbaconv.problem.forward import memory_strides  # noqa: E402
@@ -218,17 +219,21 @@ def test_explain_says_what_is_chosen():
 
 
 def report() -> None:
-    """Print the choice for each layer that is a product; of Winograd's where it is taken."""
+    """Print the choice for each layer that is a product; of Winograd's, times the speed of it."""
+    how = storage(np.dtype("float32"))
     for name, layer in read_layers(ROOT / "benchmarks" / "layers.csv").items():
         many = layer._replace(n=32)
         s = shape_of(many.input_shape, many.weight_shape, **many.conv_kwargs)
-        if find_block(s, storage(np.dtype("float32"))) is None:
-            for dtype in ("float32", "tf32", "float16"):
-                print(f"{name:4} {dtype:8} {choose_product(s, dtype, H100)[0]}")
-            if winograd.serves(s, storage(np.dtype("float32"))):
-                sums, found = choose_product(s, "float32", T4)[0], fast(s, T4)
-                print(f"{name:4} {'fast':8} T4, sums {sums.cycles:.0f} cycles: {found or sums}")
-            print(f"{name:4} {'float32':8} gradient of its weights: {gradient(s)}")
+        if find_block(s, how) is not None:
+            continue
+        for dtype in ("float32", "tf32", "float16"):
+            print(f"{name:4} {dtype:8} {choose_product(s, dtype, H100)[0]}")
+        print(f"{name:4} {'float32':8} gradient of its weights: {gradient(s)}")
+        for device, dtype in ((T4, "float32"), (H100, "tf32")) if winograd.serves(s, how) else ():
+            sums = choose_product(s, dtype, device)[0]
+            for plan in winograd_plans(s, device):
+                times = sums.cycles / plan.cycles
+                print(f"{name:4} {times:.2f} times {dtype} on a {device.name}: {plan}")
 
 
 if __name__ == "__main__":
