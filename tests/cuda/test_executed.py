@@ -46,6 +46,8 @@ REDUCED = (
     "winograd 4 values",
     "winograd parts last=False",
     "winograd parts last=True",
+    "winograd second pass",
+    "winograd transposition",
     "winograd complex",
     "window (29,)",
     "window (30,)",

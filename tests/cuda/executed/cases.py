@@ -290,11 +290,15 @@ def check_winograd_backwards(name: str, outputs: int) -> None:
         back = problem(name, (1, 5, 4, 3), (5, 3, 6, 3), bias=True)._replace(weight=(3, 5, 6, 3))
         x, w, b = integer_arrays(back)
         w = 4 * np.ascontiguousarray(w.swapaxes(0, 1))
-        along = {"stride": (2, 1)}
-        got = nc.conv_transpose2d(x, w, b, **along, backend="cuda", precision="fast")
+        expected = reference.conv_transpose(x, w, b, stride=(2, 1))
+        tolerance = None if outputs == 2 else UNIT * abs(expected).max()
+        options = {"stride": (2, 1), "backend": "cuda", "precision": "fast"}
+        check_equal(nc.conv_transpose2d(x, w, b, **options), expected, "float32", tolerance)
         check_launched(3, 3)
-    expected = reference.conv_transpose(x, w, b, **along)
-    check_equal(got, expected, "float32", None if outputs == 2 else UNIT * abs(expected).max())
+        layer = nc.prepare_transposed(w, b, **options)
+        for calls in (1, 2):  # of two phases, whose weights are kept
+            check_equal(layer(x), expected, "float32", tolerance)
+            check_launched(5, 3 + 2 * calls)
 
 
 def check_winograd_values(name: str, outputs: int) -> None:
@@ -316,6 +320,18 @@ def check_winograd_values(name: str, outputs: int) -> None:
     assert (len(reached) > 0) == (outputs == 4)
     finite = np.isfinite(y)
     assert np.all(abs(y - expected)[finite] <= UNIT * abs(expected[finite]).max())
+
+
+def check_winograd_product(name: str, form: str, kernel: str, way: Any) -> None:
+    """Its product may split its sums, or bring channels together before, as any other."""
+    GPU.begin()
+    shape, weight, options = WINOGRAD[form]
+    x, w, b = integer_arrays(problem(name, shape, weight, bias=True, **options))
+    with minimal(2), way():
+        y = convolve(x, 4 * w, b, precision="fast", **options)
+    check_launched(1, 1)
+    assert launched(kernel)
+    check_equal(y, reference.conv_by_taps(x, 4 * w, b, **options), "float32")
 
 
 def check_winograd_complex(name: str) -> None:
@@ -342,6 +358,12 @@ def winograds() -> Iterator[tuple[str, Callable[[], None]]]:
     for last in (False, True):
         name = f"winograd parts last={last}"
         yield name, functools.partial(check_winograd_parts, name, last)
+    for form, kernel, way in (
+        ("valid", "second pass", functools.partial(short_splits, 1)),
+        ("groups", "transposition", bringing),
+    ):
+        name = f"winograd {kernel}"
+        yield name, functools.partial(check_winograd_product, name, form, kernel, way)
     yield "winograd complex", functools.partial(check_winograd_complex, "winograd complex")
 
 
