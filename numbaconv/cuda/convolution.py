@@ -351,9 +351,11 @@ class Convolution(Work):
             self._as_winograd(plan.tiling)
 
     @property
-    def weight_form(self) -> tuple[bool, int, bool, bool]:
+    def weight_form(self) -> tuple[Any, ...]:
         """What decides how the weights lie on the device."""
-        return self.channels_inside, self.pitch, self.rounded, self.at_points is not None
+        if self.at_points is not None:
+            return self.at_points.weight_form
+        return self.channels_inside, self.pitch, self.rounded
 
     def finish_weight(self, w: np.ndarray, name: str, workspace: Workspace) -> np.ndarray:
         """Return weights that `run` takes, of those laid out on the device, maybe in a buffer."""

@@ -213,6 +213,11 @@ class Passes:
         ]
         settle()
 
+    @property
+    def weight_form(self) -> tuple[Any, ...]:
+        """What decides how the values of weights lie on the device."""
+        return self.tiling.outputs, *self.product.weight_form
+
     def weights(self, w: np.ndarray, name: str, workspace: Workspace) -> np.ndarray:
         """Return the values of dense weights at the points, in the buffer of a name."""
         count = self.product.rows * self.product.pitch

@@ -48,6 +48,7 @@ REDUCED = (
     "winograd parts last=True",
     "winograd second pass",
     "winograd transposition",
+    "winograd layer",
     "winograd complex",
     "window (29,)",
     "window (30,)",

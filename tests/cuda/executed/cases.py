@@ -276,6 +276,21 @@ def check_winograd_parts(name: str, last: bool) -> None:
             check_equal(np.moveaxis(got, -1, 1) if last else got, y, "float32")
 
 
+def check_winograd_layer(name: str) -> None:
+    """A layer keeps weights for each way that its inputs are computed."""
+    GPU.begin()
+    shape, weight, options = WINOGRAD["groups"]
+    x, w, b = integer_arrays(problem(name, shape, weight, bias=True, **options))
+    layer = nc.prepare(3 * w, b, **options, backend="cuda", precision="fast")
+    for count, way in enumerate((minimal(2), contextlib.nullcontext(), minimal(4)), start=1):
+        expected = reference.conv_by_taps(x[:count], 3 * w, b, **options)
+        with way:
+            y = layer(x[:count])
+        check_equal(y, expected, "float32", UNIT * np.abs(expected).max())
+    assert len(launched("evaluation of weights")) == len(launched("interpolation")) == 2
+    assert len(launched("product")) == len(layer.weights.packed) == 3
+
+
 def check_winograd_backwards(name: str, outputs: int) -> None:
     """The gradient of an input, and a transposed convolution of several phases."""
     GPU.begin()
@@ -364,6 +379,7 @@ def winograds() -> Iterator[tuple[str, Callable[[], None]]]:
     ):
         name = f"winograd {kernel}"
         yield name, functools.partial(check_winograd_product, name, form, kernel, way)
+    yield "winograd layer", functools.partial(check_winograd_layer, "winograd layer")
     yield "winograd complex", functools.partial(check_winograd_complex, "winograd complex")
 
 
