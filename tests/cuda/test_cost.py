@@ -37,6 +37,7 @@ from numbaconv.cuda.convolution import (  # noqa: E402
 )
 from numbaconv.cuda.toolkit import Device  # noqa: E402
 from numbaconv.problem.forward import memory_strides  # noqa: E402
+from numbaconv.problem.shape import EXACT  # noqa: E402
 from tests.cuda.executed.device import installed, to_device  # noqa: E402
 from tests.oracle.cases import problem  # noqa: E402
 
@@ -157,6 +158,7 @@ def test_what_winograd_serves():
         assert winograd.serves(s, storage(np.dtype("complex64")))
         for dtype in ("float16", "float64", "int32"):
             assert not winograd.serves(s, storage(np.dtype(dtype)))
+        assert not winograd.serves(s._replace(converts=EXACT), float32)  # no sum may be rounded
     for images, weight, options in (
         ((32, 64, 9, 9), (64, 64, 3, 3), {"stride": 2}),
         ((32, 64, 9, 9), (64, 64, 3, 3), {"dilation": 2}),

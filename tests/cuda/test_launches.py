@@ -444,12 +444,15 @@ def test_arrays_on_two_devices_are_refused(gpu: Gpu):
 # The benchmark.
 
 
+@pytest.mark.parametrize("precision", ["ieee", "fast"])
 @pytest.mark.parametrize("gradient", ["", "input", "weight"])
-def test_the_benchmark_measures_a_row(gradient: str, monkeypatch: pytest.MonkeyPatch):
+def test_the_benchmark_measures_a_row(
+    gradient: str, precision: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(compare_cuda, "ROTATED_BYTES", 4000)
     name = "M1-" + gradient if gradient else "M1"
     layer = Layer(name, "small", 1, 2, (6, 7), 2, (3, 3), padding=1, groups=2)
-    row = compare_cuda.measure(layer, "ieee", 0.0)
+    row = compare_cuda.measure(layer, precision, 0.0)
     assert row is not None
     assert row.seconds["nc"] > 0
     assert compare_cuda.line(row, 1e12, 1e12).startswith("M1")
