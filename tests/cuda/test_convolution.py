@@ -453,7 +453,7 @@ def test_device_arrays_are_validated_as_any():
     with pytest.raises(ValueError, match="input channels"):
         nc.conv2d(OnDevice(x), OnDevice(w[:, :2].copy()))
     with pytest.raises(TypeError, match="bool"):
-        nc.conv2d(OnDevice(x > 0), OnDevice(w))
+        nc.conv2d(OnDevice(x > 0), OnDevice(w > 0))
     with pytest.raises(ValueError, match="bias"):
         nc.conv2d(OnDevice(x), OnDevice(w), OnDevice(b[:2].copy()))
     inside = OnDevice(np.zeros((2, 7, 4, 5), "f4"))
