@@ -23,9 +23,9 @@ from benchmarks.lib.layers import Layer, select
 
 ROTATED_BYTES = 256 << 20  # several times the largest second-level cache
 MOST_BYTES = 24 << 30
-PRECISIONS = {"ieee": "float32", "tf32": "float32", "float16": "float16"}
+PRECISIONS = {"ieee": "float32", "tf32": "float32", "fast": "float32", "float16": "float16"}
 # Largest error that is let through, in units of the sum of the products' magnitudes.
-TOLERANCE = {"ieee": 1e-5, "tf32": 2e-3, "float16": 2e-3}
+TOLERANCE = {"ieee": 1e-5, "tf32": 2e-3, "fast": 2e-3, "float16": 2e-3}
 CHECKED_OUTPUTS = 500
 CHECKED_WEIGHTS = 50  # of a weight gradient, each the sum over a whole batch
 TARGETS = (  # (name, kinds of rows, precision, geometric mean, worst)
@@ -138,7 +138,7 @@ def ours(layer: Layer, firsts: list[Any], others: list[Any], precision: str) -> 
     import numbaconv as nc
 
     there = [[cuda.to_device(array) for array in arrays] for arrays in (firsts, others)]
-    options = {"precision": "tf32" if precision == "tf32" else "ieee", "backend": "cuda"}
+    options = {"precision": "ieee" if precision == "float16" else precision, "backend": "cuda"}
     options |= layer.conv_kwargs
     if layer.gradient:
         function = getattr(nc.grad, f"conv{layer.rank}d_{layer.gradient}")
@@ -170,8 +170,8 @@ def cudnn(
     if not torch.cuda.is_available() or (last and layer.rank == 1):
         return None
     torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    allow_tf32 = precision in ("tf32", "fast")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allow_tf32
     channels_last = torch.channels_last if layer.rank == 2 else torch.channels_last_3d
     form = channels_last if last else torch.contiguous_format
     there = [

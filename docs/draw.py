@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import numbaconv as nc
-from numbaconv.cpu.microkernels.toom_cook import matrices
+from numbaconv.problem.toom_cook import matrices
 
 IMAGES = Path(__file__).parent / "img"
 BLUE, ORANGE, GREEN, RED, GREY = "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#d9d9d9"

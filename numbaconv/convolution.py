@@ -108,8 +108,9 @@ def conv(
         the first array. The streams of all arrays are waited for. CPU backends refuse it.
     precision : {"ieee", "tf32", "fast"}, optional
         How "cuda" multiplies float32: "ieee" as IEEE says, "tf32" on tensor cores with factors
-        rounded to 10 bits of mantissa, "fast" so if the GPU can. On the CPU "fast" lets "auto" take
-        "winograd", whose errors are usually 1.4 to 2.7 times those of sums. Without it the variable
+        rounded to 10 bits of mantissa, "fast" so if the GPU can, or by Winograd's filtering where
+        that is predicted to be faster. On the CPU "fast" lets "auto" take "winograd", whose errors
+        are usually 1.4 to 2.7 times those of sums. Without it the variable
         ``NUMBACONV_PRECISION`` decides, else "ieee". CPU backends refuse "tf32".
 
     Returns

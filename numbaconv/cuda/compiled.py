@@ -168,6 +168,29 @@ def make_tap_products(rows, taps, stride, dtype):
     return tap_products
 
 
+def make_transform(left, right):
+    """Return the function ``values -> left @ values @ right^T``, of matrices of constants.
+
+    The values are floating numbers, and lie row by row in a tuple, as do the results. Nothing is
+    multiplied by the zeros of a matrix.
+    """
+    rows, columns = len(left[0]), len(right[0])
+    count = len(left) * len(right)
+
+    @intrinsic
+    def transform(typingctx, values):
+        def emit(e, packed):
+            given = e.unpack(packed)
+            down = [given[j::columns] for j in range(columns)]
+            lines = [[e.weighted(row, column) for column in down] for row in left]
+            return e.pack([e.weighted(row, line) for line in lines for row in right])
+
+        given = types.UniTuple(values.dtype, rows * columns)
+        return types.UniTuple(values.dtype, count)(given), emitted(emit)
+
+    return transform
+
+
 def make_row(rows, columns):
     """Return the function ``(sums, i) -> row i``, which picks it without an address."""
 

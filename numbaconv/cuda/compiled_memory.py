@@ -164,6 +164,32 @@ def make_patch(rows, columns, dtype):
     return patch
 
 
+def make_gather(rows, columns, dtype):
+    """Return the function that reads rows x columns elements of global memory, or zeros.
+
+    ``(address, at, row_step, column_step, rows_inside, columns_inside)``; row by row in a tuple. An
+    element is zero where the bit of its row or column is not set: then the one at the address,
+    which must be there, is read in its place, so that nothing branches.
+    """
+
+    @intrinsic
+    def gather(typingctx, address, at, row_step, column_step, rows_inside, columns_inside):
+        def emit(e, address, at, down, across, rows_inside, columns_inside):
+            first, zero, values = e.pointer(address, dtype), e.zeros(dtype), []
+            for i in range(rows):
+                for j in range(columns):
+                    inside = e.both(e.bit(rows_inside, i), e.bit(columns_inside, j))
+                    index = e.add(at, e.add(e.multiply(down, i), e.multiply(across, j)))
+                    value = e.read(e.step(first, e.either(inside, index, 0)))
+                    values.append(e.either(inside, value, zero))
+            return e.pack(values)
+
+        of = types.UniTuple(dtype, rows * columns)
+        return of(int64, int32, int32, int32, int32, int32), emitted(emit)
+
+    return gather
+
+
 def make_copy(dtype, count):
     """Return the function that begins to copy `count` elements to an address in shared memory.
 

@@ -14,6 +14,7 @@ from numbaconv.cuda import (
     passes,
     tiles,
     transposition,
+    winograd,
 )
 from numbaconv.cuda.filter_tiles import MOST_OUTPUTS, Block
 from numbaconv.cuda.kernels import Kernel
@@ -47,6 +48,7 @@ from numbaconv.cuda.problem import (
     reciprocal,
 )
 from numbaconv.cuda.toolkit import TF32_CAPABILITY, Device
+from numbaconv.cuda.winograd_passes import Passes
 from numbaconv.cuda.workspace import Workspace
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.activations import NONE
@@ -59,7 +61,7 @@ _HALF = arithmetic(np.dtype("float16"))._replace(
     convert=np.dtype("float16"), compute=np.dtype("float16")
 )
 _MOST_ROWS = 2**24  # of the output, in the table of a weight gradient: 256 MB
-TF32, FAST = "tf32", "fast"
+IEEE, TF32, FAST = "ieee", "tf32", "fast"
 
 _TINY = {
     tiles.SIMT: tiles.TINY,
@@ -168,6 +170,31 @@ def choose_product(
     return found, kinds[0], s
 
 
+def winograd_plans(s: ConvShape, device: Device) -> list[winograd.Plan]:
+    """Return what each tiling of Winograd's costs, for a problem that it serves."""
+    tilings = (t for t in winograd.tilings_of(s) if refusal(t.product) is None)
+    return [
+        winograd.plan_of(s, tiling, choose_product(tiling.product, "float32", device)[0], device)
+        for tiling in tilings
+    ]
+
+
+def choose_winograd(
+    s: ConvShape, how: Arithmetic, precision: str, device: Device, sums: cost.Prediction
+) -> winograd.Plan | None:
+    """Choose Winograd's minimal filtering, where it is allowed.
+
+    Returns
+    -------
+    winograd.Plan or None
+        If it is predicted to cost less than `sums`, the cheapest product that `precision` allows.
+    """
+    if precision != FAST or not winograd.serves(s, how):
+        return None
+    found = min(winograd_plans(s, device), key=lambda plan: plan.cycles, default=None)
+    return None if found is None or found.cycles >= sums.cycles else found
+
+
 def gradient_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:
     """Return the kernels that compute the gradient of a convolution's weights."""
     return _kinds(dtype, device, mapped=is_mapped(s), of_weights=True)
@@ -197,7 +224,7 @@ class Work:
     how : Arithmetic
         How the elements lie on the device.
     precision : {"ieee", "tf32", "fast"}
-        How float32 is multiplied; "fast" is tf32 where the device has it.
+        How float32 is multiplied; "fast" is tf32 where the device has it, or Winograd's.
     device : Device
         Where it runs.
     activation : int
@@ -295,6 +322,8 @@ class Convolution(Work):
         Whether the kernels read them rounded to tf32.
     transposition : Kernel, optional
         What brings the channels of the input together before.
+    at_points : Passes, optional
+        What computes it by Winograd's minimal filtering instead, from weights at the points.
     """
 
     def __init__(
@@ -309,16 +338,28 @@ class Convolution(Work):
         super().__init__(s, how, precision, device, activation)
         self.rows = s.groups * s.c_out
         self.transposition: Kernel | None = None
+        self.at_points: Passes | None = None
         block = find_block(s, how)
-        if block is None:
-            self._as_product()
-        else:
+        if block is not None:
             self._as_filter(block)
+            return
+        sums = choose_product(s, self.dtype, device)
+        plan = choose_winograd(s, how, precision, device, sums[0])
+        if plan is None:
+            self._as_product(*sums)
+        else:
+            self._as_winograd(plan.tiling)
 
     @property
-    def weight_form(self) -> tuple[bool, int, bool]:
+    def weight_form(self) -> tuple[Any, ...]:
         """What decides how the weights lie on the device."""
+        if self.at_points is not None:
+            return self.at_points.weight_form
         return self.channels_inside, self.pitch, self.rounded
+
+    def finish_weight(self, w: np.ndarray, name: str, workspace: Workspace) -> np.ndarray:
+        """Return weights that `run` takes, of those laid out on the device, maybe in a buffer."""
+        return w if self.at_points is None else self.at_points.weights(w, name, workspace)
 
     def _as_filter(self, block: Block) -> None:
         s = self.shape
@@ -330,8 +371,14 @@ class Convolution(Work):
         self.channels_inside, self.pitch, self.rounded = False, s.taps, False
         self._make_jobs(filters.settings(s, block), None)
 
-    def _as_product(self) -> None:
-        found, kind, s = choose_product(self.shape, self.dtype, self.device)
+    def _as_winograd(self, tiling: winograd.Tiling) -> None:
+        s = self.shape
+        self.channels_inside, self.pitch, self.rounded = False, s.c_in * s.taps, False
+        product = Convolution(tiling.product, self.storage, IEEE, self.device)
+        self.dtype = product.dtype
+        self.at_points = Passes(s, tiling, product, self.activation)
+
+    def _as_product(self, found: cost.Prediction, kind: Kind, s: ConvShape) -> None:
         self.shape = s
         kind = self._take_product(found.plan, kind)
         if found.brought:
@@ -351,7 +398,13 @@ class Convolution(Work):
         self._make_jobs(settings, table)
 
     def run(self, x: Any, w: Any, bias: Any, y: np.ndarray, workspace: Workspace) -> None:
-        """Compute as `Work.run` does, the channels of `x` brought together if that was chosen."""
+        """Compute as `Work.run` does, or by Winograd's minimal filtering.
+
+        The channels of `x` are brought together if that was chosen.
+        """
+        if self.at_points is not None:
+            self.at_points.run(x, w, bias, y, workspace)
+            return
         if self.transposition is not None and x.size:
             x = self._bring_together(self.transposition, x, workspace)
         super().run(x, w, bias, y, workspace)

@@ -32,7 +32,7 @@ OTHER_REGISTERS = 64  # of a thread, beside its sums
 WAIT = 900  # of a block for what it fetches: no step is shorter, or the steps by which it is ahead
 BEGIN = 2000  # of a block, before its first step and after its last
 CACHE_BYTES = 28.0  # a cycle and processor, from the cache of the device
-MEMORY_BYTES = 14.0  # the same, from its memory
+MEMORY_BYTES = {7: 5.0, 8: 10.0, 9: 14.0}  # the same, from its memory, by the major capability
 LAUNCH = 4000  # of a pass before or after the product
 TENSOR_SHARE = 0.6  # of the tensor cores' peak that `mma.sync` reaches on 9.0
 # Instructions of a thread's step, from the machine code.
@@ -85,9 +85,19 @@ class Prediction(NamedTuple):
         )
 
 
+def generation(capability: tuple[int, int]) -> int:
+    """Return the major capability, or the nearest that is known."""
+    return max(7, min(capability[0], 9))
+
+
+def moving(count: float, device: Device) -> float:
+    """Return the cycles in which the memory of a device reads or writes so many bytes."""
+    return count / (MEMORY_BYTES[generation(device.capability)] * device.processors)
+
+
 def multiply_adds(dtype: str, capability: tuple[int, int]) -> float:
     """Return how many of them a multiprocessor does in a cycle at most."""
-    major = max(7, min(capability[0], 9))
+    major = generation(capability)
     if dtype in ("float16", "tf32"):
         return {7: 512, 8: 1024, 9: 2048}[major] / (1 + (dtype == "tf32"))
     if dtype == "float64":
@@ -136,7 +146,7 @@ def resident(kind: Kind, capability: tuple[int, int]) -> int:
     limits = (
         REGISTERS // (registers * tile.threads),
         THREADS // tile.threads,
-        SHARED_BYTES[max(7, min(capability[0], 9))] // shared,
+        SHARED_BYTES[generation(capability)] // shared,
     )
     return max(1, min(limits))
 
@@ -167,7 +177,7 @@ def cost_of(s: ConvShape, kind: Kind, device: Device, uses: int = 1) -> Cost:
     store = tile.m * tile.n / (WARP if tile.tensor else 1) * STORED * warps / SCHEDULERS
     busy, held = max(issue, multiply, read), resident(kind, device.capability)
     values, tiles = s.groups * m * n, tile.blocks(s)
-    outside = (values + s.groups * (m * k + n * k / uses)) * item / (MEMORY_BYTES * processors)
+    outside = moving((values + s.groups * (m * k + n * k / uses)) * item, device)
     wait = WAIT / (kind.stages - 1)
     part = values * (kind.sum.bitwidth // 8) / (CACHE_BYTES * processors)
 
@@ -217,6 +227,11 @@ def choose(s: ConvShape, kinds: Iterable[Kind], device: Device, uses: int = 1) -
     return Prediction(Plan(kind.tile, count), least, s.flops / 2 / (least * peak))
 
 
+def passes(launches: int, moved: int, device: Device) -> float:
+    """Return the cycles of passes that read and write so many bytes of memory."""
+    return launches * LAUNCH + moving(moved, device)
+
+
 def after_bringing(found: Prediction, s: ConvShape, itemsize: int, device: Device) -> Prediction:
     """Add to a prediction that the channels of the input are brought together before.
 
@@ -232,5 +247,5 @@ def after_bringing(found: Prediction, s: ConvShape, itemsize: int, device: Devic
         Where it runs.
     """
     moved = 2 * itemsize * s.n * s.groups * s.c_in * math.prod(s.size)
-    cycles = found.cycles + LAUNCH + moved / (MEMORY_BYTES * device.processors)
+    cycles = found.cycles + passes(1, moved, device)
     return found._replace(cycles=cycles, share=found.share * found.cycles / cycles, brought=True)

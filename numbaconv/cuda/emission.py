@@ -54,15 +54,38 @@ class Emitter:
         """Exclusive or; the second may be a number."""
         return self._builder.xor(a, self._value(b, a.type))
 
-    def either(self, condition: Any, a: int, b: int) -> Any:
-        """Return one of two numbers."""
-        return self._builder.select(condition, _INT(a), _INT(b))
+    def either(self, condition: Any, a: Any, b: Any) -> Any:
+        """Return one of two values; numbers may stand for 32-bit constants."""
+        return self._builder.select(condition, self._value(a), self._value(b))
+
+    def both(self, a: Any, b: Any) -> Any:
+        """Whether two conditions hold."""
+        return self._builder.and_(a, b)
+
+    def bit(self, bits: Any, i: int) -> Any:
+        """Whether a bit is set."""
+        return self._builder.icmp_signed("!=", self._builder.and_(bits, bits.type(1 << i)), _INT(0))
 
     def fused(self, dtype: Any, a: Any, b: Any, c: Any) -> Any:
         """Return ``a * b + c``, of floating numbers rounded once."""
         if isinstance(dtype, types.Float):
             return self._builder.fma(a, b, c)
         return self._builder.add(c, self._builder.mul(a, b))
+
+    def weighted(self, factors: Sequence[float], values: Sequence[Any]) -> Any:
+        """Return the sum of floating numbers times constants, of which one is not zero.
+
+        What is multiplied by zero is left out.
+        """
+        total = None
+        for factor, value in zip(factors, values, strict=True):
+            if factor:
+                constant = value.type(float(factor))
+                if total is None:
+                    total = self._builder.fmul(constant, value)
+                else:
+                    total = self._builder.fma(constant, value, total)
+        return total
 
     def divides(self, power: int, value: Any) -> Any:
         """Whether a power of two divides a value."""

@@ -25,7 +25,13 @@ from numbaconv.problem.shape import CONSTANT
 
 
 def prepare_weight(side: Side, w: np.ndarray, conv: Convolution) -> np.ndarray:
-    """Return the weights as the kernels read them: rows of `conv.pitch`, dense on the device."""
+    """Return the weights as `conv` takes them, on the device."""
+    rows = lay_out_weight(side, w, conv)
+    return conv.finish_weight(rows, "weight at the points", side.workspace)
+
+
+def lay_out_weight(side: Side, w: np.ndarray, conv: Convolution) -> np.ndarray:
+    """Return the weights in rows of `conv.pitch`, dense on the device."""
     how, s = conv.storage, conv.shape
     k = s.c_in * s.taps
     if (

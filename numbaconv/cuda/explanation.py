@@ -3,6 +3,7 @@
 from numbaconv.cuda import cost
 from numbaconv.cuda.convolution import (
     choose_product,
+    choose_winograd,
     find_block,
     find_gradient_plan,
     gradient_kinds,
@@ -48,4 +49,5 @@ def _describe_convolution(s: ConvShape, how: Arithmetic, precision: str) -> str:
     block = find_block(s, how)
     if block is not None:
         return f"filter, {_blocks(block)}"
-    return str(choose_product(s, multiplied(how, precision, device()), device())[0])
+    sums = choose_product(s, multiplied(how, precision, device()), device())[0]
+    return str(choose_winograd(s, how, precision, device(), sums) or sums)

@@ -107,7 +107,15 @@ def taps_of_phase(w: np.ndarray, phase: Phase) -> np.ndarray:
 def prepare_phase(
     side: Side, w: np.ndarray, number: int, form: tuple[Phase, Convolution], conjugate: bool
 ) -> np.ndarray:
-    """Return the weights of phase `number` as the kernels read them, flat on the device."""
+    """Return the weights of phase `number` as its convolution takes them, on the device."""
+    rows = lay_out_phase(side, w, number, form, conjugate)
+    return form[1].finish_weight(rows, f"weight {number} at the points", side.workspace)
+
+
+def lay_out_phase(
+    side: Side, w: np.ndarray, number: int, form: tuple[Phase, Convolution], conjugate: bool
+) -> np.ndarray:
+    """Return the weights of phase `number` in rows of its pitch, dense on the device."""
     phase, conv = form
     how, s = conv.storage, conv.shape
     complex_weight = w.dtype.kind == "c"

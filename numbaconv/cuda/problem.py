@@ -32,6 +32,7 @@ PATCH_TABLE, ROW_TABLE = 44, 45
 WIDTH, HEIGHT, TILE = 44, 45, 46  # of a filter's tile, and from a plane's tile to the next
 MAGIC, SHIFT = 46, 47  # of the division by the output's columns; see `reciprocal`
 SOURCE = 48  # of a weight gradient: the convolution, whose product is at SHAPE
+PRODUCT = 48  # of a pass of Winograd's: the product at the points, whose convolution is at SHAPE
 HEADER = 84
 MAPPED_ENTRY = 4  # integers of an entry with coordinates, or of the output's rows: one load
 ENTRY = 2  # of one with bits

@@ -248,6 +248,39 @@ def make_patch(rows, columns, dtype):
     return patch
 
 
+def make_gather(rows, columns, dtype):
+    """(address, at, row_step, column_step, rows_inside, columns_inside): reads rows x columns."""
+    zero = np.dtype(str(dtype)).type(0)
+
+    def gather(address, at, row_step, column_step, rows_inside, columns_inside):
+        return tuple(
+            address[at + i * row_step + j * column_step]
+            if rows_inside >> i & columns_inside >> j & 1
+            else zero
+            for i in range(rows)
+            for j in range(columns)
+        )
+
+    return gather
+
+
+def _weighted(factors, values) -> Any:
+    pairs = zip(factors, values, strict=True)
+    return sum(float(factor) * value for factor, value in pairs if factor)
+
+
+def make_transform(left, right):
+    """(values) -> left @ values @ right^T, leaving out the zeros of the matrices."""
+    columns = len(right[0])
+
+    def transform(values):
+        down = [values[j::columns] for j in range(columns)]
+        lines = [[_weighted(row, column) for column in down] for row in left]
+        return tuple(_weighted(row, line) for line in lines for row in right)
+
+    return transform
+
+
 def make_row(rows, columns):
     """(sums, i) -> row i."""
     return lambda sums, i: sums[i * columns : (i + 1) * columns]

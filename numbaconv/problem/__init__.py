@@ -12,7 +12,8 @@ this order:
 The other files answer questions about arguments: `libraries` (whose arrays these are), `dtypes`,
 `out_dtype`, `layout`, `activations`, `padding_modes` and `padding_value`. And about problems:
 `simplest` (the same sums with fewer axes), `pieces` and `parts` (a convolution as several),
-`phases` (of a stride) and `taps` (those that read more than padding).
+`phases` (of a stride), `taps` (those that read more than padding), and `toom_cook` with its
+`points` (fewer products for kernels of 3).
 
 Of the package these files import each other and ``numbaconv.codegen``: some of their functions are
 part of compiled code too.

@@ -11,8 +11,8 @@ import pytest
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.microkernels import minimal_filters
 from numbaconv.cpu.microkernels.minimal_filters import Pass, PassArguments
-from numbaconv.cpu.microkernels.points import POINTS, TAPS
-from numbaconv.cpu.microkernels.toom_cook import matrices
+from numbaconv.problem.points import POINTS, TAPS
+from numbaconv.problem.toom_cook import matrices
 from tests.conftest import Script
 from tests.cpu.emitted import run
 

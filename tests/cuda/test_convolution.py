@@ -40,6 +40,7 @@ if "cuda" not in nc.available_backends():
 from numbaconv.cuda import convolution, kernels, tiles, toolkit
 from numbaconv.problem import plan as plans
 from tests.cuda.arrays import OnDevice, result_of
+from tests.cuda.minimal import UNIT, minimal
 
 SIMULATED = toolkit.simulated()
 pytestmark = pytest.mark.usefixtures("fresh_plans")
@@ -281,6 +282,49 @@ def test_channels_brought_together(dtype: str, monkeypatch: pytest.MonkeyPatch):
     assert conv.transposition is not None
 
 
+MINIMAL = (
+    problem("layer", (2, 3, 5, 4), (6, 3, 3, 3), bias=True, padding=1),
+    problem("groups", (1, 4, 4, 7), (6, 2, 3, 3), groups=2, padding=((0, 2), (2, 1))),
+    problem("last", (1, 4, 5, 4), (5, 4, 3, 3), bias=True, padding=1, **LAST),
+    problem("1d", (2, 3, 9), (5, 3, 3), bias=True, padding=2),
+)
+
+
+@pytest.mark.parametrize("case", MINIMAL, ids=str)
+def test_winograd(case: Case):
+    """Its matrices for two outputs have halves: weights that are multiples of 4 are exact."""
+    x, w, b = integer_arrays(case)
+    w = 4 * w
+    options = case.kwargs | {"backend": "cuda", "precision": "fast"}
+    with minimal(2):
+        check_equal(nc.conv(x, w, b, **options), x, w, b, **case.kwargs)
+        layer = nc.prepare(w, b, **options)
+        for _ in range(2):
+            check_equal(result_of(layer(OnDevice(x))), x, w, b, **case.kwargs)
+        assert len(layer.weights.packed) == 1
+        check_equal(nc.prepare(w, b, **options | {"precision": "ieee"})(x), x, w, b, **case.kwargs)
+    (conv,) = (
+        conv
+        for plan in plans._plans.values()
+        for (_, precision), conv in plan.on_devices.items()
+        if precision == "fast"
+    )
+    assert conv.at_points is not None
+
+
+@pytest.mark.parametrize("outputs", [2, 4])
+@pytest.mark.parametrize("case", MINIMAL[:1] if SIMULATED else MINIMAL, ids=str)
+def test_winograd_under_the_bound(case: Case, outputs: int):
+    x, w, b = normal_arrays(case)
+    with minimal(outputs):
+        y = nc.conv(x, w, b, **case.kwargs, activation="gelu", backend="cuda", precision="fast")
+    expected = nc.conv(
+        *(a.astype("f8") for a in (x, w, b)), **case.kwargs, activation="gelu", backend="direct"
+    )
+    sums = reference.conv(x, w, b, **case.kwargs)
+    assert 0 < np.abs(y - expected).max() <= 1.2 * UNIT * np.abs(sums).max()
+
+
 def shape_of(case: Case) -> Any:
     return nc.explain(*(a for a in integer_arrays(case)[:2]), **case.kwargs).shape
 
@@ -409,7 +453,7 @@ def test_device_arrays_are_validated_as_any():
     with pytest.raises(ValueError, match="input channels"):
         nc.conv2d(OnDevice(x), OnDevice(w[:, :2].copy()))
     with pytest.raises(TypeError, match="bool"):
-        nc.conv2d(OnDevice(x > 0), OnDevice(w))
+        nc.conv2d(OnDevice(x > 0), OnDevice(w > 0))
     with pytest.raises(ValueError, match="bias"):
         nc.conv2d(OnDevice(x), OnDevice(w), OnDevice(b[:2].copy()))
     inside = OnDevice(np.zeros((2, 7, 4, 5), "f4"))

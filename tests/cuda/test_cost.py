@@ -10,6 +10,7 @@ the layers of `benchmarks/layers.csv` with 32 images is printed by
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,27 @@ require_compilers()
 
 import numbaconv as nc  # noqa: E402 (what it takes is here)
 from benchmarks.lib.layers import read_layers  # noqa: E402
-from numbaconv.cuda import cost, tiles  # noqa: E402
+from numbaconv.cuda import cost, tiles, winograd  # noqa: E402
 from numbaconv.cuda.convolution import (  # noqa: E402
     choose_product,
+    choose_winograd,
     find_block,
     gradient_kinds,
+    multiplied,
     product_kinds,
     product_of_weights,
     storage,
+    winograd_plans,
 )
 from numbaconv.cuda.toolkit import Device  # noqa: E402
 from numbaconv.problem.forward import memory_strides  # noqa: E402
+from numbaconv.problem.shape import EXACT  # noqa: E402
 from tests.cuda.executed.device import installed, to_device  # noqa: E402
 from tests.oracle.cases import problem  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 H100 = Device(0, "H100", (9, 0), 132)
+T4 = Device(0, "T4", (7, 5), 40)  # which has no tf32
 
 
 def shape_of(images: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> Any:
@@ -116,6 +122,68 @@ def test_channels_are_brought_together_where_it_pays():
     assert not choose_product(odd, "float16", H100)[0].brought  # no vectors
 
 
+def fast(s: Any, device: Device, precision: str = "fast") -> winograd.Plan | None:
+    how = storage(np.dtype("float32"))
+    sums = choose_product(s, multiplied(how, precision, device), device)[0]
+    found = choose_winograd(s, how, precision, device, sums)
+    assert found is None or found.cycles < sums.cycles
+    return found
+
+
+def test_winograd_where_it_pays():
+    for s in (R9, LARGE, MIDDLE):
+        assert fast(s, T4) is not None
+        assert fast(s, H100) is None  # tf32 is faster
+        for precision in ("ieee", "tf32"):
+            assert fast(s, T4 if precision == "ieee" else H100, precision) is None
+    for s in (DEEP, THIN, PADDED):
+        assert fast(s, T4) is None
+    found = fast(LARGE, T4)
+    assert found is not None
+    assert found.cycles > found.tiling.parts * found.product.cycles
+    assert str(found).startswith("winograd F(4 x 4, 3 x 3)")
+    assert f"{found.cycles:.0f} cycles, at each of 36 points a product in tiles" in str(found)
+
+
+def test_what_winograd_serves():
+    float32 = storage(np.dtype("float32"))
+    for images, weight in (
+        ((32, 64, 9, 9), (64, 64, 3, 3)),
+        ((32, 64, 99), (64, 64, 3)),
+        ((32, 64, 9, 9, 9), (64, 64, 1, 3, 3)),
+        ((32, 64, 9, 9), (64, 64, 1, 3)),
+    ):
+        s = shape_of(images, weight, padding=1)
+        assert winograd.serves(s, float32)
+        assert winograd.serves(s, storage(np.dtype("complex64")))
+        for dtype in ("float16", "float64", "int32"):
+            assert not winograd.serves(s, storage(np.dtype(dtype)))
+        assert not winograd.serves(s._replace(converts=EXACT), float32)  # no sum may be rounded
+    for images, weight, options in (
+        ((32, 64, 9, 9), (64, 64, 3, 3), {"stride": 2}),
+        ((32, 64, 9, 9), (64, 64, 3, 3), {"dilation": 2}),
+        ((32, 64, 9, 9), (64, 64, 3, 3), {"padding": 1, "padding_mode": "reflect"}),
+        ((32, 64, 9, 9), (64, 1, 3, 3), {"groups": 64}),
+        ((32, 64, 9, 9), (64, 64, 1, 1), {}),
+        ((32, 64, 9, 9), (64, 64, 5, 3), {}),
+        ((32, 64, 9, 9, 9), (64, 64, 3, 3, 3), {}),
+        ((0, 64, 9, 9), (64, 64, 3, 3), {}),
+        ((1, 64, 0, 9), (64, 64, 3, 3), {"padding": 2}),
+    ):
+        assert not winograd.serves(shape_of(images, weight, **options), float32)
+
+
+@pytest.mark.parametrize("s", [R9, LARGE, THIN, PADDED], ids=str)
+def test_what_winograd_keeps_in_memory_is_bounded(s: Any):
+    for tiling in winograd.tilings_of(s):
+        product = tiling.product
+        each = product.size[2]
+        assert product.groups * (product.c_in + product.c_out) * each <= winograd.MOST_VALUES
+        assert (tiling.parts - 1) * each < tiling.tiles <= tiling.parts * each
+        least = math.prod(-(-o // m) for o, m in zip(s.output[1:], tiling.outputs, strict=True))
+        assert tiling.tiles == s.n * least
+
+
 def test_the_cheapest_is_chosen():
     for s in LAYERS:
         best = forward(s)
@@ -140,19 +208,34 @@ def test_explain_says_what_is_chosen():
         one = nc.explain(x, w[:, :1], padding=1, groups=64, backend="cuda", of="weight").lowering
         assert str(one).startswith("gradient of a filter, by blocks of ")
         assert nc.explain(x[:0], w, backend="cuda").lowering is None
+        gpu.capability = (7, 5)
+        many = np.broadcast_to(x[:1, :1, :1, :1], (32, 64, 56, 56))
+        for of in ("forward", "input"):
+            options = {"padding": 1, "backend": "cuda", "of": of}
+            said = str(nc.explain(many, w, **options, precision="fast").lowering)
+            assert said.startswith("winograd F(")
+            assert " cycles, at each of " in said
+            assert str(nc.explain(many, w, **options).lowering).startswith("product")
         assert not gpu.launches
         assert gpu.allocations == 2
 
 
 def report() -> None:
-    """Print the choice for each layer that is a product."""
+    """Print the choice for each layer that is a product; of Winograd's, times the speed of it."""
+    how = storage(np.dtype("float32"))
     for name, layer in read_layers(ROOT / "benchmarks" / "layers.csv").items():
         many = layer._replace(n=32)
         s = shape_of(many.input_shape, many.weight_shape, **many.conv_kwargs)
-        if find_block(s, storage(np.dtype("float32"))) is None:
-            for dtype in ("float32", "tf32", "float16"):
-                print(f"{name:4} {dtype:8} {choose_product(s, dtype, H100)[0]}")
-            print(f"{name:4} {'float32':8} gradient of its weights: {gradient(s)}")
+        if find_block(s, how) is not None:
+            continue
+        for dtype in ("float32", "tf32", "float16"):
+            print(f"{name:4} {dtype:8} {choose_product(s, dtype, H100)[0]}")
+        print(f"{name:4} {'float32':8} gradient of its weights: {gradient(s)}")
+        for device, dtype in ((T4, "float32"), (H100, "tf32")) if winograd.serves(s, how) else ():
+            sums = choose_product(s, dtype, device)[0]
+            for plan in winograd_plans(s, device):
+                times = sums.cycles / plan.cycles
+                print(f"{name:4} {times:.2f} times {dtype} on a {device.name}: {plan}")
 
 
 if __name__ == "__main__":

@@ -255,11 +255,11 @@ def calls(case: Case, o: Operands) -> list[Any]:
 
 
 def test_problems_too_large_are_refused():
-    rows = np.broadcast_to(np.int8(0), (2**24 + 1, 1, 1))
+    rows = np.broadcast_to(np.int8(0), (2**24 + 1, 2, 1))  # one would be a filter
     for backend in ("cuda", None):
         asked = {} if backend is None else {"backend": backend}
         with pytest.raises(nc.BackendUnavailableError, match="rows of pixels"):
-            nc.grad.conv1d_weight(OnDevice(rows), (1, 1, 1), OnDevice(rows), **asked)
+            nc.grad.conv1d_weight(OnDevice(rows), (2, 2, 1), OnDevice(rows), **asked)
     long = np.broadcast_to(np.int8(0), (1, 2, 2**30))
     with pytest.raises(nc.BackendUnavailableError, match=str(2**31)):
         nc.grad.conv1d_input(long.shape, np.zeros((1, 2, 1), "i1"), long[:, :1], backend="cuda")

@@ -28,6 +28,7 @@ from numbaconv.cuda import tiles, workspace  # noqa: E402
 from tests.cuda.executed.cases import bringing, forced  # noqa: E402
 from tests.cuda.executed.device import GPU, DeviceArray, Gpu, installed, to_device  # noqa: E402
 from tests.cuda.executed.memory import FaultError  # noqa: E402
+from tests.cuda.minimal import minimal  # noqa: E402
 from tests.oracle import reference  # noqa: E402
 from tests.oracle.cases import Array, integer_arrays, problem  # noqa: E402
 
@@ -182,6 +183,24 @@ class DeviceViews:
         return self.of.__cuda_array_interface__ | {"shape": self.shape, "strides": self.strides}
 
 
+def test_winograd_has_memory_of_its_own_on_each_stream(gpu: Gpu):
+    """A layer's weights at the points are there for every stream."""
+    x, w, b = integer_arrays(PADDED)
+    w, y = 4 * w, reference.conv(x, 4 * w, b, padding=1)
+    with minimal(2):
+        layer = nc.prepare(w, b, padding=1, precision="fast")
+        for stream in (4, 5, 4):
+            results = [
+                nc.conv(*(Produced(a, stream) for a in (x, w, b)), padding=1, precision="fast"),
+                layer(Produced(x, stream)),
+            ]
+            for result in results:
+                np.testing.assert_array_equal(consume(gpu, result), y)
+    passes = [launch for launch in gpu.launches if launch.key.startswith("evaluation of weights")]
+    assert len(passes) == 3 + 1
+    assert {launch.stream for launch in gpu.launches if launch.key.startswith("inter")} == {4, 5}
+
+
 def test_a_result_keeps_the_stream_that_it_was_given(gpu: Gpu):
     class Theirs:
         ptr = 9
@@ -219,6 +238,15 @@ def calls_with_out() -> Iterator[Any]:
         assert any(launch.key.startswith("transposition") for launch in GPU.launches)
 
     yield "channels brought together", bring, together, reference.conv(*arrays, **case.kwargs)
+    weights = to_device(4 * w)
+
+    def minimally() -> None:
+        with minimal(2):
+            nc.conv(on[0], weights, on[2], **options, out=fast, precision="fast")
+        assert any(launch.key.startswith("interpolation") for launch in GPU.launches)
+
+    fast = to_device(np.zeros(shape, "f4"))
+    yield "winograd", minimally, fast, reference.conv(x, 4 * w, b, **options)
     last = to_device(np.zeros((*exact[0].shape[1:], 5), "f4").reshape(1, 4, 5, 5))
     in_front = DeviceViews(
         Plain(last), shape, np.moveaxis(np.zeros(last.shape, "f4"), -1, 1).strides
@@ -416,12 +444,15 @@ def test_arrays_on_two_devices_are_refused(gpu: Gpu):
 # The benchmark.
 
 
+@pytest.mark.parametrize("precision", ["ieee", "fast"])
 @pytest.mark.parametrize("gradient", ["", "input", "weight"])
-def test_the_benchmark_measures_a_row(gradient: str, monkeypatch: pytest.MonkeyPatch):
+def test_the_benchmark_measures_a_row(
+    gradient: str, precision: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(compare_cuda, "ROTATED_BYTES", 4000)
     name = "M1-" + gradient if gradient else "M1"
     layer = Layer(name, "small", 1, 2, (6, 7), 2, (3, 3), padding=1, groups=2)
-    row = compare_cuda.measure(layer, "ieee", 0.0)
+    row = compare_cuda.measure(layer, precision, 0.0)
     assert row is not None
     assert row.seconds["nc"] > 0
     assert compare_cuda.line(row, 1e12, 1e12).startswith("M1")

@@ -13,6 +13,7 @@ NUMBACONV_PTX=all compiles every kind for each capability. What a step costs is 
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 import shutil
@@ -32,6 +33,7 @@ from numbaconv.cuda import (  # noqa: E402 (what it takes is here)
     filters,
     gemm_multiply,
     tiles,
+    winograd_passes,
 )
 from numbaconv.cuda.convolution import (  # noqa: E402
     filter_gradient_kernel,
@@ -418,6 +420,25 @@ def test_filter_gradient(kind: FilterGradient, tmp_path: Path):
 def test_move(source: str, target: str, tmp_path: Path):
     kernel = move_kernel(source, target)
     check_registers(compile_kernel(kernel, (9, 0), tmp_path), kernel.source)
+
+
+@pytest.mark.parametrize("outputs", [(2, 2), (4, 4), (1, 2)], ids=str)
+def test_passes_of_winograd(outputs: tuple[int, int], tmp_path: Path):
+    """Every value is loaded once and stored once, all of a tile in registers."""
+    m = outputs[1]
+    inputs = math.prod(n + 2 if n > 1 else 1 for n in outputs)
+    taps, results = (9 if outputs[0] > 1 else 3), math.prod(outputs)
+    for kernel, loads, stores in (
+        (winograd_passes.evaluate_kernel(outputs), inputs, inputs),
+        (winograd_passes.evaluate_taps_kernel(outputs), taps, inputs),
+        (winograd_passes.interpolate_kernel(outputs), inputs + 1, results if m == 2 else 1),
+    ):
+        for capability in CAPABILITIES:
+            compiled = compile_kernel(kernel, capability, tmp_path)
+            check_registers(compiled, kernel.source)
+            assert compiled.count(r"ld\.global\.f32") >= loads
+            assert compiled.count(r"st\.global\.f32") >= stores
+            assert compiled.count(r"\.f64") == 0
 
 
 def test_second_pass(tmp_path: Path):

@@ -18,8 +18,8 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import I32, Vectors, i64
 from numbaconv.cpu.microkernels.accumulators import is_set, join
-from numbaconv.cpu.microkernels.points import POINTS
-from numbaconv.cpu.microkernels.toom_cook import Matrix, matrices
+from numbaconv.problem.points import POINTS
+from numbaconv.problem.toom_cook import Matrix, matrices
 
 
 class Pass(NamedTuple):

@@ -7,7 +7,7 @@ the register tile.
 
 Read `tiles` (how a problem is cut, and what that costs), `layout` (what a job says of it),
 `minimal_filtering`, the one lowering, then `microkernels.minimal_filters` and
-`microkernels.toom_cook`, its matrices. Imports: what lies below it in `numbaconv.cpu`, and
+`problem.toom_cook`, its matrices. Imports: what lies below it in `numbaconv.cpu`, and
 `direct`, which gets what this engine cannot serve.
 """
 
@@ -16,9 +16,9 @@ import numpy as np
 from numbaconv._imports import Later
 from numbaconv.cpu import direct
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.cpu.microkernels.points import TAPS
 from numbaconv.cpu.packing.halo import is_far_out
 from numbaconv.cpu.winograd.tiles import best_tiles, gain
+from numbaconv.problem.points import TAPS
 from numbaconv.problem.shape import ConvShape, may_round
 
 _lower = Later("numbaconv.cpu.winograd.minimal_filtering", "lower")

@@ -16,9 +16,9 @@ from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import TILE_VECTORS
-from numbaconv.cpu.microkernels.points import POINTS, TAPS
 from numbaconv.cpu.packing.halo import odd_lines
 from numbaconv.cpu.packing.weights import register_rows
+from numbaconv.problem.points import POINTS, TAPS
 from numbaconv.problem.shape import ConvShape, Triple
 
 # Multiply-adds that take as long as bringing one value of a transformed input tile to its place, or

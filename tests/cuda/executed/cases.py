@@ -20,6 +20,7 @@ from numbaconv.cuda.kind import Kind
 from numbaconv.dispatch.gpu import on_host
 from tests.cuda.arrays import OnDevice
 from tests.cuda.executed.device import GPU
+from tests.cuda.minimal import UNIT, minimal
 from tests.oracle import reference
 from tests.oracle.cases import Array, Case, integer_arrays, normal_arrays, problem
 from tests.oracle.gradient_cases import integer_operands, names
@@ -219,6 +220,167 @@ def brought() -> Iterator[tuple[str, Callable[[], None]]]:
         for mode, there in (("zeros", True), ("reflect", False)):
             name = f"brought {dtype} {mode}"
             yield name, functools.partial(check_brought, name, dtype, mode, there)
+
+
+# Winograd's minimal filtering.
+
+# Input, weight and options; no tile divides these sizes.
+WINOGRAD: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "image": ((2, 3, 7, 9), (5, 3, 3, 3), {"padding": 1}),
+    "groups": ((3, 8, 5, 6), (6, 4, 3, 3), {"groups": 2, "padding": ((0, 2), (2, 1))}),
+    "valid": ((1, 19, 11, 5), (17, 19, 3, 3), {}),
+    "signal": ((2, 3, 31), (5, 3, 3), {"padding": 2}),
+    "columns": ((2, 4, 13, 3), (4, 4, 3, 1), {"padding": (1, 2)}),
+    "planes": ((2, 3, 4, 6, 5), (5, 3, 1, 3, 3), {"padding": (1, 1, 0)}),
+}
+
+
+def check_launched(weights: int, inputs: int) -> None:
+    """So many passes over weights and inputs ran, one product and one pass back for each input."""
+    assert len(launched("evaluation of weights")) == weights
+    for kernel in ("evaluation of inputs", "product", "interpolation"):
+        assert len(launched(kernel)) == inputs
+
+
+def check_winograd(name: str, form: str, outputs: int, last: bool) -> None:
+    """Integers are exact with 2 outputs, whose matrices have halves; else values under a bound."""
+    integer = random.Random(name).randint
+    GPU.begin(capability=choose(integer, ((9, 0), (7, 5))))
+    shape, weight, options = WINOGRAD[form]
+    case = problem(name, shape, weight, bias=integer(0, 1) == 0, **options)
+    exact = outputs == 2
+    x, w, b = integer_arrays(case) if exact else normal_arrays(case)
+    w = 4 * w
+    activation = choose(integer, (None, "relu"))
+    y = reference.conv_by_taps(x, w, b, **options)
+    with minimal(outputs):
+        got = convolve(x, w, b, last=last, precision="fast", activation=activation, **options)
+    check_launched(1, 1)
+    tolerance = None if exact else UNIT * np.abs(y).max()
+    check_equal(got, activated(y, activation), "float32", tolerance)
+
+
+def check_winograd_parts(name: str, last: bool) -> None:
+    """Tiles by parts, the last one short; a layer transforms its weights once."""
+    GPU.begin()
+    shape, weight, options = WINOGRAD["groups"]
+    x, w, b = integer_arrays(problem(name, shape, weight, bias=True, **options))
+    w, y = 4 * w, reference.conv_by_taps(x, 4 * w, b, **options)
+    form = {"data_format": "channels_last"} if last else {}
+    layer = nc.prepare(w, b, **options, **form, backend="cuda", precision="fast")
+    there = OnDevice(last_of(x) if last else x)
+    with minimal(2, 16 * 14 * 8):  # 8 of 36 tiles
+        for calls in (1, 2):
+            got = layer(there).copy_to_host()
+            check_launched(1, 5 * calls)
+            check_equal(np.moveaxis(got, -1, 1) if last else got, y, "float32")
+
+
+def check_winograd_layer(name: str) -> None:
+    """A layer keeps weights for each way that its inputs are computed."""
+    GPU.begin()
+    shape, weight, options = WINOGRAD["groups"]
+    x, w, b = integer_arrays(problem(name, shape, weight, bias=True, **options))
+    layer = nc.prepare(3 * w, b, **options, backend="cuda", precision="fast")
+    for count, way in enumerate((minimal(2), contextlib.nullcontext(), minimal(4)), start=1):
+        expected = reference.conv_by_taps(x[:count], 3 * w, b, **options)
+        with way:
+            y = layer(x[:count])
+        check_equal(y, expected, "float32", UNIT * np.abs(expected).max())
+    assert len(launched("evaluation of weights")) == len(launched("interpolation")) == 2
+    assert len(launched("product")) == len(layer.weights.packed) == 3
+
+
+def check_winograd_backwards(name: str, outputs: int) -> None:
+    """The gradient of an input, and a transposed convolution of several phases."""
+    GPU.begin()
+    shape, weight, options = WINOGRAD["groups"]
+    case = problem(name, shape, weight, **options)
+    o = integer_operands(case)
+    with minimal(outputs):
+        got = nc.grad.conv2d_input(shape, 4 * o.w, o.g, **options, backend="cuda", precision="fast")
+        check_launched(1, 1)
+        expected = reference.conv_input_by_taps(shape, 4 * o.w, o.g, **options)
+        check_equal(got, expected, "float32", None if outputs == 2 else UNIT * abs(expected).max())
+        back = problem(name, (1, 5, 4, 3), (5, 3, 6, 3), bias=True)._replace(weight=(3, 5, 6, 3))
+        x, w, b = integer_arrays(back)
+        w = 4 * np.ascontiguousarray(w.swapaxes(0, 1))
+        expected = reference.conv_transpose(x, w, b, stride=(2, 1))
+        tolerance = None if outputs == 2 else UNIT * abs(expected).max()
+        options = {"stride": (2, 1), "backend": "cuda", "precision": "fast"}
+        check_equal(nc.conv_transpose2d(x, w, b, **options), expected, "float32", tolerance)
+        check_launched(3, 3)
+        layer = nc.prepare_transposed(w, b, **options)
+        for calls in (1, 2):  # of two phases, whose weights are kept
+            check_equal(layer(x), expected, "float32", tolerance)
+            check_launched(5, 3 + 2 * calls)
+
+
+def check_winograd_values(name: str, outputs: int) -> None:
+    """What is infinite or NaN reaches its window; of 4 outputs, others of the same tiles too."""
+    GPU.begin()
+    shape, weight, options = WINOGRAD["image"]
+    x, w, b = normal_arrays(problem(name, shape, weight, bias=True, **options))
+    x[0, 1, 3, 4], x[1, 2, 6, 8] = np.nan, np.inf
+    with minimal(outputs):
+        y = convolve(x, w, b, precision="fast", **options)
+    with np.errstate(invalid="ignore"):
+        expected = reference.conv(x, w, b, **options)
+    odd = ~np.isfinite(expected)
+    assert not np.isfinite(y[odd]).any()
+    reached = np.argwhere(~np.isfinite(y) & ~odd)
+    for image, _, *place in reached:
+        near = np.argwhere(odd[image, 0])
+        assert abs(near - place).max(axis=1).min() <= 2
+    assert (len(reached) > 0) == (outputs == 4)
+    finite = np.isfinite(y)
+    assert np.all(abs(y[finite] - expected[finite]) <= UNIT * abs(expected[finite]).max())
+
+
+def check_winograd_product(name: str, form: str, kernel: str, way: Any) -> None:
+    """Its product may split its sums, or bring channels together before, as any other."""
+    GPU.begin()
+    shape, weight, options = WINOGRAD[form]
+    x, w, b = integer_arrays(problem(name, shape, weight, bias=True, **options))
+    with minimal(2), way():
+        y = convolve(x, 4 * w, b, precision="fast", **options)
+    check_launched(1, 1)
+    assert launched(kernel)
+    check_equal(y, reference.conv_by_taps(x, 4 * w, b, **options), "float32")
+
+
+def check_winograd_complex(name: str) -> None:
+    """Real and imaginary parts are channels."""
+    GPU.begin()
+    shape, weight, options = WINOGRAD["groups"]
+    x, w, b = integer_arrays(problem(name, shape, weight, bias=True, **options), "complex64")
+    with minimal(2):
+        y = convolve(x, 4 * w, b, precision="fast", **options)
+    check_launched(1, 1)
+    check_equal(y, reference.conv_by_taps(x, 4 * w, b, **options), "complex64")
+
+
+def winograds() -> Iterator[tuple[str, Callable[[], None]]]:
+    for outputs in (2, 4):
+        for form in WINOGRAD:
+            for last in (False, True):
+                name = f"winograd {outputs} {form} last={last}"
+                yield name, functools.partial(check_winograd, name, form, outputs, last)
+        name = f"winograd {outputs} backwards"
+        yield name, functools.partial(check_winograd_backwards, name, outputs)
+        name = f"winograd {outputs} values"
+        yield name, functools.partial(check_winograd_values, name, outputs)
+    for last in (False, True):
+        name = f"winograd parts last={last}"
+        yield name, functools.partial(check_winograd_parts, name, last)
+    for form, kernel, way in (
+        ("valid", "second pass", functools.partial(short_splits, 1)),
+        ("groups", "transposition", bringing),
+    ):
+        name = f"winograd {kernel}"
+        yield name, functools.partial(check_winograd_product, name, form, kernel, way)
+    yield "winograd layer", functools.partial(check_winograd_layer, "winograd layer")
+    yield "winograd complex", functools.partial(check_winograd_complex, "winograd complex")
 
 
 # The kernel of filters.
@@ -598,5 +760,5 @@ def others() -> Iterator[tuple[str, Callable[[], None]]]:
             yield name, functools.partial(check_move, name, source, target)
 
 
-TABLES = (kinds, brought, filters, filter_gradients, at_random, others)
+TABLES = (kinds, brought, winograds, filters, filter_gradients, at_random, others)
 CASES: dict[str, Callable[[], None]] = {name: check for table in TABLES for name, check in table()}

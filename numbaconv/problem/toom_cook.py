@@ -19,7 +19,7 @@ import functools
 from fractions import Fraction
 from typing import NamedTuple
 
-from numbaconv.cpu.microkernels.points import POINTS, TAPS
+from numbaconv.problem.points import POINTS, TAPS
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
