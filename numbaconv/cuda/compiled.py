@@ -288,6 +288,89 @@ def make_load_matrix(count, gap):
     return load_matrix
 
 
+# Bits of a descriptor of a tile in shared memory, by the bytes of its rows: how their vectors
+# change places (the swizzling mode). Offsets and addresses in it count vectors of 16 bytes.
+_MODES = {32: 3 << 62, 64: 2 << 62, 128: 1 << 62}
+_STRIDE = 32  # first bit of the offset of the next eight rows,
+_LEADING = 16  # and of one along the rows, which has no meaning in these modes: 1, by custom
+
+
+def make_describe(words):
+    """Return the function that describes a tile at an address, whose rows have so many words."""
+    mode = _MODES[4 * words] | 8 * 4 * words // 16 << _STRIDE | 1 << _LEADING
+    mode = np.int64(mode - (1 << 64 if mode >> 63 else 0))
+
+    @cuda.jit(device=True, forceinline=True)
+    def describe(address):
+        return np.int64(address >> 4) | mode
+
+    return describe
+
+
+_WGMMA = {
+    "float16": "wgmma.mma_async.sync.aligned.m64n{}k16.f32.f16.f16 {{{}}}, {}, {}, 1, 1, 1, 0, 0;",
+    "tf32": "wgmma.mma_async.sync.aligned.m64n{}k8.f32.tf32.tf32 {{{}}}, {}, {}, 1, 1, 1;",
+}
+
+
+def _bound(count):
+    """Constraints of `count` registers that an instruction changes: as results, and as operands."""
+    return ["=f"] * count, [str(i) for i in range(count)]
+
+
+def make_begin_products(kind):
+    """Return the function ``(sums, a, b) -> sums`` that begins to add the product of two tiles.
+
+    Descriptors name the tiles. A warpgroup takes 64 rows of `a` at a time by as many of `b` as a
+    warp's tile has columns, 8 words along K at a time. Each warp has the sums of 16 rows, and a
+    lane those that it has in `make_warp_multiply`. Nobody may touch them, or the tiles, before the
+    function of `make_finish_products` has waited.
+    """
+    tile, text = kind.tile, _WGMMA[kind.dtype]
+    vectors, blocks = range(0, tile.bk // 4, 2), range(tile.m // 16)
+    next_block = 64 * tile.bk // 4  # in vectors
+
+    @intrinsic
+    def begin(typingctx, sums, a, b):
+        def emit(e, *packed):
+            total, (left, right) = e.unpack(packed[0]), packed[1:]
+            each = len(total) // len(blocks)
+            products: list[str] = []
+            tiles: list[Any] = []
+            for vector, block in itertools.product(vectors, blocks):
+                names = ", ".join(f"${i}" for i in range(block * each, (block + 1) * each))
+                factors = (f"${len(total) + len(tiles) + i}" for i in range(2))
+                products.append(text.format(tile.n, names, *factors))
+                tiles += [e.add(left, vector + block * next_block), e.add(right, vector)]
+            lines = ["wgmma.fence.sync.aligned;", *products, "wgmma.commit_group.sync.aligned;"]
+            changed, again = _bound(len(total))
+            constraints = ",".join([*changed, *["l"] * len(tiles), *again, "~{memory}"])
+            operands, count, code = [*tiles, *total], len(total), "\n\t".join(lines)
+            return e.pack(e.assemble(code, constraints, float32, operands, count, convergent=True))
+
+        return sums(sums, int64, int64), emitted(emit)
+
+    return begin
+
+
+def make_finish_products(kind):
+    """Return the function ``sums -> sums`` that waits until what began is added to them."""
+
+    @intrinsic
+    def finish(typingctx, sums):
+        def emit(e, packed):
+            total = e.unpack(packed)
+            changed, again = _bound(len(total))
+            constraints = ",".join([*changed, *again, "~{memory}"])
+            text = "wgmma.wait_group.sync.aligned 0;"
+            done = e.assemble(text, constraints, float32, total, len(total), convergent=True)
+            return e.pack(done)
+
+        return sums(sums), emitted(emit)
+
+    return finish
+
+
 def _convert(text, constraints, result, argument):
     @intrinsic
     def convert(typingctx, value):
@@ -302,6 +385,20 @@ def _convert(text, constraints, result, argument):
 to_tf32 = _convert(_TO_TF32, "=r,f", uint32, float32)
 to_half = _convert("cvt.rn.f16.f32 $0, $1;", "=h,f", uint16, float32)
 from_half = _convert("cvt.f32.f16 $0, $1;", "=f,h", float32, uint16)
+
+
+@intrinsic
+def divide_nearly(typingctx, a, b):
+    """A / b, which may be off by two units in the last place.
+
+    The exact one has a call for numbers out of the ordinary. In a kernel that calls, the assembler
+    lets no product of warpgroups run beside other instructions.
+    """
+
+    def emit(e, *operands):
+        return e.assemble("div.full.f32 $0, $1, $2;", "=f,f,f", float32, operands)
+
+    return float32(float32, float32), emitted(emit)
 
 
 def _reinterpret(result, argument):

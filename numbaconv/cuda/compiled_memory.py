@@ -218,6 +218,12 @@ def commit(typingctx):
     return types.void(), emitted(lambda e: e.perform("cp.async.commit_group;"))
 
 
+@intrinsic
+def fence_proxy(typingctx):
+    """Let tensor cores that read shared memory by themselves see what this thread wrote to it."""
+    return types.void(), emitted(lambda e: e.perform("fence.proxy.async.shared::cta;"))
+
+
 def make_wait(pending):
     """Return the function that waits for all groups of the thread's copies but the last few."""
 

@@ -47,7 +47,7 @@ from numbaconv.cuda.problem import (
     patch_rows,
     reciprocal,
 )
-from numbaconv.cuda.toolkit import TF32_CAPABILITY, Device
+from numbaconv.cuda.toolkit import TF32_CAPABILITY, WGMMA_CAPABILITY, Device
 from numbaconv.cuda.winograd_passes import Passes
 from numbaconv.cuda.workspace import Workspace
 from numbaconv.errors import BackendUnavailableError
@@ -131,16 +131,19 @@ def _kinds(dtype: str, device: Device, **options: bool) -> list[Kind]:
     """Return kernels with each tile that there is for a dtype."""
     found = tiles.TILES[dtype]
     turing = device.capability < TF32_CAPABILITY
-    found = _TINY[found] if SIMULATED else found
+    if SIMULATED:
+        found = _TINY[found]
+    elif found is tiles.TENSOR and device.capability == WGMMA_CAPABILITY:
+        found += tiles.GROUPED
     kinds = (Kind(tile, dtype, turing=turing, **options) for tile in found)
     return [kind for kind in kinds if kind.fits]
 
 
 def product_kinds(s: ConvShape, dtype: str, device: Device) -> list[Kind]:
     """Return the kernels that compute a convolution as a product, which differ in their tiles."""
-    kinds = _kinds(dtype, device, mapped=is_mapped(s))
-    wide = s.in_strides[1] == 1 and s.c_in > 0 and s.c_in % kinds[0].lanes == 0
-    return [kind._replace(wide=wide) for kind in kinds]
+    lanes = Kind(tiles.TILES[dtype][0], dtype).lanes
+    wide = s.in_strides[1] == 1 and s.c_in > 0 and s.c_in % lanes == 0
+    return _kinds(dtype, device, mapped=is_mapped(s), wide=wide)
 
 
 def choose_product(

@@ -34,10 +34,13 @@ BEGIN = 2000  # of a block, before its first step and after its last
 CACHE_BYTES = 28.0  # a cycle and processor, from the cache of the device
 MEMORY_BYTES = {7: 5.0, 8: 10.0, 9: 14.0}  # the same, from its memory, by the major capability
 LAUNCH = 4000  # of a pass before or after the product
-TENSOR_SHARE = 0.6  # of the tensor cores' peak that `mma.sync` reaches on 9.0
+TENSOR_SHARE = 0.6  # of the tensor cores' peak that `mma.sync` reaches on 9.0,
+GROUPED_SHARE = 0.9  # and `wgmma`
+TURN = 150  # of a warpgroup, from the end of its products to the next ones
 # Instructions of a thread's step, from the machine code.
 STEP = 25
 TENSOR_STEP = 30
+GROUPED_STEP, GROUPED_PRODUCT = 38, 9  # of a step of a warpgroup, and of each product in it
 ROUND = 5  # of a round of the loop over two rows in shared memory, if there is one
 WEIGHT = 6  # of a vector of the weights, beside its stores
 ELEMENT = 4.5  # of the patch matrix
@@ -47,7 +50,8 @@ MAPPED = 390  # of an element or vector that is looked up
 PIXEL = 35  # to find one of a weight gradient, then for each row of both factors
 GRADIENT_ROW, GRADIENT_COLUMN = 4, 6
 ROUNDING = 3  # of an element to tf32, where it is stored,
-ROUNDING_READ = 2  # and where the tensor cores are given it
+ROUNDING_READ = 2  # and where the tensor cores are given it,
+ROUNDING_SHARED = 16  # and of a vector in shared memory
 STORED = 12  # of a sum, at the end
 
 LEAST_STEPS = 8  # of a part of the sums: a shorter one is not worth a second pass
@@ -79,8 +83,9 @@ class Prediction(NamedTuple):
         tile, splits = self.plan
         parts = "" if splits == 1 else f", the sums in {splits} parts"
         before = ", the channels brought together before" if self.brought else ""
+        by = " by wgmma" if tile.together > 1 else ""
         return (
-            f"product in tiles of {tile.bm} x {tile.bn} x {tile.bk}{parts}{before}: "
+            f"product in tiles of {tile.bm} x {tile.bn} x {tile.bk}{by}{parts}{before}: "
             f"{self.share:.0%} of the peak, as predicted and not measured"
         )
 
@@ -110,7 +115,9 @@ def multiply_adds(dtype: str, capability: tuple[int, int]) -> float:
 def instructions(kind: Kind) -> float:
     """Return the instructions of a thread's step along K."""
     tile, words, lanes = kind.tile, kind.words, kind.lanes
-    if tile.tensor:
+    if tile.together > 1:
+        count, stores = GROUPED_STEP + tile.bk / 8 * tile.m / 16 * GROUPED_PRODUCT, 1
+    elif tile.tensor:
         fragments = tile.m // 16 * (tile.n // 8)
         multiply = tile.bk / 8 * (fragments * (1 + kind.turing) + (tile.m + tile.n) / 16)
         count, stores = TENSOR_STEP + multiply, 1
@@ -129,8 +136,10 @@ def instructions(kind: Kind) -> float:
     weight, vector, element = WEIGHT + stores, VECTOR, ELEMENT
     if kind.asynchronous:
         weight, vector, element = (COPY,) * 3
-    if kind.rounded:  # the patches alone, by each warp that reads them
-        count, rounding = count + tile.bk * tile.n / WARP * ROUNDING_READ, 0
+    if kind.rounded:  # the patches alone, once or by each warp that reads them
+        by_warps = tile.bk * tile.n / WARP * ROUNDING_READ
+        once = kind.patch_rounds * ROUNDING_SHARED
+        count, rounding = count + (once if tile.together > 1 else by_warps), 0
     count += kind.weight_rounds * (weight + words * rounding)
     each = MAPPED if kind.mapped else vector if kind.wide else element
     elements = 1 if kind.wide else lanes
@@ -172,13 +181,16 @@ def cost_of(s: ConvShape, kind: Kind, device: Device, uses: int = 1) -> Cost:
     item, warps = kind.stored.bitwidth // 8, tile.threads / WARP
     issue = instructions(kind) * warps / SCHEDULERS
     peak = multiply_adds(kind.dtype, device.capability)
-    multiply = tile.bm * tile.bn * kind.depth / (peak * (TENSOR_SHARE if tile.tensor else 1))
+    reached = GROUPED_SHARE if tile.together > 1 else TENSOR_SHARE if tile.tensor else 1
+    multiply = tile.bm * tile.bn * kind.depth / (peak * reached)
     read = (tile.bm + tile.bn) * kind.depth * item / CACHE_BYTES
     store = tile.m * tile.n / (WARP if tile.tensor else 1) * STORED * warps / SCHEDULERS
     busy, held = max(issue, multiply, read), resident(kind, device.capability)
     values, tiles = s.groups * m * n, tile.blocks(s)
     outside = moving((values + s.groups * (m * k + n * k / uses)) * item, device)
     wait = WAIT / (kind.stages - 1)
+    if tile.together > 1:
+        wait = max(wait, multiply + TURN)
     part = values * (kind.sum.bitwidth // 8) / (CACHE_BYTES * processors)
 
     def cycles(splits: int) -> float:

@@ -7,6 +7,7 @@ from numba import cuda
 
 from numbaconv.cuda.intrinsics import (
     SIMULATED,
+    divide_nearly,
     float32,
     float64,
     from_half,
@@ -115,12 +116,22 @@ def output_offset(n, s):
     return int64(image) * s.out_strides[0] + at
 
 
-def make_activate(total: Any) -> Any:
-    """Return the function that applies an activation to a number of a type, and widens nothing."""
+@device
+def divide(a, b):
+    """Return a / b."""
+    return a / b
+
+
+def make_activate(total: Any, nearly: bool = False) -> Any:
+    """Return the function that applies an activation to a number of a type, and widens nothing.
+
+    If `nearly`, it divides without a call, see `divide_nearly`.
+    """
     zero, one, two, three, six = (total(number) for number in (0, 1, 2, 3, 6))
     slope, least, half, root = total(0.01), total(-1000), total(0.5), total(math.sqrt(0.5))
     first = total(2 * math.sqrt(2 / math.pi))
     third = total(2 * math.sqrt(2 / math.pi) * 0.044715)
+    ratio = divide_nearly if nearly else divide
 
     @device
     def activate(y, code):
@@ -135,7 +146,7 @@ def make_activate(total: Any) -> Any:
         y = least if y < least else y  # -inf times 0 is to be 0
         if code == HARDSWISH:
             gate = y + three
-            return y * ((zero if gate < zero else (six if gate > six else gate)) / six)
+            return y * ratio(zero if gate < zero else (six if gate > six else gate), six)
         if code == GELU:
             return y * (half * math.erfc(-y * root))
         z = y * (first + third * y * y) if code == GELU_TANH else y
@@ -144,8 +155,8 @@ def make_activate(total: Any) -> Any:
             return (zero if y < zero else y) + math.log1p(e)
         if code == MISH:
             above = e * (e + two) if y < zero else one + two * e
-            return y * (above / (above + (two if y < zero else two * e * e)))
-        gate = (e if z < zero else one) / (one + e)
+            return y * ratio(above, above + (two if y < zero else two * e * e))
+        gate = ratio(e if z < zero else one, one + e)
         return gate if code == SIGMOID else y * gate
 
     return activate
@@ -168,7 +179,9 @@ def stored_as(dtype: str) -> tuple[Any, Any]:
     return (uint16, from_half) if dtype == "float16" else (total, total)
 
 
-def make_finish(dtype: str, partial: bool = False, plain: bool = False) -> Any:
+def make_finish(
+    dtype: str, partial: bool = False, plain: bool = False, nearly: bool = False
+) -> Any:
     """Return the function that turns a sum into what is stored.
 
     Parameters
@@ -179,9 +192,11 @@ def make_finish(dtype: str, partial: bool = False, plain: bool = False) -> Any:
         Whether a second pass will add the bias and activate: then the sum is stored as it is.
     plain : bool
         Whether there is neither bias nor activation. The code for them takes registers.
+    nearly : bool
+        As in `make_activate`.
     """
     total = sum_type(dtype)
-    activate = make_activate(total)
+    activate = make_activate(total, nearly)
     convert = to_half if dtype == "float16" else same
 
     @device

@@ -16,8 +16,9 @@ Or without registers (cp.async, from capability 8.0 on), in three or four buffer
 
     for each step of BK along K:
         wait for the copies of this step, which were begun two or three steps ago, and meet
-        begin those of the step that goes to the buffer that was multiplied last
-        multiply
+        begin to multiply, if warpgroups do it
+        begin the copies of the step that goes to the buffer that was multiplied last
+        multiply, or wait until it is done
 
 What comes is the only difference between a convolution (`gemm_tiles`) and the gradient of its
 weights (`gradient_tiles`).
@@ -38,11 +39,11 @@ from numbaconv.cuda.device import (
     read_shape,
     same,
 )
-from numbaconv.cuda.gemm_multiply import make_tensor_multiply, make_thread_multiply
+from numbaconv.cuda.gemm_multiply import Multiplier, make_multiplier
 from numbaconv.cuda.gemm_tiles import Loader, make_loader
 from numbaconv.cuda.gradient_tiles import make_gradient_loader
 from numbaconv.cuda.intrinsics import (
-    SHARED_ALIGNMENT,
+    SIMULATED,
     bits_of_float,
     commit,
     float_of_bits,
@@ -61,19 +62,19 @@ from numbaconv.cuda.intrinsics import (
 from numbaconv.cuda.kernels import Source
 from numbaconv.cuda.kind import Kind
 from numbaconv.cuda.problem import DEPTH_END, SHAPE, SPLIT_TILES, SPLITS
-from numbaconv.cuda.tiles import WARP
+from numbaconv.cuda.tiles import WARP, WARPGROUP
 
 
-def make_accumulate(kind: Kind, loader: Loader, place_reads: Any, multiply: Any) -> Any:
+def make_accumulate(kind: Kind, loader: Loader, multiplier: Multiplier) -> Any:
     """Return the function ``(tiles, source, k, end, thread)`` that returns a thread's sums.
 
     They are those from `k` to `end` along K, and all threads have met behind the last use of the
-    tiles. `place_reads` and `multiply` are of `gemm_multiply`.
+    tiles.
     """
     tile = kind.tile
     make = _make_copying if kind.asynchronous else _make_fetching
     zeros = make_zeros(tile.m * tile.n // (WARP if tile.tensor else 1), kind.sum)
-    return make(kind, loader, place_reads, multiply, zeros)
+    return make(kind, loader, multiplier, zeros)
 
 
 def make_addresses(kind: Kind, loader: Loader, place_reads: Any) -> Any:
@@ -96,12 +97,13 @@ def make_addresses(kind: Kind, loader: Loader, place_reads: Any) -> Any:
     return addresses
 
 
-def _make_fetching(kind: Kind, loader: Loader, place_reads: Any, multiply: Any, zeros: Any) -> Any:
+def _make_fetching(kind: Kind, loader: Loader, multiplier: Multiplier, zeros: Any) -> Any:
     """Return the function of two buffers, which registers fill."""
     depth, shared, stage_size = kind.depth, kind.shared, sum(kind.tile.sizes(kind.words))
-    addresses = make_addresses(kind, loader, place_reads)
+    addresses = make_addresses(kind, loader, multiplier.place)
     look, bring, stage = loader.look, loader.bring, loader.stage
     a_fetched, b_fetched = loader.a_fetched, loader.b_fetched
+    multiply = multiplier.finish
 
     @device
     def accumulate(tiles, source, k, end, thread):
@@ -132,14 +134,16 @@ def _make_fetching(kind: Kind, loader: Loader, place_reads: Any, multiply: Any, 
     return accumulate
 
 
-def _make_copying(kind: Kind, loader: Loader, place_reads: Any, multiply: Any, zeros: Any) -> Any:
+def _make_copying(kind: Kind, loader: Loader, multiplier: Multiplier, zeros: Any) -> Any:
     """Return the function of several buffers, which copies fill that run by themselves."""
     depth, shared, stage_size = kind.depth, kind.shared, sum(kind.tile.sizes(kind.words))
-    addresses = make_addresses(kind, loader, place_reads)
+    addresses = make_addresses(kind, loader, multiplier.place)
     look, bring = loader.look, loader.bring
     before = kind.stages - 1  # steps by which the copies are ahead
     last = before * stage_size
     wait = make_wait(before - 1)
+    settle, begin, finish = multiplier.settle, multiplier.begin, multiplier.finish
+    overlapped = begin is not None  # a constant, which the compiler decides by
 
     @device
     def accumulate(tiles, source, k, end, thread):
@@ -156,12 +160,16 @@ def _make_copying(kind: Kind, loader: Loader, place_reads: Any, multiply: Any, z
             ahead = int32(k + before * depth)
             found = look(source, ahead, end)
             wait()
+            if overlapped:
+                settle(move_on(b_to, at, shared))
             cuda.syncthreads()  # these tiles are there, those of the step before are read
+            if overlapped:
+                sums = begin(sums, move_on(a_at, at, shared), move_on(b_at, at, shared))
             if ahead < end:
                 a, b = move_on(a_to, to, shared), move_on(b_to, to, shared)
                 bring(a, b, source, found, ahead, thread)
             commit()  # an empty group too: they are counted
-            sums = multiply(sums, move_on(a_at, at, shared), move_on(b_at, at, shared))
+            sums = finish(sums, move_on(a_at, at, shared), move_on(b_at, at, shared))
             to = at
             at = int32(at + stage_size) if at < last else int32(0)
             k = int32(k + depth)
@@ -224,6 +232,43 @@ def make_tensor_slices(kind: Kind) -> Any:
     return lay_out, tile_row, float_of_bits, WM // 8, down * 8
 
 
+def make_group_slices(kind: Kind) -> Any:
+    """Do what `make_slices` does for warpgroups.
+
+    Slice i has eight rows of two warps of those that lie side by side: more of them have no room.
+    """
+    tile, words = kind.tile, kind.words
+    WM, WN = tile.m, tile.n
+    across, blocks, pitch = tile.bn // WN, WM // 16, tile.bn + words
+    row_of = make_row(blocks, WN // 8 * 4)
+
+    @device
+    def lay_out(Cs, sums, i, thread):
+        lane, warp = thread % WARP, thread // WARP
+        group = warp // WARPGROUP
+        if group // across == i // (4 * blocks) and warp % WARPGROUP // 2 == i // 2 % 2:
+            at = (warp % 2 * 8 + lane // 4) * pitch + group % across * WN + lane % 4 * 2
+            upper = i % 2 == 0
+            values = row_of(sums, i // 4 % blocks)
+            for j in range(WN // 8):
+                for e in range(2):
+                    total = values[j * 4 + e] if upper else values[j * 4 + 2 + e]
+                    Cs[at + j * 8 + e] = bits_of_float(total)
+
+    @device
+    def tile_row(i, r):
+        return i // 2 * 32 + r // 8 * 16 + i % 2 * 8 + r % 8
+
+    return lay_out, tile_row, float_of_bits, tile.bm // 16, 16
+
+
+def find_slices(kind: Kind) -> Any:
+    """Return which of the three functions above lays out the sums of a kind."""
+    if kind.tile.together > 1:
+        return make_group_slices
+    return make_tensor_slices if kind.tile.tensor else make_slices
+
+
 def make_store(kind: Kind) -> Any:
     """Return the function that stores a block's sums, through shared memory.
 
@@ -232,14 +277,15 @@ def make_store(kind: Kind) -> Any:
     """
     bn, step = kind.tile.bn, kind.tile.threads // kind.tile.bn
     pitch = bn + kind.words
-    make = make_tensor_slices if kind.tile.tensor else make_slices
-    lay_out, tile_row, value_of, slices, rows = make(kind)
-    finish = make_finish(kind.dtype, kind.partial, kind.of_weights)
+    # The compiler does not know it of a thread's number, and the largest tile has no register left.
+    one_row = kind.tile.together > 1 and step == 1
+    lay_out, tile_row, value_of, slices, rows = find_slices(kind)(kind)
+    finish = make_finish(kind.dtype, kind.partial, kind.of_weights, kind.tile.together > 1)
 
     @device
     def store_sums(sums, Cs, y, bias, header, s, place, thread):
         group, m0, n0, part = place
-        column = thread % bn
+        column = thread if one_row else thread % bn
         inside = n0 + column < s.n * image_pixels(s)
         start = part + (output_offset(n0 + column, s) if inside else int64(0))
         for i in range(slices):
@@ -288,14 +334,14 @@ def make_kernel(kind: Kind) -> Source:
     size = kind.stages * sum(tile.sizes(kind.words))
     loader = (make_gradient_loader if kind.of_weights else make_loader)(kind)
     begin = loader.begin
-    multiply = (make_tensor_multiply if tile.tensor else make_thread_multiply)(kind)
-    accumulate = make_accumulate(kind, loader, *multiply)
+    accumulate = make_accumulate(kind, loader, make_multiplier(kind))
+    alignment = None if SIMULATED else kind.alignment  # the simulator takes none, and needs none
     find_place, store_sums = make_place(kind), make_store(kind)
 
     def conv_gemm(x, w, bias, y, job):
         header = load_header(job)
         s = read_shape(header, SHAPE)
-        tiles = cuda.shared.array(size, shared, SHARED_ALIGNMENT)
+        tiles = cuda.shared.array(size, shared, alignment)
         thread = read_thread()
         group, m0, n0, part = find_place(header, s)
         # In 32 bits, which Numba has to be told each time: registers are what there is least of.
@@ -311,4 +357,5 @@ def make_kernel(kind: Kind) -> Source:
         place = (group, m0, n0, part * s.n * s.out_strides[0])
         store_sums(sums, tiles, y, bias, header, s, place, thread)
 
-    return Source(conv_gemm, tile.threads, kind.blocks)
+    features = "a" if tile.together > 1 else ""
+    return Source(conv_gemm, tile.threads, kind.blocks, features)

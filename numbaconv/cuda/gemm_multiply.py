@@ -1,21 +1,60 @@
 """How a block multiplies two tiles that are in shared memory: threads alone, or warps together."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from numbaconv.cuda.device import device
 from numbaconv.cuda.intrinsics import (
+    fence_proxy,
     flip,
+    float_of_bits,
     int32,
+    make_begin_products,
+    make_describe,
+    make_finish_products,
     make_load_matrix,
     make_multiply,
+    make_read,
     make_warp_multiply,
     move_on,
+    store_wide,
+    to_tf32,
 )
 from numbaconv.cuda.kind import Kind
-from numbaconv.cuda.placement import turned_place
-from numbaconv.cuda.tiles import WARP
+from numbaconv.cuda.placement import make_spot, turned_place
+from numbaconv.cuda.tiles import WARP, WARPGROUP
 
 UNROLLED = 2  # rows of the tiles, where the next ones come to registers
+
+
+class Multiplier(NamedTuple):
+    """How a block multiplies two tiles that are in shared memory.
+
+    Attributes
+    ----------
+    place : device function
+        (thread) -> elements from the beginning of each tile to what the thread reads first.
+    finish : device function
+        (sums, a_at, b_at) -> sums: add the product of two tiles, from those addresses on.
+    settle : device function, optional
+        (b_to): what a thread does with its own share of the patches, from that address on, when
+        that is there and before the block meets.
+    begin : device function, optional
+        (sums, a_at, b_at) -> sums: begin to add the product, which `finish` then waits for. Between
+        them nobody may touch the sums, or the tiles.
+    """
+
+    place: Any
+    finish: Any
+    settle: Any = None
+    begin: Any = None
+
+
+def make_multiplier(kind: Kind) -> Multiplier:
+    """Return how the blocks of a kind multiply."""
+    if kind.tile.together > 1:
+        return make_group_multiplier(kind)
+    make = make_tensor_multiply if kind.tile.tensor else make_thread_multiply
+    return Multiplier(*make(kind))
 
 
 def rows_unrolled(kind: Kind) -> int:
@@ -89,3 +128,56 @@ def make_tensor_multiply(kind: Kind) -> tuple[Any, Any]:
         return sums
 
     return place, multiply
+
+
+def make_group_multiplier(kind: Kind) -> Multiplier:
+    """Return how warpgroups multiply two tiles, which tensor cores read by themselves (`wgmma`).
+
+    A warpgroup takes 64 rows of the weights, or several times as many, by N of the patches. While
+    they are multiplied, its threads begin the copies of a later step.
+    """
+    tile = kind.tile
+    across, pitch = tile.bn // tile.n, tile.pitches(kind.words)[0]
+    describe, add_products = make_describe(tile.bk), make_begin_products(kind)
+    wait_for_products = make_finish_products(kind)
+
+    @device
+    def place(thread):
+        group = thread // (WARPGROUP * WARP)
+        row, column = group // across, group % across
+        return int32(row * WARPGROUP * tile.m * pitch), int32(column * tile.n * pitch)
+
+    @device
+    def begin(sums, a_at, b_at):
+        return add_products(sums, describe(a_at), describe(b_at))
+
+    @device
+    def finish(sums, a_at, b_at):
+        return wait_for_products(sums)
+
+    return Multiplier(place, finish, make_settle(kind), begin)
+
+
+def make_settle(kind: Kind) -> Any:
+    """Return the function that lets tensor cores read a thread's share, which it rounds if need be.
+
+    Weights come as tf32; patches lie as they were copied.
+    """
+    rounds, shared = (kind.patch_rounds if kind.rounded else 0), kind.shared
+    spot, read = make_spot(kind), make_read(1, 0, shared)
+
+    @device
+    def settle(b_to):
+        for i in range(rounds):
+            at = spot(b_to, i)
+            a, b, c, d = read(at, int32(0))
+            vector = (
+                to_tf32(float_of_bits(a)),
+                to_tf32(float_of_bits(b)),
+                to_tf32(float_of_bits(c)),
+                to_tf32(float_of_bits(d)),
+            )
+            store_wide(at, int32(0), vector)
+        fence_proxy()
+
+    return settle

@@ -28,11 +28,14 @@ class Source(NamedTuple):
     threads, blocks : int
         Of how many threads its blocks are at most, and how many of those a multiprocessor is to
         hold, which bounds the registers.
+    features : str
+        "a" if it has instructions of one capability alone, which the next does not have (`sm_90a`).
     """
 
     function: Callable[..., None]
     threads: int
     blocks: int = 1
+    features: str = ""
 
     @property
     def arguments(self) -> int:
@@ -49,17 +52,22 @@ def to_ptx(source: Source, capability: Capability) -> str:
         types.void(*(types.int64,) * source.arguments),
         device=False,
         abi="numba",
-        cc=capability,
+        cc=(*capability, source.features) if source.features else capability,
         launch_bounds=(source.threads, source.blocks),
     )
     return str(ptx)
+
+
+def find_features(ptx: str) -> str:
+    """Return the `Source.features` that PTX was compiled for."""
+    return re.findall(r"^\.target sm_\d+(\w*)", ptx, re.MULTILINE)[0]  # type: ignore[no-any-return]
 
 
 def to_cubin(ptx: str, capability: Capability) -> bytes:
     """Assemble the machine code of a kernel."""
     from cuda.core import Program, ProgramOptions
 
-    arch = "sm_{}{}".format(*capability)
+    arch = "sm_{}{}".format(*capability) + find_features(ptx)
     return bytes(Program(ptx, "ptx", ProgramOptions(arch=arch)).compile("cubin").code)
 
 

@@ -42,10 +42,13 @@ class Kind(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether the registers of a thread suffice.
+        """Whether there is such a kernel.
 
-        They do not for coordinates beside 128 sums.
+        The registers of a thread do not suffice for coordinates beside 128 sums. What warpgroups
+        multiply is copied to shared memory as it lies.
         """
+        if self.tile.together > 1 and (not self.asynchronous or self.of_weights):
+            return False
         return not (self.mapped and self.tile.tensor and self.tile.m * self.tile.n > 64 * WARP)
 
     @property
@@ -102,8 +105,16 @@ class Kind(NamedTuple):
 
     @property
     def rounded(self) -> bool:
-        """Whether weights come as tf32, and the patches are rounded where they are read."""
+        """Whether weights come as tf32, and patches are rounded in shared memory or behind it."""
         return self.dtype == "tf32" and self.asynchronous
+
+    @property
+    def alignment(self) -> int:
+        """Bytes to which the tiles in shared memory are aligned.
+
+        A row's, or for warpgroups those of eight rows, after which the places of vectors repeat.
+        """
+        return 64 if self.tile.together == 1 else 8 * 4 * self.tile.bk
 
     @property
     def stages(self) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from numbaconv.cuda.problem import HEADER
+from numbaconv.cuda.tiles import WARP, WARPGROUP, turned
 
-WARP = 32
 _words: dict[int, Any] = {}
 
 
@@ -155,6 +155,10 @@ def make_copy(dtype, count):
 
 def commit():
     """Nothing is left to do."""
+
+
+def fence_proxy():
+    """Nothing reads by itself."""
 
 
 def make_wait(pending):
@@ -328,6 +332,43 @@ def make_warp_multiply(rows, columns, kind):
     return multiply
 
 
+def make_describe(words):
+    """(address) -> what names a tile: the address itself, here."""
+    return lambda address: address
+
+
+def make_begin_products(kind):
+    """(sums, a, b) -> sums + a @ b, at once: of each 16 rows of this thread's warp, two."""
+    storage = np.float32 if kind.dtype == "tf32" else np.float16
+    blocks, columns, words = kind.tile.m // 16, kind.tile.n, kind.tile.bk
+
+    def values(tile: Any, rows: Any) -> Any:
+        places = [[i * words + turned(i, k, words // 4) for k in range(words)] for i in rows]
+        found = np.array(tile.array[tile.start + np.array(places)], np.uint32)
+        return found.view(storage).astype(np.float32)
+
+    def begin(sums, a, b):
+        warp, lane = divmod(read_thread() % (WARPGROUP * WARP), WARP)
+        first = [64 * block + warp * 16 + lane // 4 for block in range(blocks)]
+        rows = [row + lower for row in first for lower in (0, 8)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = values(a, rows) @ values(b, range(columns)).T
+        return tuple(
+            sums[(i * columns // 8 + j) * 4 + e]
+            + product[2 * i + e // 2, 8 * j + lane % 4 * 2 + e % 2]
+            for i in range(blocks)
+            for j in range(columns // 8)
+            for e in range(4)
+        )
+
+    return begin
+
+
+def make_finish_products(kind):
+    """(sums) -> sums: there is nothing to wait for."""
+    return lambda sums: sums
+
+
 def to_tf32(value):
     """Round to 10 bits of mantissa, ties away from zero; the word."""
     word = int(np.array([value], np.float32).view(np.uint32)[0])
@@ -345,6 +386,11 @@ def to_half(value):
 def from_half(bits):
     """Value of a float16's bits."""
     return np.float32(np.array([bits], np.uint16).view(np.float16)[0])
+
+
+def divide_nearly(a, b):
+    """A / b."""
+    return np.float32(a / b)
 
 
 def bits_of_float(value):

@@ -3,7 +3,8 @@
 A block of threads computes BM x BN outputs: BM output channels of a group by BN pixels, which may
 be of several images. It walks along the sums in steps of BK, with a tile of the weights and a
 tile of the patch matrix in shared memory. A thread holds TM x TN sums in registers; with tensor
-cores a warp holds WM x WN of them.
+cores a warp holds WM x WN of them. Where four warps multiply together (`wgmma`), 64 of their rows
+are 16 of each.
 """
 
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from numbaconv.problem.shape import ConvShape
 
 WARP = 32
+WARPGROUP = 4  # warps
 SHARED_BYTES = 48 * 1024  # of a block, without asking the driver for more
 
 
@@ -25,6 +27,8 @@ class Tile(NamedTuple):
         What one thread (TM x TN) or, on tensor cores, one warp (WM x WN) computes of it.
     tensor : bool
         Whether tensor cores multiply.
+    together : int
+        Warps that give them a product together: one (`mma.sync`), or a warpgroup (`wgmma`).
     """
 
     bm: int
@@ -33,6 +37,7 @@ class Tile(NamedTuple):
     m: int
     n: int
     tensor: bool = False
+    together: int = 1
 
     @property
     def threads(self) -> int:
@@ -70,7 +75,8 @@ def turned(row: int, k: int, vectors: int) -> int:
 
     A vector's number is combined with the row's, so that reads of one vector in eight rows at once
     fall into different banks. Rows that lie eight apart agree, and the vector that is a power of
-    two further on is found by flipping a bit.
+    two further on is found by flipping a bit. Rows of 2, 4 or 8 vectors lie as `wgmma` knows them:
+    its swizzling modes of 32, 64 and 128 bytes.
     """
     return (k // 4 ^ row * vectors // 8 % vectors) * 4 + k % 4
 
@@ -97,6 +103,14 @@ TENSOR = (
     Tile(32, 128, 16, 32, 32, tensor=True),
     Tile(16, 128, 16, 16, 32, tensor=True),
 )
+# Of warpgroups: the rows of a tile are multiples of 64.
+GROUPED = (
+    Tile(128, 384, 8, 32, 128, tensor=True, together=WARPGROUP),
+    Tile(128, 256, 8, 16, 256, tensor=True, together=WARPGROUP),
+    Tile(64, 256, 8, 16, 128, tensor=True, together=WARPGROUP),
+    Tile(128, 128, 16, 16, 128, tensor=True, together=WARPGROUP),
+    Tile(64, 128, 16, 16, 128, tensor=True, together=WARPGROUP),
+)
 # By what is multiplied.
 TILES = {
     "float32": SIMT,
@@ -110,6 +124,7 @@ TILES = {
 TINY = (Tile(32, 8, 4, 8, 4), Tile(16, 8, 8, 4, 4))
 TINY_DOUBLE = (Tile(16, 8, 8, 4, 4),)
 TINY_TENSOR = (Tile(16, 32, 8, 16, 16, tensor=True),)  # eight rows of threads; see `turned`
+TINY_GROUPED = Tile(128, 32, 16, 32, 32, tensor=True, together=WARPGROUP)
 
 
 class Plan(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 
 LEAST_CAPABILITY = (7, 5)  # the oldest that the CUDA 13 toolkit compiles for; has mma for float16
 TF32_CAPABILITY = (8, 0)
+WGMMA_CAPABILITY = (9, 0)  # alone: later ones do not have it
 TOO_NEW_NUMPY = (2, 5)  # numba-cuda 0.30
 # The wheels that the compilers are in, of CUDA 13 and 12; ptxas comes with nvcc.
 COMPILERS = {

@@ -37,7 +37,8 @@ from tests.oracle.cases import (
 if "cuda" not in nc.available_backends():
     pytest.skip("no CUDA device and no simulator", allow_module_level=True)
 
-from numbaconv.cuda import convolution, kernels, tiles, toolkit
+from numbaconv.cuda import convolution, cost, kernels, tiles, toolkit
+from numbaconv.cuda.kind import Kind
 from numbaconv.problem import plan as plans
 from tests.cuda.arrays import OnDevice, result_of
 from tests.cuda.minimal import UNIT, minimal
@@ -325,11 +326,31 @@ def test_winograd_under_the_bound(case: Case, outputs: int):
     assert 0 < np.abs(y - expected).max() <= 1.2 * UNIT * np.abs(sums).max()
 
 
+@pytest.mark.skipif(not SIMULATED, reason="the other tests of tests/cuda execute it")
+@pytest.mark.parametrize(("dtype", "precision"), [("float16", None), ("float32", "tf32")])
+def test_warpgroups(dtype: str, precision: str | None, monkeypatch: pytest.MonkeyPatch):
+    """Four warps multiply together, and tf32 is rounded in shared memory."""
+    found = cost.Prediction(tiles.Plan(tiles.TINY_GROUPED, 1), 1.0, 1.0)
+    monkeypatch.setattr(cost, "choose", lambda *arguments: found)
+    case = problem("together", (2, 8, 3, 5), (67, 8, 2, 2), bias=True)
+    x, w, b = integer_arrays(case, dtype, 1)
+    given, rounded = (x * (1 + 2.0**-11), x * (1 + 2.0**-10)) if precision else (x, x)
+    last = np.ascontiguousarray(np.moveaxis(given.astype(dtype), 1, -1))
+    options = {"data_format": "channels_last", "precision": precision, "backend": "cuda"}
+    y = nc.conv(last, w, b, **options)
+    check_equal(np.moveaxis(y, -1, 1), rounded.astype(dtype), w, b)
+    (plan,) = plans._plans.values()
+    (conv,) = plan.on_devices.values()
+    assert conv.kernel.source.threads == tiles.TINY_GROUPED.threads
+
+
 def shape_of(case: Case) -> Any:
     return nc.explain(*(a for a in integer_arrays(case)[:2]), **case.kwargs).shape
 
 
-@pytest.mark.parametrize("group", [tiles.SIMT, tiles.SIMT_DOUBLE, tiles.TENSOR, tiles.TINY])
+@pytest.mark.parametrize(
+    "group", [tiles.SIMT, tiles.SIMT_DOUBLE, tiles.TENSOR, tiles.GROUPED, tiles.TINY]
+)
 def test_tiles_fit(group: Any):
     """What the kernels take for granted of a tile."""
     for tile in group:
@@ -337,17 +358,21 @@ def test_tiles_fit(group: Any):
         words = 16 // itemsize
         assert tile.shared_bytes(itemsize) <= tiles.SHARED_BYTES
         assert tile.threads % tile.bn == 0
-        assert tile.threads <= 256
+        assert tile.threads <= (384 if tile.together > 1 else 256)
         assert tile.bk % words == 0
         assert tile.bk // words * tile.bn % tile.threads == 0
-        if tile.tensor:
+        buffers = 2
+        if tile.together > 1:
+            assert tile.bm % (4 * tile.m) == tile.m % 16 == tile.n % 8 == tile.bk % 8 == 0
+            rows, buffers = 16, Kind(tile, "float16", wide=True).stages
+        elif tile.tensor:
             assert tile.m % 16 == tile.n % 16 == tile.bk % 8 == 0
             rows = tile.bm // tile.m * 8
         else:
             assert tile.m % words == tile.n % words == 0
             rows = tile.bm // tile.m
-        # A slice of the sums lies where two buffers of both tiles were.
-        assert rows * (tile.bn + words) <= 2 * sum(tile.sizes(words))
+        # A slice of the sums lies where all buffers of both tiles were, which are two at least.
+        assert rows * (tile.bn + words) <= buffers * sum(tile.sizes(words))
 
 
 def test_problems_too_large_are_refused():

@@ -80,7 +80,10 @@ def test_maps_of_49_pixels_take_the_largest_tile_and_splits():
 def test_what_else_is_chosen():
     assert forward(LARGE).plan == (tiles.SIMT[0], 1)
     last = LARGE._replace(in_strides=memory_strides(256, LARGE.size, True))
-    assert forward(last, "float16").plan == (tiles.TENSOR[0], 1)
+    assert forward(last, "float16").plan == (tiles.GROUPED[0], 1)
+    for capability in ((8, 0), (10, 0)):
+        device = H100._replace(capability=capability)
+        assert forward(last, "float16", device).plan == (tiles.TENSOR[0], 1)
     assert forward(THIN).plan.tile.bm == 16
     assert forward(DEEP).plan.splits > 4
     assert gradient(R9).plan.splits > 1
@@ -182,6 +185,25 @@ def test_what_winograd_keeps_in_memory_is_bounded(s: Any):
         assert (tiling.parts - 1) * each < tiling.tiles <= tiling.parts * each
         least = math.prod(-(-o // m) for o, m in zip(s.output[1:], tiling.outputs, strict=True))
         assert tiling.tiles == s.n * least
+
+
+def test_warpgroups_multiply_where_it_pays():
+    """Such as under 64 channels, with a tile of 64 x 256, on capability 9.0 alone."""
+    narrow = shape_of((32, 64, 56, 56), (64, 64, 3, 3), padding=1)
+    last = narrow._replace(in_strides=memory_strides(64, narrow.size, True))
+    for dtype in ("float16", "tf32"):
+        found = forward(last, dtype)
+        assert found.plan.tile in tiles.GROUPED
+        assert "64 x 256 x 8 by wgmma" in str(found)
+        for capability in ((8, 0), (8, 9), (10, 0), (12, 0)):
+            other = forward(last, dtype, H100._replace(capability=capability)).plan.tile
+            assert other not in tiles.GROUPED
+        others = [kind for kind in product_kinds(last, dtype, H100) if kind.tile.together == 1]
+        assert found.cycles < cost.choose(last, others, H100, last.taps).cycles
+        assert gradient(narrow, dtype).plan.tile not in tiles.GROUPED
+        first = product_kinds(narrow, dtype, H100)  # whose channels lie apart
+        assert not {kind.tile for kind in first} & set(tiles.GROUPED)
+    assert forward(last).plan.tile in tiles.SIMT
 
 
 def test_the_cheapest_is_chosen():

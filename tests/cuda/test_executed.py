@@ -34,6 +34,12 @@ REDUCED = (
     "kind float64 32x64x8x4x2 mapped splits=1",
     "kind float16 128x256x8x64x64 wide splits=1",
     "kind int32 32x64x8x4x4 weights splits=3",
+    "kind float16 128x384x8x32x128 wide splits=1",
+    mutants.GROUPED,
+    mutants.GROUPED_TF32,
+    mutants.GROUPED_VALUES,
+    "kind tf32 64x256x8x16x128 wide-mapped splits=3",
+    "layer float16 64x256x8x16x128 ((2, 1, 16, 130), (13, 9), (3, 2)) splits=3",
     mutants.BROUGHT,
     "brought tf32 reflect",
     "winograd 2 image last=False",
@@ -95,7 +101,7 @@ def test_a_product_has_no_bank_conflicts(
 ):
     monkeypatch.setattr(gpu, "profile", True)
     found = banks.measure_product(dtype, tile, option)
-    loops = ("cp.async", "ldmatrix", "ld.shared.v", "st.shared.v")
+    loops = ("cp.async", "ldmatrix", "wgmma", "ld.shared.v", "st.shared.v")
     for name, passes in found.items():
         assert passes == 1.0 or not name.startswith(loops)
 

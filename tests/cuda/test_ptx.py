@@ -42,10 +42,18 @@ from numbaconv.cuda.convolution import (  # noqa: E402
     second_pass,
 )
 from numbaconv.cuda.filter_gradients import FilterGradient  # noqa: E402
-from numbaconv.cuda.kernels import Kernel, Source, to_cubin, to_ptx  # noqa: E402
+from numbaconv.cuda.kernels import (  # noqa: E402
+    Kernel,
+    Source,
+    find_features,
+    to_cubin,
+    to_ptx,
+)
 from numbaconv.cuda.kind import Kind  # noqa: E402
 from numbaconv.cuda.memory import move_kernel  # noqa: E402
+from numbaconv.cuda.toolkit import WGMMA_CAPABILITY  # noqa: E402
 from tests.cuda.executed import compilation  # noqa: E402
+from tests.cuda.executed.memory import FaultError  # noqa: E402
 
 CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 REGISTERS = 65536  # of a multiprocessor
@@ -125,7 +133,7 @@ def kinds() -> list[Kind]:
         return [
             Kind(tile, dtype, wide=wide, mapped=mapped, partial=partial, of_weights=of_weights)
             for dtype, group in tiles.TILES.items()
-            for tile in group
+            for tile in (*group, *tiles.GROUPED * (group is tiles.TENSOR))
             for wide, mapped, of_weights in OPTIONS
             for partial in (False, True)
         ]
@@ -151,6 +159,15 @@ def kinds() -> list[Kind]:
         Kind(tiles.TENSOR[0], "float16", wide=True),
         Kind(tiles.TENSOR[0], "tf32", partial=True),
         Kind(tiles.TENSOR[0], "float16", of_weights=True),
+        *(
+            Kind(tile, ("float16", "tf32")[i % 2], wide=True, partial=i % 4 < 2)
+            for i, tile in enumerate(tiles.GROUPED)
+        ),
+        Kind(tiles.GROUPED[0], "tf32", wide=True, partial=True),
+        *(
+            Kind(tile, ("float16", "tf32")[i % 2], wide=True, mapped=True)
+            for i, tile in enumerate(tiles.GROUPED[2:])
+        ),
     ]
 
 
@@ -169,7 +186,7 @@ def capabilities(index: int) -> tuple[tuple[int, int], ...]:
 CASES = [
     pytest.param(kind, capability, id=f"{name_of(kind)}-sm{capability[0]}{capability[1]}")
     for index, kind in enumerate(kinds())
-    for capability in capabilities(index)
+    for capability in ((WGMMA_CAPABILITY,) if kind.tile.together > 1 else capabilities(index))
     if kind.fits and (kind.dtype != "tf32" or capability >= (8, 0))
 ]
 
@@ -194,7 +211,7 @@ class Step(NamedTuple):
 
     @property
     def multiplications(self) -> int:
-        return self.count("FFMA", "HMMA", "DFMA")
+        return self.count("FFMA", "HMMA", "HGMMA", "DFMA")
 
 
 def find_step(code: str, kind: Kind) -> Step:
@@ -209,7 +226,7 @@ def find_step(code: str, kind: Kind) -> Step:
             names.append(instruction[1])
             target = re.search(r"BRA.*`\((\.L_x_\d+)\)", instruction[0])
             targets.append(target[1] if target else None)
-    math = {"FFMA", "HMMA", "DFMA"}
+    math = {"FFMA", "HMMA", "HGMMA", "DFMA"}
     loops = [
         (labels[target], i + 1)
         for i, target in enumerate(targets)
@@ -251,6 +268,18 @@ def check_copies(step: Step, kind: Kind) -> None:
         assert step.before.count("LDGSTS") == copies_of(kind)
 
 
+def check_copies_beside(step: Step, kind: Kind) -> None:
+    """The next tiles are copied while these are multiplied, by warpgroups that then wait."""
+    assert step.multiplications == kind.tile.bk // 8 * kind.tile.m // 16
+    assert step.count("STS") == (kind.patch_rounds if kind.rounded else 0)
+    assert "LDGSTS" not in (*step.before, *step.multiplying)
+    if not kind.mapped:
+        assert step.after.count("LDGSTS") == copies_of(kind)
+        copied = len(step.after) - step.after[::-1].index("LDGSTS")
+        assert "WARPGROUP" not in step.after[:copied]
+        assert step.after[copied:].count("WARPGROUP") == 1
+
+
 def check_overlap(compiled: Compiled, kind: Kind) -> None:
     """The next tiles are loaded before these are multiplied, and stored after that.
 
@@ -260,7 +289,9 @@ def check_overlap(compiled: Compiled, kind: Kind) -> None:
     large = kind.tile.tensor or kind.tile.m * kind.tile.n >= 32
     if compiled.code and large and not kind.dtype.startswith("int"):
         step = find_step(compiled.code, kind)
-        if kind.asynchronous:
+        if kind.tile.together > 1:
+            check_copies_beside(step, kind)
+        elif kind.asynchronous:
             check_copies(step, kind)
         else:
             assert "LDG" in step.before
@@ -280,7 +311,9 @@ def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
     check_overlap(compiled, kind)
     assert compiled.count(r"ld\.global\.v[24]") > 0
     assert (compiled.count(r"cp\.async\.c[ag]") > 0) == kind.asynchronous
-    if kind.tile.tensor:
+    if kind.tile.together > 1:
+        check_warpgroups(compiled, kind)
+    elif kind.tile.tensor:
         tile = kind.tile
         steps = (tile.m // 16) * (tile.n // 8) * (1 + kind.turing * (kind.dtype == "float16"))
         assert compiled.count(r"mma\.sync") % steps == 0
@@ -297,6 +330,17 @@ def test_product(kind: Kind, capability: tuple[int, int], tmp_path: Path):
         assert compiled.count(r"\.f64") == 0  # nothing is widened on the way
 
 
+def check_warpgroups(compiled: Compiled, kind: Kind) -> None:
+    """The tensor cores read both tiles themselves, of what is fenced from them once a step."""
+    assert compiled.count(r"(?m)^\.target sm_90a$") == 1
+    shape = rf"m64n{kind.tile.n}k{kind.depth * 8 // kind.tile.bk}\.f32"
+    products = kind.tile.bk // 8 * kind.tile.m // 16
+    assert compiled.count(rf"wgmma\.mma_async\.sync\.aligned\.{shape}") == products
+    assert compiled.count(r"fence\.proxy\.async") == 1
+    assert compiled.count(r"ldmatrix|mma\.sync") == 0
+    assert compiled.count(rf"\.shared \.align {kind.alignment} ") == 1
+
+
 # Kernels of the largest tiles, and how many instructions their threads execute in a step at most.
 # One copy or address more for each element would exceed any of them.
 STEPS = (
@@ -309,6 +353,10 @@ STEPS = (
     (Kind(tiles.TENSOR[1], "float16", wide=True), 90),
     (Kind(tiles.TENSOR[0], "tf32", wide=True), 113),
     (Kind(tiles.TENSOR[0], "float16", wide=True), 80),
+    (Kind(tiles.GROUPED[0], "tf32", wide=True), 103),
+    (Kind(tiles.GROUPED[0], "float16", wide=True), 71),
+    (Kind(tiles.GROUPED[2], "tf32", wide=True), 93),
+    (Kind(tiles.GROUPED[2], "float16", wide=True), 61),
 )
 
 
@@ -356,9 +404,20 @@ def test_ptx_for_two_capabilities_differs_in_its_target_alone():
     assert compilation.retargeted(hopper, (8, 0)) == ampere
 
 
+@pytest.mark.always
+def test_a_kernel_of_one_capability_is_for_no_other():
+    kernel = product_kernel(Kind(tiles.GROUPED[-1], "float16", wide=True))
+    ptx = compilation.ptx_of(kernel, WGMMA_CAPABILITY)
+    assert find_features(ptx) == kernel.source.features == "a"
+    with pytest.raises(FaultError, match="alone"):
+        compilation.ptx_of(kernel, (8, 0))
+    with pytest.raises(Exception, match=r"(?i)ptx"):
+        to_cubin(ptx, (10, 0))
+
+
 def test_buffers_fit():
     for dtype, group in tiles.TILES.items():
-        for tile in group:
+        for tile in (*group, *tiles.GROUPED * (group is tiles.TENSOR)):
             for wide, mapped, of_weights in OPTIONS:
                 kind = Kind(tile, dtype, wide=wide, mapped=mapped, of_weights=of_weights)
                 each = tile.shared_bytes(int(kind.shared.bitwidth) // 8)

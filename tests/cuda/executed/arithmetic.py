@@ -40,6 +40,12 @@ def int_rem(a: Any, b: Any) -> Any:
     return a - int_div(a, b) * b
 
 
+def mul_hi(a: Any, b: Any, width: int) -> Any:
+    """Upper half of a product of two numbers of `width` bits."""
+    product = np.asarray(a).astype(object) * np.asarray(b).astype(object)
+    return np.asarray(product >> width).astype(a.dtype)
+
+
 def cvt_tf32(x: Any) -> Any:
     bits = x.view("u4")
     rounded = (bits + np.uint32(0x1000)) & ~TF32_UNUSED
@@ -85,6 +91,7 @@ HELPERS = {
         fma64,
         int_div,
         int_rem,
+        mul_hi,
         cvt_tf32,
         cvt_sat,
         float_to_int,

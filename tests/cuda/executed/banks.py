@@ -32,6 +32,8 @@ PRODUCTS = (
     ("float16", tiles.TENSOR[0], "wide"),
     ("tf32", tiles.TENSOR[0], "plain"),
     ("float16", tiles.TENSOR[1], "weights"),
+    ("float16", tiles.GROUPED[0], "wide"),
+    ("tf32", tiles.GROUPED[3], "wide"),
 )
 # Size of the maps, kernel, stride.
 FILTERS = ((56, 3, 1), (56, 3, 2), (14, 3, 1), (14, 3, 2), (7, 3, 1), (64, 7, 1))

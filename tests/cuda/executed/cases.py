@@ -154,21 +154,76 @@ def run_weights(tile: tiles.Tile, dtype: str, precision: str | None, mapped: boo
     check_equal(y, expected, dtype)
 
 
+def label_of(tile: tiles.Tile) -> str:
+    """Sizes of a tile."""
+    return "x".join(map(str, tile[:5]))
+
+
 def kinds() -> Iterator[tuple[str, Callable[[], None]]]:
     for dtype, group in tiles.TILES.items():
-        for tile in group:
-            label = "x".join(map(str, tile[:5]))
+        for tile in group + tiles.GROUPED * (group is tiles.TENSOR):
+            label = label_of(tile)
             for option in OPTIONS:
-                if not Kind(tile, dtype, mapped=option.endswith("mapped")).fits:
+                flags = {
+                    "wide": option.startswith("wide"),
+                    "mapped": option.endswith("mapped"),
+                    "of_weights": option.startswith("weights"),
+                }
+                kind = Kind(tile, dtype, **flags)
+                if not kind.fits:
                     continue
                 for splits in (1, 3):
                     name = f"kind {dtype} {label} {option} splits={splits}"
                     arguments = (name, dtype, tile, option, splits, False)
                     yield name, functools.partial(check_kind, *arguments)
                 # Vectors of neighbouring channels take no other way there, but float16's do.
-                if dtype == "float16" or (dtype != "tf32" and not option.startswith("wide")):
+                other = dtype == "float16" or (dtype != "tf32" and not kind.wide)
+                if other and kind._replace(turing=True).fits:
                     name = f"kind {dtype}-turing {label} {option}"
                     yield name, functools.partial(check_kind, name, dtype, tile, option, 1, True)
+
+
+# Layers on warpgroups, forced.
+
+# Images, groups, channels of a group before and behind; size, kernel, stride, padding, dilation.
+LAYERS = (
+    ((3, 1, 24, 70), (7, 11), (3, 3), (1, 1), (1, 1), (1, 1)),
+    ((2, 1, 16, 130), (13, 9), (3, 2), (2, 1), (1, 0), (1, 1)),
+    ((1, 3, 8, 67), (9, 14), (3, 3), (1, 2), (2, 1), (2, 1)),
+    ((5, 1, 8, 64), (17,), (5,), (3,), (2,), (1,)),
+    ((2, 1, 8, 33), (4, 5, 6), (2, 3, 3), (1, 2, 1), (1, 1, 0), (1, 1, 2)),
+    ((1, 1, 40, 128), (16, 16), (1, 1), (1, 1), (0, 0), (1, 1)),
+    ((33, 2, 16, 5), (3, 3), (3, 3), (1, 1), (2, 2), (1, 1)),
+)
+
+
+def check_layer(name: str, dtype: str, tile: tiles.Tile, splits: int, layer: Any) -> None:
+    """Run a layer, from arrays of either side, with a bias and an activation or without."""
+    (images, groups, before, behind), size, kernel, *steps = layer
+    integer = random.Random(name).randint
+    GPU.begin()
+    what, precision = element(dtype)
+    options = dict(zip(("stride", "padding", "dilation"), steps, strict=True))
+    shapes = (images, groups * before, *size), (groups * behind, before, *kernel)
+    case = problem(name, *shapes, bias=True, groups=groups, **options)
+    x, w, b = integer_arrays(case, what, 2)
+    b, activation = (b, choose(integer, ACTIVATIONS)) if integer(0, 1) else (None, None)
+    with forced(tile, splits):
+        options = case.kwargs | {"precision": precision, "activation": activation}
+        y = convolve(x, w, b, last=True, there=integer(0, 1) == 0, **options)
+    expected = activated(reference.conv_by_taps(x, w, b, **case.kwargs), activation)
+    check_equal(y, expected, what, tolerance_of(activation, what, expected))
+    (key,) = launched("product")
+    assert repr(tile) in key
+
+
+def layers() -> Iterator[tuple[str, Callable[[], None]]]:
+    for dtype in ("float16", "tf32"):
+        for i, layer in enumerate(LAYERS):
+            for j, tile in enumerate(tiles.GROUPED):
+                splits = 1 + (i + j) % 2 * (1 + i % 3)
+                name = f"layer {dtype} {label_of(tile)} {layer[:3]} splits={splits}"
+                yield name, functools.partial(check_layer, name, dtype, tile, splits, layer)
 
 
 # Channels that are brought together before.
@@ -542,6 +597,14 @@ def activated(y: Array, name: str | None) -> Array:
         }[name]()
 
 
+def tolerance_of(activation: str | None, dtype: str, expected: Array) -> Any:
+    """Bound of what an activation rounds; None of those that keep integers."""
+    if activation not in ("silu", "sigmoid", "tanh", "hardswish"):
+        return None
+    unit, least = {"float16": (1e-3, 1e-6), "float32": (4e-7, 1e-6)}.get(dtype, (1e-14, 1e-13))
+    return 4 * unit * np.maximum(np.abs(expected), 1e-3) + least
+
+
 def check_random(name: str, dtype: str, depthwise: bool) -> None:
     integer = random.Random(name).randint
     begin_random(integer, dtype)
@@ -552,10 +615,7 @@ def check_random(name: str, dtype: str, depthwise: bool) -> None:
     if np.dtype(what).kind == "f" and not integer(0, 2):
         activation = choose(integer, ACTIVATIONS)
     expected = activated(reference.conv_by_taps(x, w, b, **case.kwargs), activation)
-    tolerance = None
-    if activation in ("silu", "sigmoid", "tanh", "hardswish"):
-        unit, least = {"float16": (1e-3, 1e-6), "float32": (4e-7, 1e-6)}.get(what, (1e-14, 1e-13))
-        tolerance = 4 * unit * np.maximum(np.abs(expected), 1e-3) + least
+    tolerance = tolerance_of(activation, what, expected)
     options = case.kwargs | {"activation": activation, "precision": precision}
     last, where = not integer(0, 2), integer(0, 2)
     if last:
@@ -656,8 +716,13 @@ def at_random() -> Iterator[tuple[str, Callable[[], None]]]:
 # Values.
 
 
-def check_values(name: str, dtype: str, last: bool) -> None:
+def check_values(name: str, dtype: str, last: bool, tile: tiles.Tile | None = None) -> None:
     """Normal values under a bound; then infinities and NaN, which come out where they should."""
+    with forced(tile, 1) if tile else contextlib.nullcontext():
+        check_chosen_values(name, dtype, last)
+
+
+def check_chosen_values(name: str, dtype: str, last: bool) -> None:
     integer = random.Random(name).randint
     GPU.begin(processors=choose(integer, (1, 132)))
     what, precision = element(dtype)
@@ -748,6 +813,10 @@ def others() -> Iterator[tuple[str, Callable[[], None]]]:
         for last in (False, True):
             name = f"values {dtype} last={last}"
             yield name, functools.partial(check_values, name, dtype, last)
+    for dtype in ("tf32", "float16"):
+        for tile in tiles.GROUPED:
+            name = f"values {dtype} {label_of(tile)}"
+            yield name, functools.partial(check_values, name, dtype, True, tile)
     for dtype in ("float16", "float32", "float64"):
         for skew in sorted({np.dtype(dtype).itemsize, 8}):
             name = f"unaligned {dtype} by {skew}"
@@ -760,5 +829,5 @@ def others() -> Iterator[tuple[str, Callable[[], None]]]:
             yield name, functools.partial(check_move, name, source, target)
 
 
-TABLES = (kinds, brought, winograds, filters, filter_gradients, at_random, others)
+TABLES = (kinds, layers, brought, winograds, filters, filter_gradients, at_random, others)
 CASES: dict[str, Callable[[], None]] = {name: check for table in TABLES for name, check in table()}

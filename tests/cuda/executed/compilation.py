@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numbaconv
-from numbaconv.cuda.kernels import Kernel, to_ptx
+from numbaconv.cuda.kernels import Kernel, find_features, to_ptx
+from tests.cuda.executed.memory import FaultError
 from tests.cuda.executed.program import Program
 
 PACKAGES = ("numbaconv.cuda.", "numbaconv.problem.")
 # Imported by name, so that no statement says it: all kernels are made of these too.
 INTRINSICS = ("numbaconv.cuda.compiled", "numbaconv.cuda.compiled_memory")
 HOST = ("numbaconv.cuda.kernels", "numbaconv.cuda.toolkit")  # change no kernel, but `to_ptx`
+SPECIFIC = (9, 0)  # what PTX of one capability alone is compiled for here
 MOST_PROGRAMS = 40  # kept parsed
 
 
@@ -88,7 +90,9 @@ def ptx_of(kernel: Kernel, capability: tuple[int, int]) -> str:
 
 
 def retargeted(ptx: str, capability: tuple[int, int]) -> str:
-    """Return PTX for another capability."""
+    """Return PTX for another capability, as far as it may have one."""
+    if find_features(ptx) and capability != SPECIFIC:
+        raise FaultError(f"a kernel for {SPECIFIC} alone on {capability}")
     return re.sub(r"(?m)^\.target sm_\d+", ".target sm_{}{}".format(*capability), ptx)
 
 

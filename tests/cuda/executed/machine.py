@@ -8,7 +8,9 @@ reads of memory that was never written, two threads at one word of shared memory
 barriers with a write among them, double writes and reads-after-writes of global memory within one
 launch, .sync instructions with part of a warp, division by zero, tf32 operands with bits that the
 tensor cores ignore, threads that left while others wait at a barrier, and what cp.async brings
-touched before its thread has waited for it, or by another before a barrier behind that.
+touched before its thread has waited for it, or by another before a barrier behind that. Of wgmma:
+sums touched, or shared memory overwritten, before the wait; sums touched with no wgmma.fence before
+the product; and what it reads written with no fence.proxy.async, or no barrier, in between.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from tests.cuda.executed.instructions import numpy_type
 from tests.cuda.executed.memory import ALLOCATED, BASE, NOBODYS, WRITTEN, FaultError, Memory
 from tests.cuda.executed.program import Program
 from tests.cuda.executed.shared import POISON, WARP, SharedMemory
+from tests.cuda.executed.warpgroups import GROUP, Products, places
 
 LANES = 1 << 16  # threads that are executed together
 MOST_STEPS = 2_000_000
@@ -65,6 +68,7 @@ class Run:
         self.parameters = dict(zip(self.program.parameters, launch.arguments, strict=True))
         size = self.program.shared_bytes(launch.dynamic)
         self.shared = SharedMemory(size, self.threads, count, self.place)
+        self.products = Products(self.shared, self.total)
         self.local = np.full((self.total, self.program.local_bytes // 4), POISON, "u4")
         self.local_set = np.zeros(self.local.shape, bool)
         self.passed = np.zeros(len(self.program.functions), "i8")  # threads, by basic block
@@ -219,6 +223,9 @@ class Run:
     def wait_group(self, pending: int, idx: Any) -> None:
         self.shared.wait(self._lanes(idx), pending)
 
+    def fence_proxy(self, idx: Any) -> None:
+        self.shared.fence_proxy(self._lanes(idx))
+
     # Local memory: a stack of each thread.
 
     def _local(self, at: Any, size: int, text: str) -> Any:
@@ -272,6 +279,45 @@ class Run:
         )
         return [sums.reshape(-1) for sums in tensor_cores.multiply(shape, dtype, *fragments)]
 
+    # Warpgroups.
+
+    def _warpgroups(self, idx: Any, text: str) -> Any:
+        lanes = self._lanes(idx)
+        if self.threads % GROUP or len(lanes) % GROUP:
+            raise FaultError(f"part of a warpgroup at {text}")
+        shaped = lanes.reshape(-1, GROUP)
+        if np.any(shaped[:, 0] % GROUP) or np.any(np.diff(shaped) != 1):
+            raise FaultError(f"part of a warpgroup at {text}")
+        return lanes
+
+    def touch(self, register: str, idx: Any, text: str) -> None:
+        self.products.touch(register, self._lanes(idx), text)
+
+    def fence_registers(self, idx: Any) -> None:
+        self.products.fence(self._warpgroups(idx, "wgmma.fence"))
+
+    def wgmma(
+        self, columns: int, dtype: str, tiles: Any, sums: dict[str, Any], idx: Any
+    ) -> list[Any]:
+        """Begin to add a product of two described tiles to registers; what they will hold."""
+        text = f"wgmma.mma_async of {columns} columns"
+        lanes = self._warpgroups(idx, text)
+        described = []
+        for descriptors, rows in zip(tiles, (64, columns), strict=True):
+            each = np.broadcast_to(descriptors, lanes.shape).reshape(-1, GROUP)
+            if np.any(each != each[:, :1]):
+                raise FaultError(f"lanes of a warpgroup describe several tiles: {text}")
+            described.append(places(each[:, 0], rows, text))
+        a, b = self.products.begin(lanes, tuple(sums), described, text)
+        c = [np.broadcast_to(value, lanes.shape).reshape(-1, GROUP) for value in sums.values()]
+        return [value.reshape(-1) for value in tensor_cores.multiply_tiles(dtype, a, b, c)]
+
+    def commit_products(self, idx: Any) -> None:
+        self.products.commit(self._warpgroups(idx, "wgmma.commit_group"))
+
+    def wait_products(self, pending: int, idx: Any) -> None:
+        self.products.wait(self._warpgroups(idx, "wgmma.wait_group"), pending)
+
     # Control.
 
     def run(self) -> None:
@@ -305,6 +351,7 @@ class Run:
                     groups.setdefault(target, []).append(idx)
                 else:
                     self.shared.leave(idx)
+                    self.products.leave(idx)
                     self.live -= np.bincount(self.block_of[idx], minlength=self.count)
         raise FaultError("too many steps")
 

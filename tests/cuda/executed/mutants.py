@@ -15,6 +15,10 @@ WIDE = "kind float32 128x128x8x8x8 wide splits=1"
 NINE_STEPS = "values float32 last=False"  # in four buffers: the last step is in the first
 TF32 = "kind tf32 128x128x16x64x32 plain splits=1"
 HALF = "kind float16 128x128x16x64x32 wide splits=1"
+GROUPED = "kind float16 128x256x8x16x256 wide splits=1"
+GROUPED_TF32 = "kind tf32 128x128x16x16x128 wide splits=1"  # two products a step
+GROUPED_SMALL = "kind float16 64x256x8x16x128 wide splits=1"  # leaves memory of 48 KB
+GROUPED_VALUES = "values tf32 64x128x16x16x128"
 VALUES = "values tf32 last=False"
 WIDE_VALUES = "values tf32 last=True"
 BROUGHT = "brought float16 zeros"
@@ -28,6 +32,17 @@ SAME_FACTOR = r"fma.rn.f32 \1, \2, \2, \4;"
 MMA_A = r"(mma\.sync\S+ \{[^}]*\}, \{)(%r\d+), (%r\d+), (%r\d+), (%r\d+)\}"
 MMA_B = r"(mma\.sync\S+ \{[^}]*\}, \{[^}]*\}, \{)(%r\d+), (%r\d+)\}"
 LOAD_MATRIX = r"(ldmatrix\S+ \{[^}]*\}, \[%r\d+)\+0\]"
+PRODUCT = r"wgmma\.mma_async[^;]*;"
+FACTORS = r"(wgmma\.mma_async\S+ \{[^}]*\}), (%rd\d+), (%rd\d+),"
+WAIT_FOR_PRODUCTS = r"wgmma\.wait_group\.sync\.aligned 0;"
+FENCE_PROXY = r"fence\.proxy\.async\.shared::cta;"
+SUMS = r"wgmma\.mma_async\S+ \{(%f\d+),"
+DESCRIBED = r"(or\.b64\s+%rd\d+, %rd\d+, )-9223371899415756800;"  # of rows of 64 bytes; then of 32
+# The buffer of the products, and the one that is copied to while they are made.
+COPIES_BESIDE = (
+    r"(bar\.sync\s+0;\s+shl\.b32\s+%r\d+, (%r\d+), 2;[\s\S]*?"
+    r"wgmma\.commit[\s\S]*?shl\.b32\s+%r\d+, )%r\d+, 2;"
+)
 
 
 class Mutant(NamedTuple):
@@ -85,6 +100,52 @@ MUTANTS = (
         "tf32 rounding left out where patches are read",
         WIDE_VALUES,
         r"cvt\.rna\.tf32\.f32 (%r\d+), (%r\d+);",
+        r"mov.b32 \1, \2;",
+    ),
+    Mutant("products not waited for", GROUPED, WAIT_FOR_PRODUCTS, ""),
+    Mutant(
+        "one group too few of products waited for",
+        GROUPED,
+        WAIT_FOR_PRODUCTS,
+        "wgmma.wait_group.sync.aligned 1;",
+    ),
+    Mutant("a group of products not ended", GROUPED, r"wgmma\.commit_group\S+;", ""),
+    Mutant(
+        "a product behind the end of its group",
+        GROUPED_TF32,
+        rf"({PRODUCT})(\s*)(wgmma\.commit\S+;)",
+        r"\3\2\1",
+    ),
+    Mutant(
+        "sums touched before the wait",
+        GROUPED,
+        rf"({SUMS}[\s\S]*?)({WAIT_FOR_PRODUCTS})",
+        r"\1mov.f32 \2, \2;\n\3",
+    ),
+    Mutant("sums not fenced", GROUPED, r"wgmma\.fence\S+;", ""),
+    Mutant("sums touched behind their fence", GROUPED, f"({SUMS})", r"mov.f32 \2, \2;\n\1"),
+    Mutant("writes not fenced", GROUPED, FENCE_PROXY, ""),
+    Mutant(
+        "writes fenced before they are there",
+        GROUPED,
+        rf"({WAIT})([\s\S]*?)({FENCE_PROXY})",
+        r"\4\3\1",
+    ),
+    Mutant("barrier before products removed", GROUPED, BARRIER, ""),
+    Mutant("copies to what is multiplied", GROUPED, COPIES_BESIDE, r"\1\2, 2;"),
+    Mutant("factors of products swapped", GROUPED, FACTORS, r"\1, \3, \2,"),
+    Mutant("a product of other words", GROUPED_TF32, FACTORS, r"\1, \2, \2,", 1),
+    Mutant("another swizzling mode", GROUPED_TF32, DESCRIBED, r"\1-4611685880988368896;"),
+    Mutant(
+        "a tile that begins inside of the pattern",
+        GROUPED_SMALL,
+        r"(\.shared \.align )(\d+) (\.b8 \w+\[\d+\];)",
+        r"\1 128 .b8 shift[128];\n.shared .align 16 \3",
+    ),
+    Mutant(
+        "tf32 rounding left out in shared memory",
+        GROUPED_VALUES,
+        r"cvt\.rna\.tf32\.f32 (%r\d+), (%\w+);",
         r"mov.b32 \1, \2;",
     ),
     Mutant("barrier of the filter removed", FILTER, BARRIER, "", 1),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.cuda.executed.arithmetic import HELPERS
-from tests.cuda.executed.instructions import Instruction, split_arguments
+from tests.cuda.executed.instructions import Instruction, names_in, split_arguments
 from tests.cuda.executed.memory import FaultError
 from tests.cuda.executed.translation import Translation
 
@@ -17,6 +17,7 @@ SHARED_ARRAY = re.compile(r"\.shared\s+\.align\s+(\d+)\s+\.b8\s+(\w+)\[(\d*)\]\s
 LOCAL_ARRAY = re.compile(r"\.local\s+\.align\s+\d+\s+\.b8\s+(\w+)\[(\d+)\]")
 ENTRY = re.compile(r"\.visible\s+\.entry\s+(\w+)\s*\((.*?)\)(.*?)\{", re.S)
 STATEMENT = re.compile(r"(?:@(!?)(%\w+)\s+)?([\w.:]+)\s*(.*?);$", re.S)
+WRITES_NONE = ("st", "cp")
 ENDS_A_BLOCK = ("bra", "ret", "exit", "bar")
 
 
@@ -40,6 +41,8 @@ class Program:
         Instructions by basic block, the numbers of the labelled ones, and what they became.
     exposed
         Registers that outlive a block.
+    accumulators
+        Those to which products of warpgroups are added.
     """
 
     def __init__(self, ptx: str) -> None:
@@ -62,6 +65,13 @@ class Program:
         self.types = _register_types(body)
         self._parse_blocks(re.sub(r"\.local\s+\.align[^;]*;", "", body))
         self.exposed = self._exposed()
+        self.accumulators = {
+            register
+            for block in self.blocks
+            for instruction in block
+            if instruction.op.startswith("wgmma.mma_async")
+            for register in names_in(instruction.arguments[0])
+        }
         self.functions = [self._compile(n) for n in range(len(self.blocks))]
 
     def _place_shared(self, ptx: str) -> None:
@@ -115,11 +125,15 @@ class Program:
             return [r for r in re.findall(r"%\w+(?:\.\w)?", text) if r in self.types]
 
         predicate = [instruction.predicate] if instruction.predicate else []
-        if instruction.op.split(".")[0] in ("st", "cp", *ENDS_A_BLOCK):
+        if not instruction.arguments or instruction.op.split(".")[0] in (
+            *WRITES_NONE,
+            *ENDS_A_BLOCK,
+        ):
             return [], [r for a in instruction.arguments for r in find(a)] + predicate
         written = find(instruction.arguments[0])
         read = [r for a in instruction.arguments[1:] for r in find(a)] + predicate
-        return written, read + (written if predicate else [])
+        changed = predicate or instruction.op.startswith("wgmma")
+        return written, read + (written if changed else [])
 
     def _exposed(self) -> set[str]:
         exposed: set[str] = set()

@@ -37,6 +37,10 @@ class SharedMemory:
     may touch it: only then does it count as written, by that thread and in that epoch, so that
     others may read it behind a barrier.
 
+    Products of warpgroups read through another proxy: only what was written before a
+    fence.proxy.async of the thread that wrote it, and before a barrier. Nobody may write what they
+    read until they end.
+
     Parameters
     ----------
     size : int
@@ -68,6 +72,9 @@ class SharedMemory:
         self.copies: list[Copy] = []
         self.on_its_way = np.zeros(words, bool)
         self.committed = np.zeros(threads * count, "i8")  # groups of each lane
+        self.time = 0  # of fences and writes
+        self.written_at, self.fenced_at = np.zeros(words, "i8"), np.zeros(threads * count, "i8")
+        self.products_reading = np.zeros(words, "i2")
 
     def profile(self) -> None:
         """Count bank conflicts from now on."""
@@ -146,6 +153,35 @@ class SharedMemory:
             if leaving[copy.lanes].any():
                 raise FaultError(f"a thread left before it waited for {copy.text}")
 
+    def fence_proxy(self, lanes: Any) -> None:
+        """Let products see what lanes wrote before."""
+        self.time += 1
+        self.fenced_at[lanes] = self.time
+
+    def begin_product(self, at: Any, lanes: Any, text: str) -> tuple[Any, Any]:
+        """Words, and what they hold, that warpgroups read; `lanes` are the first of each."""
+        if self.conflicts is not None:
+            self._count_passes(at, text)
+        first = np.broadcast_to(lanes[:, None, None], at.shape).reshape(-1)
+        word = self._find(at.reshape(-1), first, 4, text)
+        self._check_arrived(word, first, text)
+        if np.any(self.written_in[word] < 0):
+            self.never_written.add(text)
+        if np.any(self.written_in[word] == self._now(first)):
+            raise FaultError(f"race: {text} reads what was written since the last barrier")
+        written = self.written_by[word] >= 0
+        unseen = self.fenced_at[self.written_by[word]] <= self.written_at[word]
+        if np.any(written & unseen):
+            raise FaultError(f"no fence.proxy.async between a write and {text}, which reads it")
+        np.add.at(self.products_reading, word, 1)
+        return word.reshape(at.shape), self.words[word].reshape(at.shape)
+
+    def end_product(self, word: Any, lanes: Any) -> None:
+        """End what warpgroups read, each some words: from now on it counts as read by threads."""
+        now = np.broadcast_to(self._now(lanes)[:, None], word.shape)
+        np.subtract.at(self.products_reading, word.reshape(-1), 1)
+        self.read_in[word], self.read_by[word] = now, SEVERAL
+
     def _check_arrived(self, word: Any, lanes: Any, text: str) -> None:
         if self.copies and np.any(self.on_its_way[word]):
             who = self.place(int(lanes[self.on_its_way[word]][0]))
@@ -188,12 +224,15 @@ class SharedMemory:
     def _write(self, word: Any, lanes: Any, value: Any, text: str) -> None:
         self._claim(word, lanes, text)
         self.written_in[word], self.written_by[word] = self._now(lanes), lanes
+        self.written_at[word] = self.time
         self.words[word] = value
 
     def _claim(self, word: Any, lanes: Any, text: str) -> None:
         """Check that lanes may write words now, each another one."""
         now = self._now(lanes)
         self._check_arrived(word, lanes, text)
+        if np.any(self.products_reading[word]):
+            raise FaultError(f"{text} writes what a product still reads")
         if np.any((self.written_in[word] == now) & (self.written_by[word] != lanes)):
             raise FaultError(
                 f"race: {text} writes what another thread wrote since the last barrier"
@@ -220,3 +259,11 @@ class SharedMemory:
             touched = at[turns == turn, None] // 4 + np.arange(words)
             found[0] += 1
             found[1] += int(np.bincount(np.unique(touched) % BANKS).max())
+
+    def _count_passes(self, at: Any, text: str) -> None:
+        """Passes that eight rows of a vector take, of tiles at (warpgroup, row, word)."""
+        found = (self.conflicts or {})[text.split(".")[0]]
+        banks = at.reshape(len(at), -1, 8, at.shape[2] // 4, 4).swapaxes(2, 3) // 4 % BANKS
+        for vectors in banks.reshape(-1, 8 * 4):
+            found[0] += 1
+            found[1] += int(np.bincount(vectors).max())

@@ -1,4 +1,4 @@
-"""mma.sync of a warp: the fragments that its lanes hold, as the PTX ISA lays them out."""
+"""mma.sync of a warp, and wgmma: the fragments that lanes hold, as the PTX ISA lays them out."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def multiply(shape: str, dtype: str, a: list[Any], b: list[Any], c: list[Any]) -
 def _place_tf32(left: Any, right: Any, a: list[Any], b: list[Any]) -> None:
     """Rows g of a0 and a2 and g + 8 of a1 and a3; columns t, and t + 4 from a2 on."""
     assert (left.shape[2], len(a), len(b)) == (8, 4, 2)
-    for register in (*a, *b):
-        finite = (register & EXPONENT) != EXPONENT
-        if np.any(((register & TF32_UNUSED) != 0) & finite):
-            raise FaultError("tf32 operand with bits that the tensor cores ignore")
-
-    def value(register: Any) -> Any:
-        return (register & ~TF32_UNUSED).view("f4").astype("f8")
-
     for i in range(4):
-        left[:, GROUP + 8 * (i in (1, 3)), MEMBER + 4 * (i >= 2)] = value(a[i])
+        left[:, GROUP + 8 * (i in (1, 3)), MEMBER + 4 * (i >= 2)] = tf32_values(a[i])
     for i in range(2):
-        right[:, MEMBER + 4 * i, GROUP] = value(b[i])
+        right[:, MEMBER + 4 * i, GROUP] = tf32_values(b[i])
+
+
+def tf32_values(register: Any) -> Any:
+    """Return the numbers that are read of words."""
+    finite = (register & EXPONENT) != EXPONENT
+    if np.any(((register & TF32_UNUSED) != 0) & finite):
+        raise FaultError("tf32 operand with bits that the tensor cores ignore")
+    return (register & ~TF32_UNUSED).view("f4").astype("f8")
 
 
 def _place_half(left: Any, right: Any, a: list[Any], b: list[Any]) -> None:
@@ -65,3 +65,26 @@ def _place_half(left: Any, right: Any, a: list[Any], b: list[Any]) -> None:
     for r, register in enumerate(b):
         for half in range(2):
             right[:, MEMBER * 2 + half + 8 * r, GROUP] = value(register, half)
+
+
+def multiply_tiles(dtype: str, a: Any, b: Any, c: list[Any]) -> list[Any]:
+    """Add the product of two tiles, words of (warpgroup, row, word), to registers of lanes.
+
+    Of the 64 rows each warp has 16, and of those and the columns a lane has what it has of
+    mma.sync. A register is (warpgroup, lane).
+    """
+    left, right = (_tile_values(dtype, tile) for tile in (a, b))
+    product = left @ right.swapaxes(1, 2)
+    warp, lane = np.divmod(np.arange(4 * WARP), WARP)
+    found = []
+    for i, register in enumerate(c):
+        row = warp * 16 + lane // 4 + 8 * (i % 4 >= 2)
+        column = i // 4 * 8 + lane % 4 * 2 + i % 2
+        found.append((product[:, row, column] + register).astype("f4"))
+    return found
+
+
+def _tile_values(dtype: str, words: Any) -> Any:
+    if dtype == "tf32":
+        return tf32_values(words)
+    return np.ascontiguousarray(words).view("f2").astype("f8")  # the low half of a word first

@@ -40,11 +40,13 @@ class Translation:
         self.known: set[str] = set()
         self.written: list[str] = []
         self.constants: dict[str, Any] = {}
+        self.text = ""  # of the instruction that is translated
 
     def block(self, block: list[Instruction]) -> str:
         """Source of ``block(M, idx)``, which returns what ends it."""
         end = "return None"
         for instruction in block:
+            self.text = instruction.text
             try:
                 end = self._instruction(instruction) or end
             except (ValueError, KeyError, IndexError, AssertionError) as error:
@@ -66,7 +68,16 @@ class Translation:
         self.constants[name] = value[()]
         return name
 
+    def _touch(self, register: str) -> None:
+        """Say that an instruction reads or writes a register, other than by a product."""
+        if register in self.program.accumulators:
+            self.lines.append(f"M.touch({register!r}, idx, {self.text!r})")
+
     def _register(self, register: str) -> str:
+        self._touch(register)
+        return self._known(register)
+
+    def _known(self, register: str) -> str:
         if register not in self.known:
             self.known.add(register)
             self.lines.append(f"{_name(register)} = M.get({register!r}, idx)")
@@ -117,6 +128,10 @@ class Translation:
                 raise ValueError(f"{register} from {kind}")
         if predicate:
             value = f"np.where({predicate}, {value}, {self._register(register)})"
+        self._touch(register)
+        self._assign(register, value)
+
+    def _assign(self, register: str, value: str) -> None:
         self.lines.append(f"{_name(register)} = {value}")
         self.known.add(register)
         if register not in self.written:
@@ -150,6 +165,13 @@ class Translation:
             self.lines.append(f"_w = M.ldmatrix({self._address(a[1])}, idx, {i.text!r})")
             for k, register in enumerate(names_in(a[0])):
                 self.put(register, f"_w[{k}]", "b32", None)
+        elif kind == "fence":
+            assert i.op == "fence.proxy.async.shared::cta"
+            assert predicate is None
+            self.lines.append("M.fence_proxy(idx)")
+        elif kind == "wgmma":
+            assert predicate is None
+            self._warpgroup(i, parts)
         elif kind == "mma":
             assert predicate is None
             self._matrix_multiply(parts, [names_in(group) for group in a])
@@ -186,6 +208,35 @@ class Translation:
         self.lines.append(f"_d = M.mma({parts[3]!r}, {parts[-2]!r}, {operands}, idx)")
         for k, register in enumerate(groups[0]):
             self.put(register, f"_d[{k}]", "f32", None)
+
+    def _warpgroup(self, i: Instruction, parts: list[str]) -> None:
+        """wgmma: a product that begins, the end of a group, the wait for groups, or the fence."""
+        assert parts[2:4] == ["sync", "aligned"]
+        if parts[1] == "fence":
+            self.lines.append("M.fence_registers(idx)")
+        elif parts[1] == "commit_group":
+            self.lines.append("M.commit_products(idx)")
+        elif parts[1] == "wait_group":
+            self.lines.append(f"M.wait_products({int(i.arguments[0])}, idx)")
+        else:
+            assert parts[1] == "mma_async"
+            self._begin_product(i, *parts[4:])
+
+    def _begin_product(self, i: Instruction, shape: str, sums: str, a: str, b: str) -> None:
+        found = re.fullmatch(r"m64n(\d+)k(\d+)", shape)
+        assert found
+        columns, (registers, left, right, *flags) = int(found[1]), i.arguments
+        # Sums are added to; neither factor is negated; and of those of 16 bits, K lies along rows.
+        assert (sums, a, int(found[2])) in (("f32", "f16", 16), ("f32", "tf32", 8))
+        assert a == b
+        assert flags == ["1"] * 3 + ["0"] * 2 * (a == "f16")
+        names = names_in(registers)
+        assert len(names) == len(set(names)) == columns // 2
+        values = ", ".join(f"{name!r}: {self._known(name)}" for name in names)
+        tiles = ", ".join(self.source(descriptor, "u64") for descriptor in (left, right))
+        self.lines.append(f"_d = M.wgmma({columns}, {a!r}, ({tiles}), {{{values}}}, idx)")
+        for k, name in enumerate(names):
+            self._assign(name, f"_d[{k}]")
 
     def _address(self, operand: str) -> str:
         register, offset = parse_address(operand)
@@ -280,6 +331,8 @@ class Translation:
             return self._float(parts, x, i)
         if kind in ("mul", "mad") and parts[1] == "hi":
             assert kind == "mul"
+            if last[1:] == "64":  # whose product NumPy has no type for
+                return f"mul_hi({x[0]}, {x[1]}, 64)"
             wide, own = numpy_type(last[0] + str(2 * int(last[1:]))).str, numpy_type(last).str
             product = f"{x[0]}.astype({wide!r}) * {x[1]}.astype({wide!r})"
             return f"(({product}) >> {last[1:]}).astype({own!r})"
