@@ -17,7 +17,16 @@ from numbaconv.cpu.arrays import (
     flat_output,
     flat_weight,
 )
-from numbaconv.cpu.job import AT, BLOCKS, HALO, SHAPE, check_complete, new_template, set_entries
+from numbaconv.cpu.job import (
+    AT,
+    BLOCKS,
+    HALO,
+    SHAPE,
+    check_complete,
+    new_template,
+    set_entries,
+    set_scratch,
+)
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.lowering import Engine, Lowering
 from numbaconv.cpu.packing.reading import element_type
@@ -31,11 +40,6 @@ from numbaconv.runtime.threads import launch_lock, thread_limit
 activate_array = Later("numbaconv.cpu.activation", "activate_array")
 kernel_of = Later("numbaconv.cpu.activation", "kernel_of")
 adder = Later("numbaconv.cpu.finishing", "adder")
-
-# Between the scratch of two workers. What one reads at a stride makes the hardware read on beyond
-# the end, and the neighbour has to fetch its lines back before it can write them. The gap is not
-# touched, so it costs addresses and no memory.
-_GAP_BYTES = 1 << 15
 
 
 class Template(NamedTuple):
@@ -100,12 +104,12 @@ def write_job(
             pair = element, converted.get(place)
             job[place] = function.address(pair if function.converts else element)
     itemsize = arithmetic.compute.itemsize
-    gap = _GAP_BYTES // itemsize if lowering.scratch_size else 0
     set_launch(job, threads)
     job[AT.itemsize], job[AT.in_size] = itemsize, reads.itemsize
     job[AT.lanes] = VECTOR_BYTES // itemsize
     job[AT.pack_workers], job[AT.workers] = threads, max(1, min(threads, lowering.blocks.tasks))
-    job[AT.scratch_size], job[AT.index_size] = lowering.scratch_size + gap, lowering.index_size
+    set_scratch(job, lowering.scratch_size)
+    job[AT.index_size] = lowering.index_size
     job[AT.packed_size] = _job.size_of_packed(lowering.packed_size or s.weights)
     job[AT.pack_scratch] = lowering.pack_scratch
     job[AT.taps_in_place] = lowering.taps_in_place

@@ -212,6 +212,20 @@ def new_template():
     return job
 
 
+# Between the scratch of two workers, and between all of them. What one reads at a stride makes the
+# hardware read on beyond the end, and the neighbour has to fetch its lines back before it can write
+# them; a Zen 4 reads on by some thirty strides, across pages. The gaps are not touched, so they
+# cost addresses and no memory, but memory of more than 32 MB would be new in each call.
+_GAP_BYTES, _GAPS_BYTES = 1 << 20, 16 << 20
+
+
+def set_scratch(job: np.ndarray, size: int) -> None:
+    """Write into a job how many elements of scratch each of its workers has for itself."""
+    workers = int(job[AT.workers])
+    gap = min(_GAP_BYTES, _GAPS_BYTES // workers) if size and workers > 1 else 0
+    job[AT.scratch_size] = size + gap // int(job[AT.itemsize])
+
+
 @inline
 def next_task(job, tasks, worker, queue):
     """Take a worker's next task: its number, or `tasks` if none is left, and the queue it was in.

@@ -37,6 +37,19 @@ def test_each_task_is_taken_once(tasks: int, queues: int, workers: int):
     assert not counters[queues * QUEUE_SIZE :].any(), "counted behind the last queue"
 
 
+@pytest.mark.parametrize(
+    ("workers", "apart"), [(1, 0), (2, 1 << 20), (16, 1 << 20), (64, 1 << 18), (512, 1 << 15)]
+)
+def test_scratch_of_workers_lies_apart(workers: int, apart: int):
+    """By so much that the hardware reads none of a neighbour's, and by less where they are many."""
+    header = job.new_template()
+    header[AT.workers], header[AT.itemsize] = workers, 8
+    job.set_scratch(header, 100)
+    assert header[AT.scratch_size] == 100 + apart // 8
+    job.set_scratch(header, 0)
+    assert header[AT.scratch_size] == 0, "scratch that nobody uses"
+
+
 def test_parts_of_a_job_do_not_overlap():
     assert tuple(AT) == tuple(range(job.BLOCKS))
     begins = [job.BLOCKS, job.HALO, job.SHAPE, job.GRADIENT, job.JOB_SIZE]

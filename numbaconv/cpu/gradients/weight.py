@@ -20,6 +20,7 @@ from numbaconv.cpu.job import (
     check_complete,
     new_template,
     set_entries,
+    set_scratch,
 )
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.dot import dot
@@ -64,14 +65,15 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     if b.dots:
         halo = tile_layout(s, b, itemsize)
         set_entries(job, HALO, halo)
-        job[AT.scratch_size] = dot_scratch(s, b, halo, lanes)
+        set_scratch(job, dot_scratch(s, b, halo, lanes))
         job[AT.worker], job[GRADIENT_AT.dot] = dots_work.address(how.numba), dot.address(how.numba)
         if not b.in_place:
             job[AT.fill_halo] = filler(s, halo, lanes).address((how.numba, how.numba))
         table = tap_offsets(s, halo, s.c_in)
     else:
         tile_of_x, pixels = tile_sizes(s, b)
-        job[AT.scratch_size], job[AT.index_size] = tile_of_x, 2 * pixels
+        set_scratch(job, tile_of_x)
+        job[AT.index_size] = 2 * pixels
         job[AT.worker] = products_work.address(how.numba)
         job[AT.tile] = pixel_tile.address(how.numba)
         table = np.zeros(0, np.int64)

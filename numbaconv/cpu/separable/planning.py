@@ -13,7 +13,7 @@ from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking
-from numbaconv.cpu.job import AT, new_template
+from numbaconv.cpu.job import AT, new_template, set_scratch
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.cut_off import cut_off
 from numbaconv.cpu.microkernels.tap_sums import DIFFERENCES, SINGLE, SUMS, tap_sums
@@ -513,6 +513,6 @@ def write_job(problem: Problem, walk: Walk, taps: list[Taps], threads: int) -> n
     job[AT.itemsize] = problem.compute.itemsize
     job[AT.lanes] = VECTOR_BYTES // problem.compute.itemsize
     job[AT.workers] = max(1, min(threads, walk.tasks))
-    job[AT.scratch_size] = walk.bundle_at + (walk.planes + 1) * walk.pitch
+    set_scratch(job, walk.bundle_at + (walk.planes + 1) * walk.pitch)
     job[AT.index_size] = walk.lists_at + walk.step * taps[1].entries
     return job

@@ -25,6 +25,7 @@ from numbaconv.cpu.job import (
     new_template,
     next_task,
     places,
+    set_scratch,
 )
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.tap_sums import SINGLE, WIDTHS, TapSumsArguments, tap_sums
@@ -260,7 +261,7 @@ def make_template(
     job[AT.store] = way_out.address((element, element))
     job[AT.itemsize], job[AT.lanes] = dtype.itemsize, vector
     job[AT.workers] = max(1, min(threads, cut.tasks))
-    job[AT.scratch_size] = (stride + 1) * pitch + round_up(block * turn, vector)
+    set_scratch(job, (stride + 1) * pitch + round_up(block * turn, vector))
     integers = np.array([*cut, *table, *offsets], np.int64)
     return Template(job, integers, np.array(weights, dtype)).linked()
 
