@@ -63,7 +63,8 @@ def vector_unit() -> VectorUnit:
 
 VECTOR_BYTES, REGISTERS = vector_unit()
 
-# Zen 4 executes a vector of 64 bytes as two halves. Beside it all else takes half as long.
+# Zen 4 executes a vector of 64 bytes as two halves. Beside it all else takes half as long. Plans
+# depend on it, no compiled code.
 HALVES_VECTORS = VECTOR_BYTES == 64 and machine().cpu == "znver4"
 
 

@@ -4,7 +4,12 @@ BLIS's words: a register block is MR x NR values of C; cache blocks bound what a
 """
 
 from numbaconv.codegen.jit import inline
-from numbaconv.codegen.target import REGISTERS, first_level_cache, second_level_cache
+from numbaconv.codegen.target import (
+    HALVES_VECTORS,
+    REGISTERS,
+    first_level_cache,
+    second_level_cache,
+)
 
 # Register block of `matrix.tile`: MR x NV accumulators, NV vectors of pixels and one
 # broadcast weight must fit: MR * NV + NV + 1 <= registers. Two vectors load least for each
@@ -15,7 +20,8 @@ TILE_ROWS = (REGISTERS - 1) // TILE_VECTORS - 1
 # With a very short k, storing C takes longer than the multiply-adds. Blocks of fewer rows let more
 # of the two go on side by side: they are fewer streams of stores, and the CPU sees the next block's
 # multiply-adds while it still stores. That holds for `direct`; `im2col` stores one block at a time.
-SHALLOW_K, SHALLOW_ROWS = 12, min(8, TILE_ROWS)
+# What higher blocks save are loads, which weigh less on a Zen 4.
+SHALLOW_K, SHALLOW_ROWS = 64 if HALVES_VECTORS else 12, min(8, TILE_ROWS)
 
 # Channels whose single taps are one list, at most: a tile's loop over channels takes longer to come
 # round than a step of its loop over taps.

@@ -29,45 +29,45 @@ NAMES = {
     "I": "depthwise_interleaved",
 }
 
-# A column for each target: vectors of 64, 32 and 16 bytes. A letter for float32 and float64 with
-# the channels first, then for both with the channels last.
-TARGETS = ("skylake-avx512", "haswell", "generic")
+# A column for each target: two with vectors of 64 bytes, then those with 32 and 16. A letter for
+# float32 and float64 with the channels first, then for both with the channels last.
+TARGETS = ("skylake-avx512", "znver4", "haswell", "generic")
 TABLE = """
-R1   MMTT  MMTT  MMTT
-R2   KKTT  MMTT  MMTT
-R3   TMTT  MMTT  MMMT
-R4   TKTK  TTTT  TKTT
-R5   TZTT  TMTT  TMTT
-R6   KMZZ  KMTT  KMZZ
-R7   KKTK  KKTZ  KKTK
-R8   TZTT  TZTT  ZZTT
-R9   TTTT  ZZTZ  ZZZZ
-V1   MMTT  MMTT  MMTT
-V2   MMTT  MMTT  MMTT
-V3   ZZTZ  ZMZZ  ZZZZ
-G1   TTTT  TTTT  TTTT
-S1   MMTT  MMTT  MMTT
-U1   ZZZZ  MMTT  ZZZZ
-M1   PPCI  PPII  CCII
-M2   PPCI  PPCI  CCII
-M3   PPII  PPII  CCII
-X1   MMMT  MMMT  MMMT
-D1   ZZZZ  ZZZZ  ZZZZ
-T1   MMTT  MMTT  MMTT
-B1   TZTT  TMTT  TMTT
-B2   KKTK  KKTT  KKTK
-I1   PPPP  FFFF  FFFF
-I2   FFFF  FFFF  FFFF
-I3   FFFF  FFFF  FFFF
-I4   FFFF  FFFF  FFFF
-I5   PPII  FFII  FFII
-A1   MMTT  MMTT  MMTT
-A2   MMTT  MMTT  MMTT
-A3   LLLL  LLLL  LLLL
-A4   MMTT  MMTT  MMTT
-C1   MZTZ  MMTT  MMTT
-C2   TMTT  MMTT  MMTT
-C3   FFFF  FFFF  FFFF
+R1   MMTT  MMTT  MMTT  MMTT
+R2   KKTT  MMTT  MMTT  MMTT
+R3   TMTT  TMTT  MMTT  MMMT
+R4   TKTK  TTTT  TTTT  TKTT
+R5   TZTT  TTTT  TMTT  TMTT
+R6   KMZZ  TKTT  KMTT  KMZZ
+R7   KKTK  TMTZ  KKTZ  KKTK
+R8   TZTT  TTTT  TZTT  ZZTT
+R9   TTTT  TTTT  ZZTZ  ZZZZ
+V1   MMTT  MMTT  MMTT  MMTT
+V2   MMTT  MMTT  MMTT  MMTT
+V3   ZZTZ  TTTZ  ZMZZ  ZZZZ
+G1   TTTT  TTTT  TTTT  TTTT
+S1   MMTT  MMTT  MMTT  MMTT
+U1   ZZZZ  TTTT  MMTT  ZZZZ
+M1   PPCI  PPCI  PPII  CCII
+M2   PPCI  PPCC  PPCI  CCII
+M3   PPII  PPII  PPII  CCII
+X1   MMMT  MMMT  MMMT  MMMT
+D1   ZZZZ  ZZZZ  ZZZZ  ZZZZ
+T1   MMTT  MMTT  MMTT  MMTT
+B1   TZTT  TTTT  TMTT  TMTT
+B2   KKTK  KKTK  KKTT  KKTK
+I1   PPPP  PPPP  FFFF  FFFF
+I2   FFFF  FFFF  FFFF  FFFF
+I3   FFFF  FFFF  FFFF  FFFF
+I4   FFFF  FFFF  FFFF  FFFF
+I5   PPII  PPII  FFII  FFII
+A1   MMTT  MMTT  MMTT  MMTT
+A2   MMTT  MMTT  MMTT  MMTT
+A3   LLLL  LLLL  LLLL  LLLL
+A4   MMTT  MMTT  MMTT  MMTT
+C1   MZTZ  ZZTZ  MMTT  MMTT
+C2   TMTT  TTTT  MMTT  MMTT
+C3   FFFF  FFFF  FFFF  FFFF
 """
 
 # The choice counts what a cache holds, so all machines are told of the same caches.

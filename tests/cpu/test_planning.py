@@ -298,13 +298,62 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
 }
 
 
+def plan_for_zen4(monkeypatch: pytest.MonkeyPatch, is_one: bool) -> None:
+    """Have plans made as on a Zen 4 with vectors of 64 bytes, or as on other CPUs."""
+    monkeypatch.setattr(choice, "HALVES_VECTORS", is_one)
+    for module in choice, counts:
+        monkeypatch.setattr(module, "MOST_PAGES", 3072 if is_one else 96)
+    near = blocking.SECOND_LEVEL if is_one else choice.MOST_CACHED
+    for module in choice, matrix:
+        monkeypatch.setattr(module, "MOST_NEAR", near)
+    for module in blocking, choice:
+        monkeypatch.setattr(module, "SHALLOW_K", 64 if is_one else 12)
+
+
 @pytest.mark.skipif(LANES < 16, reason="the table of costs is of AVX-512")
 @pytest.mark.parametrize("name", SERVED)
-def test_problems_are_served_by(name: str):
+def test_problems_are_served_by(name: str, monkeypatch: pytest.MonkeyPatch):
+    plan_for_zen4(monkeypatch, False)
     assert [chosen(*image[:2], **image[2]) for image in SERVED[name]] == [name] * len(SERVED[name])
 
 
-def test_vectors_cross_cache_lines_where_they_are_as_wide_and_read_in_place():
+@pytest.mark.skipif(LANES < 16, reason="the table of costs is of AVX-512")
+def test_pointwise_layers_on_a_zen4(monkeypatch: pytest.MonkeyPatch):
+    """It reads pixels in place, by lower blocks up to a longer k, and asks for them sooner."""
+
+    def lowered(*sizes: int) -> Lowering:
+        n, c_in, size, c_out = sizes
+        s = simplest(shape_of((n, c_in, size, size), (c_out, c_in, 1, 1)))
+        return direct.lower(s, FLOAT, 2)
+
+    many, few, single, full = (
+        (1, 64, 80, 256),
+        (1, 256, 56, 28),
+        (1, 128, 64, 12),
+        (32, 1024, 14, 256),
+    )
+    layers = many, few, single, full
+    plan_for_zen4(monkeypatch, False)
+    assert [lowered(*sizes).name for sizes in layers] == [
+        "patch_matrix",
+        "matrix",
+        "matrix",
+        "patch_matrix",
+    ]
+    assert lowered(*few).blocks.kc < 256
+    plan_for_zen4(monkeypatch, True)
+    assert [lowered(*sizes).name for sizes in layers] == ["matrix"] * 3 + ["patch_matrix"]
+    assert (lowered(*few).blocks.kc, lowered(*many).blocks.mr) == (256, 8)
+    assert lowered(*many).prefetching_tile is not None, "from beyond the second-level cache"
+    assert lowered(*single).fill_halo is None, "read once, they may push each other out"
+    # What stays in cache is compared by costs.
+    assert lowered(1, *full[1:]).name == "matrix_transposed"
+
+
+def test_vectors_cross_cache_lines_where_they_are_as_wide_and_read_in_place(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    plan_for_zen4(monkeypatch, False)
     s = simplest(shape_of((1, 64, 56, 56), (128, 64, 1, 1)))
     assert crosses_lines(s, LANES) == (VECTOR_BYTES == 64)
     assert not crosses_lines(s._replace(converts=1), LANES)
@@ -428,8 +477,11 @@ def test_rows_of_one_vector_are_one_long_row_where_they_waste_no_more():
         assert ("matrix.segment" in counts.count_matrix(s, LANES)) == joined
 
 
-def test_few_register_blocks_read_far_pixels_by_parts_of_the_channels():
+def test_few_register_blocks_read_far_pixels_by_parts_of_the_channels(
+    monkeypatch: pytest.MonkeyPatch,
+):
     """Each page once; pixels that stay in cache are read by all channels at once."""
+    plan_for_zen4(monkeypatch, False)
 
     def lowered(channels: int, blocks: int, pixels: int) -> Lowering:
         s = shape_of((1, channels, pixels), (blocks * TILE_ROWS, channels, 1))

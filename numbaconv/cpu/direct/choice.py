@@ -9,7 +9,7 @@ from math import gcd, prod
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES, last_level_caches
+from numbaconv.codegen.target import HALVES_VECTORS, REGISTERS, VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
@@ -61,11 +61,13 @@ MOST_REPEATED = 1 << 16
 # Vectors of pixels in a row of results, at most, that `matrix_transposed` moves to the output.
 SHORT_VECTORS = 14
 
-# Bytes of an input that stays in cache from one block of weights to the next.
+# Bytes of an input that stays in cache from one block of weights to the next; and of one whose
+# vectors a tile does not wait for, so that none of them is asked for ahead of time.
 MOST_CACHED = 6 << 20
+MOST_NEAR = SECOND_LEVEL if HALVES_VECTORS else MOST_CACHED
 
 # Pages of memory whose places a core has at hand, about, and their bytes: see `cost`.
-MOST_PAGES, PAGE_BYTES = 96, 4096
+MOST_PAGES, PAGE_BYTES = 3072 if HALVES_VECTORS else 96, 4096
 
 # Channels that a first-level cache has room for in the same places: it has 8 or 12 ways, of which
 # results take some.
@@ -395,12 +397,16 @@ def uses_panels(s, lanes):
     are also full at the ends of rows and of images, where tiles waste lanes, or end with a vector
     alone that loads a weight for each multiply-add. With many channels on both sides that repays
     packing by itself; and so do many register blocks where pixels in place lie across cache lines.
-    Under a stride costs decide: nothing is read by vectors.
+    Under a stride costs decide: nothing is read by vectors. So they do on a Zen 4, which has the
+    places of more pages at hand, and cycles to spare for its loads, unless no cache keeps the input
+    and panels are fuller.
     """
     single = kernel_taps(s) == max(s.stride) == 1 and max(s.padding) == 0
     if not single or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
-    if is_pointwise(s) and s.output[0] == 1:
+    if HALVES_VECTORS and stays_cached(s, lanes):
+        return False
+    if is_pointwise(s) and s.output[0] == 1 and not HALVES_VECTORS:
         if crosses_lines(s, lanes):
             return True
         far = image_bytes(s, lanes) > blocking.CACHE_BYTES
@@ -412,18 +418,20 @@ def uses_panels(s, lanes):
     return s.c_in >= PANEL_K and s.c_out >= PANEL_OUTPUTS and (wastes or ends_singly)
 
 
-def stays_cached(s, lanes):
+def stays_cached(s, lanes, most=MOST_CACHED):
     """Whether a cache keeps the input."""
-    return s.n * s.in_strides[0] * VECTOR_BYTES <= MOST_CACHED * lanes
+    return s.n * s.in_strides[0] * VECTOR_BYTES <= most * lanes
 
 
 def has_rows_apart(s, lanes):
     """Whether pixels are neighbours, and channels lie where caches have room for many at once.
 
-    A large power of two apart they push each other out, unless they are few, or added by parts.
+    A large power of two apart they push each other out, unless they are few, or added by parts. On
+    a Zen 4 that is no matter where a single register block reads each of them once.
     """
     apart = s.c_in <= FEW_CHANNELS or s.in_strides[1] * VECTOR_BYTES % (8192 * lanes) != 0
-    return s.in_strides[4] == 1 and (apart or adds_by_parts(s, lanes))
+    once = HALVES_VECTORS and s.c_out <= TILE_ROWS
+    return s.in_strides[4] == 1 and (apart or once or adds_by_parts(s, lanes))
 
 
 def reads_pixels_in_place(s, lanes):

@@ -21,6 +21,7 @@ from numbaconv.cpu.blocking import (
     share,
 )
 from numbaconv.cpu.direct.choice import (
+    MOST_NEAR,
     adds_by_parts,
     reads_rows_in_place,
     reads_signals_in_place,
@@ -303,7 +304,7 @@ def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
     lanes = VECTOR_BYTES // itemsize
     in_place, inside = reads_rows_in_place(s, lanes), reads_signals_in_place(s, lanes)
-    near = stays_cached(s, lanes) and not adds_by_parts(s, lanes)
+    near = stays_cached(s, lanes, MOST_NEAR) and not adds_by_parts(s, lanes)
     ahead = 0 if near else TILES_AHEAD * TILE_VECTORS * lanes
     return Lowering(
         "matrix",
