@@ -25,7 +25,7 @@ from numbaconv.codegen.pointers import (
     shift,
     size_in,
 )
-from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import TILE_VECTORS, share
 from numbaconv.cpu.job import (
@@ -64,9 +64,9 @@ SLAB_PIXELS, MOST_SLABS = 384, 8
 SLABS_AND_GROUPS, MANY_CHUNKS = 64, 4
 # Tasks for each thread, at the price of packing a chunk for each part of the channels.
 TASKS_PER_THREAD = 2
-# Cycles that transposing an element takes, and a vector's multiply-add of `weight_dots`; a register
-# tile does two in a cycle.
-TRANSPOSED, DOT_CYCLES = 0.6, 0.8
+# Cycles that transposing an element takes, and a vector's multiply-add of `weight_dots` and of a
+# register tile.
+TRANSPOSED, DOT_CYCLES, TILE_CYCLES = (0.6, 1.08, 1.0) if HALVES_VECTORS else (0.6, 0.8, 0.5)
 # Of pointwise layers, `weight_dots` takes rows of so many pixels or more, which are worth adding up
 # a vector's lanes, and so many input channels at most, which it copies.
 DOT_PIXELS, MOST_DOT_CHANNELS = 128, 32
@@ -222,7 +222,7 @@ def _dot_cycles(s, lanes):
 
 def _tile_cycles(s, lanes):
     """Cycles of `weight_products` for each pixel of a pointwise layer."""
-    return ceil_div(s.c_in, lanes) * s.c_out / 2 + TRANSPOSED * s.c_in
+    return TILE_CYCLES * ceil_div(s.c_in, lanes) * s.c_out + TRANSPOSED * s.c_in
 
 
 def exchanged(s, lanes):
