@@ -108,7 +108,8 @@ def _emit_blocks(vectors, mr, nv, o, prefetches):
         target = vectors.at(o.c, builder.mul(loop.index, o.c_step))
         block = Accumulators(vectors, mr, nv, target, o.row_step, o.last)
         block.start(o.accumulate, lambda i, j: vectors.broadcast(vectors.at(o.bias, i64(i))))
-        with builder.if_then(builder.icmp_signed(">", o.blocks, i64(1))):
+        following = builder.add(loop.index, i64(1))
+        with builder.if_then(builder.icmp_signed("<", following, o.blocks)):
             block.prefetch_next(o.c_step)
         _multiply(vectors, block, o._replace(b=pixels), prefetches)
         block.store()
