@@ -147,11 +147,12 @@ def nontemporal_results(s, lanes, threads):
 
     An ordinary store reads the line that it writes to. That is for nothing where all of the line is
     written, and a nontemporal store saves it: one stream of three. Rows must be whole lines, arrays
-    larger than the caches, and the input about as large: writing alone is slower past the caches.
+    larger than the caches, and the input about as large: writing alone is slower past the caches,
+    but on a Zen 4.
     """
     line = CACHE_LINE * lanes // VECTOR_BYTES
     whole = s.out_strides[4] == 1 and all(step % line == 0 for step in s.out_strides[1:4])
-    balanced = 2 * s.in_strides[0] >= s.out_strides[0]
+    balanced = HALVES_VECTORS or 2 * s.in_strides[0] >= s.out_strides[0]
     return whole and balanced and exceeds_caches(s, lanes, threads)
 
 
