@@ -11,7 +11,7 @@ import pytest
 
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
+from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking, direct, im2col
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import (
@@ -476,6 +476,35 @@ def test_rows_of_one_vector_are_one_long_row_where_they_waste_no_more():
     for cols, joined in (LANES - 1, True), (LANES, True), (2 * LANES, False):
         s = shape_of((1, 64, cols, cols), (33, 64, 3, 3), padding=1)
         assert ("matrix.segment" in counts.count_matrix(s, LANES)) == joined
+
+
+def test_results_go_past_the_caches_beside_little_input_on_a_zen4_alone(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    side = 1024
+    while 4 * side**2 <= last_level_caches(1):
+        side *= 2
+    s = shape_of((1, 1, side, side), (3, 1, 3, 3), padding=1)
+    for zen4 in False, True:
+        monkeypatch.setattr(choice, "HALVES_VECTORS", zen4)
+        assert choice.nontemporal_results(s, LANES, 1) == zen4
+        assert choice.nontemporal_results(
+            shape_of((1, 1, side, side), (1, 1, 3, 3), padding=1), LANES, 1
+        )
+
+
+def test_threads_share_the_channels_of_a_short_row():
+    """Parts of it would lie between each other in memory."""
+
+    def cut(*sizes: int) -> tuple[int, int]:
+        n, c_in, pixels, c_out = sizes
+        b = matrix.lower(shape_of((n, c_in, pixels), (c_out, c_in, 1)), 4, 2).blocks
+        return b.col_blocks, b.oc_parts
+
+    assert cut(1, 64, 784, 6 * TILE_ROWS) == (1, 2)
+    assert cut(1, 64, 3136, 6 * TILE_ROWS)[1] == 1
+    assert cut(1, 64, 784, TILE_ROWS // 2) == (2, 1), "one block, and two threads"
+    assert cut(2, 64, 784, 6 * TILE_ROWS)[1] == 1, "a row for each thread"
 
 
 def test_few_register_blocks_read_far_pixels_by_parts_of_the_channels(

@@ -100,6 +100,20 @@ def widest_columns(s, itemsize, threads, oc_blocks, tile):
     return widest
 
 
+def shares_channels(s, itemsize, threads, oc_blocks, tile):
+    """Whether threads share the output channels of rows, whole ones that are fewer than threads.
+
+    Parts of a row lie between each other in memory, so what a core asks for ahead of time lies in
+    the part of another, which has to fetch it back. That takes long beside the work of short rows.
+    """
+    oh, ow = s.output[1:]
+    planes = s.n * s.groups * s.output[0]
+    if oh > 1 or planes >= threads or in_parts(s, ow, itemsize):
+        return False
+    short = ow < threads * USUAL_PIXELS
+    return short and not shares_badly(planes * oc_blocks, threads, ow, tile)
+
+
 def channels_of_panel(s, mr, itemsize):
     """Input channels at a time, equal parts, so that a panel of weights stays in cache."""
     panel = mr * s.c_in * kernel_taps(s) * itemsize
@@ -132,6 +146,8 @@ def cut(s, itemsize, threads, transposed, in_place):
     if in_place and (cached := cached_pixels(s, lanes)) is not None:
         pixels, widest = min(pixels, cached), min(widest, cached)
     cols = cut_evenly(s, widest, 1 if transposed else tile, threads)
+    if not (transposed or by_parts) and shares_channels(s, itemsize, threads, oc_blocks, tile):
+        cols = s.output[2]
     col_blocks = ceil_div(s.output[2], cols)
     planes = s.n * s.groups * s.output[0] * col_blocks
     if by_parts:
