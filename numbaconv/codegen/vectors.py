@@ -153,6 +153,43 @@ class Vectors:
         mask = ir.Constant(ir.VectorType(I32, self.lanes), picked)
         return self.builder.shuffle_vector(*pair, mask)
 
+    def every(self, parts, first):
+        """Of n vectors side by side every n-th element, from `first` on."""
+        if len(parts) == 1:
+            return parts[0]
+        if len(parts) % 2 == 0:
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            return self.every([self.every_second(pair, first % 2) for pair in pairs], first // 2)
+        places = range(first, len(parts) * self.lanes, len(parts))
+        return self._collected(parts, [divmod(place, self.lanes) for place in places])
+
+    def interleaved(self, parts):
+        """Of n vectors the first elements, the second ones, and so on: n vectors side by side."""
+        count, lanes = len(parts), self.lanes
+        if count == 1:
+            return parts
+        if count % 2 == 0:
+            pairs = zip(self.interleaved(parts[::2]), self.interleaved(parts[1::2]), strict=True)
+            masks = [[i // 2 + i % 2 * lanes for i in range(at, at + lanes)] for at in (0, lanes)]
+            masks = [ir.Constant(ir.VectorType(I32, lanes), mask) for mask in masks]
+            return [self.builder.shuffle_vector(*pair, mask) for pair in pairs for mask in masks]
+        places = [divmod(i, count)[::-1] for i in range(count * lanes)]
+        return [
+            self._collected(parts, places[at : at + lanes]) for at in range(0, count * lanes, lanes)
+        ]
+
+    def _collected(self, parts, places):
+        """Vector of the elements at some places, (part, lane) of each."""
+        value = parts[0]
+        for i, part in enumerate(parts[1:], start=1):
+            picked = [
+                self.lanes + at if of == i else at if of == 0 and i == 1 else lane
+                for lane, (of, at) in enumerate(places)
+            ]
+            mask = ir.Constant(ir.VectorType(I32, self.lanes), picked)
+            value = self.builder.shuffle_vector(value, part, mask)
+        return value
+
     def integer(self, value):
         """Vector of one integer, as wide as an element, in all lanes."""
         return ir.Constant(self.integers, [value] * self.lanes)

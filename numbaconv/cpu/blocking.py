@@ -68,6 +68,9 @@ STRIP_STRIDES = (1, 2)
 # Filters of `plane.small_planes`: 16 sums + 7 weights + 1 <= 32 registers, 8 + 7 + 1 <= 16.
 SMALL_FILTERS = (3, 5, 7)
 
+# Strides of `phases.phase_rows`: the sums of a group, of one vector for each phase, fit registers.
+PHASE_STRIDES = (2, 3, 4) if REGISTERS >= 32 else (2, 3)
+
 
 @inline
 def most_of(sizes, left):
@@ -97,6 +100,12 @@ def strip_vectors(kh, stride):
     Four at most, as many vectors of pixels as `band` has.
     """
     return min(4, (REGISTERS - 1) // ((kh + stride - 1) // stride + 1))
+
+
+@inline
+def phase_vectors(stride, high):
+    """Vectors of the widest strip of `phases.phase_rows`: its sums, pixels and a weight must fit."""
+    return max(1, min(2, (REGISTERS - 1) // (stride * high + 1)))
 
 
 # What a task reads again and again (a halo tile or patch panels) is to stay in the second-level

@@ -15,6 +15,7 @@ from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
     FIRST_LEVEL,
     FIRST_LEVEL_PLACES,
+    PHASE_STRIDES,
     SECOND_LEVEL,
     SHALLOW_K,
     SMALL_FILTERS,
@@ -175,6 +176,20 @@ def has_strips(s):
         stride == 1 or (stride in STRIP_STRIDES and s.dilation[1] == 1 and s.dilation[2] == 1)
     )
     return is_depthwise(s) and dense and regular and HAS_MASKS
+
+
+def joins_phases(s):
+    """Whether the adjoint of a problem is computed as a whole: depthwise, rows that lie dense.
+
+    A group of its rows and columns has one element of each phase. Their sums must fit the
+    registers, and the filter has taps for each.
+    """
+    stride, high = s.stride[2], s.stride[1]
+    fits = stride in PHASE_STRIDES and high in (1, stride) and s.dilation[1:] == (1, 1)
+    filled = s.kernel[1] >= high and s.kernel[2] >= stride
+    flat = s.size[0] == s.kernel[0] == s.output[0] == 1
+    dense = s.in_strides[4] == s.out_strides[4] == 1
+    return is_depthwise(s) and fits and filled and flat and dense and HAS_MASKS
 
 
 def uses_planes(s):
