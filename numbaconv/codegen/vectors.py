@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
@@ -134,6 +134,29 @@ class Vectors:
         """Mask of the lanes whose bits are set in the i64 behind a pointer."""
         bits = self.builder.trunc(self.builder.load(pointer), ir.IntType(self.lanes))
         return self.builder.bitcast(bits, self.mask)
+
+    def load_by_word(self, pointer, word):
+        """Lanes whose bits are set in the i64 behind `word`, zero in the others.
+
+        CPUs with 32 vector registers have others for masks. Where a mask is a vector, and takes
+        some steps to make, a branch loads whole vectors without one.
+        """
+        if REGISTERS >= 32:
+            return self.load_masked(pointer, self.load_mask(word))
+        builder, ways = self.builder, []
+        with builder.if_else(self.is_whole(word), likely=True) as (then, otherwise):
+            with then:
+                ways.append((self.load(pointer), builder.block))
+            with otherwise:
+                ways.append((self.load_masked(pointer, self.load_mask(word)), builder.block))
+        loaded = builder.phi(self.vector)
+        for value, block in ways:
+            loaded.add_incoming(value, block)
+        return loaded
+
+    def is_whole(self, word):
+        """Whether the bits of all lanes are set in the i64 behind a pointer."""
+        return self.builder.icmp_signed("==", self.builder.load(word), i64((1 << self.lanes) - 1))
 
     def load_masked(self, pointer, mask):
         """Lanes of the mask from behind a pointer, zero in the others; only those are read."""

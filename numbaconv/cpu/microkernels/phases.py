@@ -16,11 +16,11 @@ import numpy as np
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.pipeline import tidy
-from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
 from numbaconv.cpu.blocking import PHASE_STRIDES, phase_vectors
-from numbaconv.cpu.microkernels.accumulators import carried_loop, join, where
+from numbaconv.cpu.microkernels.accumulators import carried_loop, where
 
 
 class PhaseArguments(NamedTuple):
@@ -102,7 +102,7 @@ class _Phases:
         self.cut = {}
         for i in sorted({0, *range(count - self.stride, count)}):
             word = v.at(words, i64(i))
-            self.cut[i] = v.load_mask(word), self.is_whole(word)
+            self.cut[i] = v.load_mask(word), v.is_whole(word)
 
     def group(self, t, values):
         """All sums of a group of rows; store the rows."""
@@ -153,7 +153,7 @@ class _Phases:
         b, v = self.builder, self.v
         words = v.at(self.o.masks, b.mul(n, i64(self.vectors)))
         before = v.at(x, b.neg(n))
-        xs = [self.load(v.column(before, j), v.at(words, i64(j))) for j in range(self.vectors)]
+        xs = [v.load_by_word(v.column(before, j), v.at(words, i64(j))) for j in range(self.vectors)]
         back, sums = b.neg(b.mul(n, i64(self.stride))), list(sums)
         for q, row in enumerate(weights):
             for p in range(count):
@@ -162,24 +162,6 @@ class _Phases:
                 pairs = zip(xs, sums[place], strict=True)
                 sums[place] = [v.multiply_add(w, pixels, old) for pixels, old in pairs]
         return sums
-
-    def load(self, pointer, word):
-        """Load a vector of X, if it is whole without a mask where a mask takes vectors to make."""
-        v, ways = self.v, []
-        if REGISTERS >= 32:  # such CPUs have registers for masks
-            return v.load_masked(pointer, v.load_mask(word))
-        with self.builder.if_else(self.is_whole(word), likely=True) as (then, otherwise):
-            with then:
-                ways.append((v.load(pointer), self.builder.block))
-            with otherwise:
-                masked = v.load_masked(pointer, v.load_mask(word))
-                ways.append((masked, self.builder.block))
-        return join(self.builder, ways)
-
-    def is_whole(self, word):
-        """Whether a mask has all bits set."""
-        every = i64((1 << self.v.lanes) - 1)
-        return self.builder.icmp_signed("==", self.builder.load(word), every)
 
     def store(self, row, q, sums):
         """Interleave the phases of a row, and store it if it is one of C."""
