@@ -18,6 +18,9 @@ matrix_transposed      short rows, strides, channels last                  outpu
 matrix                 the others: long rows                               pixels of a row
 =====================  ==================================================  ======================
 
+Adjoints of depthwise layers under a stride, which `lower_adjoint` serves, have
+`depthwise_phases` besides: its lanes are columns of a phase.
+
 `choice` has rules for dots and filters; the others, and the panels of `im2col`, are compared by
 `cost`. A problem whose halo tiles would be
 nearly all padding, under a stray stride or dilation, goes to those that copy none.
