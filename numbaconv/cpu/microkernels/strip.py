@@ -299,7 +299,8 @@ class _Strip:
     def load_masks(self, k, masked):
         """Lanes that tap k reads from the input, for each of the vectors that are `masked`.
 
-        Under a stride, which has more of these, as the words behind pointers if registers are few.
+        Under a stride, which has more of these, as the words behind pointers if registers are few:
+        but not in a `_SquareStrip`, whose masks are loaded once.
         """
         words = self.v.at(self.o.masks, self.builder.mul(k, i64(self.spanned)))
         words = {i: self.v.at(words, i64(i)) for i in masked}
@@ -338,6 +339,7 @@ class _SquareStrip(_Strip):
 
     def open_strip(self):
         """Load the masks of the taps, or runs of taps, that read the same vectors."""
+        self.keeps_words = False
         kh, stride = self.shape.kh, self.shape.stride
         begins = [0, *range(kh % stride, kh, stride)] if kh % stride else range(0, kh, stride)
         self.loads = [list(range(*ends)) for ends in itertools.pairwise([*begins, kh])]
