@@ -20,16 +20,18 @@ from numbaconv.problem.dtypes import SUPPORTED
 COMMON = ("float32", "float64")
 FILTERED = (*COMMON, "uint8")  # images for which filters are compiled
 
-# Shapes of input and weight, padding and dilation of a small problem for each kind of kernel.
+# Shapes of input and weight, stride, padding and dilation of a small problem for each kind of
+# kernel.
 PROBLEMS = {
-    "layer": ((1, 4, 16, 16), (8, 4, 3, 3), 0, 1),
-    "layer, small map": ((1, 128, 7, 7), (32, 128, 3, 3), 1, 1),
-    "layer, dilated": ((1, 32, 16, 16), (32, 32, 3, 3), 4, 4),
-    "fully connected": ((1, 64, 1, 1), (8, 64, 1, 1), 0, 1),
-    "depthwise": ((1, 4, 32, 32), (4, 1, 3, 3), 1, 1),
-    "depthwise, small map": ((1, 4, 4, 4), (4, 1, 3, 3), 1, 1),  # a vector of float64 under AVX2
-    "image": ((1, 1, 16, 16), (1, 1, 3, 3), 1, 1),
-    "signal": ((1, 1, 1, 2000), (1, 1, 1, 101), 0, 1),
+    "layer": ((1, 4, 16, 16), (8, 4, 3, 3), 1, 0, 1),
+    "layer, small map": ((1, 128, 7, 7), (32, 128, 3, 3), 1, 1, 1),
+    "layer, dilated": ((1, 32, 16, 16), (32, 32, 3, 3), 1, 4, 4),
+    "fully connected": ((1, 64, 1, 1), (8, 64, 1, 1), 1, 0, 1),
+    "depthwise": ((1, 4, 32, 32), (4, 1, 3, 3), 1, 1, 1),
+    "depthwise, small map": ((1, 4, 4, 4), (4, 1, 3, 3), 1, 1, 1),  # one vector of AVX2, float64
+    "depthwise, stride": ((1, 4, 32, 32), (4, 1, 3, 3), 2, 1, 1),
+    "image": ((1, 1, 16, 16), (1, 1, 3, 3), 1, 1, 1),
+    "signal": ((1, 1, 1, 2000), (1, 1, 1, 101), 1, 0, 1),
 }
 
 app = typer.Typer(
@@ -120,10 +122,10 @@ def warmup(
 
 def _call_layers(problem: str, dtype: str, backend: str) -> None:
     """Make the calls for which a problem has kernels: both ways, and in each order of channels."""
-    input_shape, weight_shape, padding, dilation = PROBLEMS[problem]
+    input_shape, weight_shape, stride, padding, dilation = PROBLEMS[problem]
     x, w = np.ones(input_shape, dtype), np.ones(weight_shape, dtype)
-    options: dict[str, Any] = {"padding": padding, "dilation": dilation, "backend": backend}
-    options["groups"] = input_shape[1] // weight_shape[1]
+    options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    options["backend"], options["groups"] = backend, input_shape[1] // weight_shape[1]
     activation = "relu" if np.dtype(dtype).kind == "f" else None
     y = nc.conv2d(x, w, **options, activation=activation)
     nc.prepare(w, **options, activation=activation)(x)

@@ -16,7 +16,7 @@ from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct.cost import costs
 from numbaconv.cpu.execution import find_lowering
-from numbaconv.cpu.gradients.adjoint import find_parts
+from numbaconv.cpu.gradients.adjoint import find_parts, join_parts
 from numbaconv.dispatch.backends import (
     AUTO,
     BACKENDS,
@@ -275,7 +275,7 @@ def _explain_backward(
 
 def _main_part(plan: AdjointPlan, name: str, precision: str | None) -> tuple[Choice, str | None]:
     """Return which backend runs most of an adjoint, and how."""
-    parts, dtype = find_parts(plan), plan.arithmetic.compute
+    parts, threads = find_parts(plan), thread_limit(plan.multiply_adds)
     if not parts:
         return Choice("direct", "there is nothing to multiply"), None
     choices = choose_parts(plan, name, precision)
@@ -283,8 +283,10 @@ def _main_part(plan: AdjointPlan, name: str, precision: str | None) -> tuple[Cho
     backend, reason = choices[main]
     alike = sum(choice.backend == backend for choice in choices)
     reason = f"{reason} ({alike} of {len(parts)} convolutions of stride 1 that it is made of)"
-    threads = thread_limit(plan.multiply_adds)
-    lowering = BACKENDS[backend].lower(parts[main].shape, dtype, threads).name
+    engines = tuple(BACKENDS[choice.backend] for choice in choices)
+    joined, engines = join_parts(plan, engines, threads)
+    main = main if len(joined) == len(parts) else 0
+    lowering = engines[main].lower(joined[main].shape, plan.arithmetic.compute, threads).name
     return Choice(backend, reason), lowering
 
 

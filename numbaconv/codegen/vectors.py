@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
@@ -135,6 +135,29 @@ class Vectors:
         bits = self.builder.trunc(self.builder.load(pointer), ir.IntType(self.lanes))
         return self.builder.bitcast(bits, self.mask)
 
+    def load_by_word(self, pointer, word):
+        """Lanes whose bits are set in the i64 behind `word`, zero in the others.
+
+        CPUs with 32 vector registers have others for masks. Where a mask is a vector, and takes
+        some steps to make, a branch loads whole vectors without one.
+        """
+        if REGISTERS >= 32:
+            return self.load_masked(pointer, self.load_mask(word))
+        builder, ways = self.builder, []
+        with builder.if_else(self.is_whole(word), likely=True) as (then, otherwise):
+            with then:
+                ways.append((self.load(pointer), builder.block))
+            with otherwise:
+                ways.append((self.load_masked(pointer, self.load_mask(word)), builder.block))
+        loaded = builder.phi(self.vector)
+        for value, block in ways:
+            loaded.add_incoming(value, block)
+        return loaded
+
+    def is_whole(self, word):
+        """Whether the bits of all lanes are set in the i64 behind a pointer."""
+        return self.builder.icmp_signed("==", self.builder.load(word), i64((1 << self.lanes) - 1))
+
     def load_masked(self, pointer, mask):
         """Lanes of the mask from behind a pointer, zero in the others; only those are read."""
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
@@ -152,6 +175,43 @@ class Vectors:
         picked = list(range(first, 2 * self.lanes, 2))
         mask = ir.Constant(ir.VectorType(I32, self.lanes), picked)
         return self.builder.shuffle_vector(*pair, mask)
+
+    def every(self, parts, first):
+        """Of n vectors side by side every n-th element, from `first` on."""
+        if len(parts) == 1:
+            return parts[0]
+        if len(parts) % 2 == 0:
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            return self.every([self.every_second(pair, first % 2) for pair in pairs], first // 2)
+        places = range(first, len(parts) * self.lanes, len(parts))
+        return self._collected(parts, [divmod(place, self.lanes) for place in places])
+
+    def interleaved(self, parts):
+        """Of n vectors the first elements, the second ones, and so on: n vectors side by side."""
+        count, lanes = len(parts), self.lanes
+        if count == 1:
+            return parts
+        if count % 2 == 0:
+            pairs = zip(self.interleaved(parts[::2]), self.interleaved(parts[1::2]), strict=True)
+            masks = [[i // 2 + i % 2 * lanes for i in range(at, at + lanes)] for at in (0, lanes)]
+            masks = [ir.Constant(ir.VectorType(I32, lanes), mask) for mask in masks]
+            return [self.builder.shuffle_vector(*pair, mask) for pair in pairs for mask in masks]
+        places = [divmod(i, count)[::-1] for i in range(count * lanes)]
+        return [
+            self._collected(parts, places[at : at + lanes]) for at in range(0, count * lanes, lanes)
+        ]
+
+    def _collected(self, parts, places):
+        """Vector of the elements at some places, (part, lane) of each."""
+        value = parts[0]
+        for i, part in enumerate(parts[1:], start=1):
+            picked = [
+                self.lanes + at if of == i else at if of == 0 and i == 1 else lane
+                for lane, (of, at) in enumerate(places)
+            ]
+            mask = ir.Constant(ir.VectorType(I32, self.lanes), picked)
+            value = self.builder.shuffle_vector(value, part, mask)
+        return value
 
     def integer(self, value):
         """Vector of one integer, as wide as an element, in all lanes."""

@@ -14,6 +14,7 @@ matrix_zones           direct      matrix_transposed  the rows that it reads
 filter_rows            direct      band, fold         a halo tile; of wide rows the ends alone
 dots                   direct      dot                nothing
 depthwise_planes       direct      strip, plane       nothing
+depthwise_phases       direct      phases             nothing
 depthwise_interleaved  direct      depthwise          a halo tile; nothing inside an image
 depthwise_channels     direct      depthwise          a halo tile, a vector of channels innermost
 patch_matrix           im2col      matrix             the patches of its pixels

@@ -67,12 +67,18 @@ INTERLEAVED_VECTORS = (4, 2, 1) if REGISTERS >= 32 else (2, 1)
 FOLD_DEPTH = 4
 FOLD_VECTORS = (1, 2, 4, 8, 16) if REGISTERS >= 32 else (1, 2, 4, 8)
 
-# Register blocks of `strip.strip`: heights of a filter. Taller filters are sums of these.
-STRIP_ROWS = (1, 3, 5, 7)
-STRIP_STRIDES = (1, 2)
+# Register blocks of `strip`, for each stride: heights of a filter. Taller filters are sums of
+# these, which read and write the results once more each. Under a stride there are fewer products
+# for each result, so there are all heights.
+STRIP_ROWS = {1: (1, 3, 5, 7), 2: range(1, 8), 3: range(1, 8), 4: range(1, 8)}
+MOST_STRIP_ROWS = 7
 
 # Filters of `plane.small_planes`: 16 sums + 7 weights + 1 <= 32 registers, 8 + 7 + 1 <= 16.
 SMALL_FILTERS = (3, 5, 7)
+SMALL_STRIDES = (1, 2)
+
+# Strides of `phases.phase_rows`: the sums of a group, of one vector for each phase, fit registers.
+PHASE_STRIDES = (2, 3, 4) if REGISTERS >= 32 else (2, 3)
 
 
 @inline
@@ -97,12 +103,25 @@ def most_rows(k_size):
 
 
 @inline
+def strip_height(rows, stride):
+    """Rows of the highest strip for a filter of so many."""
+    most = min(rows, MOST_STRIP_ROWS)
+    return most if stride > 1 else max(1, (most - 1) // 2 * 2 + 1)
+
+
+@inline
 def strip_vectors(kh, stride):
     """Vectors of the widest strip: the sums of all rows under way, pixels and one weight must fit.
 
     Four at most, as many vectors of pixels as `band` has.
     """
     return min(4, (REGISTERS - 1) // ((kh + stride - 1) // stride + 1))
+
+
+@inline
+def phase_vectors(stride, high):
+    """Vectors of the widest strip of `phases.phase_rows`: sums, pixels and a weight must fit."""
+    return max(1, min(2, (REGISTERS - 1) // (stride * high + 1)))
 
 
 # What a task reads again and again (a halo tile or patch panels) is to stay in the second-level

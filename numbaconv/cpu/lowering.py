@@ -22,10 +22,14 @@ class Engine(NamedTuple):
         ``lower(s, dtype, threads)`` says how it computes a problem, as a `Lowering`.
     unavailable : callable
         Says why it cannot run here, or returns None.
+    lower_adjoint : callable or None
+        ``lower_adjoint(s, dtype, threads)`` says how it computes the adjoint of a problem as a
+        whole, or returns None: then the phases of the adjoint are problems of their own.
     """
 
     lower: Callable[..., Any]
     unavailable: Callable[[], str | None]
+    lower_adjoint: Callable[..., Any] | None = None
 
 
 class Packing(NamedTuple):

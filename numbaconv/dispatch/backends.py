@@ -21,14 +21,14 @@ _VARIABLE = ENVIRONMENT_VARIABLE.encode()
 AUTO, CUDA = "auto", "cuda"
 
 
-def _engine(module: str) -> Engine:
+def _engine(module: str, *more: str) -> Engine:
     """Return the engine that is a module, which is imported when the first problem needs it."""
-    return Engine(Later(module, "lower"), Later(module, "unavailable"))
+    return Engine(*(Later(module, name) for name in ("lower", "unavailable", *more)))
 
 
 # What a GPU toolkit takes to import, the cuda backend leaves for its first call.
 BACKENDS: dict[str, Any] = {
-    "direct": _engine("numbaconv.cpu.direct"),
+    "direct": _engine("numbaconv.cpu.direct", "lower_adjoint"),
     "im2col": _engine("numbaconv.cpu.im2col"),
     "fft": _engine("numbaconv.cpu.fft"),
     "winograd": _engine("numbaconv.cpu.winograd"),

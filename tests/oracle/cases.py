@@ -263,6 +263,13 @@ CASES: tuple[Case, ...] = (
     # windows hold nothing but padding, whole vectors of it too; a single column and row.
     problem("depthwise_wide", (2, 3, 9, 131), (3, 1, 5, 5), groups=3, padding=2),
     problem("depthwise_4x6_stride_2", (1, 5, 21, 73), (5, 1, 4, 6), groups=5, padding=2, stride=2),
+    problem("depthwise_stride_3", (2, 3, 20, 150), (3, 1, 5, 5), groups=3, padding=2, stride=3),
+    problem(
+        "depthwise_stride_4", (1, 3, 25, 290), (3, 1, 7, 7), groups=3, padding=(2, 3), stride=4
+    ),
+    problem("depthwise_9x2_stride_3", (1, 3, 25, 61), (3, 1, 9, 2), groups=3, stride=3, bias=True),
+    problem("depthwise_2x3_stride_4", (1, 3, 14, 36), (3, 1, 2, 3), groups=3, padding=1, stride=4),
+    problem("depthwise_8x6_stride_2", (1, 3, 14, 83), (3, 1, 8, 6), groups=3, padding=3, stride=2),
     problem("depthwise_7x7_strips", (1, 3, 9, 117), (3, 1, 7, 7), groups=3, padding=3),
     problem("depthwise_7x7_ragged", (1, 3, 9, 43), (3, 1, 7, 7), groups=3, padding=3),
     problem("depthwise_7x7_stride_2", (1, 3, 11, 49), (3, 1, 7, 7), groups=3, padding=3, stride=2),

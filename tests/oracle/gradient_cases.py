@@ -32,6 +32,13 @@ OWN_CASES = (
     problem("stride_5_unread_end", (1, 23, 19, 19), (19, 23, 3, 3), stride=5, bias=True),
     problem("stride_2_pairs", (2, 5, 13, 17), (7, 5, 3, 3), stride=2, padding=((2, 0), (0, 1))),
     problem("patches_4x4", (2, 3, 16, 20), (37, 3, 4, 4), stride=4, bias=True),
+    # Depthwise: all phases at once, on rows of several vectors; and phases by themselves.
+    problem("depthwise_stride_2", (2, 3, 9, 75), (3, 1, 5, 3), stride=2, groups=3, padding=(1, 2)),
+    problem("depthwise_stride_3", (1, 7, 19, 59), (7, 1, 4, 5), stride=3, groups=7, bias=True),
+    problem("depthwise_stride_1_4", (2, 5, 6, 90), (5, 1, 3, 7), stride=(1, 4), groups=5),
+    problem("depthwise_stride_3_2", (2, 5, 9, 20), (5, 1, 3, 3), stride=(3, 2), groups=5),
+    problem("depthwise_gaps", (2, 5, 9, 20), (5, 1, 2, 1), stride=2, groups=5, bias=True),
+    problem("1d_depthwise_stride_3", (2, 5, 120), (5, 1, 4), stride=3, groups=5, padding=2),
     # Tiles of the input: several vectors of channels, several images or rows to a chunk.
     problem("channels_35_to_33", (1, 35, 9, 11), (33, 35, 3, 3), padding=1),
     problem("channels_67_pointwise", (2, 67, 7, 5), (19, 67, 1, 1)),

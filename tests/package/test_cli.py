@@ -56,7 +56,7 @@ def test_warmup_compiles_every_common_kernel():
     assert "compiled for float32, float64" in printed
     missing = {line.split()[1] for line in printed.splitlines() if line.startswith("missing")}
     # How depthwise layers are computed depends on the vectors of the CPU, and on the layout.
-    planes = {"planes_work", "strip", "small_planes"}
+    planes = {"planes_work", "small_planes", "phases_work", "phase_rows"}
     channels = {"channels_work", "fill_channels", "depthwise_tile"}
     large = {"write_past_caches", "prefetching_tile"}  # of arrays that no cache holds
     assert missing <= large | (channels if HAS_MASKS else planes)

@@ -18,6 +18,9 @@ matrix_transposed      short rows, strides, channels last                  outpu
 matrix                 the others: long rows                               pixels of a row
 =====================  ==================================================  ======================
 
+Adjoints of depthwise layers under a stride, which `lower_adjoint` serves, have
+`depthwise_phases` besides: its lanes are columns of a phase.
+
 `choice` has rules for dots and filters; the others, and the panels of `im2col`, are compared by
 `cost`. A problem whose halo tiles would be
 nearly all padding, under a stray stride or dilation, goes to those that copy none.
@@ -34,6 +37,7 @@ import numpy as np
 
 from numbaconv._imports import Later
 from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.direct.choice import joins_phases
 from numbaconv.cpu.direct.cost import find_lowering
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
@@ -50,6 +54,8 @@ LOWERINGS: dict[str, Callable[..., Lowering]] = {
     "matrix": Later("numbaconv.cpu.direct.matrix", "lower"),
     "patch_matrix": Later("numbaconv.cpu.im2col.patch_matrix", "lower"),
 }
+
+_lower_phases = Later("numbaconv.cpu.direct.depthwise_phases", "lower")
 
 
 def lower_as(name: str, s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
@@ -71,6 +77,11 @@ def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
     """
     name = find_lowering(s, VECTOR_BYTES // dtype.itemsize)
     return lower_as(name, s, dtype, threads)
+
+
+def lower_adjoint(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering | None:
+    """Return how the engine computes the adjoint of a problem as a whole, where it does."""
+    return _lower_phases(s, dtype.itemsize, threads) if joins_phases(s) else None
 
 
 def unavailable() -> str | None:

@@ -15,11 +15,12 @@ from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
     FIRST_LEVEL,
     FIRST_LEVEL_PLACES,
+    PHASE_STRIDES,
     SECOND_LEVEL,
     SHALLOW_K,
     SMALL_FILTERS,
+    SMALL_STRIDES,
     STRIP_ROWS,
-    STRIP_STRIDES,
     TILE_ROWS,
     TILE_VECTORS,
 )
@@ -165,8 +166,12 @@ def nontemporal_bands(s, lanes, threads):
 
 def nontemporal_planes(s, lanes, threads):
     """Of depthwise layers, filters as high as a strip."""
-    once = s.kernel[0] == 1 and s.kernel[1] in STRIP_ROWS
-    return once and nontemporal_results(s, lanes, threads)
+    return s.kernel[0] == 1 and is_one_strip(s) and nontemporal_results(s, lanes, threads)
+
+
+def is_one_strip(s):
+    """Whether a plane of a filter is as high as a strip: sums of it are stored once."""
+    return s.kernel[1] in STRIP_ROWS[s.stride[1]]
 
 
 def has_strips(s):
@@ -175,9 +180,24 @@ def has_strips(s):
     dense = s.in_strides[4] == 1 and s.out_strides[4] == 1 and in_place
     stride = s.stride[1]
     regular = stride == s.stride[2] and (
-        stride == 1 or (stride in STRIP_STRIDES and s.dilation[1] == 1 and s.dilation[2] == 1)
+        stride == 1 or (stride in STRIP_ROWS and s.dilation[1] == 1 and s.dilation[2] == 1)
     )
+    regular = regular and (stride < 3 or is_one_strip(s))  # others are sums of several
     return is_depthwise(s) and dense and regular and HAS_MASKS
+
+
+def joins_phases(s):
+    """Whether the adjoint of a problem is computed as a whole: depthwise, rows that lie dense.
+
+    A group of its rows and columns has one element of each phase. Their sums must fit the
+    registers, and the filter has taps for each.
+    """
+    stride, high = s.stride[2], s.stride[1]
+    fits = stride in PHASE_STRIDES and high in (1, stride) and s.dilation[1:] == (1, 1)
+    filled = s.kernel[1] >= high and s.kernel[2] >= stride
+    flat = s.size[0] == s.kernel[0] == s.output[0] == 1
+    dense = s.in_strides[4] == s.out_strides[4] == 1
+    return is_depthwise(s) and fits and filled and flat and dense and HAS_MASKS
 
 
 def uses_planes(s):
@@ -209,8 +229,8 @@ def uses_one_plane(s, lanes):
     """
     large = s.output[1] * s.output[2] >= STRIP_PIXELS
     near = REGISTERS >= 32 or holds_plane(s, lanes) or s.stride[1] > 1
-    one_pass = s.kernel[0] == 1 and s.kernel[1] in STRIP_ROWS
-    return s.groups == 1 and one_pass and large and near and prefers_strips(s)
+    flat = s.groups == s.kernel[0] == 1
+    return flat and large and near and prefers_strips(s) and is_one_strip(s)
 
 
 def is_one_row(s):
@@ -230,6 +250,7 @@ def uses_small_planes(s, lanes):
     fits = max(s.output[1], s.output[2]) <= most and s.size[1] <= most * s.stride[1]
     # Input rows, and planes of a volume, are read without asking whether they are padding.
     filtered = kh == kw and kh in SMALL_FILTERS and s.padding[1] == kh // 2
+    filtered = filtered and s.stride[1] in SMALL_STRIDES
     flat = kd == 1 and s.padding[0] == 0 and (s.output[0] - 1) * s.stride[0] < s.size[0]
     dense = s.dilation[1] == 1 and s.dilation[2] == 1
     return fits and filtered and flat and dense and uses_planes(s)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.target import REGISTERS
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import STRIP_ROWS, most_of, strip_vectors
+from numbaconv.cpu.blocking import strip_height, strip_vectors
 from numbaconv.cpu.direct.blocks import PIXEL_COLUMNS_UNIT, columns_of_pixels, rows_in_cache
 from numbaconv.cpu.direct.choice import (
     CHANNEL_COLUMNS,
@@ -34,11 +34,11 @@ from numbaconv.problem.taps import axis_taps, first_read
 MASKED = 1 if REGISTERS >= 32 else 4
 
 
-def strip_heights(rows: int) -> list[int]:
+def strip_heights(rows: int, stride: int) -> list[int]:
     """List the heights of the strips whose sum is a filter of so many rows."""
-    heights = []
+    heights: list[int] = []
     while rows > 0:
-        heights.append(most_of(STRIP_ROWS, rows))
+        heights.append(strip_height(rows, stride))
         rows -= heights[-1]
     return heights
 
@@ -48,7 +48,7 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
     if uses_small_planes(s, lanes):
         return {"depthwise_planes.small_row": 1}
     kd, kh, kw = s.kernel
-    vectors, heights = ceil_div(s.output[2], lanes), strip_heights(kh)
+    vectors, heights = ceil_div(s.output[2], lanes), strip_heights(kh, s.stride[1])
     depth = kd * tap_shares(s)[0].inside
     passes = depth * len(heights)
     strips = depth * sum(ceil_div(vectors, strip_vectors(h, s.stride[1])) for h in heights)
@@ -64,8 +64,9 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
         "depthwise_planes.result": passes * vectors,
         "depthwise_planes.call": strips * apart / s.output[1],
     }
-    if s.stride[2] == 2:
-        counts["depthwise_planes.split"] = loads
+    if s.stride[2] > 1:  # each tap of a row read is picked out of `stride` vectors, two at a time
+        shuffles = (s.stride[2] - 1).bit_length()
+        counts["depthwise_planes.split"] = loads * s.stride[2] * shuffles / 2
     reach = (kw - 1) * s.dilation[2]
     if vectors <= 2 and max(s.padding[2], reach - s.padding[2]) > 0:  # masks at both ends
         counts["depthwise_planes.masked"] = MASKED * loads * s.stride[1]

@@ -25,12 +25,7 @@ from numbaconv.codegen.pointers import (
 )
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import (
-    STRIP_ROWS,
-    most_of,
-    share,
-    strip_vectors,
-)
+from numbaconv.cpu.blocking import share, strip_height, strip_vectors
 from numbaconv.cpu.direct.blocks import MatrixBlocks, wanted_tasks
 from numbaconv.cpu.direct.choice import (
     has_half,
@@ -44,7 +39,7 @@ from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.plane import small_planes
-from numbaconv.cpu.microkernels.strip import StripArguments, strip
+from numbaconv.cpu.microkernels.strip import STRIPS, StripArguments
 from numbaconv.problem.shape import kernel_taps, read_shape
 
 # Entries of a strip in the table of a job, after the number of strips: its first column, how many,
@@ -161,7 +156,7 @@ def list_strips(s, lanes):
     no vectors but those at their edges are cut.
     """
     stride = s.stride[2]
-    widest = strip_vectors(most_of(STRIP_ROWS, s.kernel[1]), stride)
+    widest = strip_vectors(strip_height(s.kernel[1], stride), stride)
     for most in (widest, max(1, 2 // stride)):
         strips = cut_strips(s, lanes, most)
         keys = [mask_key(s, strip, lanes) for strip in strips]
@@ -244,7 +239,7 @@ def planes_task(job, m, s, t):
             for kd in range(s.kernel[0]):
                 kh = 0
                 while kh < s.kernel[1]:
-                    height = most_of(STRIP_ROWS, s.kernel[1] - kh)
+                    height = strip_height(s.kernel[1] - kh, s.stride[1])
                     planes_pass(job, m, s, t, strip, residue, kd, kh, height)
                     kh += height
     for g in range(t.g, t.g + t.groups):
@@ -280,7 +275,7 @@ def lower(s, itemsize, threads):
     return Lowering(
         "depthwise_planes",
         planes_work,
-        small_planes if small else strip,
+        small_planes if small else STRIPS[s.stride[1], strip_height(s.kernel[1], s.stride[1])],
         cut(s, itemsize, threads),
         table,
         scratch_size=0,

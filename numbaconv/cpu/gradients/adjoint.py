@@ -33,12 +33,29 @@ def find_parts(plan: AdjointPlan) -> list[Part]:
     return parts
 
 
+def join_parts(
+    plan: AdjointPlan, engines: tuple[Engine, ...], threads: int
+) -> tuple[list[Part], tuple[Engine, ...]]:
+    """Return the parts as their engines compute them, and the engine of each.
+
+    All are one where they have one engine, and it computes the adjoint as a whole.
+    """
+    parts, lower = find_parts(plan), engines[0].lower_adjoint
+    if lower is not None and set(engines) == {engines[0]}:
+        s = with_fewest_axes(plan.shape)
+        if lower(s, plan.arithmetic.compute, threads) is not None:
+            return [adjoint_chain.whole_part(s)], (engines[0]._replace(lower=lower),)
+    return parts, engines
+
+
 def find_chain(plan: AdjointPlan, engines: tuple[Engine, ...], threads: int) -> adjoint_chain.Chain:
     """Return the jobs of the parts, each on its engine; the plan keeps them."""
     chain = plan.jobs.get((engines, threads))
     if chain is None:
-        problem = find_parts(plan), engines, plan.arithmetic, threads
-        chain = adjoint_chain.make_chain(*problem, plan.activation, plan.adds)
+        parts = join_parts(plan, engines, threads)
+        chain = adjoint_chain.make_chain(
+            *parts, plan.arithmetic, threads, plan.activation, plan.adds
+        )
         plan.jobs[engines, threads] = chain
     return chain
 

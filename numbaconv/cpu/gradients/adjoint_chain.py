@@ -398,6 +398,12 @@ def find_parts(s: ConvShape, phases: Sequence[Phase], arithmetic: Arithmetic) ->
     return [Part(shape, 0, taps, 0, 1, channels, 0, copies, alike)]
 
 
+def whole_part(s: ConvShape) -> Part:
+    """Return the part of an adjoint that an engine computes as a whole: all phases, all taps."""
+    taps = PhaseTaps(*s.kernel, *s.kernel, 0, 0, 0, 1, 1, 1)
+    return Part(s, 0, taps, 0, s.taps, s.c_in * s.taps)
+
+
 def _follows(phase: Phase, first: Phase, place: int, step: int) -> bool:
     """Whether a phase has the next columns, `step` apart, and taps, at some distance."""
     d, h, w = first.taps

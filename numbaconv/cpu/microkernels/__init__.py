@@ -10,8 +10,9 @@ matrix_transposed  pixel_tile      pixels x vectors of weights  a channel  direc
 matrix_transposed  zone_tile       the same, in cache           a channel  direct/matrix_zones
 band               band            filtered rows                a column   direct/filter_rows
 fold               fold            a row, long filter           a column   direct/filter_rows
-strip              strip           columns of planes            a column   direct/depthwise_planes
+strip              STRIPS          columns of planes            a column   direct/depthwise_planes
 plane              small_planes    small planes, whole          a column   direct/depthwise_planes
+phases             phase_rows      rows of an adjoint           a column   direct/depthwise_phases
 depthwise          depthwise_tile  pixels of many planes        a channel  direct/depthwise_channels
 interleaved        interleaved_    rows of a photograph         a channel  direct, interleaved
                    tile
@@ -39,7 +40,7 @@ The rules that all obey:
 - Edges belong to the tile. The last vector of a row may have fewer lanes (`last`), and a block
   fewer rows and vectors than the largest; nothing else of C is written.
 - Operands are loaded by whole vectors, so there must be a vector of slack behind them. `strip`,
-  `small_planes` and `dot` load under masks and need none.
+  `small_planes`, `phase_rows` and `dot` load under masks and need none.
 - Sums are added up in the order of k, each product by one multiply-add. Nothing is reordered:
   there is no fastmath.
 - Each has a twin in NumPy, which carries its documentation and runs under NUMBA_DISABLE_JIT=1.

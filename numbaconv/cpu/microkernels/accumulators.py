@@ -162,13 +162,18 @@ def join_blocks(builder, ways):
     ]
 
 
-def if_any(builder, count, values, loop):
-    """Run `loop(values) -> values` unless it has nothing to do; return the last values."""
+def where(builder, condition, values, change):
+    """Return `change(values)` where a condition holds, else the values as they are."""
     before = builder.block
-    with builder.if_then(builder.icmp_signed(">", count, i64(0))):
-        after = loop(values)
+    with builder.if_then(condition):
+        after = change(values)
         inside = builder.block
     return join_blocks(builder, [(values, before), (after, inside)])
+
+
+def if_any(builder, count, values, loop):
+    """Run `loop(values) -> values` unless it has nothing to do; return the last values."""
+    return where(builder, builder.icmp_signed(">", count, i64(0)), values, loop)
 
 
 def carried_loop(builder, count, values, body, name, unrolled=1):

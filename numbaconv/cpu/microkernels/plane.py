@@ -14,7 +14,7 @@ from numbaconv.codegen.pipeline import tidy
 from numbaconv.codegen.target import REGISTERS
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
-from numbaconv.cpu.blocking import SMALL_FILTERS, STRIP_STRIDES
+from numbaconv.cpu.blocking import SMALL_FILTERS, SMALL_STRIDES
 from numbaconv.cpu.microkernels.accumulators import carried_loop, join
 from numbaconv.cpu.microkernels.strip import (
     Shape,
@@ -120,7 +120,7 @@ class _SmallPlanes:
 
 
 def _shapes():
-    sizes = itertools.product(SMALL_FILTERS, STRIP_STRIDES, (False, True))
+    sizes = itertools.product(SMALL_FILTERS, SMALL_STRIDES, (False, True))
     return (Shape(size, stride, 1, half) for size, stride, half in sizes)
 
 

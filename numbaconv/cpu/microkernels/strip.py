@@ -18,11 +18,11 @@ from llvmlite import ir
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pipeline import tidy
-from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
-from numbaconv.cpu.blocking import STRIP_ROWS, STRIP_STRIDES, strip_vectors
-from numbaconv.cpu.microkernels.accumulators import carried_loop, is_set, join
+from numbaconv.cpu.blocking import STRIP_ROWS, strip_vectors
+from numbaconv.cpu.microkernels.accumulators import carried_loop, is_set, where
 
 # Wide strips prefetch the input rows that follow: no hardware foresees that after some columns of a
 # row come those of the next, maybe on another page. Maps that a narrow strip covers are in cache.
@@ -31,12 +31,12 @@ _PREFETCHED_VECTORS = 4
 
 
 class StripArguments(NamedTuple):
-    """What `strip` and `small_planes` take.
+    """What the functions of `STRIPS` and `small_planes` take.
 
     Attributes
     ----------
     kh, stride : int
-        Rows of the filter, one of STRIP_ROWS, and its stride along both axes.
+        Rows of the filter, one of STRIP_ROWS[stride], and its stride along both axes.
     vectors, half : int
         Vectors of the strip, at most `strip_vectors`. With `half` it is one of half the lanes.
     kw, dilation : int
@@ -109,13 +109,11 @@ class Shape(NamedTuple):
         return ceil_div(self.kh, self.stride)
 
 
-def _shapes():
-    for kh in STRIP_ROWS:
-        for stride in STRIP_STRIDES:
-            most = strip_vectors(kh, stride)
-            for vectors in range(1, most + 1):
-                yield Shape(kh, stride, vectors, half=False)
-            yield Shape(kh, stride, 1, half=True)
+def _shapes(stride, heights):
+    for kh in heights:
+        for vectors in range(1, strip_vectors(kh, stride) + 1):
+            yield Shape(kh, stride, vectors, half=False)
+        yield Shape(kh, stride, 1, half=True)
 
 
 class _Strip:
@@ -126,6 +124,7 @@ class _Strip:
         self.v = Vectors(builder, dtype, 2 if shape.half else 1)
         self.spanned = shape.stride * shape.vectors
         self.edges = sorted({0, *range(self.spanned - shape.stride, self.spanned)})
+        self.keeps_words = REGISTERS < 32 and shape.stride > 1
         whole = ir.Constant(self.v.mask, [1] * self.v.lanes)
         self.stored = [whole] * (shape.vectors - 1) + [self.v.first_lanes(operands.last)]
 
@@ -152,8 +151,15 @@ class _Strip:
         return self.v.column(self.v.at(self.c, self.builder.mul(i, self.o.c_row)), j)
 
     def open_strip(self):
-        """Load what all planes need: the taps under which the first vector, or the last, is cut."""
+        """Load what all planes need: the taps under which the first vector, or the last, is cut.
+
+        Under a stride so many columns of the filter are a run: how many are left, and runs.
+        """
         b = self.builder
+        if self.shape.stride > 1:
+            stride = i64(self.shape.stride)
+            self.left, self.runs = b.urem(self.o.kw, stride), b.udiv(self.o.kw, stride)
+            return
         at = self.v.at(self.o.masks, b.mul(self.o.kw, i64(self.spanned)))
         first_end, last_begin = b.load(at), b.load(self.v.at(at, i64(1)))
         self.both_cut = b.icmp_signed(">", first_end, last_begin)
@@ -213,7 +219,7 @@ class _Strip:
         """Loop over the filter's columns."""
         kw = self.o.kw
         if self.shape.stride > 1:
-            return self.pairs(row, q, values)
+            return self.runs_of_taps(row, q, values)
         if self.shape.vectors == 1:
             return self.columns(row, q, i64(0), kw, values, self.edges)
         # A masked load takes about as long as a multiply-add more, so only taps that read padding
@@ -243,18 +249,19 @@ class _Strip:
 
         return carried_loop(b, b.sub(end, begin), values, column, "columns")
 
-    def pairs(self, row, q, values):
-        """Loop over pairs of columns, which share their loads; before that, if it is odd, one."""
-        b = self.builder
-        odd, pairs = b.and_(self.o.kw, i64(1)), b.lshr(self.o.kw, i64(1))
+    def runs_of_taps(self, row, q, values):
+        """Add what columns are left over; loop over runs of `stride`, which share their loads."""
+        b, stride = self.builder, self.shape.stride
 
-        def pair(i, values):
-            return self.taps(row, q, b.add(b.shl(opaque(b, i), i64(1)), odd), 2, values, self.edges)
+        def run(i, values):
+            k = b.add(b.mul(opaque(b, i), i64(stride)), self.left)
+            return self.taps(row, q, k, stride, values, self.edges)
 
-        first = functools.partial(self.taps, row, q, i64(0), 1, values, self.edges)
-        values = self.where(b.icmp_signed(">", odd, i64(0)), values, first)
-        loop = functools.partial(carried_loop, b, pairs, values, pair, "pairs")
-        return self.where(b.icmp_signed(">", pairs, i64(0)), values, loop)
+        for left in range(1, stride):
+            first = functools.partial(self.taps, row, q, i64(0), left, values, self.edges)
+            values = self.where(b.icmp_signed("==", self.left, i64(left)), values, first)
+        loop = functools.partial(carried_loop, b, self.runs, values, run, "runs")
+        return self.where(b.icmp_signed(">", self.runs, i64(0)), values, loop)
 
     def taps(self, row, q, k, count, values, masked):
         """Add `count` columns of the filter, from k on: they read the same vectors."""
@@ -266,17 +273,7 @@ class _Strip:
 
     def where(self, condition, values, change):
         """Values after `change()` where a condition holds, else as they are."""
-        before = self.builder.block
-        with self.builder.if_then(condition):
-            changed = change()
-            after = self.builder.block
-        return [
-            [
-                join(self.builder, [(new, after), (old, before)])
-                for new, old in zip(*rows, strict=True)
-            ]
-            for rows in zip(changed, values, strict=True)
-        ]
+        return where(self.builder, condition, values, lambda values: change())
 
     def multiply_add(self, q, loaded, ks, values):
         """Add columns ks of the filter times a row to the rows under way that see it as row q."""
@@ -300,40 +297,52 @@ class _Strip:
         return self.v.broadcast(self.v.at(self.w, at))
 
     def load_masks(self, k, masked):
-        """Lanes that tap k reads from the input, for each of the vectors that are `masked`."""
+        """Lanes that tap k reads from the input, for each of the vectors that are `masked`.
+
+        Under a stride, which has more of these, as the words behind pointers if registers are few:
+        but not in a `_SquareStrip`, whose masks are loaded once.
+        """
         words = self.v.at(self.o.masks, self.builder.mul(k, i64(self.spanned)))
-        return {i: self.v.load_mask(self.v.at(words, i64(i))) for i in masked}
+        words = {i: self.v.at(words, i64(i)) for i in masked}
+        if self.keeps_words:
+            return words
+        return {i: self.v.load_mask(word) for i, word in words.items()}
 
     def load_row(self, row, masks):
         """The vectors of a row that the strip spans: whole, but for those that have masks."""
         columns = [self.v.column(row, i) for i in range(self.spanned)]
         return [
-            self.v.load_masked(at, masks[i]) if i in masks else self.v.load(at)
+            self.load(at, masks[i]) if i in masks else self.v.load(at)
             for i, at in enumerate(columns)
         ]
 
+    def load(self, at, mask):
+        """Load lanes of a vector: `load_masks` says what its mask is."""
+        if self.keeps_words:
+            return self.v.load_by_word(at, mask)
+        return self.v.load_masked(at, mask)
+
     def every(self, loaded, first):
         """Every stride-th element of a row, from `first` on."""
-        if self.shape.stride == 1:
-            return loaded
-        pairs = zip(loaded[::2], loaded[1::2], strict=True)
-        return [self.v.every_second(pair, first) for pair in pairs]
+        stride = self.shape.stride
+        runs = [loaded[i : i + stride] for i in range(0, len(loaded), stride)]
+        return [self.v.every(run, first) for run in runs]
 
 
 class _SquareStrip(_Strip):
     """The same for a filter as wide as it is high, without dilation: its columns are unrolled.
 
-    Its masks stay in registers, and with a stride of 2 taps 1 and 2, 3 and 4, .. share their loads,
+    Its masks stay in registers. With a stride of 2 taps 1 and 2, 3 and 4, .. share their loads,
     which lie at whole vectors then under a padding of 1. Of a 3x3 filter, which is what most
     depthwise layers have, the weights stay in registers too.
     """
 
     def open_strip(self):
-        """Load the masks of the taps, or pairs of taps, that read the same vectors."""
-        kh = self.shape.kh
-        self.loads = [[k] for k in range(kh)]
-        if self.shape.stride > 1:
-            self.loads = [[0], *([k, k + 1] for k in range(1, kh, 2))]
+        """Load the masks of the taps, or runs of taps, that read the same vectors."""
+        self.keeps_words = False
+        kh, stride = self.shape.kh, self.shape.stride
+        begins = [0, *range(kh % stride, kh, stride)] if kh % stride else range(0, kh, stride)
+        self.loads = [list(range(*ends)) for ends in itertools.pairwise([*begins, kh])]
         self.masks = {ks[0]: self.load_masks(i64(ks[0]), self.edges) for ks in self.loads}
 
     def open_plane(self):
@@ -388,11 +397,6 @@ def for_each_shape(builder, o, shapes, emit):
     builder.position_at_end(end)
 
 
-def _emit_strip(builder, dtype, o):
-    """Switch to the shape that is asked for."""
-    for_each_shape(builder, o, _shapes(), lambda shape: _emit_shape(builder, dtype, shape, o))
-
-
 def strip_in_numpy(o):
     """Stand in for `strip` and `small_planes` under NUMBA_DISABLE_JIT=1."""
     lanes = VECTOR_BYTES // o.c.itemsize // (2 if o.half else 1)
@@ -413,7 +417,36 @@ def strip_in_numpy(o):
         row[:] = total
 
 
-@emitted(StripArguments, _emit_strip, tidy)
-def strip(o):
-    """C[planes, rows, a strip of columns] = bias + (or C +=) the correlation of X with W."""
-    strip_in_numpy(o)
+def _strip(name, stride, heights):
+    """Return the function for some heights of a filter: it switches to what is asked for."""
+
+    def emit(builder, dtype, o):
+        def emit_shape(shape):
+            _emit_shape(builder, dtype, shape, o)
+
+        for_each_shape(builder, o, _shapes(stride, heights), emit_shape)
+
+    def strip(o):
+        """C[planes, rows, a strip] = bias + (or C +=) the correlation of X with W."""
+        strip_in_numpy(o)
+
+    strip.__name__ = strip.__qualname__ = name
+    return emitted(StripArguments, emit, tidy)(strip)
+
+
+def _strips():
+    """Yield the function for each (stride, height).
+
+    One for all heights of a stride of 1 or 2, under which tall filters are sums of several; of
+    others each has its own, as they compile for as long as all heights of those.
+    """
+    for stride, heights in STRIP_ROWS.items():
+        if stride < 3:
+            strip = _strip(f"strip_{stride}", stride, heights)
+            yield from (((stride, kh), strip) for kh in heights)
+        else:
+            for kh in heights:
+                yield (stride, kh), _strip(f"strip_{stride}_{kh}", stride, (kh,))
+
+
+STRIPS = dict(_strips())
