@@ -242,10 +242,11 @@ def compiled(x, w):
 
 for dtype in (np.float32, np.float64):
     for backend in ("direct", "im2col"):
-        for input_shape, weight_shape, padding, dilation in PROBLEMS.values():
+        for input_shape, weight_shape, stride, padding, dilation in PROBLEMS.values():
             x, w = np.ones(input_shape, dtype), np.ones(weight_shape, dtype)
             groups = input_shape[1] // weight_shape[1]
-            options = dict(padding=padding, dilation=dilation, groups=groups, backend=backend)
+            options = dict(stride=stride, padding=padding, dilation=dilation)
+            options |= dict(groups=groups, backend=backend)
             for data_format in ("channels_first", "channels_last"):
                 moved = x if data_format == "channels_first" else np.moveaxis(x, 1, -1).copy()
                 nc.conv2d(moved, w, data_format=data_format, activation="silu", **options)
