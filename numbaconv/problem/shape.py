@@ -139,6 +139,11 @@ def may_round(s: ConvShape, dtype: np.dtype) -> bool:
     return dtype.kind == "f" and s.converts != EXACT
 
 
+def is_pointwise(s: ConvShape) -> bool:
+    """Whether each output reads the one pixel at its place."""
+    return (*s.kernel, *s.stride, *s.padding) == (1,) * 6 + (0,) * 3 and s.size == s.output
+
+
 @inline
 def pads_zeros(s):
     """Whether all padding is zeros."""

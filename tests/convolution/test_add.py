@@ -70,7 +70,7 @@ PROBLEMS = {
         "direct",
         (2, 40, 10, 11, 12),
         (40, 1, 3, 3, 3),
-        {"groups": 40, "stride": 3},
+        {"groups": 40, "stride": 5},
     ),
     "photograph": Problem(
         "depthwise_interleaved", "direct", (1, 50, 61, 3), (3, 1, 3, 3), {"groups": 3, **LAST}

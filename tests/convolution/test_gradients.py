@@ -217,6 +217,21 @@ def test_exact_tiny(case: Case, dtype: str, backend: str):
     check_equal(got, reference.conv_transpose(o.g, o.w, **options), dtype)
 
 
+@pytest.mark.parametrize(("c_in", "c_out"), [(1, 2), (2, 1), (3, 40), (40, 3)])
+@pytest.mark.parametrize("long", [3, 301])
+def test_single_taps_whose_stride_and_padding_make_as_many_outputs(
+    c_in: int, c_out: int, long: int
+):
+    """There are as many outputs as inputs, and yet no output is at the place of its input."""
+    padding = ((0, long - 1),)
+    case = problem("ends", (3, c_in, long), (c_out, c_in, 1), stride=2, padding=padding)
+    assert case.output == (3, c_out, long)
+    o = integer_operands(case)
+    expected = reference.conv_weight(o.x, case.weight, o.g, **case.kwargs)
+    got = nc.grad.conv1d_weight(o.x, case.weight, o.g, **case.kwargs)
+    check_equal(got, expected, np.float32)
+
+
 # Identities.
 
 

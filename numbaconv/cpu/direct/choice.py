@@ -32,7 +32,7 @@ from numbaconv.cpu.packing.halo import (
     has_padded_halo,
     is_far_out,
 )
-from numbaconv.problem.shape import kernel_taps, pads_zeros
+from numbaconv.problem.shape import is_pointwise, kernel_taps, pads_zeros
 
 # Up to so many pixels, dot products with unpacked weights take no longer than packed ones; and up
 # to so many where the weights come from beyond the second-level cache, which takes longer.
@@ -306,11 +306,6 @@ def depthwise_lowerings(s, lanes):
         return names
     names += ["depthwise_channels"] if channels else []
     return [*names, "depthwise_interleaved"] if interleaved else names
-
-
-def is_pointwise(s):
-    """Whether each output reads the one pixel at its place."""
-    return (*s.kernel, *s.stride, *s.padding) == (1,) * 6 + (0,) * 3 and s.size == s.output
 
 
 def has_dots(s):

@@ -49,7 +49,7 @@ from numbaconv.cpu.microkernels.dot import DOT_ROWS
 from numbaconv.cpu.packing.halo import axis_reach, halo_layout, has_padded_halo
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import register_rows
-from numbaconv.problem.shape import image_pixels, kernel_taps, read_shape
+from numbaconv.problem.shape import image_pixels, is_pointwise, kernel_taps, read_shape
 
 # Pixels of a chunk: sums are loaded and stored once for so many multiply-adds each.
 MOST_PIXELS, LEAST_PIXELS = 512, 128
@@ -231,7 +231,7 @@ def exchanged(s, lanes):
     In a pointwise layer input and gradient are alike, and either can be the one that is transposed:
     then the other's is the input of the problem. That leaves the result transposed.
     """
-    if kernel_taps(s) > 1 or s.size != s.output:
+    if not is_pointwise(s):
         return s, False
     other = s._replace(
         c_in=s.c_out, c_out=s.c_in, in_strides=s.out_strides, out_strides=s.in_strides
