@@ -81,10 +81,14 @@ def _cache_size(level: int, usual: int) -> int:
     return int(digits) * 1024 if digits.isdigit() else usual
 
 
+def _usual_size(level: int, least: int, most: int) -> int:
+    """Bytes of a cache where Linux tells, but within the usual sizes; else the least of these."""
+    return min(max(_cache_size(level, least), least), most)
+
+
 def first_level_cache() -> int:
     """Bytes of a core's first-level cache where Linux tells: 32 to 64 KiB; else 32 KiB."""
-    least, most = 32 * 1024, 64 * 1024
-    return min(max(_cache_size(0, least), least), most)
+    return _usual_size(0, 32 * 1024, 64 * 1024)
 
 
 def second_level_cache() -> int:
@@ -92,8 +96,7 @@ def second_level_cache() -> int:
 
     No compiled code depends on it: it may differ between machines that share kernels.
     """
-    least, most = 512 * 1024, 2048 * 1024
-    return min(max(_cache_size(2, least), least), most)
+    return _usual_size(2, 512 * 1024, 2048 * 1024)
 
 
 # Bytes of a third-level cache for each core that shares it: no CPU has more. A virtual machine of a

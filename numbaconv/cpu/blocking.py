@@ -132,7 +132,7 @@ CACHE_BYTES = SECOND_LEVEL // 2
 # Bytes of a usual first-level cache, and of the one there is: of lines a power of two apart it
 # holds so few that its very size matters.
 FIRST_LEVEL = 48 << 10
-FIRST_LEVEL_PLACES = first_level_cache()
+HOST_FIRST_LEVEL = first_level_cache()
 
 
 # Tasks for each thread: enough that the last one running is a small part of the whole.

@@ -206,24 +206,35 @@ def make_slices(kind: Kind) -> Any:
     return lay_out, tile_row, same, TM, down
 
 
+def make_lay_row(columns: int) -> Any:
+    """Return the function that lays out a lane's sums of one row of its fragments.
+
+    A fragment has two rows of it, `half` 0 and 1, of two neighbouring columns each.
+    """
+
+    @device
+    def lay_row(Cs, at, values, half):
+        for j in range(columns // 8):
+            for e in range(2):
+                total = values[j * 4 + 2 + e] if half else values[j * 4 + e]
+                Cs[at + j * 8 + e] = bits_of_float(total)
+
+    return lay_row
+
+
 def make_tensor_slices(kind: Kind) -> Any:
     """Do what `make_slices` does for the fragments of a warp."""
     tile, words = kind.tile, kind.words
     WM, WN = tile.m, tile.n
     across, down = tile.bn // WN, tile.bm // WM
     pitch = tile.bn + words
-    row_of = make_row(WM // 16, WN // 8 * 4)
+    row_of, lay_row = make_row(WM // 16, WN // 8 * 4), make_lay_row(WN)
 
     @device
     def lay_out(Cs, sums, i, thread):
         lane, warp = thread % WARP, thread // WARP
         at = (warp // across * 8 + lane // 4) * pitch + warp % across * WN + lane % 4 * 2
-        upper, lower = i % 2 == 0, i // 2
-        values = row_of(sums, lower)
-        for j in range(WN // 8):
-            for e in range(2):
-                total = values[j * 4 + e] if upper else values[j * 4 + 2 + e]
-                Cs[at + j * 8 + e] = bits_of_float(total)
+        lay_row(Cs, at, row_of(sums, i // 2), i % 2)
 
     @device
     def tile_row(i, r):
@@ -240,7 +251,7 @@ def make_group_slices(kind: Kind) -> Any:
     tile, words = kind.tile, kind.words
     WM, WN = tile.m, tile.n
     across, blocks, pitch = tile.bn // WN, WM // 16, tile.bn + words
-    row_of = make_row(blocks, WN // 8 * 4)
+    row_of, lay_row = make_row(blocks, WN // 8 * 4), make_lay_row(WN)
 
     @device
     def lay_out(Cs, sums, i, thread):
@@ -248,12 +259,7 @@ def make_group_slices(kind: Kind) -> Any:
         group = warp // WARPGROUP
         if group // across == i // (4 * blocks) and warp % WARPGROUP // 2 == i // 2 % 2:
             at = (warp % 2 * 8 + lane // 4) * pitch + group % across * WN + lane % 4 * 2
-            upper = i % 2 == 0
-            values = row_of(sums, i // 4 % blocks)
-            for j in range(WN // 8):
-                for e in range(2):
-                    total = values[j * 4 + e] if upper else values[j * 4 + 2 + e]
-                    Cs[at + j * 8 + e] = bits_of_float(total)
+            lay_row(Cs, at, row_of(sums, i // 4 % blocks), i % 2)
 
     @device
     def tile_row(i, r):

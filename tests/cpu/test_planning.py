@@ -727,7 +727,7 @@ def test_pixels_that_crowd_the_first_level_cache_are_copied(
     monkeypatch: pytest.MonkeyPatch, channels: int, kernel: int, in_place: bool
 ):
     """Pixels of 512 channels lie 2 KiB apart: 32 KiB hold 16 of them."""
-    monkeypatch.setattr(choice, "FIRST_LEVEL_PLACES", 32 << 10)
+    monkeypatch.setattr(choice, "HOST_FIRST_LEVEL", 32 << 10)
     image, weight = (1, 14, 14, channels), (32, channels, kernel, kernel)
     s = shape_of(image, weight, padding=kernel // 2, layout=CHANNELS_LAST)
     assert choice.crowds_cache(simplest(s), LANES) != in_place

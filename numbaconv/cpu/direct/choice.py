@@ -14,7 +14,7 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
     FIRST_LEVEL,
-    FIRST_LEVEL_PLACES,
+    HOST_FIRST_LEVEL,
     PHASE_STRIDES,
     SECOND_LEVEL,
     SHALLOW_K,
@@ -473,7 +473,7 @@ def crowds_cache(s, lanes):
     """
     if s.in_strides[1] != 1 or kernel_taps(s) == 1:
         return False
-    places = FIRST_LEVEL_PLACES // gcd(s.in_strides[4] * VECTOR_BYTES // lanes, PAGE_BYTES)
+    places = HOST_FIRST_LEVEL // gcd(s.in_strides[4] * VECTOR_BYTES // lanes, PAGE_BYTES)
     pixels, (kd, kh, kw) = min(s.output[2], TILE_ROWS), s.kernel
     columns = min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
     reads = kernel_taps(s) * prod(s.output) * ceil_div(s.c_out, TILE_VECTORS * lanes)

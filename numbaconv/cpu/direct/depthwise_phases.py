@@ -14,11 +14,12 @@ import numpy as np
 
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
+from numbaconv.codegen.pointers import call, entries, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import phase_vectors, share
 from numbaconv.cpu.direct.blocks import wanted_tasks
+from numbaconv.cpu.direct.tasks import plane_memory
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import (
     AT,
@@ -56,16 +57,6 @@ class PhaseBlocks(NamedTuple):
 
 
 _BLOCKS_SIZE = size_within(PhaseBlocks, MOST_BLOCKS)
-
-
-class PhaseMemory(NamedTuple):
-    """The pointers of a worker: the problem's arrays, and the table of strips."""
-
-    x: object
-    weights: object
-    bias: object
-    out: object
-    table: object
 
 
 @inline
@@ -154,13 +145,7 @@ def phases_plane(job, m, s, plane, first, groups):
 def phases_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), PhaseBlocks(*entries(job, BLOCKS, _BLOCKS_SIZE))
-    m = PhaseMemory(
-        pointer_at(job[AT.x], like),
-        pointer_at(job[AT.packed], like),
-        pointer_at(job[AT.bias], like),
-        pointer_at(job[AT.out], like),
-        indices_at(job[AT.table]),
-    )
+    m = plane_memory(job, like)
     first, groups = groups_of(s, 1)
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:

@@ -8,7 +8,6 @@ small maps there is one strip, and a tile that has the sums of all rows in regis
 """
 
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +18,6 @@ from numbaconv.codegen.pointers import (
     before_line,
     call,
     fence,
-    indices_at,
-    pointer_at,
     shift,
 )
 from numbaconv.codegen.target import VECTOR_BYTES
@@ -34,7 +31,7 @@ from numbaconv.cpu.direct.choice import (
     nontemporal_planes,
     uses_small_planes,
 )
-from numbaconv.cpu.direct.tasks import locate_task, out_index, read_blocks
+from numbaconv.cpu.direct.tasks import locate_task, out_index, plane_memory, read_blocks
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
@@ -50,16 +47,6 @@ _FIRST, _WIDTH, _VECTORS, _HALF, _BESIDE, _MASKS, _STRIP_SIZE = range(7)
 # Of a large plane, what a strip reads going down a block of rows: wide rows lie on pages of their
 # own, and a core has the addresses of few pages at hand.
 BLOCK_BYTES = 1 << 16
-
-
-class PlaneMemory(NamedTuple):
-    """The pointers of a worker: the problem's arrays, and the table of strips."""
-
-    x: object
-    weights: object
-    bias: object
-    out: object
-    table: object
 
 
 def cut(s, itemsize, threads):
@@ -102,9 +89,8 @@ def cut_strips(s, lanes, most):
     count = ceil_div(whole, most)
     strips = []
     for i in range(count):
-        first, end = share(whole, i, count)
-        if is_one_row(s):
-            first, end = i * most, min(whole, (i + 1) * most)
+        beside = i * most, min(whole, (i + 1) * most)
+        first, end = beside if is_one_row(s) else share(whole, i, count)
         width = min(end * lanes, cols) - first * lanes
         strips.append((first * lanes, width, end - first, 0))
     if half:
@@ -112,13 +98,14 @@ def cut_strips(s, lanes, most):
     return strips
 
 
-def beside(strips, keys, lanes):
-    """Join strips side by side that have the same masks: (strip, its key, how many) of each run."""
-    runs = itertools.groupby(
-        zip(strips, keys, strict=True),
-        key=lambda each: each if each[0][1] < each[0][2] * lanes else each[1],
-    )
-    for _, run in runs:
+def join_strips(strips, keys, lanes):
+    """Join neighbours of full width with the same masks: (first, its key, how many) of each run."""
+
+    def alike(pair):
+        (_, width, vectors, _), key = pair
+        return key if width == vectors * lanes else pair
+
+    for _, run in itertools.groupby(zip(strips, keys, strict=True), alike):
         (strip, key), *others = run
         yield strip, key, 1 + len(others)
 
@@ -167,7 +154,7 @@ def list_strips(s, lanes):
     masks = {key: make_masks(read) for key, read in inside.items()}
     runs = [(strip, key, 0) for strip, key in zip(strips, keys, strict=True)]
     if is_one_row(s):
-        runs = list(beside(strips, keys, lanes))
+        runs = list(join_strips(strips, keys, lanes))
     sizes = [1 + len(runs) * _STRIP_SIZE, *(mask.size for mask in masks.values())]
     begins = dict(zip(masks, np.cumsum(sizes), strict=False))
     entries = [(*strip, many, begins[key]) for strip, key, many in runs]
@@ -251,13 +238,7 @@ def planes_task(job, m, s, t):
 def planes_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
-    m = PlaneMemory(
-        pointer_at(job[AT.x], like),
-        pointer_at(job[AT.packed], like),
-        pointer_at(job[AT.bias], like),
-        pointer_at(job[AT.out], like),
-        indices_at(job[AT.table]),
-    )
+    m = plane_memory(job, like)
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         planes_task(job, m, s, locate_task(number, s, b))

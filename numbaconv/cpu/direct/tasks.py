@@ -37,6 +37,28 @@ class TaskMemory(NamedTuple):
     table: object
 
 
+class PlaneMemory(NamedTuple):
+    """The pointers of a worker that goes by planes: the problem's arrays, the table of strips."""
+
+    x: object
+    weights: object
+    bias: object
+    out: object
+    table: object
+
+
+@inline
+def plane_memory(job, like):
+    """Return the pointers of a worker that goes by planes."""
+    return PlaneMemory(
+        pointer_at(job[AT.x], like),
+        pointer_at(job[AT.packed], like),
+        pointer_at(job[AT.bias], like),
+        pointer_at(job[AT.out], like),
+        indices_at(job[AT.table]),
+    )
+
+
 class Panel(NamedTuple):
     """Weights of `width` output channels, from `channel` on.
 

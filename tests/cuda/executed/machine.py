@@ -258,14 +258,18 @@ class Run:
 
     # Warps.
 
-    def _warps(self, idx: Any, text: str) -> Any:
+    def _whole(self, idx: Any, size: int, name: str, text: str) -> Any:
+        """Return lanes that are all those of some groups of neighbours, so many each."""
         lanes = self._lanes(idx)
-        if self.threads % WARP or len(lanes) % WARP:
-            raise FaultError(f"part of a warp at {text}")
-        shaped = lanes.reshape(-1, WARP)
-        if np.any(shaped[:, 0] % WARP) or np.any(np.diff(shaped) != 1):
-            raise FaultError(f"part of a warp at {text}")
+        if self.threads % size or len(lanes) % size:
+            raise FaultError(f"part of a {name} at {text}")
+        shaped = lanes.reshape(-1, size)
+        if np.any(shaped[:, 0] % size) or np.any(np.diff(shaped) != 1):
+            raise FaultError(f"part of a {name} at {text}")
         return lanes
+
+    def _warps(self, idx: Any, text: str) -> Any:
+        return self._whole(idx, WARP, "warp", text)
 
     def ldmatrix(self, at: Any, idx: Any, text: str) -> list[Any]:
         lanes = self._warps(idx, text)
@@ -282,13 +286,7 @@ class Run:
     # Warpgroups.
 
     def _warpgroups(self, idx: Any, text: str) -> Any:
-        lanes = self._lanes(idx)
-        if self.threads % GROUP or len(lanes) % GROUP:
-            raise FaultError(f"part of a warpgroup at {text}")
-        shaped = lanes.reshape(-1, GROUP)
-        if np.any(shaped[:, 0] % GROUP) or np.any(np.diff(shaped) != 1):
-            raise FaultError(f"part of a warpgroup at {text}")
-        return lanes
+        return self._whole(idx, GROUP, "warpgroup", text)
 
     def touch(self, register: str, idx: Any, text: str) -> None:
         self.products.touch(register, self._lanes(idx), text)
