@@ -1,16 +1,23 @@
-"""Prepare a checkout for a package index: ``python .ci/for_index.py ADDRESS TAG``.
+"""Prepare a checkout for a package index and the site: ``python .ci/for_index.py TAG [ADDRESS]``.
 
-An index shows the README away from the files that it links to, and the address of the repository is
-known where a release is made, not here. So the release makes the README's links absolute, pictures
-too, and gives the package its addresses, before it builds.
+The address of the repository stands in one place: `Source` of `[project.urls]` in pyproject.toml.
+Where nobody has named one there, it is the argument: a workflow knows where it runs. From it follow
+
+- the other addresses of the package's metadata;
+- the README's links: an index shows it away from the files that it links to, and from its pictures;
+- `repository-code` of CITATION.cff;
+- the links for editing a page, which docs/conf.py makes of the table.
 """
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RELATIVE_LINK = re.compile(r"(!?)(\[[^\]]*\])\((?!https?:|#)([^)\s]+)\)")
+TABLE = re.compile(r"^\[project\.urls\]\n(?:(?!\[).*\n)*", re.MULTILINE)
+BEHIND_IT = "[project.optional-dependencies]\n"
 
 
 def absolute(text: str, address: str, tag: str) -> str:
@@ -24,26 +31,51 @@ def absolute(text: str, address: str, tag: str) -> str:
     return RELATIVE_LINK.sub(whole, text)
 
 
-def addresses(address: str, tag: str) -> str:
-    """The addresses of the package, as a table of pyproject.toml."""
-    return (
-        "[project.urls]\n"
-        f'Source = "{address}"\n'
-        f'Documentation = "{address}/blob/{tag}/docs/index.md"\n'
-        f'Changelog = "{address}/blob/{tag}/CHANGELOG.md"\n'
-        f'Issues = "{address}/issues"\n\n'
-    )
+def named_addresses(project: str) -> dict[str, str]:
+    """The addresses that pyproject.toml names."""
+    named: dict[str, str] = tomllib.loads(project)["project"].get("urls", {})
+    return named
 
 
-def main(address: str, tag: str) -> None:
-    """Change README.md and pyproject.toml."""
-    readme, project = ROOT / "README.md", ROOT / "pyproject.toml"
-    readme.write_text(absolute(readme.read_text("utf-8"), address, tag), "utf-8")
-    before = "[project.optional-dependencies]\n"
-    text = project.read_text("utf-8")
-    if text.count(before) != 1:
-        raise SystemExit(f"pyproject.toml has no single {before.strip()}")
-    project.write_text(text.replace(before, addresses(address, tag) + before), "utf-8")
+def with_addresses(project: str, address: str, tag: str) -> str:
+    """Add the addresses that pyproject.toml does not name itself."""
+    made = {
+        "Source": address,
+        "Documentation": f"{address}/blob/{tag}/docs/index.md",
+        "Changelog": f"{address}/blob/{tag}/CHANGELOG.md",
+        "Issues": f"{address}/issues",
+    }
+    lines = [f'{name} = "{target}"\n' for name, target in (made | named_addresses(project)).items()]
+    project = TABLE.sub("", project)
+    if project.count(BEHIND_IT) != 1:
+        raise SystemExit(f"pyproject.toml has no single {BEHIND_IT.strip()}")
+    return project.replace(BEHIND_IT, "".join(["[project.urls]\n", *lines, "\n", BEHIND_IT]))
+
+
+def cited(citation: str, address: str) -> str:
+    """Add the address to CITATION.cff, if it has none."""
+    if re.search("^repository-code:", citation, re.MULTILINE):
+        return citation
+    return f'{citation}repository-code: "{address}"\n'
+
+
+def main(tag: str, given: str | None = None) -> None:
+    """Change README.md, pyproject.toml and CITATION.cff."""
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    address = named_addresses(project).get("Source", given)
+    if not address:
+        raise SystemExit(
+            "Where is the repository? Write Source under [project.urls] in pyproject.toml,"
+            " or give the address behind the tag."
+        )
+    address = address.rstrip("/").removesuffix(".git")
+    for name, changed in (
+        ("README.md", lambda text: absolute(text, address, tag)),
+        ("pyproject.toml", lambda text: with_addresses(text, address, tag)),
+        ("CITATION.cff", lambda text: cited(text, address)),
+    ):
+        file = ROOT / name
+        file.write_text(changed(file.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,20 @@ html_theme_options = {
 }
 html_sidebars = {"docs/index": [], "docs/lesson": [], "docs/gallery": [], "source/**": []}
 copyright = author  # noqa: A001 (Sphinx's name for it)
+
+# Pages link to the repository, and to themselves there, if pyproject.toml names its address.
+# .ci/for_index.py names that of the repository in which a workflow runs.
+metadata = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+if address := metadata.get("urls", {}).get("Source"):
+    html_theme_options["icon_links"] = [
+        {"name": "Source", "url": address, "icon": "fa-solid fa-code-branch"}
+    ]
+    html_theme_options["use_edit_page_button"] = True
+    html_theme_options["secondary_sidebar_items"] = {
+        "**": ["page-toc", "edit-this-page"],
+        f"{SHORT}/**": ["page-toc"],  # written by the build
+    }
+    html_context = {"edit_page_url_template": address + "/edit/main/{{ file_name }}"}
 
 # --- Source, as pages -------------------------------------------------------------------------
 

@@ -15,9 +15,6 @@ import numbaconv as nc
 from tests.conftest import ROOT
 
 PROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
-of_a_checkout = pytest.mark.skipif(
-    "[project.urls]\n" in PROJECT, reason="this source archive was prepared for an index"
-)
 
 
 def for_index() -> ModuleType:
@@ -37,23 +34,79 @@ def test_notes_of_the_version_are_there():
     assert (ROOT / "docs" / f"release-{nc.__version__}.md").exists()
 
 
-@of_a_checkout
 def test_links_of_an_index_are_absolute():
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = "![a](docs/img/a.png) [b](docs/b.md#c) [d](https://example.com/d) [e](#e)"
     made = for_index().absolute(text, "https://example.org/nc", "v1")
-    targets = re.findall(r"\]\(([^)]*)\)", made)
-    assert [target for target in targets if not target.startswith("https://")] == []
-    assert "](https://example.org/nc/raw/v1/docs/img/features.png)" in made
-    assert "](https://example.org/nc/blob/v1/docs/lowerings.md#activations)" in made
-    assert "](https://creativecommons.org/licenses/by/2.0/)" in made  # as it was
-
-
-@of_a_checkout
-def test_addresses_are_a_table_of_the_project():
-    assert PROJECT.count("[project.optional-dependencies]\n") == 1
-    assert 'Issues = "https://example.org/nc/issues"' in for_index().addresses(
-        "https://example.org/nc", "v1"
+    assert made == (
+        "![a](https://example.org/nc/raw/v1/docs/img/a.png)"
+        " [b](https://example.org/nc/blob/v1/docs/b.md#c) [d](https://example.com/d) [e](#e)"
     )
+
+
+def made_for_index(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Path:
+    """A folder with what the script changes, after it has run there."""
+    for name in ("README.md", "CITATION.cff"):
+        (folder / name).write_text((ROOT / name).read_text("utf-8"), "utf-8")
+    script = for_index()
+    monkeypatch.setattr(script, "ROOT", folder)
+    script.main(*arguments)
+    return folder
+
+
+UNNAMED = '[project]\nname = "a"\n\n[project.optional-dependencies]\nb = []\n'
+NAMED = UNNAMED.replace(
+    "[project.opt", '[project.urls]\nSource = "https://example.org/own"\n\n[project.opt'
+)
+
+
+@pytest.mark.parametrize(
+    ("project", "address"),
+    [(UNNAMED, "https://example.org/nc"), (NAMED, "https://example.org/own")],
+)
+def test_all_addresses_follow_from_one(
+    project: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "pyproject.toml").write_text(project, "utf-8")
+    folder = made_for_index(tmp_path, monkeypatch, "v1", "https://example.org/nc.git")
+    made = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+    assert made["urls"] == {
+        "Source": address,
+        "Documentation": f"{address}/blob/v1/docs/index.md",
+        "Changelog": f"{address}/blob/v1/CHANGELOG.md",
+        "Issues": f"{address}/issues",
+    }
+    assert made["optional-dependencies"] == {"b": []}
+    links = re.findall(r"\]\(([^)]*)\)", (folder / "README.md").read_text("utf-8"))
+    assert [link for link in links if not link.startswith("https://")] == []
+    citation = (folder / "CITATION.cff").read_text("utf-8")
+    assert re.findall("^repository-code: (.*)$", citation, re.MULTILINE) == [f'"{address}"']
+
+
+def test_says_where_an_address_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "pyproject.toml").write_text(UNNAMED, "utf-8")
+    with pytest.raises(SystemExit, match=r"Source under \[project.urls\] in pyproject.toml"):
+        made_for_index(tmp_path, monkeypatch, "v1")
+
+
+def test_pages_link_to_an_address_that_is_named(tmp_path: Path):
+    pytest.importorskip("sphinx_gallery")
+    from sphinx.config import eval_config_file
+    from sphinx.util.tags import Tags
+
+    (tmp_path / "docs").mkdir()
+    configuration = tmp_path / "docs" / "conf.py"
+    configuration.write_text((ROOT / "docs" / "conf.py").read_text("utf-8"), "utf-8")
+
+    def settings(project: str) -> dict[str, Any]:
+        (tmp_path / "pyproject.toml").write_text(project, "utf-8")
+        return eval_config_file(configuration, Tags())
+
+    own = settings(NAMED)
+    assert own["html_theme_options"]["use_edit_page_button"]
+    assert own["html_context"] == {
+        "edit_page_url_template": "https://example.org/own/edit/main/{{ file_name }}"
+    }
+    assert "use_edit_page_button" not in settings(UNNAMED)["html_theme_options"]
 
 
 def test_recipe_of_conda_has_the_version_and_the_requirements():
