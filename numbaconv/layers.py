@@ -54,33 +54,38 @@ _tickets: Iterator[int] = kept("tickets", itertools.count)
 
 
 class Layer:
-    """What all prepared layers are.
-
-    Parameters
-    ----------
-    weight, bias : ndarray
-        What `update` takes.
-    options : NamedTuple
-        What each call says beside its arrays.
-    backend, precision : str, optional
-        Of all calls.
-    """
+    """What all prepared layers are."""
 
     is_transposed = False
     on_device: str  # the function of the cuda backend that runs its plans
+    maker: str  # the public function that validates the options and makes such layers
 
-    def __init__(
-        self,
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise TypeError(f"{type(self).__name__} is made by numbaconv.{self.maker}")
+
+    @classmethod
+    def made(
+        cls: type[_Layer],
         weight: np.ndarray,
         bias: np.ndarray | None,
         options: Any,
         backend: str | None,
         precision: str | None = None,
-    ) -> None:
-        self._options = options
-        self.backend = backend
-        self.precision = precision
-        self.update(weight, bias)
+    ) -> _Layer:
+        """Return a layer.
+
+        Parameters
+        ----------
+        weight, bias : ndarray
+            What `update` takes.
+        options : NamedTuple
+            What each call says beside its arrays.
+        backend, precision : str, optional
+            Of all calls.
+        """
+        layer = cls.__new__(cls)
+        layer.__setstate__((weight, bias, options, backend, precision))
+        return layer
 
     def _check(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
         """Refuse arrays that cannot be the weights and the bias of any such layer."""
@@ -181,7 +186,7 @@ class Layer:
     ) -> _Layer:
         """Return a layer with other weights and some other options."""
         changed = self._options._replace(**options)
-        return type(self)(weight, bias, changed, self.backend, self.precision)
+        return self.made(weight, bias, changed, self.backend, self.precision)
 
     def plan(self, x: np.ndarray, now: Weights, add: np.ndarray | None = None) -> Any:
         """Return the plan for an input: an earlier call's, or one made now after validation."""

@@ -28,14 +28,10 @@ class PreparedConv(Layer):
     The layer has a copy of the weights. To change the array that `prepare` was given does not
     change the layer; `update` does. Several threads may call a layer at once. A layer can be
     pickled: the copy packs its weights at its first call.
-
-    Parameters
-    ----------
-    weight, bias, options, backend, precision
-        From `prepare`.
     """
 
     on_device = "execute"
+    maker = "prepare"
 
     def _check(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
         check_weight(weight)
@@ -129,4 +125,4 @@ def prepare(
             f"groups = {groups} does not divide the {weight.shape[0]} output channels of weight"
         )
     name = None if backend is None else check_backend(backend, "backend")
-    return PreparedConv(weight, bias, options, name, precision)
+    return PreparedConv.made(weight, bias, options, name, precision)

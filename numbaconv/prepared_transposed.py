@@ -29,15 +29,11 @@ class PreparedTransposedConv(Layer):
     The layer has a copy of the weights. To change the array that `prepare_transposed` was given
     does not change the layer; `update` does. Several threads may call a layer at once. A layer can
     be pickled: the copy packs its weights at its first call.
-
-    Parameters
-    ----------
-    weight, bias, options, backend, precision
-        From `prepare_transposed`.
     """
 
     is_transposed = True
     on_device = "apply_adjoint"
+    maker = "prepare_transposed"
 
     def _check(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
         check_transposed_weight(weight)
@@ -127,4 +123,4 @@ def prepare_transposed(
             f"groups = {groups} does not divide the {weight.shape[0]} input channels of weight"
         )
     name = None if backend is None else check_backend(backend, "backend")
-    return PreparedTransposedConv(weight, bias, options, name, precision)
+    return PreparedTransposedConv.made(weight, bias, options, name, precision)

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import from_dtype
+from numba.core.errors import TypingError
 from numba.extending import typeof_impl
 
 from numbaconv.convolution import conv, conv1d, conv2d, conv3d
+from numbaconv.dispatch.backends import set_backend
 from numbaconv.grad import (
     conv1d_input,
     conv1d_weight,
@@ -25,8 +27,8 @@ from numbaconv.njit import door
 from numbaconv.njit.layer_type import WORDS, LayerType
 from numbaconv.njit.public_function import overload_public, overload_public_call
 from numbaconv.patches import col2im, im2col
-from numbaconv.prepared import PreparedConv
-from numbaconv.prepared_transposed import PreparedTransposedConv
+from numbaconv.prepared import PreparedConv, prepare
+from numbaconv.prepared_transposed import PreparedTransposedConv, prepare_transposed
 from numbaconv.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 # --- Functions --------------------------------------------------------------------------------
@@ -89,6 +91,20 @@ for _function in (
     conv3d_weight,
 ):
     _make_callable(_function)
+
+
+def _refuse(function: Callable[..., Any], advice: str) -> None:
+    """Have code that calls a function be told what to do, where Numba knows only that it cannot."""
+
+    def typing(*_: Any, **__: Any) -> None:
+        raise TypingError(f"numbaconv.{function.__name__}: {advice}")
+
+    overload_public(function, typing)
+
+
+for _function in (prepare, prepare_transposed):
+    _refuse(_function, "make the layer outside, and pass it to the compiled function")
+_refuse(set_backend, "choose outside of compiled code, or pass backend=, a literal string")
 
 
 # --- Prepared layers --------------------------------------------------------------------------

@@ -181,3 +181,13 @@ def test_says_what_it_is():
     text = repr(nc.prepare(np.ones((6, 4, 3, 3), np.float32), stride=(2, 1), padding="same"))
     for part in ("(6, 4, 3, 3)", "float32", "(2, 1)", "same"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "maker"),
+    [(nc.PreparedConv, "prepare"), (nc.PreparedTransposedConv, "prepare_transposed")],
+)
+def test_says_who_makes_it(kind: type, maker: str):
+    for arguments, options in (((), {}), ((np.ones((1, 1, 3, 3)),), {"padding": 1})):
+        with pytest.raises(TypeError, match=rf"{kind.__name__} is made by numbaconv\.{maker}$"):
+            kind(*arguments, **options)

@@ -171,6 +171,20 @@ def test_what_cannot_be_typed_says_what_to_do(name: str, make: Callable[..., Any
         function(make(np.ones((1, 1, 3, 3))), X)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda w: nc.prepare(w, padding=1), "prepare: make the layer outside"),
+        (lambda w: nc.prepare_transposed(w), "prepare_transposed: make the layer outside"),
+        (lambda w: nc.set_backend("direct"), "set_backend: choose outside"),
+    ],
+    ids=["prepare", "prepare_transposed", "set_backend"],
+)
+def test_what_stays_outside_says_so(call: Callable[..., Any], message: str):
+    with pytest.raises(TypingError, match=rf"^.*\nnumbaconv\.{message}"):
+        numba.njit(call)(np.ones((1, 1, 3, 3)))
+
+
 @numba.njit
 def in_all_ways(layer, x, out):
     method = layer.__call__
