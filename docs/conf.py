@@ -59,7 +59,7 @@ copybutton_prompt_is_regexp = True
 # Lines, cells and text on white, by the names of their files: those of docs/img, and of short
 # examples. On dark pages the style sheet turns them into light on dark.
 DRAWINGS = re.compile(
-    r"(crossover|ladder|learning|lowerings|patches|polynomials|receptive"
+    r"(commits|crossover|ladder|learning|lowerings|patches|polynomials|receptive"
     r"|spectra|speed|sweep|tile)\.png"
     r"|(sphx_glr_)?plot_(activations|game_of_life|learned_edge|missing_values|padding_modes|stream)"
     r"(_\w+\.png|\.py)"

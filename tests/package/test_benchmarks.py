@@ -102,3 +102,30 @@ def test_the_history_is_of_machines_that_are_described_alike():
         versions = {"python": found["python"]} | found["requirements"]
         assert found["params"] == machine | versions, path.name
     assert len(names) == 1
+
+
+def test_the_history_is_read_in_order():
+    from benchmarks import commits
+
+    found = commits.read(commits.HISTORY / "zen4-2core")
+    assert [found[0].name, found[-1].name] == ["a1436ffd", "2f641f1b"]
+    assert found[0].speeds["bench_layers.Prepared"]["M1"] == 16.58
+    assert "R3-input" not in found[0].speeds["bench_gradients.Gradients"]  # came later
+
+
+def test_faster_commits_are_green(tmp_path: Path):
+    image = pytest.importorskip("matplotlib.image")
+    from benchmarks import commits
+
+    def colours(speed: float) -> tuple[bool, bool]:
+        """Whether there is green, and red, beside a speed that was 1 at first."""
+        made = [
+            commits.Commit("a", "01-01", {suite: {"R1": value} for suite in commits.SUITES})
+            for value in (1.0, speed)
+        ]
+        commits.plot("a machine", made, tmp_path / "commits.png")
+        red, green = image.imread(tmp_path / "commits.png")[..., :2].transpose(2, 0, 1)
+        return bool((green > red + 0.2).any()), bool((red > green + 0.2).any())
+
+    assert colours(2.0) == (True, False)
+    assert colours(0.5) == (False, True)

@@ -20,6 +20,9 @@ pytest.importorskip("myst_parser")
 pytest.importorskip("pydata_sphinx_theme")
 pytest.importorskip("sphinx_gallery")
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+
 PAGES = sorted(
     page.relative_to(ROOT)
     for page in [
@@ -131,12 +134,13 @@ def test_search_finds_names_and_words(site: Path):
         assert page in {index["docnames"][i] for i in ([at] if isinstance(at, int) else at)}
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="looks at the site with chromium")
+@pytest.mark.skipif(BROWSER is None, reason="looks at the site with a browser")
 def test_browser_opens_and_searches(site: Path):
     def opened(page: str) -> str:
+        assert BROWSER is not None
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         done = subprocess.run(
-            ["chromium", *flags, "--virtual-time-budget=5000", "--dump-dom", page],
+            [BROWSER, *flags, "--virtual-time-budget=5000", "--dump-dom", page],
             capture_output=True,
             text=True,
             timeout=120,
