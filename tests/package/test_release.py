@@ -43,14 +43,14 @@ def test_links_of_an_index_are_absolute():
     )
 
 
-def made_for_index(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Path:
-    """A folder with what the script changes, after it has run there."""
-    for name in ("README.md", "CITATION.cff"):
-        (folder / name).write_text((ROOT / name).read_text("utf-8"), "utf-8")
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, for a folder with what it changes but pyproject.toml."""
+    (tmp_path / "README.md").write_text((ROOT / "README.md").read_text("utf-8"), "utf-8")
+    (tmp_path / "CITATION.cff").write_text("license: MIT\n", "utf-8")
     script = for_index()
-    monkeypatch.setattr(script, "ROOT", folder)
-    script.main(*arguments)
-    return folder
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    return script
 
 
 UNNAMED = '[project]\nname = "a"\n\n[project.optional-dependencies]\nb = []\n'
@@ -64,11 +64,12 @@ NAMED = UNNAMED.replace(
     [(UNNAMED, "https://example.org/nc"), (NAMED, "https://example.org/own")],
 )
 def test_all_addresses_follow_from_one(
-    project: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: str, address: str, script: ModuleType, tmp_path: Path
 ):
     (tmp_path / "pyproject.toml").write_text(project, "utf-8")
-    folder = made_for_index(tmp_path, monkeypatch, "v1", "https://example.org/nc.git")
-    made = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+    script.main("v1", "https://example.org/nc.git")
+    texts = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
+    made = tomllib.loads(texts["pyproject.toml"])["project"]
     assert made["urls"] == {
         "Source": address,
         "Documentation": f"{address}/blob/v1/docs/index.md",
@@ -76,16 +77,17 @@ def test_all_addresses_follow_from_one(
         "Issues": f"{address}/issues",
     }
     assert made["optional-dependencies"] == {"b": []}
-    links = re.findall(r"\]\(([^)]*)\)", (folder / "README.md").read_text("utf-8"))
+    links = re.findall(r"\]\(([^)]*)\)", texts["README.md"])
     assert [link for link in links if not link.startswith("https://")] == []
-    citation = (folder / "CITATION.cff").read_text("utf-8")
-    assert re.findall("^repository-code: (.*)$", citation, re.MULTILINE) == [f'"{address}"']
+    assert texts["CITATION.cff"] == f'license: MIT\nrepository-code: "{address}"\n'
+    script.main("v1")
+    assert {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()} == texts
 
 
-def test_says_where_an_address_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_says_where_an_address_is_missing(script: ModuleType, tmp_path: Path):
     (tmp_path / "pyproject.toml").write_text(UNNAMED, "utf-8")
     with pytest.raises(SystemExit, match=r"Source under \[project.urls\] in pyproject.toml"):
-        made_for_index(tmp_path, monkeypatch, "v1")
+        script.main("v1")
 
 
 def test_pages_link_to_an_address_that_is_named(tmp_path: Path):
