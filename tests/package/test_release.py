@@ -55,27 +55,36 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 UNNAMED = '[project]\nname = "a"\n\n[project.optional-dependencies]\nb = []\n'
 NAMED = UNNAMED.replace(
-    "[project.opt", '[project.urls]\nSource = "https://example.org/own"\n\n[project.opt'
+    "[project.opt",
+    '[project.urls]\nSource = "https://example.org/own"\nHomepage = "https://own.example"\n'
+    'Documentation = "https://own.example/docs"\n\n[project.opt',
 )
 
 
 @pytest.mark.parametrize(
-    ("project", "address"),
-    [(UNNAMED, "https://example.org/nc"), (NAMED, "https://example.org/own")],
+    ("project", "address", "named"),
+    [
+        (UNNAMED, "https://example.org/nc", {}),
+        (NAMED, "https://example.org/own", tomllib.loads(NAMED)["project"].get("urls", {})),
+    ],
 )
 def test_all_addresses_follow_from_one(
-    project: str, address: str, script: ModuleType, tmp_path: Path
+    project: str, address: str, named: dict[str, str], script: ModuleType, tmp_path: Path
 ):
     (tmp_path / "pyproject.toml").write_text(project, "utf-8")
     script.main("v1", "https://example.org/nc.git")
     texts = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
     made = tomllib.loads(texts["pyproject.toml"])["project"]
-    assert made["urls"] == {
-        "Source": address,
-        "Documentation": f"{address}/blob/v1/docs/index.md",
-        "Changelog": f"{address}/blob/v1/CHANGELOG.md",
-        "Issues": f"{address}/issues",
-    }
+    assert (
+        made["urls"]
+        == {
+            "Source": address,
+            "Documentation": f"{address}/blob/v1/docs/index.md",
+            "Changelog": f"{address}/blob/v1/CHANGELOG.md",
+            "Issues": f"{address}/issues",
+        }
+        | named
+    )
     assert made["optional-dependencies"] == {"b": []}
     links = re.findall(r"\]\(([^)]*)\)", texts["README.md"])
     assert [link for link in links if not link.startswith("https://")] == []
