@@ -29,7 +29,8 @@ PROBLEMS = {
     "fully connected": ((1, 64, 1, 1), (8, 64, 1, 1), 1, 0, 1),
     "depthwise": ((1, 4, 32, 32), (4, 1, 3, 3), 1, 1, 1),
     "depthwise, small map": ((1, 4, 4, 4), (4, 1, 3, 3), 1, 1, 1),  # one vector of AVX2, float64
-    "depthwise, stride": ((1, 4, 32, 32), (4, 1, 3, 3), 2, 1, 1),
+    # Rows of more than a vector, and with the channels last vectors of channels.
+    "depthwise, stride": ((1, 32, 64, 64), (32, 1, 3, 3), 2, 1, 1),
     "image": ((1, 1, 16, 16), (1, 1, 3, 3), 1, 1, 1),
     "signal": ((1, 1, 1, 2000), (1, 1, 1, 101), 1, 0, 1),
 }
@@ -88,8 +89,8 @@ def warmup(
 
     These are kernels of plain and prepared layers, with the channels first or last, of transposed
     convolutions and gradients, on each backend of the CPU; filters of images and signals; and what
-    compiled functions of yours call. Other combinations of dtypes, and your own functions, are
-    compiled by their first call.
+    compiled functions of yours call. Other combinations of dtypes, what only arrays beyond the
+    caches need, and your own functions are compiled by their first call.
     """
     chosen = SUPPORTED if all_dtypes else tuple(dtypes or COMMON)
     for dtype in chosen:

@@ -102,8 +102,8 @@ def _refuse(function: Callable[..., Any], advice: str) -> None:
     overload_public(function, typing)
 
 
-for _function in (prepare, prepare_transposed):
-    _refuse(_function, "make the layer outside, and pass it to the compiled function")
+for _maker in (prepare, prepare_transposed):
+    _refuse(_maker, "make the layer outside, and pass it to the compiled function")
 _refuse(set_backend, "choose outside of compiled code, or pass backend=, a literal string")
 
 
