@@ -137,11 +137,13 @@ def save_picture(seen: np.ndarray, sea: np.ndarray, results: dict[str, np.ndarra
 
 def main(
     seed: Annotated[int, typer.Option(help="Which sea.")] = 3,
-    save: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("missing_data.png"),
+    output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path(
+        "missing_data.png"
+    ),
 ) -> None:
     """Smooth a sea between islands, seen through clouds."""
     temperature, sea, seen = make_sea(seed)
-    save_picture(seen, sea, run(temperature, sea, seen), save)
+    save_picture(seen, sea, run(temperature, sea, seen), output)
 
 
 if __name__ == "__main__":
