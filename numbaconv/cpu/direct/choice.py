@@ -32,7 +32,7 @@ from numbaconv.cpu.packing.halo import (
     has_padded_halo,
     is_far_out,
 )
-from numbaconv.problem.shape import is_pointwise, kernel_taps, pads_zeros
+from numbaconv.problem.shape import is_pointwise, kernel_taps, pads_zeros, with_value
 
 # Up to so many pixels, dot products with unpacked weights take no longer than packed ones; and up
 # to so many where the weights come from beyond the second-level cache, which takes longer.
@@ -174,10 +174,28 @@ def is_one_strip(s):
     return s.kernel[1] in STRIP_ROWS[s.stride[1]]
 
 
+def with_equal_strides(s):
+    """Return a problem as strips see it: with one stride, if that is possible.
+
+    Under a stride, rows that no tap crosses are planes. From an only row there is no step to another.
+    """
+    alone = s.kernel[1] == s.stride[1] == 1 and s.size[1] == s.output[1]
+    flat = s.size[0] == s.kernel[0] == s.output[0] == 1
+    if alone and flat and s.stride[2] > 1 and not any(s.padding[:2]):
+        s = s._replace(
+            size=(s.size[1], 1, s.size[2]),
+            output=(s.output[1], 1, s.output[2]),
+            in_strides=with_value(s.in_strides, 2, s.in_strides[3]),
+            out_strides=with_value(s.out_strides, 2, s.out_strides[3]),
+        )
+    return s._replace(stride=with_value(s.stride, 1, s.stride[2])) if is_one_row(s) else s
+
+
 def has_strips(s):
     """Depthwise, on rows that lie dense in memory, where masks can stand for the padding."""
     in_place = pads_zeros(s) and reads_in_place(s)
     dense = s.in_strides[4] == 1 and s.out_strides[4] == 1 and in_place
+    s = with_equal_strides(s)
     stride = s.stride[1]
     regular = stride == s.stride[2] and (
         stride == 1 or (stride in STRIP_ROWS and s.dilation[1] == 1 and s.dilation[2] == 1)
@@ -340,8 +358,16 @@ def has_zones(s):
 
 
 def has_few_zones(s):
-    """Whether zones of columns are so few that it pays to look at them: see `MOST_ZONES`."""
-    return min(2 * s.kernel[2], s.output[2]) <= MOST_ZONES
+    """Whether zones of columns are so few that it pays to look at them: see `MOST_ZONES`.
+
+    A zone begins where a tap begins to read more than padding, and where one reads that alone again.
+    """
+    taps, step, most = s.kernel[2], s.dilation[2], s.stride[2] * (s.output[2] - 1)
+    zones = 1
+    for outside in (s.padding[2], s.size[2] + s.padding[2]):  # of the first tap, for output 0
+        first = max(0, ceil_div(outside - most, step))
+        zones += max(0, min(taps, ceil_div(outside, step)) - first)
+    return zones <= MOST_ZONES
 
 
 def is_signal(s):

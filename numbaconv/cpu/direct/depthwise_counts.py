@@ -14,6 +14,7 @@ from numbaconv.cpu.direct.choice import (
     period_of,
     reads_in_place,
     uses_small_planes,
+    with_equal_strides,
 )
 from numbaconv.cpu.direct.counts import (
     AHEAD,
@@ -47,6 +48,7 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
     """Count for `depthwise_planes`."""
     if uses_small_planes(s, lanes):
         return {"depthwise_planes.small_row": 1}
+    s = with_equal_strides(s)
     kd, kh, kw = s.kernel
     vectors, heights = ceil_div(s.output[2], lanes), strip_heights(kh, s.stride[1])
     depth = kd * tap_shares(s)[0].inside
