@@ -9,7 +9,7 @@ from math import gcd, prod
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import HALVES_VECTORS, REGISTERS, VECTOR_BYTES, last_level_caches
+from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
@@ -44,13 +44,6 @@ DOT_LANES = 4
 
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
-
-# Planes of more pixels are large. There filters of so many taps, at most, get strips: up to 5x5 if
-# registers suffice for wide ones.
-LARGE_PLANE, STRIP_TAPS = 1 << 17, 25 if REGISTERS >= 32 else 24
-
-# Pixels of an image of one channel, at least, that is worth compiling strips for.
-STRIP_PIXELS = 1 << 15
 
 # Widest block of columns of `depthwise_channels`: its halo rows stay in the second-level cache,
 # under tall kernels too.
@@ -177,7 +170,7 @@ def is_one_strip(s):
 def with_equal_strides(s):
     """Return a problem as strips see it: with one stride, if that is possible.
 
-    Under a stride, rows that no tap crosses are planes. From an only row there is no step to another.
+    Under a stride, rows that no tap crosses are planes; and an only row has no step to another.
     """
     alone = s.kernel[1] == s.stride[1] == 1 and s.size[1] == s.output[1]
     flat = s.size[0] == s.kernel[0] == s.output[0] == 1
@@ -219,36 +212,14 @@ def joins_phases(s):
 
 
 def uses_planes(s):
-    """Strips of several planes, but where rows of a plane do better."""
-    return s.groups > 1 and prefers_strips(s)
-
-
-def prefers_strips(s):
-    """Whether strips do better than rows of a plane.
-
-    Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
-    holds, large filters get bands.
-    """
-    suits = kernel_taps(s) <= STRIP_TAPS or s.output[1] * s.output[2] <= LARGE_PLANE
-    return has_strips(s) and suits and not uses_folds(s)
+    """Strips of planes, unless they are long signals."""
+    return has_strips(s) and not uses_folds(s)
 
 
 def holds_plane(s, lanes):
     """Whether the second-level cache holds what is read of a plane, and its results."""
     read = s.size[2] * s.stride[1] * s.output[1]
     return 2 * read * VECTOR_BYTES <= blocking.CACHE_BYTES * lanes
-
-
-def uses_one_plane(s, lanes):
-    """Strips of an image of one channel, under a filter as high as one.
-
-    They take longer to compile than bands, which small images do not repay. If registers are few,
-    bands do better on what the second-level cache does not hold, but under a stride.
-    """
-    large = s.output[1] * s.output[2] >= STRIP_PIXELS
-    near = REGISTERS >= 32 or holds_plane(s, lanes) or s.stride[1] > 1
-    flat = s.groups == s.kernel[0] == 1
-    return flat and large and near and prefers_strips(s) and is_one_strip(s)
 
 
 def is_one_row(s):
@@ -318,7 +289,7 @@ def depthwise_lowerings(s, lanes):
     """
     names = ["depthwise_planes"] if uses_planes(s) else []
     interleaved = uses_interleaved(s, lanes)
-    fills = is_depthwise(s) and 2 * s.groups >= lanes
+    fills = is_depthwise(s) and s.groups > 1 and 2 * s.groups >= lanes
     channels = fills and (interleaved or uses_channels(s))
     if (interleaved or channels) and has_padded_channels(s):
         return names
@@ -360,7 +331,7 @@ def has_zones(s):
 def has_few_zones(s):
     """Whether zones of columns are so few that it pays to look at them: see `MOST_ZONES`.
 
-    A zone begins where a tap begins to read more than padding, and where one reads that alone again.
+    A zone begins where a tap begins to read more than padding, and where one ceases to.
     """
     taps, step, most = s.kernel[2], s.dilation[2], s.stride[2] * (s.output[2] - 1)
     zones = 1
@@ -592,13 +563,11 @@ def special_lowering(s, lanes):
     """
     if uses_dots(s, lanes):
         return "dots"
-    if uses_one_plane(s, lanes):
-        return "depthwise_planes"
     left = not depthwise_lowerings(s, lanes)
     folds = uses_folds(s) and left
     image = s.c_in == s.groups == 1 and (s.c_out == 1 or max(s.dilation) == 1)
-    phase = left and is_depthwise(s) and stores_apart(s)
-    if folds or ((image or phase) and uses_bands(s)):
+    phase = is_depthwise(s) and stores_apart(s)
+    if folds or (left and (image or phase) and uses_bands(s)):
         if has_padded_halo(s):
             return "patch_matrix"
         return "filter_folds" if folds else "filter_rows"
@@ -619,8 +588,8 @@ def comparable(s, lanes):
     halo tile if their channels have to be transposed.
     """
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
-    filters = s.c_in == 1 and s.groups > 1
-    together = s.in_strides[1] == 1 and s.c_out == 1
+    filters = s.c_in == 1 and (s.groups > 1 or s.c_out == 1)
+    together = s.groups > 1 and s.in_strides[1] == 1 and s.c_out == 1
     if names and filters and (together or not HAS_MASKS):
         return names
     once = is_patches(s) and s.in_strides[1] == 1

@@ -82,20 +82,26 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "patch_matrix.row": (4.64, 2.49, 11.6),
     # Cycles of register blocks; results, read and written for each input channel; bands of an
     # output channel, and calls for each input channel; vectors of results that are moved.
-    "filter_rows.step": (1.61, 1.33, 1.53),
-    "filter_rows.result": (7.55, 4.05, 4.02),
-    "filter_rows.pass": (30.4, 22.5, 44.3),
-    "filter_rows.call": (15.5, 24, 48.5),
+    "filter_rows.step": (1.61, 1.01, 1.32),
+    "filter_rows.result": (7.55, 4.25, 4.8),
+    "filter_rows.pass": (30.4, 17, 47.9),
+    "filter_rows.call": (15.5, 20, 60.1),
     "filter_rows.moved": (11.2, 13.1, 14.8),
-    # Products, loads, loads that are split into two phases or masked; results; strips of a plane;
-    # rows of small planes.
-    "depthwise_planes.product": (0.563, 0.291, 0.668),
-    "depthwise_planes.load": (0.438, 0.557, 0),
-    "depthwise_planes.split": (2.98, 0.454, 10.4),
-    "depthwise_planes.masked": (0.3, 0.125, 0.341),
-    "depthwise_planes.result": (5.12, 2.94, 3.92),
-    "depthwise_planes.call": (7.64, 7.59, 40.6),
-    "depthwise_planes.small_row": (8, 11.3, 22.1),
+    # Products, weights, and rows of strips; loads, those that are split into two phases, have masks
+    # in registers, or masks of each tap; results; lines of pixels, and results, that come from beyond
+    # the first-level cache; strips of a plane; rows of small planes.
+    "depthwise_planes.product": (0.563, 0.373, 0.466),
+    "depthwise_planes.weight": (0.2, 0.148, 0.958),
+    "depthwise_planes.row": (2, 1.54, 2.12),
+    "depthwise_planes.load": (0.438, 0.364, 0),
+    "depthwise_planes.split": (2.98, 0.345, 1.57),
+    "depthwise_planes.masked": (0.1, 0.1, 0.931),
+    "depthwise_planes.cut": (0.3, 0.376, 4.45),
+    "depthwise_planes.result": (4.4, 2.83, 5.16),
+    "depthwise_planes.far": (0.5, 0.5, 3),
+    "depthwise_planes.again": (3, 2.94, 2),
+    "depthwise_planes.call": (7.64, 4.23, 21.8),
+    "depthwise_planes.small_row": (8, 11.9, 22.1),
     # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding; results
     # that are transposed back.
     "depthwise_channels.step": (1.17, 1.36, 1.1),

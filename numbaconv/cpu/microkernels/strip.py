@@ -25,8 +25,8 @@ from numbaconv.codegen.vectors import Vectors, i64, opaque
 from numbaconv.cpu.blocking import STRIP_ROWS, strip_vectors
 from numbaconv.cpu.microkernels.accumulators import carried_loop, is_set, where
 
-# Wide strips prefetch the rows that follow: no hardware foresees that after some columns of a row come
-# those of the next, maybe on another page. Maps that a strip of one vector covers are in cache.
+# Wide strips prefetch the rows that follow: no hardware foresees that after some columns of a row
+# come those of the next, maybe on another page. Maps that one vector covers are in cache.
 _PREFETCHED_ROWS = 8
 _PREFETCHED_VECTORS = 2
 _LINE_VECTORS = max(1, CACHE_LINE // VECTOR_BYTES)
