@@ -24,7 +24,7 @@ from numbaconv.cpu.blocking import (
     TILE_ROWS,
     TILE_VECTORS,
 )
-from numbaconv.cpu.direct.tap_lists import leaves_out_padding
+from numbaconv.cpu.direct.tap_lists import MOST_LISTED, leaves_out_padding
 from numbaconv.cpu.packing.halo import (
     axis_phase_count,
     axis_reach,
@@ -33,6 +33,7 @@ from numbaconv.cpu.packing.halo import (
     is_far_out,
 )
 from numbaconv.problem.shape import is_pointwise, kernel_taps, pads_zeros, with_value
+from numbaconv.problem.simplest import with_images_innermost
 
 # Up to so many pixels, dot products with unpacked weights take no longer than packed ones; and up
 # to so many where the weights come from beyond the second-level cache, which takes longer.
@@ -461,6 +462,31 @@ def reads_pixels_in_place(s, lanes):
     return leaves_out_padding(s) and spread and reads_in_place(s) and not crowds_cache(s, lanes)
 
 
+def has_images(s):
+    """Whether the pixels of a tile of `matrix_transposed` may be one of many images each.
+
+    Two rows of a small map fill no half of a tile. With the images as columns tiles are full, each
+    reads the weights that an image would have read by itself, and all taps that read padding are
+    left out. That pixels may be a page apart costs less here.
+    """
+    short = 4 * s.output[2] <= TILE_ROWS
+    flat = s.size[0] == s.kernel[0] == s.output[0] == 1 and s.padding[0] == 0
+    possible = short and flat and kernel_taps(s) > 1 and reads_in_place(s)
+    return possible and leaves_out_padding(with_images_innermost(s))
+
+
+def takes_images(s):
+    """Whether they are, in a batch: of many images, or of any where the map itself has padding.
+
+    A list of all channels has another order with the images as columns, so that goes by no batch.
+    """
+    if not has_images(s):
+        return False
+    listed = s.c_in * kernel_taps(s) <= MOST_LISTED
+    many = with_images_innermost(s).output[2] > 2 * s.output[2]
+    return listed or many or not leaves_out_padding(s)
+
+
 def crowds_cache(s, lanes):
     """Whether pixels that a tile reads of a channel push each other out of the first-level cache.
 
@@ -596,7 +622,7 @@ def comparable(s, lanes):
     if not once and (not padded or reads_rows_in_place(s, lanes)):
         names.append("matrix")
     few = filters and s.c_out == 1 and len(names) > 1
-    if not few and (not padded or reads_pixels_in_place(s, lanes)):
+    if not few and (not padded or reads_pixels_in_place(s, lanes) or has_images(s)):
         names.append("matrix_transposed")
     if uses_bands(s) and not padded and not once:
         names.append("filter_rows")

@@ -88,8 +88,8 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "filter_rows.call": (15.5, 20, 60.1),
     "filter_rows.moved": (11.2, 13.1, 14.8),
     # Products, weights, and rows of strips; loads, those that are split into two phases, have masks
-    # in registers, or masks of each tap; results; lines of pixels, and results, that come from beyond
-    # the first-level cache; strips of a plane; rows of small planes.
+    # in registers, or masks of each tap; results; lines of pixels, and results, that come from
+    # beyond the first-level cache; strips of a plane; rows of small planes.
     "depthwise_planes.product": (0.563, 0.373, 0.466),
     "depthwise_planes.weight": (0.2, 0.148, 0.958),
     "depthwise_planes.row": (2, 1.54, 2.12),

@@ -34,6 +34,7 @@ from numbaconv.cpu.direct.choice import (
     PAGE_BYTES,
     columns_in_line,
     has_few_zones,
+    has_images,
     pages_of_pixels,
     reads_bands_in_place,
     reads_pixels_in_place,
@@ -56,6 +57,9 @@ MULTIPLY_ADDS, LOADS, LATENCY = 2, 2, 4
 
 # Instructions that a core has under way, about: 224 to 512.
 AHEAD = 256
+
+# Images whose pixels are a tile, about: what one costs must not depend on how many there are.
+USUAL_IMAGES = 8
 
 # Taps of an axis of which it is counted what they read.
 MOST_ASKED = 32
@@ -278,12 +282,15 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     k_size, cols = s.c_in * kernel_taps(s), s.output[2]
     channels = vectors_of_channels(s, lanes)
     blocks = sum(many for many, _ in channels)
-    in_place = reads_pixels_in_place(s, lanes)
+    images = has_images(s)
+    in_place = images or reads_pixels_in_place(s, lanes)
     b = matrix_blocks.cut(s, itemsize(lanes), 1, True, in_place)
     parts = ceil_div(s.c_in, b.kc)
     used = k_size * depth.inside * height.inside * (width.inside if in_place else 1)
     crossed = crosses_rows(s) or kernel_taps(s) == 1
-    if pairs_rows(s, cols) and crossed and s.output[1] > 1:
+    if images:
+        pixels = [(cols / USUAL_IMAGES, USUAL_IMAGES)]
+    elif pairs_rows(s, cols) and crossed and s.output[1] > 1:
         pixels = [(0.5, 2 * cols)]
     else:
         pixels = equal_parts(cols, TILE_ROWS)
