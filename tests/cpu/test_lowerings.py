@@ -58,7 +58,7 @@ B1   TZTT  TTTT  TMTT  TMTT
 B2   KKTK  KKTK  KKTT  KKTK
 I1   PPPP  PPPP  FFFF  FFFF
 I2   PPPP  PPPP  FFFF  FFFF
-I3   PPPP  FFFF  FFFF  FFFF
+I3   FFFF  FFFF  FFFF  FFFF
 I4   PPPP  FFFF  FFFF  FFFF
 I5   PPII  PPII  FFII  FFII
 A1   MMTT  MMTT  MMTT  MMTT
@@ -134,7 +134,7 @@ def test_every_layer_is_in_the_table():
     ("backend", "expected"), [("direct", "filter_rows"), ("im2col", "patch_matrix")]
 )
 def test_explain_names_the_lowering(backend: str, expected: str):
-    image, box = np.ones((1, 64, 64), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    image, box = np.ones((1, 64, 64), np.float32), np.ones((2, 1, 3, 3), np.float32)
     found = nc.explain(image, box, backend=backend)
     assert found.lowering == expected
     assert f"lowering  {expected}" in str(found)

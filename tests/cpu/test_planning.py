@@ -266,7 +266,6 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
     "matrix_zones": [((1, 64, 9, 9), (64, 64, 3, 3), {"padding": 6, "dilation": 6})],
     "filter_rows": [
         ((1, 1, 512, 512), (1, 1, 9, 9), {"padding": 4}),
-        ((1, 1, 28, 28), (1, 1, 3, 3), {"padding": 1}),  # strips compile longer
         ((1, 3, 300, 300), (2, 3, 5, 5), {"padding": 2}),
     ],
     "filter_folds": [((1, 1, 20000), (1, 1, 101), {})],
@@ -278,6 +277,9 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 64, 56, 56), (64, 1, 3, 3), {"padding": 1, "groups": 64}),
         ((1, 4, 512, 512), (4, 1, 5, 5), {"padding": 2, "groups": 4}),
         ((1, 1, 512, 512), (1, 1, 3, 3), {"padding": 1}),
+        ((1, 1, 28, 28), (1, 1, 3, 3), {"padding": 1}),
+        ((2, 100, 3000), (100, 1, 5), {"padding": 2, "groups": 100, "stride": 2}),  # one row
+        ((4, 100, 200), (100, 1, 5), {"padding": 2, "groups": 100, "stride": 3}),  # rows are planes
         ((1, 32, 90, 17), (32, 1, 3, 3), {"padding": 1, "groups": 32}),  # masks at both ends
         ((1, 512, 7, 7), (512, 1, 3, 3), {"padding": 1, "groups": 512}),  # planes in registers
     ],
@@ -402,13 +404,16 @@ def test_images_of_small_maps_are_the_columns_of_tiles():
     """Where two rows of a map fill no half of a tile, and the sums keep their order."""
 
     def columns(
-        n: int, c_in: int, size: int, layout: Layout = CHANNELS_FIRST, **options: Any
+        n: int,
+        c_in: int,
+        size: int,
+        layout: Layout = CHANNELS_FIRST,
+        kernel: int = 3,
+        **options: Any,
     ) -> int:
         image = (size, size, c_in) if layout.channels_last else (c_in, size, size)
-        weight = (LANES, c_in, 3, 3)
-        low = direct.lower(
-            shape_of((n, *image), weight, padding=1, layout=layout, **options), FLOAT, 2
-        )
+        weight, options = (LANES, c_in, kernel, kernel), {"padding": 1, **options}
+        low = direct.lower(shape_of((n, *image), weight, layout=layout, **options), FLOAT, 2)
         assert low.name == "matrix_transposed"
         assert low.problem is not None
         return low.problem.output[2]
@@ -418,7 +423,11 @@ def test_images_of_small_maps_are_the_columns_of_tiles():
     assert columns(50, 512, 2 * most, stride=2) == 50
     assert columns(50, 512, most + 1) == most + 1
     assert columns(2 * most, 512, most) == most  # as many pixels as two rows have
-    assert columns(50, 28, most) == most  # a list has all channels, and the rows outermost
+    # Images have the order of a list of all channels, so any number of them is taken; and so it is
+    # where the map itself would be copied for its padding.
+    assert columns(50, 28, most) == 50
+    assert columns(2, 28, most) == 2
+    assert columns(2, 512, 2, kernel=7, padding=3) == 2
 
 
 def test_single_taps_are_lists_of_channels():

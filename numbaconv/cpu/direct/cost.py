@@ -99,7 +99,7 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "depthwise_planes.cut": (0.3, 0.376, 4.45),
     "depthwise_planes.result": (4.4, 2.83, 5.16),
     "depthwise_planes.far": (0.5, 0.5, 3),
-    "depthwise_planes.again": (3, 2.94, 2),
+    "depthwise_planes.again": (6, 2.94, 2),
     "depthwise_planes.call": (7.64, 4.23, 21.8),
     "depthwise_planes.small_row": (8, 11.9, 22.1),
     # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding; results
@@ -122,6 +122,15 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "depthwise_interleaved.element": (0.925, 0.773, 1.01),
     "depthwise_interleaved.again": (0.349, 0.497, 0.58),
     "depthwise_interleaved.repeated": (2.07, 0.455, 0.688),
+    # Transforms: of vectors of values, a halving; a way between memory and a tile, with a
+    # transposition; factors between the transforms of a signal; what is added to a way where the
+    # second-level cache does not hold a tile; a complex multiply-add. Calls for a row of a tile.
+    "overlap_save.step": (2.5, 0.93, 1.34),
+    "overlap_save.moved": (15, 23.9, 16.5),
+    "overlap_save.between": (10, 10.8, 9.27),
+    "overlap_save.far": (6, 1.05, 4.63),
+    "overlap_save.product": (9, 5.04, 4.58),
+    "overlap_save.row": (18.8, 17, 56.7),
 }
 _COLUMN = 1 if HALVES_VECTORS else 2 if VECTOR_BYTES == 32 else 0
 CYCLES: Counts = {what: cycles[_COLUMN] for what, cycles in COLUMNS.items()}
@@ -156,6 +165,14 @@ def costs(s: ConvShape, lanes: int) -> dict[str, float]:
         name: sum(CYCLES[what] * many for what, many in COUNTS[name](one, lanes).items())
         for name in comparable(s, lanes)
     }
+
+
+def cycles_of_sums(s: ConvShape, lanes: int) -> float:
+    """Return the predicted cycles of all rows and groups by the lowering that serves a problem."""
+    name = find_lowering(s, lanes)
+    counts = count(name if name in COUNTS else "filter_rows", s, lanes)
+    rows = s.n * s.groups * s.output[0] * s.output[1]
+    return rows * sum(CYCLES[what] * many for what, many in counts.items())
 
 
 def find_lowering(s: ConvShape, lanes: int) -> str:
