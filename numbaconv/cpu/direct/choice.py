@@ -38,9 +38,9 @@ from numbaconv.problem.shape import is_pointwise, kernel_taps, pads_zeros
 # to so many where the weights come from beyond the second-level cache, which takes longer.
 DOT_PIXELS, FAR_DOT_PIXELS = 4, 8
 
-# Of so many vectors of input channels, dot products are faster than a product whose outputs fill no
-# more than one in so many lanes of a vector.
-DOT_LANES = 4
+# Output channels of a group, at most, where dot products are compared with others: of more these
+# are as fast, and it takes time to compare.
+MOST_DOT_OUTPUTS = 64
 
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
@@ -309,23 +309,20 @@ def depthwise_lowerings(s, lanes):
 
 
 def has_dots(s):
-    """A pointwise layer on one row, with channels that lie side by side."""
+    """A pointwise layer with channels that lie side by side."""
     side_by_side = s.in_strides[1] == 1 and s.out_strides[1] == 1
-    one_row = s.n == 1 and is_signal(s)
-    return one_row and is_pointwise(s) and side_by_side and reads_in_place(s)
+    return is_pointwise(s) and side_by_side and reads_in_place(s)
 
 
-def uses_dots(s, lanes):
-    """Dot products where few share weights or pixels, or few outputs have many channels.
+def fills_dots(s, lanes):
+    """Whether dot products can compute a problem, and channels fill their vectors."""
+    return has_dots(s) and s.c_in >= lanes
 
-    Few outputs only on pixels that lie dense, which are one row in any batch: others are not.
-    """
+
+def has_few_pixels(s, lanes):
+    """Whether so few pixels share the weights that dot products, which pack none, take them."""
     far = s.c_out * s.c_in * VECTOR_BYTES > SECOND_LEVEL * lanes
-    few_pixels = s.output[2] <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
-    dense = s.in_strides[4] == s.groups * s.c_in and s.out_strides[4] == s.groups * s.c_out
-    fills = s.c_in >= DOT_LANES * lanes and lanes >= DOT_LANES * s.c_out
-    few_outputs = dense and (s.c_out < BAND_CHANNELS or fills)
-    return has_dots(s) and s.c_in >= lanes and (few_pixels or few_outputs)
+    return fills_dots(s, lanes) and s.n * prod(s.output) <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
 
 
 def fills_lanes(s, lanes):
@@ -559,12 +556,12 @@ def candidates(s, lanes):
 def special_lowering(s, lanes):
     """Name the lowering that serves a problem by a rule of its own, or None: costs decide then.
 
-    Those of filters are made for them, and none other is near. Dot products add in another order
-    than the others, whose sums are the same in any batch. What tiles of single taps wait for the
-    memory is not counted well enough, so a rule says when panels serve them; nor is what results
-    take that are no neighbours, so depthwise layers among those are bands.
+    Those of filters are made for them, and none other is near. Packing weights is not counted, so a
+    rule says when too few pixels share them. What tiles of single taps wait for the memory is not
+    counted well enough, so a rule says when panels serve them; nor is what results take that are no
+    neighbours, so depthwise layers among those are bands.
     """
-    if uses_dots(s, lanes):
+    if has_few_pixels(s, lanes):
         return "dots"
     if uses_one_plane(s, lanes):
         return "depthwise_planes"
@@ -584,7 +581,7 @@ def special_lowering(s, lanes):
 
 
 def comparable(s, lanes):
-    """Name the lowerings that `cost` compares.
+    """Name the lowerings that `cost` compares, dot products apart.
 
     One whose halo tiles would be nearly all padding is left out; panels hold what the taps read.
     Filters of a single channel each never repay panels and zones, nor vectors of a single output.
@@ -598,11 +595,11 @@ def comparable(s, lanes):
     if names and filters and (together or not HAS_MASKS):
         return names
     once = is_patches(s) and s.in_strides[1] == 1
-    if not once and (not padded or reads_rows_in_place(s, lanes)):
-        names.append("matrix")
-    few = filters and s.c_out == 1 and len(names) > 1
+    few = filters and s.c_out == 1 and bool(names)
     if not few and (not padded or reads_pixels_in_place(s, lanes)):
         names.append("matrix_transposed")
+    if not once and (not padded or reads_rows_in_place(s, lanes)):
+        names.append("matrix")
     if uses_bands(s) and not padded and not once:
         names.append("filter_rows")
     if not filters or padded:

@@ -6,20 +6,23 @@ sum is the cost; the cheapest lowering that applies is taken.
 
 Threads are not counted. Images are only under a single tap, and rows only there and where a tap
 crosses them, as elsewhere they may be images (see `problem.simplest`). Sums of one tap have one
-order everywhere. So the order of sums is the same in any batch and on any number of threads.
+order everywhere, but as dot products, which no batch decides on (`in_any_batch`). So the order of
+sums is the same in any batch and on any number of threads.
 """
 
 from collections.abc import Callable
 
 from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
-from numbaconv.cpu.direct.choice import comparable, special_lowering
+from numbaconv.cpu.direct.choice import MOST_DOT_OUTPUTS, comparable, fills_dots, special_lowering
 from numbaconv.cpu.direct.counts import (
     count_bands,
+    count_dots,
     count_matrix,
     count_panels,
     count_transposed,
     count_zones,
     image_of,
+    in_any_batch,
 )
 from numbaconv.cpu.direct.depthwise_counts import count_channels, count_interleaved, count_planes
 from numbaconv.cpu.direct.halo_counts import Counts
@@ -54,6 +57,9 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "halo.far": (4.73, 4.48, 1.92),
     "filled_vector": (2.8, 2.84, 8.71),
     "halo.vector": (1.9, 0.466, 0),
+    # Cycles of register blocks; tiles, at whose end the lanes of sums are added up.
+    "dots.step": (1.5, 1.1, 1.35),
+    "dots.tile": (62, 70, 60),
     # Vectors of results; tiles, and lists of channels of each; vectors of results that are moved to
     # the output, or by segments.
     "matrix.result": (1.86, 1.38, 2.51),
@@ -122,6 +128,7 @@ CYCLES: Counts = {what: cycles[_COLUMN] for what, cycles in COLUMNS.items()}
 
 
 COUNTS: dict[str, Callable[[ConvShape, int], Counts]] = {
+    "dots": count_dots,
     "matrix": count_matrix,
     "matrix_transposed": count_transposed,
     "matrix_zones": count_zones,
@@ -138,6 +145,27 @@ def count(name: str, s: ConvShape, lanes: int) -> Counts:
     return COUNTS[name](image_of(s), lanes)
 
 
+def cost_of(name: str, one: ConvShape, lanes: int) -> float:
+    """Return the predicted cycles of a lowering for a row of outputs of what is counted."""
+    return sum(CYCLES[what] * many for what, many in COUNTS[name](one, lanes).items())
+
+
+def costs_of_dots(s: ConvShape, lanes: int) -> dict[str, float]:
+    """Return what dot products and the others cost in any batch, if none of these costs less.
+
+    They add in another order than the others do, so no batch may decide on them.
+    """
+    if not fills_dots(s, lanes) or s.c_out > MOST_DOT_OUTPUTS:
+        return {}
+    one = in_any_batch(s)
+    found = {"dots": cost_of("dots", one, lanes)}
+    for name in comparable(one, lanes):
+        found[name] = cost_of(name, one, lanes)
+        if found[name] < found["dots"]:
+            return {}
+    return found
+
+
 def costs(s: ConvShape, lanes: int) -> dict[str, float]:
     """Return the predicted cycles, for a row of outputs of a group, of each lowering compared.
 
@@ -145,11 +173,10 @@ def costs(s: ConvShape, lanes: int) -> dict[str, float]:
     """
     if (only := special_lowering(s, lanes)) is not None:
         return {only: 0.0}
+    if found := costs_of_dots(s, lanes):
+        return found
     one = image_of(s)
-    return {
-        name: sum(CYCLES[what] * many for what, many in COUNTS[name](one, lanes).items())
-        for name in comparable(s, lanes)
-    }
+    return {name: cost_of(name, one, lanes) for name in comparable(s, lanes)}
 
 
 def find_lowering(s: ConvShape, lanes: int) -> str:

@@ -8,6 +8,7 @@ there, and sums have one order everywhere.
 import functools
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ from numbaconv.cpu.direct.halo_counts import Counts, count_halo, transposed_piec
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import pairs_rows, rows_of_stage
 from numbaconv.cpu.im2col.panels import fills_zones
+from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS
 from numbaconv.cpu.packing.halo import axis_phase_count, axis_reach
 from numbaconv.problem.padding_modes import steps_to
 from numbaconv.problem.shape import ZEROS, ConvShape, kernel_taps, with_value
@@ -56,6 +58,9 @@ MULTIPLY_ADDS, LOADS, LATENCY = 2, 2, 4
 
 # Instructions that a core has under way, about: 224 to 512.
 AHEAD = 256
+
+# Pixels of a row that may be those of any number of images, and rows that may be images.
+LONG_ROW, SOME_ROWS = 896, 16
 
 # Taps of an axis of which it is counted what they read.
 MOST_ASKED = 32
@@ -183,6 +188,30 @@ def image_of(s: ConvShape) -> ConvShape:
         for field, value in (("size", 1), ("output", 1), ("stride", 1), ("padding", 0))
     }
     return s._replace(n=1, **one)
+
+
+def in_any_batch(s: ConvShape) -> ConvShape:
+    """Return what stands for a pointwise layer, whatever its batch is.
+
+    Its images may be one long row, of which many pixels are counted, or some of its rows.
+    """
+    one = s.output[:2] == (1, 1)
+    cols = s.output[2]
+    long = one and all(steps[0] == cols * steps[4] for steps in (s.in_strides, s.out_strides))
+    rows, cols = (1, LONG_ROW) if long else (SOME_ROWS, cols)
+
+    def steps_of(steps: tuple[int, ...]) -> tuple[int, ...]:
+        row = cols * steps[4] if long else steps[0] if one else steps[3]
+        return rows * row, steps[1], rows * row, row, steps[4]
+
+    size = 1, rows, cols
+    return s._replace(
+        n=1,
+        size=size,
+        output=size,
+        in_strides=steps_of(s.in_strides),
+        out_strides=steps_of(s.out_strides),
+    )
 
 
 def far_weights(s: ConvShape, lanes: int, rows: float) -> float:
@@ -429,6 +458,24 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     room = blocking.CACHE_BYTES * 5 // 8 // itemsize(lanes) // min(k_size, MOST_K)
     rows = max(width, room) / cols
     return counts | {"task": 1 / rows, "far_vector": far_weights(s, lanes, rows)}
+
+
+def cases(count: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """How many blocks have which of some ascending sizes: the last one the least that will do."""
+    whole, left = divmod(count, sizes[-1])
+    last = next(size for size in sizes if size >= left)
+    return [(whole, sizes[-1]), (min(1, left), last)]
+
+
+def count_dots(s: ConvShape, lanes: int) -> Counts:
+    """Count for `dots`. A block that is smaller than its case computes all of that."""
+    vectors = ceil_div(s.c_in, lanes)
+    rows, columns = cases(s.output[2], DOT_ROWS), cases(s.c_out, DOT_COLUMNS)
+    tiles = [(n * m, step(high, wide, vectors)) for n, high in rows for m, wide in columns]
+    return {
+        "dots.step": vectors * sum(many * each for many, each in tiles),
+        "dots.tile": sum(many for many, _ in tiles),
+    }
 
 
 def band_heights(rows: int) -> list[tuple[int, int]]:
