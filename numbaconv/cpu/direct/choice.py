@@ -49,9 +49,6 @@ HAS_MASKS = VECTOR_BYTES > 16
 # registers suffice for wide ones.
 LARGE_PLANE, STRIP_TAPS = 1 << 17, 25 if REGISTERS >= 32 else 24
 
-# Pixels of an image of one channel, at least, that is worth compiling strips for.
-STRIP_PIXELS = 1 << 15
-
 # Widest block of columns of `depthwise_channels`: its halo rows stay in the second-level cache,
 # under tall kernels too.
 CHANNEL_COLUMNS = 256
@@ -127,16 +124,6 @@ def uses_bands(s):
     return s.c_out < BAND_CHANNELS and has_bands(s)
 
 
-def uses_folds(s):
-    """Of bands, long filters along long rows: signals, and rows of an image.
-
-    A fold saves loads. Under 20 taps these are few; on short rows the edges of blocks and the halo
-    cost more.
-    """
-    long = s.kernel[2] >= 20 * s.stride[2] and s.output[2] * s.kernel[2] >= 20_000
-    return uses_bands(s) and has_folds(s) and long
-
-
 def exceeds_caches(s, lanes, threads):
     """Whether input and output are too large for the caches."""
     elements = s.n * (s.in_strides[0] + s.out_strides[0])
@@ -209,28 +196,27 @@ def prefers_strips(s):
     """Whether strips do better than rows of a plane.
 
     Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
-    holds, large filters get bands.
+    holds, large filters get bands. Rows that no tap crosses may be images.
     """
-    suits = kernel_taps(s) <= STRIP_TAPS or s.output[1] * s.output[2] <= LARGE_PLANE
-    return has_strips(s) and suits and not uses_folds(s)
+    pixels = s.output[2] * (s.output[1] if s.kernel[1] > 1 else 1)
+    return has_strips(s) and (kernel_taps(s) <= STRIP_TAPS or pixels <= LARGE_PLANE)
 
 
 def holds_plane(s, lanes):
     """Whether the second-level cache holds what is read of a plane, and its results."""
-    read = s.size[2] * s.stride[1] * s.output[1]
+    read = s.size[2] * (s.stride[1] * s.output[1] if s.kernel[1] > 1 else 1)
     return 2 * read * VECTOR_BYTES <= blocking.CACHE_BYTES * lanes
 
 
 def uses_one_plane(s, lanes):
-    """Strips of an image of one channel, under a filter as high as one.
+    """Strips of an image of one channel.
 
-    They take longer to compile than bands, which small images do not repay. If registers are few,
-    bands do better on what the second-level cache does not hold, but under a stride.
+    If registers are few, bands do better under large filters, and on what the second-level cache
+    does not hold, but under a stride.
     """
-    large = s.output[1] * s.output[2] >= STRIP_PIXELS
-    near = REGISTERS >= 32 or holds_plane(s, lanes) or s.stride[1] > 1
-    flat = s.groups == s.kernel[0] == 1
-    return flat and large and near and prefers_strips(s) and is_one_strip(s)
+    small = kernel_taps(s) <= STRIP_TAPS and holds_plane(s, lanes)
+    suits = REGISTERS >= 32 or s.stride[1] > 1 or small
+    return s.groups == 1 and suits and prefers_strips(s)
 
 
 def is_one_row(s):
@@ -275,10 +261,12 @@ def has_dense_pixels(s, lanes):
 
 
 def uses_interleaved(s, lanes):
-    """Dense pixels, unless their outputs fill vectors, or they are long signals."""
-    return (
-        has_dense_pixels(s, lanes) and s.groups > 1 and not (fills_lanes(s, lanes) or uses_folds(s))
-    )
+    """Dense pixels of several channels, unless their outputs fill vectors.
+
+    Of one channel where registers are few: bands move the results of each output then.
+    """
+    several = s.groups > 1 or (REGISTERS < 32 and s.c_out > 1)
+    return has_dense_pixels(s, lanes) and several and not fills_lanes(s, lanes)
 
 
 def uses_channels(s):
@@ -289,8 +277,7 @@ def uses_channels(s):
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
     large = (kernel_taps(s) >= 25 or not reads_in_place(s)) and wide_rows
-    folds = uses_folds(s) and s.in_strides[4] == 1
-    return not (stores_apart(s) or large or folds)
+    return not (stores_apart(s) or large)
 
 
 def depthwise_lowerings(s, lanes):
@@ -298,7 +285,8 @@ def depthwise_lowerings(s, lanes):
 
     Lanes are channels only where these fill half a vector.
     """
-    names = ["depthwise_planes"] if uses_planes(s) else []
+    strips = uses_planes(s) or uses_one_plane(s, lanes)
+    names = ["depthwise_planes"] if strips else []
     interleaved = uses_interleaved(s, lanes)
     fills = is_depthwise(s) and 2 * s.groups >= lanes
     channels = fills and (interleaved or uses_channels(s))
@@ -563,16 +551,9 @@ def special_lowering(s, lanes):
     """
     if has_few_pixels(s, lanes):
         return "dots"
-    if uses_one_plane(s, lanes):
-        return "depthwise_planes"
-    left = not depthwise_lowerings(s, lanes)
-    folds = uses_folds(s) and left
-    image = s.c_in == s.groups == 1 and (s.c_out == 1 or max(s.dilation) == 1)
-    phase = left and is_depthwise(s) and stores_apart(s)
-    if folds or ((image or phase) and uses_bands(s)):
-        if has_padded_halo(s):
-            return "patch_matrix"
-        return "filter_folds" if folds else "filter_rows"
+    phase = is_depthwise(s) and stores_apart(s) and not depthwise_lowerings(s, lanes)
+    if phase and uses_bands(s):
+        return "patch_matrix" if has_padded_halo(s) else "filter_rows"
     if uses_rows(s, lanes):
         return "matrix"
     if uses_panels(s, lanes):
@@ -588,22 +569,33 @@ def comparable(s, lanes):
     Those whose channels are neighbours in memory take these together, and so do those by vectors of
     16 bytes; but several outputs of a channel repeat it. Pixels that are read once do not repay a
     halo tile if their channels have to be transposed.
+
+    Few outputs have bands, and folds, unless channels fill vectors. Vectors of outputs are nearly
+    empty then, those of pixels are not; and panels pay for single taps alone. With one channel and
+    one output `matrix` loads a vector for each multiply-add, and what it takes to bring several
+    outputs together is not counted well.
     """
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
-    filters = s.c_in == 1 and s.groups > 1
-    together = s.in_strides[1] == 1 and s.c_out == 1
-    if names and filters and (together or not HAS_MASKS):
+    filters, single = s.c_in == 1 and s.groups > 1, kernel_taps(s) == 1
+    side_by_side = s.in_strides[1] == 1
+    if names and filters and ((side_by_side and s.c_out == 1) or not HAS_MASKS):
         return names
-    once = is_patches(s) and s.in_strides[1] == 1
-    few = filters and s.c_out == 1 and bool(names)
-    if not few and (not padded or reads_pixels_in_place(s, lanes)):
+    once = is_patches(s) and side_by_side
+    bands = uses_bands(s) and not (padded or once or fills_dots(s, lanes))
+    image = s.c_in == s.groups == 1 and bands
+    moves = image and (s.c_out == 1 or s.out_strides[4] != 1)
+    filled = s.stride[2] == 1 and s.output[2] >= lanes and not (single and s.in_strides[4] != 1)
+    few = (filters and s.c_out == 1 and bool(names)) or (bands and filled)
+    if not (few or moves) and (not padded or reads_pixels_in_place(s, lanes)):
         names.append("matrix_transposed")
-    if not once and (not padded or reads_rows_in_place(s, lanes)):
+    if not (once or moves) and (not padded or reads_rows_in_place(s, lanes)):
         names.append("matrix")
-    if uses_bands(s) and not padded and not once:
-        names.append("filter_rows")
-    if not filters or padded:
-        names.append("patch_matrix")
+    if bands:
+        sums = s.c_in * kernel_taps(s) > 1
+        names += ["filter_rows", "filter_folds"] if has_folds(s) and sums else ["filter_rows"]
+    if padded or not (filters or image):
+        if not bands or side_by_side or single:
+            names.append("patch_matrix")
         if has_zones(s) and has_few_zones(s):
             names.append("matrix_zones")
     return names

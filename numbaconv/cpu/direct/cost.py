@@ -17,6 +17,7 @@ from numbaconv.cpu.direct.choice import MOST_DOT_OUTPUTS, comparable, fills_dots
 from numbaconv.cpu.direct.counts import (
     count_bands,
     count_dots,
+    count_folds,
     count_matrix,
     count_panels,
     count_transposed,
@@ -57,9 +58,9 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "halo.far": (4.73, 4.48, 1.92),
     "filled_vector": (2.8, 2.84, 8.71),
     "halo.vector": (1.9, 0.466, 0),
-    # Cycles of register blocks; tiles, at whose end the lanes of sums are added up.
+    # Cycles of register blocks; halvings of the lanes of a tile's sums.
     "dots.step": (1.5, 1.1, 1.35),
-    "dots.tile": (62, 70, 60),
+    "dots.halving": (15.5, 17.5, 20),
     # Vectors of results; tiles, and lists of channels of each; vectors of results that are moved to
     # the output, or by segments.
     "matrix.result": (1.86, 1.38, 2.51),
@@ -68,13 +69,15 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "matrix.moved": (12, 12, 12),
     "matrix.segment": (20.7, 14.3, 26.8),
     # Vectors of results, or those that are stored in several columns; tiles, and lists of
-    # channels of each; lines of pixels that the first-level cache holds no longer, or the second.
+    # channels of each; lines of pixels that the first-level cache holds no longer, or the second;
+    # those of single taps that come from memory.
     "matrix_transposed.result": (1.27, 0, 0),
     "matrix_transposed.apart": (1.49, 1.34, 0),
     "matrix_transposed.tile": (48.1, 44.4, 74.2),
     "matrix_transposed.round": (2.9, 0.381, 1.81),
     "matrix_transposed.again": (1.78, 0.329, 1.59),
     "matrix_transposed.far": (4, 1.9, 9.68),
+    "matrix_transposed.memory": (5, 3.5, 8),
     # Vectors of results; calls for a row of the filter.
     "matrix_zones.result": (4.17, 4.15, 3.22),
     "matrix_zones.call": (68.2, 56.2, 112),
@@ -88,19 +91,25 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "patch_matrix.row": (4.64, 2.49, 11.6),
     # Cycles of register blocks; results, read and written for each input channel; bands of an
     # output channel, and calls for each input channel; vectors of results that are moved.
-    "filter_rows.step": (1.61, 1.33, 1.53),
-    "filter_rows.result": (7.55, 4.05, 4.02),
-    "filter_rows.pass": (30.4, 22.5, 44.3),
-    "filter_rows.call": (15.5, 24, 48.5),
-    "filter_rows.moved": (11.2, 13.1, 14.8),
+    "filter_rows.step": (1.45, 1.27, 1.18),
+    "filter_rows.result": (6, 5, 3.99),
+    "filter_rows.pass": (30.4, 22.5, 31.3),
+    "filter_rows.call": (15.5, 29, 39.4),
+    "filter_rows.moved": (11.2, 15, 32.9),
+    # The same of folds, where a call is for some vectors of taps of an input channel.
+    "filter_folds.step": (1.7, 0.92, 0.852),
+    "filter_folds.result": (4, 1.8, 1.89),
+    "filter_folds.call": (25, 32, 33),
+    "filter_folds.pass": (40, 35, 44.4),
+    "filter_folds.moved": (9, 9, 14.6),
     # Products, loads, loads that are split into two phases or masked; results; strips of a plane;
     # rows of small planes.
-    "depthwise_planes.product": (0.563, 0.291, 0.668),
-    "depthwise_planes.load": (0.438, 0.557, 0),
-    "depthwise_planes.split": (2.98, 0.454, 10.4),
-    "depthwise_planes.masked": (0.3, 0.125, 0.341),
-    "depthwise_planes.result": (5.12, 2.94, 3.92),
-    "depthwise_planes.call": (7.64, 7.59, 40.6),
+    "depthwise_planes.product": (0.563, 0.291, 1.24),
+    "depthwise_planes.load": (0.438, 0.557, 0.215),
+    "depthwise_planes.split": (2.98, 0.454, 8.35),
+    "depthwise_planes.masked": (0.3, 0.125, 0.292),
+    "depthwise_planes.result": (5.12, 2.94, 4.99),
+    "depthwise_planes.call": (7.64, 7.59, 36.7),
     "depthwise_planes.small_row": (8, 11.3, 22.1),
     # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding; results
     # that are transposed back.
@@ -134,10 +143,15 @@ COUNTS: dict[str, Callable[[ConvShape, int], Counts]] = {
     "matrix_zones": count_zones,
     "patch_matrix": count_panels,
     "filter_rows": count_bands,
+    "filter_folds": count_folds,
     "depthwise_planes": count_planes,
     "depthwise_channels": count_channels,
     "depthwise_interleaved": count_interleaved,
 }
+
+
+# What dot products are compared with: others are not near where channels lie side by side.
+RIVALS = ("matrix_transposed", "patch_matrix", "matrix")
 
 
 def count(name: str, s: ConvShape, lanes: int) -> Counts:
@@ -159,7 +173,7 @@ def costs_of_dots(s: ConvShape, lanes: int) -> dict[str, float]:
         return {}
     one = in_any_batch(s)
     found = {"dots": cost_of("dots", one, lanes)}
-    for name in comparable(one, lanes):
+    for name in RIVALS:
         found[name] = cost_of(name, one, lanes)
         if found[name] < found["dots"]:
             return {}
