@@ -9,7 +9,7 @@ from math import gcd, prod
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES, last_level_caches
+from numbaconv.codegen.target import HALVES_VECTORS, REGISTERS, VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
@@ -39,9 +39,9 @@ from numbaconv.problem.simplest import with_images_innermost
 # to so many where the weights come from beyond the second-level cache, which takes longer.
 DOT_PIXELS, FAR_DOT_PIXELS = 4, 8
 
-# Of so many vectors of input channels, dot products are faster than a product whose outputs fill no
-# more than one in so many lanes of a vector.
-DOT_LANES = 4
+# Output channels of a group, at most, where dot products are compared with others: of more these
+# are as fast, and it takes time to compare.
+MOST_DOT_OUTPUTS = 64
 
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
@@ -119,16 +119,6 @@ def has_folds(s):
 def uses_bands(s):
     """Few output channels a group, and rows that share input rows."""
     return s.c_out < BAND_CHANNELS and has_bands(s)
-
-
-def uses_folds(s):
-    """Of bands, long filters along long rows: signals, and rows of an image.
-
-    A fold saves loads. Under 20 taps these are few; on short rows the edges of blocks and the halo
-    cost more.
-    """
-    long = s.kernel[2] >= 20 * s.stride[2] and s.output[2] * s.kernel[2] >= 20_000
-    return uses_bands(s) and has_folds(s) and long
 
 
 def exceeds_caches(s, lanes, threads):
@@ -212,14 +202,9 @@ def joins_phases(s):
     return is_depthwise(s) and fits and filled and flat and dense and HAS_MASKS
 
 
-def uses_planes(s):
-    """Strips of planes, unless they are long signals."""
-    return has_strips(s) and not uses_folds(s)
-
-
 def holds_plane(s, lanes):
     """Whether the second-level cache holds what is read of a plane, and its results."""
-    read = s.size[2] * s.stride[1] * s.output[1]
+    read = s.size[2] * (s.stride[1] * s.output[1] if s.kernel[1] > 1 else 1)
     return 2 * read * VECTOR_BYTES <= blocking.CACHE_BYTES * lanes
 
 
@@ -243,7 +228,7 @@ def uses_small_planes(s, lanes):
     filtered = filtered and s.stride[1] in SMALL_STRIDES
     flat = kd == 1 and s.padding[0] == 0 and (s.output[0] - 1) * s.stride[0] < s.size[0]
     dense = s.dilation[1] == 1 and s.dilation[2] == 1
-    return fits and filtered and flat and dense and uses_planes(s)
+    return fits and filtered and flat and dense and has_strips(s)
 
 
 def period_of(s, lanes):
@@ -265,10 +250,12 @@ def has_dense_pixels(s, lanes):
 
 
 def uses_interleaved(s, lanes):
-    """Dense pixels, unless their outputs fill vectors, or they are long signals."""
-    return (
-        has_dense_pixels(s, lanes) and s.groups > 1 and not (fills_lanes(s, lanes) or uses_folds(s))
-    )
+    """Dense pixels of several channels, unless their outputs fill vectors.
+
+    Of one channel where registers are few: bands move the results of each output then.
+    """
+    several = s.groups > 1 or (REGISTERS < 32 and s.c_out > 1)
+    return has_dense_pixels(s, lanes) and several and not fills_lanes(s, lanes)
 
 
 def uses_channels(s):
@@ -279,8 +266,7 @@ def uses_channels(s):
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
     large = (kernel_taps(s) >= 25 or not reads_in_place(s)) and wide_rows
-    folds = uses_folds(s) and s.in_strides[4] == 1
-    return not (stores_apart(s) or large or folds)
+    return not (stores_apart(s) or large)
 
 
 def depthwise_lowerings(s, lanes):
@@ -288,7 +274,7 @@ def depthwise_lowerings(s, lanes):
 
     Lanes are channels only where these fill half a vector.
     """
-    names = ["depthwise_planes"] if uses_planes(s) else []
+    names = ["depthwise_planes"] if has_strips(s) else []
     interleaved = uses_interleaved(s, lanes)
     fills = is_depthwise(s) and s.groups > 1 and 2 * s.groups >= lanes
     channels = fills and (interleaved or uses_channels(s))
@@ -299,23 +285,20 @@ def depthwise_lowerings(s, lanes):
 
 
 def has_dots(s):
-    """A pointwise layer on one row, with channels that lie side by side."""
+    """A pointwise layer with channels that lie side by side."""
     side_by_side = s.in_strides[1] == 1 and s.out_strides[1] == 1
-    one_row = s.n == 1 and is_signal(s)
-    return one_row and is_pointwise(s) and side_by_side and reads_in_place(s)
+    return is_pointwise(s) and side_by_side and reads_in_place(s)
 
 
-def uses_dots(s, lanes):
-    """Dot products where few share weights or pixels, or few outputs have many channels.
+def fills_dots(s, lanes):
+    """Whether dot products can compute a problem, and channels fill their vectors."""
+    return has_dots(s) and s.c_in >= lanes
 
-    Few outputs only on pixels that lie dense, which are one row in any batch: others are not.
-    """
+
+def has_few_pixels(s, lanes):
+    """Whether so few pixels share the weights that dot products, which pack none, take them."""
     far = s.c_out * s.c_in * VECTOR_BYTES > SECOND_LEVEL * lanes
-    few_pixels = s.output[2] <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
-    dense = s.in_strides[4] == s.groups * s.c_in and s.out_strides[4] == s.groups * s.c_out
-    fills = s.c_in >= DOT_LANES * lanes and lanes >= DOT_LANES * s.c_out
-    few_outputs = dense and (s.c_out < BAND_CHANNELS or fills)
-    return has_dots(s) and s.c_in >= lanes and (few_pixels or few_outputs)
+    return fills_dots(s, lanes) and s.n * prod(s.output) <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
 
 
 def fills_lanes(s, lanes):
@@ -582,21 +565,16 @@ def candidates(s, lanes):
 def special_lowering(s, lanes):
     """Name the lowering that serves a problem by a rule of its own, or None: costs decide then.
 
-    Those of filters are made for them, and none other is near. Dot products add in another order
-    than the others, whose sums are the same in any batch. What tiles of single taps wait for the
-    memory is not counted well enough, so a rule says when panels serve them; nor is what results
-    take that are no neighbours, so depthwise layers among those are bands.
+    Those of filters are made for them, and none other is near. Packing weights is not counted, so a
+    rule says when too few pixels share them. What tiles of single taps wait for the memory is not
+    counted well enough, so a rule says when panels serve them; nor is what results take that are no
+    neighbours, so depthwise layers among those are bands.
     """
-    if uses_dots(s, lanes):
+    if has_few_pixels(s, lanes):
         return "dots"
-    left = not depthwise_lowerings(s, lanes)
-    folds = uses_folds(s) and left
-    image = s.c_in == s.groups == 1 and (s.c_out == 1 or max(s.dilation) == 1)
-    phase = is_depthwise(s) and stores_apart(s)
-    if folds or (left and (image or phase) and uses_bands(s)):
-        if has_padded_halo(s):
-            return "patch_matrix"
-        return "filter_folds" if folds else "filter_rows"
+    phase = is_depthwise(s) and stores_apart(s) and not depthwise_lowerings(s, lanes)
+    if phase and uses_bands(s):
+        return "patch_matrix" if has_padded_halo(s) else "filter_rows"
     if uses_rows(s, lanes):
         return "matrix"
     if uses_panels(s, lanes):
@@ -605,29 +583,40 @@ def special_lowering(s, lanes):
 
 
 def comparable(s, lanes):
-    """Name the lowerings that `cost` compares.
+    """Name the lowerings that `cost` compares, dot products apart.
 
     One whose halo tiles would be nearly all padding is left out; panels hold what the taps read.
     Filters of a single channel each never repay panels and zones, nor vectors of a single output.
     Those whose channels are neighbours in memory take these together, and so do those by vectors of
     16 bytes; but several outputs of a channel repeat it. Pixels that are read once do not repay a
     halo tile if their channels have to be transposed.
+
+    Few outputs have bands, and folds, unless channels fill vectors. Vectors of outputs are nearly
+    empty then, those of pixels are not; and panels pay for single taps alone. With one channel and
+    one output `matrix` loads a vector for each multiply-add, and what it takes to bring several
+    outputs together is not counted well.
     """
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
-    filters = s.c_in == 1 and (s.groups > 1 or s.c_out == 1)
-    together = s.groups > 1 and s.in_strides[1] == 1 and s.c_out == 1
-    if names and filters and (together or not HAS_MASKS):
+    filters, single = s.c_in == 1 and s.groups > 1, kernel_taps(s) == 1
+    side_by_side = s.in_strides[1] == 1
+    if names and filters and ((side_by_side and s.c_out == 1) or not HAS_MASKS):
         return names
-    once = is_patches(s) and s.in_strides[1] == 1
-    if not once and (not padded or reads_rows_in_place(s, lanes)):
-        names.append("matrix")
-    few = filters and s.c_out == 1 and len(names) > 1
-    if not few and (not padded or reads_pixels_in_place(s, lanes) or has_images(s)):
+    once = is_patches(s) and side_by_side
+    bands = uses_bands(s) and not (padded or once or fills_dots(s, lanes))
+    image = s.c_in == s.groups == 1 and bands
+    moves = image and (s.c_out == 1 or s.out_strides[4] != 1)
+    filled = s.stride[2] == 1 and s.output[2] >= lanes and not (single and s.in_strides[4] != 1)
+    few = (filters and s.c_out == 1 and bool(names)) or (bands and filled)
+    if not (few or moves) and (not padded or reads_pixels_in_place(s, lanes) or has_images(s)):
         names.append("matrix_transposed")
-    if uses_bands(s) and not padded and not once:
-        names.append("filter_rows")
-    if not filters or padded:
-        names.append("patch_matrix")
+    if not (once or moves) and (not padded or reads_rows_in_place(s, lanes)):
+        names.append("matrix")
+    if bands:
+        sums = s.c_in * kernel_taps(s) > 1
+        names += ["filter_rows", "filter_folds"] if has_folds(s) and sums else ["filter_rows"]
+    if padded or not (filters or image):
+        if not bands or side_by_side or single:
+            names.append("patch_matrix")
         if has_zones(s) and has_few_zones(s):
             names.append("matrix_zones")
     return names
