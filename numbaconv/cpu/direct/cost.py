@@ -139,11 +139,13 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "depthwise_interleaved.repeated": (2.07, 0.455, 0.688),
     # Transforms: of vectors of values, a halving; a way between memory and a tile, with a
     # transposition; factors between the transforms of a signal; what is added to a way where the
-    # second-level cache does not hold a tile; a complex multiply-add. Calls for a row of a tile.
+    # second-level cache does not hold a tile, and to elements where it does not hold an image; a
+    # complex multiply-add. Calls for a row of a tile.
     "overlap_save.step": (2.5, 0.93, 1.34),
     "overlap_save.moved": (15, 23.9, 16.5),
     "overlap_save.between": (10, 10.8, 9.27),
     "overlap_save.far": (6, 1.05, 4.63),
+    "overlap_save.memory": (12, 12, 9),
     "overlap_save.product": (9, 5.04, 4.58),
     "overlap_save.row": (18.8, 17, 56.7),
 }

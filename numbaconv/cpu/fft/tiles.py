@@ -20,7 +20,10 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.blocking import SECOND_LEVEL
 from numbaconv.cpu.direct.cost import CYCLES, cycles_of_sums
+from numbaconv.cpu.direct.counts import image_of
 from numbaconv.problem.shape import ConvShape, Triple
 
 # Values along an axis: blocks of rows fill vectors of up to 16 lanes.
@@ -239,10 +242,21 @@ def best_tiles(s: ConvShape, lanes: int) -> Tiles | None:
     return best if math.prod(best.counts) * best.values <= 64 * read_and_written else None
 
 
+def memory_cost(s: ConvShape, lanes: int) -> float:
+    """Return what it costs besides that no second-level cache holds an image and its results."""
+    elements = s.groups * (s.c_in * math.prod(s.size) + s.c_out * math.prod(s.output))
+    vectors = elements / lanes
+    return vectors * CYCLES["overlap_save.memory"] * (vectors * VECTOR_BYTES > SECOND_LEVEL)
+
+
 def gain(s: ConvShape, lanes: int) -> float:
-    """Return how many times as fast as sums transforms are, as predicted; 0 if they cannot be."""
+    """Return how many times as fast as sums transforms are, as predicted; 0 if they cannot be.
+
+    That is so of one image: rows that no tap crosses may be images, too.
+    """
+    s = image_of(s)
     tiles = best_tiles(s, lanes)
     if tiles is None or s.flops == 0:
         return 0.0
-    spent = costs(s, lanes)(tiles.inner, tiles.values, tiles.columns)
-    return cycles_of_sums(s, lanes) / (s.n * tiles.outer * spent)
+    spent = s.n * tiles.outer * costs(s, lanes)(tiles.inner, tiles.values, tiles.columns)
+    return cycles_of_sums(s, lanes) / (spent + memory_cost(s, lanes))
