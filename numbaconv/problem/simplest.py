@@ -81,8 +81,13 @@ def covered_map(s: ConvShape) -> ConvShape:
 
 
 def with_images_innermost(s: ConvShape) -> ConvShape:
-    """Return a problem of at most two axes whose images are the last axis, and its only image."""
+    """Return a problem of at most two axes with its images as the last axis of one image.
+
+    Rows that no tap crosses are images, if there is but one.
+    """
     axes = [axis for axis in _axes(s) if not _is_one(axis)]
+    if s.n == 1 and len(axes) == 2 and axes[0].is_plain:
+        return _with_axes(s, axes[::-1])
     return _with_axes(_as_one_image(s), [*axes, _batch(s)])
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import numbaconv as nc
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.fft import tiles
 from numbaconv.cpu.fft import weight_gradient as weights
 from tests.convolution.transforms import (
@@ -31,6 +32,8 @@ from tests.convolution.transforms import (
 from tests.oracle import reference
 from tests.oracle.cases import Array
 from tests.oracle.problems import MODES
+
+LANES = VECTOR_BYTES // 4
 
 
 def norm_of(a: Array) -> float:
@@ -242,10 +245,10 @@ def test_no_other_size_of_tiles_costs_less(name: str):
     x, w, _, options = operands(name)
     s = nc.explain(x, w, **options).shape
     most = {axis: s.output[axis] * s.stride[axis] + 300 for axis in range(3)}
-    reach, cost = tiles.reaches(s), tiles.costs(s)
+    reach, cost = tiles.reaches(s), tiles.costs(s, LANES)
     sizes = tiles.shapes(s.kernel, reach, (most[0], most[1], most[2]), tiles.MOST_VALUES)
     every = [tiles.cut(s, *size) for size in sizes]
-    best = tiles.cut(s, *tiles.find_size(s))
+    best = tiles.cut(s, *tiles.find_size(s, LANES))
     assert len(every) > 2
     assert cost(best.inner, best.values, best.columns) == min(
         cost(each.inner, each.values, each.columns) for each in every
@@ -441,7 +444,7 @@ def short_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("name", ["signal_odd_tiles", "image_same", "volume", "dense", "groups"])
 def test_gradients_of_weights_in_runs(name: str, small_tiles: None, short_runs: None):
     x, w, _, options = operands(name)
-    pieces = weights.best_pieces(nc.explain(x, w, **options, of="weight").shape)
+    pieces = weights.best_pieces(nc.explain(x, w, **options, of="weight").shape, LANES)
     assert len(x) * math.prod(pieces.counts) > pieces.terms
     check_weight_gradient(name)
 

@@ -82,7 +82,8 @@ def test_the_products_are_the_same(seed: int):
     if fewest.size[0] == fewest.kernel[0] == fewest.output[0] == 1 and not fewest.padding[0]:
         images = with_images_innermost(fewest)
         assert sorted(products(images)) == sorted(products(s))
-        assert (images.n, images.output[2]) == (1, s.n)
+        assert images.n == 1
+        assert images.output[2] == s.n or (s.n == images.kernel[2] == images.stride[2] == 1)
 
 
 def with_axis(s: ConvShape, place: int) -> ConvShape:

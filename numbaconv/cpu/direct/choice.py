@@ -24,7 +24,7 @@ from numbaconv.cpu.blocking import (
     TILE_ROWS,
     TILE_VECTORS,
 )
-from numbaconv.cpu.direct.tap_lists import leaves_out_padding
+from numbaconv.cpu.direct.tap_lists import MOST_LISTED, leaves_out_padding
 from numbaconv.cpu.packing.halo import (
     axis_phase_count,
     axis_reach,
@@ -32,25 +32,19 @@ from numbaconv.cpu.packing.halo import (
     has_padded_halo,
     is_far_out,
 )
-from numbaconv.problem.shape import is_pointwise, kernel_taps, pads_zeros
+from numbaconv.problem.shape import is_pointwise, kernel_taps, pads_zeros, with_value
+from numbaconv.problem.simplest import with_images_innermost
 
 # Up to so many pixels, dot products with unpacked weights take no longer than packed ones; and up
 # to so many where the weights come from beyond the second-level cache, which takes longer.
 DOT_PIXELS, FAR_DOT_PIXELS = 4, 8
 
-# Of so many vectors of input channels, dot products are faster than a product whose outputs fill no
-# more than one in so many lanes of a vector.
-DOT_LANES = 4
+# Output channels of a group, at most, where dot products are compared with others: of more these
+# are as fast, and it takes time to compare.
+MOST_DOT_OUTPUTS = 64
 
 # Vectors of 16 bytes (SSE, NEON) are loaded whole, or lane by lane.
 HAS_MASKS = VECTOR_BYTES > 16
-
-# Planes of more pixels are large. There filters of so many taps, at most, get strips: up to 5x5 if
-# registers suffice for wide ones.
-LARGE_PLANE, STRIP_TAPS = 1 << 17, 25 if REGISTERS >= 32 else 24
-
-# Pixels of an image of one channel, at least, that is worth compiling strips for.
-STRIP_PIXELS = 1 << 15
 
 # Widest block of columns of `depthwise_channels`: its halo rows stay in the second-level cache,
 # under tall kernels too.
@@ -127,16 +121,6 @@ def uses_bands(s):
     return s.c_out < BAND_CHANNELS and has_bands(s)
 
 
-def uses_folds(s):
-    """Of bands, long filters along long rows: signals, and rows of an image.
-
-    A fold saves loads. Under 20 taps these are few; on short rows the edges of blocks and the halo
-    cost more.
-    """
-    long = s.kernel[2] >= 20 * s.stride[2] and s.output[2] * s.kernel[2] >= 20_000
-    return uses_bands(s) and has_folds(s) and long
-
-
 def exceeds_caches(s, lanes, threads):
     """Whether input and output are too large for the caches."""
     elements = s.n * (s.in_strides[0] + s.out_strides[0])
@@ -174,10 +158,28 @@ def is_one_strip(s):
     return s.kernel[1] in STRIP_ROWS[s.stride[1]]
 
 
+def with_equal_strides(s):
+    """Return a problem as strips see it: with one stride, if that is possible.
+
+    Under a stride, rows that no tap crosses are planes; and an only row has no step to another.
+    """
+    alone = s.kernel[1] == s.stride[1] == 1 and s.size[1] == s.output[1]
+    flat = s.size[0] == s.kernel[0] == s.output[0] == 1
+    if alone and flat and s.stride[2] > 1 and not any(s.padding[:2]):
+        s = s._replace(
+            size=(s.size[1], 1, s.size[2]),
+            output=(s.output[1], 1, s.output[2]),
+            in_strides=with_value(s.in_strides, 2, s.in_strides[3]),
+            out_strides=with_value(s.out_strides, 2, s.out_strides[3]),
+        )
+    return s._replace(stride=with_value(s.stride, 1, s.stride[2])) if is_one_row(s) else s
+
+
 def has_strips(s):
     """Depthwise, on rows that lie dense in memory, where masks can stand for the padding."""
     in_place = pads_zeros(s) and reads_in_place(s)
     dense = s.in_strides[4] == 1 and s.out_strides[4] == 1 and in_place
+    s = with_equal_strides(s)
     stride = s.stride[1]
     regular = stride == s.stride[2] and (
         stride == 1 or (stride in STRIP_ROWS and s.dilation[1] == 1 and s.dilation[2] == 1)
@@ -200,37 +202,10 @@ def joins_phases(s):
     return is_depthwise(s) and fits and filled and flat and dense and HAS_MASKS
 
 
-def uses_planes(s):
-    """Strips of several planes, but where rows of a plane do better."""
-    return s.groups > 1 and prefers_strips(s)
-
-
-def prefers_strips(s):
-    """Whether strips do better than rows of a plane.
-
-    Strips go down a plane, bands along its rows, which memory prefers: on planes that no cache
-    holds, large filters get bands.
-    """
-    suits = kernel_taps(s) <= STRIP_TAPS or s.output[1] * s.output[2] <= LARGE_PLANE
-    return has_strips(s) and suits and not uses_folds(s)
-
-
 def holds_plane(s, lanes):
     """Whether the second-level cache holds what is read of a plane, and its results."""
-    read = s.size[2] * s.stride[1] * s.output[1]
+    read = s.size[2] * (s.stride[1] * s.output[1] if s.kernel[1] > 1 else 1)
     return 2 * read * VECTOR_BYTES <= blocking.CACHE_BYTES * lanes
-
-
-def uses_one_plane(s, lanes):
-    """Strips of an image of one channel, under a filter as high as one.
-
-    They take longer to compile than bands, which small images do not repay. If registers are few,
-    bands do better on what the second-level cache does not hold, but under a stride.
-    """
-    large = s.output[1] * s.output[2] >= STRIP_PIXELS
-    near = REGISTERS >= 32 or holds_plane(s, lanes) or s.stride[1] > 1
-    flat = s.groups == s.kernel[0] == 1
-    return flat and large and near and prefers_strips(s) and is_one_strip(s)
 
 
 def is_one_row(s):
@@ -253,7 +228,7 @@ def uses_small_planes(s, lanes):
     filtered = filtered and s.stride[1] in SMALL_STRIDES
     flat = kd == 1 and s.padding[0] == 0 and (s.output[0] - 1) * s.stride[0] < s.size[0]
     dense = s.dilation[1] == 1 and s.dilation[2] == 1
-    return fits and filtered and flat and dense and uses_planes(s)
+    return fits and filtered and flat and dense and has_strips(s)
 
 
 def period_of(s, lanes):
@@ -275,10 +250,12 @@ def has_dense_pixels(s, lanes):
 
 
 def uses_interleaved(s, lanes):
-    """Dense pixels, unless their outputs fill vectors, or they are long signals."""
-    return (
-        has_dense_pixels(s, lanes) and s.groups > 1 and not (fills_lanes(s, lanes) or uses_folds(s))
-    )
+    """Dense pixels of several channels, unless their outputs fill vectors.
+
+    Of one channel where registers are few: bands move the results of each output then.
+    """
+    several = s.groups > 1 or (REGISTERS < 32 and s.c_out > 1)
+    return has_dense_pixels(s, lanes) and several and not fills_lanes(s, lanes)
 
 
 def uses_channels(s):
@@ -289,8 +266,7 @@ def uses_channels(s):
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
     large = (kernel_taps(s) >= 25 or not reads_in_place(s)) and wide_rows
-    folds = uses_folds(s) and s.in_strides[4] == 1
-    return not (stores_apart(s) or large or folds)
+    return not (stores_apart(s) or large)
 
 
 def depthwise_lowerings(s, lanes):
@@ -298,9 +274,9 @@ def depthwise_lowerings(s, lanes):
 
     Lanes are channels only where these fill half a vector.
     """
-    names = ["depthwise_planes"] if uses_planes(s) else []
+    names = ["depthwise_planes"] if has_strips(s) else []
     interleaved = uses_interleaved(s, lanes)
-    fills = is_depthwise(s) and 2 * s.groups >= lanes
+    fills = is_depthwise(s) and s.groups > 1 and 2 * s.groups >= lanes
     channels = fills and (interleaved or uses_channels(s))
     if (interleaved or channels) and has_padded_channels(s):
         return names
@@ -309,23 +285,20 @@ def depthwise_lowerings(s, lanes):
 
 
 def has_dots(s):
-    """A pointwise layer on one row, with channels that lie side by side."""
+    """A pointwise layer with channels that lie side by side."""
     side_by_side = s.in_strides[1] == 1 and s.out_strides[1] == 1
-    one_row = s.n == 1 and is_signal(s)
-    return one_row and is_pointwise(s) and side_by_side and reads_in_place(s)
+    return is_pointwise(s) and side_by_side and reads_in_place(s)
 
 
-def uses_dots(s, lanes):
-    """Dot products where few share weights or pixels, or few outputs have many channels.
+def fills_dots(s, lanes):
+    """Whether dot products can compute a problem, and channels fill their vectors."""
+    return has_dots(s) and s.c_in >= lanes
 
-    Few outputs only on pixels that lie dense, which are one row in any batch: others are not.
-    """
+
+def has_few_pixels(s, lanes):
+    """Whether so few pixels share the weights that dot products, which pack none, take them."""
     far = s.c_out * s.c_in * VECTOR_BYTES > SECOND_LEVEL * lanes
-    few_pixels = s.output[2] <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
-    dense = s.in_strides[4] == s.groups * s.c_in and s.out_strides[4] == s.groups * s.c_out
-    fills = s.c_in >= DOT_LANES * lanes and lanes >= DOT_LANES * s.c_out
-    few_outputs = dense and (s.c_out < BAND_CHANNELS or fills)
-    return has_dots(s) and s.c_in >= lanes and (few_pixels or few_outputs)
+    return fills_dots(s, lanes) and s.n * prod(s.output) <= (FAR_DOT_PIXELS if far else DOT_PIXELS)
 
 
 def fills_lanes(s, lanes):
@@ -340,8 +313,16 @@ def has_zones(s):
 
 
 def has_few_zones(s):
-    """Whether zones of columns are so few that it pays to look at them: see `MOST_ZONES`."""
-    return min(2 * s.kernel[2], s.output[2]) <= MOST_ZONES
+    """Whether zones of columns are so few that it pays to look at them: see `MOST_ZONES`.
+
+    A zone begins where a tap begins to read more than padding, and where one ceases to.
+    """
+    taps, step, most = s.kernel[2], s.dilation[2], s.stride[2] * (s.output[2] - 1)
+    zones = 1
+    for outside in (s.padding[2], s.size[2] + s.padding[2]):  # of the first tap, for output 0
+        first = max(0, ceil_div(outside - most, step))
+        zones += max(0, min(taps, ceil_div(outside, step)) - first)
+    return zones <= MOST_ZONES
 
 
 def is_signal(s):
@@ -464,6 +445,31 @@ def reads_pixels_in_place(s, lanes):
     return leaves_out_padding(s) and spread and reads_in_place(s) and not crowds_cache(s, lanes)
 
 
+def has_images(s):
+    """Whether the pixels of a tile of `matrix_transposed` may be one of many images each.
+
+    Two rows of a small map fill no half of a tile. With the images as columns tiles are full, each
+    reads the weights that an image would have read by itself, and all taps that read padding are
+    left out. That pixels may be a page apart costs less here.
+    """
+    short = 4 * s.output[2] <= TILE_ROWS
+    flat = s.size[0] == s.kernel[0] == s.output[0] == 1 and s.padding[0] == 0
+    possible = short and flat and kernel_taps(s) > 1 and reads_in_place(s)
+    return possible and leaves_out_padding(with_images_innermost(s))
+
+
+def takes_images(s):
+    """Whether they are, in a batch: of many images, or of any where the map itself has padding.
+
+    A list of all channels has another order with the images as columns, so that goes by no batch.
+    """
+    if not has_images(s):
+        return False
+    listed = s.c_in * kernel_taps(s) <= MOST_LISTED
+    many = with_images_innermost(s).output[2] > 2 * s.output[2]
+    return listed or many or not leaves_out_padding(s)
+
+
 def crowds_cache(s, lanes):
     """Whether pixels that a tile reads of a channel push each other out of the first-level cache.
 
@@ -559,23 +565,16 @@ def candidates(s, lanes):
 def special_lowering(s, lanes):
     """Name the lowering that serves a problem by a rule of its own, or None: costs decide then.
 
-    Those of filters are made for them, and none other is near. Dot products add in another order
-    than the others, whose sums are the same in any batch. What tiles of single taps wait for the
-    memory is not counted well enough, so a rule says when panels serve them; nor is what results
-    take that are no neighbours, so depthwise layers among those are bands.
+    Those of filters are made for them, and none other is near. Packing weights is not counted, so a
+    rule says when too few pixels share them. What tiles of single taps wait for the memory is not
+    counted well enough, so a rule says when panels serve them; nor is what results take that are no
+    neighbours, so depthwise layers among those are bands.
     """
-    if uses_dots(s, lanes):
+    if has_few_pixels(s, lanes):
         return "dots"
-    if uses_one_plane(s, lanes):
-        return "depthwise_planes"
-    left = not depthwise_lowerings(s, lanes)
-    folds = uses_folds(s) and left
-    image = s.c_in == s.groups == 1 and (s.c_out == 1 or max(s.dilation) == 1)
-    phase = left and is_depthwise(s) and stores_apart(s)
-    if folds or ((image or phase) and uses_bands(s)):
-        if has_padded_halo(s):
-            return "patch_matrix"
-        return "filter_folds" if folds else "filter_rows"
+    phase = is_depthwise(s) and stores_apart(s) and not depthwise_lowerings(s, lanes)
+    if phase and uses_bands(s):
+        return "patch_matrix" if has_padded_halo(s) else "filter_rows"
     if uses_rows(s, lanes):
         return "matrix"
     if uses_panels(s, lanes):
@@ -584,29 +583,40 @@ def special_lowering(s, lanes):
 
 
 def comparable(s, lanes):
-    """Name the lowerings that `cost` compares.
+    """Name the lowerings that `cost` compares, dot products apart.
 
     One whose halo tiles would be nearly all padding is left out; panels hold what the taps read.
     Filters of a single channel each never repay panels and zones, nor vectors of a single output.
     Those whose channels are neighbours in memory take these together, and so do those by vectors of
     16 bytes; but several outputs of a channel repeat it. Pixels that are read once do not repay a
     halo tile if their channels have to be transposed.
+
+    Few outputs have bands, and folds, unless channels fill vectors. Vectors of outputs are nearly
+    empty then, those of pixels are not; and panels pay for single taps alone. With one channel and
+    one output `matrix` loads a vector for each multiply-add, and what it takes to bring several
+    outputs together is not counted well.
     """
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
-    filters = s.c_in == 1 and s.groups > 1
-    together = s.in_strides[1] == 1 and s.c_out == 1
-    if names and filters and (together or not HAS_MASKS):
+    filters, single = s.c_in == 1 and s.groups > 1, kernel_taps(s) == 1
+    side_by_side = s.in_strides[1] == 1
+    if names and filters and ((side_by_side and s.c_out == 1) or not HAS_MASKS):
         return names
-    once = is_patches(s) and s.in_strides[1] == 1
-    if not once and (not padded or reads_rows_in_place(s, lanes)):
-        names.append("matrix")
-    few = filters and s.c_out == 1 and len(names) > 1
-    if not few and (not padded or reads_pixels_in_place(s, lanes)):
+    once = is_patches(s) and side_by_side
+    bands = uses_bands(s) and not (padded or once or fills_dots(s, lanes))
+    image = s.c_in == s.groups == 1 and bands
+    moves = image and (s.c_out == 1 or s.out_strides[4] != 1)
+    filled = s.stride[2] == 1 and s.output[2] >= lanes and not (single and s.in_strides[4] != 1)
+    few = (filters and s.c_out == 1 and bool(names)) or (bands and filled)
+    if not (few or moves) and (not padded or reads_pixels_in_place(s, lanes) or has_images(s)):
         names.append("matrix_transposed")
-    if uses_bands(s) and not padded and not once:
-        names.append("filter_rows")
-    if not filters or padded:
-        names.append("patch_matrix")
+    if not (once or moves) and (not padded or reads_rows_in_place(s, lanes)):
+        names.append("matrix")
+    if bands:
+        sums = s.c_in * kernel_taps(s) > 1
+        names += ["filter_rows", "filter_folds"] if has_folds(s) and sums else ["filter_rows"]
+    if padded or not (filters or image):
+        if not bands or side_by_side or single:
+            names.append("patch_matrix")
         if has_zones(s) and has_few_zones(s):
             names.append("matrix_zones")
     return names

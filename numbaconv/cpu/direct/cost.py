@@ -6,20 +6,24 @@ sum is the cost; the cheapest lowering that applies is taken.
 
 Threads are not counted. Images are only under a single tap, and rows only there and where a tap
 crosses them, as elsewhere they may be images (see `problem.simplest`). Sums of one tap have one
-order everywhere. So the order of sums is the same in any batch and on any number of threads.
+order everywhere, but as dot products, which no batch decides on (`in_any_batch`). So the order of
+sums is the same in any batch and on any number of threads.
 """
 
 from collections.abc import Callable
 
 from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
-from numbaconv.cpu.direct.choice import comparable, special_lowering
+from numbaconv.cpu.direct.choice import MOST_DOT_OUTPUTS, comparable, fills_dots, special_lowering
 from numbaconv.cpu.direct.counts import (
     count_bands,
+    count_dots,
+    count_folds,
     count_matrix,
     count_panels,
     count_transposed,
     count_zones,
     image_of,
+    in_any_batch,
 )
 from numbaconv.cpu.direct.depthwise_counts import count_channels, count_interleaved, count_planes
 from numbaconv.cpu.direct.halo_counts import Counts
@@ -54,6 +58,9 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "halo.far": (4.73, 4.48, 1.92),
     "filled_vector": (2.8, 2.84, 8.71),
     "halo.vector": (1.9, 0.466, 0),
+    # Cycles of register blocks; halvings of the lanes of a tile's sums.
+    "dots.step": (1.5, 1.1, 1.35),
+    "dots.halving": (15.5, 17.5, 20),
     # Vectors of results; tiles, and lists of channels of each; vectors of results that are moved to
     # the output, or by segments.
     "matrix.result": (1.86, 1.38, 2.51),
@@ -62,13 +69,15 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "matrix.moved": (12, 12, 12),
     "matrix.segment": (20.7, 14.3, 26.8),
     # Vectors of results, or those that are stored in several columns; tiles, and lists of
-    # channels of each; lines of pixels that the first-level cache holds no longer, or the second.
+    # channels of each; lines of pixels that the first-level cache holds no longer, or the second;
+    # those of single taps that come from memory.
     "matrix_transposed.result": (1.27, 0, 0),
     "matrix_transposed.apart": (1.49, 1.34, 0),
     "matrix_transposed.tile": (48.1, 44.4, 74.2),
     "matrix_transposed.round": (2.9, 0.381, 1.81),
     "matrix_transposed.again": (1.78, 0.329, 1.59),
     "matrix_transposed.far": (4, 1.9, 9.68),
+    "matrix_transposed.memory": (5, 3.5, 8),
     # Vectors of results; calls for a row of the filter.
     "matrix_zones.result": (4.17, 4.15, 3.22),
     "matrix_zones.call": (68.2, 56.2, 112),
@@ -82,20 +91,32 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "patch_matrix.row": (4.64, 2.49, 11.6),
     # Cycles of register blocks; results, read and written for each input channel; bands of an
     # output channel, and calls for each input channel; vectors of results that are moved.
-    "filter_rows.step": (1.61, 1.33, 1.53),
-    "filter_rows.result": (7.55, 4.05, 4.02),
-    "filter_rows.pass": (30.4, 22.5, 44.3),
-    "filter_rows.call": (15.5, 24, 48.5),
-    "filter_rows.moved": (11.2, 13.1, 14.8),
-    # Products, loads, loads that are split into two phases or masked; results; strips of a plane;
-    # rows of small planes.
-    "depthwise_planes.product": (0.563, 0.291, 0.668),
-    "depthwise_planes.load": (0.438, 0.557, 0),
-    "depthwise_planes.split": (2.98, 0.454, 10.4),
-    "depthwise_planes.masked": (0.3, 0.125, 0.341),
-    "depthwise_planes.result": (5.12, 2.94, 3.92),
-    "depthwise_planes.call": (7.64, 7.59, 40.6),
-    "depthwise_planes.small_row": (8, 11.3, 22.1),
+    "filter_rows.step": (1.45, 1.29, 1.18),
+    "filter_rows.result": (6, 4.6, 3.99),
+    "filter_rows.pass": (30.4, 16, 31.3),
+    "filter_rows.call": (15.5, 24.6, 39.4),
+    "filter_rows.moved": (11.2, 16.9, 32.9),
+    # The same of folds, where a call is for some vectors of taps of an input channel.
+    "filter_folds.step": (1.7, 0.883, 0.852),
+    "filter_folds.result": (4, 2.06, 1.89),
+    "filter_folds.call": (25, 40.6, 33),
+    "filter_folds.pass": (40, 43.8, 44.4),
+    "filter_folds.moved": (9, 7.1, 14.6),
+    # Products, weights, and rows of strips; loads, those that are split into two phases, have masks
+    # in registers, or masks of each tap; results; lines of pixels, and results, that come from
+    # beyond the first-level cache; strips of a plane; rows of small planes.
+    "depthwise_planes.product": (0.563, 0.49, 0.466),
+    "depthwise_planes.weight": (0.2, 0.132, 0.958),
+    "depthwise_planes.row": (2, 1.39, 2.12),
+    "depthwise_planes.load": (0.438, 0.436, 0),
+    "depthwise_planes.split": (2.98, 0.31, 1.57),
+    "depthwise_planes.masked": (0.1, 0.0943, 0.931),
+    "depthwise_planes.cut": (0.3, 0.365, 4.45),
+    "depthwise_planes.result": (4.4, 2.28, 5.16),
+    "depthwise_planes.far": (0.5, 0.484, 3),
+    "depthwise_planes.again": (6, 2.83, 2),
+    "depthwise_planes.call": (7.64, 3.68, 21.8),
+    "depthwise_planes.small_row": (8, 12, 22.1),
     # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding; results
     # that are transposed back.
     "depthwise_channels.step": (1.17, 1.36, 1.1),
@@ -116,26 +137,64 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "depthwise_interleaved.element": (0.925, 0.773, 1.01),
     "depthwise_interleaved.again": (0.349, 0.497, 0.58),
     "depthwise_interleaved.repeated": (2.07, 0.455, 0.688),
+    # Transforms: of vectors of values, a halving; a way between memory and a tile, with a
+    # transposition; factors between the transforms of a signal; what is added to a way where the
+    # second-level cache does not hold a tile, and to elements where it does not hold an image; a
+    # complex multiply-add. Calls for a row of a tile.
+    "overlap_save.step": (2.5, 0.93, 1.34),
+    "overlap_save.moved": (15, 23.9, 16.5),
+    "overlap_save.between": (10, 10.8, 9.27),
+    "overlap_save.far": (6, 1.05, 4.63),
+    "overlap_save.memory": (12, 12, 9),
+    "overlap_save.product": (9, 5.04, 4.58),
+    "overlap_save.row": (18.8, 17, 56.7),
 }
 _COLUMN = 1 if HALVES_VECTORS else 2 if VECTOR_BYTES == 32 else 0
 CYCLES: Counts = {what: cycles[_COLUMN] for what, cycles in COLUMNS.items()}
 
 
 COUNTS: dict[str, Callable[[ConvShape, int], Counts]] = {
+    "dots": count_dots,
     "matrix": count_matrix,
     "matrix_transposed": count_transposed,
     "matrix_zones": count_zones,
     "patch_matrix": count_panels,
     "filter_rows": count_bands,
+    "filter_folds": count_folds,
     "depthwise_planes": count_planes,
     "depthwise_channels": count_channels,
     "depthwise_interleaved": count_interleaved,
 }
 
 
+# What dot products are compared with: others are not near where channels lie side by side.
+RIVALS = ("matrix_transposed", "patch_matrix", "matrix")
+
+
 def count(name: str, s: ConvShape, lanes: int) -> Counts:
     """Return what a lowering does for a row of outputs of a group."""
     return COUNTS[name](image_of(s), lanes)
+
+
+def cost_of(name: str, one: ConvShape, lanes: int) -> float:
+    """Return the predicted cycles of a lowering for a row of outputs of what is counted."""
+    return sum(CYCLES[what] * many for what, many in COUNTS[name](one, lanes).items())
+
+
+def costs_of_dots(s: ConvShape, lanes: int) -> dict[str, float]:
+    """Return what dot products and the others cost in any batch, if none of these costs less.
+
+    They add in another order than the others do, so no batch may decide on them.
+    """
+    if not fills_dots(s, lanes) or s.c_out > MOST_DOT_OUTPUTS:
+        return {}
+    one = in_any_batch(s)
+    found = {"dots": cost_of("dots", one, lanes)}
+    for name in RIVALS:
+        found[name] = cost_of(name, one, lanes)
+        if found[name] < found["dots"]:
+            return {}
+    return found
 
 
 def costs(s: ConvShape, lanes: int) -> dict[str, float]:
@@ -145,11 +204,16 @@ def costs(s: ConvShape, lanes: int) -> dict[str, float]:
     """
     if (only := special_lowering(s, lanes)) is not None:
         return {only: 0.0}
+    if found := costs_of_dots(s, lanes):
+        return found
     one = image_of(s)
-    return {
-        name: sum(CYCLES[what] * many for what, many in COUNTS[name](one, lanes).items())
-        for name in comparable(s, lanes)
-    }
+    return {name: cost_of(name, one, lanes) for name in comparable(s, lanes)}
+
+
+def cycles_of_sums(s: ConvShape, lanes: int) -> float:
+    """Return the predicted cycles of all rows and groups by the lowering that serves a problem."""
+    rows = s.n * s.groups * s.output[0] * s.output[1]
+    return rows * cost_of(find_lowering(s, lanes), image_of(s), lanes)
 
 
 def find_lowering(s: ConvShape, lanes: int) -> str:

@@ -8,6 +8,7 @@ there, and sums have one order everywhere.
 import functools
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from numbaconv.cpu.blocking import (
     BAND_ROWS,
     BAND_VECTORS,
     CALL_COST,
+    FOLD_DEPTH,
+    FOLD_VECTORS,
     MOST_K,
     NARROW_TILES,
     SEGMENT_COST,
@@ -34,16 +37,20 @@ from numbaconv.cpu.direct.choice import (
     PAGE_BYTES,
     columns_in_line,
     has_few_zones,
+    has_images,
     pages_of_pixels,
     reads_bands_in_place,
     reads_pixels_in_place,
     reads_rows_in_place,
     reads_signals_in_place,
+    stays_cached,
 )
+from numbaconv.cpu.direct.filter_blocks import INSIDE_VECTORS
 from numbaconv.cpu.direct.halo_counts import Counts, count_halo, transposed_pieces
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import pairs_rows, rows_of_stage
 from numbaconv.cpu.im2col.panels import fills_zones
+from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS
 from numbaconv.cpu.packing.halo import axis_phase_count, axis_reach
 from numbaconv.problem.padding_modes import steps_to
 from numbaconv.problem.shape import ZEROS, ConvShape, kernel_taps, with_value
@@ -56,6 +63,12 @@ MULTIPLY_ADDS, LOADS, LATENCY = 2, 2, 4
 
 # Instructions that a core has under way, about: 224 to 512.
 AHEAD = 256
+
+# Images whose pixels are a tile, about: what one costs must not depend on how many there are.
+USUAL_IMAGES = 8
+
+# Pixels of a row that may be those of any number of images, and rows that may be images.
+LONG_ROW, SOME_ROWS = 896, 16
 
 # Taps of an axis of which it is counted what they read.
 MOST_ASKED = 32
@@ -185,6 +198,30 @@ def image_of(s: ConvShape) -> ConvShape:
     return s._replace(n=1, **one)
 
 
+def in_any_batch(s: ConvShape) -> ConvShape:
+    """Return what stands for a pointwise layer, whatever its batch is.
+
+    Its images may be one long row, of which many pixels are counted, or some of its rows.
+    """
+    one = s.output[:2] == (1, 1)
+    cols = s.output[2]
+    long = one and all(steps[0] == cols * steps[4] for steps in (s.in_strides, s.out_strides))
+    rows, cols = (1, LONG_ROW) if long else (SOME_ROWS, cols)
+
+    def steps_of(steps: tuple[int, ...]) -> tuple[int, ...]:
+        row = cols * steps[4] if long else steps[0] if one else steps[3]
+        return rows * row, steps[1], rows * row, row, steps[4]
+
+    size = 1, rows, cols
+    return s._replace(
+        n=1,
+        size=size,
+        output=size,
+        in_strides=steps_of(s.in_strides),
+        out_strides=steps_of(s.out_strides),
+    )
+
+
 def far_weights(s: ConvShape, lanes: int, rows: float) -> float:
     """Vectors of weights that come from beyond the second-level cache, once for so many rows.
 
@@ -254,22 +291,25 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     return added(counts, count_tasks(s, lanes, b))
 
 
+def lines_in_row(s: ConvShape, lanes: int, tiles: int) -> float:
+    """Lines of a channel that tiles of a row of outputs read, channels outermost."""
+    step_of = s.stride[2] * s.in_strides[4] * itemsize(lanes)
+    return s.output[2] * min(1, step_of / CACHE_LINE) + tiles / 2
+
+
 def lines_of_pixels(s: ConvShape, lanes: int, tiles: int) -> Counts:
     """Count lines of pixels that tiles of a row of outputs read in place, channels outermost.
 
     Each tile reads all channels, so it finds none in the first-level cache that another tile left,
-    nor in the second where that has no room for all rows from the first tap to the last. Under a
-    single tap it waits for none, as it sees many channels ahead.
+    nor in the second where that has no room for all rows from the first tap to the last.
     """
     kd, kh, _ = s.kernel
-    size = itemsize(lanes)
-    image = s.c_in * prod(s.size) * size
-    if image < blocking.FIRST_LEVEL or kernel_taps(s) == 1:
+    image = s.c_in * prod(s.size) * itemsize(lanes)
+    if image < blocking.FIRST_LEVEL:
         return {}
-    each = s.output[2] * min(1, s.stride[2] * size / CACHE_LINE) + tiles / 2
     window = image * min(1, ((kh - 1) * s.dilation[1] + 1) / s.size[1])
     level = "far" if window > blocking.SECOND_LEVEL else "again"
-    return {f"matrix_transposed.{level}": s.c_in * kd * kh * each}
+    return {f"matrix_transposed.{level}": s.c_in * kd * kh * lines_in_row(s, lanes, tiles)}
 
 
 def count_transposed(s: ConvShape, lanes: int) -> Counts:
@@ -278,12 +318,15 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     k_size, cols = s.c_in * kernel_taps(s), s.output[2]
     channels = vectors_of_channels(s, lanes)
     blocks = sum(many for many, _ in channels)
-    in_place = reads_pixels_in_place(s, lanes)
+    images = has_images(s)
+    in_place = images or reads_pixels_in_place(s, lanes)
     b = matrix_blocks.cut(s, itemsize(lanes), 1, True, in_place)
     parts = ceil_div(s.c_in, b.kc)
     used = k_size * depth.inside * height.inside * (width.inside if in_place else 1)
     crossed = crosses_rows(s) or kernel_taps(s) == 1
-    if pairs_rows(s, cols) and crossed and s.output[1] > 1:
+    if images:
+        pixels = [(cols / USUAL_IMAGES, USUAL_IMAGES)]
+    elif pairs_rows(s, cols) and crossed and s.output[1] > 1:
         pixels = [(0.5, 2 * cols)]
     else:
         pixels = equal_parts(cols, TILE_ROWS)
@@ -306,9 +349,12 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
         counts["far_store"] = cols * blocks
     if not in_place:
         added(counts, count_halo(s, lanes, b, s.kernel[0] * depth.inside, blocks))
-    elif s.in_strides[1] != 1:
-        if kernel_taps(s) == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
+    elif s.in_strides[1] != 1 and kernel_taps(s) == 1:
+        if pages_of_pixels(s, lanes) > MOST_PAGES:
             counts["page"] = pages_of_pixels(s, lanes) * tiles
+        if not stays_cached(s, lanes):  # a tile sees many channels ahead, but no memory
+            counts["matrix_transposed.memory"] = s.c_in * lines_in_row(s, lanes, len(pixels))
+    elif s.in_strides[1] != 1:
         lines = lines_of_pixels(s, lanes, len(pixels))
         added(counts, {what: count * blocks for what, count in lines.items()})
     return added(counts, count_tasks(s, lanes, b))
@@ -431,6 +477,27 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     return counts | {"task": 1 / rows, "far_vector": far_weights(s, lanes, rows)}
 
 
+def cases(count: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """How many blocks have which of some ascending sizes: the last one the least that will do."""
+    whole, left = divmod(count, sizes[-1])
+    last = next(size for size in sizes if size >= left)
+    return [(whole, sizes[-1]), (min(1, left), last)]
+
+
+def count_dots(s: ConvShape, lanes: int) -> Counts:
+    """Count for `dots`. A block that is smaller than its case computes all of that.
+
+    At the end of a tile the lanes of its sums are added, by halves.
+    """
+    vectors, halvings = ceil_div(s.c_in, lanes), lanes.bit_length() - 1
+    rows, columns = cases(s.output[2], DOT_ROWS), cases(s.c_out, DOT_COLUMNS)
+    tiles = [(n * m, step(high, wide, vectors)) for n, high in rows for m, wide in columns]
+    return {
+        "dots.step": vectors * sum(many * each for many, each in tiles),
+        "dots.halving": halvings * sum(many for many, _ in tiles),
+    }
+
+
 def band_heights(rows: int) -> list[tuple[int, int]]:
     """How many bands have how many rows, of so many that share input rows."""
     found = []
@@ -462,7 +529,8 @@ def count_bands(s: ConvShape, lanes: int) -> Counts:
         waits = LATENCY * taps * min(1, (products + loads) / AHEAD)
         return max(products / MULTIPLY_ADDS, (loads + height * taps) / LOADS, waits)
 
-    passes = sum(many for many, _ in heights) * len(widths)
+    ends = padded_ends(s) / b.col_blocks if reads_middle_in_place(s, lanes, b) else 0
+    passes = sum(many for many, _ in heights) * (len(widths) + ends)
     counts: Counts = {
         "filter_rows.step": sums * sum(m * n * cycles(h, w) for m, h in heights for n, w in widths),
         "filter_rows.result": sums * sum(m * h for m, h in heights) * vectors * phases_h,
@@ -473,9 +541,83 @@ def count_bands(s: ConvShape, lanes: int) -> Counts:
         counts["filter_rows.moved"] = vectors * b.col_blocks * s.c_out
         if stores_far(s, lanes):
             counts["far_store"] = s.output[2] * s.c_out
-    if not (reads_bands_in_place(s) and vectors > 4 * BAND_VECTORS[-1]):
-        planes = kd * depth.inside
-        halo = count_halo(s, lanes, b, planes, s.c_out)
-        kept = kd if kd > 1 and s.stride[0] == s.dilation[0] == 1 and b.kc == s.c_in else 1
-        added(counts, {what: count / kept for what, count in halo.items()})
-    return added(counts, {"task": 1 / b.rows / b.groups * b.col_blocks})
+    return added(counts, tiles_of_rows(s, lanes, b))
+
+
+def padded_ends(s: ConvShape) -> int:
+    """How many ends of a row read padding."""
+    last = (s.output[2] - 1) * s.stride[2] + (s.kernel[2] - 1) * s.dilation[2] - s.padding[2]
+    return (s.padding[2] > 0) + (last >= s.size[2])
+
+
+def reads_middle_in_place(s: ConvShape, lanes: int, b: MatrixBlocks) -> bool:
+    """Whether tasks of `filter_rows` copy no more than the ends of their rows."""
+    return reads_bands_in_place(s) and b.cols - padded_ends(s) * lanes >= INSIDE_VECTORS * lanes
+
+
+def tiles_of_rows(s: ConvShape, lanes: int, b: MatrixBlocks) -> Counts:
+    """Count the tasks of `filter_rows`, and what they copy to halo tiles."""
+    counts: Counts = {"task": 1 / b.rows / b.groups * b.col_blocks}
+    kd, kh, _ = s.kernel
+    if reads_middle_in_place(s, lanes, b):
+        tiles = padded_ends(s) * s.c_in * kd * tap_shares(s)[0].inside / b.rows
+        rows = b.rows + (kh - 1) * s.dilation[1]
+        return counts | {"halo.call": tiles, "masked_vector": 2 * tiles * rows}
+    halo = count_halo(s, lanes, b, kd * tap_shares(s)[0].inside, s.c_out)
+    kept = kd if kd > 1 and s.stride[0] == s.dilation[0] == 1 and b.kc == s.c_in else 1
+    return added(counts, {what: count / kept for what, count in halo.items()})
+
+
+def folds_of(taps: int, lanes: int) -> list[tuple[float, int, int]]:
+    """How many calls of the fold have how many rows of so many taps each.
+
+    The last row may be partial: its columns have one tap more than the others.
+    """
+    depth = ceil_div(taps, lanes)
+    whole = taps - (depth - 1) * lanes
+    *others, (many, rows) = equal_parts(depth, FOLD_DEPTH)
+    full = [(n, high, lanes) for n, high in [*others, (many - 1, rows)]]
+    found = [*full, (1, rows, whole), (1, rows - 1, lanes - whole)]
+    return [fold for fold in found if all(fold)]
+
+
+def count_folds(s: ConvShape, lanes: int) -> Counts:
+    """Count for `filter_folds`."""
+    kw, phases = s.kernel[2], phases_of(s, 2)
+    b = filter_blocks.cut(s, itemsize(lanes), 1, True)
+    vectors = ceil_div(b.cols, lanes)
+    widths = [(vectors // FOLD_VECTORS[-1], FOLD_VECTORS[-1])]
+    widths += [(1, w) for w in FOLD_VECTORS[:-1] if vectors % FOLD_VECTORS[-1] & w]
+    widths = [(many, w) for many, w in widths if many]
+    dense = s.out_strides[4] == 1  # others are moved block by block
+    pieces = len(widths) if dense else sum(many for many, _ in widths)
+    pieces += padded_ends(s) / b.col_blocks if reads_middle_in_place(s, lanes, b) else 0
+    kinds = [(kw % phases, kw // phases + 1), (phases - kw % phases, kw // phases)]
+    folds = [
+        (many * n, rows, taps)
+        for many, each in kinds
+        if many and each
+        for n, rows, taps in folds_of(each, lanes)
+    ]
+    crossed = 1 + VECTOR_BYTES / CACHE_LINE  # cycles of a load that may lie across cache lines
+
+    def cycles(rows: int, taps: int, width: int) -> float:
+        products, loads = rows * width, crossed * (rows + width - 1) + rows
+        waits = LATENCY * rows * min(1, taps * (products + loads) / AHEAD)
+        return taps * max(products / MULTIPLY_ADDS, loads / LOADS, waits)
+
+    planes = s.kernel[0] * tap_shares(s)[0].inside
+    sums = s.c_out * s.c_in * planes * b.col_blocks
+    calls = sums * sum(n for n, _, _ in folds)
+    counts: Counts = {
+        "filter_folds.step": sums
+        * sum(n * m * cycles(rows, taps, w) for n, rows, taps in folds for m, w in widths),
+        "filter_folds.result": calls * vectors,
+        "filter_folds.call": calls * pieces,
+        "filter_folds.pass": s.c_out * b.col_blocks * pieces,
+    }
+    if not dense:
+        counts["filter_folds.moved"] = vectors * b.col_blocks * s.c_out
+        if stores_far(s, lanes):
+            counts["far_store"] = s.output[2] * s.c_out
+    return added(counts, tiles_of_rows(s, lanes, b))

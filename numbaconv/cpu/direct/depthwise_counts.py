@@ -4,7 +4,8 @@ import itertools
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
-from numbaconv.codegen.target import REGISTERS
+from numbaconv.codegen.pointers import CACHE_LINE
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import strip_height, strip_vectors
 from numbaconv.cpu.direct.blocks import PIXEL_COLUMNS_UNIT, columns_of_pixels, rows_in_cache
@@ -14,6 +15,7 @@ from numbaconv.cpu.direct.choice import (
     period_of,
     reads_in_place,
     uses_small_planes,
+    with_equal_strides,
 )
 from numbaconv.cpu.direct.counts import (
     AHEAD,
@@ -29,10 +31,6 @@ from numbaconv.cpu.direct.tasks import halo_extents, off_padding, rows_at_once, 
 from numbaconv.problem.shape import ConvShape, kernel_taps
 from numbaconv.problem.taps import axis_taps, first_read
 
-# Loads as which one with a mask counts. CPUs with 32 vector registers have others for masks; where
-# a mask takes one of 16, it leaves fewer for sums.
-MASKED = 1 if REGISTERS >= 32 else 4
-
 
 def strip_heights(rows: int, stride: int) -> list[int]:
     """List the heights of the strips whose sum is a filter of so many rows."""
@@ -43,17 +41,35 @@ def strip_heights(rows: int, stride: int) -> list[int]:
     return heights
 
 
+def masked_share(s: ConvShape, height: int, lanes: int) -> float:
+    """Share of the loads of strips of a height that have masks.
+
+    Those at the ends of a row have, for the taps under which they are cut. Strips of one vector,
+    and those under a stride, have them at all of their edges.
+    """
+    vectors, stride = ceil_div(s.output[2], lanes), s.stride[2]
+    wide = min(vectors, strip_vectors(height, stride))
+    spanned = stride * wide
+    if spanned == 1 or stride > 1:
+        return min(spanned, 1 + stride) / spanned
+    kw, step = s.kernel[2], s.dilation[2]
+    begin = min(kw, ceil_div(s.padding[2], step))
+    end = ceil_div(s.size[2] + s.padding[2] + 1 - vectors * lanes, step)
+    return (begin + kw - min(kw, max(0, end))) / (kw * vectors)
+
+
 def count_planes(s: ConvShape, lanes: int) -> Counts:
     """Count for `depthwise_planes`."""
     if uses_small_planes(s, lanes):
         return {"depthwise_planes.small_row": 1}
+    s = with_equal_strides(s)
     kd, kh, kw = s.kernel
     vectors, heights = ceil_div(s.output[2], lanes), strip_heights(kh, s.stride[1])
     depth = kd * tap_shares(s)[0].inside
     passes = depth * len(heights)
-    strips = depth * sum(ceil_div(vectors, strip_vectors(h, s.stride[1])) for h in heights)
-    if is_one_row(s):  # one call for all but those at its ends
-        strips = min(strips, 3 * depth)
+    beside = [ceil_div(vectors, strip_vectors(h, s.stride[1])) for h in heights]
+    # One call is for all strips of an only row but those at its ends.
+    calls = sum(min(many, 3) if is_one_row(s) else many for many in beside)
     apart = min(s.dilation[1], s.output[1])
     rows, above = (s.output[1] - 1) * s.stride[1] + (kh - 1) * s.dilation[1] + 1, s.padding[1]
     real = max(1, min(rows - above, s.size[1]))
@@ -62,14 +78,27 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
         "depthwise_planes.product": depth * tap_shares(s)[1].inside * vectors * kw * kh,
         "depthwise_planes.load": loads * s.stride[1],
         "depthwise_planes.result": passes * vectors,
-        "depthwise_planes.call": strips * apart / s.output[1],
+        "depthwise_planes.row": depth * sum(beside),
+        "depthwise_planes.call": depth * calls * apart / s.output[1],
     }
+    read = itemsize(lanes) * s.size[2] * s.output[1] * s.stride[1]
+    if 2 * read > blocking.FIRST_LEVEL and not is_one_row(s):
+        # Strips beside each other read the line between them, and results that are added to have
+        # left the first-level cache in the meantime.
+        row = vectors * VECTOR_BYTES / CACHE_LINE
+        lines = sum(row * s.stride[1] + many for many in beside)
+        counts["depthwise_planes.far"] = depth * lines
+        counts["depthwise_planes.again"] = max(0, passes - 1) * vectors
     if s.stride[2] > 1:  # each tap of a row read is picked out of `stride` vectors, two at a time
         shuffles = (s.stride[2] - 1).bit_length()
         counts["depthwise_planes.split"] = loads * s.stride[2] * shuffles / 2
-    reach = (kw - 1) * s.dilation[2]
-    if vectors <= 2 and max(s.padding[2], reach - s.padding[2]) > 0:  # masks at both ends
-        counts["depthwise_planes.masked"] = MASKED * loads * s.stride[1]
+    square = kh == kw and s.dilation[2] == 1 and len(heights) == 1
+    masked = "masked" if square and kh > 1 else "cut"
+    if not (square and kh == 3):
+        weights = sum(many * h for many, h in zip(beside, heights, strict=True))
+        counts["depthwise_planes.weight"] = depth * kw * weights
+    shares = sum(masked_share(s, h, lanes) for h in heights) / len(heights)
+    counts[f"depthwise_planes.{masked}"] = loads * s.stride[1] * shares
     return counts
 
 

@@ -30,6 +30,7 @@ from numbaconv.cpu.direct.choice import (
     is_one_row,
     nontemporal_planes,
     uses_small_planes,
+    with_equal_strides,
 )
 from numbaconv.cpu.direct.tasks import locate_task, out_index, plane_memory, read_blocks
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
@@ -249,7 +250,7 @@ def planes_work(worker, job, like):
 
 def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
-    lanes = VECTOR_BYTES // itemsize
+    lanes, s = VECTOR_BYTES // itemsize, with_equal_strides(s)
     small = uses_small_planes(s, lanes)
     table = list_strips(s, lanes)
     past_caches = not small and nontemporal_planes(s, lanes, threads)
@@ -261,4 +262,5 @@ def lower(s, itemsize, threads):
         table,
         scratch_size=0,
         nontemporal=past_caches and begin_at_lines(table, itemsize),
+        problem=s,
     )

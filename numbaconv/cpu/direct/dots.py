@@ -5,8 +5,8 @@ output channels: a fully connected layer on one image, a head with a single outp
 window as large as its map. There is nothing to share that would pay for packing: weights and
 pixels are read once, where they lie, and lanes run along k.
 
-Loops of a task: groups; output channels, NT at a time; pixels, MR at a time; the tile's own loop
-over k.
+Loops of a task: groups; output channels, NT at a time; rows of pixels; pixels, MR at a time; the
+tile's own loop over k.
 """
 
 from typing import NamedTuple
@@ -16,8 +16,11 @@ import numpy as np
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import share
 from numbaconv.cpu.direct.blocks import wanted_tasks
+from numbaconv.cpu.direct.choice import stays_cached
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import (
     AT,
@@ -59,13 +62,26 @@ class DotBlocks(NamedTuple):
 BLOCKS_SIZE = size_within(DotBlocks, MOST_BLOCKS)
 
 
-def cut(s, threads):
-    """Choose the parts: pixels first, which share weights; then output channels; then groups."""
-    pixels, groups = s.output[2], s.groups
+@inline
+def pixels_of(s):
+    """Pixels of all images."""
+    return s.n * s.output[0] * s.output[1] * s.output[2]
+
+
+def cut(s, itemsize, threads):
+    """Choose the parts: pixels first, which share weights; then output channels; then groups.
+
+    Pixels of a task stay in the second-level cache, where several blocks of output channels read
+    them.
+    """
+    pixels, groups = pixels_of(s), s.groups
     work = pixels * s.c_out * groups * s.c_in
     wanted = max(1, min(wanted_tasks(threads), work // TASK_MULTIPLY_ADDS))
+    blocks = ceil_div(s.c_out, DOT_COLUMNS[-1])
+    if blocks > 1:
+        wanted = max(wanted, ceil_div(pixels * s.c_in * itemsize, blocking.CACHE_BYTES))
     pixel_parts = min(wanted, ceil_div(pixels, FEWEST_PIXELS))
-    channel_parts = min(ceil_div(wanted, pixel_parts), ceil_div(s.c_out, DOT_COLUMNS[-1]))
+    channel_parts = min(ceil_div(wanted, pixel_parts), blocks)
     group_parts = min(ceil_div(wanted, pixel_parts * channel_parts), groups)
     tasks = pixel_parts * channel_parts * group_parts
     return DotBlocks(pixel_parts, channel_parts, group_parts, tasks)
@@ -80,8 +96,46 @@ def locate_dots(number, s, b):
     rest = number // b.channel_parts
     channels = share(s.c_out, number - rest * b.channel_parts, b.channel_parts)
     part = rest // b.pixel_parts
-    pixels = share(s.output[2], rest - part * b.pixel_parts, b.pixel_parts)
+    pixels = share(pixels_of(s), rest - part * b.pixel_parts, b.pixel_parts)
     return pixels, channels, share(s.groups, part, b.group_parts)
+
+
+class Run(NamedTuple):
+    """Pixels of one row.
+
+    Attributes
+    ----------
+    pixels : int
+        How many.
+    x, out : int
+        Where the first lies in the input, and in the output.
+    """
+
+    pixels: int
+    x: int
+    out: int
+
+
+@inline
+def run_of(s, pixel, end):
+    """The pixels of a row from one on, of those before another."""
+    row = pixel // s.output[2]
+    col = pixel - row * s.output[2]
+    plane = row // s.output[1]
+    h = row - plane * s.output[1]
+    n = plane // s.output[0]
+    d = plane - n * s.output[0]
+    return Run(
+        min(end - pixel, s.output[2] - col),
+        dot_index(s.in_strides, n, d, h, col),
+        dot_index(s.out_strides, n, d, h, col),
+    )
+
+
+@inline
+def dot_index(strides, n, d, h, w):
+    """Where a pixel lies."""
+    return n * strides[0] + d * strides[2] + h * strides[3] + w * strides[4]
 
 
 @inline
@@ -94,44 +148,53 @@ def fill_with_bias(target, row_step, rows, bias, width):
 
 
 @inline
+def multiply_run(job, s, run, x, weights, bias, out, first, c, nt, ahead):
+    """The pixels of a run, by NT output channels from c on; `first` is the first of the group."""
+    at = run.out + first + c
+    target, row_step = shift(out, at), s.out_strides[4]
+    fill_with_bias(target, row_step, run.pixels, shift(bias, c), nt)
+    p = 0
+    while p < run.pixels:
+        mr = min(DOT_ROWS[-1], run.pixels - p)
+        call(
+            job[AT.tile],
+            DotArguments(
+                channels=mr,
+                taps=nt,
+                rows=1,
+                cols=s.c_in,
+                g=shift(x, run.x + p * s.in_strides[4]),
+                first=0,
+                g_channel=s.in_strides[4],
+                g_row=0,
+                x=shift(weights, c * s.c_in),
+                x_row=0,
+                offsets=indices_at(job[AT.table]),
+                c=shift(target, p * row_step),
+                c_row=row_step,
+                accumulate=1,
+                ahead=ahead,
+            ),
+        )
+        p += mr
+    finish_tile(job, target, row_step, run.pixels, nt, True, at, row_step, 1, NOT_FLAT)
+
+
+@inline
 def multiply_group(job, s, x, weights, bias, out, first, pixels, channels):
     """Some pixels, by some output channels, of a group that x, weights and bias were moved to.
 
-    The group's first output is element `first`.
+    The first block of these asks for pixels that come from memory; the others find them in a cache.
     """
-    rows = pixels[1] - pixels[0]
     c = channels[0]
     while c < channels[1]:
         nt = min(DOT_COLUMNS[-1], channels[1] - c)
-        at = first + pixels[0] * s.out_strides[4] + c
-        target = shift(out, at)
-        fill_with_bias(target, s.out_strides[4], rows, shift(bias, c), nt)
-        p = 0
-        while p < rows:
-            mr = min(DOT_ROWS[-1], rows - p)
-            call(
-                job[AT.tile],
-                DotArguments(
-                    channels=mr,
-                    taps=nt,
-                    rows=1,
-                    cols=s.c_in,
-                    g=shift(x, (pixels[0] + p) * s.in_strides[4]),
-                    first=0,
-                    g_channel=s.in_strides[4],
-                    g_row=0,
-                    x=shift(weights, c * s.c_in),
-                    x_row=0,
-                    offsets=indices_at(job[AT.table]),
-                    c=shift(target, p * s.out_strides[4]),
-                    c_row=s.out_strides[4],
-                    accumulate=1,
-                ),
-            )
-            p += mr
-        finish_tile(
-            job, target, s.out_strides[4], rows, nt, True, at, s.out_strides[4], 1, NOT_FLAT
-        )
+        ahead = job[AT.prefetch_distance] if c == channels[0] else 0
+        pixel = pixels[0]
+        while pixel < pixels[1]:
+            run = run_of(s, pixel, pixels[1])
+            multiply_run(job, s, run, x, weights, bias, out, first, c, nt, ahead)
+            pixel += run.pixels
         c += nt
 
 
@@ -162,4 +225,13 @@ def dots_work(worker, job, like):
 def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
     filters = np.arange(DOT_COLUMNS[-1], dtype=np.int64) * s.c_in
-    return Lowering("dots", dots_work, dot, cut(s, threads), filters, scratch_size=0)
+    near = stays_cached(s, VECTOR_BYTES // itemsize, blocking.SECOND_LEVEL)
+    return Lowering(
+        "dots",
+        dots_work,
+        dot,
+        cut(s, itemsize, threads),
+        filters,
+        scratch_size=0,
+        prefetch_distance=0 if near else DOT_ROWS[-1] * s.in_strides[4],
+    )

@@ -25,6 +25,9 @@ LONGEST_COLUMNS = 1 << 14
 # finished. A fold takes more.
 MOST_VECTORS, MOST_FOLDED = 64, 256
 
+# Vectors of a row, at least, that are worth reading in place if its ends have to be copied.
+INSIDE_VECTORS = 80
+
 
 def widest_columns(s, itemsize, threads, folds):
     """Columns of a task, at most.

@@ -25,7 +25,7 @@ from numbaconv.cpu.direct.blocks import (
     halo_elements,
 )
 from numbaconv.cpu.direct.choice import nontemporal_bands, reads_bands_in_place
-from numbaconv.cpu.direct.filter_blocks import MOST_FOLDED, MOST_VECTORS, cut
+from numbaconv.cpu.direct.filter_blocks import INSIDE_VECTORS, MOST_FOLDED, MOST_VECTORS, cut
 from numbaconv.cpu.direct.tasks import (
     Task,
     View,
@@ -51,9 +51,6 @@ from numbaconv.cpu.packing.halo import (
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.taps import first_read
-
-# Vectors of a row, at least, that are worth reading in place if its ends have to be copied.
-INSIDE_VECTORS = 80
 
 
 class Columns(NamedTuple):

@@ -18,15 +18,13 @@ from numbaconv.codegen.pointers import CACHE_LINE, call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.direct.choice import (
-    reads_in_place,
     reads_pixels_in_place,
     stays_cached,
+    takes_images,
 )
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import (
-    MOST_LISTED,
     columns_left_out,
-    leaves_out_padding,
     plane_taps,
     row_taps,
 )
@@ -198,21 +196,6 @@ def channels_ahead(s, apart, lanes):
         apart //= 2
         places //= 2
     return max(1, min(TAPS_AHEAD // kernel_taps(s), 4 * places // s.kernel[1]))
-
-
-def takes_images(s):
-    """Whether the pixels of a tile are better one of many images each.
-
-    Two rows of a small map fill no half of a tile. With the images as columns tiles are full, and
-    each reads the weights that an image would have read by itself. Pixels are read in place, or
-    their copy would take as long; that they may be a page apart costs less here. A list of all
-    channels would change the order of the sums.
-    """
-    short = 4 * s.output[2] <= TILE_ROWS and s.n > 2 * s.output[2]
-    flat = s.size[0] == s.kernel[0] == s.output[0] == 1 and s.padding[0] == 0
-    if not (short and flat and reads_in_place(s) and s.c_in * kernel_taps(s) > MOST_LISTED):
-        return False
-    return leaves_out_padding(with_images_innermost(s))
 
 
 def lower(s, itemsize, threads):

@@ -14,8 +14,9 @@ serve.
 import numpy as np
 
 from numbaconv._imports import Later
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import direct
-from numbaconv.cpu.fft.tiles import SUMS_RATE, best_tiles, gain, has_overlap
+from numbaconv.cpu.fft.tiles import best_tiles, gain, has_overlap
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape, may_round
 
@@ -33,43 +34,48 @@ _lower = Later("numbaconv.cpu.fft.overlap_save", "lower")
 add_spectra = Later("numbaconv.cpu.fft.weight_gradient", "add_spectra")
 best_pieces = Later("numbaconv.cpu.fft.weight_gradient", "best_pieces")
 
-# `auto` takes the engine where it is predicted to be so many times as fast as sums.
-LEAST_GAIN = 1.2
+# Floating-point operations of a lane that sums do in a cycle.
+SUMS_RATE = 4
 
 # Smaller kernels are never worth it. So for most problems nothing is predicted.
 LEAST_TAPS = 64
 
 
 def is_faster(s: ConvShape, dtype: np.dtype) -> bool:
-    """Whether the engine is predicted to be faster than sums, by a fifth or more."""
-    return s.taps >= LEAST_TAPS and may_round(s, dtype) and gain(s) >= LEAST_GAIN
+    """Whether the engine is predicted to be faster than sums."""
+    if s.taps < LEAST_TAPS or not may_round(s, dtype):
+        return False
+    return gain(s, VECTOR_BYTES // dtype.itemsize) > 1
 
 
 def serves_weight_gradient(s: ConvShape, dtype: np.dtype) -> bool:
     """Whether the engine can compute the gradient of a problem's weights."""
-    return dtype.kind == "f" and s.flops > 0 and has_overlap(s) and best_pieces(s) is not None
+    if dtype.kind != "f" or s.flops == 0 or not has_overlap(s):
+        return False
+    return best_pieces(s, VECTOR_BYTES // dtype.itemsize) is not None
 
 
 def is_faster_for_weights(s: ConvShape, dtype: np.dtype) -> bool:
     """The same as `is_faster`, of the gradient of a problem's weights."""
     if s.taps < LEAST_TAPS or not serves_weight_gradient(s, dtype):
         return False
-    pieces = best_pieces(s)
-    return pieces is not None and s.flops >= LEAST_GAIN * SUMS_RATE * pieces.cost
+    lanes = VECTOR_BYTES // dtype.itemsize
+    pieces = best_pieces(s, lanes)
+    return pieces is not None and s.flops > SUMS_RATE * lanes * pieces.cost
 
 
 def unserved(s: ConvShape, dtype: np.dtype) -> str | None:
     """Why the engine leaves a problem to `direct`, or None."""
     if not may_round(s, dtype):
         return "integers are exact: they are summed"
-    if best_tiles(s) is None:
+    if best_tiles(s, VECTOR_BYTES // dtype.itemsize) is None:
         return "kernel, stride or spectra are too large, or windows do not overlap"
     return None
 
 
 def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
     """Return how the engine computes a problem; what it does not serve, `direct` computes."""
-    tiles = best_tiles(s) if may_round(s, dtype) else None
+    tiles = best_tiles(s, VECTOR_BYTES // dtype.itemsize) if may_round(s, dtype) else None
     if tiles is None:
         return direct.lower(s, dtype, threads)
     lowering: Lowering = _lower(s, tiles, dtype, threads)

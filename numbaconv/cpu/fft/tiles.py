@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
-from numbaconv.codegen.target import REGISTERS
-from numbaconv.cpu.direct.choice import uses_bands, uses_planes
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu.blocking import SECOND_LEVEL
+from numbaconv.cpu.direct.cost import CYCLES, cycles_of_sums
+from numbaconv.cpu.direct.counts import image_of
 from numbaconv.problem.shape import ConvShape, Triple
 
 # Values along an axis: blocks of rows fill vectors of up to 16 lanes.
@@ -34,24 +36,12 @@ MOST_VALUES = 1 << 20
 # each thread, and 1 GB, of float32.
 MOST_OF_TASK, MOST_OF_WEIGHTS = 1 << 25, 1 << 27
 
-# Floating-point operations, as transforms count them (5 n log2 n), that take as long as a value's
-# way between memory and a tile, with a transposition; as the calls for a row of a tile; as the
-# factors between the transforms of a signal; as a complex multiply-add; and as bringing a value of
-# the weights' spectra to and from memory. docs/decisions.md has how they were measured.
-MOVE_COST, ROW_COST, BETWEEN_COST = 30, 600, 20
-PRODUCT_COST, WEIGHT_COST = (18, 70) if REGISTERS >= 32 else (12, 30)
+# Values of a tile that the second-level cache holds.
+CACHED_VALUES = 1 << 15
 
-# A value costs more on each of its ways where the second-level cache does not hold a tile.
-CACHED_VALUES, MISS_COST = 1 << 15, 12
-
-# `direct` does so many floating-point operations in the time of one of these, about. It takes
-# longer where rows of one channel fill the register block: by the rows that a block adds to the
-# filter, and by the multiply-adds that would fit in the time before the first one of a row. And
-# where strips go down a plane: so many times as long, and as if rows had so many more taps and
-# pixels. Wide strips have registers enough on AVX-512 alone, whose masks cost nothing either.
-SUMS_RATE = 2.0
-BAND_LOSS, BAND_ROWS, ROW_START = 0.83, 3, 350
-STRIP_LOSS, STRIP_TAPS, STRIP_PIXELS = (0.4, 22, 60) if REGISTERS >= 32 else (4, 7, 0)
+# A plain call transforms the weights, and a layer finds them transformed; both have the same bits.
+# So a choice for both counts this share of it.
+WEIGHTS_SHARE = 0.3
 
 
 class Tiles(NamedTuple):
@@ -175,22 +165,22 @@ def most_values(s: ConvShape) -> int:
     return min(MOST_VALUES, MOST_OF_TASK // channels, MOST_OF_WEIGHTS // weights)
 
 
-def value_cost(values: int, columns: int, signal: bool) -> float:
-    """Return what a value of a tile costs on its way through a transform.
-
-    As all costs it is in floating-point operations as transforms count them.
-    """
-    way = (
-        MOVE_COST
-        + ROW_COST / columns
-        + BETWEEN_COST * signal
-        + MISS_COST * (values > CACHED_VALUES)
-    )
-    return 5 * math.log2(values) + way
+def value_cost(values: int, columns: int, signal: bool, lanes: int) -> float:
+    """Return what the values of a tile cost on their way through a transform, in cycles."""
+    way = CYCLES["overlap_save.moved"]
+    way += CYCLES["overlap_save.between"] * signal
+    way += CYCLES["overlap_save.far"] * (values > CACHED_VALUES)
+    steps = CYCLES["overlap_save.step"] * math.log2(values)
+    return values / lanes * (steps + way) + values / columns * CYCLES["overlap_save.row"]
 
 
-def costs(s: ConvShape) -> Callable[[int, int, int], float]:
-    """Return what tells the cost of one plane or row: of so many tiles, of values, in columns.
+def product_cost(values: int, lanes: int) -> float:
+    """Return what it costs to add a product of the values of two tiles, in cycles."""
+    return values / lanes * CYCLES["overlap_save.product"]
+
+
+def costs(s: ConvShape, lanes: int) -> Callable[[int, int, int], float]:
+    """Return what tells the cycles of one plane or row: of so many tiles, of values, in columns.
 
     Images may be rows of a problem (see `problem.simplest`), so nothing must depend on how many
     there are: not the share of the weights' spectra either.
@@ -199,9 +189,10 @@ def costs(s: ConvShape) -> Callable[[int, int, int], float]:
     spectra, products, groups = s.c_in + pairs, s.c_in * pairs, s.groups
 
     def cost(inner: int, values: int, columns: int) -> float:
-        loads, each = (inner + two - 1) // two, value_cost(values, columns, signal)
-        transforms = (loads * spectra + products) * each
-        return groups * values * (transforms + products * (loads * PRODUCT_COST + WEIGHT_COST))
+        loads = (inner + two - 1) // two
+        transforms = loads * spectra + WEIGHTS_SHARE * products
+        spent = transforms * value_cost(values, columns, signal, lanes)
+        return groups * (spent + products * loads * product_cost(values, lanes))
 
     return cost
 
@@ -212,12 +203,12 @@ def counts_along(s: ConvShape, axis: int, extents: set[int]) -> dict[int, int]:
     return {n: ceil_div(output, (n - reach - 1) // step + 1) for n in extents}
 
 
-def find_size(s: ConvShape) -> Triple | None:
+def find_size(s: ConvShape, lanes: int) -> Triple | None:
     """Return depth, rows and columns of the tiles that cost least, or None if none can be."""
     axes = zip(s.output, s.stride, reaches(s), strict=True)
     d, h, w = ((o - 1) * step + reach + 1 for o, step, reach in axes)
     sizes = list(shapes(s.kernel, reaches(s), (d, h, w), most_values(s)))
-    cost = costs(s)
+    cost = costs(s, lanes)
     if is_signal(s.kernel):
         counts = counts_along(s, 2, {rows * columns for _, rows, columns in sizes})
         prices = [cost(counts[r * c], r * c, c) for _, r, c in sizes]
@@ -234,7 +225,7 @@ def has_overlap(s: ConvShape) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def best_tiles(s: ConvShape) -> Tiles | None:
+def best_tiles(s: ConvShape, lanes: int) -> Tiles | None:
     """Return the tiles that cost least, or None if the kernel does not fit in any.
 
     There are none either for a problem whose tiles would be nearly all padding, or results that a
@@ -243,7 +234,7 @@ def best_tiles(s: ConvShape) -> Tiles | None:
     """
     if not has_overlap(s):
         return None
-    size = find_size(s)
+    size = find_size(s, lanes)
     if size is None:
         return None
     best = cut(s, *size)
@@ -251,21 +242,21 @@ def best_tiles(s: ConvShape) -> Tiles | None:
     return best if math.prod(best.counts) * best.values <= 64 * read_and_written else None
 
 
-def sums_cost(s: ConvShape) -> float:
-    """Return what sums over the taps cost."""
-    cost, (_, kh, kw) = s.flops / SUMS_RATE, s.kernel
-    if uses_planes(s):
-        ow = s.output[2]
-        return cost * STRIP_LOSS * (kw + STRIP_TAPS) / kw * (ow + STRIP_PIXELS) / ow
-    if uses_bands(s) and kh > 1:
-        return cost * BAND_LOSS * (kh + BAND_ROWS) / kh * (1 + ROW_START / (kw * s.output[2]))
-    return cost
+def memory_cost(s: ConvShape, lanes: int) -> float:
+    """Return what it costs besides that no second-level cache holds an image and its results."""
+    elements = s.groups * (s.c_in * math.prod(s.size) + s.c_out * math.prod(s.output))
+    vectors = elements / lanes
+    return vectors * CYCLES["overlap_save.memory"] * (vectors * VECTOR_BYTES > SECOND_LEVEL)
 
 
-def gain(s: ConvShape) -> float:
-    """Return how many times as fast as sums transforms are, as predicted; 0 if they cannot be."""
-    tiles = best_tiles(s)
+def gain(s: ConvShape, lanes: int) -> float:
+    """Return how many times as fast as sums transforms are, as predicted; 0 if they cannot be.
+
+    That is so of one image: rows that no tap crosses may be images, too.
+    """
+    s = image_of(s)
+    tiles = best_tiles(s, lanes)
     if tiles is None or s.flops == 0:
         return 0.0
-    spent = costs(s)(tiles.inner, tiles.values, tiles.columns)
-    return sums_cost(s) / (s.n * tiles.outer * spent)
+    spent = s.n * tiles.outer * costs(s, lanes)(tiles.inner, tiles.values, tiles.columns)
+    return cycles_of_sums(s, lanes) / (spent + memory_cost(s, lanes))

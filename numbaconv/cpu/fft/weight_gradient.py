@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.codegen.integers import ceil_div
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import execution
 from numbaconv.cpu.fft import overlap_save, tiles
 from numbaconv.cpu.fft.tiles import Tiles
@@ -45,7 +46,7 @@ class Pieces(NamedTuple):
     tiles : Tiles
         What a run is transformed in.
     cost : float
-        Of the whole, as `tiles.value_cost` counts.
+        Of the whole, in cycles as `tiles.value_cost` counts.
     """
 
     pixels: Triple
@@ -120,7 +121,7 @@ def candidates(s: ConvShape) -> Iterator[tuple[Triple, Triple]]:
             yield size, (d, h, w)
 
 
-def cut(s: ConvShape, size: Triple, pixels: Triple) -> Pieces:
+def cut(s: ConvShape, size: Triple, pixels: Triple, lanes: int) -> Pieces:
     """Return the pieces of a size, and what they cost."""
     d, h, w = (ceil_div(o, p) for o, p in zip(s.output, pixels, strict=True))
     pieces, extent = s.n * d * h * w, math.prod(window(s, pixels))
@@ -134,18 +135,18 @@ def cut(s: ConvShape, size: Triple, pixels: Triple) -> Pieces:
     terms = ceil_div(pieces, runs)
     run = problem_of_run(s, pixels, terms)
     of_run = tiles.cut(run, *size)
-    each = tiles.value_cost(values, size[2], of_run.is_signal)
+    each = tiles.value_cost(values, size[2], of_run.is_signal, lanes)
     loads = run.n * of_run.outer * ceil_div(of_run.inner, 2 if tiles.pairs_tiles(s) else 1)
     transforms = pieces * (loads + pairs) + runs * loads * pairs
-    products = pieces * loads * pairs * tiles.PRODUCT_COST + pieces * pairs * tiles.WEIGHT_COST
-    cost = s.groups * values * (transforms * each + products)
+    products = pieces * loads * pairs * tiles.product_cost(values, lanes)
+    cost = s.groups * (transforms * each + products)
     return Pieces(pixels, (d, h, w), terms, of_run, cost)
 
 
 @functools.lru_cache(maxsize=256)
-def best_pieces(s: ConvShape) -> Pieces | None:
+def best_pieces(s: ConvShape, lanes: int) -> Pieces | None:
     """Return the pieces that cost least, or None if the kernel does not fit in any tile."""
-    found = (cut(s, size, pixels) for size, pixels in candidates(s))
+    found = (cut(s, size, pixels, lanes) for size, pixels in candidates(s))
     return min(found, key=lambda pieces: pieces.cost, default=None)
 
 
@@ -219,7 +220,8 @@ def add_spectra(plan: WeightPlan, x: np.ndarray, gradient: np.ndarray) -> np.nda
 
     What is not finite is left to sums of products: in a spectrum it would spread over all taps.
     """
-    s, pieces, dtype = plan.simplest, best_pieces(plan.simplest), plan.arithmetic.compute
+    s, dtype = plan.simplest, plan.arithmetic.compute
+    pieces = best_pieces(s, VECTOR_BYTES // dtype.itemsize)
     if pieces is None or not (is_finite(x) and is_finite(gradient)):
         return add_products(plan, x, gradient)
     template = find_template(plan, pieces, thread_limit(plan.multiply_adds))

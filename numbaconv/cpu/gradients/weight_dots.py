@@ -72,6 +72,7 @@ def add_products(job, s, layout, chunk, g, tile, sums, channels, copies, apart, 
                 c=shift(sums, t),
                 c_row=size,
                 accumulate=accumulate,
+                ahead=0,
             ),
         )
 
@@ -147,6 +148,7 @@ def add_blocks_of_taps(job, s, b, layout, chunk, copy, tile, sums, accumulate):
                     c=shift(sums, tap),
                     c_row=c_row,
                     accumulate=accumulate,
+                    ahead=0,
                 ),
             )
             t += mr * nt if line_only else nt

@@ -46,6 +46,8 @@ class DotArguments(NamedTuple):
         First sum, and elements from one row of sums to the next.
     accumulate : int
         1: add to C. 0: do not read C.
+    ahead : int
+        How far behind each vector of G one is asked for that comes from memory; 0: none is.
     """
 
     channels: int
@@ -62,6 +64,7 @@ class DotArguments(NamedTuple):
     c: Elements
     c_row: int
     accumulate: int
+    ahead: int
 
 
 def _emit_dot(builder, dtype, o):
@@ -110,6 +113,7 @@ def _emit_block(vectors, mr, nt, o):
     whole = builder.sdiv(o.cols, lanes)
     rest = builder.srem(o.cols, lanes)
     mask = vectors.first_lanes(rest)
+    asks = builder.icmp_signed("!=", o.ahead, i64(0))
 
     def row(r, values):
         of_x, of_g = builder.mul(r, o.x_row), builder.mul(r, o.g_row)
@@ -117,6 +121,9 @@ def _emit_block(vectors, mr, nt, o):
         def step(j, values):
             p = builder.mul(j, lanes)
             operands = channels, builder.add(of_g, p), taps, builder.add(of_x, p)
+            with builder.if_then(asks):
+                for channel in channels:
+                    vectors.prefetch(vectors.at(channel, builder.add(operands[1], o.ahead)))
             return _multiplied(vectors, values, *operands, vectors.load)
 
         def last(values):

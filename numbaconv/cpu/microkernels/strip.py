@@ -18,16 +18,18 @@ from llvmlite import ir
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pipeline import tidy
+from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
 from numbaconv.cpu.blocking import STRIP_ROWS, strip_vectors
 from numbaconv.cpu.microkernels.accumulators import carried_loop, is_set, where
 
-# Wide strips prefetch the input rows that follow: no hardware foresees that after some columns of a
-# row come those of the next, maybe on another page. Maps that a narrow strip covers are in cache.
-_PREFETCHED_ROWS = 4
-_PREFETCHED_VECTORS = 4
+# Wide strips prefetch the rows that follow: no hardware foresees that after some columns of a row
+# come those of the next, maybe on another page. Maps that one vector covers are in cache.
+_PREFETCHED_ROWS = 8
+_PREFETCHED_VECTORS = 2
+_LINE_VECTORS = max(1, CACHE_LINE // VECTOR_BYTES)
 
 
 class StripArguments(NamedTuple):
@@ -177,6 +179,10 @@ class _Strip:
         fresh = [[self.bias] * self.shape.vectors]
 
         def read():
+            if self.shape.vectors >= _PREFETCHED_VECTORS:
+                later = b.add(i, i64(_PREFETCHED_ROWS))
+                for j in range(0, self.shape.vectors, _LINE_VECTORS):
+                    self.v.prefetch(self.c_at(later, j))
             return [[self.v.load_masked(self.c_at(i, j), m) for j, m in enumerate(self.stored)]]
 
         return self.where(add, fresh, read)[0]
@@ -210,10 +216,16 @@ class _Strip:
         row = self.v.at(self.x, b.mul(j, self.o.x_row))
         inside = b.icmp_unsigned("<", b.add(self.o.h, b.mul(j, self.o.h_step)), self.o.height)
         if shape.vectors >= _PREFETCHED_VECTORS:
-            later = self.v.at(row, b.mul(self.o.x_row, i64(_PREFETCHED_ROWS * shape.stride)))
-            for i in range(self.spanned):
-                self.v.prefetch(self.v.column(later, i))
+            self.prefetch_input(self.v.at(row, b.mul(self.o.x_row, i64(_PREFETCHED_ROWS))))
         return self.where(inside, values, lambda: self.row_taps(row, q, values))
+
+    def prefetch_input(self, row):
+        """Ask for the lines that the strip reads of a row: those of the first tap, and the last."""
+        b, lines = self.builder, range(0, self.spanned, _LINE_VECTORS)
+        reach = b.mul(b.sub(self.o.kw, i64(1)), self.o.dilation)
+        last = b.add(reach, i64(self.spanned * self.v.lanes - 1))
+        for at in [*(self.v.column(row, i) for i in lines), self.v.at(row, last)]:
+            self.v.prefetch(at)
 
     def row_taps(self, row, q, values):
         """Loop over the filter's columns."""
