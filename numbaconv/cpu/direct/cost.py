@@ -10,6 +10,7 @@ order everywhere, but as dot products, which no batch decides on (`in_any_batch`
 sums is the same in any batch and on any number of threads.
 """
 
+import functools
 from collections.abc import Callable
 
 from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
@@ -197,6 +198,7 @@ def costs_of_dots(s: ConvShape, lanes: int) -> dict[str, float]:
     return found
 
 
+@functools.lru_cache(maxsize=64)  # who compares with sums asks, then who lowers them
 def costs(s: ConvShape, lanes: int) -> dict[str, float]:
     """Return the predicted cycles, for a row of outputs of a group, of each lowering compared.
 
@@ -212,8 +214,8 @@ def costs(s: ConvShape, lanes: int) -> dict[str, float]:
 
 def cycles_of_sums(s: ConvShape, lanes: int) -> float:
     """Return the predicted cycles of all rows and groups by the lowering that serves a problem."""
-    rows = s.n * s.groups * s.output[0] * s.output[1]
-    return rows * cost_of(find_lowering(s, lanes), image_of(s), lanes)
+    name, rows = find_lowering(s, lanes), s.n * s.groups * s.output[0] * s.output[1]
+    return rows * (costs(s, lanes)[name] or cost_of(name, image_of(s), lanes))
 
 
 def find_lowering(s: ConvShape, lanes: int) -> str:

@@ -55,7 +55,7 @@ def masked_share(s: ConvShape, height: int, lanes: int) -> float:
     kw, step = s.kernel[2], s.dilation[2]
     begin = min(kw, ceil_div(s.padding[2], step))
     end = ceil_div(s.size[2] + s.padding[2] + 1 - vectors * lanes, step)
-    return (begin + kw - min(kw, max(0, end))) / (kw * vectors)
+    return float((begin + kw - min(kw, max(0, end))) / (kw * vectors))
 
 
 def count_planes(s: ConvShape, lanes: int) -> Counts:

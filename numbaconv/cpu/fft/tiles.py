@@ -165,6 +165,7 @@ def most_values(s: ConvShape) -> int:
     return min(MOST_VALUES, MOST_OF_TASK // channels, MOST_OF_WEIGHTS // weights)
 
 
+@functools.lru_cache(maxsize=512)  # of all sizes, for all problems
 def value_cost(values: int, columns: int, signal: bool, lanes: int) -> float:
     """Return what the values of a tile cost on their way through a transform, in cycles."""
     way = CYCLES["overlap_save.moved"]
