@@ -406,6 +406,11 @@ def test_no_lowering_goes_by_the_batch(seed: int):
     assert all(len(set(names)) == 1 for names in found)
 
 
+def test_strips_of_one_channel_go_by_no_batch():
+    """Short signals of a batch are rows of one plane."""
+    assert len({chosen((n, 1, 250), (1, 1, 31)) for n in (1, 2, 1000)}) == 1
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_dot_products_go_by_no_batch(seed: int):
     """They add in another order, be the images of a batch one row, rows, or neither."""

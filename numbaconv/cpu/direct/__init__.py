@@ -21,9 +21,9 @@ matrix                 the others: long rows                               pixel
 Adjoints of depthwise layers under a stride, which `lower_adjoint` serves, have
 `depthwise_phases` besides: its lanes are columns of a phase.
 
-`choice` has rules for dots and filters; the others, and the panels of `im2col`, are compared by
-`cost`. A problem whose halo tiles would be
-nearly all padding, under a stray stride or dilation, goes to those that copy none.
+They are compared by `cost`, with the panels of `im2col`; `choice` has rules for what is not counted
+well. A problem whose halo tiles would be nearly all padding, under a stray stride or dilation, goes
+to those that copy none.
 
 Read `choice`, `cost`, `counts`, `halo_counts`, `blocks` (how the output is cut into tasks), `tasks`
 (which outputs a task covers, where it reads), `tap_lists` (taps without those of padding), then a

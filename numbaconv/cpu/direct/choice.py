@@ -565,10 +565,9 @@ def candidates(s, lanes):
 def special_lowering(s, lanes):
     """Name the lowering that serves a problem by a rule of its own, or None: costs decide then.
 
-    Those of filters are made for them, and none other is near. Packing weights is not counted, so a
-    rule says when too few pixels share them. What tiles of single taps wait for the memory is not
-    counted well enough, so a rule says when panels serve them; nor is what results take that are no
-    neighbours, so depthwise layers among those are bands.
+    Packing weights is not counted, so a rule says when too few pixels share them. What tiles of
+    single taps wait for the memory is not counted well enough, so a rule says when panels serve
+    them; nor is what results take that are no neighbours, so depthwise layers with such are bands.
     """
     if has_few_pixels(s, lanes):
         return "dots"
@@ -592,9 +591,9 @@ def comparable(s, lanes):
     halo tile if their channels have to be transposed.
 
     Few outputs have bands, and folds, unless channels fill vectors. Vectors of outputs are nearly
-    empty then, those of pixels are not; and panels pay for single taps alone. With one channel and
-    one output `matrix` loads a vector for each multiply-add, and what it takes to bring several
-    outputs together is not counted well.
+    empty then, those of pixels are not; and panels pay for single taps alone. Of one channel there
+    are two kinds that products are not good at: a filter with one output, as they load a vector for
+    each multiply-add, and images whose outputs they have to bring together.
     """
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
     filters, single = s.c_in == 1 and s.groups > 1, kernel_taps(s) == 1
@@ -604,16 +603,16 @@ def comparable(s, lanes):
     once = is_patches(s) and side_by_side
     bands = uses_bands(s) and not (padded or once or fills_dots(s, lanes))
     image = s.c_in == s.groups == 1 and bands
-    moves = image and (s.c_out == 1 or s.out_strides[4] != 1)
+    alone = bands and s.c_in == s.c_out == 1 and not single
+    poor = alone or (image and s.out_strides[4] != 1)
     filled = s.stride[2] == 1 and s.output[2] >= lanes and not (single and s.in_strides[4] != 1)
     few = (filters and s.c_out == 1 and bool(names)) or (bands and filled)
-    if not (few or moves) and (not padded or reads_pixels_in_place(s, lanes) or has_images(s)):
+    if not (few or poor) and (not padded or reads_pixels_in_place(s, lanes) or has_images(s)):
         names.append("matrix_transposed")
-    if not (once or moves) and (not padded or reads_rows_in_place(s, lanes)):
+    if not (once or poor) and (not padded or reads_rows_in_place(s, lanes)):
         names.append("matrix")
     if bands:
-        sums = s.c_in * kernel_taps(s) > 1
-        names += ["filter_rows", "filter_folds"] if has_folds(s) and sums else ["filter_rows"]
+        names += ["filter_rows", "filter_folds"] if has_folds(s) else ["filter_rows"]
     if padded or not (filters or image):
         if not bands or side_by_side or single:
             names.append("patch_matrix")

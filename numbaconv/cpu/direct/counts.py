@@ -74,6 +74,10 @@ LONG_ROW, SOME_ROWS = 896, 16
 MOST_ASKED = 32
 
 
+# Elements from one image, channel, plane, row and pixel to the next.
+Steps = tuple[int, int, int, int, int]
+
+
 class Share(NamedTuple):
     """Shares of the taps of an axis that read more than padding.
 
@@ -208,7 +212,7 @@ def in_any_batch(s: ConvShape) -> ConvShape:
     long = one and all(steps[0] == cols * steps[4] for steps in (s.in_strides, s.out_strides))
     rows, cols = (1, LONG_ROW) if long else (SOME_ROWS, cols)
 
-    def steps_of(steps: tuple[int, ...]) -> tuple[int, ...]:
+    def steps_of(steps: Steps) -> Steps:
         row = cols * steps[4] if long else steps[0] if one else steps[3]
         return rows * row, steps[1], rows * row, row, steps[4]
 
@@ -555,6 +559,7 @@ def reads_middle_in_place(s: ConvShape, lanes: int, b: MatrixBlocks) -> bool:
     return reads_bands_in_place(s) and b.cols - padded_ends(s) * lanes >= INSIDE_VECTORS * lanes
 
 
+@functools.lru_cache(maxsize=64)  # bands and folds mostly have the same blocks
 def tiles_of_rows(s: ConvShape, lanes: int, b: MatrixBlocks) -> Counts:
     """Count the tasks of `filter_rows`, and what they copy to halo tiles."""
     counts: Counts = {"task": 1 / b.rows / b.groups * b.col_blocks}

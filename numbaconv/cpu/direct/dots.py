@@ -2,8 +2,9 @@
 
 It serves pointwise layers whose channels are innermost on both sides, with few pixels or few
 output channels: a fully connected layer on one image, a head with a single output, a depthwise
-window as large as its map. There is nothing to share that would pay for packing: weights and
-pixels are read once, where they lie, and lanes run along k.
+window as large as its map. Weights and pixels are read where they lie, and lanes run along k: none
+is empty where outputs are few. Pixels may lie anywhere, so those that a stride leaves out cost
+nothing.
 
 Loops of a task: groups; output channels, NT at a time; rows of pixels; pixels, MR at a time; the
 tile's own loop over k.
