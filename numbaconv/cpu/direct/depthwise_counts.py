@@ -51,7 +51,7 @@ def masked_share(s: ConvShape, height: int, lanes: int) -> float:
     wide = min(vectors, strip_vectors(height, stride))
     spanned = stride * wide
     if spanned == 1 or stride > 1:
-        return min(spanned, 1 + stride) / spanned
+        return float(min(spanned, 1 + stride) / spanned)
     kw, step = s.kernel[2], s.dilation[2]
     begin = min(kw, ceil_div(s.padding[2], step))
     end = ceil_div(s.size[2] + s.padding[2] + 1 - vectors * lanes, step)
