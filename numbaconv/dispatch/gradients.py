@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from numbaconv.cpu import fft
-from numbaconv.cpu.gradients import weight
+from numbaconv.cpu.gradients import covered, weight
 from numbaconv.cpu.gradients.adjoint import apply_adjoint, find_parts
+from numbaconv.cpu.gradients.adjoint_chain import Chain
 from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.cpu.lowering import Engine
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
@@ -17,6 +18,7 @@ from numbaconv.dispatch.gpu import refuse_add, refuse_on_cpu, run_on_host
 from numbaconv.dispatch.precision import is_fast
 from numbaconv.problem.plan import AdjointPlan, WeightPlan
 from numbaconv.problem.validation import check_out
+from numbaconv.runtime.threads import thread_limit
 
 
 def choose_parts(
@@ -90,8 +92,21 @@ def convolve_transposed(
     return apply_adjoint(plan, engines, input, weight, bias, out, kept, add)
 
 
+def find_product(plan: WeightPlan, backend: str, threads: int) -> Chain | None:
+    """Return the job of a gradient of the weights that a backend computes as a product, or None."""
+    return covered.find_chain(plan, BACKENDS[backend], threads) if backend == "direct" else None
+
+
+def _add_directly(plan: WeightPlan, x: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Return the sums of a planned gradient, flat, from flat arrays."""
+    product = find_product(plan, "direct", thread_limit(plan.multiply_adds))
+    if product is None:
+        return add_products(plan, x, gradient)
+    return covered.multiply(plan, product, x, gradient)
+
+
 _SUMS: dict[str, Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray]] = {
-    "direct": add_products,
+    "direct": _add_directly,
     "im2col": functools.partial(add_products, patches=True),
     "fft": fft.add_spectra,
 }

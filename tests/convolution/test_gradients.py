@@ -232,6 +232,37 @@ def test_single_taps_whose_stride_and_padding_make_as_many_outputs(
     check_equal(got, expected, np.float32)
 
 
+@pytest.mark.target
+@pytest.mark.parametrize("images", [1, 5, 61, 130])
+@pytest.mark.parametrize(
+    ("c_out", "shape"), [(1, (64, 1)), (7, (3, 4, 5)), (70, (65, 1)), (61, (5, 1))]
+)
+def test_windows_that_cover_their_maps(images: int, c_out: int, shape: tuple[int, ...]):
+    """Their gradients are products of matrices, of which any may be the largest."""
+    rng = np.random.default_rng(images)
+    x, w, g = (
+        rng.integers(-9, 9, size).astype(np.float32)
+        for size in ((images, *shape), (c_out, *shape), (images, c_out) + (1,) * (len(shape) - 1))
+    )
+    flat, rank = g.reshape(images, c_out), len(shape) - 1
+    by_input, by_weight = (getattr(nc.grad, f"conv{rank}d_{of}") for of in ("input", "weight"))
+    expected = flat @ w.reshape(c_out, -1)
+    np.testing.assert_array_equal(by_input(x.shape, w, g), expected.reshape(x.shape))
+    expected = flat.T @ x.reshape(images, -1)
+    np.testing.assert_array_equal(by_weight(x, w.shape, g), expected.reshape(w.shape))
+
+
+def test_an_image_of_a_covering_window_has_the_same_bits_in_any_batch():
+    rng = np.random.default_rng(0)
+    for c_out, elements in ((1, 500), (40, 90), (1000, 40), (4097, 50)):
+        w = rng.standard_normal((c_out, elements, 1), "f4")
+        g = rng.standard_normal((130, c_out, 1), "f4")
+        together = nc.grad.conv1d_input((130, elements, 1), w, g)
+        for images in (1, 2, 7, 9, 16, 33, 64, 129):
+            alone = nc.grad.conv1d_input((images, elements, 1), w, g[:images])
+            np.testing.assert_array_equal(alone, together[:images])
+
+
 # Identities.
 
 
