@@ -359,6 +359,7 @@ class WeightPlan:
         self.out_size = self.shape.weights
         self.no_bias = np.zeros(1, self.arithmetic.compute)
         self.choice: Any = None  # what ``auto`` takes
+        self.layer: Any = ()  # that it is, and its engine; None: it is none
         self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 
 import numbaconv as nc
+from numbaconv.dispatch.gradients import find_layer
+from numbaconv.problem.plan import find_weight_plan
 from tests.oracle import reference
 from tests.oracle.cases import (
     BY_NAME,
@@ -261,6 +263,33 @@ def test_an_image_of_a_covering_window_has_the_same_bits_in_any_batch():
         for images in (1, 2, 7, 9, 16, 33, 64, 129):
             alone = nc.grad.conv1d_input((images, elements, 1), w, g[:images])
             np.testing.assert_array_equal(alone, together[:images])
+
+
+DEPTHWISE = [  # whose weights' gradients are layers with maps as filters, and last one that is not
+    problem("small_maps", (1, 40, 7, 7), (40, 1, 5, 5), groups=40, padding=2),
+    problem("strides", (8, 33, 14, 13), (33, 1, 3, 3), groups=33, stride=2, padding=1),
+    problem("uneven", (2, 20, 11, 13), (20, 1, 5, 3), groups=20, stride=(2, 1), dilation=(1, 2)),
+    problem("volume", (1, 24, 6, 5, 7), (24, 1, 3, 3, 3), groups=24, padding=1),
+    problem("signals", (4, 24, 40), (24, 1, 9), groups=24, stride=2, padding=3),
+    problem("large_maps", (1, 24, 60, 60), (24, 1, 3, 3), groups=24, padding=1),
+]
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
+def test_maps_as_filters(case: Case):
+    o, rank = integer_operands(case), len(case.weight) - 2
+    got = getattr(nc.grad, f"conv{rank}d_weight")(o.x, case.weight, o.g, **case.kwargs)
+    check_equal(got, reference.conv_weight(o.x, case.weight, o.g, **case.kwargs), np.float32)
+
+
+@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
+def test_maps_are_filters_where_they_are_small(case: Case):
+    o, rank = integer_operands(case), len(case.weight) - 2
+    options = {"stride": 1, "padding": 0, "dilation": 1} | case.kwargs
+    del options["groups"]
+    plan = find_weight_plan(rank, o.x, case.weight, o.g, *options.values(), groups=case.input[1])
+    assert (find_layer(plan, "direct", 1) is None) == (case.name == "large_maps")
 
 
 # Identities.

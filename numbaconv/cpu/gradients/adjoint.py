@@ -12,7 +12,7 @@ from numbaconv.cpu.arrays import flat_add, flat_bias, flat_input, flat_output, f
 from numbaconv.cpu.execution import fill_with_bias
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.cpu.gradients.adjoint_chain import Part
-from numbaconv.cpu.gradients.covered import input_product
+from numbaconv.cpu.gradients.as_layers import input_product
 from numbaconv.cpu.lowering import Engine
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.plan import AdjointPlan

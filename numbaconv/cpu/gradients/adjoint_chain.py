@@ -52,6 +52,7 @@ from numbaconv.cpu.job import (
     take_workspace,
 )
 from numbaconv.cpu.lowering import Engine
+from numbaconv.cpu.packing.rows import copy_rows
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, pack_work
 from numbaconv.problem.dtypes import Arithmetic
@@ -186,6 +187,11 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
         of = (t.first_d * t.kh + t.first_h) * t.kw + t.first_w
         for i in range(rows):
             target[i] = source[of + i]
+    elif rows == 1 and t.apart_w < 0:  # map by map, in their order
+        size, apart, lanes = t.taps_h * t.taps_w, t.kh * t.kw, job[AT.lanes]
+        for kd in range(t.taps_d):
+            of_map = shift(target, kd * size)
+            copy_rows(of_map, size, shift(source, kd * apart), 1, apart, 1, size, 0, lanes)
     elif taps == all_taps and rows == 1:  # all of them, backwards
         for tap in range(taps):
             keep_scalar()
