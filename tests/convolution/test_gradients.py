@@ -410,6 +410,8 @@ for x, w, options in (
     ((2, 67, 57, 53), (67, 1, 3, 3), dict(groups=67, padding=1)),
     ((2, 301, 31, 29), (19, 301, 1, 1), dict()),
     ((1, 1, 521, 509), (1, 1, 5, 5), dict()),
+    ((2, 67, 14, 13), (67, 1, 5, 5), dict(groups=67, padding=2)),
+    ((5, 7, 33, 31), (3, 7, 33, 31), dict()),
 ):
     x, w = rng.standard_normal(x, "f4"), rng.standard_normal(w, "f4")
     g = rng.standard_normal(nc.conv(x, w, **options).shape, "f4")
@@ -418,7 +420,7 @@ for x, w, options in (
 """
     printed = {run_script("-c", code, NUMBA_NUM_THREADS=n).stdout for n in ("1", "2", "7")}
     assert len(printed) == 1
-    assert len(set(printed.pop().split())) == 6
+    assert len(set(printed.pop().split())) == 8
 
 
 # Arrays.
