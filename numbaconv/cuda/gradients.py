@@ -138,7 +138,7 @@ def lay_out_phase(
 
 def prepare_weights(side: Side, arrays: dict[str, Any], adjoint: Adjoint) -> tuple[Any, Any]:
     """Return the weights of each phase, and the bias, as the kernels read them, on the device."""
-    conjugates = adjoint.plan.conjugates
+    conjugates = adjoint.plan.is_gradient
     weights = [
         prepare_phase(side, arrays["weight"], number, form, conjugates)
         for number, form in enumerate(adjoint.phases)

@@ -1,14 +1,18 @@
 """Gradients and transposed convolutions on the CPU: which engines compute them."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from numbaconv._imports import Later
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import fft
-from numbaconv.cpu.gradients import weight
+from numbaconv.cpu.gradients import as_layers, weight
 from numbaconv.cpu.gradients.adjoint import apply_adjoint, find_parts
+from numbaconv.cpu.gradients.adjoint_chain import Chain, Part
 from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.cpu.lowering import Engine
 from numbaconv.dispatch.backends import AUTO, BACKENDS, CUDA, load_backend, requested_backend
@@ -17,6 +21,14 @@ from numbaconv.dispatch.gpu import refuse_add, refuse_on_cpu, run_on_host
 from numbaconv.dispatch.precision import is_fast
 from numbaconv.problem.plan import AdjointPlan, WeightPlan
 from numbaconv.problem.validation import check_out
+from numbaconv.runtime.threads import thread_limit
+
+_costs = Later("numbaconv.cpu.direct.cost", "costs")
+
+# Takes the lowering of `direct` whose lanes are channels.
+_BY_CHANNELS = Engine(
+    Later("numbaconv.cpu.direct", "lower_by_channels"), BACKENDS["direct"].unavailable
+)
 
 
 def choose_parts(
@@ -90,8 +102,40 @@ def convolve_transposed(
     return apply_adjoint(plan, engines, input, weight, bias, out, kept, add)
 
 
+def _layer_of(plan: WeightPlan) -> tuple[Part, Engine] | None:
+    """Return the layer that a gradient of the weights is, and its engine; None: sums are faster."""
+    s, itemsize = plan.simplest, plan.arithmetic.compute.itemsize
+    product, filters = as_layers.weight_product(s), as_layers.maps_as_filters(s)
+    if product is not None:
+        return product, BACKENDS["direct"]
+    if filters is None or not as_layers.fits_cache(filters):
+        return None
+    cycles = _costs(filters.shape, VECTOR_BYTES // itemsize).get("depthwise_channels", math.inf)
+    return (
+        (filters, _BY_CHANNELS) if as_layers.prefers_filters(s, filters, cycles, itemsize) else None
+    )
+
+
+def find_layer(plan: WeightPlan, backend: str, threads: int) -> Chain | None:
+    """Return the job of a gradient of the weights that a backend computes as a layer, or None."""
+    if plan.layer == ():
+        plan.layer = _layer_of(plan)
+    if plan.layer is None or backend != "direct":
+        return None
+    part, engine = plan.layer
+    return as_layers.find_chain(plan, part, engine, threads)
+
+
+def _add_directly(plan: WeightPlan, x: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Return the sums of a planned gradient, flat, from flat arrays."""
+    layer = find_layer(plan, "direct", thread_limit(plan.multiply_adds))
+    if layer is None:
+        return add_products(plan, x, gradient)
+    return as_layers.multiply(plan, layer, x, gradient)
+
+
 _SUMS: dict[str, Callable[[WeightPlan, np.ndarray, np.ndarray], np.ndarray]] = {
-    "direct": add_products,
+    "direct": _add_directly,
     "im2col": functools.partial(add_products, patches=True),
     "fft": fft.add_spectra,
 }

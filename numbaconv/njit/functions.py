@@ -18,7 +18,7 @@ from numbaconv.cpu.gradients import adjoint
 from numbaconv.cpu.gradients import weight as weight_gradients
 from numbaconv.dispatch.backends import AUTO, BACKENDS
 from numbaconv.dispatch.choice import choose
-from numbaconv.dispatch.gradients import choose_weight_gradient, engines_of_parts
+from numbaconv.dispatch.gradients import choose_weight_gradient, engines_of_parts, find_layer
 from numbaconv.layers import Weights
 from numbaconv.njit import filters, protocol
 from numbaconv.njit.recipe import Array, Recipe
@@ -309,7 +309,7 @@ def _adjoint(
         chain = adjoint.find_chain(plan, engines, max(recipe.threads, 1))
         if weights is None:
             is_complex = call.arguments["weight"].dtype.kind == "c"
-            weight = _plain_weight(recipe, plan, is_complex and not plan.conjugates)
+            weight = _plain_weight(recipe, plan, is_complex and not plan.is_gradient)
         else:
             given = weights.weight, weights.flat_bias(plan)
             weight = recipe.fixed(adjoint.packed_weights(chain, *given, plan, weights.packed))
@@ -348,7 +348,11 @@ def _weight_gradient(call: RequestedCall, rank: int) -> Recipe:
     x, gradient = (_plain_channels(recipe, array, how, channels) for array in given)
     y = _plain_output(recipe, plan)
     threads, patches = max(recipe.threads, 1), name == "im2col"
-    recipe.sum_weights(weight_gradients.find_template(plan, threads, patches), x, gradient, y)
+    layer = find_layer(plan, name, threads)
+    if layer is None:
+        recipe.sum_weights(weight_gradients.find_template(plan, threads, patches), x, gradient, y)
+    else:
+        recipe.apply_adjoint(layer, x, gradient, recipe.fixed(plan.no_bias), y)
     result = recipe.result()
     if how.is_complex:
         _combine_parts(recipe, y, result)

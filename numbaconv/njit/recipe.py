@@ -274,6 +274,8 @@ class Recipe:
     ) -> None:
         """Write down the jobs of an adjoint on contiguous arrays; the weights may be packed."""
         self.kept.append(jobs)
+        if jobs.exchanged:
+            x, weight = weight, x
         dtype = y.view.dtype
         panels = weight if packed else self.scratch((jobs.packed,), dtype)
         self._append(

@@ -299,8 +299,9 @@ class AdjointPlan:
         Of what it reads, and of the result.
     activation : int
         Applied to the result.
-    conjugates : bool
-        Whether it conjugates complex weights, as gradients do.
+    is_gradient : bool
+        Whether it is a gradient: that conjugates complex weights, has no bias, and packs no weights
+        for later calls.
     adds : bool
         Whether an array is added to the sums.
     """
@@ -312,14 +313,14 @@ class AdjointPlan:
         out_shape: tuple[int, ...],
         layout: Layout = CHANNELS_FIRST,
         activation: int = NONE,
-        conjugates: bool = True,
+        is_gradient: bool = True,
         adds: bool = False,
     ) -> None:
         s = problem.shape
         self.shape, self.batched = s, problem.batched
         self.result, self.out_shape = result, out_shape
         self.arithmetic = arithmetic(result)
-        self.layout, self.activation, self.conjugates = layout, activation, conjugates
+        self.layout, self.activation, self.is_gradient = layout, activation, is_gradient
         self.adds = adds
         self.layout_agrees = layout.channels_last == layout.memory_last
         self.phases = find_phases(s)
@@ -356,7 +357,9 @@ class WeightPlan:
         self.arithmetic = arithmetic(result)
         self.multiply_adds = self.shape.flops // 2
         self.out_size = self.shape.weights
+        self.no_bias = np.zeros(1, self.arithmetic.compute)
         self.choice: Any = None  # what ``auto`` takes
+        self.layer: Any = ()  # that it is, and its engine; None: it is none
         self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it
 
@@ -523,4 +526,4 @@ def _new_transposed(
     code, shape = _activation_code(activation, result), problem.out_shape
     check_add(add, shape, result)
     adds = add is not None
-    return AdjointPlan(problem, result, shape, layout, code, conjugates=False, adds=adds)
+    return AdjointPlan(problem, result, shape, layout, code, is_gradient=False, adds=adds)

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 
 import numbaconv as nc
+from numbaconv.dispatch.gradients import find_layer
+from numbaconv.problem.plan import find_weight_plan
 from tests.oracle import reference
 from tests.oracle.cases import (
     BY_NAME,
@@ -232,6 +234,64 @@ def test_single_taps_whose_stride_and_padding_make_as_many_outputs(
     check_equal(got, expected, np.float32)
 
 
+@pytest.mark.target
+@pytest.mark.parametrize("images", [1, 5, 61, 130])
+@pytest.mark.parametrize(
+    ("c_out", "shape"), [(1, (64, 1)), (7, (3, 4, 5)), (70, (65, 1)), (61, (5, 1))]
+)
+def test_windows_that_cover_their_maps(images: int, c_out: int, shape: tuple[int, ...]):
+    """Their gradients are products of matrices, of which any may be the largest."""
+    rng = np.random.default_rng(images)
+    x, w, g = (
+        rng.integers(-9, 9, size).astype(np.float32)
+        for size in ((images, *shape), (c_out, *shape), (images, c_out) + (1,) * (len(shape) - 1))
+    )
+    flat, rank = g.reshape(images, c_out), len(shape) - 1
+    by_input, by_weight = (getattr(nc.grad, f"conv{rank}d_{of}") for of in ("input", "weight"))
+    expected = flat @ w.reshape(c_out, -1)
+    np.testing.assert_array_equal(by_input(x.shape, w, g), expected.reshape(x.shape))
+    expected = flat.T @ x.reshape(images, -1)
+    np.testing.assert_array_equal(by_weight(x, w.shape, g), expected.reshape(w.shape))
+
+
+def test_an_image_of_a_covering_window_has_the_same_bits_in_any_batch():
+    rng = np.random.default_rng(0)
+    for c_out, elements in ((1, 500), (40, 90), (1000, 40), (4097, 50)):
+        w = rng.standard_normal((c_out, elements, 1), "f4")
+        g = rng.standard_normal((130, c_out, 1), "f4")
+        together = nc.grad.conv1d_input((130, elements, 1), w, g)
+        for images in (1, 2, 7, 9, 16, 33, 64, 129):
+            alone = nc.grad.conv1d_input((images, elements, 1), w, g[:images])
+            np.testing.assert_array_equal(alone, together[:images])
+
+
+DEPTHWISE = [  # whose weights' gradients are layers with maps as filters, and last one that is not
+    problem("small_maps", (1, 40, 7, 7), (40, 1, 5, 5), groups=40, padding=2),
+    problem("strides", (8, 33, 14, 13), (33, 1, 3, 3), groups=33, stride=2, padding=1),
+    problem("uneven", (2, 20, 11, 13), (20, 1, 5, 3), groups=20, stride=(2, 1), dilation=(1, 2)),
+    problem("volume", (1, 24, 6, 5, 7), (24, 1, 3, 3, 3), groups=24, padding=1),
+    problem("signals", (4, 24, 40), (24, 1, 9), groups=24, stride=2, padding=3),
+    problem("large_maps", (1, 24, 60, 60), (24, 1, 3, 3), groups=24, padding=1),
+]
+
+
+@pytest.mark.target
+@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
+def test_maps_as_filters(case: Case):
+    o, rank = integer_operands(case), len(case.weight) - 2
+    got = getattr(nc.grad, f"conv{rank}d_weight")(o.x, case.weight, o.g, **case.kwargs)
+    check_equal(got, reference.conv_weight(o.x, case.weight, o.g, **case.kwargs), np.float32)
+
+
+@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
+def test_maps_are_filters_where_they_are_small(case: Case):
+    o, rank = integer_operands(case), len(case.weight) - 2
+    options = {"stride": 1, "padding": 0, "dilation": 1} | case.kwargs
+    del options["groups"]
+    plan = find_weight_plan(rank, o.x, case.weight, o.g, *options.values(), groups=case.input[1])
+    assert (find_layer(plan, "direct", 1) is None) == (case.name == "large_maps")
+
+
 # Identities.
 
 
@@ -350,6 +410,8 @@ for x, w, options in (
     ((2, 67, 57, 53), (67, 1, 3, 3), dict(groups=67, padding=1)),
     ((2, 301, 31, 29), (19, 301, 1, 1), dict()),
     ((1, 1, 521, 509), (1, 1, 5, 5), dict()),
+    ((2, 67, 14, 13), (67, 1, 5, 5), dict(groups=67, padding=2)),
+    ((5, 7, 33, 31), (3, 7, 33, 31), dict()),
 ):
     x, w = rng.standard_normal(x, "f4"), rng.standard_normal(w, "f4")
     g = rng.standard_normal(nc.conv(x, w, **options).shape, "f4")
@@ -358,7 +420,7 @@ for x, w, options in (
 """
     printed = {run_script("-c", code, NUMBA_NUM_THREADS=n).stdout for n in ("1", "2", "7")}
     assert len(printed) == 1
-    assert len(set(printed.pop().split())) == 6
+    assert len(set(printed.pop().split())) == 8
 
 
 # Arrays.

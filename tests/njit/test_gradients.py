@@ -93,6 +93,18 @@ def test_integers_wrap(dtype: str):
     check(STRIDED, wrapping_operands(STRIDED, dtype))
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        problem("covered", (5, 7, 3, 5), (3, 7, 3, 5)),
+        problem("small_maps", (3, 40, 7, 7), (40, 1, 5, 5), groups=40, padding=2, stride=2),
+    ],
+    ids=str,
+)
+def test_gradients_that_are_layers(case: Case):
+    check(case, normal_operands(case))
+
+
 def test_several_threads():
     case = problem("large", (2, 67, 57, 53), (61, 67, 3, 3), padding=1)
     check(case, normal_operands(case))

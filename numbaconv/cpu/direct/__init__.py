@@ -79,6 +79,11 @@ def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
     return lower_as(name, s, dtype, threads)
 
 
+def lower_by_channels(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
+    """Return how lanes that are channels compute a depthwise problem."""
+    return lower_as("depthwise_channels", s, dtype, threads)
+
+
 def lower_adjoint(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering | None:
     """Return how the engine computes the adjoint of a problem as a whole, where it does."""
     return _lower_phases(s, dtype.itemsize, threads) if joins_phases(s) else None

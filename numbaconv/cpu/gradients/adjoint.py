@@ -12,6 +12,7 @@ from numbaconv.cpu.arrays import flat_add, flat_bias, flat_input, flat_output, f
 from numbaconv.cpu.execution import fill_with_bias
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.cpu.gradients.adjoint_chain import Part
+from numbaconv.cpu.gradients.as_layers import input_product
 from numbaconv.cpu.lowering import Engine
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.plan import AdjointPlan
@@ -22,13 +23,14 @@ from numbaconv.runtime.threads import thread_limit
 def find_parts(plan: AdjointPlan) -> list[Part]:
     """Return the convolutions of an adjoint, none if there is nothing to add; the plan keeps them.
 
-    They are its phases, or several as one.
+    They are its phases, or several as one; a gradient may be a single product.
     """
     if plan.parts is None:
         s = with_fewest_axes(plan.shape)
+        product = input_product(s) if plan.is_gradient and plan.multiply_adds else None
         phases = find_phases(s) if plan.multiply_adds else []
         found = adjoint_chain.find_parts(s, phases, plan.arithmetic) if phases else []
-        plan.parts = found
+        plan.parts = found if product is None else [product]
     parts: list[Part] = plan.parts
     return parts
 
@@ -126,5 +128,5 @@ def packed_weights(
 
 def _flat_weight(weight: np.ndarray, plan: AdjointPlan) -> np.ndarray:
     """Return the weights as the kernels read them, whose adjoint conjugates complex ones."""
-    back = weight.dtype.kind == "c" and not plan.conjugates
+    back = weight.dtype.kind == "c" and not plan.is_gradient
     return flat_weight(weight.conj() if back else weight, plan)

@@ -52,6 +52,7 @@ from numbaconv.cpu.job import (
     take_workspace,
 )
 from numbaconv.cpu.lowering import Engine
+from numbaconv.cpu.packing.rows import copy_rows
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, pack_work
 from numbaconv.problem.dtypes import Arithmetic
@@ -186,6 +187,11 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
         of = (t.first_d * t.kh + t.first_h) * t.kw + t.first_w
         for i in range(rows):
             target[i] = source[of + i]
+    elif rows == 1 and t.apart_w < 0:  # map by map, in their order
+        size, apart, lanes = t.taps_h * t.taps_w, t.kh * t.kw, job[AT.lanes]
+        for kd in range(t.taps_d):
+            of_map = shift(target, kd * size)
+            copy_rows(of_map, size, shift(source, kd * apart), 1, apart, 1, size, 0, lanes)
     elif taps == all_taps and rows == 1:  # all of them, backwards
         for tap in range(taps):
             keep_scalar()
@@ -196,6 +202,18 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
         call(job[CHAIN_AT.transpose], backwards)
     else:
         pack_taps(t, target, source, rows, job[CHAIN_AT.channel_step], tap_step)
+
+
+@inline
+def pack_neighbours(job, s, weights, packed, first, end):
+    """Pack some input channels of a single tap that are neighbours in memory: a transposition."""
+    apart = job[CHAIN_AT.channel_step]
+    for channel in range(0, s.c_out, job[CHAIN_AT.rows]):
+        rows = min(job[CHAIN_AT.rows], s.c_out - channel)
+        target = shift(packed, channel * s.c_in + first * rows)
+        source = shift(weights, job[CHAIN_AT.first] + channel * apart + first)
+        block = TransposeArguments(target, rows, source, apart, rows, end - first, job[AT.lanes])
+        call(job[CHAIN_AT.transpose], block)
 
 
 @inline
@@ -213,6 +231,9 @@ def pack_channels(job, like, first, end):
         copies = pointer_at(job[AT.bias], like)
         for i in range(job[CHAIN_AT.copies]):
             copies[i] = bias[i // job[CHAIN_AT.alike]]
+    if s.groups == job[CHAIN_AT.input_step] == 1:
+        pack_neighbours(job, s, weights, packed, first, end)
+        return
     for channel in range(first, end):
         g = channel // s.c_in
         for block in range(blocks):
@@ -228,7 +249,8 @@ def pack_phases(worker, job, like):
     take theirs while a cache holds them: those of one lie between those of the others.
     """
     s = read_shape(job, SHAPE)
-    channels, each = s.groups * s.c_in, max(1, PACKED_ELEMENTS // job[CHAIN_AT.input_step])
+    of_channel = max(job[CHAIN_AT.input_step], s.c_out)  # the step is 1 where neighbours are packed
+    channels, each = s.groups * s.c_in, max(1, PACKED_ELEMENTS // of_channel)
     tasks = -(-channels // each)
     task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
@@ -338,6 +360,8 @@ class Chain(NamedTuple):
         Elements of packed weights and of scratch.
     order : tuple
         What the order of packed weights depends on.
+    exchanged : bool
+        Whether that is so of its part, then the only one.
     """
 
     jobs: np.ndarray
@@ -346,6 +370,7 @@ class Chain(NamedTuple):
     packed: int
     scratch: int
     order: tuple[Any, ...]
+    exchanged: bool
 
 
 class Part(NamedTuple):
@@ -361,6 +386,8 @@ class Part(NamedTuple):
         Where its weights lie: see `ChainHeader`.
     bias, copies, alike : int
         Where its bias lies: see `ChainHeader`.
+    exchanged : bool
+        Whether weights and input have changed places: it convolves the weights.
     """
 
     shape: ConvShape
@@ -372,6 +399,7 @@ class Part(NamedTuple):
     bias: int = 0
     copies: int = 0
     alike: int = 0
+    exchanged: bool = False
 
     @property
     def weights(self) -> tuple[Any, ...]:
@@ -500,11 +528,14 @@ def make_chain(
     jobs[CHAIN_AT.chain] = chain_work.address(arithmetic.numba)
     tables = [template.table for template in templates]
     order = tuple((part.weights, t.order) for part, t in zip(parts, templates, strict=True))
-    return Chain(jobs, tables, max(workers, packers), packed, scratch + CACHE_LINE, order)
+    threads, exchanged = max(workers, packers), parts[0].exchanged
+    return Chain(jobs, tables, threads, packed, scratch + CACHE_LINE, order, exchanged)
 
 
 def run(chain: Chain, x: Any, weights: Any, bias: Any, add: Any, out: Any) -> None:
     """Run a chain on flat arrays; `add` is None if it adds nothing."""
+    if chain.exchanged:
+        x, weights = weights, x
     packed = result_memory.empty(chain.packed, weights.dtype)
     with launch_lock(chain.workers):
         _run(chain, x, weights, packed, bias, add, out)

@@ -45,7 +45,7 @@ from numbaconv.cpu.job import (
     size_within,
     take_workspace,
 )
-from numbaconv.cpu.microkernels.dot import DOT_ROWS
+from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS
 from numbaconv.cpu.packing.halo import axis_reach, halo_layout, has_padded_halo
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import register_rows
@@ -79,6 +79,9 @@ NEAR_BYTES, NEAR_PIXELS = 40 << 10, 1600
 LEAST_TAPS, LEAST_IN_PLACE = 9, 18
 # Steps of a tap that the copy of a vector of the gradient takes.
 COPIED_STEPS = 12
+# Cycles of `weight_dots` for a vector that is copied, which AVX2 has slow masks for, for a register
+# block, and for a row of one.
+COPIED_CYCLES, BLOCK_CYCLES, ROW_CYCLES = 12 if VECTOR_BYTES == 32 else 5, 120, 10
 # Elements of the result that a task of `finish_work` puts together.
 FINISHED = 4096
 
@@ -239,6 +242,33 @@ def exchanged(s, lanes):
     costs = [min(_dot_cycles(p, lanes), _tile_cycles(p, lanes)) for p in (s, other)]
     costs[1] += 2 * TRANSPOSED * s.c_in * s.c_out / (s.n * image_pixels(s))
     return (other, True) if costs[1] < costs[0] else (s, False)
+
+
+def depthwise_cycles(s, itemsize):
+    """Cycles of `weight_dots` for a group of a depthwise layer, of all images."""
+    lanes, (_, high, wide), (_, rows, cols) = VECTOR_BYTES // itemsize, s.kernel, s.output
+    layout, taps = halo_layout(s, rows, cols, itemsize), high * wide
+    vectors, phases = ceil_div(layout.pitch, lanes), layout.phases_h * layout.phases_w
+    copied = phases * (rows + layout.rows) * vectors
+    if _has_rows_of_taps(s):
+        copied += s.c_out * rows * vectors
+        blocks = s.c_out * ceil_div(high, DOT_ROWS[-1]) * ceil_div(wide, DOT_COLUMNS[-1])
+        products = s.c_out * _rounded(high, DOT_ROWS) * _rounded(wide, DOT_COLUMNS)
+        steps = products * ceil_div((rows + DOT_ROWS[-1]) * layout.pitch, lanes)
+    else:
+        blocks = ceil_div(s.c_out, DOT_ROWS[-1]) * ceil_div(taps, DOT_COLUMNS[-1])
+        products = _rounded(s.c_out, DOT_ROWS) * _rounded(taps, DOT_COLUMNS)
+        if s.c_out == 1:
+            products *= 2  # as many loads as products, and most across two lines
+        steps = rows * (products * ceil_div(cols, lanes) + ROW_CYCLES * blocks)
+    planes = s.n * s.output[0] * s.kernel[0]
+    return planes * (COPIED_CYCLES * copied + BLOCK_CYCLES * blocks + steps)
+
+
+def _rounded(count, sizes):
+    """Rows or columns that blocks of some sizes compute of so many."""
+    whole, rest = divmod(count, sizes[-1])
+    return whole * sizes[-1] + (min(size for size in sizes if size >= rest) if rest else 0)
 
 
 def _dot_elements(s, rows, cols, itemsize):
