@@ -16,7 +16,7 @@ from typing import NamedTuple
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import CACHE_LINE, call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
+from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, first_share, share
 from numbaconv.cpu.direct.choice import (
     reads_in_place,
     reads_pixels_in_place,
@@ -25,8 +25,10 @@ from numbaconv.cpu.direct.choice import (
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import (
     MOST_LISTED,
+    columns_inside,
     columns_left_out,
     leaves_out_padding,
+    one_tap,
     plane_taps,
     row_taps,
 )
@@ -69,25 +71,29 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
     """Register tiles of the rows r, r + 1, ...
 
     The second half of a tile's pixels may be a row of its own under the same taps, a pitch behind
-    the first in the view; in the output they are neighbours all the same.
+    the first in the view; in the output they are neighbours all the same. Columns of a copy that
+    hold padding alone have tiles of their own, as all of a tile's pixels but the ends have one list.
     """
     lanes = job[AT.lanes]
     vectors = (panel.width + lanes - 1) // lanes
     bias = shift(m.bias, panel.channel)
-    chunks = (t.cols + TILE_ROWS - 1) // TILE_ROWS
-    pairs = pairs_rows(s, t.cols)
-    used = row_taps(plane, t.oh + r)
+    begin, behind = columns_inside(s, t.ow, t.cols) if view.copied else (0, t.cols)
+    pairs = pairs_rows(s, behind - begin) and behind - begin == t.cols
+    of_row = row_taps(plane, t.oh + r)
     left_out = columns_left_out(s)
     i = 0
     while i < rows:
         oh = t.oh + r + i
-        if oh == used.until:
-            used = row_taps(plane, oh)
-        column = used.taps // s.kernel[2]
-        pair = pairs and i + 1 < rows and oh + 1 < used.until
-        for chunk in range(chunks):
-            j, end = share(t.cols, chunk, chunks)
-            pixels = end - j
+        if oh == of_row.until:
+            of_row = row_taps(plane, oh)
+        pair = pairs and i + 1 < rows and oh + 1 < of_row.until
+        j = 0
+        while j < t.cols:
+            inside = begin <= j < behind
+            left = (behind if inside else begin if j < begin else t.cols) - j
+            pixels = first_share(left, TILE_ROWS)
+            end, used = j + pixels, of_row if inside else one_tap(of_row)
+            column = used.taps // s.kernel[2]
             first = view.first + (r + i) * view.layout.pitch + j * view.step
             in_tile = 2 * pixels if pair else pixels
             jump = view.layout.pitch if pair else first_half(pixels) * view.step
@@ -120,6 +126,7 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
                     last=panel.width - (vectors - 1) * lanes,
                 ),
             )
+            j = end
         i += 2 if pair else 1
 
 

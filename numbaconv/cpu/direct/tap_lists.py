@@ -18,6 +18,7 @@ from numbaconv.codegen.integers import largest_divisor
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import shift
 from numbaconv.cpu.blocking import MOST_SINGLE
+from numbaconv.problem.padding_modes import steps_to
 from numbaconv.problem.shape import ZEROS, kernel_taps, pads_zeros
 from numbaconv.problem.taps import Taps, axis_taps, taps_inside
 
@@ -194,11 +195,45 @@ def plane_taps(table, s, od, narrow, channels):
 
 
 @inline
+def one_tap(used):
+    """The first tap of some, of one channel, for what reads nothing but padding.
+
+    A tile starts its sums with a tap.
+    """
+    return RowTaps(used.together, 1, used.first, 1, used.until)
+
+
+@inline
 def row_taps(plane, oh):
-    """Read the taps of an output row, one at least: a tile starts its sums with a tap."""
+    """Read the taps of an output row; of one that reads nothing but padding `one_tap`."""
     row = shift(plane.rows, 3 * oh)
-    first, count = shift(plane.first, plane.step * row[0]), max(1, plane.each * row[1])
-    return RowTaps(plane.together, plane.channels, first, count, row[2])
+    first, count = shift(plane.first, plane.step * row[0]), plane.each * row[1]
+    used = RowTaps(plane.together, plane.channels, first, count, row[2])
+    return used if count > 0 else one_tap(used)
+
+
+@inline
+def columns_inside(s, ow, cols):
+    """Where of the columns from `ow` on those begin, and end, that read more than padding.
+
+    Outputs before and behind these are there if a row has more padding than the taps reach.
+    """
+    if s.padding_mode[2] != ZEROS:
+        return 0, cols
+    reach, padding = (s.kernel[2] - 1) * s.dilation[2], s.padding[2]
+    first = steps_to(max(padding - reach, 0), s.stride[2]) - ow
+    end = steps_to(s.size[2] + padding, s.stride[2]) - ow
+    begin = min(max(first, 0), cols)
+    return begin, max(begin, min(end, cols))
+
+
+@inline
+def columns_by_vectors(s, ow, cols, lanes):
+    """As `columns_inside`, but all columns where the others fill no vector."""
+    begin, end = columns_inside(s, ow, cols)
+    if (end - begin + lanes - 1) // lanes == (cols + lanes - 1) // lanes:
+        return 0, cols
+    return begin, end
 
 
 @inline
@@ -210,5 +245,6 @@ def rows_until(table, oh):
 @inline
 def all_taps(plane, s):
     """All taps, for rows that are taken together."""
-    count = max(1, plane.each * s.kernel[1])
-    return RowTaps(plane.together, plane.channels, plane.first, count, s.output[1])
+    count = plane.each * s.kernel[1]
+    used = RowTaps(plane.together, plane.channels, plane.first, count, s.output[1])
+    return used if count > 0 else one_tap(used)
