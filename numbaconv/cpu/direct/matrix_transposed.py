@@ -18,6 +18,7 @@ from numbaconv.codegen.pointers import CACHE_LINE, call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, first_share, share
 from numbaconv.cpu.direct.choice import (
+    MOST_CACHED,
     reads_in_place,
     reads_pixels_in_place,
     stays_cached,
@@ -46,6 +47,7 @@ from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix_transposed import PixelTileArguments, first_half, pixel_tile
+from numbaconv.cpu.packing.lanes import prefetch
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.simplest import with_images_innermost
@@ -56,6 +58,10 @@ TAPS_AHEAD = 36
 
 # Up to so many taps a channel, asking for each takes longer than a cache does to deliver it.
 FEW_TAPS = 4
+
+# Up to so many products a result, a stage is computed in so short a time that the stores wait for
+# lines of an output that no cache keeps. Under a single tap they seldom do.
+SHORT_PRODUCTS = 108
 
 
 class Target(NamedTuple):
@@ -131,6 +137,24 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
 
 
 @inline
+def waits_for_lines(s, itemsize):
+    """Whether storing a stage waits for the lines of the output: see `SHORT_PRODUCTS`."""
+    taps, size = kernel_taps(s), s.n * s.out_strides[0] * itemsize
+    return taps > 1 and s.c_in * taps <= SHORT_PRODUCTS and size > MOST_CACHED
+
+
+@inline
+def ask_for_lines(out, channel_step, channels, pixels, itemsize):
+    """Ask for the lines that some neighbouring pixels of an output lie in, of each channel."""
+    for channel in range(channels):
+        row, j = shift(out, channel * channel_step), 0
+        while j < pixels:
+            prefetch(shift(row, j))
+            j += CACHE_LINE // itemsize
+        prefetch(shift(row, pixels - 1))
+
+
+@inline
 def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final):
     """The rows r, r + 1, ... of a task on a block of output channels: straight, or by the stage."""
     lanes = job[AT.lanes]
@@ -147,6 +171,8 @@ def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final
             )
         return
     pixels, stage_step = rows * t.cols, TILE_VECTORS * lanes
+    if waits_for_lines(s, job[AT.itemsize]):
+        ask_for_lines(shift(m.out, at), channel_step, panel.width, pixels, job[AT.itemsize])
     if accumulate:
         move_rows(
             m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, True, lanes
