@@ -97,12 +97,6 @@ def share(count, part, parts):
     return part * count // parts, (part + 1) * count // parts
 
 
-@inline
-def first_share(count, most):
-    """How large the first of about equal parts of `count` is: the fewest that are no larger."""
-    return count // ((count + most - 1) // most)
-
-
 def most_rows(k_size):
     """Rows of the largest register block of `direct` for a product over k."""
     return SHALLOW_ROWS if k_size <= SHALLOW_K else TILE_ROWS

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import CACHE_LINE, call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, first_share, share
+from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.direct.choice import (
     MOST_CACHED,
     reads_in_place,
@@ -77,14 +77,15 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
     """Register tiles of the rows r, r + 1, ...
 
     The second half of a tile's pixels may be a row of its own under the same taps, a pitch behind
-    the first in the view; in the output they are neighbours all the same. Columns of a copy that
-    hold padding alone have tiles of their own, as all of a tile's pixels but the ends have one list.
+    the first in the view; in the output they are neighbours all the same. Columns that read padding
+    alone, of a copy, have tiles of their own: but for the ends all pixels of a tile have one list.
     """
     lanes = job[AT.lanes]
     vectors = (panel.width + lanes - 1) // lanes
     bias = shift(m.bias, panel.channel)
     begin, behind = columns_inside(s, t.ow, t.cols) if view.copied else (0, t.cols)
-    pairs = pairs_rows(s, behind - begin) and behind - begin == t.cols
+    zones = 0, begin, behind, t.cols
+    pairs = pairs_rows(s, t.cols) and behind - begin == t.cols
     of_row = row_taps(plane, t.oh + r)
     left_out = columns_left_out(s)
     i = 0
@@ -93,46 +94,48 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
         if oh == of_row.until:
             of_row = row_taps(plane, oh)
         pair = pairs and i + 1 < rows and oh + 1 < of_row.until
-        j = 0
-        while j < t.cols:
-            inside = begin <= j < behind
-            left = (behind if inside else begin if j < begin else t.cols) - j
-            pixels = first_share(left, TILE_ROWS)
-            end, used = j + pixels, of_row if inside else one_tap(of_row)
+        for zone in range(3):
+            left = zones[zone]
+            columns = zones[zone + 1] - left
+            used = of_row if zone == 1 else one_tap(of_row)
             column = used.taps // s.kernel[2]
-            first = view.first + (r + i) * view.layout.pitch + j * view.step
-            in_tile = 2 * pixels if pair else pixels
-            jump = view.layout.pitch if pair else first_half(pixels) * view.step
-            first_taps = column * left_out[0] if t.ow + j == 0 else 0
-            last_taps = column * left_out[1] if t.ow + end == s.output[2] else 0
-            call(
-                job[AT.tile],
-                PixelTileArguments(
-                    rows=in_tile,
-                    vectors=vectors,
-                    channels=used.channels,
-                    taps=used.taps,
-                    first_taps=first_taps,
-                    last_taps=last_taps,
-                    column_taps=column,
-                    halves=pair,
-                    table=used.first,
-                    x=view.x,
-                    first=first,
-                    x_channel=view.layout.channel * used.together,
-                    x_step=view.step,
-                    jump=jump,
-                    prefetch_distance=job[AT.prefetch_distance],
-                    w=panel.weights,
-                    w_channel=panel.channel_step * used.together,
-                    c=shift(target.first, i * target.row_step + j * target.step),
-                    row_step=target.step,
-                    bias=bias,
-                    accumulate=accumulate,
-                    last=panel.width - (vectors - 1) * lanes,
-                ),
-            )
-            j = end
+            chunks = (columns + TILE_ROWS - 1) // TILE_ROWS
+            for chunk in range(chunks):
+                j, end = share(columns, chunk, chunks)
+                j, end = left + j, left + end
+                pixels = end - j
+                first = view.first + (r + i) * view.layout.pitch + j * view.step
+                in_tile = 2 * pixels if pair else pixels
+                jump = view.layout.pitch if pair else first_half(pixels) * view.step
+                first_taps = column * left_out[0] if t.ow + j == 0 else 0
+                last_taps = column * left_out[1] if t.ow + end == s.output[2] else 0
+                call(
+                    job[AT.tile],
+                    PixelTileArguments(
+                        rows=in_tile,
+                        vectors=vectors,
+                        channels=used.channels,
+                        taps=used.taps,
+                        first_taps=first_taps,
+                        last_taps=last_taps,
+                        column_taps=column,
+                        halves=pair,
+                        table=used.first,
+                        x=view.x,
+                        first=first,
+                        x_channel=view.layout.channel * used.together,
+                        x_step=view.step,
+                        jump=jump,
+                        prefetch_distance=job[AT.prefetch_distance],
+                        w=panel.weights,
+                        w_channel=panel.channel_step * used.together,
+                        c=shift(target.first, i * target.row_step + j * target.step),
+                        row_step=target.step,
+                        bias=bias,
+                        accumulate=accumulate,
+                        last=panel.width - (vectors - 1) * lanes,
+                    ),
+                )
         i += 2 if pair else 1
 
 
