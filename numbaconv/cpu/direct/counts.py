@@ -20,7 +20,6 @@ from numbaconv.cpu.blocking import (
     BAND_VECTORS,
     CALL_COST,
     MOST_K,
-    NARROW_TILES,
     SEGMENT_COST,
     SINGLES,
     TILE_ROWS,
@@ -45,6 +44,7 @@ from numbaconv.cpu.direct.tap_lists import (
     channels_together,
     columns_by_vectors,
     columns_inside,
+    goes_down,
 )
 from numbaconv.cpu.direct.tasks import pairs_rows, rows_of_stage
 from numbaconv.cpu.im2col.panels import fills_zones
@@ -234,7 +234,7 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     if crosses_rows(s) and b.rows > 1 and saved * b.kc * taps > SEGMENT_COST * (saved + flat):
         pairs, single, empty, used = flat / 2, 0, 0, k_size * depth.inside
         counts["matrix.segment"] = flat * s.c_out * (2 * parts - 1)
-    elif s.out_strides[4] == 1 and cols < NARROW_TILES * TILE_VECTORS * lanes:
+    elif goes_down(s, cols, lanes):
         # Rows of a column are computed together, those at the padding too, if that is short.
         apart = b.kc * taps / s.kernel[1] * most_rows(k_size) * min(cols, TILE_VECTORS * lanes)
         used = used if apart > CALL_COST * lanes else k_size * depth.inside

@@ -14,7 +14,6 @@ from numbaconv.codegen.pointers import call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import (
     CALL_COST,
-    NARROW_TILES,
     SEGMENT_COST,
     SINGLES,
     TILE_VECTORS,
@@ -31,6 +30,7 @@ from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import (
     all_taps,
     columns_by_vectors,
+    goes_down,
     one_tap,
     plane_taps,
     row_taps,
@@ -294,8 +294,7 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     if width <= lanes:
         by_rows += t.rows // SINGLES
     saved = by_rows - ((t.rows - 1) * view.layout.pitch + t.cols + lanes - 1) // lanes
-    narrow = t.cols < NARROW_TILES * TILE_VECTORS * lanes
-    down = narrow and s.out_strides[4] == 1 and saved * k_size <= SEGMENT_COST * by_rows
+    down = goes_down(s, t.cols, lanes) and saved * k_size <= SEGMENT_COST * by_rows
     final = c0 + channels == s.c_in
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):

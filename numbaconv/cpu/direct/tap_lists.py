@@ -17,7 +17,7 @@ import numpy as np
 from numbaconv.codegen.integers import largest_divisor
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import shift
-from numbaconv.cpu.blocking import MOST_SINGLE
+from numbaconv.cpu.blocking import MOST_SINGLE, NARROW_TILES, TILE_VECTORS
 from numbaconv.problem.padding_modes import steps_to
 from numbaconv.problem.shape import ZEROS, kernel_taps, pads_zeros
 from numbaconv.problem.taps import Taps, axis_taps, taps_inside
@@ -228,12 +228,17 @@ def columns_inside(s, ow, cols):
 
 
 @inline
+def goes_down(s, cols, lanes):
+    """Whether `matrix` may take pixels down the columns of rows: narrow ones, stored straight."""
+    return s.out_strides[4] == 1 and cols < NARROW_TILES * TILE_VECTORS * lanes
+
+
+@inline
 def columns_by_vectors(s, ow, cols, lanes):
-    """As `columns_inside`, but all columns where the others fill no vector."""
+    """As `columns_inside`: all, where the others fill no vector or rows go one by one."""
     begin, end = columns_inside(s, ow, cols)
-    if (end - begin + lanes - 1) // lanes == (cols + lanes - 1) // lanes:
-        return 0, cols
-    return begin, end
+    fewer = (end - begin + lanes - 1) // lanes < (cols + lanes - 1) // lanes
+    return (begin, end) if fewer and goes_down(s, cols, lanes) else (0, cols)
 
 
 @inline
