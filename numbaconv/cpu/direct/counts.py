@@ -38,6 +38,7 @@ from numbaconv.cpu.direct.choice import (
     reads_pixels_in_place,
     reads_rows_in_place,
     reads_signals_in_place,
+    stays_cached,
 )
 from numbaconv.cpu.direct.halo_counts import Counts, count_halo, transposed_pieces
 from numbaconv.cpu.direct.tap_lists import (
@@ -267,19 +268,21 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     return added(counts, count_tasks(s, lanes, b))
 
 
-def lines_of_pixels(s: ConvShape, lanes: int, tiles: int) -> Counts:
+def lines_of_pixels(s: ConvShape, lanes: int, tiles: int, blocks: int) -> Counts:
     """Count lines of pixels that tiles of a row of outputs read in place, channels outermost.
 
     Each tile reads all channels, so it finds none in the first-level cache that another tile left,
     nor in the second where that has no room for all rows from the first tap to the last. Under a
-    single tap it waits for none, as it sees many channels ahead.
+    single tap it waits for none but those that no cache keeps, as it sees many channels ahead.
     """
     kd, kh, _ = s.kernel
     size = itemsize(lanes)
     image = s.c_in * prod(s.size) * size
-    if image < blocking.FIRST_LEVEL or kernel_taps(s) == 1:
-        return {}
     each = s.output[2] * min(1, s.stride[2] * size / CACHE_LINE) + tiles / 2
+    if kernel_taps(s) == 1:
+        return {} if stays_cached(s, lanes) else {"matrix_transposed.far": s.c_in * each / blocks}
+    if image < blocking.FIRST_LEVEL:
+        return {}
     window = image * min(1, ((kh - 1) * s.dilation[1] + 1) / s.size[1])
     level = "far" if window > blocking.SECOND_LEVEL else "again"
     return {f"matrix_transposed.{level}": s.c_in * kd * kh * each}
@@ -324,7 +327,7 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     elif s.in_strides[1] != 1:
         if kernel_taps(s) == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
             counts["page"] = pages_of_pixels(s, lanes) * tiles
-        lines = lines_of_pixels(s, lanes, len(pixels))
+        lines = lines_of_pixels(s, lanes, len(pixels), blocks)
         added(counts, {what: count * blocks for what, count in lines.items()})
     return added(counts, count_tasks(s, lanes, b))
 
@@ -405,6 +408,9 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     used = taps * plane * min(depth.reached, depth.inside * planes)
     k_used = s.c_in * used
     vectors = cols / lanes * max(1, lanes / together)
+    if taps == 1:  # the last vector of all pixels is not full
+        pixels = s.n * prod(s.output)
+        vectors = cols * ceil_div(pixels, lanes) / pixels
     cut = min(1, width / image) if image % width else 0
     if crosses_rows(s) and s.out_strides[3] != cols * s.out_strides[4]:
         cut = min(1, width / cols)
