@@ -43,8 +43,8 @@ from numbaconv.cpu.direct.choice import (
 from numbaconv.cpu.direct.halo_counts import Counts, count_halo, transposed_pieces
 from numbaconv.cpu.direct.tap_lists import (
     channels_together,
-    columns_by_vectors,
-    columns_inside,
+    empty_columns,
+    empty_vectors,
     goes_down,
 )
 from numbaconv.cpu.direct.tasks import pairs_rows, rows_of_stage
@@ -206,17 +206,16 @@ def far_weights(s: ConvShape, lanes: int, rows: float) -> float:
     return float(far / lanes / min(rows, most))
 
 
-def parts_of_row(s: ConvShape, columns: tuple[int, int], most: int) -> tuple[int, int]:
-    """How many `columns` read more than padding, one at least; parts of the others, of so many."""
-    begin, end = columns
-    return max(1, end - begin), ceil_div(begin, most) + ceil_div(s.output[2] - end, most)
+def parts_of_row(s: ConvShape, ends: tuple[int, int], most: int) -> tuple[int, int]:
+    """Columns of a row without those of its ends, one at least; parts of the ends, of so many."""
+    return max(1, s.output[2] - sum(ends)), sum(ceil_div(columns, most) for columns in ends)
 
 
 def count_matrix(s: ConvShape, lanes: int) -> Counts:
     """Count for `matrix`."""
     depth, height, _ = tap_shares(s)
     taps, cols = kernel_taps(s), s.output[2]
-    inside, empty = parts_of_row(s, columns_by_vectors(s, 0, cols, lanes), lanes)
+    inside, empty = parts_of_row(s, empty_vectors(s, lanes), lanes)
     in_place = reads_rows_in_place(s, lanes)
     b = matrix_blocks.cut(s, itemsize(lanes), 1, False, in_place)
     parts = ceil_div(s.c_in, b.kc)
@@ -235,7 +234,7 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     if crosses_rows(s) and b.rows > 1 and saved * b.kc * taps > SEGMENT_COST * (saved + flat):
         pairs, single, empty, used = flat / 2, 0, 0, k_size * depth.inside
         counts["matrix.segment"] = flat * s.c_out * (2 * parts - 1)
-    elif goes_down(s, cols, lanes):
+    elif goes_down(s, lanes):
         # Rows of a column are computed together, those at the padding too, if that is short.
         apart = b.kc * taps / s.kernel[1] * most_rows(k_size) * min(cols, TILE_VECTORS * lanes)
         used = used if apart > CALL_COST * lanes else k_size * depth.inside
@@ -299,8 +298,7 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     parts = ceil_div(s.c_in, b.kc)
     used = k_size * depth.inside * height.inside * (width.inside if in_place else 1)
     crossed = crosses_rows(s) or kernel_taps(s) == 1
-    columns = (0, cols) if in_place else columns_inside(s, 0, cols)
-    inside, empty = parts_of_row(s, columns, TILE_ROWS)
+    inside, empty = parts_of_row(s, (0, 0) if in_place else empty_columns(s), TILE_ROWS)
     if pairs_rows(s, cols) and crossed and s.output[1] > 1 and not empty:
         pixels = [(0.5, 2 * cols)]
     else:

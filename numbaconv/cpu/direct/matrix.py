@@ -14,6 +14,7 @@ from numbaconv.codegen.pointers import call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import (
     CALL_COST,
+    NARROW_TILES,
     SEGMENT_COST,
     SINGLES,
     TILE_VECTORS,
@@ -29,9 +30,6 @@ from numbaconv.cpu.direct.choice import (
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import (
     all_taps,
-    columns_by_vectors,
-    goes_down,
-    one_tap,
     plane_taps,
     row_taps,
     rows_until,
@@ -202,20 +200,19 @@ def multiply_along(job, m, s, t, view, plane, panel, flat, accumulate, final):
 
 
 @inline
-def multiply_rows(job, m, s, t, view, of_rows, columns, panel, r, rows, accumulate, final):
+def multiply_rows(job, m, s, t, view, used, panel, r, rows, accumulate, final):
     """MR channels x some rows under the same taps: NR columns of all, then the next ones.
 
-    Columns that read padding alone, before and behind the `columns` that do not, have tiles of
-    their own.
+    Columns at the ends that read padding alone have tiles of their own.
     """
     lanes, nr = job[AT.lanes], TILE_VECTORS * job[AT.lanes]
     at, p = out_index(s, t, panel.channel) + r * s.out_strides[3], r * view.layout.pitch
-    begin, behind = columns
+    begin, behind = job[AT.empty_before], t.cols - job[AT.empty_behind]
     c = 0
     while c < t.cols:
         inside = begin <= c < behind
         first, end = (begin, behind) if inside else (0, begin) if c < begin else (behind, t.cols)
-        used = of_rows if inside else one_tap(of_rows)
+        taps, channels = (used.taps, used.channels) if inside else (1, 1)
         width = min(nr, end - c)
         again = columns_again(width, c - first, final and not accumulate, lanes)
         c -= again
@@ -226,8 +223,8 @@ def multiply_rows(job, m, s, t, view, of_rows, columns, panel, r, rows, accumula
             TileArguments(
                 rows=panel.width,
                 vectors=vectors,
-                channels=used.channels,
-                taps=used.taps,
+                channels=channels,
+                taps=taps,
                 table=used.first,
                 a=panel.weights,
                 a_channel=panel.channel_step * used.together,
@@ -248,7 +245,7 @@ def multiply_rows(job, m, s, t, view, of_rows, columns, panel, r, rows, accumula
 
 
 @inline
-def multiply_down(job, m, s, t, view, plane, columns, panel, accumulate, final):
+def multiply_down(job, m, s, t, view, plane, panel, accumulate, final):
     """MR channels x the pixels of a task, down its rows: those at the border by themselves."""
     used, r = all_taps(plane, s), 0
     apart = used.channels * plane.each * panel.width * min(t.cols, TILE_VECTORS * job[AT.lanes])
@@ -257,7 +254,7 @@ def multiply_down(job, m, s, t, view, plane, columns, panel, accumulate, final):
         if apart > CALL_COST * job[AT.lanes]:
             used = row_taps(plane, t.oh + r)
             end = min(end, used.until - t.oh)
-        multiply_rows(job, m, s, t, view, used, columns, panel, r, end - r, accumulate, final)
+        multiply_rows(job, m, s, t, view, used, panel, r, end - r, accumulate, final)
         r = end
     at, step = out_index(s, t, panel.channel), s.out_strides[1]
     for _ in range(t.rows):
@@ -267,20 +264,17 @@ def multiply_down(job, m, s, t, view, plane, columns, panel, accumulate, final):
 
 
 @inline
-def join_rows(s, view, t, lanes):
+def join_rows(s, view, t, whole):
     """Return a task with its rows as one, if they lie behind one another and have the same taps.
 
     So they do, in the output and in a halo tile as wide as they are, where windows do not overlap:
-    patches, and pointwise layers under a stride. It pays with a short k. Which columns are computed
-    by all taps is returned besides.
+    patches, and pointwise layers under a stride. It pays with a short k. No columns of `whole` rows
+    are computed apart.
     """
-    columns = columns_by_vectors(s, t.ow, t.cols, lanes)
     neighbours = view.layout.pitch == t.cols and s.out_strides[3] == t.cols * s.out_strides[4]
-    joins = neighbours and columns == (0, t.cols)
-    if not joins or rows_until(view.table, t.oh) < t.oh + t.rows:
-        return t, columns
-    joined = Task(t.n, t.g, t.od, t.oh, t.ow, 1, t.rows * t.cols, t.part, t.groups)
-    return joined, (0, joined.cols)
+    if not (neighbours and whole) or rows_until(view.table, t.oh) < t.oh + t.rows:
+        return t
+    return Task(t.n, t.g, t.od, t.oh, t.ow, 1, t.rows * t.cols, t.part, t.groups)
 
 
 @inline
@@ -288,20 +282,22 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
     view = open_view(m, s, job, t, c0, channels, 0, 0)
     lanes, k_size = job[AT.lanes], channels * kernel_taps(s)
-    t, columns = join_rows(s, view, t, lanes)
-    width = columns[1] - columns[0]
+    empty = job[AT.empty_before] + job[AT.empty_behind]
+    t = join_rows(s, view, t, empty == 0)
+    width = t.cols - empty
     by_rows = t.rows * ((width + lanes - 1) // lanes)
     if width <= lanes:
         by_rows += t.rows // SINGLES
     saved = by_rows - ((t.rows - 1) * view.layout.pitch + t.cols + lanes - 1) // lanes
-    down = goes_down(s, t.cols, lanes) and saved * k_size <= SEGMENT_COST * by_rows
+    narrow = t.cols < NARROW_TILES * TILE_VECTORS * lanes
+    down = narrow and s.out_strides[4] == 1 and saved * k_size <= SEGMENT_COST * by_rows
     final = c0 + channels == s.c_in
     first, end = share(b.oc_blocks, t.part, b.oc_parts)
     for block in range(first, end):
         panel = open_panel(job, m, s, b, t, block, c0, channels)
         plane = plane_taps(view.table, s, t.od, panel.width < b.mr, channels)
         if down:
-            multiply_down(job, m, s, t, view, plane, columns, panel, c0 > 0, final)
+            multiply_down(job, m, s, t, view, plane, panel, c0 > 0, final)
         else:
             multiply_along(job, m, s, t, view, plane, panel, saved > 0, c0 > 0, final)
 

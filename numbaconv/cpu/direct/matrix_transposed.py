@@ -26,10 +26,8 @@ from numbaconv.cpu.direct.choice import (
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
 from numbaconv.cpu.direct.tap_lists import (
     MOST_LISTED,
-    columns_inside,
     columns_left_out,
     leaves_out_padding,
-    one_tap,
     plane_taps,
     row_taps,
 )
@@ -83,22 +81,22 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
     lanes = job[AT.lanes]
     vectors = (panel.width + lanes - 1) // lanes
     bias = shift(m.bias, panel.channel)
-    begin, behind = columns_inside(s, t.ow, t.cols) if view.copied else (0, t.cols)
-    zones = 0, begin, behind, t.cols
-    pairs = pairs_rows(s, t.cols) and behind - begin == t.cols
-    of_row = row_taps(plane, t.oh + r)
+    before, behind = job[AT.empty_before], job[AT.empty_behind]
+    zones = 0, before, t.cols - behind, t.cols
+    pairs = pairs_rows(s, t.cols) and before + behind == 0
+    used = row_taps(plane, t.oh + r)
     left_out = columns_left_out(s)
     i = 0
     while i < rows:
         oh = t.oh + r + i
-        if oh == of_row.until:
-            of_row = row_taps(plane, oh)
-        pair = pairs and i + 1 < rows and oh + 1 < of_row.until
+        if oh == used.until:
+            used = row_taps(plane, oh)
+        pair = pairs and i + 1 < rows and oh + 1 < used.until
         for zone in range(3):
             left = zones[zone]
             columns = zones[zone + 1] - left
-            used = of_row if zone == 1 else one_tap(of_row)
-            column = used.taps // s.kernel[2]
+            taps, channels = (used.taps, used.channels) if zone == 1 else (1, 1)
+            column = taps // s.kernel[2]
             chunks = (columns + TILE_ROWS - 1) // TILE_ROWS
             for chunk in range(chunks):
                 j, end = share(columns, chunk, chunks)
@@ -114,8 +112,8 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
                     PixelTileArguments(
                         rows=in_tile,
                         vectors=vectors,
-                        channels=used.channels,
-                        taps=used.taps,
+                        channels=channels,
+                        taps=taps,
                         first_taps=first_taps,
                         last_taps=last_taps,
                         column_taps=column,
@@ -140,53 +138,51 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
 
 
 @inline
-def waits_for_lines(s, itemsize):
-    """Whether storing a stage waits for the lines of the output: see `SHORT_PRODUCTS`."""
-    taps, size = kernel_taps(s), s.n * s.out_strides[0] * itemsize
-    return taps > 1 and s.c_in * taps <= SHORT_PRODUCTS and size > MOST_CACHED
-
-
-@inline
-def ask_for_lines(out, channel_step, channels, pixels, itemsize):
+def ask_for_lines(out, channel_step, channels, pixels, line):
     """Ask for the lines that some neighbouring pixels of an output lie in, of each channel."""
     for channel in range(channels):
         row, j = shift(out, channel * channel_step), 0
-        while j < pixels:
+        while j < pixels + line:  # the first one may be anywhere in its line
             prefetch(shift(row, j))
-            j += CACHE_LINE // itemsize
-        prefetch(shift(row, pixels - 1))
+            j += line
 
 
 @inline
 def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final):
     """The rows r, r + 1, ... of a task on a block of output channels: straight, or by the stage."""
-    lanes = job[AT.lanes]
+    lanes, width = job[AT.lanes], panel.width
     at = out_index(s, t, panel.channel) + r * s.out_strides[3]
-    step, channel_step = s.out_strides[4], s.out_strides[1]
-    if channel_step == 1:
-        target = Target(shift(m.out, at), s.out_strides[3], step)
-        transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumulate)
-        for i in range(rows):
-            row = shift(target.first, i * target.row_step)
-            place = at + i * target.row_step
-            finish_tile(
-                job, row, step, t.cols, panel.width, final, place, step, channel_step, NOT_FLAT
+    row_step, step, channel_step = s.out_strides[3], s.out_strides[4], s.out_strides[1]
+    staged, pixels, stage_step = channel_step != 1, rows * t.cols, TILE_VECTORS * lanes
+    target, together = Target(shift(m.out, at), row_step, step), 1
+    if staged:
+        target, together = Target(m.tile, t.cols * stage_step, stage_step), rows
+        if job[AT.asks_for_results] != 0:
+            line = lanes * CACHE_LINE // VECTOR_BYTES
+            ask_for_lines(shift(m.out, at), channel_step, width, pixels, line)
+        if accumulate:
+            move_rows(
+                m.tile, 0, stage_step, pixels, width, m.out, at, step, channel_step, True, lanes
             )
-        return
-    pixels, stage_step = rows * t.cols, TILE_VECTORS * lanes
-    if waits_for_lines(s, job[AT.itemsize]):
-        ask_for_lines(shift(m.out, at), channel_step, panel.width, pixels, job[AT.itemsize])
-    if accumulate:
-        move_rows(
-            m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, True, lanes
+    transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumulate)
+    i = 0
+    while i < rows:  # those of a stage at once
+        tile, place, count = shift(target.first, i * target.row_step), at + i * row_step, t.cols
+        finish_tile(
+            job,
+            tile,
+            target.step,
+            together * count,
+            width,
+            final,
+            place,
+            step,
+            channel_step,
+            NOT_FLAT,
         )
-    stage = Target(m.tile, t.cols * stage_step, stage_step)
-    transposed_tiles(job, m, s, t, view, plane, panel, r, rows, stage, accumulate)
-    width = panel.width
-    finish_tile(job, m.tile, stage_step, pixels, width, final, at, step, channel_step, NOT_FLAT)
-    move_rows(
-        m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, False, lanes
-    )
+        i += together
+    if staged:
+        move_rows(m.tile, 0, stage_step, pixels, width, m.out, at, step, channel_step, False, lanes)
 
 
 @inline
@@ -236,6 +232,12 @@ def channels_ahead(s, apart, lanes):
     return max(1, min(TAPS_AHEAD // kernel_taps(s), 4 * places // s.kernel[1]))
 
 
+def waits_for_lines(s, itemsize):
+    """Whether storing a stage waits for the lines of the output: see `SHORT_PRODUCTS`."""
+    taps, size = kernel_taps(s), s.n * s.out_strides[0] * itemsize
+    return taps > 1 and s.c_in * taps <= SHORT_PRODUCTS and size > MOST_CACHED
+
+
 def takes_images(s):
     """Whether the pixels of a tile are better one of many images each.
 
@@ -265,6 +267,7 @@ def lower(s, itemsize, threads):
         transposed_work,
         pixel_tile,
         prefetch_distance=channels_ahead(s, apart, lanes) * apart,
+        asks_for_results=waits_for_lines(s, itemsize),
         problem=s,
         **parts,
     )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.codegen.integers import largest_divisor
+from numbaconv.codegen.integers import ceil_div, largest_divisor
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import shift
 from numbaconv.cpu.blocking import MOST_SINGLE, NARROW_TILES, TILE_VECTORS
@@ -195,50 +195,40 @@ def plane_taps(table, s, od, narrow, channels):
 
 
 @inline
-def one_tap(used):
-    """The first tap of some, of one channel, for what reads nothing but padding.
+def row_taps(plane, oh):
+    """Read the taps of an output row; of one that reads nothing but padding a tap of one channel.
 
     A tile starts its sums with a tap.
     """
-    return RowTaps(used.together, 1, used.first, 1, used.until)
-
-
-@inline
-def row_taps(plane, oh):
-    """Read the taps of an output row; of one that reads nothing but padding `one_tap`."""
     row = shift(plane.rows, 3 * oh)
     first, count = shift(plane.first, plane.step * row[0]), plane.each * row[1]
-    used = RowTaps(plane.together, plane.channels, first, count, row[2])
-    return used if count > 0 else one_tap(used)
+    channels = plane.channels if count > 0 else 1
+    return RowTaps(plane.together, channels, first, max(1, count), row[2])
 
 
-@inline
-def columns_inside(s, ow, cols):
-    """Where of the columns from `ow` on those begin, and end, that read more than padding.
+def empty_columns(s):
+    """Columns of outputs at both ends of a row that read nothing but padding.
 
-    Outputs before and behind these are there if a row has more padding than the taps reach.
+    They are there if a row has more padding than the taps reach.
     """
     if s.padding_mode[2] != ZEROS:
-        return 0, cols
-    reach, padding = (s.kernel[2] - 1) * s.dilation[2], s.padding[2]
-    first = steps_to(max(padding - reach, 0), s.stride[2]) - ow
-    end = steps_to(s.size[2] + padding, s.stride[2]) - ow
-    begin = min(max(first, 0), cols)
-    return begin, max(begin, min(end, cols))
+        return 0, 0
+    cols, padding, stride = s.output[2], s.padding[2], s.stride[2]
+    first = steps_to(max(padding - (s.kernel[2] - 1) * s.dilation[2], 0), stride)
+    before = min(first, cols)
+    return before, cols - max(before, min(steps_to(s.size[2] + padding, stride), cols))
 
 
-@inline
-def goes_down(s, cols, lanes):
+def goes_down(s, lanes):
     """Whether `matrix` may take pixels down the columns of rows: narrow ones, stored straight."""
-    return s.out_strides[4] == 1 and cols < NARROW_TILES * TILE_VECTORS * lanes
+    return s.out_strides[4] == 1 and s.output[2] < NARROW_TILES * TILE_VECTORS * lanes
 
 
-@inline
-def columns_by_vectors(s, ow, cols, lanes):
-    """As `columns_inside`: all, where the others fill no vector or rows go one by one."""
-    begin, end = columns_inside(s, ow, cols)
-    fewer = (end - begin + lanes - 1) // lanes < (cols + lanes - 1) // lanes
-    return (begin, end) if fewer and goes_down(s, cols, lanes) else (0, cols)
+def empty_vectors(s, lanes):
+    """As `empty_columns`: none, where the others fill as many vectors or rows go one by one."""
+    cols, ends = s.output[2], empty_columns(s)
+    fewer = ceil_div(cols - sum(ends), lanes) < ceil_div(cols, lanes)
+    return ends if fewer and goes_down(s, lanes) else (0, 0)
 
 
 @inline
@@ -250,6 +240,5 @@ def rows_until(table, oh):
 @inline
 def all_taps(plane, s):
     """All taps, for rows that are taken together."""
-    count = plane.each * s.kernel[1]
-    used = RowTaps(plane.together, plane.channels, plane.first, count, s.output[1])
-    return used if count > 0 else one_tap(used)
+    count = max(1, plane.each * s.kernel[1])
+    return RowTaps(plane.together, plane.channels, plane.first, count, s.output[1])
