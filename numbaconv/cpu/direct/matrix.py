@@ -28,12 +28,7 @@ from numbaconv.cpu.direct.choice import (
     stays_cached,
 )
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
-from numbaconv.cpu.direct.tap_lists import (
-    all_taps,
-    plane_taps,
-    row_taps,
-    rows_until,
-)
+from numbaconv.cpu.direct.tap_lists import all_taps, plane_taps, row_taps, rows_until
 from numbaconv.cpu.direct.tasks import (
     Task,
     locate_task,
@@ -264,15 +259,14 @@ def multiply_down(job, m, s, t, view, plane, panel, accumulate, final):
 
 
 @inline
-def join_rows(s, view, t, whole):
+def join_rows(s, view, t):
     """Return a task with its rows as one, if they lie behind one another and have the same taps.
 
     So they do, in the output and in a halo tile as wide as they are, where windows do not overlap:
-    patches, and pointwise layers under a stride. It pays with a short k. No columns of `whole` rows
-    are computed apart.
+    patches, and pointwise layers under a stride. It pays with a short k.
     """
     neighbours = view.layout.pitch == t.cols and s.out_strides[3] == t.cols * s.out_strides[4]
-    if not (neighbours and whole) or rows_until(view.table, t.oh) < t.oh + t.rows:
+    if not neighbours or rows_until(view.table, t.oh) < t.oh + t.rows:
         return t
     return Task(t.n, t.g, t.od, t.oh, t.ow, 1, t.rows * t.cols, t.part, t.groups)
 
@@ -281,10 +275,9 @@ def join_rows(s, view, t, whole):
 def multiply_channels(job, m, s, b, t, c0, channels):
     """Some input channels of a task, for all of its output channels."""
     view = open_view(m, s, job, t, c0, channels, 0, 0)
+    t = join_rows(s, view, t)
     lanes, k_size = job[AT.lanes], channels * kernel_taps(s)
-    empty = job[AT.empty_before] + job[AT.empty_behind]
-    t = join_rows(s, view, t, empty == 0)
-    width = t.cols - empty
+    width = t.cols - job[AT.empty_before] - job[AT.empty_behind]
     by_rows = t.rows * ((width + lanes - 1) // lanes)
     if width <= lanes:
         by_rows += t.rows // SINGLES
