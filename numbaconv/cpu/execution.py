@@ -114,6 +114,8 @@ def write_job(
     job[AT.pack_scratch] = lowering.pack_scratch
     job[AT.taps_in_place] = lowering.taps_in_place
     job[AT.prefetch_distance] = lowering.prefetch_distance
+    job[AT.asks_for_results] = lowering.asks_for_results
+    job[AT.empty_before], job[AT.empty_behind] = lowering.empty_columns
     job[AT.nontemporal] = lowering.nontemporal and activation == NONE and not adds
     if packing is not None:
         order = AT.pack_rows, AT.pack_taps_outer, AT.pack_in_task, AT.panel_size

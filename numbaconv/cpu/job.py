@@ -109,6 +109,11 @@ class Header(NamedTuple):
         1: results are stored past the caches where whole vectors of them are aligned.
     prefetch_distance : int
         How many elements ahead of time a tile asks for pixels; 0: it does not.
+    asks_for_results : int
+        1: lines of the output are asked for before the results that go there are computed.
+    empty_before, empty_behind : int
+        Columns of a row's first and last outputs that read nothing but padding, and have tiles of
+        their own. Only where a task has whole rows.
     """
 
     tile: int
@@ -155,6 +160,9 @@ class Header(NamedTuple):
     taps_in_place: int
     nontemporal: int
     prefetch_distance: int
+    asks_for_results: int
+    empty_before: int
+    empty_behind: int
 
 
 def places(part: Any, first: int) -> Any:
@@ -480,6 +488,10 @@ def execute(
         captured.operations.append(Run(template, x, weights, packed, bias, out, add))
         return
     job = template.job
-    with launch_lock(job[AT.workers]):
-        given = job, x, weights, packed, bias, out if add is None else add, out
+    given = job, x, weights, packed, bias, out if add is None else add, out
+    workers = job[AT.workers]
+    if workers == 1:  # to enter a context takes as long as a small layer's tasks
+        check_complete(run.call(given))
+        return
+    with launch_lock(workers):
         check_complete(run.call(given))

@@ -88,6 +88,10 @@ class Lowering(NamedTuple):
         The microkernel for pixels from memory, which asks for them ahead of time.
     prefetch_distance : int
         Elements by which a tile asks for pixels ahead of time; 0: it does not.
+    asks_for_results : bool
+        Whether a task asks for lines of the output before it computes what it moves there.
+    empty_columns : tuple of int
+        How many of the first columns of outputs, and of the last, have tiles of their own.
     packer : native or None
         The worker that packs the weights, where it is not the one of `packing`. If there are both,
         weights that are no array of the caller's come to it in the panels of `packing`.
@@ -119,6 +123,8 @@ class Lowering(NamedTuple):
     nontemporal: bool = False
     prefetching_tile: native | None = None
     prefetch_distance: int = 0
+    asks_for_results: bool = False
+    empty_columns: tuple[int, int] = (0, 0)
     packer: native | None = None
     packed_size: int = 0
     pack_scratch: int = 0

@@ -24,6 +24,11 @@ LANES = VECTOR_BYTES // 4
 # (image, weight, options): channels first; those that are last move behind the axes.
 PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "dense": ((2, 5, 9, 21), (18, 5, 3, 3), {"padding": 1}),
+    "padded": ((2, 5, 3, 14), (18, 5, 3, 3), {"padding": (4, 11)}),
+    "padded and strided": ((1, 40, 9, 10), (17, 40, 2, 3), {"stride": (1, 2), "padding": (0, 7)}),
+    "padded volume": ((1, 3, 4, 3, 20), (33, 3, 2, 2, 2), {"padding": (2, 3, 9)}),
+    "padded patches": ((2, 5, 6, 28), (18, 5, 1, 2), {"stride": (1, 2), "padding": (0, 8)}),
+    "nothing but padding": ((1, 5, 2, 1), (9, 5, 2, 1), {"stride": (1, 99), "padding": (1, 50)}),
     "strided": ((2, 5, 12, 21), (7, 5, 3, 3), {"stride": 2, "padding": 1}),
     "dilated": ((1, 9, 13, 13), (17, 9, 3, 3), {"padding": 4, "dilation": 4}),
     "grouped": ((2, 6, 7, 18), (10, 3, 2, 3), {"groups": 2}),

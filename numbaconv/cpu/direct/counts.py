@@ -23,7 +23,6 @@ from numbaconv.cpu.blocking import (
     FOLD_DEPTH,
     FOLD_VECTORS,
     MOST_K,
-    NARROW_TILES,
     SEGMENT_COST,
     SINGLES,
     TILE_ROWS,
@@ -47,7 +46,12 @@ from numbaconv.cpu.direct.choice import (
 )
 from numbaconv.cpu.direct.filter_blocks import INSIDE_VECTORS
 from numbaconv.cpu.direct.halo_counts import Counts, count_halo, transposed_pieces
-from numbaconv.cpu.direct.tap_lists import channels_together
+from numbaconv.cpu.direct.tap_lists import (
+    channels_together,
+    empty_columns,
+    empty_vectors,
+    goes_down,
+)
 from numbaconv.cpu.direct.tasks import pairs_rows, rows_of_stage
 from numbaconv.cpu.im2col.panels import fills_zones
 from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS
@@ -242,35 +246,43 @@ def far_weights(s: ConvShape, lanes: int, rows: float) -> float:
     return float(far / lanes / min(rows, most))
 
 
+def parts_of_row(s: ConvShape, ends: tuple[int, int], most: int) -> tuple[int, int]:
+    """Columns of a row without those of its ends, one at least; parts of the ends, of so many."""
+    return max(1, s.output[2] - sum(ends)), sum(ceil_div(columns, most) for columns in ends)
+
+
 def count_matrix(s: ConvShape, lanes: int) -> Counts:
     """Count for `matrix`."""
     depth, height, _ = tap_shares(s)
     taps, cols = kernel_taps(s), s.output[2]
+    inside, empty = parts_of_row(s, empty_vectors(s, lanes), lanes)
     in_place = reads_rows_in_place(s, lanes)
     b = matrix_blocks.cut(s, itemsize(lanes), 1, False, in_place)
     parts = ceil_div(s.c_in, b.kc)
     line = b.rows * cols if joins_rows(s) else columns_in_line(s)
+    if empty:
+        line = inside
     k_size = s.c_in * taps
     blocks = equal_parts(s.c_out, most_rows(k_size))
     tiles = sum(many for many, _ in blocks)
     vectors = ceil_div(line, lanes)
-    pairs, single = vectors // 2 * cols / line, vectors % 2 * cols / line
+    pairs, single = vectors // 2 * inside / line, vectors % 2 * inside / line
     used = k_size * depth.inside * height.inside
     counts: Counts = {}
     flat = (cols + axis_reach(s.kernel[2], s.stride[2], s.dilation[2])) / lanes
-    saved = 2 * pairs + single + (1 / SINGLES if cols <= lanes else 0) - flat
+    saved = 2 * pairs + single + (1 / SINGLES if inside <= lanes else 0) - flat
     if crosses_rows(s) and b.rows > 1 and saved * b.kc * taps > SEGMENT_COST * (saved + flat):
-        pairs, single, used = flat / 2, 0, k_size * depth.inside
+        pairs, single, empty, used = flat / 2, 0, 0, k_size * depth.inside
         counts["matrix.segment"] = flat * s.c_out * (2 * parts - 1)
-    elif s.out_strides[4] == 1 and cols < NARROW_TILES * TILE_VECTORS * lanes:
+    elif goes_down(s, lanes):
         # Rows of a column are computed together, those at the padding too, if that is short.
         apart = b.kc * taps / s.kernel[1] * most_rows(k_size) * min(cols, TILE_VECTORS * lanes)
         used = used if apart > CALL_COST * lanes else k_size * depth.inside
-    results = (2 * pairs + single) * s.c_out
+    results = (2 * pairs + single + empty) * s.c_out
     counts["step"] = used * sum(
         many * (pairs * step(rows, 2, used) + single * step(rows, 1, used)) for many, rows in blocks
     )
-    counts["matrix.tile"] = (pairs + single) * tiles * parts
+    counts["matrix.tile"] = (pairs + single + empty) * tiles * parts
     counts["matrix.round"] = (pairs + single) * tiles * s.c_in / channels_together(s, b.kc)
     counts["matrix.result"] = results * parts
     if s.out_strides[4] != 1:
@@ -328,17 +340,18 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     parts = ceil_div(s.c_in, b.kc)
     used = k_size * depth.inside * height.inside * (width.inside if in_place else 1)
     crossed = crosses_rows(s) or kernel_taps(s) == 1
+    inside, empty = parts_of_row(s, (0, 0) if in_place else empty_columns(s), TILE_ROWS)
     if images:
         pixels = [(cols / USUAL_IMAGES, USUAL_IMAGES)]
-    elif pairs_rows(s, cols) and crossed and s.output[1] > 1:
+    elif pairs_rows(s, cols) and crossed and s.output[1] > 1 and not empty:
         pixels = [(0.5, 2 * cols)]
     else:
-        pixels = equal_parts(cols, TILE_ROWS)
+        pixels = equal_parts(inside, TILE_ROWS)
     tiles = sum(many for many, _ in pixels) * blocks
     steps = sum(n * m * step(rows, v, used) for n, rows in pixels for m, v in channels)
     counts: Counts = {
         "step": used * steps,
-        "matrix_transposed.tile": tiles * parts,
+        "matrix_transposed.tile": (tiles + empty * blocks) * parts,
         "matrix_transposed.round": tiles * s.c_in / channels_together(s, b.kc),
         "matrix_transposed.result": cols * s.c_out / lanes * parts,
     }
@@ -440,6 +453,9 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     used = taps * plane * min(depth.reached, depth.inside * planes)
     k_used = s.c_in * used
     vectors = cols / lanes * max(1, lanes / together)
+    if taps == 1:  # the last vector of all pixels is not full
+        pixels = s.n * prod(s.output)
+        vectors = cols * ceil_div(pixels, lanes) / pixels
     cut = min(1, width / image) if image % width else 0
     if crosses_rows(s) and s.out_strides[3] != cols * s.out_strides[4]:
         cut = min(1, width / cols)

@@ -196,13 +196,20 @@ def multiply_along(job, m, s, t, view, plane, panel, flat, accumulate, final):
 
 @inline
 def multiply_rows(job, m, s, t, view, used, panel, r, rows, accumulate, final):
-    """MR channels x some rows under the same taps: NR columns of all, then the next ones."""
+    """MR channels x some rows under the same taps: NR columns of all, then the next ones.
+
+    Columns at the ends that read padding alone have tiles of their own.
+    """
     lanes, nr = job[AT.lanes], TILE_VECTORS * job[AT.lanes]
     at, p = out_index(s, t, panel.channel) + r * s.out_strides[3], r * view.layout.pitch
+    begin, behind = job[AT.empty_before], t.cols - job[AT.empty_behind]
     c = 0
     while c < t.cols:
-        width = min(nr, t.cols - c)
-        again = columns_again(width, c, final and not accumulate, lanes)
+        inside = begin <= c < behind
+        first, end = (begin, behind) if inside else (0, begin) if c < begin else (behind, t.cols)
+        taps, channels = (used.taps, used.channels) if inside else (1, 1)
+        width = min(nr, end - c)
+        again = columns_again(width, c - first, final and not accumulate, lanes)
         c -= again
         width += again
         vectors = (width + lanes - 1) // lanes
@@ -211,8 +218,8 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, accumulate, final):
             TileArguments(
                 rows=panel.width,
                 vectors=vectors,
-                channels=used.channels,
-                taps=used.taps,
+                channels=channels,
+                taps=taps,
                 table=used.first,
                 a=panel.weights,
                 a_channel=panel.channel_step * used.together,
@@ -270,8 +277,9 @@ def multiply_channels(job, m, s, b, t, c0, channels):
     view = open_view(m, s, job, t, c0, channels, 0, 0)
     t = join_rows(s, view, t)
     lanes, k_size = job[AT.lanes], channels * kernel_taps(s)
-    by_rows = t.rows * ((t.cols + lanes - 1) // lanes)
-    if t.cols <= lanes:
+    width = t.cols - job[AT.empty_before] - job[AT.empty_behind]
+    by_rows = t.rows * ((width + lanes - 1) // lanes)
+    if width <= lanes:
         by_rows += t.rows // SINGLES
     saved = by_rows - ((t.rows - 1) * view.layout.pitch + t.cols + lanes - 1) // lanes
     narrow = t.cols < NARROW_TILES * TILE_VECTORS * lanes

@@ -24,7 +24,7 @@ from numbaconv.cpu.direct.choice import (
     adds_by_parts,
     cached_pixels,
 )
-from numbaconv.cpu.direct.tap_lists import tap_table
+from numbaconv.cpu.direct.tap_lists import empty_columns, empty_vectors, tap_table
 from numbaconv.cpu.direct.tasks import tile_size
 from numbaconv.cpu.lowering import Packing
 from numbaconv.cpu.packing.halo import filler, halo_layout, tap_offsets, tap_offsets_in_place
@@ -199,6 +199,7 @@ def lower_matrix(s, itemsize, threads, transposed, in_place, inside_in_place):
     if in_place or inside_in_place:
         offsets = tap_offsets_in_place(s)
         tables.append(tap_table(s, offsets, s.in_strides[1], b, transposed))
+    empty = empty_columns(s) if transposed else empty_vectors(s, lanes)
     return {
         "blocks": b,
         "layout": layout,
@@ -207,4 +208,5 @@ def lower_matrix(s, itemsize, threads, transposed, in_place, inside_in_place):
         "table": np.concatenate(tables),
         "fill_halo": None if in_place else filler(s, layout, lanes),
         "taps_in_place": 0 if in_place or not inside_in_place else tables[0].size,
+        "empty_columns": (0, 0) if in_place or b.col_blocks > 1 else empty,
     }

@@ -18,6 +18,7 @@ from numbaconv.codegen.pointers import CACHE_LINE, call, shift
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.direct.choice import (
+    MOST_CACHED,
     reads_pixels_in_place,
     stays_cached,
     takes_images,
@@ -42,6 +43,7 @@ from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import AT, SHAPE, WorkerArguments, next_task
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.cpu.microkernels.matrix_transposed import PixelTileArguments, first_half, pixel_tile
+from numbaconv.cpu.packing.lanes import prefetch
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 from numbaconv.problem.simplest import with_images_innermost
@@ -52,6 +54,10 @@ TAPS_AHEAD = 36
 
 # Up to so many taps a channel, asking for each takes longer than a cache does to deliver it.
 FEW_TAPS = 4
+
+# Up to so many products a result, a stage is computed in so short a time that the stores wait for
+# lines of an output that no cache keeps. Under a single tap they seldom do.
+SHORT_PRODUCTS = 108
 
 
 class Target(NamedTuple):
@@ -67,13 +73,15 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
     """Register tiles of the rows r, r + 1, ...
 
     The second half of a tile's pixels may be a row of its own under the same taps, a pitch behind
-    the first in the view; in the output they are neighbours all the same.
+    the first in the view; in the output they are neighbours all the same. Columns that read padding
+    alone, of a copy, have tiles of their own: but for the ends all pixels of a tile have one list.
     """
     lanes = job[AT.lanes]
     vectors = (panel.width + lanes - 1) // lanes
     bias = shift(m.bias, panel.channel)
-    chunks = (t.cols + TILE_ROWS - 1) // TILE_ROWS
-    pairs = pairs_rows(s, t.cols)
+    before, behind = job[AT.empty_before], job[AT.empty_behind]
+    zones = 0, before, t.cols - behind, t.cols
+    pairs = pairs_rows(s, t.cols) and before + behind == 0
     used = row_taps(plane, t.oh + r)
     left_out = columns_left_out(s)
     i = 0
@@ -81,74 +89,98 @@ def transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumula
         oh = t.oh + r + i
         if oh == used.until:
             used = row_taps(plane, oh)
-        column = used.taps // s.kernel[2]
         pair = pairs and i + 1 < rows and oh + 1 < used.until
-        for chunk in range(chunks):
-            j, end = share(t.cols, chunk, chunks)
-            pixels = end - j
-            first = view.first + (r + i) * view.layout.pitch + j * view.step
-            in_tile = 2 * pixels if pair else pixels
-            jump = view.layout.pitch if pair else first_half(pixels) * view.step
-            first_taps = column * left_out[0] if t.ow + j == 0 else 0
-            last_taps = column * left_out[1] if t.ow + end == s.output[2] else 0
-            call(
-                job[AT.tile],
-                PixelTileArguments(
-                    rows=in_tile,
-                    vectors=vectors,
-                    channels=used.channels,
-                    taps=used.taps,
-                    first_taps=first_taps,
-                    last_taps=last_taps,
-                    column_taps=column,
-                    halves=pair,
-                    table=used.first,
-                    x=view.x,
-                    first=first,
-                    x_channel=view.layout.channel * used.together,
-                    x_step=view.step,
-                    jump=jump,
-                    prefetch_distance=job[AT.prefetch_distance],
-                    w=panel.weights,
-                    w_channel=panel.channel_step * used.together,
-                    c=shift(target.first, i * target.row_step + j * target.step),
-                    row_step=target.step,
-                    bias=bias,
-                    accumulate=accumulate,
-                    last=panel.width - (vectors - 1) * lanes,
-                ),
-            )
+        for zone in range(3):
+            left = zones[zone]
+            columns = zones[zone + 1] - left
+            taps, channels = (used.taps, used.channels) if zone == 1 else (1, 1)
+            column = taps // s.kernel[2]
+            chunks = (columns + TILE_ROWS - 1) // TILE_ROWS
+            for chunk in range(chunks):
+                j, end = share(columns, chunk, chunks)
+                j, end = left + j, left + end
+                pixels = end - j
+                first = view.first + (r + i) * view.layout.pitch + j * view.step
+                in_tile = 2 * pixels if pair else pixels
+                jump = view.layout.pitch if pair else first_half(pixels) * view.step
+                first_taps = column * left_out[0] if t.ow + j == 0 else 0
+                last_taps = column * left_out[1] if t.ow + end == s.output[2] else 0
+                call(
+                    job[AT.tile],
+                    PixelTileArguments(
+                        rows=in_tile,
+                        vectors=vectors,
+                        channels=channels,
+                        taps=taps,
+                        first_taps=first_taps,
+                        last_taps=last_taps,
+                        column_taps=column,
+                        halves=pair,
+                        table=used.first,
+                        x=view.x,
+                        first=first,
+                        x_channel=view.layout.channel * used.together,
+                        x_step=view.step,
+                        jump=jump,
+                        prefetch_distance=job[AT.prefetch_distance],
+                        w=panel.weights,
+                        w_channel=panel.channel_step * used.together,
+                        c=shift(target.first, i * target.row_step + j * target.step),
+                        row_step=target.step,
+                        bias=bias,
+                        accumulate=accumulate,
+                        last=panel.width - (vectors - 1) * lanes,
+                    ),
+                )
         i += 2 if pair else 1
+
+
+@inline
+def ask_for_lines(out, channel_step, channels, pixels, line):
+    """Ask for the lines that some neighbouring pixels of an output lie in, of each channel."""
+    for channel in range(channels):
+        row, j = shift(out, channel * channel_step), 0
+        while j < pixels + line:  # the first one may be anywhere in its line
+            prefetch(shift(row, j))
+            j += line
 
 
 @inline
 def transposed_rows(job, m, s, t, view, plane, panel, r, rows, accumulate, final):
     """The rows r, r + 1, ... of a task on a block of output channels: straight, or by the stage."""
-    lanes = job[AT.lanes]
+    lanes, width = job[AT.lanes], panel.width
     at = out_index(s, t, panel.channel) + r * s.out_strides[3]
-    step, channel_step = s.out_strides[4], s.out_strides[1]
-    if channel_step == 1:
-        target = Target(shift(m.out, at), s.out_strides[3], step)
-        transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumulate)
-        for i in range(rows):
-            row = shift(target.first, i * target.row_step)
-            place = at + i * target.row_step
-            finish_tile(
-                job, row, step, t.cols, panel.width, final, place, step, channel_step, NOT_FLAT
+    row_step, step, channel_step = s.out_strides[3], s.out_strides[4], s.out_strides[1]
+    staged, pixels, stage_step = channel_step != 1, rows * t.cols, TILE_VECTORS * lanes
+    target, together = Target(shift(m.out, at), row_step, step), 1
+    if staged:
+        target, together = Target(m.tile, t.cols * stage_step, stage_step), rows
+        if job[AT.asks_for_results] != 0:
+            line = lanes * CACHE_LINE // VECTOR_BYTES
+            ask_for_lines(shift(m.out, at), channel_step, width, pixels, line)
+        if accumulate:
+            move_rows(
+                m.tile, 0, stage_step, pixels, width, m.out, at, step, channel_step, True, lanes
             )
-        return
-    pixels, stage_step = rows * t.cols, TILE_VECTORS * lanes
-    if accumulate:
-        move_rows(
-            m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, True, lanes
+    transposed_tiles(job, m, s, t, view, plane, panel, r, rows, target, accumulate)
+    i = 0
+    while i < rows:  # those of a stage at once
+        tile, place, count = shift(target.first, i * target.row_step), at + i * row_step, t.cols
+        finish_tile(
+            job,
+            tile,
+            target.step,
+            together * count,
+            width,
+            final,
+            place,
+            step,
+            channel_step,
+            NOT_FLAT,
         )
-    stage = Target(m.tile, t.cols * stage_step, stage_step)
-    transposed_tiles(job, m, s, t, view, plane, panel, r, rows, stage, accumulate)
-    width = panel.width
-    finish_tile(job, m.tile, stage_step, pixels, width, final, at, step, channel_step, NOT_FLAT)
-    move_rows(
-        m.tile, 0, stage_step, pixels, panel.width, m.out, at, step, channel_step, False, lanes
-    )
+        i += together
+    if staged:
+        move_rows(m.tile, 0, stage_step, pixels, width, m.out, at, step, channel_step, False, lanes)
 
 
 @inline
@@ -198,6 +230,12 @@ def channels_ahead(s, apart, lanes):
     return max(1, min(TAPS_AHEAD // kernel_taps(s), 4 * places // s.kernel[1]))
 
 
+def waits_for_lines(s, itemsize):
+    """Whether storing a stage waits for the lines of the output: see `SHORT_PRODUCTS`."""
+    taps, size = kernel_taps(s), s.n * s.out_strides[0] * itemsize
+    return taps > 1 and s.c_in * taps <= SHORT_PRODUCTS and size > MOST_CACHED
+
+
 def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
     lanes = VECTOR_BYTES // itemsize
@@ -212,6 +250,7 @@ def lower(s, itemsize, threads):
         transposed_work,
         pixel_tile,
         prefetch_distance=channels_ahead(s, apart, lanes) * apart,
+        asks_for_results=waits_for_lines(s, itemsize),
         problem=s,
         **parts,
     )

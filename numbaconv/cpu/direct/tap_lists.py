@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.codegen.integers import largest_divisor
+from numbaconv.codegen.integers import ceil_div, largest_divisor
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import shift
-from numbaconv.cpu.blocking import MOST_SINGLE
+from numbaconv.cpu.blocking import MOST_SINGLE, NARROW_TILES, TILE_VECTORS
+from numbaconv.problem.padding_modes import steps_to
 from numbaconv.problem.shape import ZEROS, kernel_taps, pads_zeros
 from numbaconv.problem.taps import Taps, axis_taps, taps_inside
 
@@ -195,10 +196,39 @@ def plane_taps(table, s, od, narrow, channels):
 
 @inline
 def row_taps(plane, oh):
-    """Read the taps of an output row, one at least: a tile starts its sums with a tap."""
+    """Read the taps of an output row; of one that reads nothing but padding a tap of one channel.
+
+    A tile starts its sums with a tap.
+    """
     row = shift(plane.rows, 3 * oh)
-    first, count = shift(plane.first, plane.step * row[0]), max(1, plane.each * row[1])
-    return RowTaps(plane.together, plane.channels, first, count, row[2])
+    first, count = shift(plane.first, plane.step * row[0]), plane.each * row[1]
+    channels = plane.channels if count > 0 else 1
+    return RowTaps(plane.together, channels, first, max(1, count), row[2])
+
+
+def empty_columns(s):
+    """Columns of outputs at both ends of a row that read nothing but padding.
+
+    They are there if a row has more padding than the taps reach.
+    """
+    if s.padding_mode[2] != ZEROS:
+        return 0, 0
+    cols, padding, stride = s.output[2], s.padding[2], s.stride[2]
+    first = steps_to(max(padding - (s.kernel[2] - 1) * s.dilation[2], 0), stride)
+    before = min(first, cols)
+    return before, cols - max(before, min(steps_to(s.size[2] + padding, stride), cols))
+
+
+def goes_down(s, lanes):
+    """Whether `matrix` may take pixels down the columns of rows: narrow ones, stored straight."""
+    return s.out_strides[4] == 1 and s.output[2] < NARROW_TILES * TILE_VECTORS * lanes
+
+
+def empty_vectors(s, lanes):
+    """As `empty_columns`: none, where the others fill as many vectors or rows go one by one."""
+    cols, ends = s.output[2], empty_columns(s)
+    fewer = ceil_div(cols - sum(ends), lanes) < ceil_div(cols, lanes)
+    return ends if fewer and goes_down(s, lanes) else (0, 0)
 
 
 @inline
