@@ -271,7 +271,7 @@ DEPTHWISE = [  # whose weights' gradients are layers with maps as filters, and l
     problem("uneven", (2, 20, 11, 13), (20, 1, 5, 3), groups=20, stride=(2, 1), dilation=(1, 2)),
     problem("volume", (1, 24, 6, 5, 7), (24, 1, 3, 3, 3), groups=24, padding=1),
     problem("signals", (4, 24, 40), (24, 1, 9), groups=24, stride=2, padding=3),
-    problem("large_maps", (1, 24, 60, 60), (24, 1, 3, 3), groups=24, padding=1),
+    problem("large_maps", (1, 24, 199, 201), (24, 1, 3, 3), groups=24, padding=1),
 ]
 
 
