@@ -265,13 +265,14 @@ def test_an_image_of_a_covering_window_has_the_same_bits_in_any_batch():
             np.testing.assert_array_equal(alone, together[:images])
 
 
-DEPTHWISE = [  # whose weights' gradients are layers with maps as filters, and last one that is not
+DEPTHWISE = [  # whose weights' gradients are layers with maps as filters, or not
     problem("small_maps", (1, 40, 7, 7), (40, 1, 5, 5), groups=40, padding=2),
     problem("strides", (8, 33, 14, 13), (33, 1, 3, 3), groups=33, stride=2, padding=1),
     problem("uneven", (2, 20, 11, 13), (20, 1, 5, 3), groups=20, stride=(2, 1), dilation=(1, 2)),
     problem("volume", (1, 24, 6, 5, 7), (24, 1, 3, 3, 3), groups=24, padding=1),
+    problem("volumes", (2, 24, 1, 9, 5), (24, 1, 1, 2, 1), groups=24, stride=3, padding=(1, 0, 0)),
     problem("signals", (4, 24, 40), (24, 1, 9), groups=24, stride=2, padding=3),
-    problem("large_maps", (1, 24, 60, 60), (24, 1, 3, 3), groups=24, padding=1),
+    problem("large_maps", (1, 24, 199, 201), (24, 1, 3, 3), groups=24, padding=1),
 ]
 
 
@@ -289,7 +290,7 @@ def test_maps_are_filters_where_they_are_small(case: Case):
     options = {"stride": 1, "padding": 0, "dilation": 1} | case.kwargs
     del options["groups"]
     plan = find_weight_plan(rank, o.x, case.weight, o.g, *options.values(), groups=case.input[1])
-    assert (find_layer(plan, "direct", 1) is None) == (case.name == "large_maps")
+    assert (find_layer(plan, "direct", 1) is None) == (case.name in ("volumes", "large_maps"))
 
 
 # Identities.

@@ -90,7 +90,8 @@ def maps_as_filters(s: ConvShape) -> Part | None:
     A chain packs taps backwards. These go back from the last one, so they keep their order.
     """
     (deep, high, wide), dense = s.output, s.out_strides[3:] == (s.output[2], 1)
-    if s.groups == 1 or s.c_in > 1 or not dense or (s.n > 1 and max(s.size[0], s.kernel[0]) > 1):
+    flat = s.size[0] == s.kernel[0] == deep == 1 and s.padding[0] == 0
+    if s.groups == 1 or s.c_in > 1 or not dense or (s.n > 1 and not flat):
         return None
     steps, size, kernel, padding = s.in_strides, s.size, s.output, s.padding
     if s.n > 1:
