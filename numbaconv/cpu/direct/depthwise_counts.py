@@ -62,7 +62,7 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
         "depthwise_planes.product": depth * tap_shares(s)[1].inside * vectors * kw * kh,
         "depthwise_planes.load": loads * s.stride[1],
         "depthwise_planes.result": vectors,
-        "depthwise_planes.again": (passes - 1) * vectors,
+        "depthwise_planes.again": max(0.0, passes - 1) * vectors,
         "depthwise_planes.call": strips * apart / s.output[1],
     }
     if s.stride[2] > 1:  # each tap of a row read is picked out of `stride` vectors, two at a time
