@@ -75,7 +75,8 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
     real = max(1, min(rows - above, s.size[1]))
     loads = passes * vectors * kw * real / s.output[1] / s.stride[1]
     counts: Counts = {
-        "depthwise_planes.product": depth * tap_shares(s)[1].inside * vectors * kw * kh,
+        # Each row that is read meets all rows of the filter, those of other outputs too.
+        "depthwise_planes.product": loads / len(heights) * kh,
         "depthwise_planes.load": loads * s.stride[1],
         "depthwise_planes.result": passes * vectors,
         "depthwise_planes.row": depth * sum(beside),
