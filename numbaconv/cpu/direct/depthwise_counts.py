@@ -89,7 +89,7 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
         row = vectors * VECTOR_BYTES / CACHE_LINE
         lines = sum(row * s.stride[1] + many for many in beside)
         counts["depthwise_planes.far"] = depth * lines
-        counts["depthwise_planes.again"] = max(0, passes - 1) * vectors
+        counts["depthwise_planes.again"] = depth * (len(heights) - 1) * vectors
     if s.stride[2] > 1:  # each tap of a row read is picked out of `stride` vectors, two at a time
         shuffles = (s.stride[2] - 1).bit_length()
         counts["depthwise_planes.split"] = loads * s.stride[2] * shuffles / 2
