@@ -26,7 +26,11 @@ from numbaconv.dispatch.backends import (
 )
 from numbaconv.dispatch.choice import Choice, choose, serving
 from numbaconv.dispatch.gpu import Call, plan_on_device, refuse_on_cpu
-from numbaconv.dispatch.gradients import choose_parts, choose_weight_gradient
+from numbaconv.dispatch.gradients import (
+    choose_parts,
+    choose_weight_gradient,
+    engines_of_parts,
+)
 from numbaconv.dispatch.precision import find_precision
 from numbaconv.errors import BackendUnavailableError
 from numbaconv.problem.backward import check_transposed_weight
@@ -283,8 +287,7 @@ def _main_part(plan: AdjointPlan, name: str, precision: str | None) -> tuple[Cho
     backend, reason = choices[main]
     alike = sum(choice.backend == backend for choice in choices)
     reason = f"{reason} ({alike} of {len(parts)} convolutions of stride 1 that it is made of)"
-    engines = tuple(BACKENDS[choice.backend] for choice in choices)
-    joined, engines = join_parts(plan, engines, threads)
+    joined, engines = join_parts(plan, engines_of_parts(plan, name, precision), threads)
     main = main if len(joined) == len(parts) else 0
     lowering = engines[main].lower(joined[main].shape, plan.arithmetic.compute, threads).name
     return Choice(backend, reason), lowering

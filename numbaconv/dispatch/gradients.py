@@ -25,6 +25,9 @@ from numbaconv.runtime.threads import thread_limit
 
 _costs = Later("numbaconv.cpu.direct.cost", "costs")
 
+# Takes no dot products, which add in another order than the other lowerings of `direct`.
+_IN_ORDER = Engine(Later("numbaconv.cpu.direct", "lower_in_order"), BACKENDS["direct"].unavailable)
+
 # Takes the lowering of `direct` whose lanes are channels.
 _BY_CHANNELS = Engine(
     Later("numbaconv.cpu.direct", "lower_by_channels"), BACKENDS["direct"].unavailable
@@ -71,7 +74,11 @@ def engines_of_parts(
     plan: AdjointPlan, name: str, precision: str | None = None
 ) -> tuple[Engine, ...]:
     """Return the engine of each convolution of an adjoint; ``auto`` chooses each by itself."""
-    return tuple(BACKENDS[choice.backend] for choice in choose_parts(plan, name, precision))
+    choices = choose_parts(plan, name, precision)
+    return tuple(
+        _IN_ORDER if part.in_order and choice.backend == "direct" else BACKENDS[choice.backend]
+        for part, choice in zip(find_parts(plan), choices, strict=True)
+    )
 
 
 def convolve_transposed(

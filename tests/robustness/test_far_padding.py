@@ -180,4 +180,4 @@ def test_ordinary_layers_keep_their_lowering():
     for x, w, padding, dilation in layers:
         options: Any = {"padding": padding, "dilation": dilation, "backend": "direct"}
         found = nc.explain(np.empty(x), np.empty(w), **options)
-        assert found.lowering == "filter_rows" or "matrix" in found.cycles  # has a halo tile
+        assert found.cycles.keys() & {"filter_rows", "matrix"}  # which have a halo tile

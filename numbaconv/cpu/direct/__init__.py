@@ -38,7 +38,7 @@ import numpy as np
 from numbaconv._imports import Later
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.direct.choice import joins_phases
-from numbaconv.cpu.direct.cost import find_lowering
+from numbaconv.cpu.direct.cost import find_lowering, find_lowering_in_order
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
 
@@ -76,6 +76,12 @@ def lower(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
         That may work on it.
     """
     name = find_lowering(s, VECTOR_BYTES // dtype.itemsize)
+    return lower_as(name, s, dtype, threads)
+
+
+def lower_in_order(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
+    """Return how the engine computes a problem, but by no dot products."""
+    name = find_lowering_in_order(s, VECTOR_BYTES // dtype.itemsize)
     return lower_as(name, s, dtype, threads)
 
 

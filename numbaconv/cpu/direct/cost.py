@@ -208,6 +208,11 @@ def costs(s: ConvShape, lanes: int) -> dict[str, float]:
         return {only: 0.0}
     if found := costs_of_dots(s, lanes):
         return found
+    return costs_in_order(s, lanes)
+
+
+def costs_in_order(s: ConvShape, lanes: int) -> dict[str, float]:
+    """Return the costs of all but dot products, which add in another order."""
     one = image_of(s)
     return {name: cost_of(name, one, lanes) for name in comparable(s, lanes)}
 
@@ -221,4 +226,13 @@ def cycles_of_sums(s: ConvShape, lanes: int) -> float:
 def find_lowering(s: ConvShape, lanes: int) -> str:
     """Return the name of the lowering that serves a problem: the cheapest that applies."""
     found = costs(s, lanes)
+    return min(found, key=found.__getitem__)
+
+
+def find_lowering_in_order(s: ConvShape, lanes: int) -> str:
+    """Return the name of the cheapest lowering but dot products, which add in another order."""
+    only: str | None = special_lowering(s, lanes)
+    if only is not None and only != "dots":
+        return only
+    found = costs_in_order(s, lanes)
     return min(found, key=found.__getitem__)

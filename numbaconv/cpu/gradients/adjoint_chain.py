@@ -388,6 +388,8 @@ class Part(NamedTuple):
         Where its bias lies: see `ChainHeader`.
     exchanged : bool
         Whether weights and input have changed places: it convolves the weights.
+    in_order : bool
+        Whether it is to add in the order of most lowerings, as parts of other batches do.
     """
 
     shape: ConvShape
@@ -400,6 +402,7 @@ class Part(NamedTuple):
     copies: int = 0
     alike: int = 0
     exchanged: bool = False
+    in_order: bool = False
 
     @property
     def weights(self) -> tuple[Any, ...]:

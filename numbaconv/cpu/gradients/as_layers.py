@@ -36,24 +36,25 @@ FILTER_CYCLES, PACKED_CYCLES = 1.3, 0.8
 
 def input_product(s: ConvShape) -> Part | None:
     """Return the gradient of the input as a pointwise layer on the weights, or None."""
-    s = covered_map(s)
-    if not _is_product(s) or s.n > s.c_in:
+    if not covers_map(s) or s.n > s.c_in:
         return None
+    s = covered_map(s)
     shape = _pointwise(s, s.c_out, s.n, s.c_in, s.in_strides[0])
     return _part(shape, s.out_strides[0], s.out_strides[1], exchanged=True)
 
 
 def weight_product(s: ConvShape) -> Part | None:
     """Return the gradient of the weights as a pointwise layer on the images, or None."""
-    s = covered_map(s)
-    if not _is_product(s) or s.c_out > s.c_in:
+    if not covers_map(s) or s.c_out > s.c_in:
         return None
+    s = covered_map(s)
     shape = _pointwise(s, s.n, s.c_out, s.in_strides[0], s.c_in)
     return _part(shape, s.out_strides[1], s.out_strides[0])
 
 
-def _is_product(s: ConvShape) -> bool:
-    """Whether maps are single pixels, all of whose channels are neighbours in memory."""
+def covers_map(s: ConvShape) -> bool:
+    """Whether windows cover their maps, all of whose elements are neighbours in memory."""
+    s = covered_map(s)
     single = s.size == s.kernel == s.output == (1, 1, 1) and not max(s.padding)
     return single and s.groups == 1 and s.in_strides[1] == 1
 
