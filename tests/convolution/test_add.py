@@ -53,7 +53,7 @@ PROBLEMS = {
         {"padding": 6, "dilation": 6},
     ),
     "image": Problem("filter_rows", "direct", (1, 3, 90, 201), (2, 3, 5, 5), {"padding": 2}),
-    "long": Problem("filter_folds", "direct", (1, 1, 5003), (1, 1, 101), {"padding": 50}),
+    "long": Problem("filter_folds", "direct", (1, 1, 20003), (1, 1, 101), {"padding": 50}),
     "small planes": Problem(
         "depthwise_planes", "direct", (2, 40, 14, 14), (40, 1, 3, 3), {"groups": 40}
     ),
@@ -63,7 +63,7 @@ PROBLEMS = {
         "direct",
         (2, 9, 11, 64),
         (64, 1, 3, 3),
-        {"groups": 64, "padding": 1, **LAST},
+        {"groups": 64, "padding": 1, "stride": 2, **LAST},
     ),
     "strided channels": Problem(
         "depthwise_channels",
