@@ -12,10 +12,11 @@ from tests.conftest import Script
 CLEARED = """
 import sys
 import numpy as np
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.packing.halo import clear_behind, halo_layout
 from tests.cpu.shapes import shape_of
 
-lanes, channels = 8, 2
+lanes, channels = VECTOR_BYTES // 4, 2
 stride, rows, cols = map(int, sys.argv[1:])
 s = shape_of((1, channels, 40, 70), (4, channels, 3, 3), stride)
 layout = halo_layout(s, 7, 30, 4)
