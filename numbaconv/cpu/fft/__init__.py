@@ -34,6 +34,9 @@ _lower = Later("numbaconv.cpu.fft.overlap_save", "lower")
 add_spectra = Later("numbaconv.cpu.fft.weight_gradient", "add_spectra")
 best_pieces = Later("numbaconv.cpu.fft.weight_gradient", "best_pieces")
 
+# `auto` takes the engine where it is predicted to be so many times as fast as sums.
+LEAST_GAIN = 1.1
+
 # Floating-point operations of a lane that sums do in a cycle.
 SUMS_RATE = 4
 
@@ -42,10 +45,10 @@ LEAST_TAPS = 64
 
 
 def is_faster(s: ConvShape, dtype: np.dtype) -> bool:
-    """Whether the engine is predicted to be faster than sums."""
+    """Whether the engine is predicted to be faster than sums, by a tenth or more."""
     if s.taps < LEAST_TAPS or not may_round(s, dtype):
         return False
-    return gain(s, VECTOR_BYTES // dtype.itemsize) > 1
+    return gain(s, VECTOR_BYTES // dtype.itemsize) >= LEAST_GAIN
 
 
 def serves_weight_gradient(s: ConvShape, dtype: np.dtype) -> bool:
@@ -61,7 +64,7 @@ def is_faster_for_weights(s: ConvShape, dtype: np.dtype) -> bool:
         return False
     lanes = VECTOR_BYTES // dtype.itemsize
     pieces = best_pieces(s, lanes)
-    return pieces is not None and s.flops > SUMS_RATE * lanes * pieces.cost
+    return pieces is not None and s.flops >= LEAST_GAIN * SUMS_RATE * lanes * pieces.cost
 
 
 def unserved(s: ConvShape, dtype: np.dtype) -> str | None:
