@@ -91,6 +91,13 @@ def most_of(sizes, left):
     return most
 
 
+def cases(count, sizes):
+    """How many blocks have which of some ascending sizes: the last one the least that will do."""
+    whole, left = divmod(count, sizes[-1])
+    last = next(size for size in sizes if size >= left)
+    return [(whole, sizes[-1]), (min(1, left), last)]
+
+
 @inline
 def share(count, part, parts):
     """Where the given one of about equal parts of `count` begins, and where it ends."""

@@ -225,8 +225,7 @@ def cycles_of_sums(s: ConvShape, lanes: int) -> float:
 
 def find_lowering(s: ConvShape, lanes: int) -> str:
     """Return the name of the lowering that serves a problem: the cheapest that applies."""
-    found = costs(s, lanes)
-    return min(found, key=found.__getitem__)
+    return _cheapest(costs(s, lanes))
 
 
 def find_lowering_in_order(s: ConvShape, lanes: int) -> str:
@@ -234,5 +233,8 @@ def find_lowering_in_order(s: ConvShape, lanes: int) -> str:
     only: str | None = special_lowering(s, lanes)
     if only is not None and only != "dots":
         return only
-    found = costs_in_order(s, lanes)
+    return _cheapest(costs_in_order(s, lanes))
+
+
+def _cheapest(found: dict[str, float]) -> str:
     return min(found, key=found.__getitem__)

@@ -27,6 +27,7 @@ from numbaconv.cpu.blocking import (
     SINGLES,
     TILE_ROWS,
     TILE_VECTORS,
+    cases,
     most_rows,
 )
 from numbaconv.cpu.direct import filter_blocks, matrix_blocks
@@ -497,13 +498,6 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     return counts | {"task": 1 / rows, "far_vector": far_weights(s, lanes, rows)}
 
 
-def cases(count: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """How many blocks have which of some ascending sizes: the last one the least that will do."""
-    whole, left = divmod(count, sizes[-1])
-    last = next(size for size in sizes if size >= left)
-    return [(whole, sizes[-1]), (min(1, left), last)]
-
-
 def count_dots(s: ConvShape, lanes: int) -> Counts:
     """Count for `dots`. A block that is smaller than its case computes all of that.
 
@@ -518,13 +512,24 @@ def count_dots(s: ConvShape, lanes: int) -> Counts:
     }
 
 
-def band_heights(rows: int) -> list[tuple[int, int]]:
-    """How many bands have how many rows, of so many that share input rows."""
+def descending(count: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """How many blocks have which of some ascending sizes: as many of the largest as can be."""
     found = []
-    for height in reversed(BAND_ROWS):
-        found.append((rows // height, height))
-        rows %= height
+    for size in reversed(sizes):
+        many, count = divmod(count, size)
+        if many:
+            found.append((many, size))
     return found
+
+
+def moved_results(s: ConvShape, lanes: int, name: str, b: MatrixBlocks) -> Counts:
+    """Count results of rows that are moved to the output, as they are no neighbours there."""
+    if s.out_strides[4] == 1:
+        return {}
+    counts: Counts = {f"{name}.moved": ceil_div(b.cols, lanes) * b.col_blocks * s.c_out}
+    if stores_far(s, lanes):
+        counts["far_store"] = s.output[2] * s.c_out
+    return counts
 
 
 def count_bands(s: ConvShape, lanes: int) -> Counts:
@@ -536,11 +541,11 @@ def count_bands(s: ConvShape, lanes: int) -> Counts:
     apart = min(s.dilation[1], b.rows)
     each, more = divmod(b.rows, apart)
     bands = [(apart - more, each), (more, each + 1)] if more else [(apart, each)]
-    heights = [(many * n, height) for many, rows in bands for n, height in band_heights(rows) if n]
+    heights = [
+        (many * n, height) for many, rows in bands for n, height in descending(rows, BAND_ROWS)
+    ]
     vectors = ceil_div(b.cols, lanes)
-    widths = [(vectors // w, w) for w in BAND_VECTORS[-1:] if vectors >= w]
-    left = vectors % BAND_VECTORS[-1]
-    widths += [(1, w) for w in BAND_VECTORS[:-1] if left & w]
+    widths = descending(vectors, BAND_VECTORS)
     sums = s.c_out * s.c_in * kd * depth.inside * b.col_blocks / b.rows
     taps = kh * kw
 
@@ -557,10 +562,7 @@ def count_bands(s: ConvShape, lanes: int) -> Counts:
         "filter_rows.pass": s.c_out * b.col_blocks / b.rows * passes,
         "filter_rows.call": sums * passes * phases_h,
     }
-    if s.out_strides[4] != 1:
-        counts["filter_rows.moved"] = vectors * b.col_blocks * s.c_out
-        if stores_far(s, lanes):
-            counts["far_store"] = s.output[2] * s.c_out
+    added(counts, moved_results(s, lanes, "filter_rows", b))
     return added(counts, tiles_of_rows(s, lanes, b))
 
 
@@ -607,9 +609,7 @@ def count_folds(s: ConvShape, lanes: int) -> Counts:
     kw, phases = s.kernel[2], phases_of(s, 2)
     b = filter_blocks.cut(s, itemsize(lanes), 1, True)
     vectors = ceil_div(b.cols, lanes)
-    widths = [(vectors // FOLD_VECTORS[-1], FOLD_VECTORS[-1])]
-    widths += [(1, w) for w in FOLD_VECTORS[:-1] if vectors % FOLD_VECTORS[-1] & w]
-    widths = [(many, w) for many, w in widths if many]
+    widths = descending(vectors, FOLD_VECTORS)
     dense = s.out_strides[4] == 1  # others are moved block by block
     pieces = len(widths) if dense else sum(many for many, _ in widths)
     pieces += padded_ends(s) / b.col_blocks if reads_middle_in_place(s, lanes, b) else 0
@@ -637,8 +637,5 @@ def count_folds(s: ConvShape, lanes: int) -> Counts:
         "filter_folds.call": calls * pieces,
         "filter_folds.pass": s.c_out * b.col_blocks * pieces,
     }
-    if not dense:
-        counts["filter_folds.moved"] = vectors * b.col_blocks * s.c_out
-        if stores_far(s, lanes):
-            counts["far_store"] = s.output[2] * s.c_out
+    added(counts, moved_results(s, lanes, "filter_folds", b))
     return added(counts, tiles_of_rows(s, lanes, b))

@@ -73,11 +73,12 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
     apart = min(s.dilation[1], s.output[1])
     rows, above = (s.output[1] - 1) * s.stride[1] + (kh - 1) * s.dilation[1] + 1, s.padding[1]
     real = max(1, min(rows - above, s.size[1]))
-    loads = passes * vectors * kw * real / s.output[1] / s.stride[1]
+    each = depth * vectors * kw * real / s.output[1]  # loads of a pass
+    loads = each * len(heights)
     counts: Counts = {
         # Each row that is read meets all rows of the filter, those of other outputs too.
-        "depthwise_planes.product": loads / len(heights) * kh,
-        "depthwise_planes.load": loads * s.stride[1],
+        "depthwise_planes.product": each * kh / s.stride[1],
+        "depthwise_planes.load": loads,
         "depthwise_planes.result": passes * vectors,
         "depthwise_planes.row": depth * sum(beside),
         "depthwise_planes.call": depth * calls * apart / s.output[1],
@@ -92,14 +93,14 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
         counts["depthwise_planes.again"] = depth * (len(heights) - 1) * vectors
     if s.stride[2] > 1:  # each tap of a row read is picked out of `stride` vectors, two at a time
         shuffles = (s.stride[2] - 1).bit_length()
-        counts["depthwise_planes.split"] = loads * s.stride[2] * shuffles / 2
+        counts["depthwise_planes.split"] = loads * shuffles / 2
     square = kh == kw and s.dilation[2] == 1 and len(heights) == 1
     masked = "masked" if square and kh > 1 else "cut"
     if not (square and kh == 3):
         weights = sum(many * h for many, h in zip(beside, heights, strict=True))
         counts["depthwise_planes.weight"] = depth * kw * weights
-    shares = sum(masked_share(s, h, lanes) for h in heights) / len(heights)
-    counts[f"depthwise_planes.{masked}"] = loads * s.stride[1] * shares
+    shares = sum(masked_share(s, h, lanes) for h in heights)
+    counts[f"depthwise_planes.{masked}"] = each * shares
     return counts
 
 

@@ -259,5 +259,5 @@ def gain(s: ConvShape, lanes: int) -> float:
     tiles = best_tiles(s, lanes)
     if tiles is None or s.flops == 0:
         return 0.0
-    spent = s.n * tiles.outer * costs(s, lanes)(tiles.inner, tiles.values, tiles.columns)
+    spent = tiles.outer * costs(s, lanes)(tiles.inner, tiles.values, tiles.columns)
     return cycles_of_sums(s, lanes) / (spent + memory_cost(s, lanes))

@@ -12,7 +12,7 @@ from numbaconv.cpu.arrays import flat_add, flat_bias, flat_input, flat_output, f
 from numbaconv.cpu.execution import fill_with_bias
 from numbaconv.cpu.gradients import adjoint_chain
 from numbaconv.cpu.gradients.adjoint_chain import Part
-from numbaconv.cpu.gradients.as_layers import covers_map, input_product
+from numbaconv.cpu.gradients.as_layers import input_product, single_pixels
 from numbaconv.cpu.lowering import Engine
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.plan import AdjointPlan
@@ -32,7 +32,7 @@ def find_parts(plan: AdjointPlan) -> list[Part]:
         found = adjoint_chain.find_parts(s, phases, plan.arithmetic) if phases else []
         found = found if product is None else [product]
         # How many images there are decides whether windows that cover their maps are a product.
-        in_order = plan.is_gradient and covers_map(s)
+        in_order = plan.is_gradient and single_pixels(s) is not None
         plan.parts = [part._replace(in_order=in_order) for part in found]
     parts: list[Part] = plan.parts
     return parts

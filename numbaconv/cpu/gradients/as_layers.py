@@ -36,27 +36,32 @@ FILTER_CYCLES, PACKED_CYCLES = 1.3, 0.8
 
 def input_product(s: ConvShape) -> Part | None:
     """Return the gradient of the input as a pointwise layer on the weights, or None."""
-    if not covers_map(s) or s.n > s.c_in:
+    pixels = single_pixels(s)
+    if pixels is None or pixels.n > pixels.c_in:
         return None
-    s = covered_map(s)
-    shape = _pointwise(s, s.c_out, s.n, s.c_in, s.in_strides[0])
-    return _part(shape, s.out_strides[0], s.out_strides[1], exchanged=True)
+    (image, channel, *_), elements = pixels.out_strides, pixels.c_in
+    shape = _pointwise(pixels, pixels.c_out, pixels.n, elements, pixels.in_strides[0])
+    return _part(shape, image, channel, exchanged=True)
 
 
 def weight_product(s: ConvShape) -> Part | None:
     """Return the gradient of the weights as a pointwise layer on the images, or None."""
-    if not covers_map(s) or s.c_out > s.c_in:
+    pixels = single_pixels(s)
+    if pixels is None or pixels.c_out > pixels.c_in:
         return None
-    s = covered_map(s)
-    shape = _pointwise(s, s.n, s.c_out, s.in_strides[0], s.c_in)
-    return _part(shape, s.out_strides[1], s.out_strides[0])
+    (image, channel, *_), elements = pixels.out_strides, pixels.c_in
+    shape = _pointwise(pixels, pixels.n, pixels.c_out, pixels.in_strides[0], elements)
+    return _part(shape, channel, image)
 
 
-def covers_map(s: ConvShape) -> bool:
-    """Whether windows cover their maps, all of whose elements are neighbours in memory."""
+def single_pixels(s: ConvShape) -> ConvShape | None:
+    """Return a problem whose windows cover their maps as one on single pixels, or None.
+
+    All elements of a map are neighbours in memory.
+    """
     s = covered_map(s)
     single = s.size == s.kernel == s.output == (1, 1, 1) and not max(s.padding)
-    return single and s.groups == 1 and s.in_strides[1] == 1
+    return s if single and s.groups == 1 and s.in_strides[1] == 1 else None
 
 
 def _pointwise(s: ConvShape, c_in: int, c_out: int, in_step: int, out_step: int) -> ConvShape:

@@ -27,7 +27,7 @@ from numbaconv.codegen.pointers import (
 )
 from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import TILE_VECTORS, share
+from numbaconv.cpu.blocking import TILE_VECTORS, cases, share
 from numbaconv.cpu.job import (
     AT,
     COMPLETE,
@@ -267,8 +267,7 @@ def depthwise_cycles(s, itemsize):
 
 def _rounded(count, sizes):
     """Rows or columns that blocks of some sizes compute of so many."""
-    whole, rest = divmod(count, sizes[-1])
-    return whole * sizes[-1] + (min(size for size in sizes if size >= rest) if rest else 0)
+    return sum(many * size for many, size in cases(count, sizes))
 
 
 def _dot_elements(s, rows, cols, itemsize):
