@@ -284,13 +284,23 @@ def test_maps_as_filters(case: Case):
     check_equal(got, reference.conv_weight(o.x, case.weight, o.g, **case.kwargs), np.float32)
 
 
-@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
-def test_maps_are_filters_where_they_are_small(case: Case):
+def is_layer(case: Case) -> bool:
+    """Whether a gradient of depthwise weights is a layer with maps as filters."""
     o, rank = integer_operands(case), len(case.weight) - 2
     options = {"stride": 1, "padding": 0, "dilation": 1} | case.kwargs
     del options["groups"]
     plan = find_weight_plan(rank, o.x, case.weight, o.g, *options.values(), groups=case.input[1])
-    assert (find_layer(plan, "direct", 1) is None) == (case.name in ("volumes", "large_maps"))
+    return find_layer(plan, "direct", 1) is not None
+
+
+@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
+def test_maps_are_filters_where_they_are_small(case: Case):
+    assert is_layer(case) == (case.name not in ("volumes", "large_maps"))
+
+
+def test_maps_of_many_images_are_no_filters():
+    """What a block of channels reads of them leaves the cache."""
+    assert not is_layer(problem("many", (3000, 16, 5, 5), (16, 1, 5, 5), groups=16, padding=2))
 
 
 # Identities.

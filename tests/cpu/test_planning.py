@@ -43,6 +43,7 @@ from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, Layout
 from numbaconv.problem.phases import find_phases
 from numbaconv.problem.shape import ConvShape
 from numbaconv.problem.simplest import simplest
+from numbaconv.problem.taps import axis_taps
 from tests.cpu.shapes import shape_of
 
 FLOAT = np.dtype(np.float32)
@@ -290,7 +291,14 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((16, 1024, 14, 14), (512, 1024, 1, 1), {"stride": 2}),  # rows that leave lanes over
         ((32, 512, 7, 7), (2048, 512, 1, 1), {}),
     ],
-    "matrix_zones": [((1, 64, 9, 9), (64, 64, 3, 3), {"padding": 6, "dilation": 6})],
+    "matrix_zones": [
+        ((1, 64, 9, 9), (64, 64, 3, 3), {"padding": 6, "dilation": 6}),
+        (
+            (1, 19, 28, 28),
+            (33, 19, 11, 11),
+            {"padding": 80, "dilation": 16},
+        ),  # many taps, few zones
+    ],
     "filter_rows": [
         ((1, 1, 512, 512), (1, 1, 9, 9), {"padding": 4}),
         ((1, 3, 300, 300), (2, 3, 5, 5), {"padding": 2}),
@@ -430,6 +438,11 @@ def test_dot_products_go_by_no_batch(seed: int):
         assert len({name == "dots" for name in names}) == 1 or pixels <= FAR_DOT_PIXELS
 
 
+def test_lanes_are_no_channels_of_one_channel():
+    """Be there as few lanes as in a vector of 16 bytes of float64."""
+    assert "depthwise_channels" not in comparable(shape_of((1, 1, 90, 90), (1, 1, 3, 3)), 2)
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_dot_products_serve_few_outputs_under_any_stride(stride: int):
     options = {"stride": stride, "layout": CHANNELS_LAST}
@@ -484,8 +497,27 @@ def test_images_of_small_maps_are_the_columns_of_tiles():
     # Images have the order of a list of all channels, so any number of them is taken; and so it is
     # where the map itself would be copied for its padding.
     assert columns(50, 28, most) == 50
-    assert columns(2, 28, most) == 2
-    assert columns(2, 512, 2, kernel=7, padding=3) == 2
+    assert columns(most + 1, 28, most) == most + 1
+    if most > 1:
+        assert columns(most + 1, 512, most, kernel=7, padding=3) == most + 1
+    # Short signals of a batch are rows of one image.
+    rows = simplest(shape_of((50, 512, most), (LANES, 512, 3), padding=1))
+    low = direct.lower(rows, FLOAT, 2)
+    assert low.problem is not None
+    assert (rows.n, rows.output[1], low.problem.output[2]) == (1, 50, 50)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_few_zones_are_no_more_than_that(seed: int):
+    draw = random.Random(seed)
+    kernel, dilation, size = draw.randint(1, 40), draw.randint(1, 20), draw.randint(1, 60)
+    padding, stride = draw.randint(0, 300), draw.randint(1, 3)
+    if size + 2 * padding > (kernel - 1) * dilation:
+        options = {"padding": padding, "dilation": dilation, "stride": stride}
+        s = shape_of((1, 2, size), (2, 2, kernel), **options)
+        zones = len(axis_taps(s, 2))
+        assert choice.has_few_zones(s) <= (zones <= choice.MOST_ZONES)
+        assert choice.has_few_zones(s) or 2 * zones > choice.MOST_ZONES  # two may begin at once
 
 
 def test_single_taps_are_lists_of_channels():
