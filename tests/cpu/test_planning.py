@@ -18,6 +18,7 @@ from numbaconv.cpu.direct import (
     choice,
     cost,
     counts,
+    depthwise_counts,
     depthwise_planes,
     matrix,
     matrix_blocks,
@@ -343,10 +344,15 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
 
 def plan_for_zen4(monkeypatch: pytest.MonkeyPatch, is_one: bool) -> None:
     """Have plans made as on a Zen 4 with vectors of 64 bytes, or as on other CPUs."""
-    monkeypatch.setattr(cost, "costs", getattr(cost.costs, "__wrapped__", cost.costs))  # none kept
+    compared = cost.costs_in_order
+    monkeypatch.setattr(
+        cost, "costs_in_order", getattr(compared, "__wrapped__", compared)
+    )  # none kept
     monkeypatch.setattr(choice, "HALVES_VECTORS", is_one)
     for module in choice, counts:
         monkeypatch.setattr(module, "MOST_PAGES", 3072 if is_one else 96)
+    for module in counts, depthwise_counts:
+        monkeypatch.setattr(module, "LATENCY", 2 if is_one else 4)
     near = blocking.SECOND_LEVEL if is_one else choice.MOST_CACHED
     for module in choice, matrix:
         monkeypatch.setattr(module, "MOST_NEAR", near)

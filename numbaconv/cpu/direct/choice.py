@@ -64,6 +64,9 @@ MOST_NEAR = SECOND_LEVEL if HALVES_VECTORS else MOST_CACHED
 # Pages of memory whose places a core has at hand, about, and their bytes: see `cost`.
 MOST_PAGES, PAGE_BYTES = 3072 if HALVES_VECTORS else 96, 4096
 
+# Up to so many taps a channel, asking for each takes longer than a cache does to deliver it.
+FEW_TAPS = 4
+
 # Channels that a first-level cache has room for in the same places: it has 8 or 12 ways, of which
 # results take some.
 FEW_CHANNELS = 6
@@ -445,6 +448,15 @@ def reads_pixels_in_place(s, lanes):
     return leaves_out_padding(s) and spread and reads_in_place(s) and not crowds_cache(s, lanes)
 
 
+def asks_for_pixels(s, apart, lanes):
+    """Whether `matrix_transposed` asks for pixels of later channels, which lie so far apart.
+
+    Channels side by side are lines that follow one another, which the hardware sees; and few taps a
+    channel are asked for one by one, which pays if they come from memory.
+    """
+    return apart != 1 and not (kernel_taps(s) <= FEW_TAPS and stays_cached(s, lanes))
+
+
 def has_images(s):
     """Whether the pixels of a tile of `matrix_transposed` may be one of many images each.
 
@@ -470,20 +482,24 @@ def takes_images(s):
     return listed or many or not leaves_out_padding(s)
 
 
-def crowds_cache(s, lanes):
+def wants_same_places(s, lanes):
     """Whether pixels that a tile reads of a channel push each other out of the first-level cache.
 
-    The tile reads their lines again for each channel of these. Where channels are innermost, and so
-    many that pixels lie a large power of two apart, there are few places for them. A copy costs
-    less, unless each pixel is read but once.
+    The tile then reads their lines again for each channel of these. Where channels are innermost,
+    and so many that pixels lie a large power of two apart, there are few places for them.
     """
     if s.in_strides[1] != 1 or kernel_taps(s) == 1:
         return False
     places = HOST_FIRST_LEVEL // gcd(s.in_strides[4] * VECTOR_BYTES // lanes, PAGE_BYTES)
     pixels, (kd, kh, kw) = min(s.output[2], TILE_ROWS), s.kernel
     columns = min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
+    return kd * kh * columns > places
+
+
+def crowds_cache(s, lanes):
+    """Whether they do so, and a copy costs less, as each pixel is read more than once."""
     reads = kernel_taps(s) * prod(s.output) * ceil_div(s.c_out, TILE_VECTORS * lanes)
-    return kd * kh * columns > places and reads >= 2 * prod(s.size)
+    return wants_same_places(s, lanes) and reads >= 2 * prod(s.size)
 
 
 def cached_pixels(s, lanes):
@@ -597,14 +613,14 @@ def comparable(s, lanes):
     """
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
     filters, single = s.c_in == 1 and s.groups > 1, kernel_taps(s) == 1
-    side_by_side = s.in_strides[1] == 1
-    if names and filters and ((side_by_side and s.c_out == 1) or not HAS_MASKS):
+    side_by_side, far_out = s.in_strides[1] == 1, is_far_out(s)
+    alone = side_by_side and s.c_out == 1 and not far_out
+    if names and filters and (alone or not HAS_MASKS):
         return names
     once = is_patches(s) and side_by_side
     bands = uses_bands(s) and not (padded or once or fills_dots(s, lanes))
     image = s.c_in == s.groups == 1 and bands
-    alone = bands and s.c_in == s.c_out == 1 and not single
-    poor = alone or (image and s.out_strides[4] != 1)
+    poor = (bands and s.c_in == s.c_out == 1 and not single) or (image and s.out_strides[4] != 1)
     filled = s.stride[2] == 1 and s.output[2] >= lanes and not (single and s.in_strides[4] != 1)
     few = (filters and s.c_out == 1 and bool(names)) or (bands and filled)
     if not (few or poor) and (not padded or reads_pixels_in_place(s, lanes) or has_images(s)):
@@ -613,7 +629,7 @@ def comparable(s, lanes):
         names.append("matrix")
     if bands:
         names += ["filter_rows", "filter_folds"] if has_folds(s) else ["filter_rows"]
-    if padded or not (filters or image):
+    if far_out or not (filters or image):
         if not bands or side_by_side or single:
             names.append("patch_matrix")
         if has_zones(s) and has_few_zones(s):

@@ -38,106 +38,114 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     # pixels that come from beyond the second-level cache; pages that are looked up; pieces that are
     # transposed; results that are stored to a cache line of their own beyond that cache.
     "step": (1.0, 1, 1),
-    "task": (224, 174, 232),
+    "task": (224, 174, 275),
     "far_vector": (9.1, 2.17, 3.13),
-    "page": (6, 1.69, 1.53),
-    "transposed_piece": (17.8, 14.6, 48.6),
-    "far_store": (8.72, 3.26, 1.59),
+    "page": (6, 1.69, 1.44),
+    "transposed_piece": (17.8, 16, 42.2),
+    "far_store": (8.72, 2.76, 2.41),
     # Copies to halo tiles, panels and zones: calls; channels that are copied by vectors; vectors
     # that are copied, with a mask for the padding, every second element of two, or split into two
     # phases; elements; those that are in a line of their own beyond the second-level cache, and
     # pixels whose channels are; vectors of padding; vectors of tiles that the first-level cache
     # does not hold.
-    "halo.call": (68.2, 70.4, 72.1),
-    "halo.channel": (4.31, 0.711, 11.6),
-    "copied_vector": (4.38, 2.9, 5.42),
-    "masked_vector": (3.72, 3.33, 10.8),
-    "even_vector": (6.48, 7.93, 25.8),
-    "split_vector": (11.6, 8.37, 38.2),
-    "copied_element": (1.16, 1.15, 2.03),
-    "far_element": (1.19, 1.75, 7.76),
-    "halo.far": (4.73, 4.48, 1.92),
-    "filled_vector": (2.8, 2.84, 8.71),
-    "halo.vector": (1.9, 0.466, 0),
+    "halo.call": (68.2, 70.4, 122),
+    "halo.channel": (4.31, 0.775, 6.84),
+    "copied_vector": (4.38, 3.5, 0.591),
+    "masked_vector": (3.72, 4.54, 13.5),
+    "even_vector": (6.48, 8.57, 25.8),
+    "split_vector": (11.6, 12.1, 31.5),
+    "copied_element": (1.16, 0.862, 0.848),
+    "far_element": (1.19, 2.52, 6.54),
+    "halo.far": (4.73, 4.48, 3.18),
+    "filled_vector": (2.8, 1.48, 1.92),
+    "halo.vector": (1.9, 0.318, 0.000999),
     # Cycles of register blocks; halvings of the lanes of a tile's sums.
-    "dots.step": (1.5, 1.1, 1.35),
+    "dots.step": (1.5, 1.16, 1.22),
     "dots.halving": (15.5, 17.5, 20),
     # Vectors of results; tiles, and lists of channels of each; vectors of results that are moved to
     # the output, or by segments.
-    "matrix.result": (1.86, 1.38, 2.51),
-    "matrix.tile": (4.29, 8.56, 4.94),
-    "matrix.round": (1.93, 1.16, 1.29),
+    "matrix.result": (1.86, 1.24, 2.88),
+    "matrix.tile": (4.29, 7.05, 13.8),
+    "matrix.round": (1.93, 1.1, 0.851),
     "matrix.moved": (12, 12, 12),
-    "matrix.segment": (20.7, 14.3, 26.8),
+    "matrix.segment": (20.7, 26.1, 38.6),
     # Vectors of results, or those that are stored in several columns; tiles, and lists of
     # channels of each; lines of pixels that the first-level cache holds no longer, or the second;
-    # those of single taps that come from memory.
-    "matrix_transposed.result": (1.27, 0, 0),
-    "matrix_transposed.apart": (1.49, 1.34, 0),
+    # pixels of a channel that push each other out; lines that come from beyond the second-level
+    # cache, which nobody asks for, or from memory.
+    "matrix_transposed.result": (1.27, 0.001, 0.000999),
+    "matrix_transposed.apart": (1.49, 1.22, 0.001),
     "matrix_transposed.tile": (48.1, 44.4, 74.2),
-    "matrix_transposed.round": (2.9, 0.381, 1.81),
-    "matrix_transposed.again": (1.78, 0.329, 1.59),
-    "matrix_transposed.far": (4, 1.9, 9.68),
-    "matrix_transposed.memory": (5, 3.5, 8),
+    "matrix_transposed.round": (2.9, 0.346, 0.983),
+    "matrix_transposed.again": (1.4, 0.243, 0.39),
+    "matrix_transposed.far": (4, 2.01, 3.92),
+    "matrix_transposed.lost": (1, 1.14, 0.595),
+    "matrix_transposed.unasked": (8, 6, 6.81),
+    "matrix_transposed.memory": (5, 3.15, 3.64),
     # Vectors of results; calls for a row of the filter.
-    "matrix_zones.result": (4.17, 4.15, 3.22),
-    "matrix_zones.call": (68.2, 56.2, 112),
+    "matrix_zones.result": (4.17, 4.52, 4.12),
+    "matrix_zones.call": (68.2, 56.2, 152),
     # Vectors of results; tiles; vectors that are moved to the output; vectors of a row that is one
-    # run of memory; runs of pixels under a tap, and their channels.
-    "patch_matrix.result": (5.46, 5.47, 1.89),
+    # run of memory; runs of pixels under a tap, their channels, and lines that nobody asks for.
+    "patch_matrix.result": (5.46, 5.97, 13.6),
     "patch_matrix.tile": (5.28, 5.52, 8.11),
-    "patch_matrix.moved": (16.6, 17.4, 63.5),
-    "patch_matrix.line": (5.13, 4.06, 3.58),
-    "patch_matrix.run": (95.6, 78, 231),
-    "patch_matrix.row": (4.64, 2.49, 11.6),
+    "patch_matrix.moved": (16.6, 20.2, 37.8),
+    "patch_matrix.line": (5.13, 4.06, 4.26),
+    "patch_matrix.run": (95.6, 60, 143),
+    "patch_matrix.row": (4.64, 2.6, 10.7),
+    "patch_matrix.far": (2, 3.61, 7.66),
     # Cycles of register blocks; results, read and written for each input channel; bands of an
     # output channel, and calls for each input channel; vectors of results that are moved.
-    "filter_rows.step": (1.45, 1.29, 1.18),
-    "filter_rows.result": (6, 4.6, 3.99),
-    "filter_rows.pass": (30.4, 16, 31.3),
-    "filter_rows.call": (15.5, 24.6, 39.4),
-    "filter_rows.moved": (11.2, 16.9, 32.9),
-    # The same of folds, where a call is for some vectors of taps of an input channel.
-    "filter_folds.step": (1.7, 0.883, 0.852),
-    "filter_folds.result": (4, 2.06, 1.89),
-    "filter_folds.call": (25, 40.6, 33),
-    "filter_folds.pass": (40, 43.8, 44.4),
+    "filter_rows.step": (1.45, 1.06, 1.36),
+    "filter_rows.result": (6, 3.73, 4.93),
+    "filter_rows.pass": (30.4, 32.2, 37.8),
+    "filter_rows.call": (15.5, 17.8, 28.6),
+    "filter_rows.moved": (11.2, 12.9, 28),
+    # The same of folds, where a call is for some vectors of taps of an input channel; vectors that
+    # come from beyond the second-level cache.
+    "filter_folds.step": (1.7, 0.613, 1.14),
+    "filter_folds.result": (4, 2.43, 1.64),
+    "filter_folds.call": (25, 22.9, 42.4),
+    "filter_folds.pass": (40, 38.9, 28.6),
     "filter_folds.moved": (9, 7.1, 14.6),
+    "filter_folds.far": (0.6, 2, 3.23),
     # Products, weights, and rows of strips; loads, those that are split into two phases, have masks
     # in registers, or masks of each tap; results; lines of pixels, and results, that come from
-    # beyond the first-level cache; strips of a plane; rows of small planes.
-    "depthwise_planes.product": (0.563, 0.49, 0.466),
-    "depthwise_planes.weight": (0.2, 0.132, 0.958),
-    "depthwise_planes.row": (2, 1.39, 2.12),
-    "depthwise_planes.load": (0.438, 0.436, 0),
-    "depthwise_planes.split": (2.98, 0.31, 1.57),
-    "depthwise_planes.masked": (0.1, 0.0943, 0.931),
-    "depthwise_planes.cut": (0.3, 0.365, 4.45),
-    "depthwise_planes.result": (4.4, 2.28, 5.16),
-    "depthwise_planes.far": (0.5, 0.484, 3),
-    "depthwise_planes.again": (6, 4, 2),
-    "depthwise_planes.call": (7.64, 3.68, 21.8),
-    "depthwise_planes.small_row": (8, 12, 22.1),
-    # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding; results
-    # that are transposed back.
-    "depthwise_channels.step": (1.17, 1.6, 1.1),
-    "depthwise_channels.call": (37.8, 75, 85.4),
-    "depthwise_channels.copied": (5.46, 2.28, 4.41),
-    "depthwise_channels.transposed": (7.94, 5.91, 9.08),
-    "depthwise_channels.padding": (4.96, 2.7, 4.87),
-    "depthwise_channels.moved": (6.41, 3.81, 3.84),
+    # beyond the first-level cache; strips of a plane; rows that small planes read.
+    "depthwise_planes.product": (0.563, 0.312, 0.676),
+    "depthwise_planes.weight": (0.2, 0.08, 1.02),
+    "depthwise_planes.row": (2, 1.13, 6.11),
+    "depthwise_planes.load": (0.438, 0.624, 0.00101),
+    "depthwise_planes.split": (2.98, 0.31, 0.286),
+    "depthwise_planes.masked": (0.1, 0.0864, 0.464),
+    "depthwise_planes.cut": (0.3, 0.338, 2.77),
+    "depthwise_planes.result": (4.4, 1.88, 5.39),
+    "depthwise_planes.far": (0.5, 0.569, 1.84),
+    "depthwise_planes.again": (6, 6.11, 2),
+    "depthwise_planes.call": (7.64, 6.66, 33.5),
+    "depthwise_planes.small_row": (2, 3.59, 7.24),
+    # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding, and those
+    # that come from beyond the second-level cache; results that are transposed back.
+    "depthwise_channels.step": (1.17, 1.41, 0.699),
+    "depthwise_channels.call": (37.8, 116, 129),
+    "depthwise_channels.copied": (5.46, 2.16, 2.66),
+    "depthwise_channels.transposed": (7.94, 5.42, 5.51),
+    "depthwise_channels.padding": (4.96, 1.99, 4.87),
+    "depthwise_channels.far": (9.1, 3.6, 0.412),
+    "depthwise_channels.moved": (6.41, 3.81, 2.61),
     # Cycles of register blocks; calls; vectors of results; rows that are copied, their vectors, and
     # vectors of padding; elements that are copied to a phase or for their outputs, once and again;
-    # repeated weights.
-    "depthwise_interleaved.step": (1.19, 1.27, 1.26),
+    # loads whose lines the first-level cache has lost; repeated weights.
+    "depthwise_interleaved.step": (1.19, 1.35, 1.92),
     "depthwise_interleaved.call": (114, 97.7, 83.7),
-    "depthwise_interleaved.result": (5.22, 4.53, 10.4),
+    "depthwise_interleaved.result": (5.22, 4.1, 5.29),
     "depthwise_interleaved.row": (45.7, 29.7, 25.4),
-    "depthwise_interleaved.copied": (0.0238, 2.03, 1.25),
-    "depthwise_interleaved.padding": (7.32, 2.64, 3.05),
-    "depthwise_interleaved.element": (0.925, 0.773, 1.01),
-    "depthwise_interleaved.again": (0.349, 0.497, 0.58),
-    "depthwise_interleaved.repeated": (2.07, 0.455, 0.688),
+    "depthwise_interleaved.copied": (0.0238, 1.17, 0.943),
+    "depthwise_interleaved.padding": (7.32, 4.63, 4.09),
+    "depthwise_interleaved.element": (0.925, 0.523, 0.848),
+    "depthwise_interleaved.again": (0.349, 0.325, 0.397),
+    "depthwise_interleaved.lost": (1.5, 1.76, 0.59),
+    "depthwise_interleaved.repeated": (2.07, 0.541, 0.848),
     # Transforms: of vectors of values, a halving; a way between memory and a tile, with a
     # transposition; factors between the transforms of a signal; what is added to a way where the
     # second-level cache does not hold a tile, and to elements where it does not hold an image; a
@@ -198,7 +206,6 @@ def costs_of_dots(s: ConvShape, lanes: int) -> dict[str, float]:
     return found
 
 
-@functools.lru_cache(maxsize=64)  # who compares with sums asks, then who lowers them
 def costs(s: ConvShape, lanes: int) -> dict[str, float]:
     """Return the predicted cycles, for a row of outputs of a group, of each lowering compared.
 
@@ -206,21 +213,20 @@ def costs(s: ConvShape, lanes: int) -> dict[str, float]:
     """
     if (only := special_lowering(s, lanes)) is not None:
         return {only: 0.0}
-    if found := costs_of_dots(s, lanes):
-        return found
-    return costs_in_order(s, lanes)
+    return costs_of_dots(s, lanes) or costs_in_order(image_of(s), lanes)
 
 
-def costs_in_order(s: ConvShape, lanes: int) -> dict[str, float]:
-    """Return the costs of all but dot products, which add in another order."""
-    one = image_of(s)
-    return {name: cost_of(name, one, lanes) for name in comparable(s, lanes)}
+@functools.lru_cache(maxsize=64)  # who compares with sums asks, then who lowers them
+def costs_in_order(one: ConvShape, lanes: int) -> dict[str, float]:
+    """Return the costs, of what is counted, of all but dot products, which add in another order."""
+    return {name: cost_of(name, one, lanes) for name in comparable(one, lanes)}
 
 
 def cycles_of_sums(s: ConvShape, lanes: int) -> float:
     """Return the predicted cycles of all rows and groups by the lowering that serves a problem."""
-    name, rows = find_lowering(s, lanes), s.n * s.groups * s.output[0] * s.output[1]
-    return rows * (costs(s, lanes)[name] or cost_of(name, image_of(s), lanes))
+    found = costs(s, lanes)
+    name, rows = _cheapest(found), s.n * s.groups * s.output[0] * s.output[1]
+    return rows * (found[name] or cost_of(name, image_of(s), lanes))
 
 
 def find_lowering(s: ConvShape, lanes: int) -> str:
@@ -233,7 +239,7 @@ def find_lowering_in_order(s: ConvShape, lanes: int) -> str:
     only: str | None = special_lowering(s, lanes)
     if only is not None and only != "dots":
         return only
-    return _cheapest(costs_in_order(s, lanes))
+    return _cheapest(costs_in_order(image_of(s), lanes))
 
 
 def _cheapest(found: dict[str, float]) -> str:

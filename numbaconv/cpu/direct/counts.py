@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_ROWS,
@@ -35,6 +35,7 @@ from numbaconv.cpu.direct.blocks import MatrixBlocks
 from numbaconv.cpu.direct.choice import (
     MOST_PAGES,
     PAGE_BYTES,
+    asks_for_pixels,
     columns_in_line,
     has_few_zones,
     has_images,
@@ -44,9 +45,10 @@ from numbaconv.cpu.direct.choice import (
     reads_rows_in_place,
     reads_signals_in_place,
     stays_cached,
+    wants_same_places,
 )
 from numbaconv.cpu.direct.filter_blocks import INSIDE_VECTORS
-from numbaconv.cpu.direct.halo_counts import Counts, count_halo, transposed_pieces
+from numbaconv.cpu.direct.halo_counts import Counts, count_halo, is_large, transposed_pieces
 from numbaconv.cpu.direct.tap_lists import (
     channels_together,
     empty_columns,
@@ -63,11 +65,19 @@ from numbaconv.problem.simplest import SHORT_ROW
 from numbaconv.problem.taps import axis_taps
 
 # What a core does in a cycle: multiply-adds and loads of vectors; and the cycles that a sum waits
-# for the one before it. So it is on x86 from Haswell and Zen on, and on the larger Arm cores.
-MULTIPLY_ADDS, LOADS, LATENCY = 2, 2, 4
+# for the one before it. So it is on x86 from Haswell and Zen on, and on the larger Arm cores. Where
+# vectors are halved a cycle stands for two of the core's.
+MULTIPLY_ADDS, LOADS, LATENCY = 2, 2, 2 if HALVES_VECTORS else 4
+
+# Cycles that a vector takes from the second-level cache, of 64 bytes.
+WEIGHT_CYCLES = 2 * VECTOR_BYTES / CACHE_LINE
 
 # Instructions that a core has under way, about: 224 to 512.
 AHEAD = 256
+
+# Lines that the prefetchers of the hardware follow at once, about; and bytes of an input that come
+# soon enough without them.
+MOST_STREAMS, MOST_QUICK = 72, 3 << 20
 
 # Images whose pixels are a tile, about: what one costs must not depend on how many there are.
 USUAL_IMAGES = 8
@@ -126,6 +136,16 @@ def step(rows: float, vectors: int, steps: float) -> float:
     """
     seen = steps * (rows * vectors + rows + vectors) / AHEAD
     return max(rows * vectors / MULTIPLY_ADDS, (rows + vectors) / LOADS, LATENCY * min(1, seen))
+
+
+def weight_step(s: ConvShape, rows: float, vectors: int, steps: float) -> float:
+    """Cycles of one of some steps whose vectors are weights.
+
+    A tile of few pixels waits for weights that no first-level cache holds until it comes again.
+    """
+    size = s.c_in * kernel_taps(s) * vectors * VECTOR_BYTES
+    waits = WEIGHT_CYCLES * vectors if size > blocking.FIRST_LEVEL else 0
+    return max(step(rows, vectors, steps), waits)
 
 
 def equal_parts(count: int, most: int) -> list[tuple[float, int]]:
@@ -308,25 +328,68 @@ def count_matrix(s: ConvShape, lanes: int) -> Counts:
     return added(counts, count_tasks(s, lanes, b))
 
 
-def lines_in_row(s: ConvShape, lanes: int, tiles: int) -> float:
+def lines_in_row(s: ConvShape, lanes: int, tiles: float) -> float:
     """Lines of a channel that tiles of a row of outputs read, channels outermost."""
     step_of = s.stride[2] * s.in_strides[4] * itemsize(lanes)
     return s.output[2] * min(1, step_of / CACHE_LINE) + tiles / 2
 
 
-def lines_of_pixels(s: ConvShape, lanes: int, tiles: int) -> Counts:
-    """Count lines of pixels that tiles of a row of outputs read in place, channels outermost.
+def bytes_of_pixel(s: ConvShape, lanes: int) -> int:
+    """Bytes of the lines in which the channels of a group lie that a pixel has."""
+    run = s.c_in * itemsize(lanes)
+    if s.in_strides[1] != 1:
+        return run
+    return run + min(CACHE_LINE, s.in_strides[4] * itemsize(lanes) - run)
 
-    Each tile reads all channels, so it finds none in the first-level cache that another tile left,
-    nor in the second where that has no room for all rows from the first tap to the last.
+
+def lines_of_pixels(
+    s: ConvShape, lanes: int, parts: list[tuple[float, int]]
+) -> tuple[float, float]:
+    """Return lines that tiles of a row of outputs read in place, and how many a tile reads in turn.
+
+    Channels outermost, these are pieces of rows; channels innermost, pixels.
     """
-    kd, kh, _ = s.kernel
+    kd, kh, kw = s.kernel
+    if s.in_strides[1] != 1:
+        tiles = sum(many for many, _ in parts)
+        return s.c_in * kd * kh * lines_in_row(s, lanes, tiles), s.c_in * kd * kh
+    run, lines = s.c_in * itemsize(lanes), bytes_of_pixel(s, lanes) / CACHE_LINE
+    pixels = [
+        (many, min(kw * rows, (rows - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1))
+        for many, rows in parts
+    ]
+    most = kd * kh * max(wide for _, wide in pixels) if run > CACHE_LINE else 0
+    return kd * kh * lines * sum(many * wide for many, wide in pixels), most
+
+
+def is_unasked(s: ConvShape, lanes: int, in_turn: float) -> bool:
+    """Whether no prefetcher asks for lines, so many in turn, of a large image."""
+    return in_turn > MOST_STREAMS and not stays_cached(s, lanes, MOST_QUICK)
+
+
+def count_lines(s: ConvShape, lanes: int, parts: list[tuple[float, int]], blocks: int) -> Counts:
+    """Count lines of pixels that tiles of a row of outputs read in place.
+
+    Channels outermost, each tile reads all channels under all taps, so it finds no line in the
+    first-level cache that another tile left, nor in the second where that has no room for all rows
+    from the first tap to the last. Of other lines those count that come from further away, as no
+    tap above has read them: from memory, or from a cache where nobody asks for them.
+    """
+    lines, in_turn = lines_of_pixels(s, lanes, parts)
+    outermost, several = s.in_strides[1] != 1, kernel_taps(s) > 1
+    counts: Counts = {}
     image = s.c_in * prod(s.size) * itemsize(lanes)
-    if image < blocking.FIRST_LEVEL:
-        return {}
-    window = image * min(1, ((kh - 1) * s.dilation[1] + 1) / s.size[1])
-    level = "far" if window > blocking.SECOND_LEVEL else "again"
-    return {f"matrix_transposed.{level}": s.c_in * kd * kh * lines_in_row(s, lanes, tiles)}
+    if outermost and several and image >= blocking.FIRST_LEVEL:
+        window = image * min(1, ((s.kernel[1] - 1) * s.dilation[1] + 1) / s.size[1])
+        level = "far" if window > blocking.SECOND_LEVEL else "again"
+        counts[f"matrix_transposed.{level}"] = lines * blocks
+    for share, stride, kernel in zip(tap_shares(s)[:2], s.stride[:2], s.kernel[:2], strict=True):
+        lines *= share.inside * min(1, stride / kernel)
+    if not (stays_cached(s, lanes) or (outermost and several)):
+        counts["matrix_transposed.memory"] = lines
+    elif is_unasked(s, lanes, in_turn) and not asks_for_pixels(s, s.in_strides[1], lanes):
+        counts["matrix_transposed.unasked"] = lines
+    return counts
 
 
 def count_transposed(s: ConvShape, lanes: int) -> Counts:
@@ -349,7 +412,7 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     else:
         pixels = equal_parts(inside, TILE_ROWS)
     tiles = sum(many for many, _ in pixels) * blocks
-    steps = sum(n * m * step(rows, v, used) for n, rows in pixels for m, v in channels)
+    steps = sum(n * m * weight_step(s, rows, v, used) for n, rows in pixels for m, v in channels)
     counts: Counts = {
         "step": used * steps,
         "matrix_transposed.tile": (tiles + empty * blocks) * parts,
@@ -367,14 +430,12 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
         counts["far_store"] = cols * blocks
     if not in_place:
         added(counts, count_halo(s, lanes, b, s.kernel[0] * depth.inside, blocks))
-    elif s.in_strides[1] != 1 and kernel_taps(s) == 1:
-        if pages_of_pixels(s, lanes) > MOST_PAGES:
+    elif not images:
+        if s.in_strides[1] != 1 and kernel_taps(s) == 1 and pages_of_pixels(s, lanes) > MOST_PAGES:
             counts["page"] = pages_of_pixels(s, lanes) * tiles
-        if not stays_cached(s, lanes):  # a tile sees many channels ahead, but no memory
-            counts["matrix_transposed.memory"] = s.c_in * lines_in_row(s, lanes, len(pixels))
-    elif s.in_strides[1] != 1:
-        lines = lines_of_pixels(s, lanes, len(pixels))
-        added(counts, {what: count * blocks for what, count in lines.items()})
+        added(counts, count_lines(s, lanes, pixels, blocks))
+        if wants_same_places(s, lanes):
+            counts["matrix_transposed.lost"] = used * cols * blocks
     return added(counts, count_tasks(s, lanes, b))
 
 
@@ -397,7 +458,7 @@ def count_zones(s: ConvShape, lanes: int) -> Counts:
         else:
             pixels = equal_parts(columns, TILE_ROWS)
         used = many * s.c_in
-        each = sum(n * m * step(rows, v, used) for n, rows in pixels for m, v in channels)
+        each = sum(n * m * weight_step(s, rows, v, used) for n, rows in pixels for m, v in channels)
         steps += zones * many * each
         calls += zones * blocks * sum(n for n, _ in pixels) if many else 0
         for n, part in equal_parts(columns, TILE_ROWS):  # rows of a pair are stored one by one
@@ -482,6 +543,9 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
         counts["patch_matrix.run"] = runs
         counts["patch_matrix.row"] = runs * s.c_in
         counts["filled_vector"] = (taps - used) * s.c_in * vectors
+        lines, in_turn = lines_of_pixels(s, lanes, [(vectors / TILE_VECTORS, width)])
+        if is_unasked(s, lanes, in_turn):
+            counts["patch_matrix.far"] = lines * used / taps
         step_of = s.in_strides[4] * s.stride[2]
         if s.in_strides[1] == 1 and s.c_in > 1:
             run = max(1, round(cols / ends))
@@ -637,5 +701,7 @@ def count_folds(s: ConvShape, lanes: int) -> Counts:
         "filter_folds.call": calls * pieces,
         "filter_folds.pass": s.c_out * b.col_blocks * pieces,
     }
+    if is_large(s, lanes):
+        counts["filter_folds.far"] = (s.c_in * s.kernel[0] + s.c_out) * s.output[2] / lanes
     added(counts, moved_results(s, lanes, "filter_folds", b))
     return added(counts, tiles_of_rows(s, lanes, b))

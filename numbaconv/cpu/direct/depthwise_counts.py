@@ -1,6 +1,7 @@
 """What each lowering of depthwise layers does on a problem, for a row of outputs of one channel."""
 
 import itertools
+from math import gcd
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
@@ -11,6 +12,8 @@ from numbaconv.cpu.blocking import strip_height, strip_vectors
 from numbaconv.cpu.direct.blocks import PIXEL_COLUMNS_UNIT, columns_of_pixels, rows_in_cache
 from numbaconv.cpu.direct.choice import (
     CHANNEL_COLUMNS,
+    PAGE_BYTES,
+    has_half,
     is_one_row,
     period_of,
     reads_in_place,
@@ -44,8 +47,8 @@ def strip_heights(rows: int, stride: int) -> list[int]:
 def masked_share(s: ConvShape, height: int, lanes: int) -> float:
     """Share of the loads of strips of a height that have masks.
 
-    Those at the ends of a row have, for the taps under which they are cut. Strips of one vector,
-    and those under a stride, have them at all of their edges.
+    Vectors within the padding of an end have, for the taps under which they are cut. Strips of one
+    vector, and those under a stride, have them at all of their edges.
     """
     vectors, stride = ceil_div(s.output[2], lanes), s.stride[2]
     wide = min(vectors, strip_vectors(height, stride))
@@ -53,15 +56,34 @@ def masked_share(s: ConvShape, height: int, lanes: int) -> float:
     if spanned == 1 or stride > 1:
         return float(min(spanned, 1 + stride) / spanned)
     kw, step = s.kernel[2], s.dilation[2]
-    begin = min(kw, ceil_div(s.padding[2], step))
-    end = ceil_div(s.size[2] + s.padding[2] + 1 - vectors * lanes, step)
-    return float((begin + kw - min(kw, max(0, end))) / (kw * vectors))
+    behind = vectors * lanes + (kw - 1) * step - s.padding[2] - s.size[2]
+    cut = sum(
+        min(kw, ceil_div(padding - vector * lanes, step))
+        for padding in (s.padding[2], behind)
+        for vector in range(min(vectors, ceil_div(padding, lanes)))
+    )
+    return float(min(1.0, cut / (kw * vectors)))
+
+
+def count_small_planes(s: ConvShape, lanes: int) -> Counts:
+    """Count for planes whose sums are in registers: each row meets just those that it belongs to.
+
+    Half a vector takes half of a whole one.
+    """
+    _, kh, kw = s.kernel
+    part = 0.5 if has_half(s.output[2], lanes) else 1.0
+    rows = s.size[1] / s.output[1]  # that are read for a row of outputs
+    return {
+        "depthwise_planes.product": part * kh * kw,
+        "depthwise_planes.load": part * kw * rows,
+        "depthwise_planes.small_row": rows,
+    }
 
 
 def count_planes(s: ConvShape, lanes: int) -> Counts:
     """Count for `depthwise_planes`."""
     if uses_small_planes(s, lanes):
-        return {"depthwise_planes.small_row": 1}
+        return count_small_planes(s, lanes)
     s = with_equal_strides(s)
     kd, kh, kw = s.kernel
     vectors, heights = ceil_div(s.output[2], lanes), strip_heights(kh, s.stride[1])
@@ -142,12 +164,10 @@ def count_channels(s: ConvShape, lanes: int) -> Counts:
         "depthwise_channels.call": ceil_div(cols, lanes),
         "depthwise_channels.padding": rows * width - pixels,
     }
-    if s.in_strides[4] == 1:
-        counts["depthwise_channels.transposed"] = pixels
-    else:
-        counts["depthwise_channels.copied"] = pixels
-        if s.groups > lanes and is_large(s, lanes):
-            counts["far_vector"] = pixels  # each is in a cache line, or page, of its own
+    copy = "transposed" if s.in_strides[4] == 1 else "copied"
+    counts[f"depthwise_channels.{copy}"] = pixels
+    if s.groups > lanes and is_large(s, lanes):
+        counts["depthwise_channels.far"] = pixels  # each is in a cache line, or page, of its own
     if s.out_strides[1] != 1:
         counts["depthwise_channels.moved"] = cols
     share = blocks * ceil_div(s.groups, lanes) / s.groups
@@ -219,6 +239,19 @@ def rows_together(s: ConvShape, rows: int) -> list[tuple[int, int]]:
     return [(rows // most, most), (min(1, rows % most), rows % most)]
 
 
+def loses_lines(s: ConvShape, lanes: int) -> bool:
+    """Whether each load of dilated taps in place finds its line gone from the first-level cache.
+
+    The taps of a window lie as far apart as lines that want the same few places, or the image is
+    larger than the next cache.
+    """
+    if rows_share(s):
+        return False
+    apart = s.dilation[2] * s.in_strides[4] * itemsize(lanes)
+    places = blocking.HOST_FIRST_LEVEL // gcd(apart, PAGE_BYTES)
+    return s.kernel[1] * s.kernel[2] > places or is_large(s, lanes)
+
+
 def count_interleaved(s: ConvShape, lanes: int) -> Counts:
     """Count for `depthwise_interleaved`."""
     channels, taps = s.groups * s.c_out, kernel_taps(s)
@@ -261,6 +294,8 @@ def count_interleaved(s: ConvShape, lanes: int) -> Counts:
             counts["element"] += real * wide.read * s.groups
             counts["again"] += real * wide.read * (channels - s.groups)
     counts = {what: count / s.output[1] for what, count in counts.items()}
+    if in_place and loses_lines(s, lanes):
+        counts["lost"] = taps * s.output[2] * channels / lanes
     # Once for all rows, of the image that is alone.
     counts["repeated"] = period_of(s, lanes) * lanes * (taps + 1) / (s.output[0] * s.output[1])
     return {f"depthwise_interleaved.{what}": n / s.groups for what, n in counts.items()}

@@ -135,6 +135,8 @@ def count_halo(s: ConvShape, lanes: int, b: MatrixBlocks, planes: float, blocks:
     step = s.stride[2] * s.in_strides[4]
     what = {1: "copied_vector", 2: "even_vector"}.get(step, "copied_element")
     many = across.vectors if step <= 2 else across.real
-    if is_large(s, lanes) and s.in_strides[4] * VECTOR_BYTES >= CACHE_LINE * lanes:
+    # Where one phase is all that is read, lines are those of its elements.
+    apart = step if halo.phases_w == 1 else s.in_strides[4]
+    if is_large(s, lanes) and apart * VECTOR_BYTES >= CACHE_LINE * lanes:
         counts["far_element"] = each * real * halo.phases_w * many
     return counts | {what: each * real * halo.phases_w * many}

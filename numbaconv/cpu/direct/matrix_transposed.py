@@ -19,8 +19,8 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.direct.choice import (
     MOST_CACHED,
+    asks_for_pixels,
     reads_pixels_in_place,
-    stays_cached,
     takes_images,
 )
 from numbaconv.cpu.direct.matrix_blocks import lower_matrix
@@ -51,9 +51,6 @@ from numbaconv.problem.simplest import with_images_innermost
 # Taps by which pixels are prefetched, in a channel that comes later: no prefetcher of the hardware
 # follows channels.
 TAPS_AHEAD = 36
-
-# Up to so many taps a channel, asking for each takes longer than a cache does to deliver it.
-FEW_TAPS = 4
 
 # Up to so many products a result, a stage is computed in so short a time that the stores wait for
 # lines of an output that no cache keeps. Under a single tap they seldom do.
@@ -217,11 +214,9 @@ def channels_ahead(s, apart, lanes):
     """How many channels later the pixels lie that a tile prefetches; 0: it does not.
 
     Where lines of many channels want the same places in the first-level cache, fewer: prefetched
-    too early they would be gone when they are used. Channels side by side are lines that follow one
-    another, which the hardware sees; and few taps a channel are asked for one by one, which pays if
-    they come from memory.
+    too early they would be gone when they are used.
     """
-    if apart == 1 or (kernel_taps(s) <= FEW_TAPS and stays_cached(s, lanes)):
+    if not asks_for_pixels(s, apart, lanes):
         return 0
     line, places = CACHE_LINE * lanes // VECTOR_BYTES, 64
     while apart % (2 * line) == 0 and places > 1:
