@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from typing import Any
@@ -299,6 +300,12 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
             (33, 19, 11, 11),
             {"padding": 80, "dilation": 16},
         ),  # many taps, few zones
+        # A depthwise layer whose halo tiles would be padding.
+        (
+            (1, 23, 23, 124),
+            (124, 1, 11, 11),
+            {"padding": 80, "dilation": 16, "groups": 124, "layout": CHANNELS_LAST},
+        ),
     ],
     "filter_rows": [
         ((1, 1, 512, 512), (1, 1, 9, 9), {"padding": 4}),
@@ -329,6 +336,12 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 14, 14, 512), (512, 1, 3, 3), {"padding": 1, "groups": 512, "layout": CHANNELS_LAST}),
         ((8, 10, 10, 72), (72, 1, 3, 3), {"stride": 2, "groups": 72, "layout": CHANNELS_LAST}),
         ((1, 64, 12, 12, 12), (64, 1, 2, 2, 2), {"stride": 2, "groups": 64}),
+        # Taps that lie a page apart.
+        (
+            (1, 16, 16, 512),
+            (512, 1, 5, 5),
+            {"dilation": 2, "groups": 512, "layout": CHANNELS_LAST},
+        ),
     ],
     "depthwise_interleaved": [
         ((1, 200, 300, 3), (3, 1, 3, 3), {"padding": 1, "groups": 3, "layout": CHANNELS_LAST}),
@@ -632,6 +645,46 @@ def test_few_register_blocks_read_far_pixels_by_parts_of_the_channels(
     assert lowered(256, FEW_BLOCKS + 1, far).name == "patch_matrix"
     # A large power of two apart: so few channels at a time share places all the same.
     assert lowered(256, 1, 1 << 16).fill_halo is None
+
+
+def test_masks_are_counted_as_strips_have_them():
+    """Each vector for the taps under which it is cut, be the padding wider than it or not."""
+    for size, kw, dilation, padding in itertools.product(
+        (128, 150), (3, 31), (1, 2, 16), (0, 1, 9, 40)
+    ):
+        if size + 2 * padding <= (kw - 1) * dilation:
+            continue
+        options = {"dilation": (1, dilation), "padding": (0, padding), "groups": 64}
+        s = shape_of((1, 64, 20, size), (64, 1, 3, kw), **options)
+        vectors = -(-s.output[2] // LANES)
+        first = np.arange(vectors)[:, None] * LANES - padding + np.arange(kw) * dilation
+        cut = np.minimum((first < 0).sum(1) + (first + LANES > size).sum(1), kw)
+        if ((first < 0) & (first + LANES > size)).any():
+            continue
+        assert depthwise_counts.masked_share(s, 3, LANES) == pytest.approx(cut.sum() / first.size)
+
+
+@pytest.mark.skipif(LANES < 8, reason="such vectors have no masks")
+def test_rows_of_small_planes_cost_their_products():
+    def cycles(size: int, kernel: int) -> float:
+        image, weight = (1, 64, size, size), (64, 1, kernel, kernel)
+        s = simplest(shape_of(image, weight, padding=kernel // 2, groups=64))
+        return cost.cost_of("depthwise_planes", s, LANES)
+
+    assert cycles(LANES - 2, 3) < cycles(LANES - 2, 5) < cycles(LANES - 2, 7)
+    assert cycles(LANES // 2, 7) < cycles(LANES - 2, 7)  # half a vector
+
+
+def test_lines_of_large_images_are_asked_for_by_nobody():
+    """Of many channels, where they lie in rows: neither the tile asks for them nor the hardware."""
+
+    def counted(channels: int, size: int) -> bool:
+        s = simplest(shape_of((1, channels, size), (16, channels, 1), stride=2))
+        return "matrix_transposed.unasked" in counts.count_transposed(s, LANES)
+
+    assert counted(256, 5000)
+    assert not counted(256, 2000)  # comes soon enough
+    assert not counted(64, 20000)  # so few that the hardware follows them
 
 
 @pytest.mark.skipif(VECTOR_BYTES == 16, reason="vectors without masks")
