@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -134,20 +135,69 @@ def test_search_finds_names_and_words(site: Path):
         assert page in {index["docnames"][i] for i in ([at] if isinstance(at, int) else at)}
 
 
-@pytest.mark.skipif(BROWSER is None, reason="looks at the site with a browser")
-def test_browser_opens_and_searches(site: Path):
-    def opened(page: str) -> str:
-        assert BROWSER is not None
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        done = subprocess.run(
-            [BROWSER, *flags, "--virtual-time-budget=5000", "--dump-dom", page],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        return done.stdout
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="looks at the site with a browser")
 
+
+def opened(page: str) -> str:
+    """The elements of a page some seconds after a browser without a network has opened it."""
+    assert BROWSER is not None
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    done = subprocess.run(
+        [
+            *[BROWSER, *flags, "--host-resolver-rules=MAP * ~NOTFOUND"],
+            *["--virtual-time-budget=5000", "--dump-dom", page],
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout
+
+
+@needs_browser
+def test_browser_opens_and_searches(site: Path):
     home = (site / "docs" / "index.html").as_uri()
     assert "without a deep-learning framework" in opened(home)
     assert "api/patches.html" in opened((site / "search.html").as_uri() + "?q=im2col")
+
+
+# Says in the page what failed, what it asked the web for, and how many graphs have coloured lines.
+PROBE = """<script>
+const failed = [];
+addEventListener("error", (e) => failed.push(e.message || e.target.src || e.target.href), true);
+setTimeout(() => {
+    const pixels = (c) => c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+    const coloured = (c) => pixels(c).some((red, i, all) => i % 4 == 0 && red != all[i + 2]);
+    const canvases = [...document.querySelectorAll("canvas.flot-base")];
+    const asked = performance.getEntriesByType("resource").map((entry) => entry.name);
+    const found = {failed, asked, graphs: canvases.filter(coloured).length};
+    document.documentElement.dataset.probe = btoa(JSON.stringify(found));
+}, 4000);
+</script>"""
+
+
+@needs_browser
+def test_history_opens_without_a_network(site: Path, tmp_path: Path):
+    if not (site / "history").exists():
+        pytest.skip("the site was built without npm, its registry or the commits")
+    assert 'href="../history/index.html"' in (site / "docs" / "measurements.html").read_text()
+    pages = shutil.copytree(site / "history", tmp_path / "history")
+    index = pages / "index.html"
+    index.write_text(index.read_text("utf-8").replace("<head>", f"<head>{PROBE}", 1), "utf-8")
+
+    def seen(fragment: str, graphs: int) -> str:
+        elements = opened(f"{index.as_uri()}#{fragment}")
+        found = re.search('data-probe="([^"]+)"', elements)
+        assert found is not None
+        probe = json.loads(base64.b64decode(found[1]))
+        assert probe == {"failed": [], "asked": [], "graphs": graphs}
+        return elements
+
+    prepared = "bench_layers.Prepared.track_gflops"
+    assert f"summarygrid-{prepared}" in seen("", graphs=3)  # one for each benchmark
+    assert "backend-direct; layer-R3" in seen(prepared, graphs=2)  # the commits, and all of them
+    listed = seen("summarylist", graphs=0)
+    changes = set(re.findall(r'<td class="change (\w+)-change".*?>([+\u2212])', listed))
+    assert changes
+    assert changes <= {("negative", "+"), ("positive", "\u2212")}  # "negative" is green
