@@ -101,8 +101,9 @@ def run(command: list[str], what: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(f"{what}: {error}") from error
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise UnavailableError(f"{what}: {said[-1] if said else done.returncode}")
+        said = (done.stdout + done.stderr).splitlines()
+        why = next((line for line in said if "Error" in line), f"it ended with {done.returncode}")
+        raise UnavailableError(f"{what}: {why}")
 
 
 def fetch(archive: str) -> Path:
