@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import quote
 
 import pytest
 
@@ -160,6 +161,26 @@ def test_browser_opens_and_searches(site: Path):
     home = (site / "docs" / "index.html").as_uri()
     assert "without a deep-learning framework" in opened(home)
     assert "api/patches.html" in opened((site / "search.html").as_uri() + "?q=im2col")
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("words", "page", "what"),
+    [
+        ("filter a photo", "docs/first-steps", "photo = rng.random"),
+        ("port a torch layer", "docs/coming-from", "c.weight.detach().numpy(), c.bias"),
+        ("scipy reflect", "docs/coming-from", "symmetric"),
+        ("fft nan", "docs/backends", "NaN and infinity stay within their window"),
+        ("train cats and dogs", "docs/lesson", "examples/cats_and_dogs.py"),
+        ("matrix_zones", "docs/lowerings", "direct/matrix_zones.py"),
+    ],
+)
+def test_a_search_finds_what_strangers_want(site: Path, words: str, page: str, what: str):
+    elements = opened(f"{(site / 'search.html').as_uri()}?q={quote(words)}")
+    results = elements.partition('id="search-results"')[2]
+    found = list(dict.fromkeys(re.findall(r'<li[^>]*><a href="([^"?#]+)\.html', results)))
+    assert page in found[:5]
+    assert what in re.sub("<[^>]+>", "", (site / f"{page}.html").read_text("utf-8"))
 
 
 # Says in the page what failed, what it asked the web for, and how many graphs have coloured lines.
