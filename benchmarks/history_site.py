@@ -106,29 +106,30 @@ def run(command: list[str], what: str) -> None:
         raise UnavailableError(f"{what}: {why}")
 
 
-def fetch(archive: str) -> Path:
-    """Fetch an archive of npm, unless it is there, and check its hash."""
-    path = FETCHED / f"{archive}.tgz"
-    if not path.exists():
-        FETCHED.mkdir(parents=True, exist_ok=True)
-        package = "@".join(archive.rsplit("-", 1))
-        command = ["npm", "pack", package, "--pack-destination", str(FETCHED), "--fetch-retries=1"]
-        run(command, f"npm did not fetch {package}")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != ARCHIVES[archive]:
-        path.unlink()
-        raise ValueError(f"npm's {archive} has another hash than ARCHIVES says")
-    return path
+def fetch() -> None:
+    """Fetch the archives of npm that are not there, and check the hashes of all."""
+    FETCHED.mkdir(parents=True, exist_ok=True)
+    paths = {archive: FETCHED / f"{archive}.tgz" for archive in ARCHIVES}
+    missing = [archive for archive, path in paths.items() if not path.exists()]
+    if missing:
+        packages = ["@".join(archive.rsplit("-", 1)) for archive in missing]
+        command = ["npm", "pack", "--pack-destination", str(FETCHED), "--fetch-retries=1"]
+        run([*command, *packages], "npm did not fetch asv's libraries")
+    for archive, path in paths.items():
+        if hashlib.sha256(path.read_bytes()).hexdigest() != ARCHIVES[archive]:
+            path.unlink()
+            raise ValueError(f"npm's {archive} has another hash than ARCHIVES says")
 
 
 def load_from_beside(folder: Path) -> None:
-    """Put what asv's page loads from the web beside it, and have it load that."""
+    """Put what asv's page loads from the web beside it, and have it load that; it was fetched."""
 
     def beside(element: re.Match[str]) -> str:
         start, address, end = element.groups()
         if address not in FROM_THE_WEB:
             raise ValueError(f"asv's page loads {address}, for which FROM_THE_WEB has no file")
         place = Path(FROM_THE_WEB[address])
-        with tarfile.open(fetch(place.parts[0])) as archive:
+        with tarfile.open(FETCHED / f"{place.parts[0]}.tgz") as archive:
             file = archive.extractfile("/".join(["package", *place.parts[1:]]))
             assert file is not None
             (folder / place.name).write_bytes(file.read())
@@ -180,6 +181,7 @@ def publish(folder: Path) -> None:
         asv's pages, or what npm fetched, are not those that this module knows.
     """
     shutil.rmtree(folder, ignore_errors=True)
+    fetch()
     with tempfile.TemporaryDirectory() as made:
         pages = Path(made, "pages")
         command = [sys.executable, "-m", "asv", "publish", "--no-pull", "--html-dir", str(pages)]
