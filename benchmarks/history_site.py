@@ -147,13 +147,14 @@ def replace_once(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), "utf-8")
 
 
-def move_figures_into_a_script(folder: Path) -> None:
+def move_figures_into_a_script(folder: Path, commits: str) -> None:
     """Replace the JSON files, which pages of a folder cannot ask for, by one script."""
     figures = {}
     for file in sorted(folder.rglob("*.json")):
         figures[file.relative_to(folder).as_posix()] = json.loads(file.read_text("utf-8"))
     shutil.rmtree(folder / "graphs")  # the rest, of a few kilobytes, harms nobody
     index = figures["index.json"]
+    index["show_commit_url"] = commits
     # The grid would have a white field for each of the others.
     index["benchmarks"] = {
         name: benchmark
@@ -165,13 +166,15 @@ def move_figures_into_a_script(folder: Path) -> None:
     replace_once(folder / "index.html", end, f'  <script src="figures.js"></script>\n  {end}')
 
 
-def publish(folder: Path) -> None:
+def publish(folder: Path, commits: str = "#") -> None:
     """Build the pages.
 
     Parameters
     ----------
     folder : Path
         Where they go, all or none. What is there is removed.
+    commits : str
+        What stands before the hash in the address of a commit.
 
     Raises
     ------
@@ -187,7 +190,7 @@ def publish(folder: Path) -> None:
         command = [sys.executable, "-m", "asv", "publish", "--no-pull", "--html-dir", str(pages)]
         run(command, "asv did not publish the history")
         load_from_beside(pages)
-        move_figures_into_a_script(pages)
+        move_figures_into_a_script(pages, commits)
         replace_once(pages / "summarylist.js", MARKS, MARKS_BY_UNIT)
         shutil.copytree(pages, folder)
 

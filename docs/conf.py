@@ -170,7 +170,7 @@ def publish_history(app: Sphinx) -> None:
     if app.builder.name != "html":
         return
     try:
-        history_site.publish(Path(app.outdir, "history"))
+        history_site.publish(Path(app.outdir, "history"), f"{address}/commit/" if address else "#")
     except history_site.UnavailableError as error:
         getLogger(__name__).info("no pages of asv: %s", error)
 
