@@ -1,7 +1,6 @@
 """The speed over commits as a picture, from the files that asv keeps in `benchmarks/history`.
 
-asv's own site loads its scripts from the web, and colours every increase as a loss. This needs
-neither the web nor asv, and green is faster.
+One picture for a page of text: asv's own pages (`history_site.py`) have a graph for each benchmark.
 """
 
 import datetime

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +22,16 @@ from pygments.lexers import TextLexer, get_lexer_for_filename
 from pygments.util import ClassNotFound
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.util.logging import getLogger
 from sphinx_gallery.directives import imgsgnode
 
 import numbaconv
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import history_site  # noqa: E402 (after its path)
+
 SHORT = "docs/short"  # the pages of short examples, which the build writes
 
 project = "numbaconv"
@@ -156,6 +162,26 @@ if address := metadata.get("urls", {}).get("Source"):
     }
     html_context = {"edit_page_url_template": address + "/edit/main/{{ file_name }}"}
 
+# --- The history of speed, as asv's pages ------------------------------------------------------
+
+
+def publish_history(app: Sphinx) -> None:
+    """Build asv's pages; where something outside is missing, the site goes without them."""
+    if app.builder.name != "html":
+        return
+    try:
+        history_site.publish(Path(app.outdir, "history"), f"{address}/commit/" if address else "#")
+    except history_site.UnavailableError as error:
+        getLogger(__name__).info("no pages of asv: %s", error)
+
+
+def history_page(app: Sphinx) -> str | None:
+    """The name of asv's first page, if there is one; who links to it is read anew with it."""
+    file = Path(app.outdir, "history", "index.html")
+    app.env.note_dependency(str(file))
+    return "history/index" if file.exists() else None
+
+
 # --- Source, as pages -------------------------------------------------------------------------
 
 
@@ -166,6 +192,16 @@ def source_page(path: Path) -> str | None:
     if not path.is_file() or not path.is_relative_to(ROOT):
         return None
     return f"source/{path.relative_to(ROOT).as_posix()}"
+
+
+def page_of(app: Sphinx, path: Path) -> str | None:
+    """The page of a file or folder: that of its source, and for the history of speed asv's."""
+    if path == history_site.HISTORY:
+        return history_page(app)
+    page = source_page(path)
+    if page is not None:
+        app.env.source_pages.add(page)
+    return page
 
 
 def link_files(app: Sphinx, doctree: nodes.document) -> None:
@@ -180,11 +216,10 @@ def link_files(app: Sphinx, doctree: nodes.document) -> None:
         if isinstance(node, addnodes.pending_xref) and not is_folder:
             continue  # to a page or a name: Sphinx finds it, or reports it
         text = node.children[0]
-        page = source_page(path.resolve())
+        page = page_of(app, path.resolve())
         if page is None:
             node.replace_self(text)
             continue
-        app.env.source_pages.add(page)
         uri = app.builder.get_relative_uri(docname, page)
         node.replace_self(nodes.reference("", "", text, refuri=uri, internal=True))
 
@@ -254,6 +289,7 @@ def remember_source_pages(app: Sphinx, *_: Any) -> None:
 def setup(app: Sphinx) -> None:
     """Connect what is above."""
     os.chdir(ROOT)
+    app.connect("builder-inited", publish_history)
     app.connect("env-before-read-docs", remember_source_pages)
     app.connect("doctree-read", link_files, priority=100)  # before files are collected
     app.connect("doctree-read", trim_code)

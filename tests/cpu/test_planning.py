@@ -784,6 +784,8 @@ def test_columns_are_cut_into_equal_parts_of_whole_units():
     signal = shape_of((1, 1, 10_002), (1, 1, 3))
     assert cut_evenly(signal, 4_000, 32, 1) == 3_360  # three parts of 3,334, in units of 32
     assert cut_evenly(signal, 4_000, 32, 2) == 2_528  # four: as many for each thread
+    long = shape_of((1, 1, 2_306), (1, 1, 3))
+    assert cut_evenly(long, 256, 32, 2) == 192  # of 72 units 36 for each thread, not 40 and 32
     image = shape_of((1, 1, 34, 34), (1, 1, 3, 3))
     assert cut_evenly(image, 1_024, 32, 2) == 32
 

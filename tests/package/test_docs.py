@@ -122,6 +122,17 @@ def test_every_page_of_docs_is_linked():
     assert pages <= reached
 
 
+def test_decisions_are_of_what_is_in_the_code():
+    """By the names of functions, constants and counts in their first column."""
+    sources = sorted((ROOT / "numbaconv").rglob("*.py"))
+    code = "\n".join(str(path) + path.read_text("utf-8") for path in sources)
+    words = set(re.findall(r"\w+", code))
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "decisions.md").read_text("utf-8"), re.M)
+    named = {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
+    assert len(named) > 100
+    assert {name for name in named if not words.issuperset(name.split("."))} == set()
+
+
 SOUND = """
 # A heading with `code`, and more
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import quote
 
 import pytest
 
@@ -134,20 +136,89 @@ def test_search_finds_names_and_words(site: Path):
         assert page in {index["docnames"][i] for i in ([at] if isinstance(at, int) else at)}
 
 
-@pytest.mark.skipif(BROWSER is None, reason="looks at the site with a browser")
-def test_browser_opens_and_searches(site: Path):
-    def opened(page: str) -> str:
-        assert BROWSER is not None
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        done = subprocess.run(
-            [BROWSER, *flags, "--virtual-time-budget=5000", "--dump-dom", page],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        return done.stdout
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="looks at the site with a browser")
 
+
+def opened(page: str) -> str:
+    """The elements of a page some seconds after a browser without a network has opened it."""
+    assert BROWSER is not None
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    done = subprocess.run(
+        [
+            *[BROWSER, *flags, "--host-resolver-rules=MAP * ~NOTFOUND"],
+            *["--virtual-time-budget=5000", "--dump-dom", page],
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout
+
+
+@needs_browser
+def test_browser_opens_and_searches(site: Path):
     home = (site / "docs" / "index.html").as_uri()
     assert "without a deep-learning framework" in opened(home)
     assert "api/patches.html" in opened((site / "search.html").as_uri() + "?q=im2col")
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("words", "page", "what"),
+    [
+        ("filter a photo", "docs/first-steps", "photo = rng.random"),
+        ("port a torch layer", "docs/coming-from", "c.weight.detach().numpy(), c.bias"),
+        ("scipy reflect", "docs/coming-from", "symmetric"),
+        ("fft nan", "docs/backends", "NaN and infinity stay within their window"),
+        ("train cats and dogs", "docs/lesson", "examples/cats_and_dogs.py"),
+        ("matrix_zones", "docs/lowerings", "direct/matrix_zones.py"),
+    ],
+)
+def test_a_search_finds_what_strangers_want(site: Path, words: str, page: str, what: str):
+    elements = opened(f"{(site / 'search.html').as_uri()}?q={quote(words)}")
+    results = elements.partition('id="search-results"')[2]
+    found = list(dict.fromkeys(re.findall(r'<li[^>]*><a href="([^"?#]+)\.html', results)))
+    assert page in found[:5]
+    assert what in re.sub("<[^>]+>", "", (site / f"{page}.html").read_text("utf-8"))
+
+
+# Says in the page what failed, what it asked the web for, and how many graphs have coloured lines.
+PROBE = """<script>
+const failed = [];
+addEventListener("error", (e) => failed.push(e.message || e.target.src || e.target.href), true);
+setTimeout(() => {
+    const pixels = (c) => c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+    const coloured = (c) => pixels(c).some((red, i, all) => i % 4 == 0 && red != all[i + 2]);
+    const canvases = [...document.querySelectorAll("canvas.flot-base")];
+    const asked = performance.getEntriesByType("resource").map((entry) => entry.name);
+    const found = {failed, asked, graphs: canvases.filter(coloured).length};
+    document.documentElement.dataset.probe = btoa(JSON.stringify(found));
+}, 4000);
+</script>"""
+
+
+@needs_browser
+def test_history_opens_without_a_network(site: Path, tmp_path: Path):
+    if not (site / "history").exists():
+        pytest.skip("the site was built without npm, its registry or the commits")
+    assert 'href="../history/index.html"' in (site / "docs" / "measurements.html").read_text()
+    pages = shutil.copytree(site / "history", tmp_path / "history")
+    index = pages / "index.html"
+    index.write_text(index.read_text("utf-8").replace("<head>", f"<head>{PROBE}", 1), "utf-8")
+
+    def seen(fragment: str, graphs: int) -> str:
+        elements = opened(f"{index.as_uri()}#{fragment}")
+        found = re.search('data-probe="([^"]+)"', elements)
+        assert found is not None
+        probe = json.loads(base64.b64decode(found[1]))
+        assert probe == {"failed": [], "asked": [], "graphs": graphs}
+        return elements
+
+    prepared = "bench_layers.Prepared.track_gflops"
+    assert f"summarygrid-{prepared}" in seen("", graphs=3)  # one for each benchmark
+    assert "backend-direct; layer-R3" in seen(prepared, graphs=2)  # the commits, and all of them
+    listed = seen("summarylist", graphs=0)
+    changes = set(re.findall(r'<td class="change (\w+)-change".*?>([+\u2212])', listed))
+    assert changes
+    assert changes <= {("negative", "+"), ("positive", "\u2212")}  # "negative" is green

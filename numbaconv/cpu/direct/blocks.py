@@ -150,15 +150,21 @@ def columns_of_pixels(s, itemsize):
 
 
 def cut_evenly(s, widest, unit, threads):
-    """Columns of a task: equal parts of a row, no wider than `widest`, of whole units.
+    """Columns of a task: about equal parts of a row, no wider than `widest`, of whole units.
 
-    Of a signal there are as many parts for each thread.
+    Of a signal there are some more parts, if the thread that has the most then has fewer columns.
     """
     oh, ow = s.output[1:]
-    blocks = ceil_div(ow, widest)
-    if oh == 1 and ow >= threads * USUAL_PIXELS:
-        blocks = round_up(blocks, threads)
-    return min(ow, round_up(ceil_div(ow, blocks), unit))
+    units, fewest = ceil_div(ow, unit), ceil_div(ow, widest)
+    planes, most = s.n * s.groups * s.output[0], fewest
+    if threads > 1 and oh == 1 and ow >= threads * USUAL_PIXELS:
+        most += 2 * threads
+
+    def longest(blocks):
+        each = ceil_div(units, blocks)
+        return ceil_div(planes * ceil_div(units, each), threads) * each
+
+    return min(ow, ceil_div(units, min(range(fewest, most + 1), key=longest)) * unit)
 
 
 def halo_elements(b, layout, lanes):

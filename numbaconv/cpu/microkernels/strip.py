@@ -26,8 +26,10 @@ from numbaconv.cpu.blocking import STRIP_ROWS, strip_vectors
 from numbaconv.cpu.microkernels.accumulators import carried_loop, is_set, where
 
 # Wide strips prefetch the rows that follow: no hardware foresees that after some columns of a row
-# come those of the next, maybe on another page. Maps that one vector covers are in cache.
+# come those of the next, maybe on another page. Where a plane has no more rows than that, they
+# prefetch those of a strip further right. Maps that one vector covers are in cache.
 _PREFETCHED_ROWS = 8
+_PREFETCHED_STRIPS = 2
 _PREFETCHED_VECTORS = 2
 _LINE_VECTORS = max(1, CACHE_LINE // VECTOR_BYTES)
 
@@ -134,6 +136,9 @@ class _Strip:
         """Loop over planes."""
         b, o, under_way = self.builder, self.o, self.shape.under_way
         self.open_strip()
+        flat = b.icmp_signed("<=", b.mul(o.rows, o.planes), i64(_PREFETCHED_ROWS))
+        right = i64(_PREFETCHED_STRIPS * self.spanned * self.v.lanes)
+        self.ahead = b.select(flat, right, b.mul(o.x_row, i64(_PREFETCHED_ROWS)))
 
         def planes(g, values):
             self.x = self.v.at(o.x, b.add(o.first, b.mul(g, o.x_plane)))
@@ -216,7 +221,7 @@ class _Strip:
         row = self.v.at(self.x, b.mul(j, self.o.x_row))
         inside = b.icmp_unsigned("<", b.add(self.o.h, b.mul(j, self.o.h_step)), self.o.height)
         if shape.vectors >= _PREFETCHED_VECTORS:
-            self.prefetch_input(self.v.at(row, b.mul(self.o.x_row, i64(_PREFETCHED_ROWS))))
+            self.prefetch_input(self.v.at(row, self.ahead))
         return self.where(inside, values, lambda: self.row_taps(row, q, values))
 
     def prefetch_input(self, row):
