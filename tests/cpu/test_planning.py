@@ -285,6 +285,8 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         # A single tap under a stride: it waits for no pixels, and vectors would read none whole.
         ((1, 192, 58, 58), (16, 192, 1, 1), {"stride": 2}),
         ((1, 1024, 5, 5), (360, 1024, 1, 1), {"stride": 2}),
+        # Windows that leave out most of the input.
+        ((8, 20, 170, 170), (20, 1, 9, 9), {"stride": 9, "dilation": 16, "groups": 20}),
     ],
     "patch_matrix": [
         ((1, 640, 96, 96), (320, 640, 1, 1), {}),  # channels on many pages

@@ -604,7 +604,8 @@ def comparable(s, lanes):
     Filters of a single channel each never repay panels and zones, nor vectors of a single output.
     Those whose channels are neighbours in memory take these together, and so do those by vectors of
     16 bytes; but several outputs of a channel repeat it. Pixels that are read once do not repay a
-    halo tile if their channels have to be transposed.
+    halo tile if their channels have to be transposed. Nor do windows that leave out most of the
+    input, which vectors of a single output read alone.
 
     Few outputs have bands, and folds, unless channels fill vectors. Vectors of outputs are nearly
     empty then, those of pixels are not; and panels pay for single taps alone. Of one channel there
@@ -622,7 +623,8 @@ def comparable(s, lanes):
     image = s.c_in == s.groups == 1 and bands
     poor = (bands and s.c_in == s.c_out == 1 and not single) or (image and s.out_strides[4] != 1)
     filled = s.stride[2] == 1 and s.output[2] >= lanes and not (single and s.in_strides[4] != 1)
-    few = (filters and s.c_out == 1 and bool(names)) or (bands and filled)
+    sparse = 2 * kernel_taps(s) * prod(s.output) < prod(s.size) and reads_pixels_in_place(s, lanes)
+    few = (filters and s.c_out == 1 and bool(names) and not sparse) or (bands and filled)
     if not (few or poor) and (not padded or reads_pixels_in_place(s, lanes) or has_images(s)):
         names.append("matrix_transposed")
     if not (once or poor) and (not padded or reads_rows_in_place(s, lanes)):
