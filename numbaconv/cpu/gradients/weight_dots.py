@@ -159,10 +159,10 @@ def add_blocks_of_taps(job, s, b, layout, chunk, copy, tile, sums, accumulate):
 @inline
 def are_finite(sums, count):
     """Whether so many sums are neither infinite nor NaN."""
-    finite = True
+    others = 0  # their number, not a truth: so that vectors count
     for i in range(count):
-        finite = finite and -math.inf < sums[i] < math.inf
-    return finite
+        others += 0 if -math.inf < sums[i] < math.inf else 1
+    return others == 0
 
 
 class DotMemory(NamedTuple):

@@ -5,8 +5,8 @@ fit the cache, and the chunks into slabs, each of which adds up sums of its own;
 slabs are added in order. Chunks and slabs follow from the problem alone, so the bits of the result
 do not depend on the number of threads. What the threads share are slabs and blocks of weights.
 
-Two lowerings compute the sums: `weight_products`, lanes over the input channels, and
-`weight_dots`, lanes over the pixels, for groups of few input channels.
+Three lowerings compute the sums: `weight_products`, lanes over the input channels, and for groups
+of few input channels `weight_dots` and `weight_strips`, lanes over the pixels.
 """
 
 import math
@@ -25,7 +25,7 @@ from numbaconv.codegen.pointers import (
     shift,
     size_in,
 )
-from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
+from numbaconv.codegen.target import HALVES_VECTORS, REGISTERS, VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import TILE_VECTORS, cases, share
 from numbaconv.cpu.job import (
@@ -46,11 +46,14 @@ from numbaconv.cpu.job import (
     take_workspace,
 )
 from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS
+from numbaconv.cpu.microkernels.strip_sums import SUM_STRIDES
 from numbaconv.cpu.packing.halo import axis_reach, halo_layout, has_padded_halo
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import image_pixels, is_pointwise, kernel_taps, read_shape
 
+# What computes the sums.
+PRODUCTS, DOTS, STRIPS = range(3)
 # Pixels of a chunk: sums are loaded and stored once for so many multiply-adds each.
 MOST_PIXELS, LEAST_PIXELS = 512, 128
 # Columns of taps, at most, that have lists of their own of a chunk's pixels, and the share of their
@@ -82,6 +85,12 @@ COPIED_STEPS = 12
 # Cycles of `weight_dots` for a vector that is copied, which AVX2 has slow masks for, for a register
 # block, and for a row of one.
 COPIED_CYCLES, BLOCK_CYCLES, ROW_CYCLES = 12 if VECTOR_BYTES == 32 else 5, 120, 10
+# Rows of a chunk of strips, and of one of several channels at least. Rows of a filter that strips
+# serve: where registers hold the sums of few taps, larger filters are faster as they are copied.
+STRIP_ROWS, LEAST_STRIP_ROWS = 64, 16
+MOST_STRIP_TAPS = math.inf if REGISTERS >= 32 else 3
+# What share of a vector, over half, input channels may fill and be read as strips.
+HALF_FILLED = 1.3
 # Elements of the result that a task of `finish_work` puts together.
 FINISHED = 4096
 
@@ -103,8 +112,8 @@ class GradientBlocks(NamedTuple):
         Slabs that the chunks are shared out to.
     group_parts, oc_parts, ic_parts : int
         Parts of groups and channels, each a task of every slab.
-    dots : int
-        1: `weight_dots`; 0: `weight_products`.
+    lowering : int
+        PRODUCTS, DOTS or STRIPS: of `weight_products`, `weight_dots` or `weight_strips`.
     in_place : int
         1: `weight_dots` reads the input where it lies, and not from halo tiles.
     copies : int
@@ -136,7 +145,7 @@ class GradientBlocks(NamedTuple):
     group_parts: int
     oc_parts: int
     ic_parts: int
-    dots: int
+    lowering: int
     in_place: int
     copies: int
     shifts: int
@@ -216,6 +225,31 @@ def uses_dots(s, lanes, patches):
     return few and not patches and not has_padded_halo(s)
 
 
+def uses_strips(s, lanes):
+    """Whether planes are read as strips where they lie, whose taps a block of registers holds.
+
+    Of few output channels, or of inputs that fill about half a vector: dots copy rows for the
+    former, and tiles leave lanes of the latter idle. And on narrow maps of few channels, whose rows
+    dots would copy next to each other.
+    """
+    (_, down, across), (_, high, wide) = s.stride, s.kernel
+    steps = down == across and down in SUM_STRIDES and (down == 1 or max(s.dilation[1:]) == 1)
+    dense = s.in_strides[4] == s.out_strides[4] == 1 and not has_padded_halo(s)
+    if min(high, wide) == 1 or not steps or not dense or high > MOST_STRIP_TAPS:
+        return False
+    few = s.c_out < DOT_ROWS[-1]
+    half = lanes <= 2 * s.c_in <= HALF_FILLED * lanes
+    narrow = s.output[2] < 2 * lanes and s.c_out <= lanes and 2 * s.c_in < lanes
+    return (few and s.c_in <= lanes) or half or narrow
+
+
+def _lowering_of(s, lanes, patches):
+    """What computes the sums of a problem: PRODUCTS, DOTS or STRIPS."""
+    if not patches and uses_strips(s, lanes):
+        return STRIPS
+    return DOTS if uses_dots(s, lanes, patches) else PRODUCTS
+
+
 def _dot_cycles(s, lanes):
     """Cycles of `weight_dots` for each pixel of a pointwise layer."""
     if kernel_taps(s) > 1 or s.output[2] < DOT_PIXELS or s.c_in > MOST_DOT_CHANNELS:
@@ -275,11 +309,13 @@ def _dot_elements(s, rows, cols, itemsize):
     return s.c_in * (halo_layout(s, rows, cols, itemsize).channel + rows * cols)
 
 
-def _pixels_of_chunk(s, itemsize, dots):
+def _pixels_of_chunk(s, itemsize, lowering):
     """Planes, rows and columns of a chunk; for dots what it reads should fit the nearest cache."""
     _, oh, ow = s.output
     budget = blocking.CACHE_BYTES // itemsize
-    if dots:
+    if lowering == STRIPS:
+        return 1, _rows_of_strips(s, budget), ow
+    if lowering == DOTS:
         few = s.c_out < DOT_ROWS[-1]
         budget, most = (NEAR_BYTES // itemsize, NEAR_PIXELS // oh) if few else (budget, 1024)
         cols = ceil_div(ow, ceil_div(ow, max(most, 256)))
@@ -292,6 +328,18 @@ def _pixels_of_chunk(s, itemsize, dots):
     rows = min(oh, max(1, most // cols))
     planes = max(1, most // (oh * ow)) if rows == oh and cols == ow else 1
     return min(planes, s.n * s.output[0]), rows, cols
+
+
+def _rows_of_strips(s, budget):
+    """Rows of a chunk: so many that their lines of a strip stay in the nearest cache.
+
+    What all output channels of a group read should fit the budget.
+    """
+    rows, of_row = s.output[1], s.c_in * s.stride[1] * s.size[2]
+    rows = rows if rows <= 2 * STRIP_ROWS else ceil_div(rows, ceil_div(rows, STRIP_ROWS))
+    while s.c_out > 1 and rows > LEAST_STRIP_ROWS and 2 * rows * of_row > budget:
+        rows = ceil_div(rows, 2)
+    return rows
 
 
 def _has_rows_of_taps(s):
@@ -342,8 +390,9 @@ def _lists_of_pixels(s):
 def cut(s, itemsize, threads, patches):
     """Choose the blocks of a problem. Only the parts depend on the threads."""
     lanes = VECTOR_BYTES // itemsize
-    dots = uses_dots(s, lanes, patches)
-    planes, rows, cols = _pixels_of_chunk(s, itemsize, dots)
+    lowering = _lowering_of(s, lanes, patches)
+    dots, by_pixels = lowering == DOTS, lowering != PRODUCTS
+    planes, rows, cols = _pixels_of_chunk(s, itemsize, lowering)
     all_planes = s.n * s.output[0]
     plane_blocks, col_blocks = ceil_div(all_planes, planes), ceil_div(s.output[2], cols)
     sums = s.groups * s.c_out * s.c_in * kernel_taps(s)
@@ -364,11 +413,11 @@ def cut(s, itemsize, threads, patches):
     chunks = plane_blocks * row_blocks * col_blocks
     slabs = min(slabs, chunks)
 
-    mr = DOT_ROWS[-1] if dots else register_rows(s.c_out)
+    mr = DOT_ROWS[-1] if by_pixels else register_rows(s.c_out)
     nr = min(TILE_VECTORS, ceil_div(s.c_in, lanes)) * lanes
-    oc_blocks, ic_blocks = ceil_div(s.c_out, mr), 1 if dots else ceil_div(s.c_in, nr)
+    oc_blocks, ic_blocks = ceil_div(s.c_out, mr), 1 if by_pixels else ceil_div(s.c_in, nr)
     wanted = ceil_div(threads * TASKS_PER_THREAD, slabs) if threads > 1 else 1
-    group_parts = min(s.groups, wanted) if dots else s.groups
+    group_parts = min(s.groups, wanted) if by_pixels else s.groups
     ic_parts = min(ic_blocks, ceil_div(wanted, group_parts))
     oc_parts = min(oc_blocks, ceil_div(wanted, group_parts * ic_parts))
     shifts = _has_rows_of_taps(s)
@@ -392,13 +441,13 @@ def cut(s, itemsize, threads, patches):
         group_parts,
         oc_parts,
         ic_parts,
-        int(dots),
+        lowering,
         int(dots and _reads_in_place(s, cols, copies)),
         int(dots and copies),
         int(dots and shifts),
         together,
         int(patches),
-        1 if dots else _lists_of_pixels(s),
+        1 if by_pixels else _lists_of_pixels(s),
         slabs * group_parts * oc_parts * ic_parts,
     )
 
@@ -471,13 +520,13 @@ def add_slabs(sums, size, apart, slabs):
 def summed_matrices(s, b, exchanged):
     """Matrices of the sums, and rows and columns of each, which the weights have transposed.
 
-    Products leave [tap][input channel] for each output channel, dots the order of the weights. What
-    is exchanged is [input channel][output channel] for each group.
+    Products leave [tap][input channel] for each output channel, others the order of the weights.
+    What is exchanged is [input channel][output channel] for each group.
     """
     taps = kernel_taps(s)
     if exchanged != 0:
         return s.groups, s.c_out, s.c_in
-    if b.dots != 0 or taps == 1:
+    if b.lowering != PRODUCTS or taps == 1:
         return s.groups * s.c_out, 1, s.c_in * taps
     return s.groups * s.c_out, taps, s.c_in
 
