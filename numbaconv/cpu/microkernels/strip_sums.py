@@ -232,15 +232,20 @@ class _Block:
         t = opaque(b, t)
         g = v.at(self.g_at, b.mul(t, o.g_row))
         g = b.select(b.icmp_signed("<", t, o.rows), g, o.zeros)
-        v.prefetch(v.at(g, self.ahead))
+        self.ask_for(g)
         gs = [self.load(g, None), *gs[:-1]]
         for q in range(self.stride):
             j = b.add(b.mul(t, i64(self.stride)), i64(q))
             x = v.at(self.x_at, b.mul(j, o.x_row))
-            v.prefetch(v.at(x, self.ahead))
+            self.ask_for(x)
             inside = b.icmp_unsigned("<", b.add(o.h, b.mul(j, o.h_step)), o.height)
             sums = where(b, inside, sums, lambda sums, x=x, q=q: self.multiply(x, q, gs, sums))
         return [*sums, gs]
+
+    def ask_for(self, row):
+        """Ask for what the next strips read of a row; narrow maps lie one behind the other."""
+        if not self.half:
+            self.v.prefetch(self.v.at(row, self.ahead))
 
     def multiply(self, x, q, gs, sums):
         """Multiply a row of X, the q-th under the stride, by the rows of G that it meets."""
