@@ -124,6 +124,23 @@ def test_strips(kernel: tuple[int, int], stride: int, dtype: str):
             np.testing.assert_array_equal(got, expected, f"{x_shape}, {w_shape}, {options}")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("stride", [3, 16])
+def test_columns_as_channels(stride: int, dtype: str):
+    """Patches whose columns fill vectors, whether they overlap or not; padding above and below."""
+    rng = np.random.default_rng(stride)
+    for c_in, c_out, wide in [(3, 17, 16), (1, 1, 48), (2, 40, 31)]:
+        x_shape, w_shape = (2, c_in, 19, 2 * wide + 5), (c_out, c_in, 7, wide)
+        options = {"stride": (2, stride), "padding": (3, 0), "dilation": (2, 1), "groups": 1}
+        s = shape_of(x_shape, w_shape, **options)
+        itemsize = np.dtype(dtype).itemsize
+        assert weight_tasks.columns_as_channels(s, VECTOR_BYTES // itemsize) is not None
+        assert weight_tasks.columns_as_channels(s._replace(padding=(0, 0, 1)), 8) is None
+        x, g = operands(rng, (x_shape, output_shape(x_shape, w_shape, options)), dtype)
+        expected = reference.conv_weight_by_taps(x, w_shape, g, **options)
+        np.testing.assert_array_equal(weight_gradient(x, w_shape, g, options), expected)
+
+
 def lanes_of(dtype: str) -> int:
     return VECTOR_BYTES // np.dtype(dtype).itemsize
 

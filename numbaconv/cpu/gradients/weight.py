@@ -13,7 +13,15 @@ from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.weight_dots import dot_scratch, dots_work, tile_layout
 from numbaconv.cpu.gradients.weight_products import products_work, tile_sizes
 from numbaconv.cpu.gradients.weight_strips import strips_work
-from numbaconv.cpu.gradients.weight_tasks import DOTS, GRADIENT_AT, PRODUCTS, STRIPS, finish_work
+from numbaconv.cpu.gradients.weight_tasks import (
+    BY_COLUMNS,
+    DOTS,
+    EXCHANGED,
+    GRADIENT_AT,
+    PRODUCTS,
+    STRIPS,
+    finish_work,
+)
 from numbaconv.cpu.job import (
     AT,
     HALO,
@@ -53,7 +61,7 @@ class Template(NamedTuple):
 def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) -> Template:
     """Return the job of a problem, complete but for its data."""
     itemsize, lanes = how.compute.itemsize, VECTOR_BYTES // how.compute.itemsize
-    s, exchanged = weight_tasks.exchanged(s, lanes)
+    s, seen_as = weight_tasks.as_seen(s, lanes, patches)
     b = weight_tasks.cut(s, itemsize, threads, patches)
     job = new_template()
     set_entries(job, SHAPE, s.as_tuple())
@@ -62,7 +70,7 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     job[AT.itemsize], job[AT.lanes] = itemsize, lanes
     job[AT.workers] = max(1, min(threads, b.tasks))
     job[GRADIENT_AT.finish] = finish_work.address(how.numba)
-    job[GRADIENT_AT.exchanged] = exchanged
+    job[GRADIENT_AT.seen_as] = seen_as
     job[GRADIENT_AT.transpose] = transpose.address(how.numba)
     table = np.zeros(0, np.int64)
     if b.lowering == STRIPS:
@@ -83,7 +91,8 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
         job[AT.worker] = products_work.address(how.numba)
         job[AT.tile] = pixel_tile.address(how.numba)
     job[AT.table] = table if config.DISABLE_JIT else table.ctypes.data
-    in_place = b.slabs == 1 and (b.lowering != PRODUCTS or s.taps == 1) and not exchanged
+    ordered = b.lowering != PRODUCTS or s.taps == 1 or seen_as == BY_COLUMNS
+    in_place = b.slabs == 1 and ordered and seen_as != EXCHANGED
     sums = 0 if in_place else b.slabs * s.groups * s.c_out * s.c_in * s.taps
     scratch = int(job[AT.workers] * job[AT.scratch_size]) + CACHE_LINE
     no_bias = np.zeros(b.nr, how.compute)

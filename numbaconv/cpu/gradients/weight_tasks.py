@@ -54,6 +54,8 @@ from numbaconv.problem.shape import image_pixels, is_pointwise, kernel_taps, rea
 
 # What computes the sums.
 PRODUCTS, DOTS, STRIPS = range(3)
+# How a problem is seen.
+AS_IT_IS, EXCHANGED, BY_COLUMNS = range(3)
 # Pixels of a chunk: sums are loaded and stored once for so many multiply-adds each.
 MOST_PIXELS, LEAST_PIXELS = 512, 128
 # Columns of taps, at most, that have lists of their own of a chunk's pixels, and the share of their
@@ -89,6 +91,9 @@ COPIED_CYCLES, BLOCK_CYCLES, ROW_CYCLES = 12 if VECTOR_BYTES == 32 else 5, 120, 
 # serve: where registers hold the sums of few taps, larger filters are faster as they are copied.
 STRIP_ROWS, LEAST_STRIP_ROWS = 64, 16
 MOST_STRIP_TAPS = math.inf if REGISTERS >= 32 else 3
+# How much longer whole vectors may be than the columns of a filter that are channels, and how many
+# vectors of taps there should be at least.
+FILLED, LEAST_COLUMN_TAPS = 1.1, 4
 # What share of a vector, over half, input channels may fill and be read as strips.
 HALF_FILLED = 1.3
 # Elements of the result that a task of `finish_work` puts together.
@@ -167,8 +172,8 @@ class GradientHeader(NamedTuple):
         Addresses of these functions.
     finish : int
         Address of `finish_work`.
-    exchanged : int
-        1: input and gradient have changed places, see `exchanged`.
+    seen_as : int
+        AS_IT_IS; EXCHANGED, see `exchanged`; or BY_COLUMNS, see `columns_as_channels`.
     gradient : int
         Address of the gradient of the convolution's output.
     zeros : int
@@ -180,7 +185,7 @@ class GradientHeader(NamedTuple):
     transpose: int
     dot: int
     finish: int
-    exchanged: int
+    seen_as: int
     gradient: int
     zeros: int
     sums: int
@@ -276,6 +281,36 @@ def exchanged(s, lanes):
     costs = [min(_dot_cycles(p, lanes), _tile_cycles(p, lanes)) for p in (s, other)]
     costs[1] += 2 * TRANSPOSED * s.c_in * s.c_out / (s.n * image_pixels(s))
     return (other, True) if costs[1] < costs[0] else (s, False)
+
+
+def as_seen(s, lanes, patches):
+    """Return the problem that is summed, and how the one that is asked for is seen as it."""
+    columns = None if patches else columns_as_channels(s, lanes)
+    if columns is not None:
+        return columns, BY_COLUMNS
+    other, changed = exchanged(s, lanes)
+    return other, EXCHANGED if changed else AS_IT_IS
+
+
+def columns_as_channels(s, lanes):
+    """Return a problem whose channels are the columns of the filter, or None if lanes gain nothing.
+
+    Where no column reads padding, what they read of a row lies side by side, as channels that are
+    innermost do. Channels and rows of the filter are then its taps, and its sums are in the order
+    of the weights. That is for patches, whose columns fill vectors and whose channels are few.
+    """
+    (depth, high, wide), flat = s.kernel, s.size[0] == 1 and max(s.padding[0], s.padding[2]) == 0
+    fills = ceil_div(wide, lanes) * lanes <= FILLED * wide and 2 * s.c_in < lanes
+    dense = s.in_strides[4] == s.dilation[2] == 1 and s.groups == depth == 1
+    if not (flat and fills and dense and s.c_in * high * wide >= LEAST_COLUMN_TAPS * lanes):
+        return None
+    image, channel, _, row, _ = s.in_strides
+    return s._replace(
+        c_in=wide,
+        size=(s.c_in, *s.size[1:]),
+        kernel=(s.c_in, high, 1),
+        in_strides=(image, 1, channel, row, 1),
+    )
 
 
 def depthwise_cycles(s, itemsize):
@@ -517,16 +552,16 @@ def add_slabs(sums, size, apart, slabs):
 
 
 @inline
-def summed_matrices(s, b, exchanged):
+def summed_matrices(s, b, seen_as):
     """Matrices of the sums, and rows and columns of each, which the weights have transposed.
 
     Products leave [tap][input channel] for each output channel, others the order of the weights.
     What is exchanged is [input channel][output channel] for each group.
     """
     taps = kernel_taps(s)
-    if exchanged != 0:
+    if seen_as == EXCHANGED:
         return s.groups, s.c_out, s.c_in
-    if b.lowering != PRODUCTS or taps == 1:
+    if b.lowering != PRODUCTS or taps == 1 or seen_as == BY_COLUMNS:
         return s.groups * s.c_out, 1, s.c_in * taps
     return s.groups * s.c_out, taps, s.c_in
 
@@ -539,7 +574,7 @@ def finish_work(worker, job, like):
     """
     s, b = read_shape(job, SHAPE), read_blocks(job)
     sums, out = pointer_at(job[GRADIENT_AT.sums], like), pointer_at(job[AT.out], like)
-    matrices, rows, columns = summed_matrices(s, b, job[GRADIENT_AT.exchanged])
+    matrices, rows, columns = summed_matrices(s, b, job[GRADIENT_AT.seen_as])
     size = rows * columns
     each, parts = max(1, FINISHED // size), min(-(-size // FINISHED), columns)
     tasks = -(-matrices // each) * parts
@@ -593,7 +628,7 @@ def carry_out_sums(template, x, gradient, zeros, sums, sums_size, scratch, out):
     job = indices_at(space.jobs)
     job[AT.queues], job[AT.indices] = space.queues, space.indices
     job[AT.x], job[GRADIENT_AT.gradient] = x, gradient
-    if job[GRADIENT_AT.exchanged] != 0:
+    if job[GRADIENT_AT.seen_as] == EXCHANGED:
         job[AT.x], job[GRADIENT_AT.gradient] = gradient, x
     job[AT.out], job[GRADIENT_AT.zeros] = out, zeros
     job[GRADIENT_AT.sums] = sums if sums_size > 0 else out
