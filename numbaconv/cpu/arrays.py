@@ -39,6 +39,8 @@ def flat_input(x: np.ndarray, plan: AnyPlan, reads: np.dtype | None = None) -> n
 
 def flat_channels(x: np.ndarray, how: Arithmetic, c: int) -> np.ndarray:
     """Return an array whose axis `c` has the channels, flat; complex channels become two each."""
+    if how.is_plain(x) and x.flags.c_contiguous and x.flags.aligned:
+        return x.ravel()
     x = contiguous(x, how.convert)
     if how.is_complex:
         return np.ascontiguousarray(np.stack((x.real, x.imag), axis=c + 1)).reshape(-1)

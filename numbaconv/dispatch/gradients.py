@@ -10,7 +10,7 @@ import numpy as np
 from numbaconv._imports import Later
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import fft
-from numbaconv.cpu.gradients import as_layers, weight
+from numbaconv.cpu.gradients import as_layers, weight, weight_tasks
 from numbaconv.cpu.gradients.adjoint import apply_adjoint, find_parts
 from numbaconv.cpu.gradients.adjoint_chain import Chain, Part
 from numbaconv.cpu.gradients.weight import add_products
@@ -115,9 +115,10 @@ def _layer_of(plan: WeightPlan) -> tuple[Part, Engine] | None:
     product, filters = as_layers.weight_product(s), as_layers.maps_as_filters(s)
     if product is not None:
         return product, BACKENDS["direct"]
-    if filters is None or not as_layers.fits_cache(filters):
+    lanes = VECTOR_BYTES // itemsize
+    if filters is None or weight_tasks.uses_strips(s, lanes) or not as_layers.fits_cache(filters):
         return None
-    cycles = _costs(filters.shape, VECTOR_BYTES // itemsize).get("depthwise_channels", math.inf)
+    cycles = _costs(filters.shape, lanes).get("depthwise_channels", math.inf)
     return (
         (filters, _BY_CHANNELS) if as_layers.prefers_filters(s, filters, cycles, itemsize) else None
     )

@@ -266,10 +266,10 @@ def test_an_image_of_a_covering_window_has_the_same_bits_in_any_batch():
 
 
 DEPTHWISE = [  # whose weights' gradients are layers with maps as filters, or not
-    problem("small_maps", (1, 40, 7, 7), (40, 1, 5, 5), groups=40, padding=2),
-    problem("strides", (8, 33, 14, 13), (33, 1, 3, 3), groups=33, stride=2, padding=1),
+    problem("small_maps", (1, 40, 7, 7), (40, 1, 5, 5), groups=40, stride=3, padding=2),
+    problem("strides", (8, 33, 14, 13), (33, 1, 3, 3), groups=33, stride=3, padding=1),
     problem("uneven", (2, 20, 11, 13), (20, 1, 5, 3), groups=20, stride=(2, 1), dilation=(1, 2)),
-    problem("volume", (1, 24, 6, 5, 7), (24, 1, 3, 3, 3), groups=24, padding=1),
+    problem("volume", (1, 24, 6, 5, 7), (24, 1, 3, 3, 3), groups=24, stride=(1, 2, 1), padding=1),
     problem("volumes", (2, 24, 1, 9, 5), (24, 1, 1, 2, 1), groups=24, stride=3, padding=(1, 0, 0)),
     problem("signals", (4, 24, 40), (24, 1, 9), groups=24, stride=2, padding=3),
     problem("large_maps", (1, 24, 199, 201), (24, 1, 3, 3), groups=24, padding=1),
@@ -300,7 +300,9 @@ def test_maps_are_filters_where_they_are_small(case: Case):
 
 def test_maps_of_many_images_are_no_filters():
     """What a block of channels reads of them leaves the cache."""
-    assert not is_layer(problem("many", (3000, 16, 5, 5), (16, 1, 5, 5), groups=16, padding=2))
+    assert not is_layer(
+        problem("many", (3000, 16, 5, 5), (16, 1, 5, 5), groups=16, stride=3, padding=2)
+    )
 
 
 # Identities.

@@ -17,6 +17,9 @@ DRAWS = 30
 def draw_few_channels(rng: np.random.Generator):
     """A problem of groups of few channels: lanes are pixels, and rows of blocks may be taps."""
     high, wide = rng.integers(1, 10), rng.integers(1, 13)
+    if rng.random() < 0.4:  # a line is no strip
+        long = rng.integers(1, 25)
+        high, wide = (1, long) if rng.random() < 0.5 else (long, 1)
     dilation = tuple(int(d) for d in rng.integers(1, 3, 2))
     # Maps wider than a chunk, whose last chunk is narrower, and maps of a few pixels.
     wider = int(rng.choice([0, 3, 20, 517]))
@@ -57,14 +60,90 @@ def draw_covered(rng: np.random.Generator):
 
 @pytest.mark.skipif(VECTOR_BYTES < 64, reason="rows leave few lanes of short vectors over")
 def test_draws_take_every_way():
-    """What is drawn below is read in place or copied, and its rows of blocks are either's."""
+    """What is drawn below is strips, or read in place or copied, with rows of blocks of either."""
     rng, ways = np.random.default_rng(3), set()
     for _ in range(10 * DRAWS):
         x_shape, w_shape, options = draw_few_channels(rng)
         s = with_fewest_axes(shape_of(x_shape, w_shape, **options))
         blocks = weight_tasks.cut(s, 4, 2, patches=False)
-        ways.add((blocks.in_place, blocks.copies, blocks.shifts))
-    assert ways == {(i, *of_rows) for i in (0, 1) for of_rows in ((0, 0), (1, 0), (1, 1))}
+        ways.add((blocks.lowering, blocks.in_place, blocks.copies, blocks.shifts))
+    dots = {(i, *of_rows) for i in (0, 1) for of_rows in ((0, 0), (1, 0), (1, 1))}
+    assert ways == {(weight_tasks.DOTS, *each) for each in dots} | {(weight_tasks.STRIPS, 0, 0, 0)}
+
+
+STRIPS = [
+    # Group's inputs and outputs, size, kernel, stride, dilation, padding; strips or not.
+    (1, 1, (14, 14), (3, 3), 1, 1, 1, True),
+    (1, 1, (7, 7), (3, 2), 2, 1, 0, True),
+    (3, 3, (40, 40), (2, 3), 1, 2, 1, True),
+    (8, 64, (28, 28), (3, 3), 1, 1, 1, True),
+    (4, 4, (14, 14), (3, 3), 1, 1, 1, True),
+    (4, 4, (56, 56), (3, 3), 1, 1, 1, False),  # dots
+    (3, 64, (224, 224), (3, 3), 1, 1, 1, False),
+    (16, 16, (28, 28), (3, 3), 1, 1, 1, False),  # products
+    (1, 1, (14, 14), (3, 3), 3, 1, 1, False),  # strides and lines that the tile has not
+    (1, 1, (14, 14), (3, 3), 2, 2, 2, False),
+    (1, 1, (14, 14), (1, 9), 1, 1, (0, 4), False),
+    (1, 1, (14, 14), (9, 1), 1, 1, (4, 0), False),
+]
+
+
+@pytest.mark.skipif(VECTOR_BYTES < 64, reason="other vectors are filled by other channels")
+@pytest.mark.parametrize("row", STRIPS, ids=str)
+def test_planes_of_few_channels_are_strips(row):
+    c_in, c_out, size, kernel, stride, dilation, padding, strips = row
+    options = {"stride": stride, "dilation": dilation, "padding": padding, "groups": 5}
+    s = shape_of((2, 5 * c_in, *size), (5 * c_out, c_in, *kernel), **options)
+    lowering = weight_tasks.cut(s, 4, 2, patches=False).lowering
+    assert (lowering == weight_tasks.STRIPS) == strips
+    assert weight_tasks.cut(s, 4, 2, patches=True).lowering == weight_tasks.PRODUCTS
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize(
+    "kernel", [(2, 2), (3, 5), (4, 4), (5, 6), (7, 7), (8, 3), (11, 4)], ids=str
+)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_strips(kernel: tuple[int, int], stride: int, dtype: str):
+    """Blocks of all sizes, on maps from less than half a vector to several chunks of rows."""
+    rng = np.random.default_rng(len(str(kernel)))
+    for groups, c_in, c_out, size in [
+        (3, 1, 1, (13, 12)),
+        (2, 1, 3, (17, 37)),
+        (1, 2, 2, (150, 16)),
+        (2, lanes_of(dtype) // 2, 5, (12, 33)),
+    ]:
+        for dilation in (1, 2) if stride == 1 else (1,):
+            options = {"stride": (stride,) * 2, "dilation": (dilation,) * 2, "groups": groups}
+            options["padding"] = tuple(int(rng.integers(0, k)) for k in kernel)
+            size = tuple(max(n, (k - 1) * dilation + 1) for n, k in zip(size, kernel, strict=True))
+            x_shape, w_shape = (2, groups * c_in, *size), (groups * c_out, c_in, *kernel)
+            x, g = operands(rng, (x_shape, output_shape(x_shape, w_shape, options)), dtype)
+            expected = reference.conv_weight_by_taps(x, w_shape, g, **options)
+            got = weight_gradient(x, w_shape, g, options)
+            np.testing.assert_array_equal(got, expected, f"{x_shape}, {w_shape}, {options}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("stride", [3, 16])
+def test_columns_as_channels(stride: int, dtype: str):
+    """Patches whose columns fill vectors, whether they overlap or not; padding above and below."""
+    rng = np.random.default_rng(stride)
+    most = max(1, (lanes_of(dtype) - 1) // 2)  # less than half a vector
+    for c_in, c_out, wide in [(min(3, most), 17, 16), (1, 1, 48), (most, 40, 31)]:
+        x_shape, w_shape = (2, c_in, 19, 2 * wide + 5), (c_out, c_in, 7, wide)
+        options = {"stride": (2, stride), "padding": (3, 0), "dilation": (2, 1), "groups": 1}
+        s = shape_of(x_shape, w_shape, **options)
+        if 2 * c_in < lanes_of(dtype):
+            assert weight_tasks.columns_as_channels(s, lanes_of(dtype)) is not None
+        assert weight_tasks.columns_as_channels(s._replace(padding=(0, 0, 1)), 8) is None
+        x, g = operands(rng, (x_shape, output_shape(x_shape, w_shape, options)), dtype)
+        expected = reference.conv_weight_by_taps(x, w_shape, g, **options)
+        np.testing.assert_array_equal(weight_gradient(x, w_shape, g, options), expected)
+
+
+def lanes_of(dtype: str) -> int:
+    return VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
 def test_windows_that_cover_their_map_are_products_of_the_batch():

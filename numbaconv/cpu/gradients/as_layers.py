@@ -12,7 +12,8 @@ packed. Where G is larger, they are gradients as any others.
 Weights of depthwise layers. Each is the sum of a map of G times the input as one tap sees it: G is
 a filter as large as a map, and there are as many results as taps. Stride and dilation change
 places, and images are planes, all of which the filter covers. Of small maps, lanes that run over
-pixels are mostly idle, and such a layer has lanes that run over channels.
+pixels are mostly idle, and such a layer has lanes that run over channels. It serves what
+`weight_strips` does not.
 """
 
 import math

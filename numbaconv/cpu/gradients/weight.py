@@ -12,7 +12,16 @@ from numbaconv.cpu.arrays import flat_channels, narrowed
 from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.weight_dots import dot_scratch, dots_work, tile_layout
 from numbaconv.cpu.gradients.weight_products import products_work, tile_sizes
-from numbaconv.cpu.gradients.weight_tasks import GRADIENT_AT, finish_work
+from numbaconv.cpu.gradients.weight_strips import strips_work
+from numbaconv.cpu.gradients.weight_tasks import (
+    BY_COLUMNS,
+    DOTS,
+    EXCHANGED,
+    GRADIENT_AT,
+    PRODUCTS,
+    STRIPS,
+    finish_work,
+)
 from numbaconv.cpu.job import (
     AT,
     HALO,
@@ -25,6 +34,7 @@ from numbaconv.cpu.job import (
 from numbaconv.cpu.launching import set_launch
 from numbaconv.cpu.microkernels.dot import dot
 from numbaconv.cpu.microkernels.matrix_transposed import pixel_tile
+from numbaconv.cpu.microkernels.strip_sums import strip_sums
 from numbaconv.cpu.packing.halo import filler, tap_offsets
 from numbaconv.cpu.packing.transpose import transpose
 from numbaconv.problem.dtypes import Arithmetic
@@ -51,7 +61,7 @@ class Template(NamedTuple):
 def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) -> Template:
     """Return the job of a problem, complete but for its data."""
     itemsize, lanes = how.compute.itemsize, VECTOR_BYTES // how.compute.itemsize
-    s, exchanged = weight_tasks.exchanged(s, lanes)
+    s, seen_as = weight_tasks.as_seen(s, lanes, patches)
     b = weight_tasks.cut(s, itemsize, threads, patches)
     job = new_template()
     set_entries(job, SHAPE, s.as_tuple())
@@ -60,9 +70,13 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     job[AT.itemsize], job[AT.lanes] = itemsize, lanes
     job[AT.workers] = max(1, min(threads, b.tasks))
     job[GRADIENT_AT.finish] = finish_work.address(how.numba)
-    job[GRADIENT_AT.exchanged] = exchanged
+    job[GRADIENT_AT.seen_as] = seen_as
     job[GRADIENT_AT.transpose] = transpose.address(how.numba)
-    if b.dots:
+    table = np.zeros(0, np.int64)
+    if b.lowering == STRIPS:
+        job[AT.worker] = strips_work.address(how.numba)
+        job[GRADIENT_AT.dot] = strip_sums.address(how.numba)
+    elif b.lowering == DOTS:
         halo = tile_layout(s, b, itemsize)
         set_entries(job, HALO, halo)
         set_scratch(job, dot_scratch(s, b, halo, lanes))
@@ -76,9 +90,9 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
         job[AT.index_size] = 2 * pixels
         job[AT.worker] = products_work.address(how.numba)
         job[AT.tile] = pixel_tile.address(how.numba)
-        table = np.zeros(0, np.int64)
     job[AT.table] = table if config.DISABLE_JIT else table.ctypes.data
-    in_place = b.slabs == 1 and (b.dots or s.taps == 1) and not exchanged
+    ordered = b.lowering != PRODUCTS or s.taps == 1 or seen_as == BY_COLUMNS
+    in_place = b.slabs == 1 and ordered and seen_as != EXCHANGED
     sums = 0 if in_place else b.slabs * s.groups * s.c_out * s.c_in * s.taps
     scratch = int(job[AT.workers] * job[AT.scratch_size]) + CACHE_LINE
     no_bias = np.zeros(b.nr, how.compute)

@@ -5,8 +5,8 @@ fit the cache, and the chunks into slabs, each of which adds up sums of its own;
 slabs are added in order. Chunks and slabs follow from the problem alone, so the bits of the result
 do not depend on the number of threads. What the threads share are slabs and blocks of weights.
 
-Two lowerings compute the sums: `weight_products`, lanes over the input channels, and
-`weight_dots`, lanes over the pixels, for groups of few input channels.
+Three lowerings compute the sums: `weight_products`, lanes over the input channels, and for groups
+of few input channels `weight_dots` and `weight_strips`, lanes over the pixels.
 """
 
 import math
@@ -25,7 +25,7 @@ from numbaconv.codegen.pointers import (
     shift,
     size_in,
 )
-from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
+from numbaconv.codegen.target import HALVES_VECTORS, REGISTERS, VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import TILE_VECTORS, cases, share
 from numbaconv.cpu.job import (
@@ -46,11 +46,16 @@ from numbaconv.cpu.job import (
     take_workspace,
 )
 from numbaconv.cpu.microkernels.dot import DOT_COLUMNS, DOT_ROWS
+from numbaconv.cpu.microkernels.strip_sums import SUM_STRIDES
 from numbaconv.cpu.packing.halo import axis_reach, halo_layout, has_padded_halo
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import image_pixels, is_pointwise, kernel_taps, read_shape
 
+# What computes the sums.
+PRODUCTS, DOTS, STRIPS = range(3)
+# How a problem is seen.
+AS_IT_IS, EXCHANGED, BY_COLUMNS = range(3)
 # Pixels of a chunk: sums are loaded and stored once for so many multiply-adds each.
 MOST_PIXELS, LEAST_PIXELS = 512, 128
 # Columns of taps, at most, that have lists of their own of a chunk's pixels, and the share of their
@@ -82,6 +87,15 @@ COPIED_STEPS = 12
 # Cycles of `weight_dots` for a vector that is copied, which AVX2 has slow masks for, for a register
 # block, and for a row of one.
 COPIED_CYCLES, BLOCK_CYCLES, ROW_CYCLES = 12 if VECTOR_BYTES == 32 else 5, 120, 10
+# Rows of a chunk of strips, and of one of several channels at least. Rows of a filter that strips
+# serve: where registers hold the sums of few taps, larger filters are faster as they are copied.
+STRIP_ROWS, LEAST_STRIP_ROWS = 64, 16
+MOST_STRIP_TAPS = math.inf if REGISTERS >= 32 else 3
+# How much longer whole vectors may be than the columns of a filter that are channels, and how many
+# vectors of taps there should be at least.
+FILLED, LEAST_COLUMN_TAPS = 1.1, 4
+# What share of a vector, over half, input channels may fill and be read as strips.
+HALF_FILLED = 1.3
 # Elements of the result that a task of `finish_work` puts together.
 FINISHED = 4096
 
@@ -103,8 +117,8 @@ class GradientBlocks(NamedTuple):
         Slabs that the chunks are shared out to.
     group_parts, oc_parts, ic_parts : int
         Parts of groups and channels, each a task of every slab.
-    dots : int
-        1: `weight_dots`; 0: `weight_products`.
+    lowering : int
+        PRODUCTS, DOTS or STRIPS: of `weight_products`, `weight_dots` or `weight_strips`.
     in_place : int
         1: `weight_dots` reads the input where it lies, and not from halo tiles.
     copies : int
@@ -136,7 +150,7 @@ class GradientBlocks(NamedTuple):
     group_parts: int
     oc_parts: int
     ic_parts: int
-    dots: int
+    lowering: int
     in_place: int
     copies: int
     shifts: int
@@ -158,8 +172,8 @@ class GradientHeader(NamedTuple):
         Addresses of these functions.
     finish : int
         Address of `finish_work`.
-    exchanged : int
-        1: input and gradient have changed places, see `exchanged`.
+    seen_as : int
+        AS_IT_IS; EXCHANGED, see `exchanged`; or BY_COLUMNS, see `columns_as_channels`.
     gradient : int
         Address of the gradient of the convolution's output.
     zeros : int
@@ -171,7 +185,7 @@ class GradientHeader(NamedTuple):
     transpose: int
     dot: int
     finish: int
-    exchanged: int
+    seen_as: int
     gradient: int
     zeros: int
     sums: int
@@ -216,6 +230,31 @@ def uses_dots(s, lanes, patches):
     return few and not patches and not has_padded_halo(s)
 
 
+def uses_strips(s, lanes):
+    """Whether planes are read as strips where they lie, whose taps a block of registers holds.
+
+    Of few output channels, or of inputs that fill about half a vector: dots copy rows for the
+    former, and tiles leave lanes of the latter idle. And on narrow maps of few channels, whose rows
+    dots would copy next to each other.
+    """
+    (_, down, across), (_, high, wide) = s.stride, s.kernel
+    steps = down == across and down in SUM_STRIDES and (down == 1 or max(s.dilation[1:]) == 1)
+    dense = s.in_strides[4] == s.out_strides[4] == 1 and not has_padded_halo(s)
+    if min(high, wide) == 1 or not steps or not dense or high > MOST_STRIP_TAPS:
+        return False
+    few = s.c_out < DOT_ROWS[-1]
+    half = lanes <= 2 * s.c_in <= HALF_FILLED * lanes
+    narrow = s.output[2] < 2 * lanes and s.c_out <= lanes and 2 * s.c_in < lanes
+    return (few and s.c_in <= lanes) or half or narrow
+
+
+def _lowering_of(s, lanes, patches):
+    """What computes the sums of a problem: PRODUCTS, DOTS or STRIPS."""
+    if not patches and uses_strips(s, lanes):
+        return STRIPS
+    return DOTS if uses_dots(s, lanes, patches) else PRODUCTS
+
+
 def _dot_cycles(s, lanes):
     """Cycles of `weight_dots` for each pixel of a pointwise layer."""
     if kernel_taps(s) > 1 or s.output[2] < DOT_PIXELS or s.c_in > MOST_DOT_CHANNELS:
@@ -242,6 +281,36 @@ def exchanged(s, lanes):
     costs = [min(_dot_cycles(p, lanes), _tile_cycles(p, lanes)) for p in (s, other)]
     costs[1] += 2 * TRANSPOSED * s.c_in * s.c_out / (s.n * image_pixels(s))
     return (other, True) if costs[1] < costs[0] else (s, False)
+
+
+def as_seen(s, lanes, patches):
+    """Return the problem that is summed, and how the one that is asked for is seen as it."""
+    columns = None if patches else columns_as_channels(s, lanes)
+    if columns is not None:
+        return columns, BY_COLUMNS
+    other, changed = exchanged(s, lanes)
+    return other, EXCHANGED if changed else AS_IT_IS
+
+
+def columns_as_channels(s, lanes):
+    """Return a problem whose channels are the columns of the filter, or None if lanes gain nothing.
+
+    Where no column reads padding, what they read of a row lies side by side, as channels that are
+    innermost do. Channels and rows of the filter are then its taps, and its sums are in the order
+    of the weights. That is for patches, whose columns fill vectors and whose channels are few.
+    """
+    (depth, high, wide), flat = s.kernel, s.size[0] == 1 and max(s.padding[0], s.padding[2]) == 0
+    fills = ceil_div(wide, lanes) * lanes <= FILLED * wide and 2 * s.c_in < lanes
+    dense = s.in_strides[4] == s.dilation[2] == 1 and s.groups == depth == 1
+    if not (flat and fills and dense and s.c_in * high * wide >= LEAST_COLUMN_TAPS * lanes):
+        return None
+    image, channel, _, row, _ = s.in_strides
+    return s._replace(
+        c_in=wide,
+        size=(s.c_in, *s.size[1:]),
+        kernel=(s.c_in, high, 1),
+        in_strides=(image, 1, channel, row, 1),
+    )
 
 
 def depthwise_cycles(s, itemsize):
@@ -275,11 +344,13 @@ def _dot_elements(s, rows, cols, itemsize):
     return s.c_in * (halo_layout(s, rows, cols, itemsize).channel + rows * cols)
 
 
-def _pixels_of_chunk(s, itemsize, dots):
+def _pixels_of_chunk(s, itemsize, lowering):
     """Planes, rows and columns of a chunk; for dots what it reads should fit the nearest cache."""
     _, oh, ow = s.output
     budget = blocking.CACHE_BYTES // itemsize
-    if dots:
+    if lowering == STRIPS:
+        return 1, _rows_of_strips(s, budget), ow
+    if lowering == DOTS:
         few = s.c_out < DOT_ROWS[-1]
         budget, most = (NEAR_BYTES // itemsize, NEAR_PIXELS // oh) if few else (budget, 1024)
         cols = ceil_div(ow, ceil_div(ow, max(most, 256)))
@@ -292,6 +363,18 @@ def _pixels_of_chunk(s, itemsize, dots):
     rows = min(oh, max(1, most // cols))
     planes = max(1, most // (oh * ow)) if rows == oh and cols == ow else 1
     return min(planes, s.n * s.output[0]), rows, cols
+
+
+def _rows_of_strips(s, budget):
+    """Rows of a chunk: so many that their lines of a strip stay in the nearest cache.
+
+    What all output channels of a group read should fit the budget.
+    """
+    rows, of_row = s.output[1], s.c_in * s.stride[1] * s.size[2]
+    rows = rows if rows <= 2 * STRIP_ROWS else ceil_div(rows, ceil_div(rows, STRIP_ROWS))
+    while s.c_out > 1 and rows > LEAST_STRIP_ROWS and 2 * rows * of_row > budget:
+        rows = ceil_div(rows, 2)
+    return rows
 
 
 def _has_rows_of_taps(s):
@@ -342,8 +425,9 @@ def _lists_of_pixels(s):
 def cut(s, itemsize, threads, patches):
     """Choose the blocks of a problem. Only the parts depend on the threads."""
     lanes = VECTOR_BYTES // itemsize
-    dots = uses_dots(s, lanes, patches)
-    planes, rows, cols = _pixels_of_chunk(s, itemsize, dots)
+    lowering = _lowering_of(s, lanes, patches)
+    dots, by_pixels = lowering == DOTS, lowering != PRODUCTS
+    planes, rows, cols = _pixels_of_chunk(s, itemsize, lowering)
     all_planes = s.n * s.output[0]
     plane_blocks, col_blocks = ceil_div(all_planes, planes), ceil_div(s.output[2], cols)
     sums = s.groups * s.c_out * s.c_in * kernel_taps(s)
@@ -364,11 +448,11 @@ def cut(s, itemsize, threads, patches):
     chunks = plane_blocks * row_blocks * col_blocks
     slabs = min(slabs, chunks)
 
-    mr = DOT_ROWS[-1] if dots else register_rows(s.c_out)
+    mr = DOT_ROWS[-1] if by_pixels else register_rows(s.c_out)
     nr = min(TILE_VECTORS, ceil_div(s.c_in, lanes)) * lanes
-    oc_blocks, ic_blocks = ceil_div(s.c_out, mr), 1 if dots else ceil_div(s.c_in, nr)
+    oc_blocks, ic_blocks = ceil_div(s.c_out, mr), 1 if by_pixels else ceil_div(s.c_in, nr)
     wanted = ceil_div(threads * TASKS_PER_THREAD, slabs) if threads > 1 else 1
-    group_parts = min(s.groups, wanted) if dots else s.groups
+    group_parts = min(s.groups, wanted) if by_pixels else s.groups
     ic_parts = min(ic_blocks, ceil_div(wanted, group_parts))
     oc_parts = min(oc_blocks, ceil_div(wanted, group_parts * ic_parts))
     shifts = _has_rows_of_taps(s)
@@ -392,13 +476,13 @@ def cut(s, itemsize, threads, patches):
         group_parts,
         oc_parts,
         ic_parts,
-        int(dots),
+        lowering,
         int(dots and _reads_in_place(s, cols, copies)),
         int(dots and copies),
         int(dots and shifts),
         together,
         int(patches),
-        1 if dots else _lists_of_pixels(s),
+        1 if by_pixels else _lists_of_pixels(s),
         slabs * group_parts * oc_parts * ic_parts,
     )
 
@@ -468,16 +552,16 @@ def add_slabs(sums, size, apart, slabs):
 
 
 @inline
-def summed_matrices(s, b, exchanged):
+def summed_matrices(s, b, seen_as):
     """Matrices of the sums, and rows and columns of each, which the weights have transposed.
 
-    Products leave [tap][input channel] for each output channel, dots the order of the weights. What
-    is exchanged is [input channel][output channel] for each group.
+    Products leave [tap][input channel] for each output channel, others the order of the weights.
+    What is exchanged is [input channel][output channel] for each group.
     """
     taps = kernel_taps(s)
-    if exchanged != 0:
+    if seen_as == EXCHANGED:
         return s.groups, s.c_out, s.c_in
-    if b.dots != 0 or taps == 1:
+    if b.lowering != PRODUCTS or taps == 1 or seen_as == BY_COLUMNS:
         return s.groups * s.c_out, 1, s.c_in * taps
     return s.groups * s.c_out, taps, s.c_in
 
@@ -490,7 +574,7 @@ def finish_work(worker, job, like):
     """
     s, b = read_shape(job, SHAPE), read_blocks(job)
     sums, out = pointer_at(job[GRADIENT_AT.sums], like), pointer_at(job[AT.out], like)
-    matrices, rows, columns = summed_matrices(s, b, job[GRADIENT_AT.exchanged])
+    matrices, rows, columns = summed_matrices(s, b, job[GRADIENT_AT.seen_as])
     size = rows * columns
     each, parts = max(1, FINISHED // size), min(-(-size // FINISHED), columns)
     tasks = -(-matrices // each) * parts
@@ -544,7 +628,7 @@ def carry_out_sums(template, x, gradient, zeros, sums, sums_size, scratch, out):
     job = indices_at(space.jobs)
     job[AT.queues], job[AT.indices] = space.queues, space.indices
     job[AT.x], job[GRADIENT_AT.gradient] = x, gradient
-    if job[GRADIENT_AT.exchanged] != 0:
+    if job[GRADIENT_AT.seen_as] == EXCHANGED:
         job[AT.x], job[GRADIENT_AT.gradient] = gradient, x
     job[AT.out], job[GRADIENT_AT.zeros] = out, zeros
     job[GRADIENT_AT.sums] = sums if sums_size > 0 else out

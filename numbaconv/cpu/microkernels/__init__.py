@@ -18,6 +18,7 @@ interleaved        interleaved_    rows of a photograph         a channel  direc
                    tile
 dot                dot             images x images, summed      a pixel    gradients/weight_dots
                                    pixels x filters, summed     a channel  direct/dots
+strip_sums         strip_sums      planes x planes, summed      a pixel    gradients/weight_strips
 transform          forward         transforms of columns        a column   fft
                    inverse         the same, back               a column   fft
 spectrum           product         spectra x spectra, summed    a column   fft

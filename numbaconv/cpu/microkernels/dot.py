@@ -157,7 +157,7 @@ def _multiplied(vectors, values, channels, at_g, taps, at_x, load):
     return new
 
 
-def _sums_of_lanes(vectors, values):
+def sums_of_lanes(vectors, values):
     """One vector of the sum of each vector's lanes, of which there are no more than lanes.
 
     Whatever their number, the lanes of a vector are added in the same order: halves of pairs of
@@ -192,7 +192,7 @@ def _store_sums(vectors, o, pointer, values, count):
     """Store the sums of the first vectors' lanes, as many as there are columns, or add them."""
     builder = vectors.builder
     for first in range(0, len(values), vectors.lanes):
-        sums = _sums_of_lanes(vectors, values[first : first + vectors.lanes])
+        sums = sums_of_lanes(vectors, values[first : first + vectors.lanes])
         at = vectors.at(pointer, i64(first))
         mask = vectors.lanes_between(i64(0), builder.sub(count, i64(first)))
         with builder.if_else(o.accumulate) as (then, otherwise):
