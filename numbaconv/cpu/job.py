@@ -34,7 +34,7 @@ from numbaconv.runtime.c_memory import allocate, free
 from numbaconv.runtime.capture import Run, capturing
 from numbaconv.runtime.lent_memory import give_back, lend
 from numbaconv.runtime.shared_table import entry_table
-from numbaconv.runtime.threads import launch_lock
+from numbaconv.runtime.threads import NO_LOCK, launch_lock
 
 
 class Header(NamedTuple):
@@ -487,11 +487,15 @@ def execute(
     if captured is not None:
         captured.operations.append(Run(template, x, weights, packed, bias, out, add))
         return
-    job = template.job
-    given = job, x, weights, packed, bias, out if add is None else add, out
-    workers = job[AT.workers]
-    if workers == 1:  # to enter a context takes as long as a small layer's tasks
+    given = template.job, x, weights, packed, bias, out if add is None else add, out
+    run_given(given, template.job[AT.workers])
+
+
+def run_given(given: tuple[np.ndarray, ...], workers: int) -> None:
+    """Call `run`, which launches so many workers."""
+    lock = launch_lock(workers)
+    if lock is NO_LOCK:  # to enter a context takes as long as a small layer's tasks
         check_complete(run.call(given))
         return
-    with launch_lock(workers):
+    with lock:
         check_complete(run.call(given))

@@ -22,7 +22,7 @@ from numbaconv.runtime.shared_table import AT, ENTRY, kept
 # Below this many multiply-adds a parallel region (1-2 us) costs more than a second core saves.
 SERIAL_LIMIT = 400_000
 
-_no_lock = nullcontext()
+NO_LOCK = nullcontext()
 
 
 class _State:
@@ -82,7 +82,7 @@ def limited_threads(threads: int) -> Iterator[None]:
 def launch_lock(threads: int) -> AbstractContextManager[object]:
     """Context of a launch on so many threads: a lock where launches are to be alone, or nothing."""
     if threads == 1:
-        return _no_lock
+        return NO_LOCK
     if not _state.launched:
         # The first launch decides the layer, so it is made alone.
         _state.launched = True
@@ -91,7 +91,7 @@ def launch_lock(threads: int) -> AbstractContextManager[object]:
         layer = numba.threading_layer()
     except ValueError:  # the first launch is under way in another thread
         return _state.launch_lock
-    return _state.launch_lock if layer == "workqueue" else _no_lock
+    return _state.launch_lock if layer == "workqueue" else NO_LOCK
 
 
 def note_launch() -> None:
