@@ -64,6 +64,10 @@ class Header(NamedTuple):
     launch, region, timed_work : int
         Addresses of what launches on several threads call: see `launching`. `launch` is
         `launch_workers`, or `region` itself.
+    member : int
+        Address of what each thread of a team calls.
+    member_work, members : int
+        Address of the worker that a team is to run, and how many of it.
     launched : int
         Address of the worker that is launched, for `timed_work`.
     counts_cpu_time : int
@@ -130,6 +134,9 @@ class Header(NamedTuple):
     launch: int
     region: int
     timed_work: int
+    member: int
+    member_work: int
+    members: int
     launched: int
     counts_cpu_time: int
     outside: int

@@ -11,7 +11,7 @@ from numba import prange, types
 
 from numbaconv.codegen.arguments import Indices
 from numbaconv.codegen.jit import inline, native, parallel
-from numbaconv.codegen.pointers import add_ordered, call, indices_at, shift
+from numbaconv.codegen.pointers import add_ordered, call, call_for_integer, indices_at, shift
 from numbaconv.cpu.job import (
     AT,
     QUEUE_SIZE,
@@ -20,6 +20,7 @@ from numbaconv.cpu.job import (
     places,
     size_within,
 )
+from numbaconv.runtime import openmp
 from numbaconv.runtime.contention import (
     CLOCK,
     CPU_CLOCK,
@@ -69,6 +70,43 @@ def region(worker, workers, job):
     for i in prange(workers):
         number: Any = np.int64(i)
         call(worker, WorkerArguments(number, job, 0))
+
+
+_INT = (1 << 32) - 1  # functions that return an int leave the other half undefined
+
+
+class MemberArguments(NamedTuple):
+    """What a thread of a team takes."""
+
+    job: Indices
+
+
+@native(MemberArguments)
+def member(job):
+    """Do what falls to a thread of a team: mostly one worker, all where the team has no other."""
+    entry = entry_table()
+    number = call_for_integer(entry[TABLE.omp_thread], ()) & _INT
+    threads = call_for_integer(entry[TABLE.omp_threads], ()) & _INT
+    for i in range(number, job[AT.members], threads):
+        call(job[AT.member_work], WorkerArguments(i, job, 0))
+
+
+class TeamArguments(NamedTuple):
+    """What `GOMP_parallel` takes."""
+
+    function: int
+    data: int
+    threads: int
+    flags: int
+
+
+@native(LaunchArguments)
+def team(worker, workers, job):
+    """Do what `region` does, by a team of OpenMP itself: see `runtime.openmp`."""
+    launched = indices_at(job)
+    launched[AT.member_work], launched[AT.members] = worker, workers
+    parallel = entry_table()[TABLE.omp_parallel]
+    call(parallel, TeamArguments(launched[AT.member], job, workers, 0))
 
 
 class TimedWorkArguments(NamedTuple):
@@ -130,7 +168,11 @@ def launch_workers(worker, workers, job):
 def set_launch(job: np.ndarray, threads: int) -> None:
     """Write into a job what its launches on so many threads call."""
     if threads > 1:
-        job[AT.launch] = job[AT.region] = region.address(types.int64)
+        if openmp.is_used():
+            job[AT.launch] = job[AT.region] = team.address(types.int64)
+            job[AT.member] = member.address(types.int64)
+        else:
+            job[AT.launch] = job[AT.region] = region.address(types.int64)
         if adapts():
             job[AT.launch] = launch_workers.address(types.int64)
             job[AT.timed_work] = timed_work.address(types.int64)

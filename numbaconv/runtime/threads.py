@@ -1,7 +1,8 @@
 """How many threads a call may use, and what keeps Numba's threading layers from being misused.
 
 Two layers have a trap (Numba 0.68). Under OpenMP a forked child is killed at its first parallel
-launch if its parent had launched before: such a child works on one thread. Under workqueue two
+launch if its parent had launched before, and waits for ever if it launches without Numba: such a
+child works on one thread. Under workqueue two
 Python threads that launch at once abort the process: there one launch waits for another.
 """
 
@@ -38,8 +39,17 @@ class _State:
 _state: _State = kept("threads", _State)
 
 
+def _uses_openmp() -> bool:
+    """Whether Numba has OpenMP's threads, which a caller's own ``prange`` may have started."""
+    try:
+        return bool(numba.threading_layer() == "omp")
+    except ValueError:
+        return False
+
+
 def _after_fork() -> None:
-    _state.forked_after_launch = _state.forked_after_launch or _state.launched
+    launched = _state.launched or _uses_openmp()
+    _state.forked_after_launch = _state.forked_after_launch or launched
     _state.launch_lock = threading.RLock()  # another thread of the parent may have held it
     ENTRY[AT.forked] = _state.forked_after_launch
     ENTRY[AT.readers] = 0  # the parent's other threads are not here

@@ -68,6 +68,29 @@ def test_child_processes_compute(method: str, layer: dict[str, str], run_script:
     run_script("-W", "ignore::DeprecationWarning", *MIXED_CALLS, method, **layer)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_child_of_a_parent_that_launched_without_us(layer: dict[str, str], run_script: Script):
+    """OpenMP's threads are those of a loop of the caller's own."""
+    code = """
+import os, signal, numba
+from tests.scripts.mixed_calls import check
+@numba.njit(parallel=True)
+def total(n):
+    s = 0
+    for i in numba.prange(n):
+        s += i
+    return s
+assert total(10) == 45
+if not (child := os.fork()):
+    signal.alarm(120)
+    assert check(0) and check(4)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert check(0) and check(4)
+"""
+    run_script("-W", "ignore::DeprecationWarning", "-c", code, **layer)
+
+
 # A small kernel, compiled by whoever comes first.
 SMALL = """
 import numpy as np
