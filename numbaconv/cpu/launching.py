@@ -83,7 +83,7 @@ class MemberArguments(NamedTuple):
 
 @native(MemberArguments)
 def member(job):
-    """Do what falls to a thread of a team: mostly one worker, all where the team has no other."""
+    """Do what falls to a thread of a team: one worker or none, all where it has no other thread."""
     entry = entry_table()
     number = call_for_integer(entry[TABLE.omp_thread], ()) & _INT
     threads = call_for_integer(entry[TABLE.omp_threads], ()) & _INT
@@ -102,11 +102,15 @@ class TeamArguments(NamedTuple):
 
 @native(LaunchArguments)
 def team(worker, workers, job):
-    """Do what `region` does, by a team of OpenMP itself: see `runtime.openmp`."""
-    launched = indices_at(job)
+    """Do what `region` does, by a team of OpenMP itself: see `runtime.openmp`.
+
+    Teams are as large as those of Numba, all alike: OpenMP ends threads that a smaller one leaves
+    out, and starts new ones for the next.
+    """
+    entry, launched = entry_table(), indices_at(job)
     launched[AT.member_work], launched[AT.members] = worker, workers
-    parallel = entry_table()[TABLE.omp_parallel]
-    call(parallel, TeamArguments(launched[AT.member], job, workers, 0))
+    threads = call_for_integer(entry[TABLE.get_num_threads], ()) & _INT
+    call(entry[TABLE.omp_parallel], TeamArguments(launched[AT.member], job, threads, 0))
 
 
 class TimedWorkArguments(NamedTuple):

@@ -9,6 +9,7 @@ import ctypes
 import functools
 
 import numba
+from llvmlite import binding as llvm
 from numba.core import config
 
 from numbaconv.runtime.shared_table import AT, ENTRY, address_of_function
@@ -36,4 +37,5 @@ def is_used() -> bool:
     library = ctypes.CDLL(omppool.__file__)  # finds what that is linked to
     for place, name in _FUNCTIONS.items():
         ENTRY[place] = address_of_function(getattr(library, name))
+    ENTRY[AT.get_num_threads] = llvm.address_of_symbol("get_num_threads")
     return True

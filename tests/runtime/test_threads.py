@@ -190,6 +190,31 @@ for threads in (1, 2):
     run_script("-c", code, **layer)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in Linux's /proc")
+def test_no_thread_ends_where_jobs_have_fewer_tasks(run_script: Script):
+    """OpenMP would end it and start another for the next job, which takes longer than either."""
+    code = """
+import os, numpy as np, numbaconv as nc
+few = nc.prepare(np.ones((2, 1, 15, 15), "f4"), groups=2)  # a task for each channel
+many = nc.prepare(np.ones((64, 64, 3, 3), "f4"))
+planes, images = np.ones((1, 2, 64, 64), "f4"), np.ones((4, 64, 28, 28), "f4")
+def threads():
+    few(planes), many(images)
+    return set(os.listdir("/proc/self/task"))
+threads()
+first = threads()
+assert len(first) >= 4
+assert all(threads() == first for _ in range(20))
+"""
+    run_script(
+        *("-c", code),
+        NUMBA_THREADING_LAYER="omp",
+        NUMBA_NUM_THREADS="4",
+        OMP_NUM_THREADS="4",
+        NUMBACONV_ADAPTIVE_THREADS="0",
+    )
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts CPU time in Linux's /proc")
 def test_one_thread_means_one_thread(run_script: Script):
     """Under set_num_threads(1) only the caller works; under 2, another works too."""
