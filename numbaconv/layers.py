@@ -33,7 +33,7 @@ class Weights:
     packed : dict
         The weights packed for the kernels of each kind of job, and the weights on each device.
     ready : dict
-        What computes from each kind of array, in calls that have nothing else.
+        What computes from each kind of array, in calls that have nothing else but `out`.
     """
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
@@ -109,9 +109,9 @@ class Layer:
         """Compute from an array in host memory."""
         raise NotImplementedError
 
-    def _run_on_array(self, x: np.ndarray, now: Weights) -> Any:
-        """Compute from an array of NumPy, in a call that has nothing else."""
-        return self._run(x, now, None, None, None)
+    def _run_on_array(self, x: np.ndarray, now: Weights, out: np.ndarray | None) -> Any:
+        """Compute from an array of NumPy, in a call that has nothing else but `out`."""
+        return self._run(x, now, out, None, None)
 
     def __call__(self, x: Any, out: Any = None, stream: Any = None, *, add: Any = None) -> Any:
         """Apply the layer to an input.
@@ -137,8 +137,8 @@ class Layer:
         """
         now = self.weights
         if type(x) is np.ndarray:
-            if out is None and stream is None and add is None:
-                return self._run_on_array(x, now)
+            if stream is None and add is None and (out is None or type(out) is np.ndarray):
+                return self._run_on_array(x, now, out)
         elif is_foreign(x):
             return call_foreign(self, {"x": x, "out": out, "stream": stream, "add": add})
         if not isinstance(x, np.ndarray) and is_on_device(x):

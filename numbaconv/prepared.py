@@ -53,7 +53,7 @@ class PreparedConv(Layer):
         weight, bias, packed = now.weight, now.bias, now.packed
         return convolve(plan, chosen, x, weight, bias, out, packed, stream, self.precision, add)
 
-    def _run_on_array(self, x: np.ndarray, now: Weights) -> Any:
+    def _run_on_array(self, x: np.ndarray, now: Weights, out: np.ndarray | None) -> Any:
         name, _ = requested_backend(self.backend)
         key = x.shape, x.dtype, x.flags.num, name
         try:
@@ -62,8 +62,8 @@ class PreparedConv(Layer):
             arrays = x, now.weight, now.bias, now.packed
             ready = find_ready(self.plan(x, now), name, self.precision, *arrays)
             keep(now.ready, key, ready)
-        y = None if ready is None else ready(x)
-        return self._run(x, now, None, None, None) if y is None else y
+        y = None if ready is None else ready(x, out)
+        return self._run(x, now, out, None, None) if y is None else y
 
     def by_blocks(self, given: dict[str, Any]) -> ByBlocks:
         """Describe a call for what cuts it into blocks."""

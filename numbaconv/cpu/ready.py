@@ -44,7 +44,7 @@ class Ready:
     ) -> None:
         self._found = plan, engine, weight, kept
         self._multiply_adds = plan.multiply_adds
-        self._result = plan.out_shape, plan.result
+        self._shape, self._dtype = plan.out_shape, plan.result
         self._bias = flat_bias(bias, plan)
         self._jobs: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
 
@@ -56,13 +56,21 @@ class Ready:
         self._jobs[threads] = template.job, packed, int(template.job[AT.workers])
         return self._jobs[threads]
 
-    def __call__(self, x: np.ndarray) -> np.ndarray | None:
-        """Return the result for an input; None: this thread captures, and has to plan the call."""
-        if capturing() is not None:
+    def _fits(self, out: np.ndarray, x: np.ndarray) -> bool:
+        """Whether kernels can store a result in an array, which an input may lie next to."""
+        is_like = out.shape == self._shape and out.dtype == self._dtype
+        return is_like and out.flags.carray and not np.may_share_memory(out, x)
+
+    def __call__(self, x: np.ndarray, out: np.ndarray | None) -> np.ndarray | None:
+        """Return the result for an input; None: this is a call to check and to plan.
+
+        Such are calls whose `out` kernels cannot store in, and all of a thread that captures.
+        """
+        if capturing() is not None or (out is not None and not self._fits(out, x)):
             return None
         threads = thread_limit(self._multiply_adds)
         job, packed, workers = self._jobs.get(threads) or self._find_job(threads)
-        y = np.empty(*self._result)
+        y = np.empty(self._shape, self._dtype) if out is None else out
         run_given((job, x, packed, packed, self._bias, y, y), workers)
         return y
 

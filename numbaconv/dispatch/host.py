@@ -69,7 +69,7 @@ def find_ready(
     weight: np.ndarray,
     bias: np.ndarray | None,
     kept: dict[Any, Any],
-) -> Callable[[np.ndarray], np.ndarray | None] | None:
+) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray | None] | None:
     """Return what computes from arrays of the kind of `input` in later calls; None: `convolve`.
 
     Parameters
@@ -85,6 +85,6 @@ def find_ready(
         backend = choose(plan).backend
         if plan.fast_choice.backend != backend:  # the environment is asked in each call
             return None
-    ready: Callable[[np.ndarray], np.ndarray | None]
+    ready: Callable[[np.ndarray, np.ndarray | None], np.ndarray | None]
     ready = _ready.function(plan, BACKENDS[backend], weight, bias, kept)
     return ready

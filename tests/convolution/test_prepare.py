@@ -181,6 +181,34 @@ def test_memory_of_every_kind_in_turn(backend: str):
         check(layer(each), each, w, b)
 
 
+def test_every_call_checks_out(backend: str):
+    """Those too that follow a call which has found all else."""
+    draw = np.random.default_rng(0).integers
+    memory = draw(-4, 4, 2 * 5 * 9 * 9).astype("f4")
+    x, w = memory[: 5 * 9 * 9].reshape(1, 5, 9, 9), draw(-4, 4, (5, 5, 1, 1)).astype("f4")
+    layer, expected = nc.prepare(w, backend=backend), reference.conv(x, w)
+    for out in (
+        np.empty_like(x),
+        np.empty((1, 5, 9, 18), "f4")[..., ::2],
+        memory[405:].reshape(x.shape),
+    ):
+        for _ in range(2):
+            out[...] = np.nan
+            assert layer(x, out=out) is out
+            np.testing.assert_array_equal(out, expected)
+    fixed = np.empty_like(x)
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        layer(x, out=fixed)
+    for out in (x, memory[100:505].reshape(x.shape)):
+        with pytest.raises(ValueError, match="out overlaps input"):
+            layer(x, out=out)
+    with pytest.raises(TypeError, match="out has dtype"):
+        layer(x, out=np.empty(x.shape))
+    with pytest.raises(ValueError, match="out has shape"):
+        layer(x, out=np.empty((1, 5, 9, 8), "f4"))
+
+
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="threads are of compiled code")
 def test_each_call_follows_the_limit_of_threads(monkeypatch: pytest.MonkeyPatch):
     x, w = np.ones((1, 16, 40, 40), np.float32), np.ones((16, 16, 3, 3), np.float32)
