@@ -14,6 +14,7 @@ from numbaconv.codegen.jit import inline, native, parallel
 from numbaconv.codegen.pointers import add_ordered, call, call_for_integer, indices_at, shift
 from numbaconv.cpu.job import (
     AT,
+    JOB_SIZE,
     QUEUE_SIZE,
     LaunchArguments,
     WorkerArguments,
@@ -104,6 +105,7 @@ class TeamArguments(NamedTuple):
 def team(worker, workers, job):
     """Do what `region` does, by a team of OpenMP itself: see `runtime.openmp`.
 
+    The caller must not hold Python's lock, for which others would wait meanwhile.
     Teams are as large as those of Numba, all alike: OpenMP ends threads that a smaller one leaves
     out, and starts new ones for the next.
     """
@@ -180,3 +182,15 @@ def set_launch(job: np.ndarray, threads: int) -> None:
         if adapts():
             job[AT.launch] = launch_workers.address(types.int64)
             job[AT.timed_work] = timed_work.address(types.int64)
+
+
+def for_compiled_callers(jobs: np.ndarray) -> np.ndarray:
+    """Return jobs for callers that may hold Python's lock: `region` lets it go, `team` does not."""
+    copies = jobs.copy()
+    each = copies.reshape(-1, JOB_SIZE)
+    each[:, AT.taken] = 0
+    if each[:, AT.region].any() and openmp.is_used():
+        lets_go = region.address(types.int64)
+        for place in (AT.launch, AT.region):
+            each[each[:, place] == team.address(types.int64), place] = lets_go
+    return copies
