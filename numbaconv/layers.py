@@ -32,6 +32,8 @@ class Weights:
         The plan of each kind of input.
     packed : dict
         The weights packed for the kernels of each kind of job, and the weights on each device.
+    ready : dict
+        What computes from each kind of array, in calls that have nothing else but `out`.
     """
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
@@ -40,6 +42,7 @@ class Weights:
         self.ticket = next(_tickets)
         self.plans: dict[Any, Any] = {}
         self.packed: dict[Any, Any] = {}
+        self.ready: dict[Any, Any] = {}
 
     def flat_bias(self, plan: AnyPlan) -> np.ndarray:
         """Return the bias as the kernels read it; it is kept."""
@@ -106,6 +109,10 @@ class Layer:
         """Compute from an array in host memory."""
         raise NotImplementedError
 
+    def _run_on_array(self, x: np.ndarray, now: Weights, out: np.ndarray | None) -> Any:
+        """Compute from an array of NumPy, in a call that has nothing else but `out`."""
+        return self._run(x, now, out, None, None)
+
     def __call__(self, x: Any, out: Any = None, stream: Any = None, *, add: Any = None) -> Any:
         """Apply the layer to an input.
 
@@ -128,9 +135,12 @@ class Layer:
         TypeError, ValueError, BackendUnavailableError
             As that function raises.
         """
-        if type(x) is not np.ndarray and is_foreign(x):
-            return call_foreign(self, {"x": x, "out": out, "stream": stream, "add": add})
         now = self.weights
+        if type(x) is np.ndarray:
+            if stream is None and add is None and (out is None or type(out) is np.ndarray):
+                return self._run_on_array(x, now, out)
+        elif is_foreign(x):
+            return call_foreign(self, {"x": x, "out": out, "stream": stream, "add": add})
         if not isinstance(x, np.ndarray) and is_on_device(x):
             refuse_add(add)
             find = functools.partial(self._find_plan, now=now)
@@ -178,7 +188,7 @@ class Layer:
         other = copy.copy(self)
         other._options = self._options._replace(**options)
         other.weights = copy.copy(self.weights)
-        other.weights.plans = {}
+        other.weights.plans, other.weights.ready = {}, {}
         return other
 
     def with_weights(

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from numbaconv.blocks.calls import ByBlocks, Convolution
-from numbaconv.dispatch.backends import check_backend
+from numbaconv.dispatch.backends import check_backend, requested_backend
 from numbaconv.dispatch.gpu import on_host
-from numbaconv.dispatch.host import convolve, resolve
+from numbaconv.dispatch.host import convolve, find_ready, resolve
 from numbaconv.dispatch.precision import find_precision
 from numbaconv.layers import Layer, Weights
 from numbaconv.problem.forward import check_activation, check_bias, check_weight
 from numbaconv.problem.padding_value import check_applies
-from numbaconv.problem.plan import Options, Plan, find_plan, frozen
+from numbaconv.problem.plan import Options, Plan, find_plan, frozen, keep
 from numbaconv.problem.validation import (
     check_data_format,
     integer,
@@ -52,6 +52,18 @@ class PreparedConv(Layer):
         chosen = resolve(plan, self.backend, self.precision)
         weight, bias, packed = now.weight, now.bias, now.packed
         return convolve(plan, chosen, x, weight, bias, out, packed, stream, self.precision, add)
+
+    def _run_on_array(self, x: np.ndarray, now: Weights, out: np.ndarray | None) -> Any:
+        name, _ = requested_backend(self.backend)
+        key = x.shape, x.dtype, x.flags.num, name
+        try:
+            ready = now.ready[key]
+        except KeyError:
+            arrays = x, now.weight, now.bias, now.packed
+            ready = find_ready(self.plan(x, now), name, self.precision, *arrays)
+            keep(now.ready, key, ready)
+        y = None if ready is None else ready(x, out)
+        return self._run(x, now, out, None, None) if y is None else y
 
     def by_blocks(self, given: dict[str, Any]) -> ByBlocks:
         """Describe a call for what cuts it into blocks."""

@@ -22,6 +22,7 @@ from numbaconv.codegen.pointers import (
     behind,
     call,
     data_in,
+    exchange_ordered,
     fetch_add,
     indices_at,
     shift,
@@ -34,14 +35,35 @@ from numbaconv.runtime.c_memory import allocate, free
 from numbaconv.runtime.capture import Run, capturing
 from numbaconv.runtime.lent_memory import give_back, lend
 from numbaconv.runtime.shared_table import entry_table
-from numbaconv.runtime.threads import launch_lock
+from numbaconv.runtime.threads import NO_LOCK, launch_lock
 
 
 class Header(NamedTuple):
     """What all jobs begin with; as `AT`, the places where it lies: ``job[AT.lanes]``.
 
+    What calls write stands first, in as few cache lines as it takes: the others stay in the caches
+    of all cores.
+
     Attributes
     ----------
+    taken : int
+        1: a call has the template itself, not a copy: see `take_job`.
+    x, weights, packed, bias, add, out : int
+        Addresses of the data, set by `carry_out`.
+    scratch : int
+        Address of memory of the elements' type: a piece for each worker. It begins at a cache line.
+    indices : int
+        Address of memory for integers: a piece for each worker.
+    queues : int
+        Address of the counters of the tasks that were taken off each worker's queue.
+    packs_in_task : int
+        1: the weights of this call come unpacked, and each task packs those that it needs.
+    member_work, members : int
+        Address of the worker that a team is to run, and how many of it.
+    launched : int
+        Address of the worker that is launched, for `timed_work`.
+    counts_cpu_time : int
+        1: in this launch the CPU time of each worker is counted.
     tile, prefetching_tile, band : int
         Addresses of register tiles. Those of functions are set in the template, and are 0 for what
         the problem does not need.
@@ -64,22 +86,12 @@ class Header(NamedTuple):
     launch, region, timed_work : int
         Addresses of what launches on several threads call: see `launching`. `launch` is
         `launch_workers`, or `region` itself.
-    launched : int
-        Address of the worker that is launched, for `timed_work`.
-    counts_cpu_time : int
-        1: in this launch the CPU time of each worker is counted.
+    member : int
+        Address of what each thread of a team calls.
     outside : int
         Address of three elements, set in the template: of what padding of zeros consists. That of
         channel c is element c & 1 (complex numbers are two channels each), so any two channels in a
         row have theirs side by side.
-    x, weights, packed, bias, add, out : int
-        Addresses of the data, set by `carry_out`.
-    scratch : int
-        Address of memory of the elements' type: a piece for each worker. It begins at a cache line.
-    indices : int
-        Address of memory for integers: a piece for each worker.
-    queues : int
-        Address of the counters of the tasks that were taken off each worker's queue.
     table : int
         Address of the engine's table, set in the template.
     pack_workers, workers : int
@@ -116,6 +128,21 @@ class Header(NamedTuple):
         their own. Only where a task has whole rows.
     """
 
+    taken: int
+    x: int
+    weights: int
+    packed: int
+    bias: int
+    add: int
+    out: int
+    scratch: int
+    indices: int
+    queues: int
+    packs_in_task: int
+    member_work: int
+    members: int
+    launched: int
+    counts_cpu_time: int
     tile: int
     prefetching_tile: int
     band: int
@@ -130,18 +157,8 @@ class Header(NamedTuple):
     launch: int
     region: int
     timed_work: int
-    launched: int
-    counts_cpu_time: int
+    member: int
     outside: int
-    x: int
-    weights: int
-    packed: int
-    bias: int
-    add: int
-    out: int
-    scratch: int
-    indices: int
-    queues: int
     table: int
     pack_workers: int
     workers: int
@@ -370,6 +387,33 @@ def no_memory(space):
 
 
 @inline
+def _take_job(template, space):
+    if exchange_ordered(indices_at(template), AT.taken, 1) == 0:
+        return template
+    return space.jobs
+
+
+@stands_for(_take_job)
+def take_job(template, space):
+    """The job of a call: the template itself, or its copy while another call has it.
+
+    What a call writes there, the next one writes again. The rest of a copy would be new to the
+    other cores, and they would wait for it: a microsecond.
+    """
+    return space.jobs
+
+
+@inline
+def _give_job(job):
+    exchange_ordered(indices_at(job), AT.taken, 0)
+
+
+@stands_for(_give_job)
+def give_job(job):
+    """Give back the job of a call."""
+
+
+@inline
 def size_of_packed(weights):
     """Elements that so many packed weights take: with slack for the vector that ends a panel."""
     return weights + CACHE_LINE
@@ -407,20 +451,22 @@ def carry_out(template, x, weights, packed, packed_size, bias, add, out):
     space = take_workspace(template, JOB_SIZE, scratch, panels, weights)
     if no_memory(space):
         return NO_MEMORY
-    job = indices_at(space.jobs)
+    at = take_job(template, space)
+    job = indices_at(at)
     job[AT.queues] = space.queues
     job[AT.x], job[AT.bias], job[AT.add], job[AT.out] = x, bias, add, out
     job[AT.scratch], job[AT.indices] = align(space.scratch), space.indices
+    job[AT.packs_in_task] = 0 if packed_size > 0 else job[AT.pack_in_task]
     if packed_size > 0:
-        job[AT.pack_in_task] = 0
         job[AT.packed] = packed
     elif packs:
         job[AT.weights], job[AT.packed] = weights, space.packed
-        launch(space.jobs, job[AT.packer], job[AT.pack_workers])
+        launch(at, job[AT.packer], job[AT.pack_workers])
         job[AT.queues] = behind(space.queues, job[AT.workers] * QUEUE_SIZE, 8)
     else:
         job[AT.packed] = weights
-    launch(space.jobs, job[AT.worker], job[AT.workers])
+    launch(at, job[AT.worker], job[AT.workers])
+    give_job(at)
     give_workspace(space)
     return COMPLETE
 
@@ -487,11 +533,15 @@ def execute(
     if captured is not None:
         captured.operations.append(Run(template, x, weights, packed, bias, out, add))
         return
-    job = template.job
-    given = job, x, weights, packed, bias, out if add is None else add, out
-    workers = job[AT.workers]
-    if workers == 1:  # to enter a context takes as long as a small layer's tasks
+    given = template.job, x, weights, packed, bias, out if add is None else add, out
+    run_given(given, template.job[AT.workers])
+
+
+def run_given(given: tuple[np.ndarray, ...], workers: int) -> None:
+    """Call `run`, which launches so many workers."""
+    lock = launch_lock(workers)
+    if lock is NO_LOCK:  # to enter a context takes as long as a small layer's tasks
         check_complete(run.call(given))
         return
-    with launch_lock(workers):
+    with lock:
         check_complete(run.call(given))

@@ -11,15 +11,17 @@ from numba import prange, types
 
 from numbaconv.codegen.arguments import Indices
 from numbaconv.codegen.jit import inline, native, parallel
-from numbaconv.codegen.pointers import add_ordered, call, indices_at, shift
+from numbaconv.codegen.pointers import add_ordered, call, call_for_integer, indices_at, shift
 from numbaconv.cpu.job import (
     AT,
+    JOB_SIZE,
     QUEUE_SIZE,
     LaunchArguments,
     WorkerArguments,
     places,
     size_within,
 )
+from numbaconv.runtime import openmp
 from numbaconv.runtime.contention import (
     CLOCK,
     CPU_CLOCK,
@@ -69,6 +71,48 @@ def region(worker, workers, job):
     for i in prange(workers):
         number: Any = np.int64(i)
         call(worker, WorkerArguments(number, job, 0))
+
+
+_INT = (1 << 32) - 1  # functions that return an int leave the other half undefined
+
+
+class MemberArguments(NamedTuple):
+    """What a thread of a team takes."""
+
+    job: Indices
+
+
+@native(MemberArguments)
+def member(job):
+    """Do what falls to a thread of a team: one worker or none, all where it has no other thread."""
+    entry = entry_table()
+    number = call_for_integer(entry[TABLE.omp_thread], ()) & _INT
+    threads = call_for_integer(entry[TABLE.omp_threads], ()) & _INT
+    for i in range(number, job[AT.members], threads):
+        call(job[AT.member_work], WorkerArguments(i, job, 0))
+
+
+class TeamArguments(NamedTuple):
+    """What `GOMP_parallel` takes."""
+
+    function: int
+    data: int
+    threads: int
+    flags: int
+
+
+@native(LaunchArguments)
+def team(worker, workers, job):
+    """Do what `region` does, by a team of OpenMP itself: see `runtime.openmp`.
+
+    The caller must not hold Python's lock, for which others would wait meanwhile.
+    Teams are as large as those of Numba, all alike: OpenMP ends threads that a smaller one leaves
+    out, and starts new ones for the next.
+    """
+    entry, launched = entry_table(), indices_at(job)
+    launched[AT.member_work], launched[AT.members] = worker, workers
+    threads = call_for_integer(entry[TABLE.get_num_threads], ()) & _INT
+    call(entry[TABLE.omp_parallel], TeamArguments(launched[AT.member], job, threads, 0))
 
 
 class TimedWorkArguments(NamedTuple):
@@ -130,7 +174,23 @@ def launch_workers(worker, workers, job):
 def set_launch(job: np.ndarray, threads: int) -> None:
     """Write into a job what its launches on so many threads call."""
     if threads > 1:
-        job[AT.launch] = job[AT.region] = region.address(types.int64)
+        if openmp.is_used():
+            job[AT.launch] = job[AT.region] = team.address(types.int64)
+            job[AT.member] = member.address(types.int64)
+        else:
+            job[AT.launch] = job[AT.region] = region.address(types.int64)
         if adapts():
             job[AT.launch] = launch_workers.address(types.int64)
             job[AT.timed_work] = timed_work.address(types.int64)
+
+
+def for_compiled_callers(jobs: np.ndarray) -> np.ndarray:
+    """Return jobs for callers that may hold Python's lock: `region` lets it go, `team` does not."""
+    copies = jobs.copy()
+    each = copies.reshape(-1, JOB_SIZE)
+    each[:, AT.taken] = 0
+    if each[:, AT.region].any() and openmp.is_used():
+        lets_go = region.address(types.int64)
+        for place in (AT.launch, AT.region):
+            each[each[:, place] == team.address(types.int64), place] = lets_go
+    return copies

@@ -1,5 +1,6 @@
 """Convolutions whose arrays are NumPy's: on a CPU engine, or copied to a GPU and back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numbaconv.problem.validation import check_out
 
 # Calls on a GPU need none of these.
 _execute = Later("numbaconv.cpu.execution", "execute")
+_ready = Later("numbaconv.cpu.ready", "Ready")
+_is_plain = Later("numbaconv.cpu.ready", "is_plain")
 _execute_pieces = Later("numbaconv.cpu.pieces", "execute")
 _execute_complex = Later("numbaconv.cpu.complex_parts", "execute")
 
@@ -56,3 +59,32 @@ def convolve(
     engine = BACKENDS[backend]
     y: np.ndarray = run.function(plan, engine, input, weight, bias, out, kept, add)
     return y
+
+
+def find_ready(
+    plan: Plan,
+    backend: str,
+    precision: str | None,
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    kept: dict[Any, Any],
+) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray | None] | None:
+    """Return what computes from arrays of the kind of `input` in later calls; None: `convolve`.
+
+    Parameters
+    ----------
+    plan, backend, precision
+        Plan of the calls; the backend that is asked for, maybe ``auto``; the layer's precision.
+    input, weight, bias, kept
+        As `convolve` takes them.
+    """
+    if backend == CUDA or precision is not None or not _is_plain.function(plan, input):
+        return None
+    if backend == AUTO:
+        backend = choose(plan).backend
+        if plan.fast_choice.backend != backend:  # the environment is asked in each call
+            return None
+    ready: Callable[[np.ndarray, np.ndarray | None], np.ndarray | None]
+    ready = _ready.function(plan, BACKENDS[backend], weight, bias, kept)
+    return ready

@@ -14,6 +14,7 @@ from numba import from_dtype
 from numbaconv.codegen.integers import round_up
 from numbaconv.cpu.activation import kernel_of
 from numbaconv.cpu.gradients import adjoint_chain, weight
+from numbaconv.cpu.launching import for_compiled_callers
 from numbaconv.layers import Weights
 from numbaconv.njit import protocol, steps
 from numbaconv.njit.request import BASES, TARGET, RequestedCall, placeholder
@@ -235,6 +236,11 @@ class Recipe:
         )
         return Array(view, protocol.APART, address(view))
 
+    def _jobs(self, jobs: np.ndarray) -> int:
+        """Return the address of jobs as compiled callers launch them."""
+        self.kept.append(jobs := for_compiled_callers(jobs))
+        return address(jobs)
+
     def convolve(
         self,
         template: Any,
@@ -253,7 +259,7 @@ class Recipe:
                 function=_address_for(steps.convolve, dtype, dtype),
                 source=x.place,
                 target=y.place,
-                job=address(template.job),
+                job=self._jobs(template.job),
                 weight=weight.place,
                 packed=weight.place,
                 bias=bias.place,
@@ -283,7 +289,7 @@ class Recipe:
                 function=_address_for(steps.apply_adjoint, dtype, dtype),
                 source=x.place,
                 target=y.place,
-                jobs=address(jobs.jobs),
+                jobs=self._jobs(jobs.jobs),
                 weight=weight.place,
                 packed=panels.place,
                 bias=bias.place,
@@ -302,7 +308,7 @@ class Recipe:
                 function=_address_for(steps.sum_weights, dtype, dtype),
                 source=x.place,
                 target=y.place,
-                job=address(template.job),
+                job=self._jobs(template.job),
                 gradient=gradient.place,
                 zeros=self.fixed(template.no_bias).place,
                 sums=self.scratch((template.sums,), dtype).place,

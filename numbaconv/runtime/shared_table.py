@@ -45,6 +45,9 @@ class Table(NamedTuple):
     free: int
     madvise: int  # 0 where there is none
     clock_gettime: int  # 0 where there is none
+    omp_parallel: int  # addresses of functions of OpenMP, here and below: see `openmp`
+    omp_thread: int
+    omp_threads: int
     cores: int  # that launches share; at the import
     in_flight: int  # launches under way: each counts itself in and out
     sharers: int  # the most launches under way at once, lately: until `shared_until`

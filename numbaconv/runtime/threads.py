@@ -1,7 +1,8 @@
 """How many threads a call may use, and what keeps Numba's threading layers from being misused.
 
 Two layers have a trap (Numba 0.68). Under OpenMP a forked child is killed at its first parallel
-launch if its parent had launched before: such a child works on one thread. Under workqueue two
+launch if its parent had launched before, and waits for ever if it launches without Numba: such a
+child works on one thread. Under workqueue two
 Python threads that launch at once abort the process: there one launch waits for another.
 """
 
@@ -22,7 +23,7 @@ from numbaconv.runtime.shared_table import AT, ENTRY, kept
 # Below this many multiply-adds a parallel region (1-2 us) costs more than a second core saves.
 SERIAL_LIMIT = 400_000
 
-_no_lock = nullcontext()
+NO_LOCK = nullcontext()
 
 
 class _State:
@@ -38,8 +39,17 @@ class _State:
 _state: _State = kept("threads", _State)
 
 
+def _uses_openmp() -> bool:
+    """Whether Numba has OpenMP's threads, which a caller's own ``prange`` may have started."""
+    try:
+        return bool(numba.threading_layer() == "omp")
+    except ValueError:
+        return False
+
+
 def _after_fork() -> None:
-    _state.forked_after_launch = _state.forked_after_launch or _state.launched
+    launched = _state.launched or _uses_openmp()
+    _state.forked_after_launch = _state.forked_after_launch or launched
     _state.launch_lock = threading.RLock()  # another thread of the parent may have held it
     ENTRY[AT.forked] = _state.forked_after_launch
     ENTRY[AT.readers] = 0  # the parent's other threads are not here
@@ -82,7 +92,7 @@ def limited_threads(threads: int) -> Iterator[None]:
 def launch_lock(threads: int) -> AbstractContextManager[object]:
     """Context of a launch on so many threads: a lock where launches are to be alone, or nothing."""
     if threads == 1:
-        return _no_lock
+        return NO_LOCK
     if not _state.launched:
         # The first launch decides the layer, so it is made alone.
         _state.launched = True
@@ -91,7 +101,7 @@ def launch_lock(threads: int) -> AbstractContextManager[object]:
         layer = numba.threading_layer()
     except ValueError:  # the first launch is under way in another thread
         return _state.launch_lock
-    return _state.launch_lock if layer == "workqueue" else _no_lock
+    return _state.launch_lock if layer == "workqueue" else NO_LOCK
 
 
 def note_launch() -> None:

@@ -6,10 +6,12 @@ import pickle
 import threading
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
 import numbaconv as nc
+from numbaconv.cpu import job, ready
 from tests.conftest import thinned
 from tests.oracle import reference
 from tests.oracle.cases import (
@@ -22,7 +24,7 @@ from tests.oracle.cases import (
     integer_arrays,
     normal_arrays,
 )
-from tests.oracle.layouts import LAYOUTS
+from tests.oracle.layouts import LAYOUTS, unaligned
 
 
 def check(y: Array, x: Array, w: Array, b: Array | None, **options: Any) -> None:
@@ -167,6 +169,61 @@ def test_each_call_is_dispatched_unless_the_layer_says(monkeypatch: pytest.Monke
     check(here(x), x, w, b)
     with pytest.raises(ValueError, match="NUMBACONV_BACKEND"):
         anywhere(x)
+
+
+def test_memory_of_every_kind_in_turn(backend: str):
+    """Of one shape and dtype: some can be read where it lies, some not."""
+    x, w, b = integer_arrays(BY_NAME["bias"])
+    layer = nc.prepare(w, b, backend=backend)
+    inputs = [x, unaligned(x), np.asfortranarray(x), x[..., ::-1], x.astype(">f4"), x.copy()]
+    inputs[-1].flags.writeable = False
+    for each in inputs + inputs[::-1]:
+        check(layer(each), each, w, b)
+
+
+def test_every_call_checks_out(backend: str):
+    """Those too that follow a call which has found all else."""
+    draw = np.random.default_rng(0).integers
+    memory = draw(-4, 4, 2 * 5 * 9 * 9).astype("f4")
+    x, w = memory[: 5 * 9 * 9].reshape(1, 5, 9, 9), draw(-4, 4, (5, 5, 1, 1)).astype("f4")
+    layer, expected = nc.prepare(w, backend=backend), reference.conv(x, w)
+    for out in (
+        np.empty_like(x),
+        np.empty((1, 5, 9, 18), "f4")[..., ::2],
+        memory[405:].reshape(x.shape),
+    ):
+        for _ in range(2):
+            out[...] = np.nan
+            assert layer(x, out=out) is out
+            np.testing.assert_array_equal(out, expected)
+    fixed = np.empty_like(x)
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        layer(x, out=fixed)
+    for out in (x, memory[100:505].reshape(x.shape)):
+        with pytest.raises(ValueError, match="out overlaps input"):
+            layer(x, out=out)
+    with pytest.raises(TypeError, match="out has dtype"):
+        layer(x, out=np.empty(x.shape))
+    with pytest.raises(ValueError, match="out has shape"):
+        layer(x, out=np.empty((1, 5, 9, 8), "f4"))
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="threads are of compiled code")
+def test_each_call_follows_the_limit_of_threads(monkeypatch: pytest.MonkeyPatch):
+    x, w = np.ones((1, 16, 40, 40), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    layer, launched = nc.prepare(w), []
+    before = numba.get_num_threads()
+    with monkeypatch.context() as patch:
+        run = job.run_given
+        patch.setattr(ready, "run_given", lambda *a: (launched.append(a[1]), run(*a)))
+        try:
+            for limit in (before, 1, before, 1):
+                numba.set_num_threads(limit)
+                check(layer(x), x, w, None)
+        finally:
+            numba.set_num_threads(before)
+    assert launched == [before, 1, before, 1]
 
 
 def test_bad_out_is_refused(backend: str):

@@ -57,9 +57,9 @@ def test_what_a_first_call_compiles(run_script: Script, tmp_path):
     variables = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBACONV_BUILT_AHEAD": "0"}
     output = run_script("-c", COUNT, **variables).stdout
     kernels, functions, by_numba, size = map(int, output.split())
-    assert 1 <= kernels <= 8
-    assert functions <= 78
-    assert by_numba <= 10  # the parallel region
+    assert 1 <= kernels <= 10
+    assert functions <= 82
+    assert by_numba <= 10  # the parallel region, or in its place two kernels for teams of OpenMP
     assert size <= 130_000  # AVX-512 unrolls more than AVX2, whose objects have 60,000 bytes
 
 

@@ -68,6 +68,29 @@ def test_child_processes_compute(method: str, layer: dict[str, str], run_script:
     run_script("-W", "ignore::DeprecationWarning", *MIXED_CALLS, method, **layer)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_child_of_a_parent_that_launched_without_us(layer: dict[str, str], run_script: Script):
+    """OpenMP's threads are those of a loop of the caller's own."""
+    code = """
+import os, signal, numba
+from tests.scripts.mixed_calls import check
+@numba.njit(parallel=True)
+def total(n):
+    s = 0
+    for i in numba.prange(n):
+        s += i
+    return s
+assert total(10) == 45
+if not (child := os.fork()):
+    signal.alarm(120)
+    assert check(0) and check(4)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert check(0) and check(4)
+"""
+    run_script("-W", "ignore::DeprecationWarning", "-c", code, **layer)
+
+
 # A small kernel, compiled by whoever comes first.
 SMALL = """
 import numpy as np
@@ -165,6 +188,31 @@ for threads in (1, 2):
         assert numba.get_num_threads() == threads
 """
     run_script("-c", code, **layer)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in Linux's /proc")
+def test_no_thread_ends_where_jobs_have_fewer_tasks(run_script: Script):
+    """OpenMP would end it and start another for the next job, which takes longer than either."""
+    code = """
+import os, numpy as np, numbaconv as nc
+few = nc.prepare(np.ones((2, 1, 15, 15), "f4"), groups=2)  # a task for each channel
+many = nc.prepare(np.ones((64, 64, 3, 3), "f4"))
+planes, images = np.ones((1, 2, 64, 64), "f4"), np.ones((4, 64, 28, 28), "f4")
+def threads():
+    few(planes), many(images)
+    return set(os.listdir("/proc/self/task"))
+threads()
+first = threads()
+assert len(first) >= 4
+assert all(threads() == first for _ in range(20))
+"""
+    run_script(
+        *("-c", code),
+        NUMBA_THREADING_LAYER="omp",
+        NUMBA_NUM_THREADS="4",
+        OMP_NUM_THREADS="4",
+        NUMBACONV_ADAPTIVE_THREADS="0",
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts CPU time in Linux's /proc")

@@ -301,7 +301,7 @@ def open_panel(job, m, s, b, t, block, c0, channels):
     taps, width = kernel_taps(s), block_rows(s.c_out, b.mr, block)
     k_size = s.c_in * taps
     channel = t.g * s.c_out + block * b.mr
-    outer, here = job[AT.pack_taps_outer] != 0, job[AT.pack_in_task] != 0
+    outer, here = job[AT.pack_taps_outer] != 0, job[AT.packs_in_task] != 0
     channel_step, tap_step = taps * width, width
     if outer:
         # A line apart, or the taps of a channel would push each other out of the cache.
