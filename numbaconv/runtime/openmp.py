@@ -7,6 +7,7 @@ threads. Forked children do not come here: see `threads`.
 
 import ctypes
 import functools
+import importlib
 
 import numba
 from llvmlite import binding as llvm
@@ -30,8 +31,7 @@ def is_used() -> bool:
     numba.get_num_threads()  # starts them, which decides the layer
     if numba.threading_layer() != "omp":
         return False
-    from numba.np.ufunc import omppool
-
+    omppool = importlib.import_module("numba.np.ufunc.omppool")  # where there is no OpenMP, none
     if omppool.openmp_vendor != "GNU":
         return False
     library = ctypes.CDLL(omppool.__file__)  # finds what that is linked to
