@@ -132,7 +132,11 @@ class Vectors:
 
     def load_mask(self, pointer):
         """Mask of the lanes whose bits are set in the i64 behind a pointer."""
-        bits = self.builder.trunc(self.builder.load(pointer), ir.IntType(self.lanes))
+        return self.as_mask(self.builder.load(pointer))
+
+    def as_mask(self, word):
+        """Mask of the lanes whose bits are set in an i64."""
+        bits = self.builder.trunc(word, ir.IntType(self.lanes))
         return self.builder.bitcast(bits, self.mask)
 
     def load_by_word(self, pointer, word):
@@ -169,6 +173,12 @@ class Vectors:
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         arguments = [value, address, ir.Constant(I32, self.align), mask]
         self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), arguments)
+
+    def shifted(self, low, high, count):
+        """Of two vectors side by side, the one that begins `count` lanes behind the first."""
+        places = ir.VectorType(I32, self.lanes)
+        mask = ir.Constant(places, list(range(count, count + self.lanes)))
+        return self.builder.shuffle_vector(low, high, mask)
 
     def every_second(self, pair, first):
         """Every second element of two vectors side by side, from `first` (0 or 1) on."""

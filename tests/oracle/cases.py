@@ -255,6 +255,8 @@ CASES: tuple[Case, ...] = (
     problem("depthwise_padded", (1, 11, 27, 37), (11, 1, 3, 3), groups=11, padding=1),
     problem("depthwise_stride_2", (1, 11, 27, 37), (11, 1, 3, 3), groups=11, padding=1, stride=2),
     problem("depthwise_dilation_2", (1, 11, 27, 37), (11, 1, 3, 3), groups=11, dilation=2),
+    problem("depthwise_1x7", (1, 5, 9, 101), (5, 1, 1, 7), groups=5, padding=(0, 3)),
+    problem("depthwise_1x17", (1, 3, 2, 37), (3, 1, 1, 17), groups=3, padding=(0, 9)),
     problem("depthwise_7x7_bias", (2, 5, 19, 23), (5, 1, 7, 7), groups=5, padding=3, bias=True),
     problem("depthwise_batch_small", (3, 67, 7, 7), (67, 1, 3, 3), groups=67, padding=1),
     problem("depthwise_multiplier_3", (1, 7, 13, 17), (21, 1, 3, 3), groups=7, padding=1),

@@ -31,6 +31,7 @@ from numbaconv.cpu.direct.counts import (
 )
 from numbaconv.cpu.direct.halo_counts import Counts, ends_and_middle, is_large
 from numbaconv.cpu.direct.tasks import halo_extents, off_padding, rows_at_once, rows_share
+from numbaconv.cpu.microkernels.strip import SLIDES
 from numbaconv.problem.shape import ConvShape, kernel_taps
 from numbaconv.problem.taps import axis_taps, first_read
 
@@ -80,6 +81,12 @@ def count_small_planes(s: ConvShape, lanes: int) -> Counts:
     }
 
 
+def slides(s: ConvShape, lanes: int) -> bool:
+    """Whether strips shift what a single row of taps reads, and load each vector once."""
+    row = s.stride[2] == s.dilation[2] == strip_height(s.kernel[1], 1) == 1
+    return SLIDES and row and s.kernel[2] <= lanes + 1
+
+
 def count_planes(s: ConvShape, lanes: int) -> Counts:
     """Count for `depthwise_planes`."""
     if uses_small_planes(s, lanes):
@@ -97,6 +104,8 @@ def count_planes(s: ConvShape, lanes: int) -> Counts:
     real = max(1, min(rows - above, s.size[1]))
     each = depth * vectors * kw * real / s.output[1]  # loads of a pass
     loads = each * len(heights)
+    if slides(s, lanes):
+        loads /= 2  # what a shift takes, beside a load across two cache lines
     counts: Counts = {
         # Each row that is read meets all rows of the filter, those of other outputs too.
         "depthwise_planes.product": each * kh / s.stride[1],

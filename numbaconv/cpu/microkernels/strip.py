@@ -19,7 +19,7 @@ from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pipeline import tidy
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
+from numbaconv.codegen.target import HALVES_VECTORS, REGISTERS, VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
 from numbaconv.cpu.blocking import STRIP_ROWS, strip_vectors
@@ -32,6 +32,9 @@ _PREFETCHED_ROWS = 8
 _PREFETCHED_STRIPS = 2
 _PREFETCHED_VECTORS = 2
 _LINE_VECTORS = max(1, CACHE_LINE // VECTOR_BYTES)
+
+# Whether taps of a single row are shifted from what was loaded before: see `_SlidingStrip`.
+SLIDES = HALVES_VECTORS
 
 
 class StripArguments(NamedTuple):
@@ -346,6 +349,47 @@ class _Strip:
         return [self.v.every(run, first) for run in runs]
 
 
+class _SlidingStrip(_Strip):
+    """The same for a single row of neighbouring taps, at most one more than a vector has lanes.
+
+    Each vector of the row is loaded once, and what a tap reads is shifted from two neighbours: of
+    the loads for each tap nearly all would cross a cache line, which takes a Zen 4 as long as two
+    multiply-adds. Elsewhere shifts take as long as these loads.
+    """
+
+    def serves(self):
+        """Whether it serves a filter of so many columns."""
+        b, most = self.builder, i64(self.v.lanes + 1)
+        dense = b.icmp_signed("==", self.o.dilation, i64(1))
+        return b.and_(dense, b.icmp_signed("<=", self.o.kw, most))
+
+    def open_strip(self):
+        """Load the masks of the vectors that the first tap reads, and of the one behind them."""
+        b, o, lanes = self.builder, self.o, self.v.lanes
+        self.masks = self.load_masks(i64(0), self.edges)
+        last = b.add(b.mul(b.sub(o.kw, i64(1)), i64(self.spanned)), i64(self.spanned - 1))
+        word = b.load(self.v.at(o.masks, last))  # of the last tap: it reads kw - 1 lanes further
+        self.masks[self.spanned] = self.v.as_mask(b.lshr(word, b.sub(i64(lanes + 1), o.kw)))
+
+    def row_taps(self, row, q, values):
+        """All columns of the filter: each behind a way out."""
+        columns = [self.v.column(row, i) for i in range(self.spanned + 1)]
+        loaded = [
+            self.load(at, self.masks[i]) if i in self.masks else self.v.load(at)
+            for i, at in enumerate(columns)
+        ]
+        return self.taps_from(0, q, loaded, values)
+
+    def taps_from(self, k, q, loaded, values):
+        """Add column k of the filter, and all behind it."""
+        if k == self.v.lanes + 1:
+            return values
+        xs = [self.v.shifted(*pair, k) for pair in itertools.pairwise(loaded)]
+        values = self.multiply_add(q, xs, [i64(k)], values)
+        more = self.builder.icmp_signed(">", self.o.kw, i64(k + 1))
+        return self.where(more, values, lambda: self.taps_from(k + 1, q, loaded, values))
+
+
 class _SquareStrip(_Strip):
     """The same for a filter as wide as it is high, without dilation: its columns are unrolled.
 
@@ -353,6 +397,12 @@ class _SquareStrip(_Strip):
     which lie at whole vectors then under a padding of 1. Of a 3x3 filter, which is what most
     depthwise layers have, the weights stay in registers too.
     """
+
+    def serves(self):
+        """Whether it serves a filter of so many columns."""
+        b, side = self.builder, i64(self.shape.kh)
+        dense = b.icmp_signed("==", self.o.dilation, i64(1))
+        return b.and_(dense, b.icmp_signed("==", self.o.kw, side))
 
     def open_strip(self):
         """Load the masks of the taps, or runs of taps, that read the same vectors."""
@@ -381,18 +431,28 @@ class _SquareStrip(_Strip):
         return values
 
 
-def _emit_shape(builder, dtype, shape, o):
-    # Unrolling 5x5 and 7x7 pays where a strip is one vector, and not where it is wider.
-    if shape.kh == 1 or (shape.kh > 3 and shape.vectors > 1):
-        _Strip(builder, dtype, shape, o).emit()
+def _special(shape, slides):
+    """Which strip serves some filters of a shape better, if any does.
+
+    Unrolling 5x5 and 7x7 pays where a strip is one vector, and not where it is wider.
+    """
+    if shape.kh == 1:
+        return _SlidingStrip if slides else None
+    return _SquareStrip if shape.kh == 3 or shape.vectors == 1 else None
+
+
+def _emit_shape(builder, dtype, shape, o, slides):
+    """Emit one shape; `slides` says whether strips of a single row of taps may be sliding ones."""
+    special, general = _special(shape, slides), _Strip(builder, dtype, shape, o)
+    if special is None:
+        general.emit()
         return
-    dense = builder.icmp_signed("==", o.dilation, i64(1))
-    square = builder.icmp_signed("==", o.kw, i64(shape.kh))
-    with builder.if_else(builder.and_(dense, square)) as (then, otherwise):
+    better = special(builder, dtype, shape, o)
+    with builder.if_else(better.serves()) as (then, otherwise):
         with then:
-            _SquareStrip(builder, dtype, shape, o).emit()
+            better.emit()
         with otherwise:
-            _Strip(builder, dtype, shape, o).emit()
+            general.emit()
 
 
 def for_each_shape(builder, o, shapes, emit):
@@ -436,10 +496,11 @@ def strip_in_numpy(o):
 
 def _strip(name, stride, heights):
     """Return the function for some heights of a filter: it switches to what is asked for."""
+    slides = SLIDES and tuple(heights) == (1,) and stride == 1
 
     def emit(builder, dtype, o):
         def emit_shape(shape):
-            _emit_shape(builder, dtype, shape, o)
+            _emit_shape(builder, dtype, shape, o, slides)
 
         for_each_shape(builder, o, _shapes(stride, heights), emit_shape)
 
@@ -455,7 +516,8 @@ def _strips():
     """Yield the function for each (stride, height).
 
     One for all heights of a stride of 1 or 2, under which tall filters are sums of several; of
-    others each has its own, as they compile for as long as all heights of those.
+    others each has its own, as they compile for as long as all heights of those. So have filters of
+    a single row.
     """
     for stride, heights in STRIP_ROWS.items():
         if stride < 3:
@@ -466,4 +528,4 @@ def _strips():
                 yield (stride, kh), _strip(f"strip_{stride}_{kh}", stride, (kh,))
 
 
-STRIPS = dict(_strips())
+STRIPS = {**dict(_strips()), (1, 1): _strip("strip_1_1", 1, (1,))}
