@@ -52,7 +52,7 @@ PROBLEMS = {
         (64, 64, 3, 3),
         {"padding": 6, "dilation": 6},
     ),
-    "image": Problem("filter_rows", "direct", (1, 3, 90, 201), (2, 3, 5, 5), {"padding": 2}),
+    "image": Problem("filter_rows", "direct", (1, 4, 90, 120), (1, 4, 9, 9), {"padding": 2}),
     "long": Problem("filter_folds", "direct", (1, 1, 20003), (1, 1, 101), {"padding": 50}),
     "small planes": Problem(
         "depthwise_planes", "direct", (2, 40, 14, 14), (40, 1, 3, 3), {"groups": 40}
