@@ -1,7 +1,7 @@
 """GNU's OpenMP, called without Numba, where Numba's threads are its threads.
 
 A parallel loop of Numba asks the system whether this is a forked child, allocates a schedule, and
-waits for all threads twice. A region of OpenMP itself takes a third of that time, with the same
+waits for all threads twice. A region of OpenMP itself takes half of that time, with the same
 threads. Forked children do not come here: see `threads`.
 """
 

@@ -2,8 +2,8 @@
 
 Two layers have a trap (Numba 0.68). Under OpenMP a forked child is killed at its first parallel
 launch if its parent had launched before, and waits for ever if it launches without Numba: such a
-child works on one thread. Under workqueue two
-Python threads that launch at once abort the process: there one launch waits for another.
+child works on one thread. Under workqueue two Python threads that launch at once abort the process:
+there one launch waits for another.
 """
 
 import ctypes

@@ -494,9 +494,8 @@ def strip_in_numpy(o):
         row[:] = total
 
 
-def _strip(name, stride, heights):
+def _strip(name, stride, heights, slides=False):
     """Return the function for some heights of a filter: it switches to what is asked for."""
-    slides = SLIDES and tuple(heights) == (1,) and stride == 1
 
     def emit(builder, dtype, o):
         def emit_shape(shape):
@@ -517,7 +516,7 @@ def _strips():
 
     One for all heights of a stride of 1 or 2, under which tall filters are sums of several; of
     others each has its own, as they compile for as long as all heights of those. So have filters of
-    a single row.
+    one or two rows under no stride, which alone may slide.
     """
     for stride, heights in STRIP_ROWS.items():
         if stride < 3:
@@ -526,6 +525,7 @@ def _strips():
         else:
             for kh in heights:
                 yield (stride, kh), _strip(f"strip_{stride}_{kh}", stride, (kh,))
+    yield (1, 1), _strip("strip_1_1", 1, (1,), SLIDES)
 
 
-STRIPS = {**dict(_strips()), (1, 1): _strip("strip_1_1", 1, (1,))}
+STRIPS = dict(_strips())
