@@ -180,6 +180,11 @@ class Vectors:
         mask = ir.Constant(places, list(range(count, count + self.lanes)))
         return self.builder.shuffle_vector(low, high, mask)
 
+    def part(self, value, first, count):
+        """Some neighbouring lanes of a vector, from `first` on."""
+        places = ir.Constant(ir.VectorType(I32, count), list(range(first, first + count)))
+        return self.builder.shuffle_vector(value, value, places)
+
     def every_second(self, pair, first):
         """Every second element of two vectors side by side, from `first` (0 or 1) on."""
         picked = list(range(first, 2 * self.lanes, 2))

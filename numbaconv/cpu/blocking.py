@@ -77,6 +77,10 @@ MOST_STRIP_ROWS = 7
 SMALL_FILTERS = (3, 5, 7)
 SMALL_STRIDES = (1, 2)
 
+# Outputs of a register block of `maps.map_sums`: each has a register for its place in the map, of
+# which a core of x86 has few.
+MAP_OUTPUTS = (8, 4, 2, 1)
+
 # Strides of `phases.phase_rows`: the sums of a group, of one vector for each phase, fit registers.
 PHASE_STRIDES = (2, 3, 4) if REGISTERS >= 32 else (2, 3)
 

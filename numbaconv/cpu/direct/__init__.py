@@ -45,6 +45,7 @@ from numbaconv.problem.shape import ConvShape
 LOWERINGS: dict[str, Callable[..., Lowering]] = {
     "dots": Later("numbaconv.cpu.direct.dots", "lower"),
     "depthwise_planes": Later("numbaconv.cpu.direct.depthwise_planes", "lower"),
+    "depthwise_maps": Later("numbaconv.cpu.direct.depthwise_maps", "lower"),
     "depthwise_interleaved": Later("numbaconv.cpu.direct.depthwise_interleaved", "lower"),
     "depthwise_channels": Later("numbaconv.cpu.direct.depthwise_channels", "lower"),
     "matrix_zones": Later("numbaconv.cpu.direct.matrix_zones", "lower"),

@@ -50,6 +50,13 @@ HAS_MASKS = VECTOR_BYTES > 16
 # under tall kernels too.
 CHANNEL_COLUMNS = 256
 
+# Places of a map of `depthwise_maps`, at most, which its table lists; and bytes of the pieces that
+# planes are copied by: none may reach beyond a plane.
+MOST_PLACES, PIECE_BYTES = 1 << 14, 16
+
+# Elements of a depthwise window that covers its map, at most, that are no dot product.
+MOST_WINDOW = 81
+
 # Bytes of weights that `depthwise_interleaved` repeats for the lanes of vectors.
 MOST_REPEATED = 1 << 16
 
@@ -234,6 +241,63 @@ def uses_small_planes(s, lanes):
     return fits and filtered and flat and dense and has_strips(s)
 
 
+def has_maps(s, lanes):
+    """Depthwise, with planes that lie dense on both sides, and small enough for lists of pixels."""
+    s = with_window(s)
+    in_place = pads_zeros(s) and reads_in_place(s)
+    dense = has_dense_planes(s.in_strides, s.size) and has_dense_planes(s.out_strides, s.output)
+    fits = PIECE_BYTES * lanes <= prod(s.size) * VECTOR_BYTES and map_places(s) <= MOST_PLACES
+    return is_depthwise(s) and in_place and dense and fits
+
+
+def is_window(s):
+    """Whether each output of a pixel has channels of its own, which lie side by side.
+
+    A depthwise window that covers its map is such a layer in its simplest form.
+    """
+    alone = s.groups > 1 and s.c_out == 1 and s.output[:2] == (1, 1) and 1 in (s.n, s.output[2])
+    return alone and has_dots(s)
+
+
+def with_window(s):
+    """Return such a layer with the channels of a pixel as a row that its window covers."""
+    if not is_window(s):
+        return s
+    k, apart = s.c_in, 0 if s.n > 1 else 4
+    return s._replace(
+        n=s.n * s.output[2],
+        c_in=1,
+        size=(1, 1, k),
+        kernel=(1, 1, k),
+        output=(1, 1, 1),
+        in_strides=(s.in_strides[apart], k, k, k, 1),
+        out_strides=(s.out_strides[apart], 1, 1, 1, 1),
+    )
+
+
+def has_dense_planes(steps, size):
+    """Whether all elements of a channel are neighbours."""
+    return steps[2:] == (size[1] * size[2], size[2], 1)
+
+
+def map_places(s):
+    """Places of a map of all pixels of an image and their padding."""
+    return prod(map_extent(s, axis, s.output[axis]) for axis in range(3))
+
+
+def map_extent(s, axis, outputs):
+    """Places along an axis of a map for so many outputs: one for each element they may read."""
+    reach = (outputs - 1) * s.stride[axis] + (s.kernel[axis] - 1) * s.dilation[axis]
+    return reach // places_apart(s, axis) + 1
+
+
+def places_apart(s, axis):
+    """Elements from one place of a map to the next: windows leave out those in between."""
+    over = s.stride[axis] if s.output[axis] > 1 else 0
+    along = s.dilation[axis] if s.kernel[axis] > 1 else 0
+    return gcd(over, along) or 1
+
+
 def period_of(s, lanes):
     """Vectors of outputs after which the channels of their lanes repeat."""
     channels = s.groups * s.c_out
@@ -278,6 +342,7 @@ def depthwise_lowerings(s, lanes):
     Lanes are channels only where these fill half a vector.
     """
     names = ["depthwise_planes"] if has_strips(s) else []
+    names += ["depthwise_maps"] if is_depthwise(s) and has_maps(s, lanes) else []
     interleaved = uses_interleaved(s, lanes)
     fills = is_depthwise(s) and s.groups > 1 and 2 * s.groups >= lanes
     channels = fills and (interleaved or uses_channels(s))
@@ -562,6 +627,7 @@ def always(s, lanes):
 APPLIES: dict[str, Callable[..., bool]] = {
     "dots": lambda s, lanes: has_dots(s),
     "depthwise_planes": lambda s, lanes: has_strips(s),
+    "depthwise_maps": has_maps,
     "depthwise_interleaved": has_dense_pixels,
     "depthwise_channels": lambda s, lanes: is_depthwise(s),
     "matrix_zones": lambda s, lanes: has_zones(s),
@@ -585,6 +651,8 @@ def special_lowering(s, lanes):
     single taps wait for the memory is not counted well enough, so a rule says when panels serve
     them; nor is what results take that are no neighbours, so depthwise layers with such are bands.
     """
+    if is_window(s) and s.c_in <= MOST_WINDOW and has_maps(s, lanes) and 2 * s.groups >= lanes:
+        return "depthwise_maps"
     if has_few_pixels(s, lanes):
         return "dots"
     phase = is_depthwise(s) and stores_apart(s) and not depthwise_lowerings(s, lanes)

@@ -26,7 +26,12 @@ from numbaconv.cpu.direct.counts import (
     image_of,
     in_any_batch,
 )
-from numbaconv.cpu.direct.depthwise_counts import count_channels, count_interleaved, count_planes
+from numbaconv.cpu.direct.depthwise_counts import (
+    count_channels,
+    count_interleaved,
+    count_maps,
+    count_planes,
+)
 from numbaconv.cpu.direct.halo_counts import Counts
 from numbaconv.problem.shape import ConvShape
 
@@ -133,6 +138,14 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "depthwise_channels.padding": (4.96, 1.99, 4.87),
     "depthwise_channels.far": (9.1, 3.6, 0.412),
     "depthwise_channels.moved": (6.41, 3.81, 2.61),
+    # Steps of register blocks; those whose map the first-level cache does not hold; pixels that are
+    # copied, taps whose weights are, and results that are transposed back; maps.
+    "depthwise_maps.step": (1.3, 1.35, 1.0),
+    "depthwise_maps.far": (0.1, 0.1, 0.1),
+    "depthwise_maps.copied": (6, 3, 3),
+    "depthwise_maps.weight": (3, 3, 3),
+    "depthwise_maps.moved": (5, 2.5, 2.5),
+    "depthwise_maps.call": (100, 80, 150),
     # Cycles of register blocks; calls; vectors of results; rows that are copied, their vectors, and
     # vectors of padding; elements that are copied to a phase or for their outputs, once and again;
     # loads whose lines the first-level cache has lost; repeated weights.
@@ -172,6 +185,7 @@ COUNTS: dict[str, Callable[[ConvShape, int], Counts]] = {
     "filter_folds": count_folds,
     "depthwise_planes": count_planes,
     "depthwise_channels": count_channels,
+    "depthwise_maps": count_maps,
     "depthwise_interleaved": count_interleaved,
 }
 

@@ -1,24 +1,33 @@
 """What each lowering of depthwise layers does on a problem, for a row of outputs of one channel."""
 
 import itertools
-from math import gcd
+from math import gcd, prod
 from typing import NamedTuple
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import strip_height, strip_vectors
+from numbaconv.cpu.blocking import (
+    HOST_FIRST_LEVEL,
+    MAP_OUTPUTS,
+    strip_height,
+    strip_vectors,
+)
 from numbaconv.cpu.direct.blocks import PIXEL_COLUMNS_UNIT, columns_of_pixels, rows_in_cache
 from numbaconv.cpu.direct.choice import (
     CHANNEL_COLUMNS,
     PAGE_BYTES,
     has_half,
     is_one_row,
+    is_window,
+    map_places,
     period_of,
+    places_apart,
     reads_in_place,
     uses_small_planes,
     with_equal_strides,
+    with_window,
 )
 from numbaconv.cpu.direct.counts import (
     AHEAD,
@@ -183,6 +192,29 @@ def count_channels(s: ConvShape, lanes: int) -> Counts:
     return {what: count * share for what, count in counts.items()}
 
 
+def count_maps(s: ConvShape, lanes: int) -> Counts:
+    """Count for `depthwise_maps`."""
+    windows = s.output[2] if is_window(s) else 1
+    s = with_window(s)
+    taps, pixels, outputs = kernel_taps(s), prod(s.size), prod(s.output)
+    apart = prod(places_apart(s, axis) for axis in (0, 1))  # rows of pixels that none reads
+    steps, left = 0.0, outputs
+    for width in MAP_OUTPUTS:
+        steps += left // width * step(width, 1, taps)
+        left %= width
+    counts: Counts = {
+        "depthwise_maps.step": taps * steps,
+        "depthwise_maps.copied": pixels / apart,
+        "depthwise_maps.moved": outputs,
+        "depthwise_maps.weight": taps,
+        "depthwise_maps.call": 1,
+    }
+    if map_places(s) * VECTOR_BYTES > HOST_FIRST_LEVEL:
+        counts["depthwise_maps.far"] = taps * outputs
+    share = windows * ceil_div(s.groups, lanes) / (s.groups * s.output[0] * s.output[1])
+    return {what: count * share for what, count in counts.items()}
+
+
 class Segment(NamedTuple):
     """Outputs of an axis that are computed together.
 
@@ -257,7 +289,7 @@ def loses_lines(s: ConvShape, lanes: int) -> bool:
     if rows_share(s):
         return False
     apart = s.dilation[2] * s.in_strides[4] * itemsize(lanes)
-    places = blocking.HOST_FIRST_LEVEL // gcd(apart, PAGE_BYTES)
+    places = HOST_FIRST_LEVEL // gcd(apart, PAGE_BYTES)
     return s.kernel[1] * s.kernel[2] > places or is_large(s, lanes)
 
 

@@ -75,8 +75,13 @@ def _piece_transposed(vectors, rows):
 
     Where the rows come straight from memory, laying them side by side is a part of loading them.
     """
-    lanes, q = vectors.lanes, rows[0].type.count
-    columns = [_concatenated(vectors, rows[i::q]) for i in range(q)]
+    q = rows[0].type.count
+    return squares_transposed(vectors, [_concatenated(vectors, rows[i::q]) for i in range(q)])
+
+
+def squares_transposed(vectors, columns):
+    """Of Q vectors, transpose each square of Q neighbouring lanes."""
+    lanes, q = vectors.lanes, len(columns)
     half = q // 2
     masks = []
     for part in (0, half):
@@ -89,7 +94,7 @@ def _piece_transposed(vectors, rows):
     return columns
 
 
-class _Piece:
+class Piece:
     """Emits the transposition of a piece: the rows are narrow vectors, the columns high ones."""
 
     def __init__(self, builder, dtype, source_dtype, source, source_step):
@@ -149,7 +154,7 @@ def _transpose_piece(typing_context, target, target_step, source, source_step, r
     def codegen(context, builder, signature, arguments):
         target, target_step, source, source_step, rows, columns = arguments
         to, of = signature.args[0].dtype, signature.args[2].dtype
-        piece = _Piece(builder, to, of, source, source_step)
+        piece = Piece(builder, to, of, source, source_step)
         targets = _rows_behind(piece.high, target, target_step, piece.narrow.lanes)
         piece.emit(rows, columns, targets)
         return context.get_dummy_value()
@@ -180,7 +185,7 @@ def _scatter_piece(
     def codegen(context, builder, signature, arguments):
         target, source, source_step, rows, tap, channel, taps, tap_step, channel_step = arguments
         dtype = signature.args[0].dtype
-        piece = _Piece(builder, dtype, dtype, source, source_step)
+        piece = Piece(builder, dtype, dtype, source, source_step)
         at = builder.add(builder.mul(tap, tap_step), builder.mul(channel, channel_step))
         back = builder.sub(channel_step, builder.mul(builder.sub(taps, i64(1)), tap_step))
         targets = []

@@ -1,0 +1,295 @@
+"""direct: each lane of a vector is a channel, of maps that are copied as a whole.
+
+It serves depthwise layers whose planes lie dense. Loops of a task (some blocks of channels, some
+images, a part of the outputs): blocks of channels; images; the map, copied with the channels
+innermost, transposed in registers, to places among those of the padding; the tile's own loops over
+outputs and taps; the results, transposed back. Pixels that no window reads have no place.
+"""
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from numbaconv.codegen.integers import ceil_div
+from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pointers import call, entries, indices_at, pointer_at, shift
+from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.cpu import blocking
+from numbaconv.cpu.blocking import share
+from numbaconv.cpu.direct.blocks import wanted_tasks
+from numbaconv.cpu.direct.choice import map_extent, places_apart, with_window
+from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
+from numbaconv.cpu.job import (
+    AT,
+    BLOCKS,
+    HALO,
+    MOST_BLOCKS,
+    MOST_HALO,
+    SHAPE,
+    WorkerArguments,
+    next_task,
+    size_within,
+)
+from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.microkernels.maps import MapSumsArguments, map_sums
+from numbaconv.cpu.packing.lanes import piece_columns
+from numbaconv.cpu.packing.maps import FillMapArguments, ReadMapArguments, fill_map, read_map
+from numbaconv.cpu.packing.rows import fill
+from numbaconv.cpu.packing.transpose import transpose_block
+from numbaconv.problem.shape import kernel_taps, read_shape
+from numbaconv.problem.taps import first_read
+
+# Of a part of the outputs, in the table of a job: its first output, and how many; its first piece,
+# and how many.
+_OUTPUT, _OUTPUTS, _PIECE, _PIECES, _PART_SIZE = range(5)
+
+
+# Copying a pixel to a map takes as long as so many of its taps.
+COPIED = 4
+
+
+class MapBlocks(NamedTuple):
+    """How a problem is cut.
+
+    Attributes
+    ----------
+    parts : int
+        Parts of an image's outputs.
+    channel_blocks, channel_parts, image_parts : int
+        Vectors of channels; equal parts of these, and of the images.
+    tasks : int
+        All combinations.
+    """
+
+    parts: int
+    channel_blocks: int
+    channel_parts: int
+    image_parts: int
+    tasks: int
+
+
+class MapLayout(NamedTuple):
+    """What a worker has in scratch, and where what is in the table of a job begins there.
+
+    Attributes
+    ----------
+    map_size, outputs : int
+        Elements of a map; outputs of a part, at most.
+    taps, starts, pieces : int
+        Where the taps begin, the places of outputs, and the pieces of planes.
+    many_taps : int
+        Taps that read more than padding.
+    """
+
+    map_size: int
+    outputs: int
+    taps: int
+    starts: int
+    pieces: int
+    many_taps: int
+
+
+_BLOCKS_SIZE, _LAYOUT_SIZE = size_within(MapBlocks, MOST_BLOCKS), size_within(MapLayout, MOST_HALO)
+
+
+class MapMemory(NamedTuple):
+    """The pointers of a worker: the problem's arrays and table, and its own scratch."""
+
+    x: object
+    weights: object
+    bias: object
+    out: object
+    table: object
+    map: object
+    results: object
+    taps: object
+
+
+def cut_part(s, itemsize, threads):
+    """Planes and rows of the outputs of a part: the thread with the most parts takes least time.
+
+    Parts are whole planes, or rows of one. The second-level cache holds the map of each. More parts
+    are shared out better, but what their windows have in common is copied for each.
+    """
+    budget = blocking.CACHE_BYTES // VECTOR_BYTES
+    (depth, height, width), units = s.output, s.n * ceil_div(s.groups, VECTOR_BYTES // itemsize)
+
+    def places(part):
+        return prod(map_extent(s, axis, many) for axis, many in enumerate((*part, width)))
+
+    def longest(part):
+        parts = ceil_div(depth, part[0]) * ceil_div(height, part[1])
+        each = COPIED * places(part) + prod(part) * width * kernel_taps(s)
+        return ceil_div(units * parts, threads) * each
+
+    cuts = [(ceil_div(depth, many), height) for many in range(1, depth + 1)]
+    cuts += [(1, ceil_div(height, many)) for many in range(2, height + 1)]
+    fitting = [part for part in cuts if places(part) <= budget] or cuts[-1:]
+    return min(fitting[: 2 * threads], key=longest)
+
+
+def places_along(s, axis, first, outputs):
+    """Of each element of an axis its place in the map of some outputs, or -1."""
+    at = np.arange(s.size[axis]) - first_read(s, axis, first)
+    place, between = np.divmod(at, places_apart(s, axis))
+    extent = map_extent(s, axis, outputs)
+    return np.where((between == 0) & (place >= 0) & (place < extent), place, -1)
+
+
+def list_pieces(s, firsts, outputs, extents, lanes):
+    """The pieces of planes of which some outputs read anything, and the places of their pixels."""
+    axes = [places_along(s, axis, firsts[axis], outputs[axis]) for axis in range(3)]
+    d, h, w = np.ix_(*axes)
+    places = np.where((d < 0) | (h < 0) | (w < 0), -1, (d * extents[1] + h) * extents[2] + w)
+    places, wide = places.ravel(), piece_columns(lanes)
+    begins = np.minimum(np.arange(0, places.size, wide), places.size - wide)
+    pixels = places[begins[:, None] + np.arange(wide)]
+    read = (pixels >= 0).any(1)
+    nowhere = prod(extents)
+    return np.column_stack((begins, np.where(pixels < 0, nowhere, pixels) * lanes))[read]
+
+
+def list_taps(s, extents, lanes):
+    """Of each tap that some output reads: its distance from an output's place, its weights."""
+    found = []
+    for axis in range(3):
+        k, o = np.ogrid[: s.kernel[axis], : s.output[axis]]
+        at = first_read(s, axis, o) + k * s.dilation[axis]
+        found.append(np.flatnonzero(((at >= 0) & (at < s.size[axis])).any(1)))
+    kd, kh, kw = np.ix_(*found)
+    steps = [s.dilation[axis] // places_apart(s, axis) for axis in range(3)]
+    distance = (kd * steps[0] * extents[1] + kh * steps[1]) * extents[2] + kw * steps[2]
+    number = (kd * s.kernel[1] + kh) * s.kernel[2] + kw
+    return np.column_stack((distance.ravel(), number.ravel())) * lanes
+
+
+def make_table(s, planes, rows, lanes):
+    """The parts of the outputs, the taps, the places of outputs, the pieces; and their layout."""
+    whole = planes, rows, s.output[2]
+    extents = [map_extent(s, axis, n) for axis, n in enumerate(whole)]
+    parts, pieces, count = [], [], 0
+    for d in range(0, s.output[0], planes):
+        for h in range(0, s.output[1], rows):
+            outputs = min(planes, s.output[0] - d), min(rows, s.output[1] - h), s.output[2]
+            found = list_pieces(s, (d, h, 0), outputs, extents, lanes)
+            first = (d * s.output[1] + h) * s.output[2]
+            parts.append((first, prod(outputs), count, len(found)))
+            pieces.append(found.ravel())
+            count += len(found)
+    steps = [s.stride[axis] // places_apart(s, axis) if whole[axis] > 1 else 1 for axis in range(3)]
+    d, h, w = (np.arange(n) * step for n, step in zip(whole, steps, strict=True))
+    starts = ((d[:, None, None] * extents[1] + h[:, None]) * extents[2] + w).ravel() * lanes
+    taps = list_taps(s, extents, lanes)
+    begins = np.cumsum([len(parts) * _PART_SIZE, taps.size, starts.size])
+    size = (prod(extents) + 1) * lanes  # the last place is for what has none
+    layout = MapLayout(size, starts.size, *map(int, begins), len(taps))
+    table = np.concatenate((np.array(parts).ravel(), taps.ravel(), starts, *pieces))
+    return table, layout, len(parts)
+
+
+def cut(s, parts, itemsize, threads):
+    """Choose the parts: of channels first, as each has weights to transpose, then of images."""
+    blocks = ceil_div(s.groups, VECTOR_BYTES // itemsize)
+    wanted = ceil_div(wanted_tasks(threads), parts)
+    channel_parts = min(blocks, wanted)
+    image_parts = min(s.n, ceil_div(wanted, channel_parts))
+    tasks = parts * channel_parts * image_parts
+    return MapBlocks(parts, blocks, channel_parts, image_parts, tasks)
+
+
+@inline
+def locate_maps(number, s, b):
+    """Decode a task: its part of the outputs, its blocks of channels, its images."""
+    rest = number // b.parts
+    images = rest // b.channel_parts
+    blocks = share(b.channel_blocks, rest - images * b.channel_parts, b.channel_parts)
+    return number - rest * b.parts, blocks, share(s.n, images, b.image_parts)
+
+
+@inline
+def map_task(job, m, s, layout, part, g, channels, n, ahead):
+    """A part of the outputs of some channels of an image; the next ones are so far ahead."""
+    lanes, out_plane = job[AT.lanes], s.out_strides[1]
+    at = n * s.out_strides[0] + g * out_plane + part[_OUTPUT]
+    x = shift(m.x, n * s.in_strides[0] + g * s.in_strides[1])
+    pieces = shift(m.table, layout.pieces + part[_PIECE] * (1 + piece_columns(lanes)))
+    outputs = part[_OUTPUTS]
+    call(
+        job[AT.fill_halo],
+        FillMapArguments(m.map, x, s.in_strides[1], channels, ahead, pieces, part[_PIECES]),
+    )
+    call(
+        job[AT.tile],
+        MapSumsArguments(
+            x=m.map,
+            starts=shift(m.table, layout.starts),
+            outputs=outputs,
+            taps=shift(m.table, layout.taps),
+            many=layout.many_taps,
+            w=m.taps,
+            bias=shift(m.bias, g),
+            channels=channels,
+            c=m.results,
+        ),
+    )
+    finish_tile(job, m.results, lanes, outputs, channels, True, at, 1, out_plane, NOT_FLAT)
+    call(
+        job[AT.band],
+        ReadMapArguments(m.results, outputs, channels, shift(m.out, at), out_plane),
+    )
+
+
+@native(WorkerArguments)
+def maps_work(worker, job, like):
+    """Do tasks until none is left."""
+    s, b = read_shape(job, SHAPE), MapBlocks(*entries(job, BLOCKS, _BLOCKS_SIZE))
+    layout, lanes = MapLayout(*entries(job, HALO, _LAYOUT_SIZE)), job[AT.lanes]
+    scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
+    results = shift(scratch, layout.map_size)
+    m = MapMemory(
+        pointer_at(job[AT.x], like),
+        pointer_at(job[AT.packed], like),
+        pointer_at(job[AT.bias], like),
+        pointer_at(job[AT.out], like),
+        indices_at(job[AT.table]),
+        scratch,
+        results,
+        shift(results, (layout.outputs + piece_columns(lanes)) * lanes),
+    )
+    fill(m.map, layout.map_size, 0, lanes)
+    count = kernel_taps(s)
+    number, queue = next_task(job, b.tasks, worker, 0)
+    while number < b.tasks:
+        part, blocks, images = locate_maps(number, s, b)
+        for block in range(blocks[0], blocks[1]):
+            g = block * lanes
+            channels = min(lanes, s.groups - g)
+            w = shift(m.weights, g * count)
+            transpose_block(m.taps, lanes, w, count, channels, count, lanes)
+            for n in range(images[0], images[1]):
+                back = (n - images[0]) * s.in_strides[0]
+                ahead = s.in_strides[0] if n + 1 < images[1] else lanes * s.in_strides[1] - back
+                at = shift(m.table, part * _PART_SIZE)
+                map_task(job, m, s, layout, at, g, channels, n, ahead)
+        number, queue = next_task(job, b.tasks, worker, queue)
+
+
+def lower(s, itemsize, threads):
+    """Return how this lowering computes a problem."""
+    lanes, s = VECTOR_BYTES // itemsize, with_window(s)
+    planes, rows = cut_part(s, itemsize, threads)
+    table, layout, parts = make_table(s, planes, rows, lanes)
+    results = layout.outputs + piece_columns(lanes)
+    return Lowering(
+        "depthwise_maps",
+        maps_work,
+        map_sums,
+        cut(s, parts, itemsize, threads),
+        table,
+        layout.map_size + (results + kernel_taps(s)) * lanes,
+        layout=layout,
+        fill_halo=fill_map,
+        band=read_map,
+        problem=s,
+    )
