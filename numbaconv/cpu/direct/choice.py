@@ -339,12 +339,14 @@ def uses_channels(s):
 def depthwise_lowerings(s, lanes):
     """Name the lowerings made for depthwise layers that may serve a problem.
 
-    Lanes are channels only where these fill half a vector.
+    Lanes are channels only where these fill half a vector; and a map that is copied as a whole
+    takes no longer than row by row.
     """
     names = ["depthwise_planes"] if has_strips(s) else []
-    names += ["depthwise_maps"] if is_depthwise(s) and has_maps(s, lanes) else []
     interleaved = uses_interleaved(s, lanes)
     fills = is_depthwise(s) and s.groups > 1 and 2 * s.groups >= lanes
+    if fills and has_maps(s, lanes):
+        return [*names, "depthwise_maps"]
     channels = fills and (interleaved or uses_channels(s))
     if (interleaved or channels) and has_padded_channels(s):
         return names
