@@ -156,7 +156,7 @@ def pack(template: Template, weights: np.ndarray) -> np.ndarray:
     if not template.order:
         return weights.copy()
     job = template.job
-    if job[AT.pack_in_task] != 0:  # calls that bring their weights need no worker that packs
+    if job[AT.packer] == 0:  # calls that bring their weights need no worker that packs
         job[AT.packer] = pack_work.address(numba.from_dtype(weights.dtype))
     with launch_lock(job[AT.pack_workers]):
         packed = from_a_cache_line(job[AT.packed_size], weights.dtype)

@@ -26,18 +26,17 @@ from numbaconv.cpu.job import (
     HALO,
     MOST_BLOCKS,
     MOST_HALO,
-    SHAPE,
     WorkerArguments,
     next_task,
     size_within,
 )
-from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.lowering import Lowering, Packing
 from numbaconv.cpu.microkernels.maps import MapSumsArguments, map_sums
 from numbaconv.cpu.packing.lanes import piece_columns
 from numbaconv.cpu.packing.maps import FillMapArguments, ReadMapArguments, fill_map, read_map
 from numbaconv.cpu.packing.rows import fill
-from numbaconv.cpu.packing.transpose import transpose_block
-from numbaconv.problem.shape import kernel_taps, read_shape
+from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
+from numbaconv.problem.shape import kernel_taps
 from numbaconv.problem.taps import first_read
 
 # Of a part of the outputs, in the table of a job: its first output, and how many; its first piece,
@@ -54,14 +53,16 @@ class MapBlocks(NamedTuple):
 
     Attributes
     ----------
-    parts : int
-        Parts of an image's outputs.
+    images, channels, parts : int
+        Those of the problem, and parts of an image's outputs.
     channel_blocks, channel_parts, image_parts : int
         Vectors of channels; equal parts of these, and of the images.
     tasks : int
         All combinations.
     """
 
+    images: int
+    channels: int
     parts: int
     channel_blocks: int
     channel_parts: int
@@ -70,7 +71,7 @@ class MapBlocks(NamedTuple):
 
 
 class MapLayout(NamedTuple):
-    """What a worker has in scratch, and where what is in the table of a job begins there.
+    """What a worker has in scratch, what lies where in the table, and how far arrays are apart.
 
     Attributes
     ----------
@@ -78,8 +79,10 @@ class MapLayout(NamedTuple):
         Elements of a map; outputs of a part, at most.
     taps, starts, pieces : int
         Where the taps begin, the places of outputs, and the pieces of planes.
-    many_taps : int
-        Taps that read more than padding.
+    many_taps, weights : int
+        Taps that read more than padding, and weights of a channel.
+    x_image, x_plane, y_image, y_plane : int
+        Elements from one image, and from one channel, to the next, of input and output.
     """
 
     map_size: int
@@ -88,8 +91,15 @@ class MapLayout(NamedTuple):
     starts: int
     pieces: int
     many_taps: int
+    weights: int
+    x_image: int
+    x_plane: int
+    y_image: int
+    y_plane: int
 
 
+# Where a job has the address of `transpose`: behind the layout.
+_TRANSPOSE = HALO + len(MapLayout._fields)
 _BLOCKS_SIZE, _LAYOUT_SIZE = size_within(MapBlocks, MOST_BLOCKS), size_within(MapLayout, MOST_HALO)
 
 
@@ -183,7 +193,10 @@ def make_table(s, planes, rows, lanes):
     taps = list_taps(s, extents, lanes)
     begins = np.cumsum([len(parts) * _PART_SIZE, taps.size, starts.size])
     size = (prod(extents) + 1) * lanes  # the last place is for what has none
-    layout = MapLayout(size, starts.size, *map(int, begins), len(taps))
+    steps = *s.in_strides[:2], *s.out_strides[:2]
+    layout = MapLayout(
+        size, starts.size, *map(int, begins), len(taps), kernel_taps(s), *map(int, steps)
+    )
     table = np.concatenate((np.array(parts).ravel(), taps.ravel(), starts, *pieces))
     return table, layout, len(parts)
 
@@ -195,29 +208,34 @@ def cut(s, parts, itemsize, threads):
     channel_parts = min(blocks, wanted)
     image_parts = min(s.n, ceil_div(wanted, channel_parts))
     tasks = parts * channel_parts * image_parts
-    return MapBlocks(parts, blocks, channel_parts, image_parts, tasks)
+    return MapBlocks(s.n, s.groups, parts, blocks, channel_parts, image_parts, tasks)
 
 
 @inline
-def locate_maps(number, s, b):
+def locate_maps(number, b):
     """Decode a task: its part of the outputs, its blocks of channels, its images."""
     rest = number // b.parts
     images = rest // b.channel_parts
     blocks = share(b.channel_blocks, rest - images * b.channel_parts, b.channel_parts)
-    return number - rest * b.parts, blocks, share(s.n, images, b.image_parts)
+    return number - rest * b.parts, blocks, share(b.images, images, b.image_parts)
 
 
 @inline
-def map_task(job, m, s, layout, part, g, channels, n, ahead):
+def map_part(job, m, layout, part, taps, g, channels, n, ahead):
     """A part of the outputs of some channels of an image; the next ones are so far ahead."""
-    lanes, out_plane = job[AT.lanes], s.out_strides[1]
-    at = n * s.out_strides[0] + g * out_plane + part[_OUTPUT]
-    x = shift(m.x, n * s.in_strides[0] + g * s.in_strides[1])
-    pieces = shift(m.table, layout.pieces + part[_PIECE] * (1 + piece_columns(lanes)))
-    outputs = part[_OUTPUTS]
+    lanes = job[AT.lanes]
+    outputs, at = part[_OUTPUTS], n * layout.y_image + g * layout.y_plane + part[_OUTPUT]
     call(
         job[AT.fill_halo],
-        FillMapArguments(m.map, x, s.in_strides[1], channels, ahead, pieces, part[_PIECES]),
+        FillMapArguments(
+            target=m.map,
+            x=shift(m.x, n * layout.x_image + g * layout.x_plane),
+            x_plane=layout.x_plane,
+            channels=channels,
+            ahead=ahead,
+            table=shift(m.table, layout.pieces + part[_PIECE] * (1 + piece_columns(lanes))),
+            pieces=part[_PIECES],
+        ),
     )
     call(
         job[AT.tile],
@@ -227,23 +245,51 @@ def map_task(job, m, s, layout, part, g, channels, n, ahead):
             outputs=outputs,
             taps=shift(m.table, layout.taps),
             many=layout.many_taps,
-            w=m.taps,
+            w=taps,
             bias=shift(m.bias, g),
             channels=channels,
             c=m.results,
         ),
     )
-    finish_tile(job, m.results, lanes, outputs, channels, True, at, 1, out_plane, NOT_FLAT)
+    step = layout.y_plane
+    finish_tile(job, m.results, lanes, outputs, channels, True, at, 1, step, NOT_FLAT)
+    call(job[AT.band], ReadMapArguments(m.results, outputs, channels, shift(m.out, at), step))
+
+
+@inline
+def transpose_weights(job, target, weights, layout, g, channels):
+    """target[k][lane] = the weight of tap k for each of some channels."""
+    count, lanes = layout.weights, job[AT.lanes]
+    source = shift(weights, g * count)
     call(
-        job[AT.band],
-        ReadMapArguments(m.results, outputs, channels, shift(m.out, at), out_plane),
+        job[_TRANSPOSE],
+        TransposeArguments(target, lanes, source, count, channels, count, lanes),
     )
+
+
+@inline
+def maps_task(job, m, layout, b, number):
+    """Blocks of channels, and some images of each."""
+    part, blocks, images = locate_maps(number, b)
+    lanes, at = job[AT.lanes], shift(m.table, part * _PART_SIZE)
+    for block in range(blocks[0], blocks[1]):
+        g = block * lanes
+        channels, taps = min(lanes, b.channels - g), m.taps
+        if job[AT.packs_in_task] != 0:
+            transpose_weights(job, taps, m.weights, layout, g, channels)
+        else:
+            taps = shift(m.weights, g * layout.weights)
+        for n in range(images[0], images[1]):
+            ahead = layout.x_image
+            if n + 1 == images[1]:
+                ahead = lanes * layout.x_plane - (n - images[0]) * layout.x_image
+            map_part(job, m, layout, at, taps, g, channels, n, ahead)
 
 
 @native(WorkerArguments)
 def maps_work(worker, job, like):
     """Do tasks until none is left."""
-    s, b = read_shape(job, SHAPE), MapBlocks(*entries(job, BLOCKS, _BLOCKS_SIZE))
+    b = MapBlocks(*entries(job, BLOCKS, _BLOCKS_SIZE))
     layout, lanes = MapLayout(*entries(job, HALO, _LAYOUT_SIZE)), job[AT.lanes]
     scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     results = shift(scratch, layout.map_size)
@@ -258,21 +304,26 @@ def maps_work(worker, job, like):
         shift(results, (layout.outputs + piece_columns(lanes)) * lanes),
     )
     fill(m.map, layout.map_size, 0, lanes)
-    count = kernel_taps(s)
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
-        part, blocks, images = locate_maps(number, s, b)
-        for block in range(blocks[0], blocks[1]):
-            g = block * lanes
-            channels = min(lanes, s.groups - g)
-            w = shift(m.weights, g * count)
-            transpose_block(m.taps, lanes, w, count, channels, count, lanes)
-            for n in range(images[0], images[1]):
-                back = (n - images[0]) * s.in_strides[0]
-                ahead = s.in_strides[0] if n + 1 < images[1] else lanes * s.in_strides[1] - back
-                at = shift(m.table, part * _PART_SIZE)
-                map_task(job, m, s, layout, at, g, channels, n, ahead)
+        maps_task(job, m, layout, b, number)
         number, queue = next_task(job, b.tasks, worker, queue)
+
+
+@native(WorkerArguments)
+def pack_maps(worker, job, like):
+    """Write the weights of each block of channels as [tap][lane]."""
+    b = MapBlocks(*entries(job, BLOCKS, _BLOCKS_SIZE))
+    layout, lanes = MapLayout(*entries(job, HALO, _LAYOUT_SIZE)), job[AT.lanes]
+    weights, packed = pointer_at(job[AT.weights], like), pointer_at(job[AT.packed], like)
+    number, queue = next_task(job, b.channel_blocks, worker, 0)
+    while number < b.channel_blocks:
+        g = number * lanes
+        channels, target = min(lanes, b.channels - g), shift(packed, g * layout.weights)
+        if channels < lanes:  # numbers that happen to lie there may be denormal
+            fill(target, layout.weights * lanes, 0, lanes)
+        transpose_weights(job, target, weights, layout, g, channels)
+        number, queue = next_task(job, b.channel_blocks, worker, queue)
 
 
 def lower(s, itemsize, threads):
@@ -280,16 +331,21 @@ def lower(s, itemsize, threads):
     lanes, s = VECTOR_BYTES // itemsize, with_window(s)
     planes, rows = cut_part(s, itemsize, threads)
     table, layout, parts = make_table(s, planes, rows, lanes)
+    b, count = cut(s, parts, itemsize, threads), kernel_taps(s)
     results = layout.outputs + piece_columns(lanes)
     return Lowering(
         "depthwise_maps",
         maps_work,
         map_sums,
-        cut(s, parts, itemsize, threads),
+        b,
         table,
-        layout.map_size + (results + kernel_taps(s)) * lanes,
+        layout.map_size + (results + count) * lanes,
         layout=layout,
         fill_halo=fill_map,
         band=read_map,
-        problem=s,
+        packing=Packing(rows=0, in_task=True),
+        packer=pack_maps,
+        packed_size=b.channel_blocks * lanes * count,
+        packed_order=(lanes, count),
+        functions=(transpose,),
     )
