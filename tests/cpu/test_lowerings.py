@@ -26,6 +26,7 @@ NAMES = {
     "L": "filter_folds",
     "P": "depthwise_planes",
     "C": "depthwise_channels",
+    "D": "depthwise_maps",
     "I": "depthwise_interleaved",
 }
 
@@ -48,9 +49,9 @@ V3   ZZTZ  TTTZ  ZMTT  ZZZZ
 G1   TTTT  TTTT  TTTT  TTTT
 S1   MMTT  MMTT  MMTT  MMTT
 U1   ZZZZ  TTTT  MMTT  ZZZZ
-M1   PPCI  PPII  PPII  CCII
-M2   PPCI  PPCI  PPCI  CCII
-M3   PPII  PPII  CFCI  CCII
+M1   PPCI  PPII  DDII  DDII
+M2   PPCI  PPCI  PPCI  DDII
+M3   PPII  PPII  DDCI  DDII
 X1   MMMT  MMMT  MMMT  MMMT
 D1   ZZZZ  ZZZZ  ZZZZ  ZZZZ
 T1   MMTT  MMTT  MMTT  MMTT

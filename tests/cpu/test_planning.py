@@ -33,6 +33,7 @@ from numbaconv.cpu.direct.choice import (
     comparable,
     crosses_lines,
 )
+from numbaconv.cpu.direct.depthwise_maps import locate_maps
 from numbaconv.cpu.direct.dots import locate_dots, run_of
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import locate_task
@@ -86,11 +87,25 @@ def outputs_of_direct(s: ConvShape, low: Lowering) -> np.ndarray:
     return counts
 
 
+def outputs_of_maps(s: ConvShape, low: Lowering) -> np.ndarray:
+    """The same of `depthwise_maps`, whose tasks are blocks of channels of some images."""
+    counts = np.zeros((s.n, s.groups, math.prod(s.output)), np.int64)
+    for number in range(low.blocks.tasks):
+        part, blocks, images = locate_maps(number, low.blocks)
+        first, many = low.table[4 * part :][:2]
+        channels = slice(blocks[0] * LANES, blocks[1] * LANES)
+        counts[slice(*images), channels, first : first + many] += 1
+    return counts
+
+
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("seed", range(40))
 def test_tasks_cover_the_output_once(seed: int, threads: int):
     s = random_shape(random.Random(seed))
     low = direct.lower(s, FLOAT, threads)
+    if low.name == "depthwise_maps":
+        assert (outputs_of_maps(s, low) == 1).all()
+        return
     assert (outputs_of_direct(low.problem or s, low) == low.blocks.oc_parts).all()
     assert low.blocks.mr * (low.blocks.oc_blocks - 1) < s.c_out
     assert low.blocks.oc_parts <= low.blocks.oc_blocks
@@ -113,7 +128,7 @@ def layer_of(pixels: int, c_in: int, c_out: int, groups: int) -> ConvShape:
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize(
-    "layer", [(1, 2048, 1000, 1), (500, 64, 1, 1), (64, 49, 1, 512), (3, 100, 7, 5), (1, 33, 1, 1)]
+    "layer", [(1, 2048, 1000, 1), (500, 64, 1, 1), (64, 196, 1, 512), (3, 100, 7, 5), (1, 33, 1, 1)]
 )
 def test_dot_products_cover_the_output_once(layer: tuple[int, int, int, int], threads: int):
     assert direct.lower(layer_of(*layer), FLOAT, threads).name == "dots"
@@ -332,19 +347,26 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 1, 88, 88), (1, 1, 3, 3), {"padding": 2, "dilation": 2}),
         ((1, 1, 200, 200), (1, 1, 2, 2), {"stride": 3}),
         ((1, 1, 40, 40, 40), (1, 1, 3, 3, 3), {"padding": 1}),
-        ((1, 32, 90, 17), (32, 1, 3, 3), {"padding": 1, "groups": 32}),  # masks at both ends
+        ((1, 32, 90, 30), (32, 1, 3, 3), {"padding": 1, "groups": 32}),  # masks at both ends
         ((1, 512, 7, 7), (512, 1, 3, 3), {"padding": 1, "groups": 512}),  # planes in registers
     ],
     "depthwise_channels": [
         ((1, 14, 14, 512), (512, 1, 3, 3), {"padding": 1, "groups": 512, "layout": CHANNELS_LAST}),
         ((8, 10, 10, 72), (72, 1, 3, 3), {"stride": 2, "groups": 72, "layout": CHANNELS_LAST}),
-        ((1, 64, 12, 12, 12), (64, 1, 2, 2, 2), {"stride": 2, "groups": 64}),
         # Taps that lie a page apart.
         (
             (1, 16, 16, 512),
             (512, 1, 5, 5),
             {"dilation": 2, "groups": 512, "layout": CHANNELS_LAST},
         ),
+    ],
+    "depthwise_maps": [
+        ((32, 128, 4, 4), (128, 1, 3, 3), {"groups": 128}),
+        ((1, 112, 21, 21), (112, 1, 11, 11), {"stride": 2, "groups": 112}),
+        ((1, 96, 56, 56), (96, 1, 3, 3), {"stride": 2, "dilation": 2, "padding": 2, "groups": 96}),
+        ((1, 64, 12, 12, 12), (64, 1, 2, 2, 2), {"stride": 2, "groups": 64}),
+        ((1, 64, 8, 14, 14), (64, 1, 3, 3, 3), {"stride": (1, 2, 2), "padding": 1, "groups": 64}),
+        ((64, 512, 7, 7), (512, 1, 7, 7), {"groups": 512}),  # a window that covers its map
     ],
     "depthwise_interleaved": [
         ((1, 200, 300, 3), (3, 1, 3, 3), {"padding": 1, "groups": 3, "layout": CHANNELS_LAST}),
@@ -702,7 +724,7 @@ def test_filters_taller_than_a_strip_take_the_lanes_that_are_full():
         return direct.lower(s, FLOAT, 2).name
 
     short = LANES * 3 // 4
-    assert served(4 * LANES, short, 9) == "depthwise_channels"
+    assert served(4 * LANES, short, 9) == "depthwise_maps"
     assert served(4 * LANES, short, 7) == "depthwise_planes"
     assert served(LANES * 9 // 8, LANES, 9) == "depthwise_planes"
 
