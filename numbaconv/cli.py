@@ -31,6 +31,7 @@ PROBLEMS = {
     "depthwise, small map": ((1, 4, 4, 4), (4, 1, 3, 3), 1, 1, 1),  # one vector of AVX2, float64
     # Rows of more than a vector, and with the channels last vectors of channels.
     "depthwise, stride": ((1, 32, 64, 64), (32, 1, 3, 3), 2, 1, 1),
+    "depthwise, window": ((1, 64, 5, 5), (64, 1, 5, 5), 1, 0, 1),
     "image": ((1, 1, 16, 16), (1, 1, 3, 3), 1, 1, 1),
     "signal": ((1, 1, 1, 2000), (1, 1, 1, 101), 1, 0, 1),
     "signal, filters": ((1, 1, 1, 2000), (4, 1, 1, 11), 1, 0, 1),

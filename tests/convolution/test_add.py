@@ -58,6 +58,7 @@ PROBLEMS = {
         "depthwise_planes", "direct", (2, 40, 14, 14), (40, 1, 3, 3), {"groups": 40}
     ),
     "planes": Problem("depthwise_planes", "direct", (2, 5, 57, 60), (5, 1, 7, 7), {"groups": 5}),
+    "maps": Problem("depthwise_maps", "direct", (2, 40, 5, 6), (40, 1, 2, 5), {"groups": 40}),
     "channels": Problem(
         "depthwise_channels",
         "direct",
@@ -70,7 +71,7 @@ PROBLEMS = {
         "direct",
         (2, 40, 10, 11, 12),
         (40, 1, 3, 3, 3),
-        {"groups": 40, "stride": 5},
+        {"groups": 40, "stride": 5, "padding": 1, "padding_mode": "reflect"},
     ),
     "photograph": Problem(
         "depthwise_interleaved", "direct", (1, 50, 61, 3), (3, 1, 3, 3), {"groups": 3, **LAST}

@@ -272,6 +272,7 @@ def maps_task(job, m, layout, b, number):
     """Blocks of channels, and some images of each."""
     part, blocks, images = locate_maps(number, b)
     lanes, at = job[AT.lanes], shift(m.table, part * _PART_SIZE)
+    fill(m.map, layout.map_size, 0, lanes)  # the padding, which is elsewhere in another part
     for block in range(blocks[0], blocks[1]):
         g = block * lanes
         channels, taps = min(lanes, b.channels - g), m.taps
@@ -303,7 +304,6 @@ def maps_work(worker, job, like):
         results,
         shift(results, (layout.outputs + piece_columns(lanes)) * lanes),
     )
-    fill(m.map, layout.map_size, 0, lanes)
     number, queue = next_task(job, b.tasks, worker, 0)
     while number < b.tasks:
         maps_task(job, m, layout, b, number)
