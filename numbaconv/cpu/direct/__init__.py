@@ -2,7 +2,7 @@
 
 The output is cut into tasks (image, group, plane, block of rows, block of columns, part of the
 output channels), shared out over the threads. A task copies its halo tile, unless it can read the
-input in place, and then runs one of eight lowerings, which differ in what the lanes of a vector
+input in place, and then runs one of nine lowerings, which differ in what the lanes of a vector
 are:
 
 =====================  ==================================================  ======================
@@ -10,6 +10,7 @@ lowering               serves                                              lanes
 =====================  ==================================================  ======================
 dots                   few pixels, or few outputs of many channels         channels
 depthwise_planes       depthwise layers, on rows that lie dense            columns of a plane
+depthwise_maps         depthwise layers, on small maps that lie dense      channels
 depthwise_interleaved  depthwise, channels innermost: photographs          channels of pixels
 depthwise_channels     depthwise layers, channels innermost or many        channels
 matrix_zones           dilated layers on short rows                        output channels

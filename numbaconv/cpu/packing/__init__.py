@@ -7,6 +7,7 @@ weights     panels of weights, [k][row]              the products of direct and 
 halo        halo tiles: padded input, by phases      direct's products and bands, gradients' dots
 rows        rows with their padding                  halo tiles, panels of im2col, rows of zones
 results     tiles to the output, and back            all that is not stored where it is computed
+maps        planes to vectors of channels, and back  depthwise layers on small maps
 transpose   transposed copies                        weights, results, channels that are innermost
 lanes       one vector, or a piece of some           the other files
 conversion  rows of any dtype to scratch, and back   filters, interleaved channels, `out_dtype`
