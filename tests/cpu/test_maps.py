@@ -99,6 +99,16 @@ def test_a_window_that_covers_its_map_is_a_map_in_any_batch():
         assert with_window(s).n == n
 
 
+def test_windows_of_nothing_but_padding_are_the_bias():
+    rng = np.random.default_rng(7)
+    x, w, bias = integers(rng, 1, 5, 4, 1), integers(rng, 5, 1, 1, 2), integers(rng, 5)
+    options = {"stride": (1, 3), "padding": (0, 2), "dilation": (1, 3), "groups": 5}
+    s = shape_of(x.shape, w.shape, **options)
+    for _ in range(5):
+        y = convolve(s, x, w, bias, packs=True).reshape(5, -1)
+        np.testing.assert_array_equal(y, np.broadcast_to(bias[:, None], y.shape))
+
+
 def test_pixels_that_no_window_reads_have_no_place():
     dense = shape_of((1, 8, 40, 40), (8, 1, 3, 3), stride=2, dilation=2, groups=8)
     gaps = shape_of((1, 8, 20, 20), (8, 1, 3, 3), groups=8)

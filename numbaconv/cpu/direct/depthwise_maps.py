@@ -7,7 +7,7 @@ outputs and taps; the results, transposed back. Pixels that no window reads have
 """
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -125,10 +125,10 @@ def cut_part(s, itemsize, threads):
     budget = blocking.CACHE_BYTES // VECTOR_BYTES
     (depth, height, width), units = s.output, s.n * ceil_div(s.groups, VECTOR_BYTES // itemsize)
 
-    def places(part):
+    def places(part: Any) -> int:
         return prod(map_extent(s, axis, many) for axis, many in enumerate((*part, width)))
 
-    def longest(part):
+    def longest(part: Any) -> Any:
         parts = ceil_div(depth, part[0]) * ceil_div(height, part[1])
         each = COPIED * places(part) + prod(part) * width * kernel_taps(s)
         return ceil_div(units * parts, threads) * each
@@ -160,24 +160,33 @@ def list_pieces(s, firsts, outputs, extents, lanes):
     return np.column_stack((begins, np.where(pixels < 0, nowhere, pixels) * lanes))[read]
 
 
+def taps_read(s, axis):
+    """The taps of an axis under which some output reads more than padding, at least one."""
+    at = np.arange(s.kernel[axis]) * s.dilation[axis] - s.padding[axis]  # for the first output
+    output = np.maximum(0, -(at // s.stride[axis]))  # the first that is not in the padding before
+    inside = at + output * s.stride[axis] < s.size[axis]
+    read = np.flatnonzero((output < s.output[axis]) & inside)
+    return read if read.size else np.zeros(1, np.int64)
+
+
 def list_taps(s, extents, lanes):
     """Of each tap that some output reads: its distance from an output's place, its weights."""
-    found = []
-    for axis in range(3):
-        k, o = np.ogrid[: s.kernel[axis], : s.output[axis]]
-        at = first_read(s, axis, o) + k * s.dilation[axis]
-        found.append(np.flatnonzero(((at >= 0) & (at < s.size[axis])).any(1)))
-    kd, kh, kw = np.ix_(*found)
-    steps = [s.dilation[axis] // places_apart(s, axis) for axis in range(3)]
-    distance = (kd * steps[0] * extents[1] + kh * steps[1]) * extents[2] + kw * steps[2]
+    kd, kh, kw = np.ix_(*(taps_read(s, axis) for axis in range(3)))
+    d, h, w = (s.dilation[axis] // places_apart(s, axis) for axis in range(3))
+    distance = (kd * d * extents[1] + kh * h) * extents[2] + kw * w
     number = (kd * s.kernel[1] + kh) * s.kernel[2] + kw
     return np.column_stack((distance.ravel(), number.ravel())) * lanes
 
 
-def make_table(s, planes, rows, lanes):
-    """The parts of the outputs, the taps, the places of outputs, the pieces; and their layout."""
-    whole = planes, rows, s.output[2]
-    extents = [map_extent(s, axis, n) for axis, n in enumerate(whole)]
+def list_starts(s, whole, extents, lanes):
+    """The places of the outputs of a part."""
+    steps = (s.stride[axis] // places_apart(s, axis) for axis in range(3))
+    d, h, w = np.ix_(*(np.arange(n) * step for n, step in zip(whole, steps, strict=True)))
+    return ((d * extents[1] + h) * extents[2] + w).ravel() * lanes
+
+
+def list_parts(s, planes, rows, extents, lanes):
+    """The entries of all parts of the outputs, and the pieces of planes that each copies."""
     parts, pieces, count = [], [], 0
     for d in range(0, s.output[0], planes):
         for h in range(0, s.output[1], rows):
@@ -187,18 +196,29 @@ def make_table(s, planes, rows, lanes):
             parts.append((first, prod(outputs), count, len(found)))
             pieces.append(found.ravel())
             count += len(found)
-    steps = [s.stride[axis] // places_apart(s, axis) if whole[axis] > 1 else 1 for axis in range(3)]
-    d, h, w = (np.arange(n) * step for n, step in zip(whole, steps, strict=True))
-    starts = ((d[:, None, None] * extents[1] + h[:, None]) * extents[2] + w).ravel() * lanes
-    taps = list_taps(s, extents, lanes)
-    begins = np.cumsum([len(parts) * _PART_SIZE, taps.size, starts.size])
-    size = (prod(extents) + 1) * lanes  # the last place is for what has none
-    steps = *s.in_strides[:2], *s.out_strides[:2]
+    return np.array(parts), np.concatenate(pieces)
+
+
+def make_table(s, planes, rows, lanes):
+    """The parts of the outputs, the taps, the places of outputs, the pieces; and their layout."""
+    whole = planes, rows, s.output[2]
+    extents = [map_extent(s, axis, n) for axis, n in enumerate(whole)]
+    parts, pieces = list_parts(s, planes, rows, extents, lanes)
+    taps, starts = list_taps(s, extents, lanes), list_starts(s, whole, extents, lanes)
     layout = MapLayout(
-        size, starts.size, *map(int, begins), len(taps), kernel_taps(s), *map(int, steps)
+        map_size=(prod(extents) + 1) * lanes,  # the last place is for what has none
+        outputs=starts.size,
+        taps=parts.size,
+        starts=parts.size + taps.size,
+        pieces=parts.size + taps.size + starts.size,
+        many_taps=len(taps),
+        weights=int(kernel_taps(s)),
+        x_image=s.in_strides[0],
+        x_plane=s.in_strides[1],
+        y_image=s.out_strides[0],
+        y_plane=s.out_strides[1],
     )
-    table = np.concatenate((np.array(parts).ravel(), taps.ravel(), starts, *pieces))
-    return table, layout, len(parts)
+    return np.concatenate((parts.ravel(), taps.ravel(), starts, pieces)), layout, len(parts)
 
 
 def cut(s, parts, itemsize, threads):
