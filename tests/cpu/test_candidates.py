@@ -45,6 +45,7 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "depthwise": ((2, 19, 10, 13), (19, 1, 3, 3), {"padding": 1, "groups": 19}),
     "depthwise, stride 3": ((2, 19, 20, 43), (19, 1, 4, 5), {"stride": 3, "groups": 19}),
     "strided depthwise": ((1, 6, 11, 23), (6, 1, 5, 5), {"stride": 2, "groups": 6}),
+    "rows left out": ((3, 2, 38, 34), (2, 1, 1, 3), {"stride": (2, 4), "padding": 2, "groups": 2}),
     "depthwise signal": ((2, 5, 700), (5, 1, 9), {"padding": 4, "groups": 5}),
     "depthwise rows": ((1, 3, 5, 1, 530), (3, 1, 3, 1, 4), {"padding": (1, 0, 0), "groups": 3}),
     "multiplier": ((1, 3, 9, 20), (6, 1, 3, 3), {"padding": 1, "groups": 3}),

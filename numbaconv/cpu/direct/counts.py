@@ -214,17 +214,14 @@ def added(counts: Counts, more: Counts) -> Counts:
 def image_of(s: ConvShape) -> ConvShape:
     """Return what is counted of a batch: one image, or all under a single tap.
 
-    Rows that no tap crosses may be images: one is counted.
+    Rows that no tap crosses, all of which are read, may be images: one is counted.
     """
-    if kernel_taps(s) == 1 or (s.n == 1 and s.kernel[1] > 1):
+    images = s.kernel[1] == s.stride[1] == 1 and s.padding[1] == 0
+    if kernel_taps(s) == 1 or (s.n == 1 and not images):
         return s
-    if s.kernel[1] > 1:
+    if not images:
         return s._replace(n=1)
-    one = {
-        field: with_value(getattr(s, field), 1, value)
-        for field, value in (("size", 1), ("output", 1), ("stride", 1), ("padding", 0))
-    }
-    return s._replace(n=1, **one)
+    return s._replace(n=1, size=with_value(s.size, 1, 1), output=with_value(s.output, 1, 1))
 
 
 def in_any_batch(s: ConvShape) -> ConvShape:
