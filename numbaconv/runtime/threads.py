@@ -21,7 +21,7 @@ from numbaconv.runtime.capture import capturing
 from numbaconv.runtime.shared_table import AT, ENTRY, kept
 
 # Below this many multiply-adds a parallel region (1-2 us) costs more than a second core saves.
-SERIAL_LIMIT = 400_000
+SERIAL_LIMIT = 200_000
 
 NO_LOCK = nullcontext()
 

@@ -78,6 +78,9 @@ MOST_ZONES = 16
 # Register blocks, at most, that read pixels in place though their channels lie on more pages.
 FEW_BLOCKS = 3
 
+# Copying a vector of pixels takes as long as so many multiply-adds.
+COPY_COST = 7
+
 # From so many input and output channels on, pixels are packed where rows leave lanes over, if that
 # takes more multiply-adds a vector of results than moving it: see `uses_panels`.
 PANEL_K, PANEL_OUTPUTS, MOVE_COST = 256, 96, 13
@@ -527,10 +530,21 @@ def reads_rows_in_place(s, lanes):
 def reads_signals_in_place(s, lanes):
     """Whether tasks of `matrix` that meet no padding need no halo tile: those of signals.
 
-    Signals from memory are faster in place only because the tile prefetches them.
+    Signals from memory are faster in place only because the tile prefetches them. The rows of a
+    pointwise layer are images, and are signals if they fill their vectors.
     """
-    single = s.stride[1] == 1 and s.stride[2] == 1
-    return single and is_signal(s) and has_rows_apart(s, lanes) and reads_in_place(s)
+    signal = is_signal(s) and s.stride[1] == 1 and s.stride[2] == 1
+    rows = is_pointwise(s) and wastes_little(s, lanes)
+    return (signal or rows) and has_rows_apart(s, lanes) and reads_in_place(s)
+
+
+def wastes_little(s, lanes):
+    """Whether products with lanes left over at the ends of rows take less time than to copy these.
+
+    The rows of a copy are one long vector.
+    """
+    vectors, left_over = ceil_div(s.output[2], lanes), -s.output[2] % lanes
+    return s.c_out * left_over <= COPY_COST * vectors * lanes
 
 
 def reads_bands_in_place(s):
