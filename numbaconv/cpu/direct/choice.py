@@ -455,9 +455,12 @@ def asks_for_pixels(s, apart, lanes):
     """Whether `matrix_transposed` asks for pixels of later channels, which lie so far apart.
 
     Channels side by side are lines that follow one another, which the hardware sees; and few taps a
-    channel are asked for one by one, which pays if they come from memory.
+    channel are asked for one by one, which pays if they come from memory. Of a single tap a Zen 4
+    sees so far ahead that to ask takes longer.
     """
-    return apart != 1 and not (kernel_taps(s) <= FEW_TAPS and stays_cached(s, lanes))
+    taps = kernel_taps(s)
+    quick = taps <= FEW_TAPS and stays_cached(s, lanes)
+    return apart != 1 and not quick and not (HALVES_VECTORS and taps == 1)
 
 
 def has_images(s):

@@ -65,6 +65,10 @@ from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 
 
+# Channels by which pixels from beyond the second-level cache are asked for ahead of time.
+CHANNELS_AHEAD = 4
+
+
 class PanelMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
 
@@ -290,6 +294,7 @@ def lower(s, itemsize, threads):
     zones = make_zones(s, TILE_VECTORS * lanes)
     taps, lines = most_taps(s, b.kc), are_lines(s)
     in_lines = lines and s.converts == 0
+    far = kernel_taps(s) == 1 and s.n * s.in_strides[0] * itemsize > blocking.SECOND_LEVEL
     return Lowering(
         "patch_matrix",
         work,
@@ -301,5 +306,6 @@ def lower(s, itemsize, threads):
         layout=PanelLayout(taps, int(lines and s.out_strides[4] == 1)),
         fill_halo=None if in_lines else copy_run,
         packing=Packing(b.mr, taps_outer=True),
+        prefetch_distance=CHANNELS_AHEAD * s.in_strides[1] if far else 0,
         functions=Functions(pack_lines if in_lines else pack_patches),
     )
