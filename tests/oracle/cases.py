@@ -223,6 +223,7 @@ CASES: tuple[Case, ...] = (
     # Pointwise.
     problem("pointwise", (1, 23, 13, 17), (19, 23, 1, 1)),
     problem("pointwise_batch", (3, 23, 7, 7), (19, 23, 1, 1), bias=True),
+    problem("pointwise_batch_of_13x13", (3, 23, 13, 13), (19, 23, 1, 1), bias=True),
     problem("pointwise_stride_2", (1, 23, 13, 17), (19, 23, 1, 1), stride=2),
     problem("pointwise_padded", (1, 23, 11, 13), (19, 23, 1, 1), padding=1, bias=True),
     problem("pointwise_one_pixel", (3, 67, 1, 1), (41, 67, 1, 1), bias=True),

@@ -402,15 +402,19 @@ def uses_panels(s, lanes):
     alone that loads a weight for each multiply-add. With many channels on both sides that repays
     packing by itself; and so do many register blocks where pixels in place lie across cache lines.
     Under a stride costs decide: nothing is read by vectors. So they do on a Zen 4, which has the
-    places of more pages at hand, and cycles to spare for its loads, unless no cache keeps the input
-    and panels are fuller.
+    places of more pages at hand, and cycles to spare for its loads, unless no cache keeps the input:
+    pixels of the next panels are asked for while these are multiplied, long enough by more channels
+    on both sides; of fewer, panels may be fuller.
     """
     single = kernel_taps(s) == max(s.stride) == 1 and max(s.padding) == 0
     if not single or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
-    if HALVES_VECTORS and stays_cached(s, lanes):
-        return False
-    if is_pointwise(s) and s.output[0] == 1 and not HALVES_VECTORS:
+    if HALVES_VECTORS:
+        if stays_cached(s, lanes):
+            return False
+        if s.c_in > PANEL_K and s.c_out > FEW_BLOCKS * TILE_ROWS:
+            return True
+    elif is_pointwise(s) and s.output[0] == 1:
         if crosses_lines(s, lanes):
             return True
         far = image_bytes(s, lanes) > blocking.CACHE_BYTES
@@ -534,10 +538,10 @@ def reads_signals_in_place(s, lanes):
     """Whether tasks of `matrix` that meet no padding need no halo tile: those of signals.
 
     Signals from memory are faster in place only because the tile prefetches them. The rows of a
-    pointwise layer are images, and are signals if they fill their vectors.
+    pointwise layer, which are images, are as signals if a cache has them and they fill vectors.
     """
     signal = is_signal(s) and s.stride[1] == 1 and s.stride[2] == 1
-    rows = is_pointwise(s) and wastes_little(s, lanes)
+    rows = is_pointwise(s) and stays_cached(s, lanes) and wastes_little(s, lanes)
     return (signal or rows) and has_rows_apart(s, lanes) and reads_in_place(s)
 
 

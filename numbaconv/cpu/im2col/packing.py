@@ -25,6 +25,7 @@ from numbaconv.cpu.packing.rows import CopyRunArguments
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import ZEROS, read_shape
 
+
 class Functions(NamedTuple):
     """What workers call beside the tile; as `CALLED`, the place of its address in a job.
 
