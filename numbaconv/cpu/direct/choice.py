@@ -402,9 +402,9 @@ def uses_panels(s, lanes):
     alone that loads a weight for each multiply-add. With many channels on both sides that repays
     packing by itself; and so do many register blocks where pixels in place lie across cache lines.
     Under a stride costs decide: nothing is read by vectors. So they do on a Zen 4, which has the
-    places of more pages at hand, and cycles to spare for its loads, unless no cache keeps the input:
-    pixels of the next panels are asked for while these are multiplied, long enough by more channels
-    on both sides; of fewer, panels may be fuller.
+    places of more pages at hand, and cycles to spare for its loads, unless no cache keeps the
+    input. With many channels its tiles then ask for the next panels' pixels while they multiply;
+    with fewer, panels may be fuller.
     """
     single = kernel_taps(s) == max(s.stride) == 1 and max(s.padding) == 0
     if not single or s.in_strides[4] != 1 or s.out_strides[4] != 1:
