@@ -164,6 +164,13 @@ def panels_in_line(job, s, b, number, left):
     return max(1, min(left, (pixels - (first - first // pixels * pixels)) // b.nr))
 
 
+class Slice(NamedTuple):
+    """Rows of the patch matrix, k0 .. k1 - 1, that panels have at a time."""
+
+    k0: int
+    k1: int
+
+
 class Wanted(NamedTuple):
     """Pixels that are packed next, for tiles to ask for while they multiply.
 
@@ -209,13 +216,14 @@ def asked_more(wanted, channels):
 
 
 @inline
-def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, k0, k1, wanted):
+def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, of, wanted):
     """One register block of output channels times a panel: C[MR, NR] = or += A[MR, KC] B[KC, NR].
 
     Or times several, `panel` and those behind it, that are in line. The tile is stored straight to
     the output where its pixels are neighbours there, and through a small tile in scratch where they
     are not or the output is channels_last.
     """
+    k0, k1 = of
     rows = block_rows(s.c_out, b.mr, block)
     channel = g * s.c_out + block * b.mr
     k_size = s.c_in * kernel_taps(s)
@@ -289,14 +297,14 @@ def run_task(task, job, m, s, b):
     while k0 < k_size:
         k1 = min(k0 + b.kc, k_size)
         call(job[CALLED.pack], PackArguments(m.panels, job, m.reads, g, begin, panels, k0, k1))
-        wanted = find_wanted(job, m, s, b, g, begin, k1)
+        of, wanted = Slice(k0, k1), find_wanted(job, m, s, b, g, begin, k1)
         for block in range(block0, block1):
             i = 0
             while i < panels:
                 panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
                 many = panels_in_line(job, s, b, begin + i, panels - i)
                 pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-                multiply_panels(job, m, s, b, g, block, panel, many, pixels, reads, k0, k1, wanted)
+                multiply_panels(job, m, s, b, g, block, panel, many, pixels, reads, of, wanted)
                 wanted = asked_more(wanted, many * ((k1 - k0) // b.together))
                 i += many
         k0 = k1
