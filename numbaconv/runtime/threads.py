@@ -16,12 +16,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import numba
 from llvmlite import binding as llvm
 
+from numbaconv.codegen.target import HALVES_VECTORS
 from numbaconv.runtime import contention
 from numbaconv.runtime.capture import capturing
 from numbaconv.runtime.shared_table import AT, ENTRY, kept
 
-# Below this many multiply-adds a parallel region (1-2 us) costs more than a second core saves.
-SERIAL_LIMIT = 400_000
+# Below this many multiply-adds a parallel region (1-2 us), and lines of memory that go from one
+# core to another, cost more than a second core saves. The lower limit was measured on a Zen 4.
+SERIAL_LIMIT = 200_000 if HALVES_VECTORS else 400_000
 
 NO_LOCK = nullcontext()
 

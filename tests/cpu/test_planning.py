@@ -14,7 +14,7 @@ from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking, direct, im2col
-from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
+from numbaconv.cpu.blocking import SHALLOW_ROWS, TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import (
     choice,
     cost,
@@ -39,8 +39,10 @@ from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import locate_task
 from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.adjoint_chain import Part, find_parts
+from numbaconv.cpu.im2col import patch_matrix
 from numbaconv.cpu.im2col.panels import locate_panel
 from numbaconv.cpu.lowering import Lowering
+from numbaconv.cpu.microkernels.matrix import asking_tile
 from numbaconv.problem.dtypes import arithmetic
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, Layout
 from numbaconv.problem.phases import find_phases
@@ -386,7 +388,8 @@ def plan_for_zen4(monkeypatch: pytest.MonkeyPatch, is_one: bool) -> None:
     monkeypatch.setattr(
         cost, "costs_in_order", getattr(compared, "__wrapped__", compared)
     )  # none kept
-    monkeypatch.setattr(choice, "HALVES_VECTORS", is_one)
+    for module in choice, patch_matrix:
+        monkeypatch.setattr(module, "HALVES_VECTORS", is_one)
     for module in choice, counts:
         monkeypatch.setattr(module, "MOST_PAGES", 3072 if is_one else 96)
     for module in counts, depthwise_counts:
@@ -436,6 +439,11 @@ def test_pointwise_layers_on_a_zen4(monkeypatch: pytest.MonkeyPatch):
     assert lowered(*single).fill_halo is None, "few blocks read what pushes each other out"
     # What stays in cache is compared by costs.
     assert lowered(1, *full[1:]).name == "matrix_transposed"
+    # Long products ask for the next panels' pixels in the meantime, if there are blocks enough.
+    long = 16, 512, 38
+    assert lowered(*long, 64).prefetching_tile is asking_tile
+    assert [lowered(*long, c_out).name for c_out in (40, 64)] == ["matrix", "patch_matrix"]
+    assert lowered(16, 256, 38, 64).name == "matrix"
 
 
 def test_vectors_cross_cache_lines_where_they_are_as_wide_and_read_in_place(
@@ -594,7 +602,7 @@ def test_strides_that_copy_much_for_few_outputs_read_in_place():
     assert direct.lower(wide, FLOAT, 2).name == "matrix"  # rows waste less than lanes
 
 
-def test_pixels_are_asked_for_where_no_hardware_does():
+def test_pixels_are_asked_for_where_no_hardware_does(monkeypatch: pytest.MonkeyPatch):
     def distance(image: tuple[int, ...], kernel: int, layout: Layout = CHANNELS_FIRST) -> int:
         channels = image[-1] if layout.channels_last else image[1]
         s = simplest(shape_of(image, (64, channels, kernel, kernel), layout=layout))
@@ -603,7 +611,10 @@ def test_pixels_are_asked_for_where_no_hardware_does():
     assert distance((1, 64, 9, 9), 3) == 4 * 81
     assert distance((1, 9, 9, 64), 3, CHANNELS_LAST) == 0
     assert distance((1, 64, 9, 9), 1) == distance((1, 64, 9, 9), 2) == 0  # in cache, few taps
+    plan_for_zen4(monkeypatch, False)
     assert distance((1, 600, 71, 71), 1) == 36 * 71 * 71
+    plan_for_zen4(monkeypatch, True)
+    assert distance((1, 600, 71, 71), 1) == 0 < distance((1, 600, 71, 71), 2)
 
 
 def test_channels_that_share_places_are_copied_unless_they_are_few(monkeypatch: pytest.MonkeyPatch):
@@ -648,6 +659,32 @@ def test_threads_share_the_channels_of_a_short_row():
     assert cut(1, 64, 3136, 6 * TILE_ROWS)[1] == 1
     assert cut(1, 64, 784, TILE_ROWS // 2) == (2, 1), "one block, and two threads"
     assert cut(2, 64, 784, 6 * TILE_ROWS)[1] == 1, "a row for each thread"
+
+
+def test_images_of_a_pointwise_batch_are_read_in_place_if_they_fill_vectors():
+    def in_place(n: int, pixels: int, c_out: int) -> bool:
+        s = simplest(shape_of((n, 25, pixels), (c_out, 25, 1)))
+        return bool(choice.reads_signals_in_place(s, LANES))
+
+    assert in_place(2, 10 * LANES + 1, 32)
+    assert not in_place(2, LANES + 1, 32), "nearly half of the lanes"
+    assert not in_place(choice.MOST_CACHED // 4 // (250 * LANES), 10 * LANES + 1, 32), "from memory"
+
+
+def test_threads_share_output_channels_where_rows_come_out_unequal_or_lie_close():
+    def cut(s: ConvShape, transposed: bool) -> tuple[int, int]:
+        b = matrix_blocks.cut(s, 4, 2, transposed, transposed)
+        return b.row_blocks, b.oc_parts
+
+    def windows(n: int) -> ConvShape:  # as wide as their map: rows are images
+        return simplest(shape_of((n, 128, 102, 19), (128, 128, 3, 19)))
+
+    assert (cut(windows(7), True), cut(windows(8), True)) == ((1, 2), (2, 1))
+    small, large = (
+        shape_of((1, 1, size, size), (4 * SHALLOW_ROWS, 1, 3, 3), padding=1) for size in (28, 200)
+    )
+    assert cut(small, False) == (1, 2)
+    assert cut(large, False)[0] > 1
 
 
 def test_few_register_blocks_read_far_pixels_by_parts_of_the_channels(

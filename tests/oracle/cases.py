@@ -223,6 +223,7 @@ CASES: tuple[Case, ...] = (
     # Pointwise.
     problem("pointwise", (1, 23, 13, 17), (19, 23, 1, 1)),
     problem("pointwise_batch", (3, 23, 7, 7), (19, 23, 1, 1), bias=True),
+    problem("pointwise_batch_of_13x13", (3, 23, 13, 13), (19, 23, 1, 1), bias=True),
     problem("pointwise_stride_2", (1, 23, 13, 17), (19, 23, 1, 1), stride=2),
     problem("pointwise_padded", (1, 23, 11, 13), (19, 23, 1, 1), padding=1, bias=True),
     problem("pointwise_one_pixel", (3, 67, 1, 1), (41, 67, 1, 1), bias=True),
@@ -639,6 +640,8 @@ LARGE: tuple[Case, ...] = (
     problem("large_dilation_12", (1, 131, 33, 31), (67, 131, 3, 3), padding=12, dilation=12),
     problem("large_pointwise", (1, 257, 29, 31), (509, 257, 1, 1), bias=True),
     problem("large_pointwise_to_96", (1, 257, 13, 13), (96, 257, 1, 1), bias=True),
+    problem("large_pointwise_by_slices", (1, 1301, 17, 19), (61, 1301, 1, 1)),
+    problem("large_pointwise_from_memory", (7, 263, 29, 31), (53, 263, 1, 1), bias=True),
     problem("large_pointwise_stride_2", (2, 257, 29, 31), (131, 257, 1, 1), stride=2),
     problem("large_groups_32", (1, 128, 57, 53), (128, 4, 3, 3), padding=1, groups=32),
     problem("large_depthwise", (2, 67, 113, 109), (67, 1, 3, 3), padding=1, groups=67),

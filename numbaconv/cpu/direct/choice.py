@@ -85,6 +85,9 @@ MOST_ZONES = 16
 # Register blocks, at most, that read pixels in place though their channels lie on more pages.
 FEW_BLOCKS = 3
 
+# Copying a vector of pixels takes as long as so many multiply-adds.
+COPY_COST = 7
+
 # From so many input and output channels on, pixels are packed where rows leave lanes over, if that
 # takes more multiply-adds a vector of results than moving it: see `uses_panels`.
 PANEL_K, PANEL_OUTPUTS, MOVE_COST = 256, 96, 13
@@ -466,15 +469,19 @@ def uses_panels(s, lanes):
     alone that loads a weight for each multiply-add. With many channels on both sides that repays
     packing by itself; and so do many register blocks where pixels in place lie across cache lines.
     Under a stride costs decide: nothing is read by vectors. So they do on a Zen 4, which has the
-    places of more pages at hand, and cycles to spare for its loads, unless no cache keeps the input
-    and panels are fuller.
+    places of more pages at hand, and cycles to spare for its loads, unless no cache keeps the
+    input. With many channels its tiles then ask for the next panels' pixels while they multiply;
+    with fewer, panels may be fuller.
     """
     single = kernel_taps(s) == max(s.stride) == 1 and max(s.padding) == 0
     if not single or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
-    if HALVES_VECTORS and stays_cached(s, lanes):
-        return False
-    if is_pointwise(s) and s.output[0] == 1 and not HALVES_VECTORS:
+    if HALVES_VECTORS:
+        if stays_cached(s, lanes):
+            return False
+        if s.c_in > PANEL_K and s.c_out > FEW_BLOCKS * TILE_ROWS:
+            return True
+    elif is_pointwise(s) and s.output[0] == 1:
         if crosses_lines(s, lanes):
             return True
         far = image_bytes(s, lanes) > blocking.CACHE_BYTES
@@ -519,9 +526,12 @@ def asks_for_pixels(s, apart, lanes):
     """Whether `matrix_transposed` asks for pixels of later channels, which lie so far apart.
 
     Channels side by side are lines that follow one another, which the hardware sees; and few taps a
-    channel are asked for one by one, which pays if they come from memory.
+    channel are asked for one by one, which pays if they come from memory. Of a single tap a Zen 4
+    sees so far ahead that to ask takes longer.
     """
-    return apart != 1 and not (kernel_taps(s) <= FEW_TAPS and stays_cached(s, lanes))
+    taps = kernel_taps(s)
+    quick = taps <= FEW_TAPS and stays_cached(s, lanes)
+    return apart != 1 and not quick and not (HALVES_VECTORS and taps == 1)
 
 
 def has_images(s):
@@ -594,10 +604,21 @@ def reads_rows_in_place(s, lanes):
 def reads_signals_in_place(s, lanes):
     """Whether tasks of `matrix` that meet no padding need no halo tile: those of signals.
 
-    Signals from memory are faster in place only because the tile prefetches them.
+    Signals from memory are faster in place only because the tile prefetches them. The rows of a
+    pointwise layer, which are images, are as signals if a cache has them and they fill vectors.
     """
-    single = s.stride[1] == 1 and s.stride[2] == 1
-    return single and is_signal(s) and has_rows_apart(s, lanes) and reads_in_place(s)
+    signal = is_signal(s) and s.stride[1] == 1 and s.stride[2] == 1
+    rows = is_pointwise(s) and stays_cached(s, lanes) and wastes_little(s, lanes)
+    return (signal or rows) and has_rows_apart(s, lanes) and reads_in_place(s)
+
+
+def wastes_little(s, lanes):
+    """Whether products with lanes left over at the ends of rows take less time than to copy these.
+
+    The rows of a copy are one long vector.
+    """
+    vectors, left_over = ceil_div(s.output[2], lanes), -s.output[2] % lanes
+    return s.c_out * left_over <= COPY_COST * vectors * lanes
 
 
 def reads_bands_in_place(s):

@@ -134,6 +134,9 @@ def multiply_pixels(job, m, s, view, used, panel, at, pixels, cols, accumulate, 
             b_step=nr,
             c_step=nr,
             prefetch_distance=job[AT.prefetch_distance],
+            wanted=view.x,
+            wanted_step=0,
+            lines=0,
         ),
     )
     flat = Flat(p, cols, view.layout.pitch, s.out_strides[3])
@@ -234,6 +237,9 @@ def multiply_rows(job, m, s, t, view, used, panel, r, rows, accumulate, final):
                 b_step=view.layout.pitch,
                 c_step=s.out_strides[3],
                 prefetch_distance=0,
+                wanted=view.x,
+                wanted_step=0,
+                lines=0,
             ),
         )
         c += width

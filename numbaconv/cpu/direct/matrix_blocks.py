@@ -27,7 +27,13 @@ from numbaconv.cpu.direct.choice import (
 from numbaconv.cpu.direct.tap_lists import empty_columns, empty_vectors, tap_table
 from numbaconv.cpu.direct.tasks import tile_size
 from numbaconv.cpu.lowering import Packing
-from numbaconv.cpu.packing.halo import filler, halo_layout, tap_offsets, tap_offsets_in_place
+from numbaconv.cpu.packing.halo import (
+    channel_sizes,
+    filler,
+    halo_layout,
+    tap_offsets,
+    tap_offsets_in_place,
+)
 from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.shape import kernel_taps
 
@@ -60,6 +66,20 @@ def shares_badly(blocks, threads, columns, tile):
     together = ceil_div(blocks, threads) * ceil_div(columns, tile)
     apart = blocks * ceil_div(columns, threads * tile)
     return blocks < threads or together >= 1.15 * apart
+
+
+def shares_rows_badly(s, cols, planes, threads, itemsize, in_place):
+    """Whether threads better share the output channels of all rows than the rows.
+
+    So they do where nothing is copied and those that have one row less would wait for a tenth of
+    the time; and on a map so small that the first-level cache holds its halo tile. Its rows lie
+    between each other in memory: see `shares_channels`.
+    """
+    oh = s.output[1]
+    if in_place:
+        return 10 * threads * ceil_div(planes * oh, threads) >= 11 * planes * oh
+    tile = s.c_in * channel_sizes(s, cols, itemsize)(oh) * itemsize
+    return planes < threads and tile <= blocking.FIRST_LEVEL
 
 
 def in_parts(s, cols, itemsize):
@@ -110,7 +130,7 @@ def shares_channels(s, itemsize, threads, oc_blocks, tile):
     planes = s.n * s.groups * s.output[0]
     if oh > 1 or planes >= threads or in_parts(s, ow, itemsize):
         return False
-    short = ow < threads * USUAL_PIXELS
+    short = ow < 2 * threads * USUAL_PIXELS
     return short and not shares_badly(planes * oc_blocks, threads, ow, tile)
 
 
@@ -161,11 +181,14 @@ def cut(s, itemsize, threads, transposed, in_place):
     if planes * fewest < threads and not transposed:
         mr = even_rows(s, mr, threads)
         oc_blocks = ceil_div(s.c_out, mr)
-    row_blocks = even_blocks(s, fewest, planes, threads, oc_blocks)
+    shared = threads > 1 and oc_blocks % threads == 0 and (in_place or not transposed)
+    if shared and shares_rows_badly(s, cols, planes, threads, itemsize, in_place):
+        row_blocks, oc_parts = 1, threads
+    else:
+        row_blocks = even_blocks(s, fewest, planes, threads, oc_blocks)
+        oc_parts = min(oc_blocks, channel_parts(planes * row_blocks, threads))
     rows = ceil_div(s.output[1], row_blocks)
-    blocks = planes * row_blocks
-    oc_parts = min(oc_blocks, channel_parts(blocks, threads))
-    tasks = blocks * oc_parts
+    tasks = planes * row_blocks * oc_parts
     return MatrixBlocks(mr, oc_blocks, oc_parts, rows, cols, row_blocks, col_blocks, kc, 1, tasks)
 
 

@@ -25,9 +25,6 @@ from numbaconv.cpu.packing.rows import CopyRunArguments
 from numbaconv.problem.padding_modes import padded_index
 from numbaconv.problem.shape import ZEROS, read_shape
 
-# Channels by which pixels of pointwise layers are asked for ahead of time.
-CHANNELS_AHEAD = 4
-
 
 class Functions(NamedTuple):
     """What workers call beside the tile; as `CALLED`, the place of its address in a job.
@@ -180,7 +177,7 @@ def pack_lines(panels, job, reads, group, begin, panel_count, k0, k1):
         run, panel = min(pixels - at, left - j), j // b.nr
         at += n * s.in_strides[0] + (row - n * s.output[1]) * s.in_strides[3]
         x = shift(image, at + (group * s.c_in + k0) * s.in_strides[1])
-        ahead = CHANNELS_AHEAD * s.in_strides[1]
+        ahead = job[AT.prefetch_distance]
         for k in range(k1 - k0):
             source, target = shift(x, k * s.in_strides[1]), shift(panels, panel * apart + k * b.nr)
             column, i = j - panel * b.nr, 0

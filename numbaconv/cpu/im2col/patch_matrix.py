@@ -18,8 +18,8 @@ import numpy as np
 from numbaconv.codegen.integers import ceil_div, largest_divisor, round_up
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pipeline import lightly
-from numbaconv.codegen.pointers import call, indices_at, pointer_at, shift
-from numbaconv.codegen.target import VECTOR_BYTES
+from numbaconv.codegen.pointers import CACHE_LINE, call, indices_at, pointer_at, shift
+from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     MOST_K,
@@ -58,16 +58,20 @@ from numbaconv.cpu.job import (
     next_task,
 )
 from numbaconv.cpu.lowering import Lowering, Packing
-from numbaconv.cpu.microkernels.matrix import TileArguments, tile
+from numbaconv.cpu.microkernels.matrix import TileArguments, asking_tile, tile
 from numbaconv.cpu.packing.results import move_rows
 from numbaconv.cpu.packing.rows import copy_run
 from numbaconv.cpu.packing.weights import block_rows, register_rows
 from numbaconv.problem.shape import kernel_taps, read_shape
 
+# Channels by which pixels from beyond the second-level cache are asked for ahead of time.
+CHANNELS_AHEAD = 4
+
 
 class PanelMemory(NamedTuple):
     """The pointers of a worker: the problem's arrays, its own scratch and its own tables."""
 
+    x: object
     packed: object
     bias: object
     out: object
@@ -160,20 +164,72 @@ def panels_in_line(job, s, b, number, left):
     return max(1, min(left, (pixels - (first - first // pixels * pixels)) // b.nr))
 
 
+class Slice(NamedTuple):
+    """Rows of the patch matrix, k0 .. k1 - 1, that panels have at a time."""
+
+    k0: int
+    k1: int
+
+
+class Wanted(NamedTuple):
+    """Pixels that are packed next, for tiles to ask for while they multiply.
+
+    Attributes
+    ----------
+    first : pointer
+        Where they begin in the first channel of the next slice of k.
+    lines : int
+        Cache lines of each channel, or 0: nothing is left to ask for.
+    asked, channels : int
+        Channels that were asked for; of how many.
+    """
+
+    first: object
+    lines: int
+    asked: int
+    channels: int
+
+
 @inline
-def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, k0, k1):
+def find_wanted(job, m, s, b, g, begin, k1):
+    """What is packed after a slice of k that ends at k1: the next one, or the next task's first."""
+    ends = k1 == s.c_in
+    then, k = (begin + b.panels, 0) if ends else (begin, k1)
+    if job[AT.prefetching_tile] == 0 or then >= b.all_panels:
+        return Wanted(m.x, 0, 0, 0)
+    first = then * b.nr
+    row = first // s.output[2]
+    n = row // s.output[1]
+    at = n * s.in_strides[0] + (row - n * s.output[1]) * s.in_strides[3] + first - row * s.output[2]
+    panels = min(b.panels, b.all_panels - then)
+    lines = panels * b.nr * job[AT.itemsize] // CACHE_LINE + 1  # the first may begin anywhere
+    channels = min(b.kc, s.c_in - k)
+    return Wanted(shift(m.x, at + (g * s.c_in + k) * s.in_strides[1]), lines, 0, channels)
+
+
+@inline
+def asked_more(wanted, channels):
+    """What is wanted when so many channels more were asked for."""
+    asked = wanted.asked + channels
+    lines = wanted.lines if asked < wanted.channels else 0
+    return Wanted(wanted.first, lines, asked, wanted.channels)
+
+
+@inline
+def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, of, wanted):
     """One register block of output channels times a panel: C[MR, NR] = or += A[MR, KC] B[KC, NR].
 
     Or times several, `panel` and those behind it, that are in line. The tile is stored straight to
     the output where its pixels are neighbours there, and through a small tile in scratch where they
     are not or the output is channels_last.
     """
+    k0, k1 = of
     rows = block_rows(s.c_out, b.mr, block)
     channel = g * s.c_out + block * b.mr
     k_size = s.c_in * kernel_taps(s)
     lanes = b.nr // TILE_VECTORS
     vectors = (panel.width + lanes - 1) // lanes
-    accumulate = k0 > 0
+    whole, accumulate = vectors == TILE_VECTORS, k0 > 0
     straight = panels > 1 or are_neighbours(panel, s)
     target, step = m.tile, b.nr
     if straight:
@@ -193,7 +249,7 @@ def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, k0, k1
         if run > tap:
             ka, kb = max(k0, tap * s.c_in), min(k1, run * s.c_in)
             call(
-                job[AT.tile],
+                job[AT.prefetching_tile if wanted.lines > 0 and whole else AT.tile],
                 TileArguments(
                     rows=rows,
                     vectors=vectors,
@@ -213,6 +269,9 @@ def multiply_panels(job, m, s, b, g, block, panel, panels, pixels, reads, k0, k1
                     b_step=b.nr * b.kc,
                     c_step=b.nr,
                     prefetch_distance=0,
+                    wanted=shift(wanted.first, wanted.asked * s.in_strides[1]),
+                    wanted_step=s.in_strides[1],
+                    lines=wanted.lines,
                 ),
             )
             accumulate = True
@@ -238,13 +297,15 @@ def run_task(task, job, m, s, b):
     while k0 < k_size:
         k1 = min(k0 + b.kc, k_size)
         call(job[CALLED.pack], PackArguments(m.panels, job, m.reads, g, begin, panels, k0, k1))
+        of, wanted = Slice(k0, k1), find_wanted(job, m, s, b, g, begin, k1)
         for block in range(block0, block1):
             i = 0
             while i < panels:
                 panel = locate_panel(m.zones, b.zones, b.zone_panels, begin + i, b.nr, s)
                 many = panels_in_line(job, s, b, begin + i, panels - i)
                 pixels, reads = shift(m.panels, i * b.nr * b.kc), shift(m.reads, i * taps)
-                multiply_panels(job, m, s, b, g, block, panel, many, pixels, reads, k0, k1)
+                multiply_panels(job, m, s, b, g, block, panel, many, pixels, reads, of, wanted)
+                wanted = asked_more(wanted, many * ((k1 - k0) // b.together))
                 i += many
         k0 = k1
 
@@ -256,6 +317,7 @@ def work(worker, job, like):
     b = read_blocks(job)
     scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     m = PanelMemory(
+        pointer_at(job[AT.x], like),
         pointer_at(job[AT.packed], like),
         pointer_at(job[AT.bias], like),
         pointer_at(job[AT.out], like),
@@ -290,6 +352,7 @@ def lower(s, itemsize, threads):
     zones = make_zones(s, TILE_VECTORS * lanes)
     taps, lines = most_taps(s, b.kc), are_lines(s)
     in_lines = lines and s.converts == 0
+    far = kernel_taps(s) == 1 and s.n * s.in_strides[0] * itemsize > blocking.SECOND_LEVEL
     return Lowering(
         "patch_matrix",
         work,
@@ -299,7 +362,9 @@ def lower(s, itemsize, threads):
         b.panels * b.nr * b.kc + TILE_ROWS * b.nr,
         index_size=b.panels * taps,
         layout=PanelLayout(taps, int(lines and s.out_strides[4] == 1)),
+        prefetching_tile=asking_tile if far and in_lines and HALVES_VECTORS else None,
         fill_halo=None if in_lines else copy_run,
         packing=Packing(b.mr, taps_outer=True),
+        prefetch_distance=CHANNELS_AHEAD * s.in_strides[1] if far else 0,
         functions=Functions(pack_lines if in_lines else pack_patches),
     )

@@ -18,6 +18,7 @@ from numba.core import cgutils
 
 from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.pipeline import tidy
+from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64
@@ -60,6 +61,9 @@ class TileArguments(NamedTuple):
         Blocks, and elements from one to the next, in B and in C.
     prefetch_distance : int
         How far ahead elements of B are asked for, by `prefetching_tile` alone.
+    wanted, wanted_step, lines : pointer, int, int
+        What `asking_tile` alone asks for before the taps of a channel: so many cache lines;
+        elements from there to what it asks for before the next channel's, or the next block's.
     """
 
     rows: int
@@ -80,19 +84,21 @@ class TileArguments(NamedTuple):
     b_step: int
     c_step: int
     prefetch_distance: int
+    wanted: Elements
+    wanted_step: int
+    lines: int
 
 
 def _emit_tile(builder, dtype, o):
     """Switch to the register block of the size that is asked for."""
     vectors, o = _prepared(builder, dtype, o)
-    emit = functools.partial(_emit_blocks, vectors, o=o, prefetches=False)
-    for_each_tile(builder, o.rows, o.vectors, emit)
+    for_each_tile(builder, o.rows, o.vectors, functools.partial(_emit_blocks, vectors, o=o))
 
 
-def _emit_prefetching_tile(builder, dtype, o):
+def _emit_whole_blocks(builder, dtype, o, **asks):
     """The same for blocks of whole width, whose loops ask for pixels: in cache that costs time."""
     vectors, o = _prepared(builder, dtype, o)
-    emit = functools.partial(_emit_blocks, vectors, o=o, prefetches=True)
+    emit = functools.partial(_emit_blocks, vectors, o=o, **asks)
     for_each_block(builder, o.rows, o.vectors, range(1, TILE_ROWS + 1), [TILE_VECTORS], emit)
 
 
@@ -100,7 +106,7 @@ def _prepared(builder, dtype, o):
     return Vectors(builder, dtype), o._replace(accumulate=is_set(builder, o.accumulate))
 
 
-def _emit_blocks(vectors, mr, nv, o, prefetches):
+def _emit_blocks(vectors, mr, nv, o, prefetches=False, asks=False):
     """Register blocks one after the other: a call costs as much as a few steps of k."""
     builder = vectors.builder
     with cgutils.for_range(builder, o.blocks) as loop:
@@ -111,11 +117,15 @@ def _emit_blocks(vectors, mr, nv, o, prefetches):
         following = builder.add(loop.index, i64(1))
         with builder.if_then(builder.icmp_signed("<", following, o.blocks)):
             block.prefetch_next(o.c_step)
-        _multiply(vectors, block, o._replace(b=pixels), prefetches)
+        o = o._replace(b=pixels)
+        if asks:
+            channels = builder.mul(loop.index, o.channels)
+            o = o._replace(wanted=vectors.at(o.wanted, builder.mul(channels, o.wanted_step)))
+        _multiply(vectors, block, o, prefetches, asks)
         block.store()
 
 
-def _multiply(vectors, block, o, prefetches):
+def _multiply(vectors, block, o, prefetches, asks):
     mr, nv = block.rows, block.columns
 
     def step(of_pixels, of_weights, pointers, values):
@@ -132,9 +142,16 @@ def _multiply(vectors, block, o, prefetches):
             new.append([vectors.multiply_add(w, x, old) for x, old in zip(xs, row, strict=True)])
         return new
 
-    operands = (o.a, o.a_channel), (o.b, o.b_channel)
+    def ask(pointers):
+        with cgutils.for_range(vectors.builder, o.lines) as loop:
+            line = vectors.builder.mul(loop.index, i64(CACHE_LINE // vectors.align))
+            vectors.prefetch(vectors.at(pointers[2], line))
+
+    operands, before = [(o.a, o.a_channel), (o.b, o.b_channel)], None
+    if asks:
+        operands, before = [*operands, (o.wanted, o.wanted_step)], ask
     runs = [(o.taps, step, UNROLLED)]
-    block.loop_over_taps(o.channels, o.table, runs, operands, f"tile_{mr}x{nv}")
+    block.loop_over_taps(o.channels, o.table, runs, operands, f"tile_{mr}x{nv}", before)
 
 
 def _multiply_in_numpy(o):
@@ -157,7 +174,16 @@ def tile(o):
     _multiply_in_numpy(o)
 
 
-@emitted(TileArguments, _emit_prefetching_tile, tidy)
+@emitted(TileArguments, functools.partial(_emit_whole_blocks, prefetches=True), tidy)
 def prefetching_tile(o):
-    """Do what `tile` does for blocks of TILE_VECTORS, and ask for pixels ahead of time."""
+    """Do what `tile` does for blocks of TILE_VECTORS, and ask for its own pixels ahead of time."""
+    _multiply_in_numpy(o)
+
+
+@emitted(TileArguments, functools.partial(_emit_whole_blocks, asks=True), tidy)
+def asking_tile(o):
+    """Do what `tile` does for blocks of TILE_VECTORS, and ask for what is wanted later.
+
+    That is few lines for many products, as a core waits for few lines of memory at once.
+    """
     _multiply_in_numpy(o)

@@ -59,6 +59,9 @@ def copy_rows(target, target_step, source, step, row_step, rows, count, distance
         elif step == 2:
             j = 0
             while j < count:
+                if distance != 0:
+                    prefetch(shift(row, 2 * j + distance))
+                    prefetch(shift(row, 2 * j + lanes + distance))
                 copy_even_lanes(shift(copy, j), shift(row, 2 * j), count - j)
                 j += lanes
         else:
@@ -220,6 +223,6 @@ def copy_run(target, target_step, x, job, channel, channels, size, first, step, 
         mode=s.padding_mode[2],
         outside=shift(pointer_at(job[AT.outside], target), channel & 1),
         alternate=1,
-        prefetch_distance=0,
+        prefetch_distance=job[AT.prefetch_distance],
     )
     copy_padded(target, target_step, rows, 0, first, step, elements, job[AT.lanes])

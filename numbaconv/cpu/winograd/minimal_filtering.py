@@ -242,6 +242,9 @@ def multiply_panels(job, table, s, m, a, b, c, rows, vectors, blocks):
             b_step=vectors * lanes,
             c_step=vectors * lanes,
             prefetch_distance=0,
+            wanted=b,
+            wanted_step=0,
+            lines=0,
         ),
     )
 
