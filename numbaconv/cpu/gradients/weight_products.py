@@ -3,10 +3,12 @@
 For each tap it is a matrix product of the gradient of the output and the input as that tap sees
 it, summed over pixels: C[oc, ic] = sum_p G[oc, p] * X[p + tap, ic]. The `pixel_tile` of the
 convolutions does it, with our output channels as its pixels, and our pixels as its taps of a single
-channel. It reads G where it lies, and X is laid out with the channels last.
+channel. It reads G where it lies, and X is laid out with the channels last. Where channels of G
+collide in the nearest cache, each register block's are copied first, for several tiles of X.
 
-Loops of a task: chunks of pixels; jr over tiles of NR input channels; the tile of X; ic over
-register blocks of MR output channels; taps; the register tile's own loop over pixels.
+Loops of a task: chunks of pixels; tiles of X that lie side by side, of NR input channels each;
+ic over register blocks of MR output channels; jr over these tiles; taps; the register tile's own
+loop over pixels.
 
 Along an axis the tile of X holds all that the pixels' taps read, once, at its own distances; or,
 where that is less, as under a large stride or dilation, for each tap the elements that it reads.
@@ -16,6 +18,7 @@ from typing import NamedTuple
 
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at, shift
+from numbaconv.cpu import blocking
 from numbaconv.cpu.gradients.weight_tasks import (
     GRADIENT_AT,
     gradient_index,
@@ -61,7 +64,17 @@ class ProductMemory(NamedTuple):
     zeros: object
     sums: object
     tile: object
+    copy: object
     places: object
+
+
+@inline
+def copy_step(b, lanes):
+    """Elements from one channel of the copy of a block's gradient to the next.
+
+    Whole vectors, and one more: channels a power of two apart would collide again.
+    """
+    return ((b.planes * b.rows * b.cols + lanes - 1) & -lanes) + lanes
 
 
 @inline
@@ -81,6 +94,42 @@ def tile_sizes(s, b):
     pixels = b.lists * b.planes * b.rows * b.cols
     places = b.planes * s.kernel[0] * down.pieces * down.length * across.pieces * across.length
     return places * b.nr, pixels
+
+
+def tiles_together(s, b, itemsize):
+    """Tiles of the input that a copy of the gradient serves: all, or as many as the cache holds."""
+    return max(1, min(blocking.CACHE_BYTES // itemsize // tile_sizes(s, b)[0], b.ic_blocks))
+
+
+def products_scratch(s, b, lanes):
+    """Elements of a worker's scratch."""
+    return b.together * tile_sizes(s, b)[0] + b.copies * b.mr * copy_step(b, lanes)
+
+
+@inline
+def copy_place(chunk, row, plane):
+    """Where the pixels of a row of a chunk lie in the copy of a channel of the gradient."""
+    return (row * chunk.planes + plane) * chunk.cols
+
+
+@inline
+def copy_block(copy, s, b, chunk, gradient, rows, lanes):
+    """Copy a chunk of the gradient of a register block's channels, each by itself.
+
+    Rows that lie one behind the other are one long row.
+    """
+    apart, dense = copy_step(b, lanes), chunk.planes == 1 and s.out_strides[3] == chunk.cols
+    lines, length = (1, chunk.rows * chunk.cols) if dense else (chunk.rows, chunk.cols)
+    for r in range(lines):
+        for p in range(chunk.planes):
+            source = shift(gradient, gradient_index(s, chunk.plane + p, 0, chunk.oh + r, chunk.ow))
+            target = shift(copy, copy_place(chunk, r, p))
+            for i in range(rows):
+                j = 0
+                while j < length:
+                    at = i * s.out_strides[1] + j
+                    copy_lanes(shift(target, i * apart + j), shift(source, at), length - j)
+                    j += lanes
 
 
 @inline
@@ -131,7 +180,7 @@ def fill_row(job, m, s, tile, of, w0, across, channels, inside, nr):
 
 
 @inline
-def fill_tile(job, m, s, b, chunk, down, across, channel, channels):
+def fill_tile(job, m, s, b, chunk, down, across, target, channel, channels):
     """Copy what a chunk reads of some input channels: [plane][kd][row][column][channel].
 
     Lanes without a channel are zeros: what lies there is multiplied too, and takes long if it is
@@ -139,7 +188,7 @@ def fill_tile(job, m, s, b, chunk, down, across, channel, channels):
     """
     if channels % job[AT.lanes] != 0:
         rows = chunk.planes * s.kernel[0] * down.pieces * down.length
-        fill(m.tile, rows * across.pieces * across.length * b.nr, 0, job[AT.lanes])
+        fill(target, rows * across.pieces * across.length * b.nr, 0, job[AT.lanes])
     h0 = chunk.oh * s.stride[1] - s.padding[1]
     w0 = chunk.ow * s.stride[2] - s.padding[2]
     row = 0
@@ -154,7 +203,7 @@ def fill_tile(job, m, s, b, chunk, down, across, channel, channels):
                     inside = 0 <= d < s.size[0] and 0 <= h < s.size[1]
                     of = n * s.in_strides[0] + channel * s.in_strides[1]
                     of += d * s.in_strides[2] + h * s.in_strides[3]
-                    tile = shift(m.tile, row * across.pieces * across.length * b.nr)
+                    tile = shift(target, row * across.pieces * across.length * b.nr)
                     fill_row(job, m, s, tile, of, w0, across, channels, inside, b.nr)
                     row += 1
 
@@ -180,7 +229,7 @@ def rows_inside(s, chunk, kd, kh):
 
 @inline
 def set_places(m, s, b, chunk, down, across):
-    """Write where the pixels of a chunk lie: in G, and in the tile as the first tap sees it.
+    """Write where a chunk's pixels lie: in G or its copy, and in the tile as the first tap sees it.
 
     Each list is in the order of rows, so that the rows that a tap multiplies are a piece of it.
     """
@@ -191,7 +240,9 @@ def set_places(m, s, b, chunk, down, across):
         k = each * b.planes * b.rows * b.cols
         for r in range(chunk.rows):
             for i in range(chunk.planes):
-                at = gradient_index(s, chunk.plane + i, 0, chunk.oh + r, chunk.ow)
+                at = copy_place(chunk, r, i)
+                if b.copies == 0:
+                    at = gradient_index(s, chunk.plane + i, 0, chunk.oh + r, chunk.ow)
                 place = i * plane + r * down.per_output * pitch
                 for c in range(begin, end):
                     m.places[2 * k] = at + c
@@ -200,13 +251,16 @@ def set_places(m, s, b, chunk, down, across):
 
 
 @inline
-def multiply_block(job, m, s, b, chunk, down, across, sums, rows, gradient, width, accumulate):
+def multiply_block(
+    job, m, s, b, chunk, down, across, tile, sums, rows, gradient, width, accumulate
+):
     """One register block of output channels times the tile, tap by tap.
 
     A tap leaves out the pixels for which it reads padding, as far as the lists tell them apart.
     """
     taps = kernel_taps(s)
     vectors = (width + job[AT.lanes] - 1) // job[AT.lanes]
+    x_step = copy_step(b, job[AT.lanes]) if b.copies != 0 else s.out_strides[1]
     pitch = across.pieces * across.length
     tap = 0
     for kd in range(s.kernel[0]):
@@ -235,10 +289,10 @@ def multiply_block(job, m, s, b, chunk, down, across, sums, rows, gradient, widt
                             x=gradient,
                             first=0,
                             x_channel=0,
-                            x_step=s.out_strides[1],
-                            jump=first_half(rows) * s.out_strides[1],
+                            x_step=x_step,
+                            jump=first_half(rows) * x_step,
                             prefetch_distance=0,
-                            w=shift(m.tile, (row * pitch + kw * across.per_tap) * b.nr),
+                            w=shift(tile, (row * pitch + kw * across.per_tap) * b.nr),
                             w_channel=0,
                             c=c,
                             row_step=taps * s.c_in,
@@ -262,27 +316,40 @@ def add_chunk(job, m, s, b, part, chunk, g, accumulate):
     channel = g * s.c_out + part.oc0 * b.mr
     size = s.c_in * kernel_taps(s)
     sums = shift(m.sums, (part.slab * s.groups * s.c_out + channel) * size)
-    for jr in range(part.ic0, part.ic1):
-        width = min(b.nr, s.c_in - jr * b.nr)
-        fill_tile(job, m, s, b, chunk, down, across, g * s.c_in + jr * b.nr, width)
+    tile_size, _ = tile_sizes(s, b)
+    for first in range(part.ic0, part.ic1, b.together):
+        end = min(first + b.together, part.ic1)
+        for jr in range(first, end):
+            width = min(b.nr, s.c_in - jr * b.nr)
+            tile = shift(m.tile, (jr - first) * tile_size)
+            fill_tile(job, m, s, b, chunk, down, across, tile, g * s.c_in + jr * b.nr, width)
         for block in range(part.oc0, part.oc1):
-            row = (block - part.oc0) * b.mr
-            c = shift(sums, row * size + jr * b.nr)
+            row, rows = (block - part.oc0) * b.mr, block_rows(s.c_out, b.mr, block)
             gradient = shift(m.gradient, (channel + row) * s.out_strides[1])
-            rows = block_rows(s.c_out, b.mr, block)
-            multiply_block(job, m, s, b, chunk, down, across, c, rows, gradient, width, accumulate)
+            if b.copies != 0:
+                copy_block(m.copy, s, b, chunk, gradient, rows, job[AT.lanes])
+                gradient = m.copy
+            for jr in range(first, end):
+                c = shift(sums, row * size + jr * b.nr)
+                width = min(b.nr, s.c_in - jr * b.nr)
+                tile = shift(m.tile, (jr - first) * tile_size)
+                multiply_block(
+                    job, m, s, b, chunk, down, across, tile, c, rows, gradient, width, accumulate
+                )
 
 
 @native(WorkerArguments)
 def products_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
+    scratch = shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size])
     m = ProductMemory(
         pointer_at(job[AT.x], like),
         pointer_at(job[GRADIENT_AT.gradient], like),
         pointer_at(job[GRADIENT_AT.zeros], like),
         pointer_at(job[GRADIENT_AT.sums], like),
-        shift(pointer_at(job[AT.scratch], like), worker * job[AT.scratch_size]),
+        scratch,
+        shift(scratch, b.together * tile_sizes(s, b)[0]),
         shift(indices_at(job[AT.indices]), worker * job[AT.index_size]),
     )
     number, queue = next_task(job, b.tasks, worker, 0)

@@ -96,6 +96,8 @@ MOST_STRIP_TAPS = math.inf if REGISTERS >= 32 else 3
 FILLED, LEAST_COLUMN_TAPS = 1.1, 4
 # What share of a vector, over half, input channels may fill and be read as strips.
 HALF_FILLED = 1.3
+# Lines so many bytes apart lie in one set of the nearest cache; lines that it holds at least.
+PAGE, WAYS = 4096, 8
 # Elements of the result that a task of `finish_work` puts together.
 FINISHED = 4096
 
@@ -122,11 +124,13 @@ class GradientBlocks(NamedTuple):
     in_place : int
         1: `weight_dots` reads the input where it lies, and not from halo tiles.
     copies : int
-        1: the gradient of `weight_dots` is copied, so that rows are one long row.
+        1: the gradient is copied: by `weight_dots`, so that rows are one long row; by
+        `weight_products`, whose register blocks read channels that collide.
     shifts : int
         1: rows of the blocks of such copies are taps, as output channels are too few.
     together : int
-        Groups whose halo tiles are copied together for `weight_dots`.
+        Groups whose halo tiles are copied together for `weight_dots`; tiles of the input that are
+        for `weight_products`.
     patches : int
         1: every tap has its own copy of the pixels that it reads (im2col).
     lists : int
@@ -408,6 +412,14 @@ def _reads_in_place(s, cols, copies):
     return inside and max(s.padding) == 0 and single and few and (whole or not copies)
 
 
+def _collides(s, rows, itemsize):
+    """Whether channels of the gradient push each other out of the nearest cache.
+
+    A register block reads a line of each of its rows again and again, and all lie in one set.
+    """
+    return rows > WAYS and s.out_strides[1] * itemsize % PAGE == 0
+
+
 def _lists_of_pixels(s):
     """Lists of a chunk's pixels: more than one where padding takes a good share of the columns."""
     _, _, taps = s.kernel
@@ -456,7 +468,7 @@ def cut(s, itemsize, threads, patches):
     ic_parts = min(ic_blocks, ceil_div(wanted, group_parts))
     oc_parts = min(oc_blocks, ceil_div(wanted, group_parts * ic_parts))
     shifts = _has_rows_of_taps(s)
-    copies = shifts or _has_short_rows(s, cols, lanes)
+    copies = shifts or _has_short_rows(s, cols, lanes) if dots else _collides(s, mr, itemsize)
     together = (
         max(1, NEAR_BYTES // itemsize // _dot_elements(s, rows, cols, itemsize)) if dots else 1
     )
@@ -478,7 +490,7 @@ def cut(s, itemsize, threads, patches):
         ic_parts,
         lowering,
         int(dots and _reads_in_place(s, cols, copies)),
-        int(dots and copies),
+        int(copies),
         int(dots and shifts),
         together,
         int(patches),
