@@ -96,8 +96,10 @@ MOST_STRIP_TAPS = math.inf if REGISTERS >= 32 else 3
 FILLED, LEAST_COLUMN_TAPS = 1.1, 4
 # What share of a vector, over half, input channels may fill and be read as strips.
 HALF_FILLED = 1.3
-# Cycles that an element of the patch matrix takes, and one of the sums that are to be transposed.
+# Cycles that an element of the patch matrix takes, and one of the sums that are to be transposed;
+# of more sums than so many, which come from memory.
 WRITTEN, ORDERED = 3, 1
+MOST_NEAR, ORDERED_FAR = 2 << 20, 3
 # Lines so many bytes apart lie in one set of the nearest cache; lines that it holds at least.
 PAGE, WAYS = 4096, 8
 # Elements of the result that a task of `finish_work` puts together.
@@ -450,7 +452,8 @@ def _has_few_pixels(s, lanes):
     pixels = s.n * image_pixels(s)
     padded = pixels * (1 - math.prod(_share_inside(s, axis) for axis in range(3)))
     cycles = WRITTEN * pixels + TILE_CYCLES * padded * s.c_out / lanes
-    return cycles < ORDERED * s.c_out
+    near = s.groups * s.c_out * s.c_in * kernel_taps(s) <= MOST_NEAR
+    return cycles < (ORDERED if near else ORDERED_FAR) * s.c_out
 
 
 def _collides(s, rows, itemsize):
