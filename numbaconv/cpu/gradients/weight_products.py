@@ -394,7 +394,7 @@ def add_chunk(job, m, s, b, part, chunk, g, accumulate):
                 fill_patches(job, given, b, chunk, group, m.copy, tile, jr * b.nr, width)
             else:
                 of_tile = shift(group, jr * b.nr * s.in_strides[1])
-                fill_tile(job, s, b, chunk, down, across, of_tile, tile, width)
+                fill_tile(job, given, b, chunk, down, across, of_tile, tile, width)
         for block in range(part.oc0, part.oc1):
             row, rows = (block - part.oc0) * b.mr, block_rows(s.c_out, b.mr, block)
             gradient = shift(m.gradient, (channel + row) * s.out_strides[1])
