@@ -20,6 +20,7 @@ where that is less, as under a large stride or dilation, for each tap the elemen
 from typing import NamedTuple
 
 from numbaconv.codegen.jit import inline, native
+from numbaconv.codegen.pipeline import lightly
 from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at, shift
 from numbaconv.cpu import blocking
 from numbaconv.cpu.gradients.weight_tasks import (
@@ -410,7 +411,7 @@ def add_chunk(job, m, s, b, part, chunk, g, accumulate):
                 )
 
 
-@native(WorkerArguments)
+@native(WorkerArguments, lightly)
 def products_work(worker, job, like):
     """Do tasks until none is left."""
     s, b = read_shape(job, SHAPE), read_blocks(job)
