@@ -6,6 +6,7 @@ import pytest
 import numbaconv as nc
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.gradients import weight_tasks
+from numbaconv.cpu.packing.weights import register_rows
 from numbaconv.problem.plan import find_weight_plan
 from numbaconv.problem.simplest import with_fewest_axes
 from tests.cpu.shapes import shape_of
@@ -140,6 +141,77 @@ def test_columns_as_channels(stride: int, dtype: str):
         x, g = operands(rng, (x_shape, output_shape(x_shape, w_shape, options)), dtype)
         expected = reference.conv_weight_by_taps(x, w_shape, g, **options)
         np.testing.assert_array_equal(weight_gradient(x, w_shape, g, options), expected)
+
+
+COLLIDING = [
+    # Images, channels in and out, kernel, size, stride, dilation, padding.
+    (2, 70, 33, (1, 1), (32, 32), 1, 1, 0),
+    (1, 20, 31, (3, 3), (32, 64), 1, 1, 1),  # rows above and below read padding
+    (1, 17, 24, (3, 5), (64, 32), (2, 1), (1, 3), (1, 6)),  # columns at the ends, too
+    (1, 40, 29, (3, 1, 3), (4, 16, 16), 1, 1, (1, 0, 1)),  # chunks of several planes
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("row", COLLIDING, ids=str)
+def test_channels_that_collide_are_copied(row, dtype: str):
+    """Planes of the gradient whose elements are a multiple of 1024."""
+    n, c_in, c_out, kernel, size, *steps = row
+    names = ("stride", "dilation", "padding")
+    options = {
+        name: step if isinstance(step, tuple) else (step,) * len(size)
+        for name, step in zip(names, steps, strict=True)
+    }
+    options["groups"] = 1
+    x_shape, w_shape = (n, c_in, *size), (c_out, c_in, *kernel)
+    rng = np.random.default_rng(n)
+    x, g = operands(rng, (x_shape, output_shape(x_shape, w_shape, options)), dtype)
+    assert g[0, 0].size % 1024 == 0
+    s = with_fewest_axes(shape_of(x_shape, w_shape, **options))
+    tall = register_rows(c_out) > weight_tasks.WAYS
+    assert weight_tasks.cut(s, g.itemsize, 1, patches=False).copies == tall
+    expected = reference.conv_weight_by_taps(x, w_shape, g, **options)
+    np.testing.assert_array_equal(weight_gradient(x, w_shape, g, options), expected)
+
+
+FEW_PIXELS = [
+    # Images, groups, inputs and outputs of a group, kernel, size, stride, dilation, padding.
+    (1, 1, 17, 150, (5,), (12,), 1, 1, 1),
+    (2, 1, 40, 90, (3, 3), (4, 5), 1, 1, 0),  # a chunk of two images
+    (1, 2, 11, 230, (3, 2), (9, 8), (2, 3), 2, (1, 2)),
+    (1, 2, 13, 60, (3, 3, 3), (4, 4, 4), 2, 1, (0, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("row", FEW_PIXELS, ids=str)
+def test_patches_of_few_pixels_are_written_out(row, dtype: str):
+    n, groups, c_in, c_out, kernel, size, *steps = row
+    names = ("stride", "dilation", "padding")
+    options = {
+        name: step if isinstance(step, tuple) else (step,) * len(size)
+        for name, step in zip(names, steps, strict=True)
+    }
+    options["groups"] = groups
+    x_shape, w_shape = (n, groups * c_in, *size), (groups * c_out, c_in, *kernel)
+    rng = np.random.default_rng(n)
+    x, g = operands(rng, (x_shape, output_shape(x_shape, w_shape, options)), dtype)
+    s = with_fewest_axes(shape_of(x_shape, w_shape, **options))
+    assert weight_tasks.cut(s, g.itemsize, 1, patches=False).patches
+    expected = reference.conv_weight_by_taps(x, w_shape, g, **options)
+    np.testing.assert_array_equal(weight_gradient(x, w_shape, g, options), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("draw", [draw_few_channels, draw_padded])
+def test_exact_by_patches(draw, dtype: str):
+    rng = np.random.default_rng(len(draw.__name__))
+    for _ in range(DRAWS):
+        x_shape, w_shape, options = draw(rng)
+        x, g = operands(rng, (x_shape, output_shape(x_shape, w_shape, options)), dtype)
+        expected = reference.conv_weight_by_taps(x, w_shape, g, **options)
+        got = weight_gradient(x, w_shape, g, options | {"backend": "im2col"})
+        np.testing.assert_array_equal(got, expected, f"{x_shape}, {w_shape}, {options}")
 
 
 def lanes_of(dtype: str) -> int:

@@ -11,7 +11,13 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu.arrays import flat_channels, narrowed
 from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.weight_dots import dot_scratch, dots_work, tile_layout
-from numbaconv.cpu.gradients.weight_products import products_work, tile_sizes
+from numbaconv.cpu.gradients.weight_products import (
+    products_scratch,
+    products_work,
+    seen_by_products,
+    tile_sizes,
+    tiles_together,
+)
 from numbaconv.cpu.gradients.weight_strips import strips_work
 from numbaconv.cpu.gradients.weight_tasks import (
     BY_COLUMNS,
@@ -63,6 +69,9 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
     itemsize, lanes = how.compute.itemsize, VECTOR_BYTES // how.compute.itemsize
     s, seen_as = weight_tasks.as_seen(s, lanes, patches)
     b = weight_tasks.cut(s, itemsize, threads, patches)
+    if b.lowering == PRODUCTS:
+        seen = seen_by_products(s, b)
+        b = b._replace(together=tiles_together(seen, b, itemsize))
     job = new_template()
     set_entries(job, SHAPE, s.as_tuple())
     set_entries(job, weight_tasks.GRADIENT_BLOCKS, b)
@@ -85,13 +94,12 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
             job[AT.fill_halo] = filler(s, halo, lanes).address((how.numba, how.numba))
         table = tap_offsets(s, halo, s.c_in)
     else:
-        tile_of_x, pixels = tile_sizes(s, b)
-        set_scratch(job, tile_of_x)
-        job[AT.index_size] = 2 * pixels
+        set_scratch(job, products_scratch(seen, b, lanes))
+        job[AT.index_size] = 2 * tile_sizes(seen, b)[1]
         job[AT.worker] = products_work.address(how.numba)
         job[AT.tile] = pixel_tile.address(how.numba)
     job[AT.table] = table if config.DISABLE_JIT else table.ctypes.data
-    ordered = b.lowering != PRODUCTS or s.taps == 1 or seen_as == BY_COLUMNS
+    ordered = b.lowering != PRODUCTS or s.taps == 1 or b.patches or seen_as == BY_COLUMNS
     in_place = b.slabs == 1 and ordered and seen_as != EXCHANGED
     sums = 0 if in_place else b.slabs * s.groups * s.c_out * s.c_in * s.taps
     scratch = int(job[AT.workers] * job[AT.scratch_size]) + CACHE_LINE

@@ -50,7 +50,7 @@ from numbaconv.cpu.microkernels.strip_sums import SUM_STRIDES
 from numbaconv.cpu.packing.halo import axis_reach, halo_layout, has_padded_halo
 from numbaconv.cpu.packing.transpose import TransposeArguments
 from numbaconv.cpu.packing.weights import register_rows
-from numbaconv.problem.shape import image_pixels, is_pointwise, kernel_taps, read_shape
+from numbaconv.problem.shape import ConvShape, image_pixels, is_pointwise, kernel_taps, read_shape
 
 # What computes the sums.
 PRODUCTS, DOTS, STRIPS = range(3)
@@ -96,6 +96,12 @@ MOST_STRIP_TAPS = math.inf if REGISTERS >= 32 else 3
 FILLED, LEAST_COLUMN_TAPS = 1.1, 4
 # What share of a vector, over half, input channels may fill and be read as strips.
 HALF_FILLED = 1.3
+# Cycles that an element of the patch matrix takes, and one of the sums that are to be transposed;
+# of more sums than so many, which come from memory.
+WRITTEN, ORDERED = 3, 1
+MOST_NEAR, ORDERED_FAR = 2 << 20, 3
+# Lines so many bytes apart lie in one set of the nearest cache; lines that it holds at least.
+PAGE, WAYS = 4096, 8
 # Elements of the result that a task of `finish_work` puts together.
 FINISHED = 4096
 
@@ -122,13 +128,15 @@ class GradientBlocks(NamedTuple):
     in_place : int
         1: `weight_dots` reads the input where it lies, and not from halo tiles.
     copies : int
-        1: the gradient of `weight_dots` is copied, so that rows are one long row.
+        1: the gradient is copied: by `weight_dots`, so that rows are one long row; by
+        `weight_products`, whose register blocks read channels that collide.
     shifts : int
         1: rows of the blocks of such copies are taps, as output channels are too few.
     together : int
-        Groups whose halo tiles are copied together for `weight_dots`.
+        Groups whose halo tiles are copied together for `weight_dots`; tiles of the input that are
+        for `weight_products`.
     patches : int
-        1: every tap has its own copy of the pixels that it reads (im2col).
+        1: what pixels read is written out (im2col); blocks are those of `patches_as_channels`.
     lists : int
         Lists of a chunk's pixels: one, or for each column of taps one of those for which it reads
         no padding.
@@ -313,6 +321,31 @@ def columns_as_channels(s, lanes):
     )
 
 
+@inline
+def patches_as_channels(s):
+    """Return the pointwise problem of the patch matrix, whose channels are (channel, tap).
+
+    Its sums are in the order of the weights.
+    """
+    channels, one = s.c_in * kernel_taps(s), (1, 1, 1)
+    return ConvShape(
+        s.n,
+        s.groups,
+        channels,
+        s.c_out,
+        s.output,
+        one,
+        one,
+        one,
+        (0, 0, 0),
+        s.output,
+        s.padding_mode,
+        s.in_strides,
+        s.out_strides,
+        s.converts,
+    )
+
+
 def depthwise_cycles(s, itemsize):
     """Cycles of `weight_dots` for a group of a depthwise layer, of all images."""
     lanes, (_, high, wide), (_, rows, cols) = VECTOR_BYTES // itemsize, s.kernel, s.output
@@ -408,24 +441,53 @@ def _reads_in_place(s, cols, copies):
     return inside and max(s.padding) == 0 and single and few and (whole or not copies)
 
 
-def _lists_of_pixels(s):
-    """Lists of a chunk's pixels: more than one where padding takes a good share of the columns."""
-    _, _, taps = s.kernel
-    if taps > MOST_LISTS:
-        return 1
-    size, outputs, stride, padding = s.size[2], s.output[2], s.stride[2], s.padding[2]
+def _has_few_pixels(s, lanes):
+    """Whether writing patches out takes less than bringing sums into the order of the weights.
+
+    Cycles for each row of the patch matrix: it has padding, too, which taps by themselves leave
+    out. The sums of columns that are channels are in order.
+    """
+    if s.in_strides[1] == 1:
+        return False
+    pixels = s.n * image_pixels(s)
+    padded = pixels * (1 - math.prod(_share_inside(s, axis) for axis in range(3)))
+    cycles = WRITTEN * pixels + TILE_CYCLES * padded * s.c_out / lanes
+    near = s.groups * s.c_out * s.c_in * kernel_taps(s) <= MOST_NEAR
+    return cycles < (ORDERED if near else ORDERED_FAR) * s.c_out
+
+
+def _collides(s, rows, itemsize):
+    """Whether channels of the gradient push each other out of the nearest cache.
+
+    A register block reads a line of each of its rows again and again, and all lie in one set.
+    """
+    return rows > WAYS and s.out_strides[1] * itemsize % PAGE == 0
+
+
+def _share_inside(s, axis):
+    """Of all pairs of an output and a tap along an axis, the share that reads no padding."""
+    size, outputs, stride = s.size[axis], s.output[axis], s.stride[axis]
     read = 0
-    for tap in range(taps):
-        first = tap * s.dilation[2] - padding
+    for tap in range(s.kernel[axis]):
+        first = tap * s.dilation[axis] - s.padding[axis]
         begin, end = max(0, ceil_div(-first, stride)), ceil_div(size - first, stride)
         read += max(0, min(end, outputs) - begin)
-    return taps if read < (1 - PADDED_SHARE) * taps * outputs else 1
+    return read / (s.kernel[axis] * outputs)
+
+
+def _lists_of_pixels(s):
+    """Lists of a chunk's pixels: more than one where padding takes a good share of the columns."""
+    taps = s.kernel[2]
+    return taps if taps <= MOST_LISTS and _share_inside(s, 2) < 1 - PADDED_SHARE else 1
 
 
 def cut(s, itemsize, threads, patches):
     """Choose the blocks of a problem. Only the parts depend on the threads."""
     lanes = VECTOR_BYTES // itemsize
     lowering = _lowering_of(s, lanes, patches)
+    patches = lowering == PRODUCTS and kernel_taps(s) > 1 and (patches or _has_few_pixels(s, lanes))
+    if patches:
+        s = patches_as_channels(s)
     dots, by_pixels = lowering == DOTS, lowering != PRODUCTS
     planes, rows, cols = _pixels_of_chunk(s, itemsize, lowering)
     all_planes = s.n * s.output[0]
@@ -456,7 +518,7 @@ def cut(s, itemsize, threads, patches):
     ic_parts = min(ic_blocks, ceil_div(wanted, group_parts))
     oc_parts = min(oc_blocks, ceil_div(wanted, group_parts * ic_parts))
     shifts = _has_rows_of_taps(s)
-    copies = shifts or _has_short_rows(s, cols, lanes)
+    copies = shifts or _has_short_rows(s, cols, lanes) if dots else _collides(s, mr, itemsize)
     together = (
         max(1, NEAR_BYTES // itemsize // _dot_elements(s, rows, cols, itemsize)) if dots else 1
     )
@@ -478,7 +540,7 @@ def cut(s, itemsize, threads, patches):
         ic_parts,
         lowering,
         int(dots and _reads_in_place(s, cols, copies)),
-        int(dots and copies),
+        int(copies),
         int(dots and shifts),
         together,
         int(patches),
@@ -561,7 +623,7 @@ def summed_matrices(s, b, seen_as):
     taps = kernel_taps(s)
     if seen_as == EXCHANGED:
         return s.groups, s.c_out, s.c_in
-    if b.lowering != PRODUCTS or taps == 1 or seen_as == BY_COLUMNS:
+    if b.lowering != PRODUCTS or taps == 1 or b.patches != 0 or seen_as == BY_COLUMNS:
         return s.groups * s.c_out, 1, s.c_in * taps
     return s.groups * s.c_out, taps, s.c_in
 

@@ -13,17 +13,19 @@ def transpose_block(target, target_step, source, source_step, rows, columns, lan
     """target[j * target_step + i] = source[i * source_step + j], piece by piece.
 
     Loop over strips of pieces, along those rows, of the source or of the target, that lie further
-    apart.
+    apart. The last of a strip, and the last strip, begin earlier where so they are whole.
     """
     i, j = 0, 0
+    last_row, last_column = max(rows - piece_rows(lanes), 0), max(columns - piece_columns(lanes), 0)
     while i < rows and j < columns:
+        row, column = min(i, last_row), min(j, last_column)
         transpose_piece(
-            shift(target, j * target_step + i),
+            shift(target, column * target_step + row),
             target_step,
-            shift(source, i * source_step + j),
+            shift(source, row * source_step + column),
             source_step,
-            rows - i,
-            columns - j,
+            rows - row,
+            columns - column,
         )
         if source_step > target_step:
             j += piece_columns(lanes)
