@@ -19,7 +19,8 @@ matrix                 the others: long rows                               pixel
 =====================  ==================================================  ======================
 
 Adjoints of depthwise layers under a stride, which `lower_adjoint` serves, have
-`depthwise_phases` besides: its lanes are columns of a phase.
+`depthwise_phases` besides, whose lanes are columns of a phase, and under long strides
+`depthwise_outer`, whose lanes are taps.
 
 They are compared by `cost`, with the panels of `im2col`; `choice` has rules for what is not counted
 well. A problem whose halo tiles would be nearly all padding, under a stray stride or dilation, goes
@@ -37,7 +38,7 @@ import numpy as np
 
 from numbaconv._imports import Later
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.direct.choice import joins_phases
+from numbaconv.cpu.direct.choice import has_outer_products, joins_phases
 from numbaconv.cpu.direct.cost import find_lowering, find_lowering_in_order
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
@@ -56,6 +57,7 @@ LOWERINGS: dict[str, Callable[..., Lowering]] = {
 }
 
 _lower_phases = Later("numbaconv.cpu.direct.depthwise_phases", "lower")
+_lower_outer = Later("numbaconv.cpu.direct.depthwise_outer", "lower")
 
 
 def lower_as(name: str, s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
@@ -92,6 +94,8 @@ def lower_by_channels(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
 
 def lower_adjoint(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering | None:
     """Return how the engine computes the adjoint of a problem as a whole, where it does."""
+    if has_outer_products(s):
+        return _lower_outer(s, dtype.itemsize, threads)
     return _lower_phases(s, dtype.itemsize, threads) if joins_phases(s) else None
 
 

@@ -205,6 +205,15 @@ def joins_phases(s):
     return is_depthwise(s) and fits and filled and flat and dense and HAS_MASKS
 
 
+def has_outer_products(s):
+    """Whether the adjoint of a problem is made of outer products: depthwise, under long strides.
+
+    Phases would be many, each of few taps whose results lie far apart.
+    """
+    dense = s.in_strides[4] == 1 and s.dilation == (1, 1, 1)
+    return is_depthwise(s) and dense and s.stride[2] > PHASE_STRIDES[-1]
+
+
 def holds_plane(s, lanes):
     """Whether the second-level cache holds what is read of a plane, and its results."""
     read = s.size[2] * (s.stride[1] * s.output[1] if s.kernel[1] > 1 else 1)

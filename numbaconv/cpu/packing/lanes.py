@@ -5,6 +5,7 @@ Each is an intrinsic, and below it the function in NumPy that says the same.
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -274,6 +275,36 @@ def add_lanes(target, source, count):
 
 
 @intrinsic
+def _multiply_add_lanes(typing_context, target, source, factor, count):
+    signature = types.void(target, source, target.dtype, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, factor, count = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        factor = vectors.splat(factor)
+        whole = builder.icmp_signed(">=", count, i64(vectors.lanes))
+        with builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                values = vectors.load(source), vectors.load(target)
+                vectors.store(vectors.multiply_add(factor, *values), target)
+            with otherwise:
+                mask = vectors.first_lanes(count)
+                values = (vectors.load_masked(each, mask) for each in (source, target))
+                vectors.store_masked(vectors.multiply_add(factor, *values), target, mask)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@stands_for(_multiply_add_lanes)
+def multiply_add_lanes(target, source, factor, count):
+    """Add `count` elements, at most a vector, times a factor to others."""
+    count = min(count, VECTOR_BYTES // target.itemsize)
+    with np.errstate(all="ignore"):
+        target[:count] += factor * source[:count]
+
+
+@intrinsic
 def _fill_lanes(typing_context, target, value, count):
     signature = types.void(target, target.dtype, types.int64)
 
@@ -414,3 +445,61 @@ def spread_lanes(target, source, count):
     """Copy `count` elements, at most a vector, to the elements 0, 2, 4, ... of the target."""
     count = min(count, VECTOR_BYTES // target.itemsize)
     target[: 2 * count : 2] = source[:count]
+
+
+INTERLEAVED = 2, 3, 4
+"""Rows that `interleave_lanes` takes."""
+
+
+def _interleaver(rows):
+    """Return an intrinsic that interleaves so many rows."""
+
+    @intrinsic
+    def interleave(typing_context, target, source, step, count):
+        signature = types.void(target, source, types.int64, types.int64)
+
+        def codegen(context, builder, signature, arguments):
+            target, source, step, count = arguments
+            vectors = Vectors(builder, signature.args[0].dtype)
+            starts = [vectors.at(source, builder.mul(step, i64(row))) for row in range(rows)]
+            whole = builder.icmp_signed(">=", count, i64(vectors.lanes))
+            with builder.if_else(whole, likely=True) as (then, otherwise):
+                with then:
+                    parts = [vectors.load(start) for start in starts]
+                    for i, value in enumerate(vectors.interleaved(parts)):
+                        vectors.store(value, vectors.column(target, i))
+                with otherwise:
+                    mask = vectors.first_lanes(count)
+                    parts = [vectors.load_masked(start, mask) for start in starts]
+                    for i, value in enumerate(vectors.interleaved(parts)):
+                        done = i64(i * vectors.lanes)
+                        left = builder.sub(builder.mul(count, i64(rows)), done)
+                        none = builder.icmp_signed("<", left, i64(0))
+                        written = vectors.first_lanes(builder.select(none, i64(0), left))
+                        vectors.store_masked(value, vectors.column(target, i), written)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    @stands_for(interleave)
+    def interleave_lanes(target, source, step, count):
+        """target[rows * j + i] = source[i * step + j] for j < count, at most a vector."""
+        count = min(count, VECTOR_BYTES // target.itemsize)
+        for i in range(rows):
+            target[i : rows * count : rows] = source[i * step : i * step + count]
+
+    return interleave_lanes
+
+
+_interleave_2, _interleave_3, _interleave_4 = (_interleaver(rows) for rows in INTERLEAVED)
+
+
+@inline
+def interleave_lanes(target, source, step, rows, count):
+    """target[rows * j + i] = source[i * step + j] for j < count, at most a vector; 2 to 4 rows."""
+    if rows == 2:
+        _interleave_2(target, source, step, count)
+    elif rows == 3:
+        _interleave_3(target, source, step, count)
+    else:
+        _interleave_4(target, source, step, count)
