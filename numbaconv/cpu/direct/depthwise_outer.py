@@ -4,9 +4,9 @@ Each element that is read adds a row of taps, times itself, to the row of the re
 
     row[o * stride + t] += W[h, t] * X[j, o]          for all rows j that read the row of the result
 
-Lanes are taps. The row lies in scratch, with all that taps reach beyond its ends; then what there is
-of it is stored. Loops of a task (a block of rows of a plane): rows; rows of taps that reach it;
-vectors of taps; elements, as many in a pass as do not overlap.
+Lanes are taps. The row lies in scratch, with all that taps reach beyond its ends; then it is
+stored. Loops of a task (a block of rows of a plane): rows; rows of taps that reach it; vectors of
+taps; elements, as many in a pass as do not overlap.
 
 The problem of the job is the convolution whose adjoint it is: what is read has its `output`, what
 is written its `size`.
