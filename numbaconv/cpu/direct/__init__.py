@@ -95,7 +95,8 @@ def lower_by_channels(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
 def lower_adjoint(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering | None:
     """Return how the engine computes the adjoint of a problem as a whole, where it does."""
     if has_outer_products(s):
-        return _lower_outer(s, dtype.itemsize, threads)
+        lowered: Lowering = _lower_outer(s, dtype.itemsize, threads)
+        return lowered
     return _lower_phases(s, dtype.itemsize, threads) if joins_phases(s) else None
 
 

@@ -285,12 +285,14 @@ def _multiply_add_lanes(typing_context, target, source, factor, count):
         whole = builder.icmp_signed(">=", count, i64(vectors.lanes))
         with builder.if_else(whole, likely=True) as (then, otherwise):
             with then:
-                values = vectors.load(source), vectors.load(target)
-                vectors.store(vectors.multiply_add(factor, *values), target)
+                sums = vectors.load(target)
+                sums = vectors.multiply_add(factor, vectors.load(source), sums)
+                vectors.store(sums, target)
             with otherwise:
                 mask = vectors.first_lanes(count)
-                values = (vectors.load_masked(each, mask) for each in (source, target))
-                vectors.store_masked(vectors.multiply_add(factor, *values), target, mask)
+                sums = vectors.load_masked(target, mask)
+                sums = vectors.multiply_add(factor, vectors.load_masked(source, mask), sums)
+                vectors.store_masked(sums, target, mask)
         return context.get_dummy_value()
 
     return signature, codegen
