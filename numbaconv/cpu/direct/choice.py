@@ -23,6 +23,7 @@ from numbaconv.cpu.blocking import (
     STRIP_ROWS,
     TILE_ROWS,
     TILE_VECTORS,
+    WOVEN_ROWS,
 )
 from numbaconv.cpu.direct.tap_lists import MOST_LISTED, leaves_out_padding
 from numbaconv.cpu.packing.halo import (
@@ -203,6 +204,24 @@ def joins_phases(s):
     flat = s.size[0] == s.kernel[0] == s.output[0] == 1
     dense = s.in_strides[4] == s.out_strides[4] == 1
     return is_depthwise(s) and fits and filled and flat and dense and HAS_MASKS
+
+
+def joins_patches(s):
+    """Whether the adjoint of a problem is one product: of patches, on rows that lie dense.
+
+    They cover all elements, or leave so many out that the result is filled before. Vectors of 32
+    bytes take long to transpose what cannot be woven.
+    """
+    axes = list(zip(s.size, s.output, s.kernel, s.stride, s.dilation, strict=True))
+    apart = all(k == 1 or (k <= stride and d == 1) for _, _, k, stride, d in axes)
+    left = [size - (out - 1) * stride - k for size, out, k, stride, _ in axes]
+    filled = any(out > 1 and k < stride for _, out, k, stride, _ in axes)
+    inside = not any(left) or (filled and min(left) >= 0)
+    (_, h, w), taps = s.output, kernel_taps(s)
+    dense = s.in_strides[4] == 1 and s.out_strides[2:] == (h * w, w, 1)
+    quick = REGISTERS >= 32 or (s.kernel[2] == s.stride[2] and s.kernel[2] in WOVEN_ROWS)
+    several = taps > 1 and s.pixels > 1 and not any(s.padding)
+    return several and apart and inside and dense and quick
 
 
 def holds_plane(s, lanes):

@@ -52,6 +52,7 @@ from numbaconv.cpu.job import (
     take_workspace,
 )
 from numbaconv.cpu.lowering import Engine
+from numbaconv.cpu.packing.lanes import copy_lanes
 from numbaconv.cpu.packing.rows import copy_rows
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, pack_work
@@ -183,11 +184,7 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
     target = shift(packed, (g * s.c_out + first) * s.c_in * taps + c * channel_step)
     at = (g * s.c_in + c) * job[CHAIN_AT.input_step] + first * job[CHAIN_AT.channel_step]
     source = shift(weights, job[CHAIN_AT.first] + at)
-    if taps == 1 and job[CHAIN_AT.channel_step] == 1:  # neighbours, as they are
-        of = (t.first_d * t.kh + t.first_h) * t.kw + t.first_w
-        for i in range(rows):
-            target[i] = source[of + i]
-    elif rows == 1 and t.apart_w < 0:  # map by map, in their order
+    if rows == 1 and t.apart_w < 0:  # map by map, in their order
         size, apart, lanes = t.taps_h * t.taps_w, t.kh * t.kw, job[AT.lanes]
         for kd in range(t.taps_d):
             of_map = shift(target, kd * size)
@@ -217,6 +214,24 @@ def pack_neighbours(job, s, weights, packed, first, end):
 
 
 @inline
+def pack_outputs(job, s, weights, packed, first, end):
+    """Pack some input channels of a single tap whose output channels are neighbours in memory."""
+    lanes = job[AT.lanes]
+    for g in range(first // s.c_in, (end - 1) // s.c_in + 1):
+        c0, c1 = max(first - g * s.c_in, 0), min(end - g * s.c_in, s.c_in)
+        for channel in range(0, s.c_out, job[CHAIN_AT.rows]):
+            rows = min(job[CHAIN_AT.rows], s.c_out - channel)
+            target = shift(packed, (g * s.c_out + channel) * s.c_in)
+            source = shift(weights, g * s.c_in * job[CHAIN_AT.input_step] + channel)
+            for c in range(c0, c1):
+                copy, row = shift(target, c * rows), shift(source, c * job[CHAIN_AT.input_step])
+                j = 0
+                while j < rows:
+                    copy_lanes(shift(copy, j), shift(row, j), rows - j)
+                    j += lanes
+
+
+@inline
 def pack_channels(job, like, first, end):
     """Write the weights of some of the C_in channels of a phase as panels [group][block][k][rows].
 
@@ -233,6 +248,9 @@ def pack_channels(job, like, first, end):
             copies[i] = bias[i // job[CHAIN_AT.alike]]
     if s.groups == job[CHAIN_AT.input_step] == 1:
         pack_neighbours(job, s, weights, packed, first, end)
+        return
+    if t.kd * t.kh * t.kw == job[CHAIN_AT.channel_step] == 1:
+        pack_outputs(job, s, weights, packed, first, end)
         return
     for channel in range(first, end):
         g = channel // s.c_in
@@ -429,8 +447,14 @@ def find_parts(s: ConvShape, phases: Sequence[Phase], arithmetic: Arithmetic) ->
     return [Part(shape, 0, taps, 0, 1, channels, 0, copies, alike)]
 
 
-def whole_part(s: ConvShape) -> Part:
-    """Return the part of an adjoint that an engine computes as a whole: all phases, all taps."""
+def whole_part(s: ConvShape, product: ConvShape | None) -> Part:
+    """Return the part of an adjoint that an engine computes as a whole: all phases, all taps.
+
+    Or as a product, whose output channels are the taps of all channels: those of one are alike.
+    """
+    if product is not None:
+        taps, channels = PhaseTaps(1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1), product.c_out
+        return Part(s, 0, taps, 0, 1, channels, 0, s.groups * channels, s.taps)
     taps = PhaseTaps(*s.kernel, *s.kernel, 0, 0, 0, 1, 1, 1)
     return Part(s, 0, taps, 0, s.taps, s.c_in * s.taps)
 
