@@ -76,6 +76,9 @@ FEW_CHANNELS = 6
 # the best.
 MOST_ZONES = 16
 
+# Output channels, at most, that add their channels in runs: see `adds_in_runs`.
+FEW_OUTPUTS = 4
+
 # Register blocks, at most, that read pixels in place though their channels lie on more pages.
 FEW_BLOCKS = 3
 
@@ -374,8 +377,28 @@ def adds_by_parts(s, lanes):
     of so few channels that the prefetchers of the hardware follow all of them. The results of a
     task, of few register blocks, stay in cache in the meantime.
     """
-    size = s.n * (s.in_strides[0] + s.out_strides[0]) * VECTOR_BYTES
-    return has_few_blocks(s, lanes) and size > SECOND_LEVEL * lanes
+    return adds_in_runs(s, lanes) or (has_few_blocks(s, lanes) and is_far(s, lanes))
+
+
+def is_far(s, lanes):
+    """Whether input and output are larger than the second-level cache."""
+    return s.n * (s.in_strides[0] + s.out_strides[0]) * VECTOR_BYTES > SECOND_LEVEL * lanes
+
+
+def has_same_places(s, lanes):
+    """Whether channels lie a multiple of a page apart, where a first-level cache has few places."""
+    return s.in_strides[1] * VECTOR_BYTES % (PAGE_BYTES * lanes) == 0
+
+
+def adds_in_runs(s, lanes):
+    """Whether so few outputs add their channels by parts that they wait for pixels alone.
+
+    On a Zen 4, whose prefetchers then follow the parts, of 8 or 16 channels. A cache that holds the
+    pixels does not need them, unless channels push each other out of it.
+    """
+    few = HALVES_VECTORS and s.c_out <= FEW_OUTPUTS and s.c_in > FEW_CHANNELS
+    rows = is_pointwise(s) and is_signal(s) and s.in_strides[4] == s.out_strides[4] == 1
+    return few and rows and reads_in_place(s) and (has_same_places(s, lanes) or is_far(s, lanes))
 
 
 def uses_rows(s, lanes):
@@ -513,6 +536,16 @@ def wants_same_places(s, lanes):
     pixels, (kd, kh, kw) = min(s.output[2], TILE_ROWS), s.kernel
     columns = min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
     return kd * kh * columns > places
+
+
+def crowds_images(s, lanes):
+    """Whether pixels of many images push each other out so, and a copy costs less.
+
+    Of a problem that has its images innermost. The taps of a channel read a line of each image.
+    """
+    steps = [step * VECTOR_BYTES // lanes for step in s.in_strides[2:]]
+    places = HOST_FIRST_LEVEL // gcd(PAGE_BYTES, *steps)
+    return s.in_strides[1] == 1 and prod(map(min, s.kernel, s.size)) * TILE_ROWS > places
 
 
 def crowds_cache(s, lanes):

@@ -22,7 +22,9 @@ from numbaconv.cpu.direct.blocks import (
 from numbaconv.cpu.direct.choice import (
     SHORT_VECTORS,
     adds_by_parts,
+    adds_in_runs,
     cached_pixels,
+    has_same_places,
 )
 from numbaconv.cpu.direct.tap_lists import empty_columns, empty_vectors, tap_table
 from numbaconv.cpu.direct.tasks import tile_size
@@ -37,6 +39,9 @@ MOST_IN_PARTS = 300
 # Where channels are added by parts: channels of a part, at least, but so few that prefetchers
 # follow each; and columns of a task, at most.
 FEWEST_AT_ONCE, PART_COLUMNS = 20, 2048
+
+# Of few outputs, where channels want the same places in the first-level cache; else twice as many.
+FEWEST_IN_RUNS = 8
 
 
 def even_rows(s, mr, threads):
@@ -120,9 +125,13 @@ def channels_of_panel(s, mr, itemsize):
     return ceil_div(s.c_in, ceil_div(panel, blocking.CACHE_BYTES))
 
 
-def channels_of_part(s):
+def channels_of_part(s, lanes):
     """Input channels at a time where `adds_by_parts` holds: a multiple of those of a list."""
-    return round_up(FEWEST_AT_ONCE, largest_divisor(s.c_in, MOST_SINGLE))
+    if adds_in_runs(s, lanes):
+        least = most = FEWEST_IN_RUNS if has_same_places(s, lanes) else 2 * FEWEST_IN_RUNS
+    else:
+        least, most = FEWEST_AT_ONCE, MOST_SINGLE
+    return round_up(least, largest_divisor(s.c_in, most))
 
 
 def cut(s, itemsize, threads, transposed, in_place):
@@ -139,7 +148,7 @@ def cut(s, itemsize, threads, transposed, in_place):
     widest = widest_columns(s, itemsize, threads, oc_blocks, tile)
     if transposed and s.out_strides[1] != 1:
         widest = min(widest, SHORT_VECTORS * lanes)  # of a stage
-    by_parts, part = not transposed and adds_by_parts(s, lanes), channels_of_part(s)
+    by_parts, part = not transposed and adds_by_parts(s, lanes), channels_of_part(s, lanes)
     if by_parts:
         widest = min(PART_COLUMNS, blocking.CACHE_BYTES // ((part + s.c_out) * itemsize))
     pixels = USUAL_PIXELS
