@@ -83,8 +83,10 @@ def join_parts(
     parts, lower = plan.parts, engines[0].lower_adjoint
     if lower is not None and set(engines) == {engines[0]}:
         s = with_fewest_axes(plan.shape)
-        if lower(s, plan.arithmetic.compute, threads) is not None:
-            return [adjoint_chain.whole_part(s)], (engines[0]._replace(lower=lower),)
+        whole = lower(s, plan.arithmetic.compute, threads)
+        if whole is not None:
+            part = adjoint_chain.whole_part(s, whole.problem)
+            return [part], (engines[0]._replace(lower=lower),)
     return parts, engines
 
 

@@ -54,6 +54,7 @@ from numbaconv.cpu.job import (
     take_workspace,
 )
 from numbaconv.cpu.lowering import Engine
+from numbaconv.cpu.packing.lanes import copy_lanes
 from numbaconv.cpu.packing.rows import copy_rows
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, pack_work
@@ -94,6 +95,9 @@ class PhaseTaps(NamedTuple):
     apart_d: int
     apart_h: int
     apart_w: int
+
+
+SINGLE_TAP = PhaseTaps(1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1)
 
 
 class ChainHeader(NamedTuple):
@@ -193,11 +197,7 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
     target = shift(packed, (g * s.c_out + first) * s.c_in * taps + c * channel_step)
     at = (g * s.c_in + c) * job[CHAIN_AT.input_step] + first * job[CHAIN_AT.channel_step]
     source = shift(weights, job[CHAIN_AT.first] + at)
-    if taps == 1 and job[CHAIN_AT.channel_step] == 1:  # neighbours, as they are
-        of = (t.first_d * t.kh + t.first_h) * t.kw + t.first_w
-        for i in range(rows):
-            target[i] = source[of + i]
-    elif rows == 1 and t.apart_w < 0:  # map by map, in their order
+    if rows == 1 and t.apart_w < 0:  # map by map, in their order
         size, apart, lanes = t.taps_h * t.taps_w, t.kh * t.kw, job[AT.lanes]
         for kd in range(t.taps_d):
             of_map = shift(target, kd * size)
@@ -227,6 +227,24 @@ def pack_neighbours(job, s, weights, packed, first, end):
 
 
 @inline
+def pack_outputs(job, s, weights, packed, first, end):
+    """Pack some input channels of a single tap whose output channels are neighbours in memory."""
+    lanes = job[AT.lanes]
+    for g in range(first // s.c_in, (end - 1) // s.c_in + 1):
+        c0, c1 = max(first - g * s.c_in, 0), min(end - g * s.c_in, s.c_in)
+        for channel in range(0, s.c_out, job[CHAIN_AT.rows]):
+            rows = min(job[CHAIN_AT.rows], s.c_out - channel)
+            target = shift(packed, (g * s.c_out + channel) * s.c_in)
+            source = shift(weights, g * s.c_in * job[CHAIN_AT.input_step] + channel)
+            for c in range(c0, c1):
+                copy, row = shift(target, c * rows), shift(source, c * job[CHAIN_AT.input_step])
+                j = 0
+                while j < rows:
+                    copy_lanes(shift(copy, j), shift(row, j), rows - j)
+                    j += lanes
+
+
+@inline
 def pack_channels(job, like, first, end):
     """Write the weights of some of the C_in channels of a phase as panels [group][block][k][rows].
 
@@ -246,6 +264,9 @@ def pack_channels(job, like, first, end):
                 copies[i] = 0
     if s.groups == job[CHAIN_AT.input_step] == 1:
         pack_neighbours(job, s, weights, packed, first, end)
+        return
+    if t.kd * t.kh * t.kw == job[CHAIN_AT.channel_step] == 1:
+        pack_outputs(job, s, weights, packed, first, end)
         return
     for channel in range(first, end):
         g = channel // s.c_in
@@ -469,16 +490,19 @@ def product_part(s: ConvShape) -> Part:
         in_strides=s.out_strides,
         out_strides=(s.groups * channels * pixels, pixels, h * w, w, 1),
     )
-    tap = PhaseTaps(1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1)
     copies = s.groups * channels
-    return Part(simplest(shape), 0, tap, 0, 1, channels, 0, copies, 0, folded=True)
+    return Part(simplest(shape), 0, SINGLE_TAP, 0, 1, channels, 0, copies, 0, folded=True)
 
 
-def whole_part(s: ConvShape) -> Part:
+def whole_part(s: ConvShape, product: ConvShape | None) -> Part:
     """Return the part of an adjoint that an engine computes as a whole: all phases, all taps.
 
-    A chain packs taps backwards. These go back from the last one, so they keep their order.
+    Or as a product, whose output channels are the taps of all channels: those of one are alike. A
+    chain packs taps backwards. The others go back from the last one, so they keep their order.
     """
+    if product is not None:
+        channels = product.c_out
+        return Part(s, 0, SINGLE_TAP, 0, 1, channels, 0, s.groups * channels, s.taps)
     d, h, w = s.kernel
     taps = PhaseTaps(*s.kernel, *s.kernel, d - 1, h - 1, w - 1, -1, -1, -1)
     return Part(s, 0, taps, 0, s.taps, s.c_in * s.taps)

@@ -21,9 +21,17 @@ import numpy as np
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.jit import inline, native
-from numbaconv.codegen.pointers import call, entries, keep_scalar, pointer_at, shift
+from numbaconv.codegen.pointers import (
+    call,
+    entries,
+    indices_at,
+    keep_scalar,
+    pointer_at,
+    shift,
+)
+from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
-from numbaconv.cpu.blocking import share
+from numbaconv.cpu.blocking import WOVEN_ROWS, share
 from numbaconv.cpu.finishing import NOT_FLAT, add_dense_rows, finish_tile
 from numbaconv.cpu.job import (
     AT,
@@ -36,7 +44,8 @@ from numbaconv.cpu.job import (
     size_within,
 )
 from numbaconv.cpu.lowering import Lowering
-from numbaconv.cpu.packing.lanes import INTERLEAVED, copy_lanes, interleave_lanes
+from numbaconv.cpu.microkernels.weave import WeaveArguments, weave
+from numbaconv.cpu.packing.lanes import copy_lanes
 from numbaconv.cpu.packing.rows import fill
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.problem.shape import kernel_taps, read_shape
@@ -59,6 +68,10 @@ class FoldBlocks(NamedTuple):
 
 
 _BLOCKS_SIZE = size_within(FoldBlocks, MOST_BLOCKS)
+# Where in a job the addresses of functions lie.
+TRANSPOSE, WEAVE = HALO, HALO + 1
+# The table of a job: `weave` begins where it is told.
+_PLACES = np.zeros(1, np.int64)
 
 
 # The most channels of a group whose adjoint may be folded. Of more, phases fill register tiles.
@@ -93,9 +106,9 @@ def lower(s, threads):
     wanted = threads * blocking.TASKS_PER_THREAD if threads > 1 else 1
     row_blocks = min(ceil_div(wanted, planes), rows)
     blocks = FoldBlocks(width, row_blocks, planes * row_blocks)
-    table, functions = np.zeros(0, np.int64), (transpose,)
-    scratch = stride * width
-    return Lowering("fold", fold_work, None, blocks, table, scratch, functions=functions)
+    functions = (transpose, weave) if stride in WOVEN_ROWS else (transpose,)
+    scratch = stride * width + VECTOR_BYTES  # `weave` reads whole vectors
+    return Lowering("fold", fold_work, None, blocks, _PLACES, scratch, functions=functions)
 
 
 @inline
@@ -119,19 +132,18 @@ def add_products(rows, width, products, s, d, h, lanes):
 @inline
 def interleave_whole(job, target, source, width, stride, count):
     """target[i * stride + q] = source[q * width + i] for i < count."""
-    if stride > INTERLEAVED[-1]:
-        lanes = job[AT.lanes]
+    lanes = job[AT.lanes]
+    if stride == 1:
+        i = 0
+        while i < count:
+            copy_lanes(shift(target, i), shift(source, i), count - i)
+            i += lanes
+    elif count > 0 and job[WEAVE] != 0:
+        places = indices_at(job[AT.table])
+        call(job[WEAVE], WeaveArguments(stride, 1, count, source, width, target, places))
+    else:
         block = TransposeArguments(target, stride, source, width, stride, count, lanes)
-        call(job[HALO], block)
-        return
-    i = 0
-    while i < count:
-        row, left = shift(source, i), count - i
-        if stride == 1:
-            copy_lanes(shift(target, i), row, left)
-        else:
-            interleave_lanes(shift(target, i * stride), row, width, stride, left)
-        i += job[AT.lanes]
+        call(job[TRANSPOSE], block)
 
 
 @inline

@@ -13,6 +13,7 @@ fold               fold            a row, long filter           a column   direc
 strip              STRIPS          columns of planes            a column   direct/depthwise_planes
 plane              small_planes    small planes, whole          a column   direct/depthwise_planes
 phases             phase_rows      rows of an adjoint           a column   direct/depthwise_phases
+weave              weave           rows, in turn                any        direct/patch_phases
 depthwise          depthwise_tile  pixels of many planes        a channel  direct/depthwise_channels
 interleaved        interleaved_    rows of a photograph         a channel  direct, interleaved
                    tile
