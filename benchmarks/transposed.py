@@ -35,7 +35,20 @@ LAYERS = (
     Layer("DCGAN, first", (16, 100, 1, 1), (100, 512, 4, 4), {}),
     Layer("DCGAN", (16, 512, 4, 4), (512, 256, 4, 4), {"stride": 2, "padding": 1}),
     Layer("DCGAN, one image", (1, 512, 4, 4), (512, 256, 4, 4), {"stride": 2, "padding": 1}),
+    Layer("DCGAN, last", (8, 64, 32, 32), (64, 3, 4, 4), {"stride": 2, "padding": 1}),
     Layer("U-Net, up", (1, 128, 64, 64), (128, 64, 2, 2), {"stride": 2}),
+    Layer(
+        "super-resolution, last",
+        (1, 56, 64, 64),
+        (56, 1, 9, 9),
+        {"stride": 4, "padding": 4, "output_padding": 3},
+    ),
+    Layer(
+        "bilinear upsampling",
+        (1, 21, 16, 16),
+        (21, 1, 64, 64),
+        {"stride": 32, "padding": 16, "groups": 21},
+    ),
 )
 
 

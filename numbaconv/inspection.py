@@ -16,7 +16,7 @@ from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
 from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct.cost import costs
 from numbaconv.cpu.execution import find_lowering
-from numbaconv.cpu.gradients.adjoint import find_parts, join_parts
+from numbaconv.cpu.gradients.adjoint import join_parts
 from numbaconv.dispatch.backends import (
     AUTO,
     BACKENDS,
@@ -30,6 +30,7 @@ from numbaconv.dispatch.gradients import (
     choose_parts,
     choose_weight_gradient,
     engines_of_parts,
+    find_parts,
 )
 from numbaconv.dispatch.precision import find_precision
 from numbaconv.errors import BackendUnavailableError
@@ -286,7 +287,10 @@ def _main_part(plan: AdjointPlan, name: str, precision: str | None) -> tuple[Cho
     main = max(range(len(parts)), key=lambda i: parts[i].shape.flops)
     backend, reason = choices[main]
     alike = sum(choice.backend == backend for choice in choices)
-    reason = f"{reason} ({alike} of {len(parts)} convolutions of stride 1 that it is made of)"
+    made_of = f"{alike} of {len(parts)} convolutions of stride 1 that it is made of"
+    if parts[0].folded:
+        made_of = "one product for all taps, whose results are added where they belong"
+    reason = f"{reason} ({made_of})"
     joined, engines = join_parts(plan, engines_of_parts(plan, name, precision), threads)
     main = main if len(joined) == len(parts) else 0
     lowering = engines[main].lower(joined[main].shape, plan.arithmetic.compute, threads).name

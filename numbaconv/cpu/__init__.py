@@ -16,6 +16,8 @@ dots                   direct      dot                nothing
 depthwise_planes       direct      strip, plane       nothing
 depthwise_phases       direct      phases             nothing
 depthwise_maps         direct      maps               the map with its padding, channels innermost
+depthwise_outer        direct      (lanes)            nothing
+patch_phases           direct      matrix, weave      its pixels
 depthwise_interleaved  direct      depthwise          a halo tile; nothing inside an image
 depthwise_channels     direct      depthwise          a halo tile, a vector of channels innermost
 patch_matrix           im2col      matrix             the patches of its pixels

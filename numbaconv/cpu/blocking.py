@@ -84,6 +84,10 @@ MAP_OUTPUTS = (8, 4, 2, 1)
 # Strides of `phases.phase_rows`: the sums of a group, of one vector for each phase, fit registers.
 PHASE_STRIDES = (2, 3, 4) if REGISTERS >= 32 else (2, 3)
 
+# Rows that `weave.weave` makes one of: as many vectors are in registers, and a power of two of them
+# takes the fewest shuffles. They are rows of one register block.
+WOVEN_ROWS = tuple(rows for rows in (2, 3, 4, 8) if rows <= TILE_ROWS)
+
 
 @inline
 def most_of(sizes, left):

@@ -10,8 +10,8 @@ import numpy as np
 from numbaconv._imports import Later
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import fft
-from numbaconv.cpu.gradients import as_layers, weight, weight_tasks
-from numbaconv.cpu.gradients.adjoint import apply_adjoint, find_parts
+from numbaconv.cpu.gradients import adjoint, as_layers, weight, weight_tasks
+from numbaconv.cpu.gradients.adjoint import apply_adjoint
 from numbaconv.cpu.gradients.adjoint_chain import Chain, Part
 from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.cpu.lowering import Engine
@@ -24,6 +24,7 @@ from numbaconv.problem.validation import check_out
 from numbaconv.runtime.threads import thread_limit
 
 _costs = Later("numbaconv.cpu.direct.cost", "costs")
+_cycles_of_sums = Later("numbaconv.cpu.direct.cost", "cycles_of_sums")
 
 # Takes no dot products, which add in another order than the other lowerings of `direct`.
 _IN_ORDER = Engine(Later("numbaconv.cpu.direct", "lower_in_order"), BACKENDS["direct"].unavailable)
@@ -32,6 +33,11 @@ _IN_ORDER = Engine(Later("numbaconv.cpu.direct", "lower_in_order"), BACKENDS["di
 _BY_CHANNELS = Engine(
     Later("numbaconv.cpu.direct", "lower_by_channels"), BACKENDS["direct"].unavailable
 )
+
+
+def find_parts(plan: AdjointPlan) -> list[Part]:
+    """Return the convolutions of an adjoint, as `adjoint.find_parts` does, by predicted cycles."""
+    return adjoint.find_parts(plan, _cycles_of_sums)
 
 
 def choose_parts(

@@ -1,6 +1,11 @@
-"""Adjoints of depthwise layers under a stride: the tile beside its twin, and planes cut anyhow."""
+"""Adjoints of depthwise layers under a stride, as a whole.
+
+The tile of short strides beside its twin; planes cut anyhow; outer products under long strides.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,3 +110,45 @@ def test_explain_names_the_lowering():
     x, w = np.ones((1, 3, 20, 20), np.float32), np.ones((3, 1, 3, 3), np.float32)
     found = nc.explain(x, w, stride=2, groups=3, of="transposed")
     assert found.lowering == "depthwise_phases"
+
+
+LONG = [
+    ((2, 5, 7, 9), (8, 8), {"stride": 5, "padding": 1, "output_padding": 1}),
+    ((1, 6, 8, 8), (64, 64), {"stride": 32, "padding": 16}),
+    ((2, 4, 6, 5), (4, 5), {"stride": 7}),  # elements that no tap reaches
+    ((1, 3, 9, 40), (3, 40), {"stride": (1, 9), "padding": (1, 39)}),
+    ((2, 8, 20), (16,), {"stride": 5, "padding": 2}),
+    ((1, 4, 5, 4, 3), (3, 4, 12), {"stride": (2, 1, 6), "padding": 1}),
+]
+
+
+@pytest.mark.parametrize("serial_limit", [0, 1 << 40])
+@pytest.mark.parametrize(("image", "kernel", "options"), LONG)
+def test_outer_products_are_added_to_their_rows(
+    image: tuple[int, ...],
+    kernel: tuple[int, ...],
+    options: dict[str, Any],
+    serial_limit: int,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """With a bias, an array that is added, and an activation; plain and prepared."""
+    monkeypatch.setattr(threads, "SERIAL_LIMIT", serial_limit)
+    rng, options = np.random.default_rng(4), options | {"groups": image[1]}
+    x, w, bias = integers(rng, *image), integers(rng, image[1], 1, *kernel), integers(rng, image[1])
+    assert nc.explain(x, w, of="transposed", **options).lowering == "depthwise_outer"
+    expected = reference.conv_transpose(x, w, bias, **options)
+    added = integers(rng, *expected.shape)
+    layer = nc.prepare_transposed(w, bias, activation="relu", **options)
+    function = getattr(nc, f"conv_transpose{len(kernel)}d")
+    np.testing.assert_array_equal(function(x, w, bias, **options), expected)
+    for _ in range(2):
+        np.testing.assert_array_equal(layer(x, add=added), np.maximum(expected + added, 0))
+
+
+def test_nan_stays_in_its_windows_under_long_strides():
+    x = np.ones((1, 2, 4, 9), np.float32)
+    x[0, 1, 2, 5] = np.nan
+    y = nc.conv_transpose2d(x, np.ones((2, 1, 7, 7), np.float32), stride=6, groups=2)
+    rows, columns = np.nonzero(np.isnan(y[0, 1]))
+    assert not np.isnan(y[0, 0]).any()
+    assert (set(rows), set(columns)) == (set(range(12, 19)), set(range(30, 37)))

@@ -288,9 +288,7 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 12, 100, 100), (256, 12, 1, 1), {}),  # few products beside the results
         ((1, 172, 110, 110), (3, 172, 1, 1), {}),  # few outputs of many channels
         ((1, 64, 30, 30), (16, 16, 3, 3), {"padding": 1, "groups": 4}),
-        # Pixels that push each other out of the first-level cache; rows that the second has no room
-        # for between two taps.
-        ((1, 57, 57, 128), (7, 128, 5, 5), {"dilation": 8, "layout": CHANNELS_LAST}),
+        # Rows that the second-level cache has no room for between two taps.
         ((1, 512, 26, 26, 26), (3, 512, 2, 2, 2), {"dilation": 12}),
         ((2, 528, 16, 14, 14), (32, 528, 1, 1, 1), {}),  # few register blocks, far pixels
         ((1, 192, 40, 40), (32, 192, 1, 1), {}),  # and those that a cache holds
@@ -303,6 +301,9 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         # A single tap under a stride: it waits for no pixels, and vectors would read none whole.
         ((1, 192, 58, 58), (16, 192, 1, 1), {"stride": 2}),
         ((1, 1024, 5, 5), (360, 1024, 1, 1), {"stride": 2}),
+        # Pixels of which a tile reads one line each at a time, and so they are not lost.
+        ((1, 57, 57, 128), (7, 128, 5, 5), {"dilation": 8, "layout": CHANNELS_LAST}),
+        ((1, 38, 38, 512), (24, 512, 3, 3), {"stride": 3, "padding": 1, "layout": CHANNELS_LAST}),
         # Windows that leave out most of the input.
         ((8, 20, 170, 170), (20, 1, 9, 9), {"stride": 9, "dilation": 16, "groups": 20}),
     ],
@@ -444,6 +445,39 @@ def test_pointwise_layers_on_a_zen4(monkeypatch: pytest.MonkeyPatch):
     assert lowered(*long, 64).prefetching_tile is asking_tile
     assert [lowered(*long, c_out).name for c_out in (40, 64)] == ["matrix", "patch_matrix"]
     assert lowered(16, 256, 38, 64).name == "matrix"
+
+
+@pytest.mark.skipif(LANES < 16, reason="the sizes are those of AVX-512")
+def test_few_outputs_add_their_channels_in_runs(monkeypatch: pytest.MonkeyPatch):
+    """On a Zen 4: those that wait for pixels alone, and a block of them that come from memory."""
+
+    def channels(c_in: int, size: int, c_out: int) -> int:
+        s = simplest(shape_of((2, c_in, size, size), (c_out, c_in, 1, 1)))
+        return matrix.lower(s, 4, 1).blocks.kc
+
+    monkeypatch.setattr(matrix_blocks.blocking, "CACHE_BYTES", 1 << 19)
+    plan_for_zen4(monkeypatch, True)
+    monkeypatch.setattr(choice, "SECOND_LEVEL", 1 << 20)
+    assert channels(256, 64, 4) == 8, "channels a multiple of a page apart"
+    assert channels(16, 64, 1) == 8
+    assert channels(256, 56, 1) == 16, "larger than the second-level cache"
+    assert channels(250, 56, 1) == 20, "a list of ten channels"
+    assert channels(256, 20, 1) == 256, "which that cache holds"
+    assert channels(256, 64, 5) == 256, "products of five outputs hide what waits"
+    assert channels(512, 112, 8) == 32, "from memory"
+    plan_for_zen4(monkeypatch, False)
+    assert channels(256, 64, 1) > 16
+
+
+def test_images_whose_lines_push_each_other_out_are_copied():
+    def copies(channels: int, size: int, layout: Layout) -> bool:
+        image = (8, size, size, channels) if layout.channels_last else (8, channels, size, size)
+        s = simplest(shape_of(image, (64, channels, 3, 3), padding=1, layout=layout))
+        return matrix_transposed.lower(s, 4, 1).fill_halo is not None
+
+    assert copies(1024, 2, CHANNELS_LAST)
+    assert not copies(1000, 2, CHANNELS_LAST)
+    assert not copies(1024, 2, CHANNELS_FIRST)
 
 
 def test_vectors_cross_cache_lines_where_they_are_as_wide_and_read_in_place(

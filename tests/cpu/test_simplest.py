@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from numbaconv.cpu.gradients.adjoint import find_parts
+from numbaconv.dispatch.gradients import find_parts
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST, Layout
 from numbaconv.problem.plan import find_input_plan, find_weight_plan
 from numbaconv.problem.shape import ConvShape

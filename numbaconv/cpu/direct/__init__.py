@@ -19,8 +19,9 @@ matrix_transposed      short rows, strides, channels last                  outpu
 matrix                 the others: long rows                               pixels of a row
 =====================  ==================================================  ======================
 
-Adjoints of depthwise layers under a stride, which `lower_adjoint` serves, have
-`depthwise_phases` besides: its lanes are columns of a phase.
+Adjoints that `lower_adjoint` serves have three more: `depthwise_phases`, of depthwise layers under
+a stride, whose lanes are columns of a phase; `depthwise_outer`, of those under long strides, whose
+lanes are taps; and `patch_phases`, of patches, whose lanes are pixels.
 
 They are compared by `cost`, with the panels of `im2col`; `choice` has rules for what is not counted
 well. A problem whose halo tiles would be nearly all padding, under a stray stride or dilation, goes
@@ -38,7 +39,7 @@ import numpy as np
 
 from numbaconv._imports import Later
 from numbaconv.codegen.target import VECTOR_BYTES
-from numbaconv.cpu.direct.choice import joins_phases
+from numbaconv.cpu.direct.choice import has_outer_products, joins_patches, joins_phases
 from numbaconv.cpu.direct.cost import find_lowering, find_lowering_in_order
 from numbaconv.cpu.lowering import Lowering
 from numbaconv.problem.shape import ConvShape
@@ -57,7 +58,9 @@ LOWERINGS: dict[str, Callable[..., Lowering]] = {
     "patch_matrix": Later("numbaconv.cpu.im2col.patch_matrix", "lower"),
 }
 
-_lower_phases = Later("numbaconv.cpu.direct.depthwise_phases", "lower")
+_lower_phases: Callable[..., Lowering] = Later("numbaconv.cpu.direct.depthwise_phases", "lower")
+_lower_outer: Callable[..., Lowering] = Later("numbaconv.cpu.direct.depthwise_outer", "lower")
+_lower_patches: Callable[..., Lowering] = Later("numbaconv.cpu.direct.patch_phases", "lower")
 
 
 def lower_as(name: str, s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
@@ -94,7 +97,11 @@ def lower_by_channels(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering:
 
 def lower_adjoint(s: ConvShape, dtype: np.dtype, threads: int) -> Lowering | None:
     """Return how the engine computes the adjoint of a problem as a whole, where it does."""
-    return _lower_phases(s, dtype.itemsize, threads) if joins_phases(s) else None
+    if joins_phases(s):
+        return _lower_phases(s, dtype.itemsize, threads)
+    if has_outer_products(s):
+        return _lower_outer(s, dtype.itemsize, threads)
+    return _lower_patches(s, dtype.itemsize, threads) if joins_patches(s) else None
 
 
 def unavailable() -> str | None:

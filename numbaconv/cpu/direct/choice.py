@@ -15,6 +15,7 @@ from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
     FIRST_LEVEL,
     HOST_FIRST_LEVEL,
+    MOST_SINGLE,
     PHASE_STRIDES,
     SECOND_LEVEL,
     SHALLOW_K,
@@ -23,8 +24,9 @@ from numbaconv.cpu.blocking import (
     STRIP_ROWS,
     TILE_ROWS,
     TILE_VECTORS,
+    WOVEN_ROWS,
 )
-from numbaconv.cpu.direct.tap_lists import MOST_LISTED, leaves_out_padding
+from numbaconv.cpu.direct.tap_lists import MOST_LISTED, leaves_out_padding, lists_lines
 from numbaconv.cpu.packing.halo import (
     axis_phase_count,
     axis_reach,
@@ -81,6 +83,9 @@ FEW_CHANNELS = 6
 # Zones of columns, at most, that are compared: under more taps than half of them zones were never
 # the best.
 MOST_ZONES = 16
+
+# Output channels, at most, that add their channels in runs: see `adds_in_runs`.
+FEW_OUTPUTS = 4
 
 # Register blocks, at most, that read pixels in place though their channels lie on more pages.
 FEW_BLOCKS = 3
@@ -213,6 +218,33 @@ def joins_phases(s):
     flat = s.size[0] == s.kernel[0] == s.output[0] == 1
     dense = s.in_strides[4] == s.out_strides[4] == 1
     return is_depthwise(s) and fits and filled and flat and dense and HAS_MASKS
+
+
+def has_outer_products(s):
+    """Whether the adjoint of a problem is made of outer products: depthwise, under long strides.
+
+    Phases would be many, each of few taps whose results lie far apart.
+    """
+    dense = s.in_strides[4] == 1 and s.dilation == (1, 1, 1)
+    return is_depthwise(s) and dense and s.stride[2] > PHASE_STRIDES[-1]
+
+
+def joins_patches(s):
+    """Whether the adjoint of a problem is one product: of patches, on rows that lie dense.
+
+    They cover all elements, or leave so many out that the result is filled before. Vectors of 32
+    bytes take long to transpose what cannot be woven.
+    """
+    axes = list(zip(s.size, s.output, s.kernel, s.stride, s.dilation, strict=True))
+    apart = all(k == 1 or (k <= stride and d == 1) for _, _, k, stride, d in axes)
+    left = [size - (out - 1) * stride - k for size, out, k, stride, _ in axes]
+    filled = any(out > 1 and k < stride for _, out, k, stride, _ in axes)
+    inside = not any(left) or (filled and min(left) >= 0)
+    (_, h, w), taps = s.output, kernel_taps(s)
+    dense = s.in_strides[4] == 1 and s.out_strides[2:] == (h * w, w, 1)
+    quick = REGISTERS >= 32 or (s.kernel[2] == s.stride[2] and s.kernel[2] in WOVEN_ROWS)
+    several = taps > 1 and s.pixels > 1 and not any(s.padding)
+    return several and apart and inside and dense and quick
 
 
 def holds_plane(s, lanes):
@@ -408,14 +440,19 @@ def pages_of_pixels(s, lanes):
     return s.c_in * min(1, s.in_strides[1] * VECTOR_BYTES / (PAGE_BYTES * lanes))
 
 
+def are_rows(s):
+    """Whether channels are rows that `matrix` can read in place: of pointwise layers, one each."""
+    dense = s.in_strides[4] == s.out_strides[4] == 1
+    return is_pointwise(s) and is_signal(s) and dense and reads_in_place(s)
+
+
 def has_few_blocks(s, lanes):
     """Whether few register blocks read channels that lie on more pages than are at hand.
 
     They do not repay packing the pixels. What `matrix` reads in place are rows.
     """
-    rows = is_pointwise(s) and is_signal(s) and s.in_strides[4] == s.out_strides[4] == 1
     few = s.c_out <= FEW_BLOCKS * TILE_ROWS and pages_of_pixels(s, lanes) > MOST_PAGES
-    return rows and few and reads_in_place(s)
+    return few and are_rows(s)
 
 
 def adds_by_parts(s, lanes):
@@ -425,8 +462,34 @@ def adds_by_parts(s, lanes):
     of so few channels that the prefetchers of the hardware follow all of them. The results of a
     task, of few register blocks, stay in cache in the meantime.
     """
-    size = s.n * (s.in_strides[0] + s.out_strides[0]) * VECTOR_BYTES
-    return has_few_blocks(s, lanes) and size > SECOND_LEVEL * lanes
+    blocks = has_few_blocks(s, lanes) and is_far(s, lanes)
+    return blocks or adds_in_runs(s, lanes) or is_one_stream(s, lanes)
+
+
+def is_one_stream(s, lanes):
+    """Whether, on a Zen 4, a register block alone reads more than its share of the last cache."""
+    one = HALVES_VECTORS and s.c_out <= TILE_ROWS and s.c_in > MOST_SINGLE
+    return one and are_rows(s) and not stays_cached(s, lanes, 2 * MOST_CACHED)
+
+
+def is_far(s, lanes):
+    """Whether input and output are larger than the second-level cache."""
+    return s.n * (s.in_strides[0] + s.out_strides[0]) * VECTOR_BYTES > SECOND_LEVEL * lanes
+
+
+def has_same_places(s, lanes):
+    """Whether channels lie a multiple of a page apart, where a first-level cache has few places."""
+    return s.in_strides[1] * VECTOR_BYTES % (PAGE_BYTES * lanes) == 0
+
+
+def adds_in_runs(s, lanes):
+    """Whether so few outputs add their channels by parts that they wait for pixels alone.
+
+    On a Zen 4, whose prefetchers then follow the parts, of 8 or 16 channels. A cache that holds the
+    pixels does not need them, unless channels push each other out of it.
+    """
+    few = HALVES_VECTORS and s.c_out <= FEW_OUTPUTS and s.c_in > FEW_CHANNELS
+    return few and are_rows(s) and (has_same_places(s, lanes) or is_far(s, lanes))
 
 
 def uses_rows(s, lanes):
@@ -567,10 +630,23 @@ def wants_same_places(s, lanes):
     """
     if s.in_strides[1] != 1 or kernel_taps(s) == 1:
         return False
+    if lists_lines(s):  # a line of each pixel at a time, most of which the next tap reads again
+        step, again = s.stride[2] * s.in_strides[4] * VECTOR_BYTES // lanes, s.stride[2] == 1
+        return TILE_ROWS * (1 + again) > HOST_FIRST_LEVEL // gcd(step, PAGE_BYTES)
     places = HOST_FIRST_LEVEL // gcd(s.in_strides[4] * VECTOR_BYTES // lanes, PAGE_BYTES)
     pixels, (kd, kh, kw) = min(s.output[2], TILE_ROWS), s.kernel
     columns = min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
     return kd * kh * columns > places
+
+
+def crowds_images(s, lanes):
+    """Whether pixels of many images push each other out so, and a copy costs less.
+
+    Of a problem that has its images innermost. The taps of a channel read a line of each image.
+    """
+    steps = [step * VECTOR_BYTES // lanes for step in s.in_strides[2:]]
+    places = HOST_FIRST_LEVEL // gcd(PAGE_BYTES, *steps)
+    return s.in_strides[1] == 1 and prod(map(min, s.kernel, s.size)) * TILE_ROWS > places
 
 
 def crowds_cache(s, lanes):

@@ -23,6 +23,7 @@ from numbaconv.cpu.blocking import (
 from numbaconv.cpu.direct.choice import (
     MOST_NEAR,
     adds_by_parts,
+    adds_in_runs,
     reads_rows_in_place,
     reads_signals_in_place,
     stays_cached,
@@ -319,6 +320,7 @@ def lower(s, itemsize, threads):
     lanes = VECTOR_BYTES // itemsize
     in_place, inside = reads_rows_in_place(s, lanes), reads_signals_in_place(s, lanes)
     near = stays_cached(s, lanes, MOST_NEAR) and not adds_by_parts(s, lanes)
+    near = near or adds_in_runs(s, lanes)
     ahead = 0 if near else TILES_AHEAD * TILE_VECTORS * lanes
     return Lowering(
         "matrix",

@@ -22,9 +22,11 @@ from numbaconv.cpu.direct.blocks import (
 from numbaconv.cpu.direct.choice import (
     SHORT_VECTORS,
     adds_by_parts,
+    adds_in_runs,
     cached_pixels,
+    has_same_places,
 )
-from numbaconv.cpu.direct.tap_lists import empty_columns, empty_vectors, tap_table
+from numbaconv.cpu.direct.tap_lists import empty_columns, empty_vectors, lists_lines, tap_table
 from numbaconv.cpu.direct.tasks import tile_size
 from numbaconv.cpu.lowering import Packing
 from numbaconv.cpu.packing.halo import (
@@ -43,6 +45,9 @@ MOST_IN_PARTS = 300
 # Where channels are added by parts: channels of a part, at least, but so few that prefetchers
 # follow each; and columns of a task, at most.
 FEWEST_AT_ONCE, PART_COLUMNS = 20, 2048
+
+# Of few outputs, where channels want the same places in the first-level cache; else twice as many.
+FEWEST_IN_RUNS = 8
 
 
 def even_rows(s, mr, threads):
@@ -137,12 +142,18 @@ def shares_channels(s, itemsize, threads, oc_blocks, tile):
 def channels_of_panel(s, mr, itemsize):
     """Input channels at a time, equal parts, so that a panel of weights stays in cache."""
     panel = mr * s.c_in * kernel_taps(s) * itemsize
-    return ceil_div(s.c_in, ceil_div(panel, blocking.CACHE_BYTES))
+    channels = ceil_div(s.c_in, ceil_div(panel, blocking.CACHE_BYTES))
+    listed = largest_divisor(s.c_in, MOST_SINGLE) if lists_lines(s) else 1
+    return round_up(channels, listed)
 
 
-def channels_of_part(s):
+def channels_of_part(s, lanes):
     """Input channels at a time where `adds_by_parts` holds: a multiple of those of a list."""
-    return round_up(FEWEST_AT_ONCE, largest_divisor(s.c_in, MOST_SINGLE))
+    if adds_in_runs(s, lanes):
+        least = most = FEWEST_IN_RUNS if has_same_places(s, lanes) else 2 * FEWEST_IN_RUNS
+    else:
+        least, most = FEWEST_AT_ONCE, MOST_SINGLE
+    return round_up(least, largest_divisor(s.c_in, most))
 
 
 def cut(s, itemsize, threads, transposed, in_place):
@@ -159,7 +170,7 @@ def cut(s, itemsize, threads, transposed, in_place):
     widest = widest_columns(s, itemsize, threads, oc_blocks, tile)
     if transposed and s.out_strides[1] != 1:
         widest = min(widest, SHORT_VECTORS * lanes)  # of a stage
-    by_parts, part = not transposed and adds_by_parts(s, lanes), channels_of_part(s)
+    by_parts, part = not transposed and adds_by_parts(s, lanes), channels_of_part(s, lanes)
     if by_parts:
         widest = min(PART_COLUMNS, blocking.CACHE_BYTES // ((part + s.c_out) * itemsize))
     pixels = USUAL_PIXELS
@@ -192,8 +203,13 @@ def cut(s, itemsize, threads, transposed, in_place):
     return MatrixBlocks(mr, oc_blocks, oc_parts, rows, cols, row_blocks, col_blocks, kc, 1, tasks)
 
 
-def packing_of(s, b, lanes):
-    """How the weights are packed: by the tasks themselves where a panel serves one or two."""
+def packing_of(s, b, lanes, in_place):
+    """How the weights are packed: by the tasks themselves where a panel serves one or two.
+
+    In the order of lists, so that a tile reads them one behind the other.
+    """
+    if in_place and lists_lines(s):
+        return Packing(b.mr, taps_outer=True)
     if b.tasks > 2 * b.oc_parts * s.groups:
         return Packing(b.mr)
     panel_size = round_up(b.mr * b.kc * kernel_taps(s) + b.mr, lanes)
@@ -213,15 +229,16 @@ def lower_matrix(s, itemsize, threads, transposed, in_place, inside_in_place):
     lanes = VECTOR_BYTES // itemsize
     b = cut(s, itemsize, threads, transposed, in_place)
     layout = halo_layout(s, b.rows, b.cols, itemsize)
-    packing = packing_of(s, b, lanes)
+    packing = packing_of(s, b, lanes, in_place)
     scratch_size = tile_size(lanes) + packing.panel_size
     tables = []
     if not in_place:
         scratch_size += halo_elements(b, layout, lanes)
-        tables.append(tap_table(s, tap_offsets(s, layout, 1), layout.channel, b, transposed))
+        offsets = tap_offsets(s, layout, 1)
+        tables.append(tap_table(s, offsets, layout.channel, b, transposed, False))
     if in_place or inside_in_place:
         offsets = tap_offsets_in_place(s)
-        tables.append(tap_table(s, offsets, s.in_strides[1], b, transposed))
+        tables.append(tap_table(s, offsets, s.in_strides[1], b, transposed, True))
     empty = empty_columns(s) if transposed else empty_vectors(s, lanes)
     return {
         "blocks": b,

@@ -20,6 +20,7 @@ from numbaconv.cpu.blocking import TILE_ROWS, TILE_VECTORS, share
 from numbaconv.cpu.direct.choice import (
     MOST_CACHED,
     asks_for_pixels,
+    crowds_images,
     reads_pixels_in_place,
     takes_images,
 )
@@ -237,7 +238,7 @@ def lower(s, itemsize, threads):
     images = takes_images(s)
     if images:
         s = with_images_innermost(s)
-    in_place = images or reads_pixels_in_place(s, lanes)
+    in_place = not crowds_images(s, lanes) if images else reads_pixels_in_place(s, lanes)
     parts = lower_matrix(s, itemsize, threads, True, in_place, False)
     apart = s.in_strides[1] if in_place else parts["layout"].channel
     return Lowering(

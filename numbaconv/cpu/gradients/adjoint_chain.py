@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.core import config
 
+from numbaconv.codegen.integers import round_up
 from numbaconv.codegen.jit import from_python, inline, native
 from numbaconv.codegen.pointers import (
     CACHE_LINE,
@@ -31,6 +32,7 @@ from numbaconv.codegen.pointers import (
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import execution
 from numbaconv.cpu.blocking import BAND_CHANNELS
+from numbaconv.cpu.gradients import fold
 from numbaconv.cpu.job import (
     AT,
     COMPLETE,
@@ -52,9 +54,11 @@ from numbaconv.cpu.job import (
     take_workspace,
 )
 from numbaconv.cpu.lowering import Engine
+from numbaconv.cpu.packing.lanes import copy_lanes
 from numbaconv.cpu.packing.rows import copy_rows
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.cpu.packing.weights import block_rows, pack_work
+from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import Arithmetic
 from numbaconv.problem.phases import Phase, find_phases
 from numbaconv.problem.shape import ConvShape, Triple, read_shape
@@ -93,6 +97,9 @@ class PhaseTaps(NamedTuple):
     apart_w: int
 
 
+SINGLE_TAP = PhaseTaps(1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1)
+
+
 class ChainHeader(NamedTuple):
     """What the jobs of a chain have of their own; as `CHAIN_AT`, where that lies.
 
@@ -120,10 +127,15 @@ class ChainHeader(NamedTuple):
         from one input channel, to the next.
     bias, copies, alike : int
         Where the bias lies if some channels in a row are `alike` and have the same, and how many
-        channels there are; copies of 0: each has its own. In a job without data `bias` is the
-        number of the first element.
+        channels there are; copies of 0: each has its own; alike of 0: they have none. In a job
+        without data `bias` is the number of the first element.
     copied : int
         Where the copies lie: behind its packed weights.
+    fold : int
+        Address of the worker that adds what the others have multiplied: of the last job of a chain
+        that folds, which does nothing else.
+    products : int
+        Of the first job: where in the scratch these products lie; 0: the chain does not fold.
     """
 
     jobs: int
@@ -141,6 +153,8 @@ class ChainHeader(NamedTuple):
     copies: int
     alike: int
     copied: int
+    fold: int
+    products: int
 
 
 CHAIN_AT: ChainHeader = places(ChainHeader, GRADIENT)
@@ -183,11 +197,7 @@ def pack_phase_block(job, s, t, weights, packed, g, c, block):
     target = shift(packed, (g * s.c_out + first) * s.c_in * taps + c * channel_step)
     at = (g * s.c_in + c) * job[CHAIN_AT.input_step] + first * job[CHAIN_AT.channel_step]
     source = shift(weights, job[CHAIN_AT.first] + at)
-    if taps == 1 and job[CHAIN_AT.channel_step] == 1:  # neighbours, as they are
-        of = (t.first_d * t.kh + t.first_h) * t.kw + t.first_w
-        for i in range(rows):
-            target[i] = source[of + i]
-    elif rows == 1 and t.apart_w < 0:  # map by map, in their order
+    if rows == 1 and t.apart_w < 0:  # map by map, in their order
         size, apart, lanes = t.taps_h * t.taps_w, t.kh * t.kw, job[AT.lanes]
         for kd in range(t.taps_d):
             of_map = shift(target, kd * size)
@@ -217,6 +227,24 @@ def pack_neighbours(job, s, weights, packed, first, end):
 
 
 @inline
+def pack_outputs(job, s, weights, packed, first, end):
+    """Pack some input channels of a single tap whose output channels are neighbours in memory."""
+    lanes = job[AT.lanes]
+    for g in range(first // s.c_in, (end - 1) // s.c_in + 1):
+        c0, c1 = max(first - g * s.c_in, 0), min(end - g * s.c_in, s.c_in)
+        for channel in range(0, s.c_out, job[CHAIN_AT.rows]):
+            rows = min(job[CHAIN_AT.rows], s.c_out - channel)
+            target = shift(packed, (g * s.c_out + channel) * s.c_in)
+            source = shift(weights, g * s.c_in * job[CHAIN_AT.input_step] + channel)
+            for c in range(c0, c1):
+                copy, row = shift(target, c * rows), shift(source, c * job[CHAIN_AT.input_step])
+                j = 0
+                while j < rows:
+                    copy_lanes(shift(copy, j), shift(row, j), rows - j)
+                    j += lanes
+
+
+@inline
 def pack_channels(job, like, first, end):
     """Write the weights of some of the C_in channels of a phase as panels [group][block][k][rows].
 
@@ -230,9 +258,15 @@ def pack_channels(job, like, first, end):
         bias = pointer_at(job[CHAIN_AT.bias], like)
         copies = pointer_at(job[AT.bias], like)
         for i in range(job[CHAIN_AT.copies]):
-            copies[i] = bias[i // job[CHAIN_AT.alike]]
+            if job[CHAIN_AT.alike] > 0:
+                copies[i] = bias[i // job[CHAIN_AT.alike]]
+            else:  # products have no bias: what adds them has it
+                copies[i] = 0
     if s.groups == job[CHAIN_AT.input_step] == 1:
         pack_neighbours(job, s, weights, packed, first, end)
+        return
+    if t.kd * t.kh * t.kw == job[CHAIN_AT.channel_step] == 1:
+        pack_outputs(job, s, weights, packed, first, end)
         return
     for channel in range(first, end):
         g = channel // s.c_in
@@ -255,8 +289,9 @@ def pack_phases(worker, job, like):
     task, queue = next_task(job, tasks, worker, 0)
     while task < tasks:
         for j in range(job[CHAIN_AT.jobs]):
-            end = min(task * each + each, channels)
-            pack_channels(shift(job, j * JOB_SIZE), like, task * each, end)
+            packed, end = shift(job, j * JOB_SIZE), min(task * each + each, channels)
+            if packed[CHAIN_AT.fold] == 0:
+                pack_channels(packed, like, task * each, end)
         task, queue = next_task(job, tasks, worker, queue)
 
 
@@ -302,6 +337,8 @@ def carry_out_chain(templates, x, weights, packed, scratch, bias, add, out, pack
         return NO_MEMORY
     jobs = indices_at(space.jobs)
     counters, itemsize, at = jobs[AT.workers] * QUEUE_SIZE, jobs[AT.itemsize], 0
+    folds = jobs[CHAIN_AT.products] != 0
+    products = behind(align(scratch), jobs[CHAIN_AT.products], itemsize)
     for j in range(count):
         job = indices_at(behind(space.jobs, j * JOB_SIZE, 8))
         job[AT.queues] = behind(space.queues, j * counters, 8)
@@ -310,6 +347,10 @@ def carry_out_chain(templates, x, weights, packed, scratch, bias, add, out, pack
         job[AT.out] = behind(out, job[CHAIN_AT.origin], itemsize)
         job[AT.add] = behind(add, job[CHAIN_AT.origin], itemsize)
         job[AT.scratch], job[AT.indices] = align(scratch), space.indices
+        if folds and job[CHAIN_AT.fold] != 0:
+            job[AT.x] = products
+        elif folds:
+            job[AT.out] = products
         if job[CHAIN_AT.copies] != 0:
             job[CHAIN_AT.bias] = behind(bias, job[CHAIN_AT.bias], itemsize)
             job[AT.bias] = behind(job[AT.packed], job[CHAIN_AT.copied], itemsize)
@@ -323,6 +364,9 @@ def carry_out_chain(templates, x, weights, packed, scratch, bias, add, out, pack
             job[AT.queues] = behind(space.queues, (count + j) * counters, 8)
         jobs[CHAIN_AT.called] = AT.worker
         launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.workers])
+        if folds:
+            jobs[CHAIN_AT.called] = CHAIN_AT.fold
+            launch(space.jobs, jobs[CHAIN_AT.chain], jobs[AT.workers])
     give_workspace(space)
     return COMPLETE
 
@@ -390,6 +434,8 @@ class Part(NamedTuple):
         Whether weights and input have changed places: it convolves the weights.
     in_order : bool
         Whether it is to add in the order of most lowerings, as parts of other batches do.
+    folded : bool
+        Whether it multiplies, and what it multiplied is added afterwards: see `fold`.
     """
 
     shape: ConvShape
@@ -403,6 +449,7 @@ class Part(NamedTuple):
     alike: int = 0
     exchanged: bool = False
     in_order: bool = False
+    folded: bool = False
 
     @property
     def weights(self) -> tuple[Any, ...]:
@@ -429,9 +476,35 @@ def find_parts(s: ConvShape, phases: Sequence[Phase], arithmetic: Arithmetic) ->
     return [Part(shape, 0, taps, 0, 1, channels, 0, copies, alike)]
 
 
-def whole_part(s: ConvShape) -> Part:
-    """Return the part of an adjoint that an engine computes as a whole: all phases, all taps."""
-    taps = PhaseTaps(*s.kernel, *s.kernel, 0, 0, 0, 1, 1, 1)
+def product_part(s: ConvShape) -> Part:
+    """Return the product of an adjoint that is folded: its channels are channels and taps."""
+    ones, channels, pixels = (1, 1, 1), s.c_in * s.taps, math.prod(s.output)
+    _, h, w = s.output
+    shape = s._replace(
+        c_in=s.c_out,
+        c_out=channels,
+        size=s.output,
+        kernel=ones,
+        stride=ones,
+        padding=(0, 0, 0),
+        in_strides=s.out_strides,
+        out_strides=(s.groups * channels * pixels, pixels, h * w, w, 1),
+    )
+    copies = s.groups * channels
+    return Part(simplest(shape), 0, SINGLE_TAP, 0, 1, channels, 0, copies, 0, folded=True)
+
+
+def whole_part(s: ConvShape, product: ConvShape | None) -> Part:
+    """Return the part of an adjoint that an engine computes as a whole: all phases, all taps.
+
+    Or as a product, whose output channels are the taps of all channels: those of one are alike. A
+    chain packs taps backwards. The others go back from the last one, so they keep their order.
+    """
+    if product is not None:
+        channels = product.c_out
+        return Part(s, 0, SINGLE_TAP, 0, 1, channels, 0, s.groups * channels, s.taps)
+    d, h, w = s.kernel
+    taps = PhaseTaps(*s.kernel, *s.kernel, d - 1, h - 1, w - 1, -1, -1, -1)
     return Part(s, 0, taps, 0, s.taps, s.c_in * s.taps)
 
 
@@ -496,6 +569,19 @@ def _make_job(part: Part, template: execution.Template, arithmetic: Arithmetic) 
     return job
 
 
+def _fold_job(
+    s: ConvShape, arithmetic: Arithmetic, threads: int, activation: int, adds: bool
+) -> np.ndarray:
+    """Return the job that adds the products of an adjoint. It packs nothing."""
+    lowering = fold.lower(s, threads)
+    job = execution.write_job(
+        lowering, s, arithmetic, threads, activation, arithmetic.compute, adds
+    )
+    job[AT.packed_size] = 0
+    job[CHAIN_AT.fold], job[AT.worker] = job[AT.worker], 0
+    return job
+
+
 def make_chain(
     parts: Sequence[Part],
     engines: Sequence[Engine],
@@ -503,20 +589,27 @@ def make_chain(
     threads: int,
     activation: int,
     adds: bool = False,
+    folded: ConvShape | None = None,
 ) -> Chain:
-    """Return the jobs of some parts, each on its engine, complete but for their data."""
+    """Return the jobs of some parts, each on its engine, complete but for their data.
+
+    `folded` is the problem whose adjoint it is, if the only part is its product.
+    """
+    finish = (activation, adds) if folded is None else (NONE, False)
     templates = [
-        execution.make_template(engine, part.shape, arithmetic, threads, activation, adds=adds)
+        execution.make_template(engine, part.shape, arithmetic, threads, finish[0], adds=finish[1])
         for part, engine in zip(parts, engines, strict=True)
     ]
     pairs = zip(parts, templates, strict=True)
     each = [_make_job(part, template, arithmetic) for part, template in pairs]
+    if folded is not None:
+        each.append(_fold_job(folded, arithmetic, threads, activation, adds))
     for entry in (AT.workers, AT.scratch_size, AT.index_size, AT.pack_scratch):
         # Workers are not in the same job at the same time, so their pieces must be of one size.
         largest = max(job[entry] for job in each)
         for job in each:
             job[entry] = largest
-    weights = int(sum(job[AT.packed_size] for job in each)) - size_of_packed(0) * len(each)
+    weights = int(sum(job[AT.packed_size] for job in each)) - size_of_packed(0) * len(parts)
     for job in each:
         job[CHAIN_AT.copied] = job[AT.packed_size]
         job[AT.packed_size] += job[CHAIN_AT.copies]
@@ -527,7 +620,10 @@ def make_chain(
     pieces = AT.workers, AT.scratch_size, AT.pack_workers, AT.pack_scratch
     workers, size, packers, pack_size = (int(jobs[entry]) for entry in pieces)
     scratch = max(workers * size, packers * pack_size)
-    jobs[CHAIN_AT.jobs] = len(parts)
+    if folded is not None:
+        jobs[CHAIN_AT.products] = scratch = round_up(scratch, CACHE_LINE) + CACHE_LINE
+        scratch += parts[0].shape.n * parts[0].shape.out_strides[0]
+    jobs[CHAIN_AT.jobs] = len(each)
     jobs[CHAIN_AT.chain] = chain_work.address(arithmetic.numba)
     tables = [template.table for template in templates]
     order = tuple((part.weights, t.order) for part, t in zip(parts, templates, strict=True))

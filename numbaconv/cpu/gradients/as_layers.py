@@ -23,7 +23,14 @@ import numpy as np
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.gradients import weight_tasks
-from numbaconv.cpu.gradients.adjoint_chain import Chain, Part, PhaseTaps, make_chain, run
+from numbaconv.cpu.gradients.adjoint_chain import (
+    SINGLE_TAP,
+    Chain,
+    Part,
+    PhaseTaps,
+    make_chain,
+    run,
+)
 from numbaconv.cpu.lowering import Engine
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.plan import WeightPlan
@@ -86,9 +93,8 @@ def _part(shape: ConvShape, channel_step: int, input_step: int, exchanged: bool 
 
     A gradient has no bias: all its channels have the same zero.
     """
-    tap = PhaseTaps(1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1)
     alike = shape.c_out
-    return Part(shape, 0, tap, 0, channel_step, input_step, 0, alike, alike, exchanged)
+    return Part(shape, 0, SINGLE_TAP, 0, channel_step, input_step, 0, alike, alike, exchanged)
 
 
 def maps_as_filters(s: ConvShape) -> Part | None:

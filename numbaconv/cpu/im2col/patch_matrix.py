@@ -82,8 +82,8 @@ class PanelMemory(NamedTuple):
     reads: object
 
 
-def cut(s, itemsize, threads):
-    """Choose the blocks of a problem.
+def cut(s, itemsize, threads, mr=0):
+    """Choose the blocks of a problem; `mr` may say the rows of a register block.
 
     KC x NC values fill five eighths of CACHE_BYTES, as the pixels that they are copied from pass
     through the cache too; there is at least one panel, and k is cut only beyond MOST_K. A task has
@@ -102,7 +102,7 @@ def cut(s, itemsize, threads):
     panels = min(in_cache, all_panels)
     if threads > 1:
         panels = max(1, min(panels, all_panels * s.groups // (threads * TASKS_PER_THREAD)))
-    mr = register_rows(s.c_out)
+    mr = mr or register_rows(s.c_out)
     oc_blocks = ceil_div(s.c_out, mr)
     oc_parts = 1
     if threads > 1 and ceil_div(all_panels, panels) * s.groups < threads:

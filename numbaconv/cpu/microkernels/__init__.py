@@ -14,6 +14,7 @@ strip              STRIPS          columns of planes            a column   direc
 plane              small_planes    small planes, whole          a column   direct/depthwise_planes
 phases             phase_rows      rows of an adjoint           a column   direct/depthwise_phases
 maps               map_sums        pixels of small maps         a channel  direct/depthwise_maps
+weave              weave           rows, in turn                any        direct/patch_phases
 depthwise          depthwise_tile  pixels of many planes        a channel  direct/depthwise_channels
 interleaved        interleaved_    rows of a photograph         a channel  direct, interleaved
                    tile

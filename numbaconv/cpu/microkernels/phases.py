@@ -43,7 +43,7 @@ class PhaseArguments(NamedTuple):
         says that lane b is read, or stored. Between the first vector of C and the last `stride` all
         bits are set.
     w : pointer
-        The filter backwards: W[a, b] = w[(kh - 1 - a) * kw + kw - 1 - b].
+        W[a, b] = w[a * kw + b].
     c, c_row, rows : pointer, int, int
         C, elements from one row to the next, and its rows: others are not stored.
     top, left : int
@@ -90,7 +90,6 @@ class _Phases:
         self.open_stores()
         self.x = self.v.at(o.x, o.column)
         self.c = self.v.at(o.c, b.sub(b.mul(o.column, i64(self.stride)), o.left))
-        self.last_w = self.v.at(o.w, b.sub(b.mul(o.kh, o.kw), i64(1)))
         carried_loop(b, o.groups, [], self.group, "groups")
 
     def open_stores(self):
@@ -128,7 +127,7 @@ class _Phases:
         x = self.v.at(self.x, b.mul(at, o.x_row))
         first = b.mul(m, i64(self.high))
         rows = [b.mul(b.add(first, i64(q)), o.kw) for q in range(high)]
-        weights = [self.v.at(self.last_w, b.neg(row)) for row in rows]
+        weights = [self.v.at(o.w, row) for row in rows]
         taps = functools.partial(self.columns, x, weights)
         return where(b, b.icmp_unsigned("<", at, o.height), sums, taps)
 
@@ -154,10 +153,10 @@ class _Phases:
         words = v.at(self.o.masks, b.mul(n, i64(self.vectors)))
         before = v.at(x, b.neg(n))
         xs = [v.load_by_word(v.column(before, j), v.at(words, i64(j))) for j in range(self.vectors)]
-        back, sums = b.neg(b.mul(n, i64(self.stride))), list(sums)
+        first, sums = b.mul(n, i64(self.stride)), list(sums)
         for q, row in enumerate(weights):
             for p in range(count):
-                w = v.broadcast(v.at(row, b.sub(back, i64(p))))
+                w = v.broadcast(v.at(row, b.add(first, i64(p))))
                 place = q * self.stride + p
                 pairs = zip(xs, sums[place], strict=True)
                 sums[place] = [v.multiply_add(w, pixels, old) for pixels, old in pairs]
@@ -224,6 +223,6 @@ def phase_rows(o):
                 at = np.where(read[n], j * o.x_row + o.column - n + np.arange(wide), 0)
                 pixels = np.where(read[n], o.x[at], o.c.dtype.type(0))
                 with np.errstate(all="ignore"):
-                    total[:, p] += o.w[(o.kh - 1 - a) * o.kw + o.kw - 1 - b] * pixels
+                    total[:, p] += o.w[a * o.kw + b] * pixels
         first = row * o.c_row + o.column * o.stride - o.left
         o.c[first + columns] = total.ravel()[columns]

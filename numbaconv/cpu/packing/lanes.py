@@ -5,6 +5,7 @@ Each is an intrinsic, and below it the function in NumPy that says the same.
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -276,6 +277,38 @@ def add_lanes(target, source, count):
     """Add `count` elements, at most a vector, to others."""
     count = min(count, VECTOR_BYTES // target.itemsize)
     target[:count] += source[:count]
+
+
+@intrinsic
+def _multiply_add_lanes(typing_context, target, source, factor, count):
+    signature = types.void(target, source, target.dtype, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        target, source, factor, count = arguments
+        vectors = Vectors(builder, signature.args[0].dtype)
+        factor = vectors.splat(factor)
+        whole = builder.icmp_signed(">=", count, i64(vectors.lanes))
+        with builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                sums = vectors.load(target)
+                sums = vectors.multiply_add(factor, vectors.load(source), sums)
+                vectors.store(sums, target)
+            with otherwise:
+                mask = vectors.first_lanes(count)
+                sums = vectors.load_masked(target, mask)
+                sums = vectors.multiply_add(factor, vectors.load_masked(source, mask), sums)
+                vectors.store_masked(sums, target, mask)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@stands_for(_multiply_add_lanes)
+def multiply_add_lanes(target, source, factor, count):
+    """Add `count` elements, at most a vector, times a factor to others."""
+    count = min(count, VECTOR_BYTES // target.itemsize)
+    with np.errstate(all="ignore"):
+        target[:count] += factor * source[:count]
 
 
 @intrinsic
