@@ -15,21 +15,34 @@ from numbaconv.runtime import threads
 from tests.cpu.shapes import shape_of
 from tests.oracle import reference
 
-# Input, weight, options, and whether lists have several channels: multiples of 32, divisors that
-# are smaller, primes; strides, dilation and padding on two sides; lines, volumes, groups.
+# Input, weight, options, and whether lists have several channels: pixels a kilobyte apart and more,
+# under a stride. Dilation and padding; patches, lines, volumes, groups. None: that is a matter of
+# the CPU's registers.
 CASES: dict[str, tuple[Any, Any, dict[str, Any], bool | None]] = {
-    "64 channels": ((2, 64, 9, 10), (35, 64, 3, 3), {"padding": 1}, True),
-    "40 channels": ((1, 40, 8, 15), (16, 40, 3, 3), {"padding": 1}, True),
-    "37 channels": ((1, 37, 8, 15), (16, 37, 3, 3), {"padding": 1}, False),
-    "stride": ((1, 96, 20, 19), (24, 96, 3, 3), {"padding": 1, "stride": 3}, True),
-    "patches": ((3, 64, 12, 12), (40, 64, 2, 2), {"stride": 2}, True),
-    "dilation": ((1, 64, 14, 14), (33, 64, 3, 3), {"padding": 2, "dilation": 2}, True),
-    "signal": ((2, 64, 50), (20, 64, 5), {"padding": 2}, True),
-    "volume": ((1, 32, 5, 6, 7), (17, 32, 3, 3, 3), {"padding": 1}, True),
-    "groups": ((2, 128, 7, 8), (64, 64, 3, 3), {"padding": 1, "groups": 2}, True),
-    "few columns": ((9, 64, 2, 2), (16, 64, 3, 3), {"padding": 1}, None),
-    "images that are copied": ((6, 512, 2, 2), (5, 512, 3, 3), {"padding": 1}, None),
+    "3x3": ((2, 256, 13, 13), (9, 256, 3, 3), {"padding": 1, "stride": 2}, True),
+    "no stride": ((1, 256, 8, 15), (16, 256, 3, 3), {"padding": 1}, False),
+    "few channels": ((1, 40, 8, 15), (16, 40, 3, 3), {"padding": 1, "stride": 2}, False),
+    "a stride of 3": ((1, 768, 11, 19), (5, 768, 3, 3), {"padding": 1, "stride": 3}, True),
+    "patches": ((3, 512, 14, 28), (7, 512, 2, 2), {"stride": 2}, None),
+    "dilation": (
+        (1, 256, 9, 20),
+        (9, 256, 3, 3),
+        {"padding": 2, "stride": 2, "dilation": 2},
+        True,
+    ),
+    "signal": ((2, 256, 60), (7, 256, 7), {"padding": 1, "stride": 2}, None),
+    "volume": ((1, 256, 3, 5, 13), (4, 256, 3, 3, 3), {"padding": 1, "stride": 2}, True),
+    "groups": ((2, 256, 9, 14), (8, 128, 3, 3), {"padding": 1, "stride": 2, "groups": 2}, True),
+    "few columns": ((9, 256, 4, 4), (16, 256, 3, 3), {"padding": 1, "stride": 2}, None),
+    "images that are copied": ((6, 512, 2, 2), (5, 512, 3, 3), {"padding": 1}, False),
 }
+
+
+@pytest.fixture(autouse=True)
+def first_level_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice counts what the cache of the machine holds."""
+    monkeypatch.setattr("numbaconv.cpu.direct.tap_lists.HOST_FIRST_LEVEL", 32 << 10)
+    monkeypatch.setattr("numbaconv.problem.plan._plans", {})
 
 
 def last(array: np.ndarray) -> np.ndarray:
@@ -59,17 +72,23 @@ def test_sums_are_exact(case: tuple, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.usefixtures("small_cache")
 def test_channels_in_parts_are_whole_lists():
     rng = np.random.default_rng(1)
-    x, weight = (rng.integers(-4, 5, s).astype(np.float32) for s in ((1, 96, 9, 9), (40, 96, 3, 3)))
-    found = nc.conv2d(last(x), weight, padding=1, data_format="channels_last")
-    np.testing.assert_array_equal(in_numpy_order(found), reference.conv(x, weight, padding=1))
+    sizes, options = ((1, 256, 13, 15), (40, 256, 3, 3)), {"padding": 1, "stride": 2}
+    x, weight = (rng.integers(-4, 5, s).astype(np.float32) for s in sizes)
+    found = nc.conv2d(last(x), weight, **options, data_format="channels_last")
+    np.testing.assert_array_equal(in_numpy_order(found), reference.conv(x, weight, **options))
 
 
-@pytest.mark.parametrize("shape", [(5, 7, 7, 64), (20, 2, 2, 512), (4, 20, 20, 32), (3, 9, 30, 40)])
-def test_bits_depend_on_no_batch_and_no_threads(shape: tuple, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    "shape", [(5, 13, 13, 256), (20, 2, 2, 512), (9, 6, 6, 256), (4, 20, 20, 32)]
+)
+def test_bits_depend_on_no_batch_and_no_threads(
+    shape: tuple, stride: int, monkeypatch: pytest.MonkeyPatch
+):
     rng = np.random.default_rng(2)
     x = rng.standard_normal(shape).astype(np.float32)
     weight = rng.standard_normal((36, shape[-1], 3, 3)).astype(np.float32)
-    options: dict[str, Any] = {"padding": 1, "data_format": "channels_last"}
+    options: dict[str, Any] = {"padding": 1, "stride": stride, "data_format": "channels_last"}
     whole = nc.conv2d(x, weight, **options)
     monkeypatch.setattr(threads, "SERIAL_LIMIT", 0)
     for image, expected in zip(x, whole, strict=True):

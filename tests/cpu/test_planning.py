@@ -24,6 +24,7 @@ from numbaconv.cpu.direct import (
     matrix,
     matrix_blocks,
     matrix_transposed,
+    tap_lists,
 )
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
 from numbaconv.cpu.direct.choice import (
@@ -288,7 +289,9 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 12, 100, 100), (256, 12, 1, 1), {}),  # few products beside the results
         ((1, 172, 110, 110), (3, 172, 1, 1), {}),  # few outputs of many channels
         ((1, 64, 30, 30), (16, 16, 3, 3), {"padding": 1, "groups": 4}),
-        # Rows that the second-level cache has no room for between two taps.
+        # Pixels that push each other out of the first-level cache; rows that the second has no room
+        # for between two taps.
+        ((1, 57, 57, 128), (7, 128, 5, 5), {"dilation": 8, "layout": CHANNELS_LAST}),
         ((1, 512, 26, 26, 26), (3, 512, 2, 2, 2), {"dilation": 12}),
         ((2, 528, 16, 14, 14), (32, 528, 1, 1, 1), {}),  # few register blocks, far pixels
         ((1, 192, 40, 40), (32, 192, 1, 1), {}),  # and those that a cache holds
@@ -302,7 +305,6 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 192, 58, 58), (16, 192, 1, 1), {"stride": 2}),
         ((1, 1024, 5, 5), (360, 1024, 1, 1), {"stride": 2}),
         # Pixels of which a tile reads one line each at a time, and so they are not lost.
-        ((1, 57, 57, 128), (7, 128, 5, 5), {"dilation": 8, "layout": CHANNELS_LAST}),
         ((1, 38, 38, 512), (24, 512, 3, 3), {"stride": 3, "padding": 1, "layout": CHANNELS_LAST}),
         # Windows that leave out most of the input.
         ((8, 20, 170, 170), (20, 1, 9, 9), {"stride": 9, "dilation": 16, "groups": 20}),
@@ -983,7 +985,7 @@ def test_pixels_that_crowd_the_first_level_cache_are_copied(
     monkeypatch: pytest.MonkeyPatch, channels: int, kernel: int, in_place: bool
 ):
     """Pixels of 512 channels lie 2 KiB apart: 32 KiB hold 16 of them."""
-    monkeypatch.setattr(choice, "HOST_FIRST_LEVEL", 32 << 10)
+    monkeypatch.setattr(tap_lists, "HOST_FIRST_LEVEL", 32 << 10)
     image, weight = (1, 14, 14, channels), (32, channels, kernel, kernel)
     s = shape_of(image, weight, padding=kernel // 2, layout=CHANNELS_LAST)
     assert choice.crowds_cache(simplest(s), LANES) != in_place

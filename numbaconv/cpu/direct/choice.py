@@ -14,7 +14,6 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
     FIRST_LEVEL,
-    HOST_FIRST_LEVEL,
     MOST_SINGLE,
     PHASE_STRIDES,
     SECOND_LEVEL,
@@ -26,7 +25,13 @@ from numbaconv.cpu.blocking import (
     TILE_VECTORS,
     WOVEN_ROWS,
 )
-from numbaconv.cpu.direct.tap_lists import MOST_LISTED, leaves_out_padding, lists_lines
+from numbaconv.cpu.direct.tap_lists import (
+    MOST_LISTED,
+    leaves_out_padding,
+    lines_of_channel,
+    lists_lines,
+    places_for,
+)
 from numbaconv.cpu.packing.halo import (
     axis_phase_count,
     axis_reach,
@@ -79,6 +84,10 @@ FEW_TAPS = 4
 # Channels that a first-level cache has room for in the same places: it has 8 or 12 ways, of which
 # results take some.
 FEW_CHANNELS = 6
+
+# Lines that a core reads at about the same time, each of a pixel of its own: of a tile of 14
+# pixels, or of two of 6.
+LINES_AT_ONCE = 14
 
 # Zones of columns, at most, that are compared: under more taps than half of them zones were never
 # the best.
@@ -630,13 +639,9 @@ def wants_same_places(s, lanes):
     """
     if s.in_strides[1] != 1 or kernel_taps(s) == 1:
         return False
-    if lists_lines(s):  # a line of each pixel at a time, most of which the next tap reads again
-        step, again = s.stride[2] * s.in_strides[4] * VECTOR_BYTES // lanes, s.stride[2] == 1
-        return TILE_ROWS * (1 + again) > HOST_FIRST_LEVEL // gcd(step, PAGE_BYTES)
-    places = HOST_FIRST_LEVEL // gcd(s.in_strides[4] * VECTOR_BYTES // lanes, PAGE_BYTES)
-    pixels, (kd, kh, kw) = min(s.output[2], TILE_ROWS), s.kernel
-    columns = min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
-    return kd * kh * columns > places
+    if lists_lines(s):  # a line of each pixel at a time
+        return places_for(s.stride[2] * s.in_strides[4] * VECTOR_BYTES // lanes) < LINES_AT_ONCE
+    return lines_of_channel(s) > places_for(s.in_strides[4] * VECTOR_BYTES // lanes)
 
 
 def crowds_images(s, lanes):
@@ -644,9 +649,9 @@ def crowds_images(s, lanes):
 
     Of a problem that has its images innermost. The taps of a channel read a line of each image.
     """
-    steps = [step * VECTOR_BYTES // lanes for step in s.in_strides[2:]]
-    places = HOST_FIRST_LEVEL // gcd(PAGE_BYTES, *steps)
-    return s.in_strides[1] == 1 and prod(map(min, s.kernel, s.size)) * TILE_ROWS > places
+    steps, taps = s.in_strides[2:], prod(map(min, s.kernel, s.size))
+    places = places_for(*(step * VECTOR_BYTES // lanes for step in steps))
+    return s.in_strides[1] == 1 and taps * LINES_AT_ONCE > places
 
 
 def crowds_cache(s, lanes):

@@ -17,7 +17,13 @@ import numpy as np
 from numbaconv.codegen.integers import ceil_div, largest_divisor
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import shift
-from numbaconv.cpu.blocking import MOST_SINGLE, NARROW_TILES, TILE_ROWS, TILE_VECTORS
+from numbaconv.cpu.blocking import (
+    HOST_FIRST_LEVEL,
+    MOST_SINGLE,
+    NARROW_TILES,
+    TILE_ROWS,
+    TILE_VECTORS,
+)
 from numbaconv.problem.padding_modes import steps_to
 from numbaconv.problem.shape import ZEROS, kernel_taps, pads_zeros
 from numbaconv.problem.taps import Taps, axis_taps, taps_inside
@@ -25,6 +31,10 @@ from numbaconv.problem.taps import Taps, axis_taps, taps_inside
 # Up to so many taps of all channels are one list: where k is short, as in first layers, beginning
 # the taps of another channel takes long beside the few products of each.
 MOST_LISTED = 256
+
+# Lines so many bytes apart want the same place in a first-level cache; bytes of an element, for
+# orders that are not to go by the dtype.
+PLACE_BYTES, SINGLE_BYTES = 4096, 4
 
 # Channels that lie side by side and make a list, at least.
 FEWEST_SIDE_BY_SIDE = 8
@@ -74,18 +84,32 @@ def for_each_output(runs, entries):
     return np.repeat(entries, np.diff([0, *(until for _, until in runs)]), axis=0).ravel()
 
 
+def places_for(*steps):
+    """How many lines that lie multiples of so many bytes apart a first-level cache holds."""
+    return HOST_FIRST_LEVEL // gcd(PLACE_BYTES, *steps)
+
+
+def lines_of_channel(s):
+    """Lines that a tile reads under all taps of a channel, with the channels side by side."""
+    pixels, (kd, kh, kw) = min(s.output[2], TILE_ROWS), s.kernel
+    return kd * kh * min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
+
+
 def lists_lines(s):
     """Whether lists of pixels that are read in place have several channels, which lie side by side.
 
     A tile then reads what is in one cache line of each pixel step after step, and few lines at
-    once. Elsewhere the order is (channel, tap). It must not go by the batch, so problems whose
-    images may be columns keep it: see `simplest.with_images_innermost`.
+    once. That pays under a stride, where neighbouring taps read other lines, if those of all taps
+    would push each other out of the first-level cache. Elsewhere the order is (channel, tap), and
+    so it is where images may be columns, as it must not go by the batch: see
+    `simplest.with_images_innermost`.
     """
     rows = len(axis_taps(s, 0)) * len(axis_taps(s, 1))
     fits = 4 * rows * MOST_SINGLE * kernel_taps(s) <= MOST_ENTRIES
-    last = s.in_strides[1] == 1 and s.kernel[2] > 1 and pads_zeros(s)
+    strided = s.in_strides[1] == 1 and s.kernel[2] > 1 and s.stride[2] > 1 and pads_zeros(s)
     several = largest_divisor(s.c_in, MOST_SINGLE) >= FEWEST_SIDE_BY_SIDE
-    return last and several and fits and 4 * s.output[2] > TILE_ROWS
+    crowded = lines_of_channel(s) > places_for(SINGLE_BYTES * s.in_strides[4])
+    return strided and several and fits and crowded and 4 * s.output[2] > TILE_ROWS
 
 
 def channels_together(s, kc, in_place=False):
