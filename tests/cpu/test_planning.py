@@ -24,6 +24,7 @@ from numbaconv.cpu.direct import (
     matrix,
     matrix_blocks,
     matrix_transposed,
+    tap_lists,
 )
 from numbaconv.cpu.direct.blocks import channel_parts, cut_evenly, even_blocks
 from numbaconv.cpu.direct.choice import (
@@ -286,6 +287,8 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         # A single tap under a stride: it waits for no pixels, and vectors would read none whole.
         ((1, 192, 58, 58), (16, 192, 1, 1), {"stride": 2}),
         ((1, 1024, 5, 5), (360, 1024, 1, 1), {"stride": 2}),
+        # Pixels of which a tile reads one line each at a time, and so they are not lost.
+        ((1, 38, 38, 512), (24, 512, 3, 3), {"stride": 3, "padding": 1, "layout": CHANNELS_LAST}),
         # Windows that leave out most of the input.
         ((8, 20, 170, 170), (20, 1, 9, 9), {"stride": 9, "dilation": 16, "groups": 20}),
     ],
@@ -414,6 +417,39 @@ def test_pointwise_layers_on_a_zen4(monkeypatch: pytest.MonkeyPatch):
     assert lowered(*single).fill_halo is None, "few blocks read what pushes each other out"
     # What stays in cache is compared by costs.
     assert lowered(1, *full[1:]).name == "matrix_transposed"
+
+
+@pytest.mark.skipif(LANES < 16, reason="the sizes are those of AVX-512")
+def test_few_outputs_add_their_channels_in_runs(monkeypatch: pytest.MonkeyPatch):
+    """On a Zen 4: those that wait for pixels alone, and a block of them that come from memory."""
+
+    def channels(c_in: int, size: int, c_out: int) -> int:
+        s = simplest(shape_of((2, c_in, size, size), (c_out, c_in, 1, 1)))
+        return matrix.lower(s, 4, 1).blocks.kc
+
+    monkeypatch.setattr(matrix_blocks.blocking, "CACHE_BYTES", 1 << 19)
+    plan_for_zen4(monkeypatch, True)
+    monkeypatch.setattr(choice, "SECOND_LEVEL", 1 << 20)
+    assert channels(256, 64, 4) == 8, "channels a multiple of a page apart"
+    assert channels(16, 64, 1) == 8
+    assert channels(256, 56, 1) == 16, "larger than the second-level cache"
+    assert channels(250, 56, 1) == 20, "a list of ten channels"
+    assert channels(256, 20, 1) == 256, "which that cache holds"
+    assert channels(256, 64, 5) == 256, "products of five outputs hide what waits"
+    assert channels(512, 112, 8) == 32, "from memory"
+    plan_for_zen4(monkeypatch, False)
+    assert channels(256, 64, 1) > 16
+
+
+def test_images_whose_lines_push_each_other_out_are_copied():
+    def copies(channels: int, size: int, layout: Layout) -> bool:
+        image = (8, size, size, channels) if layout.channels_last else (8, channels, size, size)
+        s = simplest(shape_of(image, (64, channels, 3, 3), padding=1, layout=layout))
+        return matrix_transposed.lower(s, 4, 1).fill_halo is not None
+
+    assert copies(1024, 2, CHANNELS_LAST)
+    assert not copies(1000, 2, CHANNELS_LAST)
+    assert not copies(1024, 2, CHANNELS_FIRST)
 
 
 def test_vectors_cross_cache_lines_where_they_are_as_wide_and_read_in_place(
@@ -890,7 +926,7 @@ def test_pixels_that_crowd_the_first_level_cache_are_copied(
     monkeypatch: pytest.MonkeyPatch, channels: int, kernel: int, in_place: bool
 ):
     """Pixels of 512 channels lie 2 KiB apart: 32 KiB hold 16 of them."""
-    monkeypatch.setattr(choice, "HOST_FIRST_LEVEL", 32 << 10)
+    monkeypatch.setattr(tap_lists, "HOST_FIRST_LEVEL", 32 << 10)
     image, weight = (1, 14, 14, channels), (32, channels, kernel, kernel)
     s = shape_of(image, weight, padding=kernel // 2, layout=CHANNELS_LAST)
     assert choice.crowds_cache(simplest(s), LANES) != in_place

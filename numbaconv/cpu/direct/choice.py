@@ -14,7 +14,7 @@ from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
     FIRST_LEVEL,
-    HOST_FIRST_LEVEL,
+    MOST_SINGLE,
     PHASE_STRIDES,
     SECOND_LEVEL,
     SHALLOW_K,
@@ -25,7 +25,13 @@ from numbaconv.cpu.blocking import (
     TILE_VECTORS,
     WOVEN_ROWS,
 )
-from numbaconv.cpu.direct.tap_lists import MOST_LISTED, leaves_out_padding
+from numbaconv.cpu.direct.tap_lists import (
+    MOST_LISTED,
+    leaves_out_padding,
+    lines_of_channel,
+    lists_lines,
+    places_for,
+)
 from numbaconv.cpu.packing.halo import (
     axis_phase_count,
     axis_reach,
@@ -71,6 +77,10 @@ FEW_TAPS = 4
 # Channels that a first-level cache has room for in the same places: it has 8 or 12 ways, of which
 # results take some.
 FEW_CHANNELS = 6
+
+# Lines that a core reads at about the same time, each of a pixel of its own: of a tile of 14
+# pixels, or of two of 6.
+LINES_AT_ONCE = 14
 
 # Zones of columns, at most, that are compared: under more taps than half of them zones were never
 # the best.
@@ -360,14 +370,19 @@ def pages_of_pixels(s, lanes):
     return s.c_in * min(1, s.in_strides[1] * VECTOR_BYTES / (PAGE_BYTES * lanes))
 
 
+def are_rows(s):
+    """Whether channels are rows that `matrix` can read in place: of pointwise layers, one each."""
+    dense = s.in_strides[4] == s.out_strides[4] == 1
+    return is_pointwise(s) and is_signal(s) and dense and reads_in_place(s)
+
+
 def has_few_blocks(s, lanes):
     """Whether few register blocks read channels that lie on more pages than are at hand.
 
     They do not repay packing the pixels. What `matrix` reads in place are rows.
     """
-    rows = is_pointwise(s) and is_signal(s) and s.in_strides[4] == s.out_strides[4] == 1
     few = s.c_out <= FEW_BLOCKS * TILE_ROWS and pages_of_pixels(s, lanes) > MOST_PAGES
-    return rows and few and reads_in_place(s)
+    return few and are_rows(s)
 
 
 def adds_by_parts(s, lanes):
@@ -377,7 +392,14 @@ def adds_by_parts(s, lanes):
     of so few channels that the prefetchers of the hardware follow all of them. The results of a
     task, of few register blocks, stay in cache in the meantime.
     """
-    return adds_in_runs(s, lanes) or (has_few_blocks(s, lanes) and is_far(s, lanes))
+    blocks = has_few_blocks(s, lanes) and is_far(s, lanes)
+    return blocks or adds_in_runs(s, lanes) or is_one_stream(s, lanes)
+
+
+def is_one_stream(s, lanes):
+    """Whether, on a Zen 4, a register block alone reads more than its share of the last cache."""
+    one = HALVES_VECTORS and s.c_out <= TILE_ROWS and s.c_in > MOST_SINGLE
+    return one and are_rows(s) and not stays_cached(s, lanes, 2 * MOST_CACHED)
 
 
 def is_far(s, lanes):
@@ -397,8 +419,7 @@ def adds_in_runs(s, lanes):
     pixels does not need them, unless channels push each other out of it.
     """
     few = HALVES_VECTORS and s.c_out <= FEW_OUTPUTS and s.c_in > FEW_CHANNELS
-    rows = is_pointwise(s) and is_signal(s) and s.in_strides[4] == s.out_strides[4] == 1
-    return few and rows and reads_in_place(s) and (has_same_places(s, lanes) or is_far(s, lanes))
+    return few and are_rows(s) and (has_same_places(s, lanes) or is_far(s, lanes))
 
 
 def uses_rows(s, lanes):
@@ -532,10 +553,9 @@ def wants_same_places(s, lanes):
     """
     if s.in_strides[1] != 1 or kernel_taps(s) == 1:
         return False
-    places = HOST_FIRST_LEVEL // gcd(s.in_strides[4] * VECTOR_BYTES // lanes, PAGE_BYTES)
-    pixels, (kd, kh, kw) = min(s.output[2], TILE_ROWS), s.kernel
-    columns = min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
-    return kd * kh * columns > places
+    if lists_lines(s):  # a line of each pixel at a time
+        return places_for(s.stride[2] * s.in_strides[4] * VECTOR_BYTES // lanes) < LINES_AT_ONCE
+    return lines_of_channel(s) > places_for(s.in_strides[4] * VECTOR_BYTES // lanes)
 
 
 def crowds_images(s, lanes):
@@ -543,9 +563,9 @@ def crowds_images(s, lanes):
 
     Of a problem that has its images innermost. The taps of a channel read a line of each image.
     """
-    steps = [step * VECTOR_BYTES // lanes for step in s.in_strides[2:]]
-    places = HOST_FIRST_LEVEL // gcd(PAGE_BYTES, *steps)
-    return s.in_strides[1] == 1 and prod(map(min, s.kernel, s.size)) * TILE_ROWS > places
+    steps, taps = s.in_strides[2:], prod(map(min, s.kernel, s.size))
+    places = places_for(*(step * VECTOR_BYTES // lanes for step in steps))
+    return s.in_strides[1] == 1 and taps * LINES_AT_ONCE > places
 
 
 def crowds_cache(s, lanes):

@@ -416,7 +416,7 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     counts: Counts = {
         "step": used * steps,
         "matrix_transposed.tile": (tiles + empty * blocks) * parts,
-        "matrix_transposed.round": tiles * s.c_in / channels_together(s, b.kc),
+        "matrix_transposed.round": tiles * s.c_in / channels_together(s, b.kc, in_place),
         "matrix_transposed.result": cols * s.c_out / lanes * parts,
     }
     if s.out_strides[1] != 1:

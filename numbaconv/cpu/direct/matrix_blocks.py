@@ -26,7 +26,7 @@ from numbaconv.cpu.direct.choice import (
     cached_pixels,
     has_same_places,
 )
-from numbaconv.cpu.direct.tap_lists import empty_columns, empty_vectors, tap_table
+from numbaconv.cpu.direct.tap_lists import empty_columns, empty_vectors, lists_lines, tap_table
 from numbaconv.cpu.direct.tasks import tile_size
 from numbaconv.cpu.lowering import Packing
 from numbaconv.cpu.packing.halo import filler, halo_layout, tap_offsets, tap_offsets_in_place
@@ -122,7 +122,9 @@ def shares_channels(s, itemsize, threads, oc_blocks, tile):
 def channels_of_panel(s, mr, itemsize):
     """Input channels at a time, equal parts, so that a panel of weights stays in cache."""
     panel = mr * s.c_in * kernel_taps(s) * itemsize
-    return ceil_div(s.c_in, ceil_div(panel, blocking.CACHE_BYTES))
+    channels = ceil_div(s.c_in, ceil_div(panel, blocking.CACHE_BYTES))
+    listed = largest_divisor(s.c_in, MOST_SINGLE) if lists_lines(s) else 1
+    return round_up(channels, listed)
 
 
 def channels_of_part(s, lanes):
@@ -178,8 +180,13 @@ def cut(s, itemsize, threads, transposed, in_place):
     return MatrixBlocks(mr, oc_blocks, oc_parts, rows, cols, row_blocks, col_blocks, kc, 1, tasks)
 
 
-def packing_of(s, b, lanes):
-    """How the weights are packed: by the tasks themselves where a panel serves one or two."""
+def packing_of(s, b, lanes, in_place):
+    """How the weights are packed: by the tasks themselves where a panel serves one or two.
+
+    In the order of lists, so that a tile reads them one behind the other.
+    """
+    if in_place and lists_lines(s):
+        return Packing(b.mr, taps_outer=True)
     if b.tasks > 2 * b.oc_parts * s.groups:
         return Packing(b.mr)
     panel_size = round_up(b.mr * b.kc * kernel_taps(s) + b.mr, lanes)
@@ -199,15 +206,16 @@ def lower_matrix(s, itemsize, threads, transposed, in_place, inside_in_place):
     lanes = VECTOR_BYTES // itemsize
     b = cut(s, itemsize, threads, transposed, in_place)
     layout = halo_layout(s, b.rows, b.cols, itemsize)
-    packing = packing_of(s, b, lanes)
+    packing = packing_of(s, b, lanes, in_place)
     scratch_size = tile_size(lanes) + packing.panel_size
     tables = []
     if not in_place:
         scratch_size += halo_elements(b, layout, lanes)
-        tables.append(tap_table(s, tap_offsets(s, layout, 1), layout.channel, b, transposed))
+        offsets = tap_offsets(s, layout, 1)
+        tables.append(tap_table(s, offsets, layout.channel, b, transposed, False))
     if in_place or inside_in_place:
         offsets = tap_offsets_in_place(s)
-        tables.append(tap_table(s, offsets, s.in_strides[1], b, transposed))
+        tables.append(tap_table(s, offsets, s.in_strides[1], b, transposed, True))
     empty = empty_columns(s) if transposed else empty_vectors(s, lanes)
     return {
         "blocks": b,

@@ -17,7 +17,13 @@ import numpy as np
 from numbaconv.codegen.integers import ceil_div, largest_divisor
 from numbaconv.codegen.jit import inline
 from numbaconv.codegen.pointers import shift
-from numbaconv.cpu.blocking import MOST_SINGLE, NARROW_TILES, TILE_VECTORS
+from numbaconv.cpu.blocking import (
+    HOST_FIRST_LEVEL,
+    MOST_SINGLE,
+    NARROW_TILES,
+    TILE_ROWS,
+    TILE_VECTORS,
+)
 from numbaconv.problem.padding_modes import steps_to
 from numbaconv.problem.shape import ZEROS, kernel_taps, pads_zeros
 from numbaconv.problem.taps import Taps, axis_taps, taps_inside
@@ -25,6 +31,13 @@ from numbaconv.problem.taps import Taps, axis_taps, taps_inside
 # Up to so many taps of all channels are one list: where k is short, as in first layers, beginning
 # the taps of another channel takes long beside the few products of each.
 MOST_LISTED = 256
+
+# Lines so many bytes apart want the same place in a first-level cache; bytes of an element, for
+# orders that are not to go by the dtype.
+PLACE_BYTES, SINGLE_BYTES = 4096, 4
+
+# Channels that lie side by side and make a list, at least.
+FEWEST_SIDE_BY_SIDE = 8
 
 # Entries of the lists of all planes, at most; else each plane has the one of all taps.
 MOST_ENTRIES = 1 << 15
@@ -71,8 +84,36 @@ def for_each_output(runs, entries):
     return np.repeat(entries, np.diff([0, *(until for _, until in runs)]), axis=0).ravel()
 
 
-def channels_together(s, kc):
-    """Channels whose taps a list has, of KC at a time: all if these are few, else 1.
+def places_for(*steps):
+    """How many lines that lie multiples of so many bytes apart a first-level cache holds."""
+    return HOST_FIRST_LEVEL // gcd(PLACE_BYTES, *steps)
+
+
+def lines_of_channel(s):
+    """Lines that a tile reads under all taps of a channel, with the channels side by side."""
+    pixels, (kd, kh, kw) = min(s.output[2], TILE_ROWS), s.kernel
+    return kd * kh * min(kw * pixels, (pixels - 1) * s.stride[2] + (kw - 1) * s.dilation[2] + 1)
+
+
+def lists_lines(s):
+    """Whether lists of pixels that are read in place have several channels, which lie side by side.
+
+    A tile then reads what is in one cache line of each pixel step after step, and few lines at
+    once. That pays under a stride, where neighbouring taps read other lines, if those of all taps
+    would push each other out of the first-level cache. Elsewhere the order is (channel, tap), and
+    so it is where images may be columns, as it must not go by the batch: see
+    `simplest.with_images_innermost`.
+    """
+    rows = len(axis_taps(s, 0)) * len(axis_taps(s, 1))
+    fits = 4 * rows * MOST_SINGLE * kernel_taps(s) <= MOST_ENTRIES
+    strided = s.in_strides[1] == 1 and s.kernel[2] > 1 and s.stride[2] > 1 and pads_zeros(s)
+    several = largest_divisor(s.c_in, MOST_SINGLE) >= FEWEST_SIDE_BY_SIDE
+    crowded = lines_of_channel(s) > places_for(SINGLE_BYTES * s.in_strides[4])
+    return strided and several and fits and crowded and 4 * s.output[2] > TILE_ROWS
+
+
+def channels_together(s, kc, in_place=False):
+    """Channels whose taps a list has, of KC at a time: all if these are few, else mostly 1.
 
     Rows of the filter come before the channels of a list. So that must not go by how many channels
     a halo tile has of a single row of outputs, which goes by threads and images: the bits would,
@@ -81,7 +122,8 @@ def channels_together(s, kc):
     steady = s.kernel[1] == 1 or s.output[1] > 1
     if steady and kc == s.c_in and s.c_in * kernel_taps(s) <= MOST_LISTED:
         return s.c_in
-    return largest_divisor(gcd(kc, s.c_in), MOST_SINGLE) if kernel_taps(s) == 1 else 1
+    several = kernel_taps(s) == 1 or (in_place and lists_lines(s))
+    return largest_divisor(gcd(kc, s.c_in), MOST_SINGLE) if several else 1
 
 
 @inline
@@ -97,9 +139,9 @@ def columns_left_out(s):
     return (first, last) if first + last <= s.kernel[2] else (0, 0)
 
 
-def fits_lists(s, kc, rows):
+def fits_lists(s, kc, rows, in_place):
     """Whether planes, and so many kinds of output rows, have lists of their own."""
-    channels = channels_together(s, kc)
+    channels = channels_together(s, kc, in_place)
     return 4 * len(axis_taps(s, 0)) * rows * channels * kernel_taps(s) <= MOST_ENTRIES
 
 
@@ -116,22 +158,26 @@ def leaves_out_padding(s):
     outer = last == 0 or (at_first.end == s.kernel[2] and at_last.begin == 0)
     some = all(taps.end > taps.begin for axis in (0, 1) for taps, _ in axis_taps(s, axis))
     apart = outer and at_first.begin <= at_last.end
-    fits = fits_lists(s, s.c_in, len(axis_taps(s, 1)))
+    fits = fits_lists(s, s.c_in, len(axis_taps(s, 1)), True)
     return pads_zeros(s) and ends_only and apart and some and fits
 
 
-def list_taps(s, depths, heights, channels, channel_step, offsets, order):
-    """List the taps of some planes kd and rows kh, at least one: the entry of each."""
+def list_taps(s, depths, heights, channels, channel_step, offsets, order, outer):
+    """List the taps of some planes kd and rows kh, at least one: the entry of each.
+
+    Weights are [channel][tap], or [tap][channel] where taps are `outer`.
+    """
     numbers = np.arange(channels * kernel_taps(s)).reshape(channels, *s.kernel)
     used = numbers[:, depths.begin : depths.end, heights.begin : heights.end]
     listed = used.transpose(order).ravel()
     if not listed.size:
         listed = numbers[0, 0, 0, :1]
     channel, tap = np.divmod(listed, kernel_taps(s))
-    return np.stack([offsets[tap] + channel * channel_step, listed], axis=1)
+    weights = tap * s.c_in + channel if outer else listed
+    return np.stack([offsets[tap] + channel * channel_step, weights], axis=1)
 
 
-def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
+def tap_table(s, offsets, channel_step, b, for_pixel_tiles, in_place):
     """Table of a problem: rows of outputs, planes, and the lists.
 
     Parameters
@@ -140,6 +186,8 @@ def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
         Of the taps of a channel among the pixels, [kd][kh][kw]; `channel_step` is that of channels.
     b : Blocks
         How the problem is cut.
+    for_pixel_tiles, in_place : bool
+        Whether lists are those of pixel tiles; whether the input is read where it lies.
 
     Returns
     -------
@@ -150,11 +198,11 @@ def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
         channels; the lists.
     """
     down, runs = axis_taps(s, 1), axis_taps(s, 0)
-    channels = channels_together(s, b.kc)
-    if not fits_lists(s, b.kc, 1):
+    channels = channels_together(s, b.kc, in_place)
+    if not fits_lists(s, b.kc, 1, in_place):
         runs = [(Taps(0, s.kernel[0]), s.output[0])]
     if for_pixel_tiles:
-        if not fits_lists(s, b.kc, len(down)):
+        if not fits_lists(s, b.kc, len(down), in_place):
             down = [(Taps(0, s.kernel[1]), s.output[1])]
         pieces, order = [row_of_filter(s, taps) for taps, _ in down], (3, 2, 0, 1)
         counts = [taps.end - taps.begin for taps in pieces]
@@ -163,13 +211,14 @@ def tap_table(s, offsets, channel_step, b, for_pixel_tiles):
     else:
         pieces, order = [Taps(0, s.kernel[1])], (2, 0, 1, 3)
         rows = [(min(t.begin, s.kernel[1] - 1), t.end - t.begin, until) for t, until in down]
+    outer = in_place and lists_lines(s)
     widths = (b.mr, s.c_out - (b.oc_blocks - 1) * b.mr)
     planes, lists, at = [], [], 3 * s.output[1] + 5 * s.output[0]
     for depths, _ in runs:
         each = channels * (depths.end - depths.begin) * s.kernel[2]
         listed = np.concatenate(
             [
-                list_taps(s, depths, heights, channels, channel_step, offsets, order)
+                list_taps(s, depths, heights, channels, channel_step, offsets, order, outer)
                 for heights in (pieces if each else pieces[:1])
             ]
         )
