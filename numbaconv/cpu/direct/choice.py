@@ -615,7 +615,7 @@ def comparable(s, lanes):
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
     filters, single = s.c_in == 1 and s.groups > 1, kernel_taps(s) == 1
     side_by_side, far_out = s.in_strides[1] == 1, is_far_out(s)
-    alone = side_by_side and s.c_out == 1 and not far_out
+    alone = "depthwise_channels" in names and side_by_side and not far_out
     if names and filters and (alone or not HAS_MASKS):
         return names
     once = is_patches(s) and side_by_side
@@ -624,7 +624,7 @@ def comparable(s, lanes):
     poor = (bands and s.c_in == s.c_out == 1 and not single) or (image and s.out_strides[4] != 1)
     filled = s.stride[2] == 1 and s.output[2] >= lanes and not (single and s.in_strides[4] != 1)
     sparse = 2 * kernel_taps(s) * prod(s.output) < prod(s.size) and reads_pixels_in_place(s, lanes)
-    few = (filters and s.c_out == 1 and bool(names) and not sparse) or (bands and filled)
+    few = (filters and s.c_out == 1 and bool(names) and not (sparse or once)) or (bands and filled)
     if not (few or poor) and (not padded or reads_pixels_in_place(s, lanes) or has_images(s)):
         names.append("matrix_transposed")
     if not (once or poor) and (not padded or reads_rows_in_place(s, lanes)):
@@ -632,8 +632,7 @@ def comparable(s, lanes):
     if bands:
         names += ["filter_rows", "filter_folds"] if has_folds(s) else ["filter_rows"]
     if far_out or not (filters or image):
-        if not bands or side_by_side or single:
-            names.append("patch_matrix")
+        names.append("patch_matrix")
         if has_zones(s) and has_few_zones(s):
             names.append("matrix_zones")
     return names

@@ -93,6 +93,7 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "patch_matrix.line": (5.13, 4.06, 4.26),
     "patch_matrix.run": (95.6, 60, 143),
     "patch_matrix.row": (4.64, 2.6, 10.7),
+    "patch_matrix.piece": (9, 8, 21),
     "patch_matrix.far": (2, 3.61, 7.66),
     # Cycles of register blocks; results, read and written for each input channel; bands of an
     # output channel, and calls for each input channel; vectors of results that are moved.

@@ -504,6 +504,8 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     parts = ceil_div(k_size, MOST_K)
     # Pixels of an image are panel after panel; how many of these panels are cut by its ends.
     image = max(columns_in_line(s), crossed_pixels(s))
+    if taps == 1 and s.out_strides[2] == image * s.out_strides[4]:
+        image *= s.output[0]  # planes lie one behind the other
     together = image * (s.n if taps == 1 else 1)  # sums of one tap have one order everywhere
     depth, height, across = tap_shares(s)
     zoned = s.kernel[0] == 1 and has_few_zones(s) and fills_zones(s, width)
@@ -549,8 +551,7 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
         step_of = s.in_strides[4] * s.stride[2]
         if s.in_strides[1] == 1 and s.c_in > 1:
             run = max(1, round(cols / ends))
-            pieces = used * ends * transposed_pieces(run, s.c_in, lanes)
-            added(counts, {"transposed_piece": pieces})
+            counts["patch_matrix.piece"] = used * ends * transposed_pieces(run, s.c_in, lanes)
         elif step_of == 1:
             counts["copied_vector"] = s.c_in * used * vectors
         elif step_of == 2:
