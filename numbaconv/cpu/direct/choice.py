@@ -265,11 +265,12 @@ def uses_channels(s):
     """Depthwise layers, unless rows of pixels do better.
 
     They do so where the copy to lanes and back costs more than it saves: on wide rows that are
-    neighbours in memory, under filters of 5x5 and more, or of elements that are converted.
+    neighbours in memory, of elements that are converted, or by vectors of 16 bytes under filters of
+    5x5 and more.
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
-    large = (kernel_taps(s) >= 25 or not reads_in_place(s)) and wide_rows
-    return not (stores_apart(s) or large)
+    large = not reads_in_place(s) or (kernel_taps(s) >= 25 and not HAS_MASKS)
+    return not (stores_apart(s) or (large and wide_rows))
 
 
 def depthwise_lowerings(s, lanes):
@@ -616,8 +617,10 @@ def comparable(s, lanes):
     filters, single = s.c_in == 1 and s.groups > 1, kernel_taps(s) == 1
     side_by_side, far_out = s.in_strides[1] == 1, is_far_out(s)
     alone = "depthwise_channels" in names and side_by_side and not far_out
-    if names and filters and (alone or not HAS_MASKS):
+    if names and filters and not HAS_MASKS:
         return names
+    if alone and filters and s.c_out == 1:
+        return [*names, "matrix_transposed", "matrix"] if max(s.stride) > 1 else names
     once = is_patches(s) and side_by_side
     bands = uses_bands(s) and not (padded or once or fills_dots(s, lanes))
     image = s.c_in == s.groups == 1 and bands
