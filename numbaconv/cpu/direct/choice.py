@@ -620,7 +620,8 @@ def comparable(s, lanes):
     if names and filters and not HAS_MASKS:
         return names
     if alone and filters and s.c_out == 1:
-        return [*names, "matrix_transposed", "matrix"] if max(s.stride) > 1 else names
+        apart = any(step > 1 < outputs for step, outputs in zip(s.stride, s.output, strict=True))
+        return [*names, "matrix_transposed", "matrix"] if apart else names
     once = is_patches(s) and side_by_side
     bands = uses_bands(s) and not (padded or once or fills_dots(s, lanes))
     image = s.c_in == s.groups == 1 and bands

@@ -46,8 +46,8 @@ from numbaconv.problem.shape import ConvShape, kernel_taps
 COLUMNS: dict[str, tuple[float, float, float]] = {
     # Of all lowerings: a cycle of a register tile, as `step` counts; tasks; vectors of weights or
     # pixels that come from beyond the second-level cache, and what it takes more if no cache keeps
-    # them; pages that are looked up; pieces that are
-    # transposed; results that are stored to a cache line of their own beyond that cache.
+    # them; pages that are looked up; pieces that are transposed; results that are stored to a cache
+    # line of their own beyond that cache.
     "step": (1.0, 1, 1),
     "task": (224, 174, 275),
     "far_vector": (9.1, 2.05, 3.13),
@@ -57,7 +57,7 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "far_store": (8.72, 2.14, 2.41),
     # Lines of an input that no cache keeps: those that are copied to halo tiles, by vectors or not,
     # and those that each lowering reads where they lie, or copies in its own way.
-    "halo.memory": (18.4, 11.5, 20.1),
+    "halo.memory": (14.4, 9, 15.8),
     "halo.memory_apart": (11.4, 7.11, 12.4),
     "dots.memory": (3.97, 2.48, 4.34),
     "matrix.memory": (8.06, 5.04, 8.82),
@@ -97,8 +97,8 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "matrix.segment": (20.7, 26.1, 38.6),
     # Vectors of results, or those that are stored in several columns; tiles, and lists of
     # channels of each; lines of pixels that the first-level cache holds no longer, or the second;
-    # pixels of a channel that push each other out; lines that come from beyond the second-level
-    # cache, which nobody asks for.
+    # pixels of a channel that push each other out; lines that each block of outputs reads again,
+    # and those from beyond the second-level cache that nobody asks for, or that no cache keeps.
     "matrix_transposed.result": (1.27, 0.001, 0.000999),
     "matrix_transposed.apart": (1.49, 1.14, 0.001),
     "matrix_transposed.tile": (48.1, 51.9, 74.2),
@@ -113,7 +113,8 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "matrix_zones.result": (4.17, 4.86, 4.12),
     "matrix_zones.call": (68.2, 63.5, 152),
     # Vectors of results; tiles; vectors that are moved to the output; vectors of a row that is one
-    # run of memory; runs of pixels under a tap, their channels, and lines that nobody asks for.
+    # run of memory; runs of pixels under a tap, their channels, pieces that are transposed, and
+    # lines that nobody asks for.
     "patch_matrix.result": (5.46, 5.28, 13.6),
     "patch_matrix.tile": (5.28, 5.52, 8.11),
     "patch_matrix.moved": (16.6, 24.5, 37.8),
@@ -272,8 +273,8 @@ def order_of_sums(name: str, s: ConvShape, lanes: int) -> str:
     """Return the order in which a lowering adds the products of an output, as a word.
 
     Those alike give the same bits. Under a single tap all add channel by channel, but dot products.
-    Of one channel most add tap by tap in the order of the filter. Some put rows of the filter before
-    its planes, or columns before its rows, go phase by phase, or add long rows by pieces.
+    Of one channel most add tap by tap in the order of the filter. Some put rows of the filter
+    before its planes, or columns before its rows, go phase by phase, or add long rows by pieces.
     """
     kd, kh, _ = s.kernel
     if name == "dots":

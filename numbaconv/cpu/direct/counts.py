@@ -381,7 +381,8 @@ def count_lines(s: ConvShape, lanes: int, parts: list[tuple[float, int]], blocks
     Channels outermost, each tile reads all channels under all taps, so it finds no line in the
     first-level cache that another tile left, nor in the second where that has no room for all rows
     from the first tap to the last. Of other lines those count that come from further away, as no
-    tap above has read them, where nobody asks for them.
+    tap above has read them: from memory, or from a cache where nobody asks for them. Under a single
+    tap each block of outputs reads lines again that the second-level cache has no room for.
     """
     lines, in_turn = lines_of_pixels(s, lanes, parts)
     outermost, several = s.in_strides[1] != 1, kernel_taps(s) > 1
