@@ -109,6 +109,12 @@ def is_patches(s):
     return apart and kernel_taps(s) > 1
 
 
+def has_gaps(s):
+    """Whether a stride moves windows on, but not by what they cover without a gap."""
+    axes = zip(s.stride, s.output, s.kernel, s.dilation, strict=True)
+    return any(step > 1 < outputs and (step, d) != (k, 1) for step, outputs, k, d in axes)
+
+
 def stores_apart(s):
     """Whether results are no neighbours in the output: in a phase of a gradient."""
     return 1 not in (s.out_strides[1], s.out_strides[4])
@@ -604,12 +610,13 @@ def comparable(s, lanes):
     One whose halo tiles would be nearly all padding is left out; panels hold what the taps read.
     Filters of a single channel each never repay panels and zones, nor vectors of a single output.
     Those whose channels are neighbours in memory take these together, and so do those by vectors of
-    16 bytes; but several outputs of a channel repeat it. Pixels that are read once do not repay a
+    16 bytes; but several outputs of a channel repeat it, few channels leave half of a vector empty,
+    and under a stride products read just what they need. Pixels that are read once do not repay a
     halo tile if their channels have to be transposed. Nor do windows that leave out most of the
     input, which vectors of a single output read alone.
 
     Few outputs have bands, and folds, unless channels fill vectors. Vectors of outputs are nearly
-    empty then, those of pixels are not; and panels pay for single taps alone. Of one channel there
+    empty then, those of pixels are not. Of one channel there
     are two kinds that products are not good at: a filter with one output, as they load a vector for
     each multiply-add, and images whose outputs they have to bring together.
     """
@@ -620,8 +627,7 @@ def comparable(s, lanes):
     if names and filters and not HAS_MASKS:
         return names
     if alone and filters and s.c_out == 1:
-        apart = any(step > 1 < outputs for step, outputs in zip(s.stride, s.output, strict=True))
-        return [*names, "matrix_transposed", "matrix"] if apart else names
+        return [*names, "matrix_transposed", "matrix"] if has_gaps(s) else names
     once = is_patches(s) and side_by_side
     bands = uses_bands(s) and not (padded or once or fills_dots(s, lanes))
     image = s.c_in == s.groups == 1 and bands
