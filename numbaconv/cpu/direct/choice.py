@@ -616,9 +616,9 @@ def comparable(s, lanes):
     input, which vectors of a single output read alone.
 
     Few outputs have bands, and folds, unless channels fill vectors. Vectors of outputs are nearly
-    empty then, those of pixels are not. Of one channel there
-    are two kinds that products are not good at: a filter with one output, as they load a vector for
-    each multiply-add, and images whose outputs they have to bring together.
+    empty then, those of pixels are not. Of one channel there are two kinds that products are not
+    good at: a filter with one output, as they load a vector for each multiply-add, and images whose
+    outputs they have to bring together.
     """
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
     filters, single = s.c_in == 1 and s.groups > 1, kernel_taps(s) == 1
