@@ -10,7 +10,7 @@ import pytest
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import direct, execution
 from numbaconv.cpu.direct.choice import APPLIES, candidates
-from numbaconv.cpu.direct.cost import find_lowering
+from numbaconv.cpu.direct.cost import find_lowering, order_of_sums
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import arithmetic
 from numbaconv.problem.layout import CHANNELS_FIRST, CHANNELS_LAST
@@ -39,6 +39,12 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "pointwise images": ((3, 17, 5, 15), (9, 17, 1, 1), {}),
     "long pointwise": ((2, 1300, 40), (5, 1300, 1), {}),
     "strided pointwise": ((3, 18, 9, 13), (9, 18, 1, 1), {"stride": 2}),
+    "depthwise, tall": ((1, 17, 30, 40), (17, 1, 11, 2), {"padding": 5, "groups": 17}),
+    "depthwise, dilated strides": (
+        (2, 17, 30, 19),
+        (17, 1, 4, 3),
+        {"stride": 2, "dilation": 4, "groups": 17},
+    ),
     "grouped pointwise": ((1, 22, 13), (4, 11, 1), {"groups": 2}),
     "small maps": ((9, 33, 2, 2), (32, 33, 3, 3), {"padding": 1}),
     "strided small maps": ((5, 66, 3, 2), (34, 33, 3, 3), {"stride": 2, "padding": 1, "groups": 2}),
@@ -55,7 +61,14 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
 }
 
 
-def convolve(name: str, s: ConvShape, x: np.ndarray, w: np.ndarray, size: int) -> np.ndarray:
+def convolve(
+    name: str,
+    s: ConvShape,
+    x: np.ndarray,
+    w: np.ndarray,
+    size: int,
+    bias: np.ndarray | None = None,
+) -> np.ndarray:
     """The flat result of one lowering, which leaves no element as it was."""
 
     class Forced:
@@ -65,7 +78,7 @@ def convolve(name: str, s: ConvShape, x: np.ndarray, w: np.ndarray, size: int) -
 
     template = execution.make_template(Forced, s, arithmetic(FLOAT), 1, NONE)  # type: ignore[arg-type]
     y = np.full(size, np.nan, FLOAT)
-    bias = np.zeros(s.groups * s.c_out, FLOAT)
+    bias = np.zeros(s.groups * s.c_out, FLOAT) if bias is None else bias
     execution.run(template, x.ravel(), w.ravel(), np.empty(0, FLOAT), bias, y)
     return y
 
@@ -86,6 +99,25 @@ def test_every_candidate_is_right(problem: str, layout: Any):
     assert find_lowering(s, LANES) in names
     for name in names:
         y = convolve(name, s, x, w, expected.size).reshape(expected.shape)
+        np.testing.assert_array_equal(y, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("layout", [CHANNELS_FIRST, CHANNELS_LAST], ids=["first", "last"])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_lowerings_of_one_order_have_the_same_bits(problem: str, layout: Any):
+    """All images of a batch may decide among them, and an image has the same bits in any batch."""
+    image, weight, options = PROBLEMS[problem]
+    rng = np.random.default_rng(2)
+    x, w = rng.standard_normal(image, FLOAT), rng.standard_normal(weight, FLOAT)
+    bias = rng.standard_normal(weight[0], FLOAT)
+    size = reference(x, w, None, **options).size
+    if layout.channels_last:
+        x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    s = shape_of(x.shape, weight, **options, layout=layout)
+    found: dict[str, np.ndarray] = {}
+    for name in candidates(s, LANES):
+        y = convolve(name, s, x, w, size, bias)
+        expected = found.setdefault(order_of_sums(name, s, LANES), y)
         np.testing.assert_array_equal(y, expected, err_msg=name)
 
 

@@ -440,8 +440,8 @@ def test_pointwise_layers_on_a_zen4(monkeypatch: pytest.MonkeyPatch):
     assert (lowered(*few).blocks.kc, lowered(*many).blocks.mr) == (256, 8)
     assert lowered(*many).prefetching_tile is not None, "from beyond the second-level cache"
     assert lowered(*single).fill_halo is None, "few blocks read what pushes each other out"
-    # What stays in cache is compared by costs.
-    assert lowered(1, *full[1:]).name == "matrix_transposed"
+    # What stays in cache is compared by costs, which are alike here.
+    assert lowered(1, *full[1:]).name in ("matrix_transposed", "matrix_zones")
     # Long products ask for the next panels' pixels in the meantime, if there are blocks enough.
     long = 16, 512, 38
     assert lowered(*long, 64).prefetching_tile is asking_tile

@@ -27,9 +27,9 @@ They are compared by `cost`, with the panels of `im2col`; `choice` has rules for
 well. A problem whose halo tiles would be nearly all padding, under a stray stride or dilation, goes
 to those that copy none.
 
-Read `choice`, `cost`, `counts`, `halo_counts`, `blocks` (how the output is cut into tasks), `tasks`
-(which outputs a task covers, where it reads), `tap_lists` (taps without those of padding), then a
-lowering.
+Read `choice`, `cost`, `counts`, `halo_counts`, `memory_counts`, `blocks` (how the output is cut
+into tasks), `tasks` (which outputs a task covers, where it reads), `tap_lists` (taps without those
+of padding), then a lowering.
 Imports: what lies below it in `numbaconv.cpu`, and `im2col`.
 """
 

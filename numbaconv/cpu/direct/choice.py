@@ -133,6 +133,12 @@ def is_patches(s):
     return apart and kernel_taps(s) > 1
 
 
+def has_gaps(s):
+    """Whether a stride moves windows on, but not by what they cover without a gap."""
+    axes = zip(s.stride, s.output, s.kernel, s.dilation, strict=True)
+    return any(step > 1 < outputs and (step, d) != (k, 1) for step, outputs, k, d in axes)
+
+
 def stores_apart(s):
     """Whether results are no neighbours in the output: in a phase of a gradient."""
     return 1 not in (s.out_strides[1], s.out_strides[4])
@@ -373,11 +379,12 @@ def uses_channels(s):
     """Depthwise layers, unless rows of pixels do better.
 
     They do so where the copy to lanes and back costs more than it saves: on wide rows that are
-    neighbours in memory, under filters of 5x5 and more, or of elements that are converted.
+    neighbours in memory, of elements that are converted, or by vectors of 16 bytes under filters of
+    5x5 and more.
     """
     wide_rows = s.in_strides[4] == 1 and s.stride[2] == 1 and s.output[2] >= 64
-    large = (kernel_taps(s) >= 25 or not reads_in_place(s)) and wide_rows
-    return not (stores_apart(s) or large)
+    large = not reads_in_place(s) or (kernel_taps(s) >= 25 and not HAS_MASKS)
+    return not (stores_apart(s) or (large and wide_rows))
 
 
 def depthwise_lowerings(s, lanes):
@@ -775,28 +782,31 @@ def comparable(s, lanes):
     One whose halo tiles would be nearly all padding is left out; panels hold what the taps read.
     Filters of a single channel each never repay panels and zones, nor vectors of a single output.
     Those whose channels are neighbours in memory take these together, and so do those by vectors of
-    16 bytes; but several outputs of a channel repeat it. Pixels that are read once do not repay a
+    16 bytes; but several outputs of a channel repeat it, few channels leave half of a vector empty,
+    and under a stride products read just what they need. Pixels that are read once do not repay a
     halo tile if their channels have to be transposed. Nor do windows that leave out most of the
     input, which vectors of a single output read alone.
 
     Few outputs have bands, and folds, unless channels fill vectors. Vectors of outputs are nearly
-    empty then, those of pixels are not; and panels pay for single taps alone. Of one channel there
-    are two kinds that products are not good at: a filter with one output, as they load a vector for
-    each multiply-add, and images whose outputs they have to bring together.
+    empty then, those of pixels are not. Of one channel there are two kinds that products are not
+    good at: a filter with one output, as they load a vector for each multiply-add, and images whose
+    outputs they have to bring together.
     """
     names, padded = depthwise_lowerings(s, lanes), has_padded_halo(s)
     filters, single = s.c_in == 1 and s.groups > 1, kernel_taps(s) == 1
     side_by_side, far_out = s.in_strides[1] == 1, is_far_out(s)
-    alone = side_by_side and s.c_out == 1 and not far_out
-    if names and filters and (alone or not HAS_MASKS):
+    alone = "depthwise_channels" in names and side_by_side and not far_out
+    if names and filters and not HAS_MASKS:
         return names
+    if alone and filters and s.c_out == 1:
+        return [*names, "matrix_transposed", "matrix"] if has_gaps(s) else names
     once = is_patches(s) and side_by_side
     bands = uses_bands(s) and not (padded or once or fills_dots(s, lanes))
     image = s.c_in == s.groups == 1 and bands
     poor = (bands and s.c_in == s.c_out == 1 and not single) or (image and s.out_strides[4] != 1)
     filled = s.stride[2] == 1 and s.output[2] >= lanes and not (single and s.in_strides[4] != 1)
     sparse = 2 * kernel_taps(s) * prod(s.output) < prod(s.size) and reads_pixels_in_place(s, lanes)
-    few = (filters and s.c_out == 1 and bool(names) and not sparse) or (bands and filled)
+    few = (filters and s.c_out == 1 and bool(names) and not (sparse or once)) or (bands and filled)
     if not (few or poor) and (not padded or reads_pixels_in_place(s, lanes) or has_images(s)):
         names.append("matrix_transposed")
     if not (once or poor) and (not padded or reads_rows_in_place(s, lanes)):
@@ -804,8 +814,7 @@ def comparable(s, lanes):
     if bands:
         names += ["filter_rows", "filter_folds"] if has_folds(s) else ["filter_rows"]
     if far_out or not (filters or image):
-        if not bands or side_by_side or single:
-            names.append("patch_matrix")
+        names.append("patch_matrix")
         if has_zones(s) and has_few_zones(s):
             names.append("matrix_zones")
     return names

@@ -5,16 +5,24 @@ tile, tiles, vectors that it copies, results that it moves. `CYCLES` has what on
 sum is the cost; the cheapest lowering that applies is taken.
 
 Threads are not counted. Images are only under a single tap, and rows only there and where a tap
-crosses them, as elsewhere they may be images (see `problem.simplest`). Sums of one tap have one
-order everywhere, but as dot products, which no batch decides on (`in_any_batch`). So the order of
-sums is the same in any batch and on any number of threads.
+crosses them, as elsewhere they may be images (see `problem.simplest`); but what comes through the
+memory goes by how many there are. So one image decides on the order of sums, and all images only
+on who adds in that order (`order_of_sums`). Sums of one tap have one order everywhere, but as dot
+products, which no batch decides on (`in_any_batch`). So the order of sums is the same in any batch
+and on any number of threads.
 """
 
 import functools
 from collections.abc import Callable
 
 from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES
-from numbaconv.cpu.direct.choice import MOST_DOT_OUTPUTS, comparable, fills_dots, special_lowering
+from numbaconv.cpu.direct.choice import (
+    MOST_DOT_OUTPUTS,
+    comparable,
+    fills_dots,
+    special_lowering,
+    uses_small_planes,
+)
 from numbaconv.cpu.direct.counts import (
     count_bands,
     count_dots,
@@ -25,6 +33,7 @@ from numbaconv.cpu.direct.counts import (
     count_zones,
     image_of,
     in_any_batch,
+    phases_of,
 )
 from numbaconv.cpu.direct.depthwise_counts import (
     count_channels,
@@ -33,111 +42,131 @@ from numbaconv.cpu.direct.depthwise_counts import (
     count_planes,
 )
 from numbaconv.cpu.direct.halo_counts import Counts
-from numbaconv.problem.shape import ConvShape
+from numbaconv.cpu.direct.memory_counts import count_memory, memory_lines
+from numbaconv.problem.shape import ConvShape, kernel_taps
 
 # Cycles of what is counted, those of a register tile being one: of cores that execute vectors of 64
 # bytes at once, and of vectors of 16; of cores that halve vectors of 64 bytes; of vectors of 32.
 # `python benchmarks/choose.py --fit` measures and prints a column.
 COLUMNS: dict[str, tuple[float, float, float]] = {
     # Of all lowerings: a cycle of a register tile, as `step` counts; tasks; vectors of weights or
-    # pixels that come from beyond the second-level cache; pages that are looked up; pieces that are
-    # transposed; results that are stored to a cache line of their own beyond that cache.
+    # pixels that come from beyond the second-level cache, and what it takes more if no cache keeps
+    # them; pages that are looked up; pieces that are transposed; results that are stored to a cache
+    # line of their own beyond that cache.
     "step": (1.0, 1, 1),
     "task": (224, 174, 275),
-    "far_vector": (9.1, 2.17, 3.13),
+    "far_vector": (9.1, 2.05, 3.13),
+    "memory_vector": (13.3, 8.3, 14.5),
     "page": (6, 1.69, 1.44),
     "transposed_piece": (17.8, 16, 42.2),
-    "far_store": (8.72, 2.76, 2.41),
+    "far_store": (8.72, 2.14, 2.41),
+    # Lines of an input that no cache keeps: those that are copied to halo tiles, by vectors or not,
+    # and those that each lowering reads where they lie, or copies in its own way.
+    "halo.memory": (14.4, 9, 15.8),
+    "halo.memory_apart": (11.4, 7.11, 12.4),
+    "dots.memory": (3.97, 2.48, 4.34),
+    "matrix.memory": (8.06, 5.04, 8.82),
+    "matrix_transposed.memory": (12.9, 8.04, 14.1),
+    "matrix_zones.memory": (28.2, 17.6, 30.8),
+    "patch_matrix.memory": (18.9, 11.8, 20.7),
+    "filter_rows.memory": (9.68, 6.05, 10.6),
+    "filter_folds.memory": (8.75, 5.47, 9.57),
+    "depthwise_planes.memory": (8.46, 5.29, 9.26),
+    "depthwise_channels.memory": (9.01, 5.63, 9.85),
+    "depthwise_interleaved.memory": (0.683, 0.427, 0.747),
     # Copies to halo tiles, panels and zones: calls; channels that are copied by vectors; vectors
     # that are copied, with a mask for the padding, every second element of two, or split into two
     # phases; elements; those that are in a line of their own beyond the second-level cache, and
     # pixels whose channels are; vectors of padding; vectors of tiles that the first-level cache
     # does not hold.
-    "halo.call": (68.2, 70.4, 122),
-    "halo.channel": (4.31, 0.775, 6.84),
-    "copied_vector": (4.38, 3.5, 0.591),
+    "halo.call": (68.2, 76.5, 122),
+    "halo.channel": (4.31, 0.829, 6.84),
+    "copied_vector": (4.38, 3, 0.591),
     "masked_vector": (3.72, 4.54, 13.5),
-    "even_vector": (6.48, 8.57, 25.8),
+    "even_vector": (6.48, 6.84, 25.8),
     "split_vector": (11.6, 12.1, 31.5),
     "copied_element": (1.16, 0.862, 0.848),
-    "far_element": (1.19, 2.52, 6.54),
-    "halo.far": (4.73, 4.48, 3.18),
-    "filled_vector": (2.8, 1.48, 1.92),
-    "halo.vector": (1.9, 0.318, 0.000999),
+    "far_element": (1.19, 2.16, 6.54),
+    "halo.far": (4.73, 3.38, 3.18),
+    "filled_vector": (2.8, 1.32, 1.92),
+    "halo.vector": (1.9, 0.286, 0.000999),
     # Cycles of register blocks; halvings of the lanes of a tile's sums.
-    "dots.step": (1.5, 1.16, 1.22),
+    "dots.step": (1.5, 1.06, 1.22),
     "dots.halving": (15.5, 17.5, 20),
     # Vectors of results; tiles, and lists of channels of each; vectors of results that are moved to
     # the output, or by segments.
-    "matrix.result": (1.86, 1.24, 2.88),
-    "matrix.tile": (4.29, 7.05, 13.8),
-    "matrix.round": (1.93, 1.1, 0.851),
+    "matrix.result": (1.86, 1.16, 2.88),
+    "matrix.tile": (4.29, 5.74, 13.8),
+    "matrix.round": (1.93, 1.03, 0.851),
     "matrix.moved": (12, 12, 12),
     "matrix.segment": (20.7, 26.1, 38.6),
     # Vectors of results, or those that are stored in several columns; tiles, and lists of
     # channels of each; lines of pixels that the first-level cache holds no longer, or the second;
-    # pixels of a channel that push each other out; lines that come from beyond the second-level
-    # cache, which nobody asks for, or from memory.
+    # pixels of a channel that push each other out; lines that each block of outputs reads again,
+    # and those from beyond the second-level cache that nobody asks for, or that no cache keeps.
     "matrix_transposed.result": (1.27, 0.001, 0.000999),
-    "matrix_transposed.apart": (1.49, 1.22, 0.001),
-    "matrix_transposed.tile": (48.1, 44.4, 74.2),
-    "matrix_transposed.round": (2.9, 0.346, 0.983),
-    "matrix_transposed.again": (1.4, 0.243, 0.39),
+    "matrix_transposed.apart": (1.49, 1.14, 0.001),
+    "matrix_transposed.tile": (48.1, 51.9, 74.2),
+    "matrix_transposed.round": (2.9, 0.327, 0.983),
+    "matrix_transposed.again": (1.4, 0.21, 0.39),
     "matrix_transposed.far": (4, 2.01, 3.92),
-    "matrix_transposed.lost": (1, 1.14, 0.595),
+    "matrix_transposed.lost": (1, 0.883, 0.595),
+    "matrix_transposed.reread": (1.27, 0.792, 1.39),
     "matrix_transposed.unasked": (8, 6, 6.81),
-    "matrix_transposed.memory": (5, 3.15, 3.64),
+    "matrix_transposed.once": (5, 4.36, 3.64),
     # Vectors of results; calls for a row of the filter.
-    "matrix_zones.result": (4.17, 4.52, 4.12),
-    "matrix_zones.call": (68.2, 56.2, 152),
+    "matrix_zones.result": (4.17, 4.86, 4.12),
+    "matrix_zones.call": (68.2, 63.5, 152),
     # Vectors of results; tiles; vectors that are moved to the output; vectors of a row that is one
-    # run of memory; runs of pixels under a tap, their channels, and lines that nobody asks for.
-    "patch_matrix.result": (5.46, 5.97, 13.6),
+    # run of memory; runs of pixels under a tap, their channels, pieces that are transposed, and
+    # lines that nobody asks for.
+    "patch_matrix.result": (5.46, 5.28, 13.6),
     "patch_matrix.tile": (5.28, 5.52, 8.11),
-    "patch_matrix.moved": (16.6, 20.2, 37.8),
-    "patch_matrix.line": (5.13, 4.06, 4.26),
+    "patch_matrix.moved": (16.6, 24.5, 37.8),
+    "patch_matrix.line": (5.13, 3.33, 4.26),
     "patch_matrix.run": (95.6, 60, 143),
-    "patch_matrix.row": (4.64, 2.6, 10.7),
-    "patch_matrix.far": (2, 3.61, 7.66),
+    "patch_matrix.row": (4.64, 3.39, 10.7),
+    "patch_matrix.piece": (9, 12.2, 21),
+    "patch_matrix.far": (2, 3.83, 7.66),
     # Cycles of register blocks; results, read and written for each input channel; bands of an
     # output channel, and calls for each input channel; vectors of results that are moved.
-    "filter_rows.step": (1.45, 1.06, 1.36),
-    "filter_rows.result": (6, 3.73, 4.93),
+    "filter_rows.step": (1.45, 1.17, 1.36),
+    "filter_rows.result": (6, 3.4, 4.93),
     "filter_rows.pass": (30.4, 32.2, 37.8),
-    "filter_rows.call": (15.5, 17.8, 28.6),
-    "filter_rows.moved": (11.2, 12.9, 28),
+    "filter_rows.call": (15.5, 14.3, 28.6),
+    "filter_rows.moved": (11.2, 11.2, 28),
     # The same of folds, where a call is for some vectors of taps of an input channel; vectors that
     # come from beyond the second-level cache.
     "filter_folds.step": (1.7, 0.613, 1.14),
-    "filter_folds.result": (4, 2.43, 1.64),
-    "filter_folds.call": (25, 22.9, 42.4),
-    "filter_folds.pass": (40, 38.9, 28.6),
-    "filter_folds.moved": (9, 7.1, 14.6),
-    "filter_folds.far": (0.6, 2, 3.23),
+    "filter_folds.result": (4, 2.15, 1.64),
+    "filter_folds.call": (25, 21.4, 42.4),
+    "filter_folds.pass": (40, 35, 28.6),
+    "filter_folds.moved": (9, 5.87, 14.6),
+    "filter_folds.far": (0.6, 1.86, 3.23),
     # Products, weights, and rows of strips; loads, those that are split into two phases, have masks
     # in registers, or masks of each tap; results; lines of pixels, and results, that come from
     # beyond the first-level cache; strips of a plane; rows that small planes read.
-    "depthwise_planes.product": (0.563, 0.312, 0.676),
+    "depthwise_planes.product": (0.563, 0.288, 0.676),
     "depthwise_planes.weight": (0.2, 0.08, 1.02),
-    "depthwise_planes.row": (2, 1.13, 6.11),
-    "depthwise_planes.load": (0.438, 0.624, 0.00101),
+    "depthwise_planes.row": (2, 1.2, 6.11),
+    "depthwise_planes.load": (0.438, 0.574, 0.00101),
     "depthwise_planes.split": (2.98, 0.31, 0.286),
     "depthwise_planes.masked": (0.1, 0.0864, 0.464),
     "depthwise_planes.cut": (0.3, 0.338, 2.77),
-    "depthwise_planes.result": (4.4, 1.88, 5.39),
+    "depthwise_planes.result": (4.4, 1.77, 5.39),
     "depthwise_planes.far": (0.5, 0.569, 1.84),
-    "depthwise_planes.again": (6, 6.11, 2),
-    "depthwise_planes.call": (7.64, 6.66, 33.5),
-    "depthwise_planes.small_row": (2, 3.59, 7.24),
+    "depthwise_planes.again": (6, 6.73, 2),
+    "depthwise_planes.call": (7.64, 5.58, 33.5),
+    "depthwise_planes.small_row": (2, 3.21, 7.24),
     # Taps of a tile; tiles; vectors of channels that are copied, transposed, or padding, and those
     # that come from beyond the second-level cache; results that are transposed back.
     "depthwise_channels.step": (1.17, 1.41, 0.699),
-    "depthwise_channels.call": (37.8, 116, 129),
-    "depthwise_channels.copied": (5.46, 2.16, 2.66),
-    "depthwise_channels.transposed": (7.94, 5.42, 5.51),
-    "depthwise_channels.padding": (4.96, 1.99, 4.87),
-    "depthwise_channels.far": (9.1, 3.6, 0.412),
-    "depthwise_channels.moved": (6.41, 3.81, 2.61),
+    "depthwise_channels.call": (37.8, 93.9, 129),
+    "depthwise_channels.copied": (5.46, 1.81, 2.66),
+    "depthwise_channels.transposed": (7.94, 4.93, 5.51),
+    "depthwise_channels.padding": (4.96, 2.74, 4.87),
+    "depthwise_channels.far": (9.1, 2.51, 0.412),
+    "depthwise_channels.moved": (6.41, 4.5, 2.61),
     # Steps of register blocks; those whose map the first-level cache does not hold; pixels that are
     # copied, taps whose weights are, and results that are transposed back; maps.
     "depthwise_maps.step": (1.17, 1.4, 1.06),
@@ -149,16 +178,16 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     # Cycles of register blocks; calls; vectors of results; rows that are copied, their vectors, and
     # vectors of padding; elements that are copied to a phase or for their outputs, once and again;
     # loads whose lines the first-level cache has lost; repeated weights.
-    "depthwise_interleaved.step": (1.19, 1.35, 1.92),
+    "depthwise_interleaved.step": (1.19, 1.26, 1.92),
     "depthwise_interleaved.call": (114, 97.7, 83.7),
     "depthwise_interleaved.result": (5.22, 4.1, 5.29),
     "depthwise_interleaved.row": (45.7, 29.7, 25.4),
-    "depthwise_interleaved.copied": (0.0238, 1.17, 0.943),
-    "depthwise_interleaved.padding": (7.32, 4.63, 4.09),
-    "depthwise_interleaved.element": (0.925, 0.523, 0.848),
-    "depthwise_interleaved.again": (0.349, 0.325, 0.397),
-    "depthwise_interleaved.lost": (1.5, 1.76, 0.59),
-    "depthwise_interleaved.repeated": (2.07, 0.541, 0.848),
+    "depthwise_interleaved.copied": (0.0238, 1.06, 0.943),
+    "depthwise_interleaved.padding": (7.32, 5.86, 4.09),
+    "depthwise_interleaved.element": (0.925, 0.884, 0.848),
+    "depthwise_interleaved.again": (0.349, 0.257, 0.397),
+    "depthwise_interleaved.lost": (1.5, 1.96, 0.59),
+    "depthwise_interleaved.repeated": (2.07, 0.503, 0.848),
     # Transforms: of vectors of values, a halving; a way between memory and a tile, with a
     # transposition; factors between the transforms of a signal; what is added to a way where the
     # second-level cache does not hold a tile, and to elements where it does not hold an image; a
@@ -174,6 +203,8 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
 _COLUMN = 1 if HALVES_VECTORS else 2 if VECTOR_BYTES == 32 else 0
 CYCLES: Counts = {what: cycles[_COLUMN] for what, cycles in COLUMNS.items()}
 
+
+Costs = dict[str, float]
 
 COUNTS: dict[str, Callable[[ConvShape, int], Counts]] = {
     "dots": count_dots,
@@ -196,15 +227,27 @@ RIVALS = ("matrix_transposed", "patch_matrix", "matrix")
 
 def count(name: str, s: ConvShape, lanes: int) -> Counts:
     """Return what a lowering does for a row of outputs of a group."""
-    return COUNTS[name](image_of(s), lanes)
+    return COUNTS[name](image_of(s), lanes) | count_memory(name, s, lanes)
+
+
+def cycles_of(counts: Counts) -> float:
+    """Return the cycles of what is counted."""
+    return sum(CYCLES[what] * many for what, many in counts.items())
 
 
 def cost_of(name: str, one: ConvShape, lanes: int) -> float:
     """Return the predicted cycles of a lowering for a row of outputs of what is counted."""
-    return sum(CYCLES[what] * many for what, many in COUNTS[name](one, lanes).items())
+    return cycles_of(COUNTS[name](one, lanes))
 
 
-def costs_of_dots(s: ConvShape, lanes: int) -> dict[str, float]:
+def with_memory(found: Costs, s: ConvShape, lanes: int) -> Costs:
+    """Add to costs what the memory takes."""
+    if memory_lines(s, lanes) is None:
+        return found
+    return {name: cost + cycles_of(count_memory(name, s, lanes)) for name, cost in found.items()}
+
+
+def costs_of_dots(s: ConvShape, lanes: int) -> Costs:
     """Return what dot products and the others cost in any batch, if none of these costs less.
 
     They add in another order than the others do, so no batch may decide on them.
@@ -212,49 +255,97 @@ def costs_of_dots(s: ConvShape, lanes: int) -> dict[str, float]:
     if not fills_dots(s, lanes) or s.c_out > MOST_DOT_OUTPUTS:
         return {}
     one = in_any_batch(s)
-    found = {"dots": cost_of("dots", one, lanes)}
+
+    def cost(name: str) -> float:
+        return cost_of(name, one, lanes) + cycles_of(count_memory(name, one, lanes))
+
+    found = {"dots": cost("dots")}
     for name in RIVALS:
-        found[name] = cost_of(name, one, lanes)
+        found[name] = cost(name)
         if found[name] < found["dots"]:
             return {}
     return found
 
 
-def costs(s: ConvShape, lanes: int) -> dict[str, float]:
+def costs(s: ConvShape, lanes: int) -> Costs:
     """Return the predicted cycles, for a row of outputs of a group, of each lowering compared.
 
     Where a rule of `choice` names the one that serves a problem, there is nothing to compare.
     """
     if (only := special_lowering(s, lanes)) is not None:
         return {only: 0.0}
-    return costs_of_dots(s, lanes) or costs_in_order(image_of(s), lanes)
+    return costs_of_dots(s, lanes) or with_memory(costs_in_order(image_of(s), lanes), s, lanes)
 
 
 @functools.lru_cache(maxsize=64)  # who compares with sums asks, then who lowers them
-def costs_in_order(one: ConvShape, lanes: int) -> dict[str, float]:
-    """Return the costs, of what is counted, of all but dot products, which add in another order."""
+def costs_in_order(one: ConvShape, lanes: int) -> Costs:
+    """Return the costs, of what is counted, of all but dot products, and of no memory."""
     return {name: cost_of(name, one, lanes) for name in comparable(one, lanes)}
 
 
+def order_of_sums(name: str, s: ConvShape, lanes: int) -> str:
+    """Return the order in which a lowering adds the products of an output, as a word.
+
+    Those alike give the same bits. Under a single tap all add channel by channel, but dot products.
+    Of one channel most add tap by tap in the order of the filter. Some put rows of the filter
+    before its planes, or columns before its rows, go phase by phase, or add long rows by pieces.
+    """
+    kd, kh, _ = s.kernel
+    if name == "dots":
+        return name
+    if kernel_taps(s) == 1:
+        return "channels"
+    others = {
+        "matrix": kd > 1 and kh > 1,
+        "matrix_transposed": sum(extent > 1 for extent in s.kernel) > 1,
+        "filter_rows": phases_of(s, 1) > 1,
+        "filter_folds": True,
+        "depthwise_planes": uses_small_planes(s, lanes),
+    }
+    return name if s.c_in > 1 or others.get(name, False) else "taps"
+
+
 def cycles_of_sums(s: ConvShape, lanes: int) -> float:
-    """Return the predicted cycles of all rows and groups by the lowering that serves a problem."""
-    found = costs(s, lanes)
-    name, rows = _cheapest(found), s.n * s.groups * s.output[0] * s.output[1]
-    return rows * (found[name] or cost_of(name, image_of(s), lanes))
+    """Return the predicted cycles of all rows and groups by the lowering that serves a problem.
+
+    Those of one image as often as there are images: what transforms take goes by no batch either.
+    """
+    only, one = special_lowering(s, lanes), image_of(s)
+    rows = s.n * s.groups * s.output[0] * s.output[1]
+    if only is not None:
+        return rows * cost_of(only, one, lanes)
+    found = costs_of_dots(s, lanes) or with_memory(costs_in_order(one, lanes), one, lanes)
+    return rows * min(found.values())
 
 
 def find_lowering(s: ConvShape, lanes: int) -> str:
     """Return the name of the lowering that serves a problem: the cheapest that applies."""
-    return _cheapest(costs(s, lanes))
+    only: str | None = special_lowering(s, lanes)
+    if only is not None:
+        return only
+    return "dots" if costs_of_dots(s, lanes) else _cheapest_in_order(s, lanes)
 
 
 def find_lowering_in_order(s: ConvShape, lanes: int) -> str:
     """Return the name of the cheapest lowering but dot products, which add in another order."""
     only: str | None = special_lowering(s, lanes)
-    if only is not None and only != "dots":
-        return only
-    return _cheapest(costs_in_order(image_of(s), lanes))
+    return _cheapest_in_order(s, lanes) if only in (None, "dots") else only
 
 
-def _cheapest(found: dict[str, float]) -> str:
+def _cheapest_in_order(s: ConvShape, lanes: int) -> str:
+    """Return the cheapest lowering, all but dot products.
+
+    One image decides on the order of sums, and so do all images on who adds in that order.
+    """
+    one = image_of(s)
+    found = costs_in_order(one, lanes)
+    name = _cheapest(with_memory(found, one, lanes))
+    if s == one:
+        return name
+    order = order_of_sums(name, s, lanes)
+    alike = {n: cost for n, cost in found.items() if order_of_sums(n, s, lanes) == order}
+    return _cheapest(with_memory(alike, s, lanes))
+
+
+def _cheapest(found: Costs) -> str:
     return min(found, key=found.__getitem__)

@@ -33,6 +33,7 @@ from numbaconv.cpu.blocking import (
 from numbaconv.cpu.direct import filter_blocks, matrix_blocks
 from numbaconv.cpu.direct.blocks import MatrixBlocks
 from numbaconv.cpu.direct.choice import (
+    MOST_CACHED,
     MOST_PAGES,
     PAGE_BYTES,
     asks_for_pixels,
@@ -201,7 +202,7 @@ def phases_of(s: ConvShape, axis: int) -> int:
 def count_tasks(s: ConvShape, lanes: int, b: MatrixBlocks) -> Counts:
     """Count tasks for a row of outputs, and weights that each reads from beyond the cache."""
     rows = b.rows * min(1, b.cols / s.output[2])
-    return {"task": 1 / rows, "far_vector": far_weights(s, lanes, rows)}
+    return {"task": 1 / rows} | far_weights(s, lanes, rows)
 
 
 def added(counts: Counts, more: Counts) -> Counts:
@@ -248,20 +249,27 @@ def in_any_batch(s: ConvShape) -> ConvShape:
     )
 
 
-def far_weights(s: ConvShape, lanes: int, rows: float) -> float:
-    """Vectors of weights that come from beyond the second-level cache, once for so many rows.
+def far_weights(s: ConvShape, lanes: int, rows: float) -> Counts:
+    """Count vectors of weights from beyond the second-level cache, once for so many rows.
 
-    At most for those of an image; under a single tap images are rows.
+    At most for those of an image; under a single tap images are rows. Those that no cache keeps are
+    counted as well.
     """
     single = kernel_taps(s) == 1
     most = s.n * s.output[0] * s.output[1] if single else crossed_pixels(s) / s.output[2]
     size = s.c_in * kernel_taps(s) * s.c_out
     if size * itemsize(lanes) <= blocking.SECOND_LEVEL:
-        return 0.0
+        return {}
     for share in tap_shares(s):
         size *= share.reached
-    far = max(0.0, size - blocking.SECOND_LEVEL / itemsize(lanes))
-    return float(far / lanes / min(rows, most))
+
+    def beyond(cache: int) -> float:
+        return float(max(0.0, size - cache / itemsize(lanes)) / lanes / min(rows, most))
+
+    return {
+        "far_vector": beyond(blocking.SECOND_LEVEL),
+        "memory_vector": beyond(MOST_CACHED),
+    }
 
 
 def parts_of_row(s: ConvShape, ends: tuple[int, int], most: int) -> tuple[int, int]:
@@ -370,20 +378,24 @@ def count_lines(s: ConvShape, lanes: int, parts: list[tuple[float, int]], blocks
     Channels outermost, each tile reads all channels under all taps, so it finds no line in the
     first-level cache that another tile left, nor in the second where that has no room for all rows
     from the first tap to the last. Of other lines those count that come from further away, as no
-    tap above has read them: from memory, or from a cache where nobody asks for them.
+    tap above has read them: from memory, or from a cache where nobody asks for them. Under a single
+    tap each block of outputs reads lines again that the second-level cache has no room for.
     """
     lines, in_turn = lines_of_pixels(s, lanes, parts)
     outermost, several = s.in_strides[1] != 1, kernel_taps(s) > 1
     counts: Counts = {}
     image = s.c_in * prod(s.size) * itemsize(lanes)
+    weights = s.c_in * s.c_out * itemsize(lanes)
     if outermost and several and image >= blocking.FIRST_LEVEL:
         window = image * min(1, ((s.kernel[1] - 1) * s.dilation[1] + 1) / s.size[1])
         level = "far" if window > blocking.SECOND_LEVEL else "again"
         counts[f"matrix_transposed.{level}"] = lines * blocks
     for share, stride, kernel in zip(tap_shares(s)[:2], s.stride[:2], s.kernel[:2], strict=True):
         lines *= share.inside * min(1, stride / kernel)
+    if outermost and not several and image + weights > blocking.CACHE_BYTES:
+        counts["matrix_transposed.reread"] = lines * (blocks - 1)
     if not (stays_cached(s, lanes) or (outermost and several)):
-        counts["matrix_transposed.memory"] = lines
+        counts["matrix_transposed.once"] = lines
     elif is_unasked(s, lanes, in_turn) and not asks_for_pixels(s, s.in_strides[1], lanes):
         counts["matrix_transposed.unasked"] = lines
     return counts
@@ -484,7 +496,7 @@ def count_zones(s: ConvShape, lanes: int) -> Counts:
     row = s.c_in * s.size[2] / lanes
     if row * VECTOR_BYTES > 2 * blocking.CACHE_BYTES:  # each block of channels reads it again
         counts["far_vector"] = copied * row * (1 + blocks)
-    return added(counts, {"task": 1 / rows, "far_vector": far_weights(s, lanes, rows)})
+    return added(counts, {"task": 1 / rows} | far_weights(s, lanes, rows))
 
 
 def zone_rows(s: ConvShape, lanes: int) -> float:
@@ -501,6 +513,8 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     parts = ceil_div(k_size, MOST_K)
     # Pixels of an image are panel after panel; how many of these panels are cut by its ends.
     image = max(columns_in_line(s), crossed_pixels(s))
+    if taps == 1 and s.out_strides[2] == image * s.out_strides[4]:
+        image *= s.output[0]  # planes lie one behind the other
     together = image * (s.n if taps == 1 else 1)  # sums of one tap have one order everywhere
     depth, height, across = tap_shares(s)
     zoned = s.kernel[0] == 1 and has_few_zones(s) and fills_zones(s, width)
@@ -546,8 +560,7 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
         step_of = s.in_strides[4] * s.stride[2]
         if s.in_strides[1] == 1 and s.c_in > 1:
             run = max(1, round(cols / ends))
-            pieces = used * ends * transposed_pieces(run, s.c_in, lanes)
-            added(counts, {"transposed_piece": pieces})
+            counts["patch_matrix.piece"] = used * ends * transposed_pieces(run, s.c_in, lanes)
         elif step_of == 1:
             counts["copied_vector"] = s.c_in * used * vectors
         elif step_of == 2:
@@ -556,7 +569,7 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
             counts["copied_element"] = s.c_in * used * vectors * lanes
     room = blocking.CACHE_BYTES * 5 // 8 // itemsize(lanes) // min(k_size, MOST_K)
     rows = max(width, room) / cols
-    return counts | {"task": 1 / rows, "far_vector": far_weights(s, lanes, rows)}
+    return counts | {"task": 1 / rows} | far_weights(s, lanes, rows)
 
 
 def count_dots(s: ConvShape, lanes: int) -> Counts:

@@ -95,18 +95,18 @@ def count_halo(s: ConvShape, lanes: int, b: MatrixBlocks, planes: float, blocks:
     whole = ceil_div(halo.pitch, lanes)
     vectors = each * rows * halo.phases_w * across.all / lanes
     counts: Counts = {}
+    far = is_large(s, lanes)
     size = b.groups * b.kc * halo.channel * VECTOR_BYTES // lanes
     if size > blocking.FIRST_LEVEL:
         counts["halo.vector"] = vectors
     if size > blocking.CACHE_BYTES:  # so much of it leaves the second-level cache again
         counts["far_vector"] = vectors * blocks * min(1, size / blocking.CACHE_BYTES - 1)
-    if s.in_strides[1] == 1 and s.c_in > 1:
-        kc = min(b.kc, s.c_in)  # each slice of channels reads their lines again
+    kc = min(b.kc, s.c_in)
+    if s.in_strides[1] == 1 and kc > 1:  # each slice of channels reads their lines again
         slices = s.c_in / kc
         together = slices * ceil_div(kc, lanes)
         columns = slices * ceil_div(kc, piece_columns(lanes))
         pieces = real * halo.phases_w * across.pieces * columns
-        far = is_large(s, lanes)
         return counts | {
             "halo.call": rows * b.col_blocks * halo.phases_w * together / s.output[1],
             "transposed_piece": pieces / s.output[1],
@@ -121,14 +121,17 @@ def count_halo(s: ConvShape, lanes: int, b: MatrixBlocks, planes: float, blocks:
             "filled_vector": each * padding * halo.phases_w * halo.pitch / lanes,
         }
     if splits_rows(s, halo):
-        pieces = across.pieces * ceil_div(halo.phases_w, piece_columns(lanes))
-        edges = (across.all - across.real) * halo.phases_w
-        return counts | {
-            "halo.call": each * rows * b.col_blocks,
-            "transposed_piece": each * real * pieces,
-            "copied_element": each * real * edges,
-            "filled_vector": each * padding * halo.phases_w * whole,
-        }
+        copied = (across.all - across.real) * halo.phases_w
+        counts["halo.call"] = each * rows * b.col_blocks
+        counts["filled_vector"] = each * padding * halo.phases_w * whole
+        if s.in_strides[4] == 1:
+            pieces = across.pieces * ceil_div(halo.phases_w, piece_columns(lanes))
+            counts["transposed_piece"] = each * real * pieces
+        else:
+            copied = across.all * halo.phases_w
+            if far and s.in_strides[4] * VECTOR_BYTES >= CACHE_LINE * lanes:
+                counts["far_element"] = each * real * halo.phases_w * across.real
+        return counts | {"copied_element": each * real * copied}
     calls = s.kernel[0] * phases * tiles + padding * halo.phases_w
     counts["halo.call"] = each * calls
     counts["filled_vector"] = each * halo.phases_w * (real * across.filled + padding * whole)
@@ -137,6 +140,6 @@ def count_halo(s: ConvShape, lanes: int, b: MatrixBlocks, planes: float, blocks:
     many = across.vectors if step <= 2 else across.real
     # Where one phase is all that is read, lines are those of its elements.
     apart = step if halo.phases_w == 1 else s.in_strides[4]
-    if is_large(s, lanes) and apart * VECTOR_BYTES >= CACHE_LINE * lanes:
+    if far and apart * VECTOR_BYTES >= CACHE_LINE * lanes:
         counts["far_element"] = each * real * halo.phases_w * many
     return counts | {what: each * real * halo.phases_w * many}

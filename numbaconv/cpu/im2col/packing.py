@@ -114,8 +114,8 @@ def pack_panel(job, target, s, b, g, panel, k0, k1, reads):
     """target[(k - k0) * nr + j] = element k = (tap, c) of the patch of pixel j of the panel.
 
     Loops: taps; runs of pixels in one row; channels; pixels. A tap that reads only padding is
-    marked in `reads`, unless it is the first of a slice of which none reads more: every output
-    is to be stored.
+    marked in `reads`, unless it is the first of the first slice, of which none reads more: every
+    output is to be stored.
     """
     tap0, tap1 = k0 // s.c_in, (k1 - 1) // s.c_in + 1
     any_read = 0
@@ -131,7 +131,7 @@ def pack_panel(job, target, s, b, g, panel, k0, k1, reads):
             read |= pack_run(job, shift(row, j), b, s, g, pixel, run, tap, c0, c1)
             j += run
         any_read |= read
-        reads[tap - tap0] = 1 if tap == tap0 and any_read == 0 else read
+        reads[tap - tap0] = 1 if tap == k0 == 0 and any_read == 0 else read
 
 
 @inline
