@@ -292,7 +292,12 @@ def uses_small_planes(s, lanes):
 
 
 def has_maps(s, lanes):
-    """Depthwise, with planes that lie dense on both sides, and small enough for lists of pixels."""
+    """Depthwise, with planes that lie dense on both sides, and small enough for lists of pixels.
+
+    Rows that no tap crosses may be the images of a batch, which lie apart: no batch may decide.
+    """
+    if kernel_taps(s) > 1 and s.kernel[1] == 1:
+        return False
     s = with_window(s)
     in_place = pads_zeros(s) and reads_in_place(s)
     dense = has_dense_planes(s.in_strides, s.size) and has_dense_planes(s.out_strides, s.output)
