@@ -12,6 +12,7 @@ from numbaconv.cpu.arrays import flat_channels, narrowed
 from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.weight_dots import dot_scratch, dots_work, tile_layout
 from numbaconv.cpu.gradients.weight_products import (
+    fill_patches,
     products_scratch,
     products_work,
     seen_by_products,
@@ -97,6 +98,8 @@ def make_template(s: ConvShape, how: Arithmetic, threads: int, patches: bool) ->
         set_scratch(job, products_scratch(seen, b, lanes))
         job[AT.index_size] = 2 * tile_sizes(seen, b)[1]
         job[AT.worker] = products_work.address(how.numba)
+        if b.patches:
+            job[AT.pack_panel] = fill_patches.address(how.numba)
         job[AT.tile] = pixel_tile.address(how.numba)
     job[AT.table] = table if config.DISABLE_JIT else table.ctypes.data
     ordered = b.lowering != PRODUCTS or s.taps == 1 or b.patches or seen_as == BY_COLUMNS

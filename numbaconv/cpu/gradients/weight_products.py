@@ -19,6 +19,7 @@ where that is less, as under a large stride or dilation, for each tap the elemen
 
 from typing import NamedTuple
 
+from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pipeline import lightly
 from numbaconv.codegen.pointers import call, indices_at, keep_scalar, pointer_at, shift
@@ -227,16 +228,57 @@ def fill_tile(job, s, b, chunk, down, across, x, target, channels):
 
 
 @inline
-def fill_patches(job, s, b, chunk, x, rows, tile, first, count):
+def copy_patch_row(target, row, first, step, size, count, lanes):
+    """Copy the elements first, first + step, ... of a row of `size`, padded with zeros."""
+    if step == 1:
+        pad_rows(target, 0, row, 0, 1, first, count, size, 0, lanes)
+        return
+    for c in range(count):
+        keep_scalar()
+        target[c] = 0
+        if 0 <= first + c * step < size:
+            target[c] = row[first + c * step]
+
+
+class FillPatchesArguments(NamedTuple):
+    """What `fill_patches` takes.
+
+    Attributes
+    ----------
+    job : pointer
+        The job.
+    x : pointer
+        The group's input.
+    rows, tile : pointer
+        Where rows of the patch matrix go, and their transposition.
+    number : int
+        The chunk.
+    first, width : int
+        The first (channel, tap) of the tile, and how many it has.
+    """
+
+    job: Indices
+    x: Elements
+    rows: Elements
+    tile: Elements
+    number: int
+    first: int
+    width: int
+
+
+@native(FillPatchesArguments, lightly)
+def fill_patches(job, x, rows, tile, number, first, width):
     """Copy what a chunk reads through some (channel, tap)s of a group, which become channels.
 
     Each (channel, tap) is a row of the patch matrix. These are written out and then transposed.
     Lanes without one are zeros, as those of `fill_tile`.
     """
+    s, b = read_shape(job, SHAPE), read_blocks(job)
+    chunk = locate_chunk(number, s, b)
     _, high, wide = s.kernel
     taps, lanes, apart = kernel_taps(s), job[AT.lanes], copy_step(b, job[AT.lanes])
     pixels = chunk.planes * chunk.rows * chunk.cols
-    for i in range(count):
+    for i in range(width):
         channel = (first + i) // taps
         tap = first + i - channel * taps
         line = tap // wide
@@ -254,25 +296,12 @@ def fill_patches(job, s, b, chunk, x, rows, tile, first, count):
                     row, size = shift(x, of + h * s.in_strides[3]), s.size[2]
                 copy_patch_row(target, row, w, s.stride[2], size, chunk.cols, lanes)
                 target = shift(target, chunk.cols)
-    if count < b.nr:
+    if width < b.nr:
         fill(tile, pixels * b.nr, 0, lanes)
     call(
         job[GRADIENT_AT.transpose],
-        TransposeArguments(tile, b.nr, rows, apart, count, pixels, lanes),
+        TransposeArguments(tile, b.nr, rows, apart, width, pixels, lanes),
     )
-
-
-@inline
-def copy_patch_row(target, row, first, step, size, count, lanes):
-    """Copy the elements first, first + step, ... of a row of `size`, padded with zeros."""
-    if step == 1:
-        pad_rows(target, 0, row, 0, 1, first, count, size, 0, lanes)
-        return
-    for c in range(count):
-        keep_scalar()
-        target[c] = 0
-        if 0 <= first + c * step < size:
-            target[c] = row[first + c * step]
 
 
 @inline
@@ -318,14 +347,12 @@ def set_places(m, s, b, chunk, down, across):
 
 
 @inline
-def multiply_block(
-    job, m, s, b, chunk, down, across, tile, sums, rows, gradient, width, accumulate
-):
+def multiply_block(job, m, s, b, chunk, axes, tile, sums, rows, gradient, width, accumulate):
     """One register block of output channels times the tile, tap by tap.
 
     A tap leaves out the pixels for which it reads padding, as far as the lists tell them apart.
     """
-    taps = kernel_taps(s)
+    taps, (down, across) = kernel_taps(s), axes
     vectors = (width + job[AT.lanes] - 1) // job[AT.lanes]
     x_step = copy_step(b, job[AT.lanes]) if b.copies != 0 else s.out_strides[1]
     pitch = across.pieces * across.length
@@ -375,9 +402,10 @@ def multiply_block(
 
 
 @inline
-def add_chunk(job, m, s, b, part, chunk, g, accumulate):
+def add_chunk(job, m, s, b, part, number, g, accumulate):
     """Add the products of a chunk of pixels to the sums of a task, or start them."""
     given, s = s, seen_by_products(s, b)
+    chunk = locate_chunk(number, given, b)
     group = shift(m.x, g * given.c_in * given.in_strides[1])
     down = tile_axis(chunk.rows, s.kernel[1], s.stride[1], s.dilation[1])
     across = tile_axis(chunk.cols, s.kernel[2], s.stride[2], s.dilation[2])
@@ -392,7 +420,10 @@ def add_chunk(job, m, s, b, part, chunk, g, accumulate):
             width = min(b.nr, s.c_in - jr * b.nr)
             tile = shift(m.tile, (jr - first) * tile_size)
             if b.patches != 0:
-                fill_patches(job, given, b, chunk, group, m.copy, tile, jr * b.nr, width)
+                call(
+                    job[AT.pack_panel],
+                    FillPatchesArguments(job, group, m.copy, tile, number, jr * b.nr, width),
+                )
             else:
                 of_tile = shift(group, jr * b.nr * s.in_strides[1])
                 fill_tile(job, given, b, chunk, down, across, of_tile, tile, width)
@@ -407,7 +438,7 @@ def add_chunk(job, m, s, b, part, chunk, g, accumulate):
                 width = min(b.nr, s.c_in - jr * b.nr)
                 tile = shift(m.tile, (jr - first) * tile_size)
                 multiply_block(
-                    job, m, s, b, chunk, down, across, tile, c, rows, gradient, width, accumulate
+                    job, m, s, b, chunk, (down, across), tile, c, rows, gradient, width, accumulate
                 )
 
 
@@ -430,6 +461,5 @@ def products_work(worker, job, like):
         part = locate_part(number, s, b)
         for g in range(part.g0, part.g1):
             for i in range(part.chunk0, part.chunk1):
-                chunk = locate_chunk(i, s, b)
-                add_chunk(job, m, s, b, part, chunk, g, i > part.chunk0)
+                add_chunk(job, m, s, b, part, i, g, i > part.chunk0)
         number, queue = next_task(job, b.tasks, worker, queue)
