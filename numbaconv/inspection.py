@@ -287,11 +287,11 @@ def _main_part(plan: AdjointPlan, name: str, precision: str | None) -> tuple[Cho
     main = max(range(len(parts)), key=lambda i: parts[i].shape.flops)
     backend, reason = choices[main]
     alike = sum(choice.backend == backend for choice in choices)
+    joined, engines = join_parts(plan, engines_of_parts(plan, name, precision), threads)
     made_of = f"{alike} of {len(parts)} convolutions of stride 1 that it is made of"
-    if parts[0].folded:
+    if joined[0].folded:
         made_of = "one product for all taps, whose results are added where they belong"
     reason = f"{reason} ({made_of})"
-    joined, engines = join_parts(plan, engines_of_parts(plan, name, precision), threads)
     main = main if len(joined) == len(parts) else 0
     lowering = engines[main].lower(joined[main].shape, plan.arithmetic.compute, threads).name
     return Choice(backend, reason), lowering

@@ -32,7 +32,7 @@ PROBLEMS = [
     ((2, 5, 7, 19), (3, 3, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
     ((1, 6, 8, 33), (2, 4, 4), {"stride": 2, "padding": 1}),
     ((2, 4, 6, 18), (1, 9, 9), {"stride": 4, "padding": 4, "output_padding": 3}),
-    ((1, 3, 5, 5), (2, 2, 3), {"stride": (3, 5)}),  # elements that no tap reaches
+    ((1, 3, 5, 5), (2, 2, 3), {"stride": (3, 5), "padding": 1}),  # elements that no tap reaches
     ((1, 3, 9, 9), (2, 3, 5), {"stride": 1, "padding": (1, 2)}),
     ((2, 8, 7, 7), (2, 5, 5), {"stride": 3, "padding": 2, "groups": 4}),
     ((1, 4, 3, 4, 21), (2, 3, 4, 2), {"stride": (2, 1, 2), "padding": 1}),

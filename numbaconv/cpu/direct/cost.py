@@ -72,6 +72,7 @@ COLUMNS: dict[str, tuple[float, float, float]] = {
     "filter_rows.memory": (9.68, 6.05, 10.6),
     "filter_folds.memory": (8.75, 5.47, 9.57),
     "depthwise_planes.memory": (8.46, 5.29, 9.26),
+    "depthwise_maps.memory": (8.46, 5.29, 9.26),
     "depthwise_channels.memory": (9.01, 5.63, 9.85),
     "depthwise_interleaved.memory": (0.683, 0.427, 0.747),
     # Copies to halo tiles, panels and zones: calls; channels that are copied by vectors; vectors

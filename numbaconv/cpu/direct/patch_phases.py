@@ -190,6 +190,9 @@ def multiply_panel(job, s, b, m, g, block, panel, first, k0, k1):
             b_step=0,
             c_step=0,
             prefetch_distance=0,
+            wanted=panel,
+            wanted_step=0,
+            lines=0,
         ),
     )
     move_tile(job, s, b, m, g, row, rows, first, width, k1 == s.c_in, False)
