@@ -534,7 +534,9 @@ def execute(
         captured.operations.append(Run(template, x, weights, packed, bias, out, add))
         return
     given = template.job, x, weights, packed, bias, out if add is None else add, out
-    run_given(given, template.job[AT.workers])
+    packs = packed.size == 0 and template.job[AT.packer] != 0
+    launches = (AT.workers, AT.pack_workers) if packs else (AT.workers,)
+    run_given(given, max(template.job[at] for at in launches))
 
 
 def run_given(given: tuple[np.ndarray, ...], workers: int) -> None:

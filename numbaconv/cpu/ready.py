@@ -4,19 +4,28 @@ A layer that takes ten microseconds would spend a third of them on finding its p
 and packed weights again.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.core import config
 
 from numbaconv.cpu.arrays import flat_bias
-from numbaconv.cpu.execution import find_template, packed_weights
+from numbaconv.cpu.execution import Template, find_template, packed_weights
 from numbaconv.cpu.job import AT, run_given
 from numbaconv.cpu.lowering import Engine
 from numbaconv.problem.plan import Plan
 from numbaconv.runtime.capture import capturing
 from numbaconv.runtime.lent_memory import LEAST_BYTES
 from numbaconv.runtime.threads import thread_limit
+
+
+class _Job(NamedTuple):
+    """A job, its packed weights and its workers, and the template, which owns the job's tables."""
+
+    job: np.ndarray
+    packed: np.ndarray
+    workers: int
+    template: Template
 
 
 class Ready:
@@ -46,15 +55,16 @@ class Ready:
         self._multiply_adds = plan.multiply_adds
         self._shape, self._dtype = plan.out_shape, plan.result
         self._bias = flat_bias(bias, plan)
-        self._jobs: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
+        self._jobs: dict[int, _Job] = {}
 
-    def _find_job(self, threads: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return the job on so many threads, its packed weights, and its workers."""
+    def _find_job(self, threads: int) -> _Job:
+        """Return the job on so many threads; of a template that another thread may replace."""
         plan, engine, weight, kept = self._found
         template = find_template(plan, engine, threads)
         packed = packed_weights(template, weight, plan, kept)
-        self._jobs[threads] = template.job, packed, int(template.job[AT.workers])
-        return self._jobs[threads]
+        job = template.job
+        self._jobs[threads] = found = _Job(job, packed, int(job[AT.workers]), template)
+        return found
 
     def _fits(self, out: np.ndarray, x: np.ndarray) -> bool:
         """Whether kernels can store a result in an array, which an input may lie next to."""
@@ -69,7 +79,7 @@ class Ready:
         if capturing() is not None or (out is not None and not self._fits(out, x)):
             return None
         threads = thread_limit(self._multiply_adds)
-        job, packed, workers = self._jobs.get(threads) or self._find_job(threads)
+        job, packed, workers, _ = self._jobs.get(threads) or self._find_job(threads)
         y = np.empty(self._shape, self._dtype) if out is None else out
         run_given((job, x, packed, packed, self._bias, y, y), workers)
         return y

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import threading
+import weakref
 from typing import Any
 
 import numba
@@ -12,6 +14,7 @@ import pytest
 
 import numbaconv as nc
 from numbaconv.cpu import job, ready
+from numbaconv.cpu.job import AT
 from tests.conftest import thinned
 from tests.oracle import reference
 from tests.oracle.cases import (
@@ -224,6 +227,39 @@ def test_each_call_follows_the_limit_of_threads(monkeypatch: pytest.MonkeyPatch)
         finally:
             numba.set_num_threads(before)
     assert launched == [before, 1, before, 1]
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="jobs have the addresses of tables")
+def test_a_layer_keeps_the_tables_of_its_jobs():
+    """Two threads that plan at once make two templates of a job, of which the plan keeps one."""
+    x, w = np.ones((1, 17, 41, 39), np.float32), np.ones((16, 17, 3, 3), np.float32)
+    layer = nc.prepare(w)
+    layer(x)
+    jobs = layer.plan(x, layer.weights).jobs
+    tables = [weakref.ref(template.table) for template in jobs.values()]
+    jobs.clear()
+    gc.collect()
+    assert tables
+    assert all(table() is not None for table in tables)
+    check(layer(x), x, w, None)
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="threads are of compiled code")
+def test_a_call_that_packs_on_several_threads_launches_so_many(monkeypatch: pytest.MonkeyPatch):
+    """Its sums may be a single task; a threading layer may still want one launch at a time."""
+    monkeypatch.setattr("numbaconv.runtime.threads.SERIAL_LIMIT", 0)
+    monkeypatch.setattr("numbaconv.problem.plan._plans", {})
+    x, w = np.ones((1, 8, 5, 5), np.float32), np.ones((8, 8, 3, 3), np.float32)
+    launched, run = [], job.run_given
+    monkeypatch.setattr(job, "run_given", lambda *a: (launched.append(a[1]), run(*a)))
+    layer = nc.prepare(w, backend="im2col")
+    layer(x)
+    (template,) = layer.plan(x, layer.weights).jobs.values()
+    if template.job[AT.pack_workers] == 1:
+        pytest.skip("there is one thread")
+    assert template.job[AT.workers] == 1
+    nc.conv2d(x, w, backend="im2col")
+    assert launched[-1] == template.job[AT.pack_workers] > 1
 
 
 def test_bad_out_is_refused(backend: str):
