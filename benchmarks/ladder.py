@@ -154,7 +154,7 @@ def tile_product() -> Callable[..., None]:
                 b, c = columns[n, g, 0, pixel:].ctypes, y[n, g, row, pixel:].ctypes
                 tile(
                     rows, vectors, K, 1, one_tap.ctypes, a, rows, b, L,
-                    c, L, bias.ctypes, 0, last, 1, 0, 0, 0,
+                    c, L, bias.ctypes, 0, last, 1, 0, 0, 0, b, 0, 0,
                 )  # fmt: skip
 
     multiply.slack = NR  # the tile loads whole vectors

@@ -30,7 +30,7 @@ from numbaconv.dispatch.gradients import (
     choose_parts,
     choose_weight_gradient,
     engines_of_parts,
-    find_parts,
+    parts_for,
 )
 from numbaconv.dispatch.precision import find_precision
 from numbaconv.errors import BackendUnavailableError
@@ -280,7 +280,7 @@ def _explain_backward(
 
 def _main_part(plan: AdjointPlan, name: str, precision: str | None) -> tuple[Choice, str | None]:
     """Return which backend runs most of an adjoint, and how."""
-    parts, threads = find_parts(plan), thread_limit(plan.multiply_adds)
+    parts, threads = parts_for(plan, name), thread_limit(plan.multiply_adds)
     if not parts:
         return Choice("direct", "there is nothing to multiply"), None
     choices = choose_parts(plan, name, precision)

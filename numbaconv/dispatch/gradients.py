@@ -11,7 +11,7 @@ from numbaconv._imports import Later
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import fft
 from numbaconv.cpu.gradients import adjoint, as_layers, weight, weight_tasks
-from numbaconv.cpu.gradients.adjoint import apply_adjoint
+from numbaconv.cpu.gradients.adjoint import apply_adjoint, find_phase_parts
 from numbaconv.cpu.gradients.adjoint_chain import Chain, Part
 from numbaconv.cpu.gradients.weight import add_products
 from numbaconv.cpu.lowering import Engine
@@ -24,7 +24,10 @@ from numbaconv.problem.validation import check_out
 from numbaconv.runtime.threads import thread_limit
 
 _costs = Later("numbaconv.cpu.direct.cost", "costs")
+_cycles_by = Later("numbaconv.cpu.direct.cost", "cycles_by")
 _cycles_of_sums = Later("numbaconv.cpu.direct.cost", "cycles_of_sums")
+
+_TRANSFORMS = "fft", "winograd"
 
 # Takes no dot products, which add in another order than the other lowerings of `direct`.
 _IN_ORDER = Engine(Later("numbaconv.cpu.direct", "lower_in_order"), BACKENDS["direct"].unavailable)
@@ -40,13 +43,26 @@ def find_parts(plan: AdjointPlan) -> list[Part]:
     return adjoint.find_parts(plan, _cycles_of_sums)
 
 
+def parts_for(plan: AdjointPlan, name: str) -> list[Part]:
+    """Return the convolutions of an adjoint when a backend is asked for.
+
+    A product has a single tap, so transforms that are asked for get phases, if they serve any.
+    """
+    parts = find_parts(plan)
+    if name not in _TRANSFORMS or not parts or not parts[0].folded:
+        return parts
+    phases, dtype = find_phase_parts(plan), plan.arithmetic.compute
+    served = any(serving(part.shape, dtype, name).backend == name for part in phases)
+    return phases if served else parts
+
+
 def choose_parts(
     plan: AdjointPlan, name: str = AUTO, precision: str | None = None
 ) -> tuple[Choice, ...]:
     """Return the backend of each convolution of an adjoint when one is asked for; it is kept."""
     kept: tuple[tuple[Choice, ...], tuple[Choice, ...]] | None = plan.choices.get(name)
     if kept is None:
-        dtype, shapes = plan.arithmetic.compute, [part.shape for part in find_parts(plan)]
+        dtype, shapes = plan.arithmetic.compute, [part.shape for part in parts_for(plan, name)]
         if name == AUTO:
             usual = tuple(choose_backend(s, dtype) for s in shapes)
             pairs = zip(usual, shapes, strict=True)
@@ -80,11 +96,14 @@ def engines_of_parts(
     plan: AdjointPlan, name: str, precision: str | None = None
 ) -> tuple[Engine, ...]:
     """Return the engine of each convolution of an adjoint; ``auto`` chooses each by itself."""
-    choices = choose_parts(plan, name, precision)
-    return tuple(
+    choices, parts = choose_parts(plan, name, precision), parts_for(plan, name)
+    engines = tuple(
         _IN_ORDER if part.in_order and choice.backend == "direct" else BACKENDS[choice.backend]
-        for part, choice in zip(find_parts(plan), choices, strict=True)
+        for part, choice in zip(parts, choices, strict=True)
     )
+    if parts is not plan.parts:
+        plan.parts_of[engines] = parts
+    return engines
 
 
 def convolve_transposed(
@@ -124,7 +143,9 @@ def _layer_of(plan: WeightPlan) -> tuple[Part, Engine] | None:
     lanes = VECTOR_BYTES // itemsize
     if filters is None or weight_tasks.uses_strips(s, lanes) or not as_layers.fits_cache(filters):
         return None
-    cycles = _costs(filters.shape, lanes).get("depthwise_channels", math.inf)
+    # `depthwise_maps` stands in its place where it is compared, and nothing where all is padding.
+    compared = {"depthwise_channels", "depthwise_maps"} & set(_costs(filters.shape, lanes))
+    cycles = _cycles_by("depthwise_channels", filters.shape, lanes) if compared else math.inf
     return (
         (filters, _BY_CHANNELS) if as_layers.prefers_filters(s, filters, cycles, itemsize) else None
     )

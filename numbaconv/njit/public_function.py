@@ -34,6 +34,16 @@ class PublicFunction(types.Function):
                 template(context).apply(args, kws)  # raises the reason by itself
             raise
 
+    def augment(self, other: Any) -> Any:
+        """Return this type with the overloads of another of the same function.
+
+        When this module is loaded again, the other's class is another of the same name.
+        """
+        alike = type(other).__qualname__ == type(self).__qualname__
+        if alike and other.typing_key == self.typing_key:
+            return type(other)(self.templates + other.templates)
+        return None
+
 
 class PublicCall(types.BoundFunction):
     """The type of the ``__call__`` of an object: a call of a public function that takes it first.

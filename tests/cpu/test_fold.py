@@ -19,6 +19,7 @@ from tests.oracle import reference
 def folded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every adjoint that can be folded be folded."""
     monkeypatch.setattr(fold, "cycles", lambda s, lanes: -1e30)
+    monkeypatch.setattr(fold, "MOST_PRODUCTS", 1000)
     monkeypatch.setattr("numbaconv.problem.plan._adjoint_plans", {})
 
 
@@ -125,7 +126,7 @@ import numbaconv as nc
 from numbaconv.cpu.gradients import fold
 from tests.robustness import guard_pages
 
-fold.cycles = lambda s, lanes: -1e30
+fold.cycles, fold.MOST_PRODUCTS = lambda s, lanes: -1e30, 1000
 guard_pages.install()
 rng = np.random.default_rng(0)
 for number in range(60):
@@ -148,3 +149,26 @@ for number in range(60):
 
 def test_nothing_outside_is_touched(run_script: Script):
     run_script("-c", GUARDED)
+
+
+@pytest.mark.usefixtures("folded")
+@pytest.mark.parametrize("backend", ["fft", "winograd"])
+def test_transforms_that_are_asked_for_get_phases(backend: str):
+    """A product has a single tap. The plan serves both ways."""
+    rng, options = np.random.default_rng(5), {"stride": 1, "padding": 1}
+    x, w = integers(rng, 2, 8, 20, 21), integers(rng, 8, 8, 3, 3)
+    expected = reference.conv_transpose(x, w, None, **options)
+    for _ in range(2):
+        said = nc.explain(x, w, of="transposed", backend=backend, **options)
+        assert said.backend == backend
+        found = nc.conv_transpose2d(x, w, backend=backend, **options)
+        np.testing.assert_array_equal(np.rint(found), expected)
+        assert is_folded(x, w, **options)
+        np.testing.assert_array_equal(nc.conv_transpose2d(x, w, **options), expected)
+
+
+def test_far_padding_and_many_taps_are_not_folded():
+    """Most of a row would lie before the result; products would take much memory."""
+    x = np.ones((1, 4, 2**12), np.float32)
+    for taps, padding in ((3, 2**11), (999, 4)):
+        assert not is_folded(x, np.ones((4, 1, taps), np.float32), padding=padding)

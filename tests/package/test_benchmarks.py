@@ -70,7 +70,7 @@ def test_ratios_beside_a_process():
 @pytest.mark.slow
 def test_transposed_layers_are_measured(run_script: Script):
     done = run_script(str(ROOT / "benchmarks" / "transposed.py"), "--seconds", "0")
-    assert done.stdout.count("x |") == 10
+    assert done.stdout.count("x |") == 16
 
 
 @pytest.mark.slow

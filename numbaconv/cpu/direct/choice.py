@@ -241,7 +241,8 @@ def has_outer_products(s):
     Phases would be many, each of few taps whose results lie far apart.
     """
     dense = s.in_strides[4] == 1 and s.dilation == (1, 1, 1)
-    return is_depthwise(s) and dense and s.stride[2] > PHASE_STRIDES[-1]
+    near = s.padding[2] <= s.kernel[2]
+    return is_depthwise(s) and dense and near and s.stride[2] > PHASE_STRIDES[-1]
 
 
 def joins_patches(s):

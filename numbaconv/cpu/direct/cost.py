@@ -241,6 +241,11 @@ def cost_of(name: str, one: ConvShape, lanes: int) -> float:
     return cycles_of(COUNTS[name](one, lanes))
 
 
+def cycles_by(name: str, s: ConvShape, lanes: int) -> float:
+    """Return the predicted cycles of a lowering for a row of outputs of a group, whoever serves."""
+    return cost_of(name, image_of(s), lanes)
+
+
 def with_memory(found: Costs, s: ConvShape, lanes: int) -> Costs:
     """Add to costs what the memory takes."""
     if memory_lines(s, lanes) is None:

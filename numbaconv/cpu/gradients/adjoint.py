@@ -38,6 +38,12 @@ def find_parts(plan: AdjointPlan, cycles_of: Callable[[ConvShape, int], float]) 
     return parts
 
 
+def find_phase_parts(plan: AdjointPlan) -> list[Part]:
+    """Return the phases of an adjoint, which `find_parts` may have as one product."""
+    s = with_fewest_axes(plan.shape)
+    return adjoint_chain.find_parts(s, find_phases(s), plan.arithmetic)
+
+
 def _parts_of(
     plan: AdjointPlan, s: ConvShape, cycles_of: Callable[[ConvShape, int], float]
 ) -> list[Part]:
@@ -64,7 +70,7 @@ def _folds(
         return False
     one, lanes = s._replace(n=1), VECTOR_BYTES // arithmetic.compute.itemsize
     phases = adjoint_chain.find_parts(one, find_phases(one), arithmetic)
-    if phases[0].copies > 0:
+    if any(phase.copies for phase in phases):
         return False
     alike = Counter(phase.shape for phase in phases)
     apart = sum(many * cycles_of(shape, lanes) for shape, many in alike.items())
@@ -80,7 +86,7 @@ def join_parts(
 
     All are one where they have one engine, and it computes the adjoint as a whole.
     """
-    parts, lower = plan.parts, engines[0].lower_adjoint
+    parts, lower = plan.parts_of.get(engines, plan.parts), engines[0].lower_adjoint
     if lower is not None and set(engines) == {engines[0]}:
         s = with_fewest_axes(plan.shape)
         whole = lower(s, plan.arithmetic.compute, threads)

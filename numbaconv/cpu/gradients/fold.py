@@ -15,6 +15,7 @@ Chellapilla, Puri and Simard (2006), section 3, have the product; Caffe's deconv
 with col2im behind.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +77,8 @@ _PLACES = np.zeros(1, np.int64)
 
 # The most channels of a group whose adjoint may be folded. Of more, phases fill register tiles.
 MOST_CHANNELS = 12
+# Products, at most, for each element of what is read and of the result.
+MOST_PRODUCTS = 2
 # Cycles of a vector of products that is added, of a row of them, and of a row of the result.
 VECTOR_CYCLES, PIECE_CYCLES, ROW_CYCLES = 2, 15, 50
 
@@ -83,10 +86,13 @@ VECTOR_CYCLES, PIECE_CYCLES, ROW_CYCLES = 2, 15, 50
 def serves(s):
     """Whether a problem's adjoint can be folded: dense rows, and taps that are neighbours.
 
-    Without several channels to add there is no product.
+    Without several channels to add there is no product, and it is not to take much memory.
     """
     few = s.c_in <= MOST_CHANNELS and s.c_out > 1
-    return few and s.in_strides[4] == 1 and s.dilation == (1, 1, 1) and s.taps > 1
+    dense = s.in_strides[4] == 1 and s.dilation == (1, 1, 1)
+    near = s.padding[2] <= s.kernel[2]  # else most of a row would lie before the result
+    arrays = s.c_out + s.c_in * math.prod(s.stride)  # as often as a channel of what is read
+    return few and dense and near and s.taps > 1 and s.c_in * s.taps <= MOST_PRODUCTS * arrays
 
 
 def cycles(s, lanes):
