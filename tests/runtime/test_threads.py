@@ -224,8 +224,11 @@ from tests.scripts.mixed_calls import check
 def ticks():
     main, others = 0, 0
     for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/stat") as stat:
-            fields = stat.read().rpartition(")")[2].split()
+        try:
+            with open(f"/proc/self/task/{task}/stat") as stat:
+                fields = stat.read().rpartition(")")[2].split()
+        except FileNotFoundError:
+            continue  # a thread that has ended
         used = int(fields[11])
         if int(task) == os.getpid():
             main += used
