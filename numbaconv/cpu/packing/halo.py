@@ -251,7 +251,10 @@ def fill_vectors(target, x, s, halo, channels, corner, rows, count, kept, rotati
                 inside = shift(copy, begin * halo.pitch)
                 if split:
                     apart = halo.plane
-                    split_rows(inside, pitch, apart, source, row_step, many, w0, count, size, lanes)
+                    split_rows(
+                        *(inside, pitch, apart, source, row_step, many, w0, count, size),
+                        *(distance, lanes),
+                    )
                 else:
                     pad_rows(
                         inside, pitch, source, row_step, many, w0, count, size, distance, lanes

@@ -84,7 +84,7 @@ def pad_rows(target, target_step, x, row_step, rows, first, count, size, distanc
 
 
 @inline
-def split_rows(target, target_step, apart, x, row_step, rows, first, count, size, lanes):
+def split_rows(target, target_step, apart, x, row_step, rows, first, count, size, distance, lanes):
     """Copy the elements first, first + 2, ... of some rows, and `apart` from these those between.
 
     The rows are padded with zeros.
@@ -93,6 +93,9 @@ def split_rows(target, target_step, apart, x, row_step, rows, first, count, size
         even, row = shift(target, r * target_step), shift(x, r * row_step)
         j = 0
         while j < count:
+            if distance != 0:
+                prefetch(shift(row, first + 2 * j + distance))
+                prefetch(shift(row, first + 2 * j + lanes + distance))
             odd = shift(even, apart + j)
             split_lanes(shift(even, j), odd, row, first + 2 * j, size, count - j)
             j += lanes
