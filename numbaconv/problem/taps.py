@@ -56,3 +56,14 @@ def axis_taps(s, axis):
         first = taps_until(s, axis, taps)
         runs.append((taps, first))
     return tuple(runs)
+
+
+def taps_read(s, axis):
+    """From the first tap of an axis that reads more than zero padding for any output to the last.
+
+    One tap, if none does.
+    """
+    runs = [taps for taps, _ in axis_taps(s, axis) if taps.begin < taps.end]
+    if not runs:
+        return Taps(0, 1)
+    return Taps(min(taps.begin for taps in runs), max(taps.end for taps in runs))

@@ -10,7 +10,7 @@ import pytest
 import numbaconv as nc
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking, direct, execution
-from numbaconv.cpu.direct.choice import has_maps, map_places, with_window
+from numbaconv.cpu.direct.choice import has_maps, map_places, with_taps_read, with_window
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import arithmetic
 from numbaconv.problem.shape import ConvShape
@@ -113,6 +113,28 @@ def test_pixels_that_no_window_reads_have_no_place():
     dense = shape_of((1, 8, 40, 40), (8, 1, 3, 3), stride=2, dilation=2, groups=8)
     gaps = shape_of((1, 8, 20, 20), (8, 1, 3, 3), groups=8)
     assert map_places(dense) == map_places(gaps) == 20 * 20
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "dilation", "padding", "places"),
+    [
+        ((14, 14), (7, 7), 16, 48, 14 * 14),  # the tap in the middle alone
+        ((6, 6), (5, 3), 4, 8, 14 * 22),  # the first row of taps and the last one are left out
+        ((9, 9), (3, 3), 7, 4, 3 * 3),  # what is left begins inside the input
+    ],
+)
+def test_taps_that_read_only_padding_have_no_place(
+    size: tuple[int, ...], kernel: tuple[int, ...], dilation: int, padding: int, places: int
+):
+    rng, options = np.random.default_rng(9), {"dilation": dilation, "padding": padding, "groups": 9}
+    s = shape_of((2, 9, *size), (9, 1, *kernel), **options)
+    assert map_places(with_taps_read(s)) == places
+    assert has_maps(s, LANES)
+    x, w, bias = integers(rng, 2, 9, *size), integers(rng, 9, 1, *kernel), integers(rng, 9)
+    expected = reference.conv(x, w, bias, **options)
+    for packs in (True, False):
+        y = convolve(s, x, w, bias, packs).reshape(expected.shape)
+        np.testing.assert_array_equal(y, expected)
 
 
 @pytest.mark.parametrize(

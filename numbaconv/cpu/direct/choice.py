@@ -41,6 +41,7 @@ from numbaconv.cpu.packing.halo import (
 )
 from numbaconv.problem.shape import is_pointwise, kernel_taps, pads_zeros, with_value
 from numbaconv.problem.simplest import with_images_innermost
+from numbaconv.problem.taps import taps_read
 
 # Up to so many pixels, dot products with unpacked weights take no longer than packed ones; and up
 # to so many where the weights come from beyond the second-level cache, which takes longer.
@@ -299,7 +300,7 @@ def has_maps(s, lanes):
     """
     if kernel_taps(s) > 1 and s.kernel[1] == 1:
         return False
-    s = with_window(s)
+    s = with_taps_read(with_window(s))
     in_place = pads_zeros(s) and reads_in_place(s)
     dense = has_dense_planes(s.in_strides, s.size) and has_dense_planes(s.out_strides, s.output)
     fits = PIECE_BYTES * lanes <= prod(s.size) * VECTOR_BYTES and map_places(s) <= MOST_PLACES
@@ -328,6 +329,19 @@ def with_window(s):
         output=(1, 1, 1),
         in_strides=(s.in_strides[apart], k, k, k, 1),
         out_strides=(s.out_strides[apart], 1, 1, 1, 1),
+    )
+
+
+def with_taps_read(s):
+    """Return a problem without the first taps and the last ones that read nothing but padding.
+
+    Its padding is negative where the first tap that is left begins inside the input.
+    """
+    taps = [taps_read(s, axis) for axis in range(3)]
+    before = zip(s.padding, taps, s.dilation, strict=True)
+    return s._replace(
+        kernel=tuple(axis.end - axis.begin for axis in taps),
+        padding=tuple(padding - axis.begin * d for padding, axis, d in before),
     )
 
 

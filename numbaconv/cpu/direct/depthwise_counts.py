@@ -27,6 +27,7 @@ from numbaconv.cpu.direct.choice import (
     reads_in_place,
     uses_small_planes,
     with_equal_strides,
+    with_taps_read,
     with_window,
 )
 from numbaconv.cpu.direct.counts import (
@@ -195,8 +196,10 @@ def count_channels(s: ConvShape, lanes: int) -> Counts:
 def count_maps(s: ConvShape, lanes: int) -> Counts:
     """Count for `depthwise_maps`."""
     windows = s.output[2] if is_window(s) else 1
-    s = with_window(s)
+    whole = with_window(s)
+    s = with_taps_read(whole)
     taps, pixels, outputs = kernel_taps(s), prod(s.size), prod(s.output)
+    blocks, places = ceil_div(s.groups, lanes), map_places(s)
     apart = prod(places_apart(s, axis) for axis in (0, 1))  # rows of pixels that none reads
     steps, left = 0.0, outputs
     for width in MAP_OUTPUTS:
@@ -206,12 +209,13 @@ def count_maps(s: ConvShape, lanes: int) -> Counts:
         "depthwise_maps.step": taps * steps,
         "depthwise_maps.copied": pixels / apart,
         "depthwise_maps.moved": outputs,
-        "depthwise_maps.weight": taps,
+        "depthwise_maps.weight": kernel_taps(whole),
+        "depthwise_maps.padding": places / blocks,  # once: an image's blocks are one task
         "depthwise_maps.call": 1,
     }
-    if map_places(s) * VECTOR_BYTES > HOST_FIRST_LEVEL:
+    if places * VECTOR_BYTES > HOST_FIRST_LEVEL:
         counts["depthwise_maps.far"] = taps * outputs
-    share = windows * ceil_div(s.groups, lanes) / (s.groups * s.output[0] * s.output[1])
+    share = windows * blocks / (s.groups * s.output[0] * s.output[1])
     return {what: count * share for what, count in counts.items()}
 
 

@@ -18,7 +18,7 @@ from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import share
 from numbaconv.cpu.direct.blocks import wanted_tasks
-from numbaconv.cpu.direct.choice import map_extent, places_apart, with_window
+from numbaconv.cpu.direct.choice import map_extent, places_apart, with_taps_read, with_window
 from numbaconv.cpu.finishing import NOT_FLAT, finish_tile
 from numbaconv.cpu.job import (
     AT,
@@ -37,7 +37,7 @@ from numbaconv.cpu.packing.maps import FillMapArguments, ReadMapArguments, fill_
 from numbaconv.cpu.packing.rows import fill
 from numbaconv.cpu.packing.transpose import TransposeArguments, transpose
 from numbaconv.problem.shape import kernel_taps
-from numbaconv.problem.taps import first_read
+from numbaconv.problem.taps import first_read, taps_read
 
 # Of a part of the outputs, in the table of a job: its first output, and how many; its first piece,
 # and how many.
@@ -160,28 +160,21 @@ def list_pieces(s, firsts, outputs, extents, lanes):
     return np.column_stack((begins, np.where(pixels < 0, nowhere, pixels) * lanes))[read]
 
 
-def taps_read(s, axis):
-    """The taps of an axis under which some output reads more than padding, at least one."""
-    at = np.arange(s.kernel[axis]) * s.dilation[axis] - s.padding[axis]  # for the first output
-    output = np.maximum(0, -(at // s.stride[axis]))  # the first that is not in the padding before
-    inside = at + output * s.stride[axis] < s.size[axis]
-    read = np.flatnonzero((output < s.output[axis]) & inside)
-    return read if read.size else np.zeros(1, np.int64)
-
-
-def list_taps(s, extents, lanes):
-    """Of each tap that some output reads: its distance from an output's place, its weights."""
-    kd, kh, kw = np.ix_(*(taps_read(s, axis) for axis in range(3)))
+def list_taps(whole, s, extents, lanes):
+    """Of each tap that is read: its distance from an output's place, and its weights."""
+    kd, kh, kw = np.ix_(*(np.arange(taps) for taps in s.kernel))
     d, h, w = (s.dilation[axis] // places_apart(s, axis) for axis in range(3))
     distance = (kd * d * extents[1] + kh * h) * extents[2] + kw * w
-    number = (kd * s.kernel[1] + kh) * s.kernel[2] + kw
+    before = [taps_read(whole, axis).begin for axis in range(3)]
+    number = ((kd + before[0]) * whole.kernel[1] + kh + before[1]) * whole.kernel[2]
+    number = number + kw + before[2]
     return np.column_stack((distance.ravel(), number.ravel())) * lanes
 
 
-def list_starts(s, whole, extents, lanes):
+def list_starts(s, outputs, extents, lanes):
     """The places of the outputs of a part."""
     steps = (s.stride[axis] // places_apart(s, axis) for axis in range(3))
-    d, h, w = np.ix_(*(np.arange(n) * step for n, step in zip(whole, steps, strict=True)))
+    d, h, w = np.ix_(*(np.arange(n) * step for n, step in zip(outputs, steps, strict=True)))
     return ((d * extents[1] + h) * extents[2] + w).ravel() * lanes
 
 
@@ -199,12 +192,15 @@ def list_parts(s, planes, rows, extents, lanes):
     return np.array(parts), np.concatenate(pieces)
 
 
-def make_table(s, planes, rows, lanes):
-    """The parts of the outputs, the taps, the places of outputs, the pieces; and their layout."""
-    whole = planes, rows, s.output[2]
-    extents = [map_extent(s, axis, n) for axis, n in enumerate(whole)]
+def make_table(whole, s, planes, rows, lanes):
+    """The parts of the outputs, the taps, the places of outputs, the pieces; and their layout.
+
+    `s` is the `whole` problem without taps that read nothing but padding.
+    """
+    outputs = planes, rows, s.output[2]
+    extents = [map_extent(s, axis, n) for axis, n in enumerate(outputs)]
     parts, pieces = list_parts(s, planes, rows, extents, lanes)
-    taps, starts = list_taps(s, extents, lanes), list_starts(s, whole, extents, lanes)
+    taps, starts = list_taps(whole, s, extents, lanes), list_starts(s, outputs, extents, lanes)
     layout = MapLayout(
         map_size=(prod(extents) + 1) * lanes,  # the last place is for what has none
         outputs=starts.size,
@@ -212,7 +208,7 @@ def make_table(s, planes, rows, lanes):
         starts=parts.size + taps.size,
         pieces=parts.size + taps.size + starts.size,
         many_taps=len(taps),
-        weights=int(kernel_taps(s)),
+        weights=int(kernel_taps(whole)),
         x_image=s.in_strides[0],
         x_plane=s.in_strides[1],
         y_image=s.out_strides[0],
@@ -348,10 +344,11 @@ def pack_maps(worker, job, like):
 
 def lower(s, itemsize, threads):
     """Return how this lowering computes a problem."""
-    lanes, s = VECTOR_BYTES // itemsize, with_window(s)
+    lanes, whole = VECTOR_BYTES // itemsize, with_window(s)
+    s = with_taps_read(whole)
     planes, rows = cut_part(s, itemsize, threads)
-    table, layout, parts = make_table(s, planes, rows, lanes)
-    b, count = cut(s, parts, itemsize, threads), kernel_taps(s)
+    table, layout, parts = make_table(whole, s, planes, rows, lanes)
+    b, count = cut(s, parts, itemsize, threads), kernel_taps(whole)
     results = layout.outputs + piece_columns(lanes)
     return Lowering(
         "depthwise_maps",
