@@ -67,6 +67,10 @@ VECTOR_BYTES, REGISTERS = vector_unit()
 # depend on it, no compiled code.
 HALVES_VECTORS = VECTOR_BYTES == 64 and machine().cpu == "znver4"
 
+# Whether a core is one of AMD's with such vectors: it has the places of thousands of pages at hand,
+# and sees far ahead what it will read.
+MANY_PAGES = VECTOR_BYTES == 64 and machine().cpu in ("znver4", "znver5")
+
 
 def _cache_entry(level: int, name: str) -> str:
     """What Linux tells of the first core's cache; empty if it does not."""

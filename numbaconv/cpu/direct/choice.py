@@ -9,7 +9,13 @@ from math import gcd, prod
 
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import HALVES_VECTORS, REGISTERS, VECTOR_BYTES, last_level_caches
+from numbaconv.codegen.target import (
+    HALVES_VECTORS,
+    MANY_PAGES,
+    REGISTERS,
+    VECTOR_BYTES,
+    last_level_caches,
+)
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     BAND_CHANNELS,
@@ -567,7 +573,7 @@ def uses_panels(s, lanes):
     are also full at the ends of rows and of images, where tiles waste lanes, or end with a vector
     alone that loads a weight for each multiply-add. With many channels on both sides that repays
     packing by itself; and so do many register blocks where pixels in place lie across cache lines.
-    Under a stride costs decide: nothing is read by vectors. So they do on a Zen 4, which has the
+    Under a stride costs decide: nothing is read by vectors. So they do on a Zen, which has the
     places of more pages at hand, and cycles to spare for its loads, unless no cache keeps the
     input. With many channels its tiles then ask for the next panels' pixels while they multiply;
     with fewer, panels may be fuller.
@@ -575,7 +581,7 @@ def uses_panels(s, lanes):
     single = kernel_taps(s) == max(s.stride) == 1 and max(s.padding) == 0
     if not single or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
-    if HALVES_VECTORS:
+    if MANY_PAGES:
         if stays_cached(s, lanes):
             return False
         if s.c_in > PANEL_K and s.c_out > FEW_BLOCKS * TILE_ROWS:
@@ -625,12 +631,12 @@ def asks_for_pixels(s, apart, lanes):
     """Whether `matrix_transposed` asks for pixels of later channels, which lie so far apart.
 
     Channels side by side are lines that follow one another, which the hardware sees; and few taps a
-    channel are asked for one by one, which pays if they come from memory. Of a single tap a Zen 4
+    channel are asked for one by one, which pays if they come from memory. Of a single tap a Zen
     sees so far ahead that to ask takes longer.
     """
     taps = kernel_taps(s)
     quick = taps <= FEW_TAPS and stays_cached(s, lanes)
-    return apart != 1 and not quick and not (HALVES_VECTORS and taps == 1)
+    return apart != 1 and not quick and not (MANY_PAGES and taps == 1)
 
 
 def has_images(s):

@@ -19,7 +19,7 @@ from numbaconv.codegen.arguments import Elements, Indices
 from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pipeline import tidy
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import HALVES_VECTORS, REGISTERS, VECTOR_BYTES
+from numbaconv.codegen.target import REGISTERS, VECTOR_BYTES
 from numbaconv.codegen.twins import emitted
 from numbaconv.codegen.vectors import Vectors, i64, opaque
 from numbaconv.cpu.blocking import STRIP_ROWS, strip_vectors
@@ -34,7 +34,7 @@ _PREFETCHED_VECTORS = 2
 _LINE_VECTORS = max(1, CACHE_LINE // VECTOR_BYTES)
 
 # Whether taps of a single row are shifted from what was loaded before: see `_SlidingStrip`.
-SLIDES = HALVES_VECTORS
+SLIDES = VECTOR_BYTES == 64
 
 
 class StripArguments(NamedTuple):
