@@ -304,6 +304,7 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         # A single tap under a stride: it waits for no pixels, and vectors would read none whole.
         ((1, 192, 58, 58), (16, 192, 1, 1), {"stride": 2}),
         ((1, 1024, 5, 5), (360, 1024, 1, 1), {"stride": 2}),
+        ((16, 1024, 14, 14), (512, 1024, 1, 1), {"stride": 2}),
         # Pixels of which a tile reads one line each at a time, and so they are not lost.
         ((1, 38, 38, 512), (24, 512, 3, 3), {"stride": 3, "padding": 1, "layout": CHANNELS_LAST}),
         # Windows that leave out most of the input.
@@ -313,7 +314,6 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 640, 96, 96), (320, 640, 1, 1), {}),  # channels on many pages
         ((16, 640, 96, 96), (320, 640, 1, 1), {}),
         ((1, 64, 56, 56), (128, 64, 1, 1), {}),  # vectors that would lie across cache lines
-        ((16, 1024, 14, 14), (512, 1024, 1, 1), {"stride": 2}),  # rows that leave lanes over
         ((32, 512, 7, 7), (2048, 512, 1, 1), {}),
     ],
     "matrix_zones": [
@@ -391,8 +391,9 @@ def plan_for_zen4(monkeypatch: pytest.MonkeyPatch, is_one: bool) -> None:
     monkeypatch.setattr(
         cost, "costs_in_order", getattr(compared, "__wrapped__", compared)
     )  # none kept
+    monkeypatch.setattr(choice, "HALVES_VECTORS", is_one)
     for module in choice, patch_matrix:
-        monkeypatch.setattr(module, "HALVES_VECTORS", is_one)
+        monkeypatch.setattr(module, "MANY_PAGES", is_one)
     for module in choice, counts:
         monkeypatch.setattr(module, "MOST_PAGES", 3072 if is_one else 96)
     for module in counts, depthwise_counts:
@@ -492,15 +493,16 @@ def test_vectors_cross_cache_lines_where_they_are_as_wide_and_read_in_place(
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_no_lowering_goes_by_the_batch(seed: int):
-    """Where they add in another order: under more than one tap."""
+def test_no_order_of_sums_goes_by_the_batch(seed: int):
+    """Lowerings that add in one order may: they differ in what comes through the memory."""
+
+    def order(s: ConvShape) -> str:
+        return cost.order_of_sums(cost.find_lowering(s, LANES), s, LANES)
+
     draw = random.Random(seed)
-    found = []
-    while len(found) < 25:
+    for _ in range(40):
         s = random_shape(draw)
-        if s.taps > 1:
-            found.append([cost.find_lowering(simplest(s._replace(n=n)), LANES) for n in (1, 2, 9)])
-    assert all(len(set(names)) == 1 for names in found)
+        assert len({order(simplest(s._replace(n=n))) for n in (1, 2, 9)}) == 1, s
 
 
 def test_strips_of_one_channel_go_by_no_batch():
@@ -707,6 +709,7 @@ def test_images_of_a_pointwise_batch_are_read_in_place_if_they_fill_vectors():
     assert not in_place(choice.MOST_CACHED // 4 // (250 * LANES), 10 * LANES + 1, 32), "from memory"
 
 
+@pytest.mark.skipif(LANES < 8, reason="so narrow tiles cut the rows in two, which threads share")
 def test_threads_share_output_channels_where_rows_come_out_unequal_or_lie_close():
     def cut(s: ConvShape, transposed: bool) -> tuple[int, int]:
         b = matrix_blocks.cut(s, 4, 2, transposed, transposed)
@@ -786,7 +789,9 @@ def test_lines_of_large_images_are_asked_for_by_nobody():
 
 
 @pytest.mark.skipif(VECTOR_BYTES == 16, reason="vectors without masks")
-def test_filters_taller_than_a_strip_take_the_lanes_that_are_full():
+def test_filters_taller_than_a_strip_take_the_lanes_that_are_full(monkeypatch: pytest.MonkeyPatch):
+    plan_for_zen4(monkeypatch, False)
+
     def served(channels: int, size: int, kernel: int) -> str:
         s = shape_of(
             (1, channels, size, size),

@@ -215,14 +215,24 @@ def added(counts: Counts, more: Counts) -> Counts:
 def image_of(s: ConvShape) -> ConvShape:
     """Return what is counted of a batch: one image, or all under a single tap.
 
-    Rows that no tap crosses, all of which are read, may be images: one is counted.
+    Rows that no tap crosses, all of which are read, may be images: one is counted, and so far apart
+    as if it were alone, unless rows lie between channels.
     """
     images = s.kernel[1] == s.stride[1] == 1 and s.padding[1] == 0
     if kernel_taps(s) == 1 or (s.n == 1 and not images):
         return s
     if not images:
         return s._replace(n=1)
-    return s._replace(n=1, size=with_value(s.size, 1, 1), output=with_value(s.output, 1, 1))
+    one = s._replace(n=1, size=with_value(s.size, 1, 1), output=with_value(s.output, 1, 1))
+    channels = s.groups * s.c_in
+    if channels > 1 and s.in_strides[3] < s.in_strides[1]:
+        return one
+    read = channels * s.size[0] * s.size[2]
+    written = s.groups * s.c_out * s.output[0] * s.output[2]
+    return one._replace(
+        in_strides=with_value(s.in_strides, 0, read),
+        out_strides=with_value(s.out_strides, 0, written),
+    )
 
 
 def in_any_batch(s: ConvShape) -> ConvShape:
