@@ -316,8 +316,8 @@ def has_maps(s, lanes):
 def is_window(s):
     """Whether each output of a pixel has channels of its own, which lie side by side.
 
-    A depthwise window that covers its map is such a layer in its simplest form. Pixels that a stride
-    leaves out lie between: images of such rows are no longer row, and so no batch has one.
+    A depthwise window that covers its map is such a layer in its simplest form. Where pixels do not
+    follow one another images are no longer row, but rows, which are no such layer in any batch.
     """
     alone = s.groups > 1 and s.c_out == 1 and s.output[:2] == (1, 1) and 1 in (s.n, s.output[2])
     dense = (s.in_strides[4], s.out_strides[4]) == (s.groups * s.c_in, s.groups)
