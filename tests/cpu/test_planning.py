@@ -505,6 +505,24 @@ def test_no_order_of_sums_goes_by_the_batch(seed: int):
         assert len({order(simplest(s._replace(n=n))) for n in (1, 2, 9)}) == 1, s
 
 
+def test_images_that_are_rows_are_counted_as_one_alone():
+    """Also what comes through the memory, which goes by how far images are apart."""
+    one, *more = (
+        counts.image_of(simplest(shape_of((n, 65, 185), (64, 65, 2), stride=2))) for n in (1, 2, 9)
+    )
+    assert all(image.in_strides[0] == one.in_strides[0] == 65 * 185 for image in more)
+    assert all(image.out_strides[0] == one.out_strides[0] for image in more)
+    rows = simplest(shape_of((1, 65, 90, 185), (64, 65, 1, 2)))
+    assert counts.image_of(rows).in_strides[0] == 65 * 90 * 185, "they lie between channels"
+
+
+def test_windows_of_pixels_apart_are_maps_in_no_batch():
+    """Images of them are rows, which dot products serve."""
+    options = {"stride": 3, "groups": LANES, "layout": CHANNELS_LAST}
+    images = [(n, 28, 16 * LANES) for n in (1, 2, 9)]
+    assert "depthwise_maps" not in {chosen(x, (LANES, 16, 1), **options) for x in images}
+
+
 def test_strips_of_one_channel_go_by_no_batch():
     """Short signals of a batch are rows of one plane."""
     assert len({chosen((n, 1, 250), (1, 1, 31)) for n in (1, 2, 1000)}) == 1
