@@ -11,6 +11,7 @@ import numbaconv as nc
 from numbaconv.codegen.target import VECTOR_BYTES
 from numbaconv.cpu import blocking, direct, execution
 from numbaconv.cpu.direct.choice import has_maps, map_places, with_taps_read, with_window
+from numbaconv.cpu.direct.depthwise_counts import count_maps
 from numbaconv.problem.activations import NONE
 from numbaconv.problem.dtypes import arithmetic
 from numbaconv.problem.shape import ConvShape
@@ -107,6 +108,13 @@ def test_windows_of_nothing_but_padding_are_the_bias():
     for _ in range(5):
         y = convolve(s, x, w, bias, packs=True).reshape(5, -1)
         np.testing.assert_array_equal(y, np.broadcast_to(bias[:, None], y.shape))
+
+
+def test_the_places_of_an_image_are_counted_once():
+    """All blocks of channels have one map, in turn, whose padding is filled with zeros once."""
+    s = shape_of((1, 2 * LANES, 8, 9), (2 * LANES, 1, 3, 3), padding=1, groups=2 * LANES)
+    rows = s.groups * s.output[1]
+    assert rows * count_maps(s, LANES)["depthwise_maps.padding"] == pytest.approx(map_places(s))
 
 
 def test_pixels_that_no_window_reads_have_no_place():
