@@ -68,8 +68,8 @@ VECTOR_BYTES, REGISTERS = vector_unit()
 HALVES_VECTORS = VECTOR_BYTES == 64 and machine().cpu == "znver4"
 
 # Whether a core is one of AMD's with such vectors: it has the places of thousands of pages at hand,
-# and sees far ahead what it will read.
-MANY_PAGES = VECTOR_BYTES == 64 and machine().cpu in ("znver4", "znver5")
+# and sees far ahead what it will read. Plans depend on it, too.
+ZEN = VECTOR_BYTES == 64 and machine().cpu in ("znver4", "znver5")
 
 
 def _cache_entry(level: int, name: str) -> str:

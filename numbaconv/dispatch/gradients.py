@@ -51,9 +51,12 @@ def parts_for(plan: AdjointPlan, name: str) -> list[Part]:
     parts = find_parts(plan)
     if name not in _TRANSFORMS or not parts or not parts[0].folded:
         return parts
-    phases, dtype = find_phase_parts(plan), plan.arithmetic.compute
-    served = any(serving(part.shape, dtype, name).backend == name for part in phases)
-    return phases if served else parts
+    if name not in plan.parts_of:
+        phases, dtype = find_phase_parts(plan), plan.arithmetic.compute
+        served = any(serving(part.shape, dtype, name).backend == name for part in phases)
+        plan.parts_of[name] = phases if served else parts
+    found: list[Part] = plan.parts_of[name]
+    return found
 
 
 def choose_parts(

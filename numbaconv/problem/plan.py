@@ -332,7 +332,7 @@ class AdjointPlan:
         self.by_channel = _by_channel(s.n, self.channels, elements, s.in_strides)
         self.no_bias = np.zeros(self.channels, self.arithmetic.compute)
         self.parts: Any = None  # the convolutions that the CPU engines make of the phases
-        self.parts_of: dict[Any, Any] = {}  # others, by the engines that compute them
+        self.parts_of: dict[Any, Any] = {}  # by a backend that is asked for, and by its engines
         self.choices: dict[str, Any] = {}  # of backends, by the one that is asked for
         self.jobs: dict[Any, Any] = {}  # what the CPU engines keep of it
         self.on_devices: dict[Any, Any] = {}  # what the cuda backend keeps of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from numba import njit
 
 import numbaconv as nc
-from numbaconv.cpu.gradients import fold
+from numbaconv.cpu.gradients import adjoint, adjoint_chain, fold
+from numbaconv.cpu.gradients.adjoint_chain import Chain, Part
 from numbaconv.runtime import threads
 from tests.conftest import Script
 from tests.oracle import reference
@@ -153,8 +155,16 @@ def test_nothing_outside_is_touched(run_script: Script):
 
 @pytest.mark.usefixtures("folded")
 @pytest.mark.parametrize("backend", ["fft", "winograd"])
-def test_transforms_that_are_asked_for_get_phases(backend: str):
+def test_transforms_that_are_asked_for_get_phases(backend: str, monkeypatch: pytest.MonkeyPatch):
     """A product has a single tap. The plan serves both ways."""
+    chains: list[list[Part]] = []
+
+    def make_chain(parts: list[Part], *rest: Any) -> Chain:
+        chains.append(parts)
+        return adjoint_chain.make_chain(parts, *rest)
+
+    copy = SimpleNamespace(**vars(adjoint_chain) | {"make_chain": make_chain})
+    monkeypatch.setattr(adjoint, "adjoint_chain", copy)
     rng, options = np.random.default_rng(5), {"stride": 1, "padding": 1}
     x, w = integers(rng, 2, 8, 20, 21), integers(rng, 8, 8, 3, 3)
     expected = reference.conv_transpose(x, w, None, **options)
@@ -165,10 +175,14 @@ def test_transforms_that_are_asked_for_get_phases(backend: str):
         np.testing.assert_array_equal(np.rint(found), expected)
         assert is_folded(x, w, **options)
         np.testing.assert_array_equal(nc.conv_transpose2d(x, w, **options), expected)
+    assert [[part.folded for part in parts] for parts in chains] == [[False], [True]]
 
 
-def test_far_padding_and_many_taps_are_not_folded():
+def test_far_padding_and_many_taps_are_not_folded(monkeypatch: pytest.MonkeyPatch):
     """Most of a row would lie before the result; products would take much memory."""
+    monkeypatch.setattr(fold, "cycles", lambda s, lanes: -1e30)
+    monkeypatch.setattr("numbaconv.problem.plan._adjoint_plans", {})
     x = np.ones((1, 4, 2**12), np.float32)
+    assert is_folded(x, np.ones((4, 1, 3), np.float32), padding=3)
     for taps, padding in ((3, 2**11), (999, 4)):
         assert not is_folded(x, np.ones((4, 1, taps), np.float32), padding=padding)

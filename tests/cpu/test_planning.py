@@ -393,7 +393,7 @@ def plan_for_zen4(monkeypatch: pytest.MonkeyPatch, is_one: bool) -> None:
     )  # none kept
     monkeypatch.setattr(choice, "HALVES_VECTORS", is_one)
     for module in choice, patch_matrix:
-        monkeypatch.setattr(module, "MANY_PAGES", is_one)
+        monkeypatch.setattr(module, "ZEN", is_one)
     for module in choice, counts:
         monkeypatch.setattr(module, "MOST_PAGES", 3072 if is_one else 96)
     for module in counts, depthwise_counts:

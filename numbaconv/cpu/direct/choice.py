@@ -11,7 +11,7 @@ from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import (
     HALVES_VECTORS,
-    MANY_PAGES,
+    ZEN,
     REGISTERS,
     VECTOR_BYTES,
     last_level_caches,
@@ -583,7 +583,7 @@ def uses_panels(s, lanes):
     single = kernel_taps(s) == max(s.stride) == 1 and max(s.padding) == 0
     if not single or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
-    if MANY_PAGES:
+    if ZEN:
         if stays_cached(s, lanes):
             return False
         if s.c_in > PANEL_K and s.c_out > FEW_BLOCKS * TILE_ROWS:
@@ -638,7 +638,7 @@ def asks_for_pixels(s, apart, lanes):
     """
     taps = kernel_taps(s)
     quick = taps <= FEW_TAPS and stays_cached(s, lanes)
-    return apart != 1 and not quick and not (MANY_PAGES and taps == 1)
+    return apart != 1 and not quick and not (ZEN and taps == 1)
 
 
 def has_images(s):

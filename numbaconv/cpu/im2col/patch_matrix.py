@@ -19,7 +19,7 @@ from numbaconv.codegen.integers import ceil_div, largest_divisor, round_up
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pipeline import lightly
 from numbaconv.codegen.pointers import CACHE_LINE, call, indices_at, pointer_at, shift
-from numbaconv.codegen.target import MANY_PAGES, VECTOR_BYTES
+from numbaconv.codegen.target import ZEN, VECTOR_BYTES
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     MOST_K,
@@ -362,7 +362,7 @@ def lower(s, itemsize, threads):
         b.panels * b.nr * b.kc + TILE_ROWS * b.nr,
         index_size=b.panels * taps,
         layout=PanelLayout(taps, int(lines and s.out_strides[4] == 1)),
-        prefetching_tile=asking_tile if far and in_lines and MANY_PAGES else None,
+        prefetching_tile=asking_tile if far and in_lines and ZEN else None,
         fill_halo=None if in_lines else copy_run,
         packing=Packing(b.mr, taps_outer=True),
         prefetch_distance=CHANNELS_AHEAD * s.in_strides[1] if far else 0,
