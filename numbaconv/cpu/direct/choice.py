@@ -11,9 +11,9 @@ from numbaconv.codegen.integers import ceil_div
 from numbaconv.codegen.pointers import CACHE_LINE
 from numbaconv.codegen.target import (
     HALVES_VECTORS,
-    ZEN,
     REGISTERS,
     VECTOR_BYTES,
+    ZEN,
     last_level_caches,
 )
 from numbaconv.cpu import blocking

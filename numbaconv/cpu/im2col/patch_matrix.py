@@ -19,7 +19,7 @@ from numbaconv.codegen.integers import ceil_div, largest_divisor, round_up
 from numbaconv.codegen.jit import inline, native
 from numbaconv.codegen.pipeline import lightly
 from numbaconv.codegen.pointers import CACHE_LINE, call, indices_at, pointer_at, shift
-from numbaconv.codegen.target import ZEN, VECTOR_BYTES
+from numbaconv.codegen.target import VECTOR_BYTES, ZEN
 from numbaconv.cpu import blocking
 from numbaconv.cpu.blocking import (
     MOST_K,
