@@ -8,7 +8,7 @@ and output stay as they lie in memory; only the sizes and steps that describe th
 
 from typing import NamedTuple
 
-from numbaconv.problem.shape import ZEROS, ConvShape
+from numbaconv.problem.shape import ZEROS, ConvShape, with_value
 
 # Rows of at most so many pixels are short: a task on the row of one image would compute too few.
 SHORT_ROW = 256
@@ -47,6 +47,7 @@ def simplest(s: ConvShape) -> ConvShape:
     Axes that no tap crosses are one where memory allows, and so are an axis that the windows cover
     and the one before it. What remains moves inwards. Rows that a pointwise layer leaves out are
     steps of memory. Images are rows, or pixels of one row, where there are no rows and few pixels.
+    An only channel is neither first nor last.
     """
     s = covered_map(s)
     axes = [_without_stride(axis) if _leaves_out(axis, s) else axis for axis in _axes(s)]
@@ -55,7 +56,7 @@ def simplest(s: ConvShape) -> ConvShape:
     if s.n > 1 and _takes_images(axes, batch, s):
         s = _as_one_image(s)
         axes = _merged([batch, *axes], s)
-    return _with_axes(s, axes)
+    return _with_axes(_without_layout(s), axes)
 
 
 def with_fewest_axes(s: ConvShape) -> ConvShape:
@@ -73,8 +74,9 @@ def covered_map(s: ConvShape) -> ConvShape:
     """
     _, h, w = s.size
     covered = s.taps > 1 and all(axis.is_covered for axis in _axes(s))
-    dense = s.in_strides[1:] == (s.size[0] * h * w, h * w, w, 1)
-    if not covered or not dense:
+    dense = s.in_strides[2:] == (h * w, w, 1)
+    follow = s.in_strides[1] == s.taps or s.groups * s.c_in == 1
+    if not (covered and dense and follow):
         return s
     one, steps = (1, 1, 1), (s.in_strides[0], 1, 1, 1, 1)
     return s._replace(c_in=s.c_in * s.taps, size=one, kernel=one, in_strides=steps)
@@ -102,6 +104,20 @@ def _as_one_image(s: ConvShape) -> ConvShape:
         in_strides=(s.n * s.in_strides[0], *s.in_strides[1:]),
         out_strides=(s.n * s.out_strides[0], *s.out_strides[1:]),
     )
+
+
+def _without_layout(s: ConvShape) -> ConvShape:
+    """Let the step to another channel of the input, if it has but one, be that to another image.
+
+    So is that of the output where both have one. (An only output of several channels may be the
+    first of channels that lie side by side: dot products are for these.)
+    """
+    if s.groups * s.c_in > 1:
+        return s
+    s = s._replace(in_strides=with_value(s.in_strides, 1, s.in_strides[0]))
+    if s.c_out > 1:
+        return s
+    return s._replace(out_strides=with_value(s.out_strides, 1, s.out_strides[0]))
 
 
 def _axes(s: ConvShape) -> list[Axis]:

@@ -12,7 +12,7 @@ import pytest
 
 from numbaconv.codegen.integers import ceil_div, round_up
 from numbaconv.codegen.pointers import CACHE_LINE
-from numbaconv.codegen.target import HALVES_VECTORS, VECTOR_BYTES, last_level_caches
+from numbaconv.codegen.target import VECTOR_BYTES, last_level_caches
 from numbaconv.cpu import blocking, direct, im2col
 from numbaconv.cpu.blocking import SHALLOW_ROWS, TILE_ROWS, TILE_VECTORS
 from numbaconv.cpu.direct import (
@@ -267,9 +267,9 @@ def test_stray_options_go_to_panels():
 
 @pytest.fixture(autouse=True)
 def usual_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let everything take the cycles of the first column, whatever the CPU is."""
+    """Let everything take the cycles of a Zen 5, whatever the CPU is."""
     for what, cycles in cost.COLUMNS.items():
-        monkeypatch.setitem(cost.CYCLES, what, cycles[0])
+        monkeypatch.setitem(cost.CYCLES, what, cycles[cost.ZEN_5])
 
 
 def chosen(image: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> str:
@@ -398,7 +398,7 @@ def plan_for_zen4(monkeypatch: pytest.MonkeyPatch, is_one: bool) -> None:
         monkeypatch.setattr(module, "MOST_PAGES", 3072 if is_one else 96)
     for module in counts, depthwise_counts:
         monkeypatch.setattr(module, "LATENCY", 2 if is_one else 4)
-    near = blocking.SECOND_LEVEL if is_one else choice.MOST_CACHED
+    near = 1 << 20 if is_one else choice.MOST_CACHED  # its second-level cache
     for module in choice, matrix:
         monkeypatch.setattr(module, "MOST_NEAR", near)
     for module in blocking, choice:
@@ -562,11 +562,28 @@ def test_pixels_of_dot_products_are_asked_for_where_no_cache_holds_them():
     assert near.prefetch_distance == 0 < far.prefetch_distance
 
 
-def test_the_columns_are_of_three_kinds_of_cores():
-    column = 1 if HALVES_VECTORS else {64: 0, 32: 2, 16: 0}[VECTOR_BYTES]
-    assert column == cost._COLUMN
-    assert all(len(cycles) == 3 and min(cycles) >= 0 for cycles in cost.COLUMNS.values())
-    assert cost.COLUMNS["step"] == (1, 1, 1)
+def test_the_columns_are_of_five_kinds_of_cores():
+    assert all(len(cycles) == 5 and min(cycles) >= 0 for cycles in cost.COLUMNS.values())
+    assert cost.COLUMNS["step"] == (1, 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("vector_bytes", "zen", "halves", "column"),
+    [
+        (64, False, False, cost.INTEL),
+        (64, True, False, cost.ZEN_5),
+        (64, True, True, cost.ZEN_4),
+        (32, False, False, cost.BYTES_32),
+        (16, False, False, cost.BYTES_16),
+    ],
+)
+def test_each_kind_of_core_has_its_column(
+    vector_bytes: int, zen: bool, halves: bool, column: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cost, "VECTOR_BYTES", vector_bytes)
+    monkeypatch.setattr(cost, "ZEN", zen)
+    monkeypatch.setattr(cost, "HALVES_VECTORS", halves)
+    assert cost.column() == column
 
 
 @pytest.mark.parametrize("seed", range(20))

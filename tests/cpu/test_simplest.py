@@ -152,6 +152,17 @@ def test_gradients_of_an_image_one_pixel_wide_are_those_of_a_signal(groups: int)
         assert planned.simplest == of_weight.simplest
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_an_only_channel_is_neither_first_nor_last(n: int):
+    first = simplest(shape_of((n, 1, 40, 50), (1, 1, 5, 3), padding=1))
+    last = simplest(shape_of((n, 40, 50, 1), (1, 1, 5, 3), padding=1, layout=CHANNELS_LAST))
+    assert first == last
+    # Several outputs of it are, and only the output says where.
+    several = simplest(shape_of((n, 40, 50, 1), (4, 1, 5, 3), padding=1, layout=CHANNELS_LAST))
+    assert several.in_strides == first.in_strides
+    assert several.out_strides[1] == 1
+
+
 def test_a_window_that_covers_its_map_is_a_fully_connected_layer():
     layer = simplest(shape_of((64, 300, 1, 1), (40, 300, 1, 1)))
     assert simplest(shape_of((64, 12, 5, 5), (40, 12, 5, 5))) == layer

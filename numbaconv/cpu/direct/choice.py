@@ -388,8 +388,8 @@ def has_dense_pixels(s, lanes):
     The weights are repeated for all vectors of a period, which must not take too much memory.
     """
     channels = s.groups * s.c_out
-    read = s.in_strides[1] == 1 and s.in_strides[4] == s.groups
-    written = s.out_strides[1] == 1 and s.out_strides[4] == channels
+    read = s.in_strides[4] == s.groups and (s.in_strides[1] == 1 or s.groups == 1)
+    written = s.out_strides[4] == channels and (s.out_strides[1] == 1 or channels == 1)
     repeated = period_of(s, lanes) * (kernel_taps(s) + 1) * VECTOR_BYTES
     return s.c_in == 1 and read and written and repeated <= MOST_REPEATED
 

@@ -431,9 +431,12 @@ def count_transposed(s: ConvShape, lanes: int) -> Counts:
     else:
         pixels = equal_parts(inside, TILE_ROWS)
     tiles = sum(many for many, _ in pixels) * blocks
-    steps = sum(n * m * weight_step(s, rows, v, used) for n, rows in pixels for m, v in channels)
+    steps: Counts = {"step": 0.0, "single": 0.0}
+    for (n, rows), (m, v) in itertools.product(pixels, channels):
+        steps["single" if v == 1 else "step"] += n * m * weight_step(s, rows, v, used)
     counts: Counts = {
-        "step": used * steps,
+        "matrix_transposed.step": used * steps["step"],
+        "matrix_transposed.single": used * steps["single"],
         "matrix_transposed.tile": (tiles + empty * blocks) * parts,
         "matrix_transposed.round": tiles * s.c_in / channels_together(s, b.kc, in_place),
         "matrix_transposed.result": cols * s.c_out / lanes * parts,
@@ -485,7 +488,7 @@ def count_zones(s: ConvShape, lanes: int) -> Counts:
     rows_used = s.kernel[0] * s.kernel[1] * depth.inside * height.inside
     copied = s.kernel[0] * depth.inside * (s.size[1] / s.output[1] if crosses_rows(s) else 1)
     counts: Counts = {
-        "step": steps * s.c_in * rows_used,
+        "matrix_zones.step": steps * s.c_in * rows_used,
         "matrix_zones.call": calls * rows_used,
         "matrix_zones.result": cols * s.c_out / lanes,
     }
@@ -545,7 +548,9 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
     if zoned or s.out_strides[4] != 1:
         cut = 1
     counts: Counts = {
-        "step": k_used * vectors / 2 * sum(many * step(size, 2, k_used) for many, size in blocks),
+        "patch_matrix.step": k_used
+        * (vectors / 2)
+        * sum(many * step(size, 2, k_used) for many, size in blocks),
         "patch_matrix.tile": vectors / 2 * sum(many for many, _ in blocks) * parts,
         "patch_matrix.result": vectors * s.c_out * parts,
     }

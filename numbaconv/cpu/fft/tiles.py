@@ -244,10 +244,16 @@ def best_tiles(s: ConvShape, lanes: int) -> Tiles | None:
 
 
 def memory_cost(s: ConvShape, lanes: int) -> float:
-    """Return what it costs besides that no second-level cache holds an image and its results."""
-    elements = s.groups * (s.c_in * math.prod(s.size) + s.c_out * math.prod(s.output))
-    vectors = elements / lanes
-    return vectors * CYCLES["overlap_save.memory"] * (vectors * VECTOR_BYTES > SECOND_LEVEL)
+    """Return what memory costs besides.
+
+    That is where no second-level cache holds an image and its results, and for elements of a row
+    that are no neighbours: each is copied by itself.
+    """
+    read, written = s.c_in * math.prod(s.size), s.c_out * math.prod(s.output)
+    vectors = s.groups * (read + written) / lanes
+    far = vectors * (vectors * VECTOR_BYTES > SECOND_LEVEL)
+    apart = s.groups * (read * (s.in_strides[4] != 1) + written * (s.out_strides[4] != 1))
+    return far * CYCLES["overlap_save.memory"] + apart * CYCLES["overlap_save.apart"]
 
 
 def gain(s: ConvShape, lanes: int) -> float:
