@@ -135,7 +135,7 @@ def test_every_layer_is_in_the_table():
     ("backend", "expected"), [("direct", "filter_rows"), ("im2col", "patch_matrix")]
 )
 def test_explain_names_the_lowering(backend: str, expected: str):
-    image, box = np.ones((1, 500, 500), np.float32), np.ones((3, 1, 9, 9), np.float32)
+    image, box = np.ones((1, 2000, 2000), np.float32), np.ones((1, 1, 15, 15), np.float32)
     found = nc.explain(image, box, backend=backend)
     assert found.lowering == expected
     assert f"lowering  {expected}" in str(found)
