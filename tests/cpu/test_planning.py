@@ -314,7 +314,7 @@ SERVED: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]]
         ((1, 640, 96, 96), (320, 640, 1, 1), {}),  # channels on many pages
         ((16, 640, 96, 96), (320, 640, 1, 1), {}),
         ((1, 64, 56, 56), (128, 64, 1, 1), {}),  # vectors that would lie across cache lines
-        ((32, 512, 7, 7), (2048, 512, 1, 1), {}),
+        ((256, 512, 7, 7), (2048, 512, 1, 1), {}),  # lanes left over, pixels from memory
     ],
     "matrix_zones": [
         ((1, 64, 9, 9), (64, 64, 3, 3), {"padding": 6, "dilation": 6}),
@@ -410,6 +410,22 @@ def plan_for_zen4(monkeypatch: pytest.MonkeyPatch, is_one: bool) -> None:
 def test_problems_are_served_by(name: str, monkeypatch: pytest.MonkeyPatch):
     plan_for_zen4(monkeypatch, False)
     assert [chosen(*image[:2], **image[2]) for image in SERVED[name]] == [name] * len(SERVED[name])
+
+
+@pytest.mark.skipif(LANES < 16, reason="vectors as wide as cache lines")
+@pytest.mark.parametrize("is_zen4", [False, True])
+def test_costs_decide_on_small_maps_that_a_cache_keeps(
+    is_zen4: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Panels serve others by a rule: the lanes that rows of 49 pixels leave over."""
+    plan_for_zen4(monkeypatch, is_zen4)
+
+    def rule(images: int) -> str | None:
+        s = simplest(shape_of((images, 512, 7, 7), (2048, 512, 1, 1)))
+        found: str | None = choice.special_lowering(s, LANES)
+        return found
+
+    assert {n: rule(n) for n in (2, 32, 256)} == {2: None, 32: None, 256: "patch_matrix"}
 
 
 @pytest.mark.skipif(LANES < 16, reason="the table of costs is of AVX-512")

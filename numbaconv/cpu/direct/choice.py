@@ -571,33 +571,35 @@ def uses_panels(s, lanes):
 
     A tile that reads them in place takes a vector or two from each channel. Where channels lie on
     more pages than are at hand, and do not stay in cache, each register block looks all of these
-    up again; packing does it once, and two blocks repay it, where `uses_rows` does not hold. Panels
-    are also full at the ends of rows and of images, where tiles waste lanes, or end with a vector
-    alone that loads a weight for each multiply-add. With many channels on both sides that repays
-    packing by itself; and so do many register blocks where pixels in place lie across cache lines.
-    Under a stride costs decide: nothing is read by vectors. So they do on a Zen, which has the
-    places of more pages at hand, and cycles to spare for its loads, unless no cache keeps the
-    input. With many channels its tiles then ask for the next panels' pixels while they multiply;
-    with fewer, panels may be fuller.
+    up again; packing does it once, and two blocks repay it, where `uses_rows` does not hold. Many
+    register blocks repay it where pixels in place lie across cache lines, unless rows leave lanes
+    over, which `matrix_transposed` does not mind. Under a stride costs decide: nothing is read by
+    vectors. So they do on a Zen, which has the places of more pages at hand, and cycles to spare
+    for its loads, unless no cache keeps the input. With many channels its tiles then ask for the
+    next panels' pixels while they multiply.
+
+    Panels are also full at the ends of rows and of images, where tiles waste lanes, or end with a
+    vector alone that loads a weight for each multiply-add. With many channels on both sides that
+    repays packing by itself; but by vectors of 64 bytes costs decide if a cache keeps the input.
     """
     single = kernel_taps(s) == max(s.stride) == 1 and max(s.padding) == 0
     if not single or s.in_strides[4] != 1 or s.out_strides[4] != 1:
         return False
+    cols = columns_in_line(s)
+    wastes = s.c_in * (-cols % lanes) > MOVE_COST * cols
+    cached = VECTOR_BYTES == 64 and stays_cached(s, lanes)
     if ZEN:
-        if stays_cached(s, lanes):
-            return False
-        if s.c_in > PANEL_K and s.c_out > FEW_BLOCKS * TILE_ROWS:
+        if not cached and s.c_in > PANEL_K and s.c_out > FEW_BLOCKS * TILE_ROWS:
             return True
     elif is_pointwise(s) and s.output[0] == 1:
-        if crosses_lines(s, lanes):
+        if crosses_lines(s, lanes) and not wastes:
             return True
         far = image_bytes(s, lanes) > blocking.CACHE_BYTES
         if far and pages_of_pixels(s, lanes) > MOST_PAGES:
             return s.c_out > TILE_ROWS
-    cols = columns_in_line(s)
-    wastes = s.c_in * (-cols % lanes) > MOVE_COST * cols
     ends_singly = cols < SHORT_VECTORS * lanes and ceil_div(cols, lanes) % 2 == 1
-    return s.c_in >= PANEL_K and s.c_out >= PANEL_OUTPUTS and (wastes or ends_singly)
+    many = s.c_in >= PANEL_K and s.c_out >= PANEL_OUTPUTS
+    return not cached and many and (wastes or ends_singly)
 
 
 def stays_cached(s, lanes, most=MOST_CACHED):
