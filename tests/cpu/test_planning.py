@@ -38,6 +38,7 @@ from numbaconv.cpu.direct.depthwise_maps import locate_maps
 from numbaconv.cpu.direct.dots import locate_dots, run_of
 from numbaconv.cpu.direct.tap_lists import channels_together
 from numbaconv.cpu.direct.tasks import locate_task
+from numbaconv.cpu.fft.tiles import memory_cost
 from numbaconv.cpu.gradients import weight_tasks
 from numbaconv.cpu.gradients.adjoint_chain import Part, find_parts
 from numbaconv.cpu.im2col import patch_matrix
@@ -410,6 +411,19 @@ def plan_for_zen4(monkeypatch: pytest.MonkeyPatch, is_one: bool) -> None:
 def test_problems_are_served_by(name: str, monkeypatch: pytest.MonkeyPatch):
     plan_for_zen4(monkeypatch, False)
     assert [chosen(*image[:2], **image[2]) for image in SERVED[name]] == [name] * len(SERVED[name])
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_pixels_of_an_only_channel_lie_dense(outputs: int):
+    s = simplest(shape_of((40, 50, 1), (outputs, 1, 5, 3), layout=CHANNELS_LAST))
+    assert "depthwise_interleaved" in choice.candidates(s, LANES)
+
+
+def test_transforms_count_elements_that_are_no_neighbours():
+    """Results with the channels last are stored one by one."""
+    image, weight = (4, 300, 300), (8, 4, 15, 15)
+    first, last = shape_of(image, weight), shape_of((300, 300, 4), weight, layout=CHANNELS_LAST)
+    assert memory_cost(last, LANES) > 1.5 * memory_cost(first, LANES)
 
 
 @pytest.mark.skipif(LANES < 16, reason="vectors as wide as cache lines")
