@@ -221,7 +221,8 @@ def column() -> int:
     return ZEN_4 if HALVES_VECTORS else ZEN_5 if ZEN else INTEL
 
 
-CYCLES: Counts = {what: cycles[column()] for what, cycles in COLUMNS.items()}
+_COLUMN = column()
+CYCLES: Counts = {what: cycles[_COLUMN] for what, cycles in COLUMNS.items()}
 
 
 Costs = dict[str, float]

@@ -547,10 +547,9 @@ def count_panels(s: ConvShape, lanes: int) -> Counts:
         cut = min(1, width / cols)
     if zoned or s.out_strides[4] != 1:
         cut = 1
+    each = sum(many * step(size, 2, k_used) for many, size in blocks)
     counts: Counts = {
-        "patch_matrix.step": k_used
-        * (vectors / 2)
-        * sum(many * step(size, 2, k_used) for many, size in blocks),
+        "patch_matrix.step": k_used * vectors / 2 * each,
         "patch_matrix.tile": vectors / 2 * sum(many for many, _ in blocks) * parts,
         "patch_matrix.result": vectors * s.c_out * parts,
     }
